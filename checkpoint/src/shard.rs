@@ -1,0 +1,64 @@
+//! One safetensors file.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use codec_api::{FormatError, TensorSpec, read_safetensors_header};
+
+use crate::error::Error;
+use crate::foreign;
+use crate::map::map;
+
+/// A tensor and its place.
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) spec: TensorSpec,
+    /// A slice of the file's map.
+    pub(crate) data: Bytes,
+    /// Position of the file in the checkpoint's list.
+    pub(crate) file: usize,
+}
+
+/// The contents of a file: its tensors in the order of their data, and its strings.
+pub(crate) struct Shard {
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl Shard {
+    /// Maps `path`, which is number `file` in the checkpoint's list, and reads its header.
+    pub(crate) fn read(path: &Path, file: usize) -> Result<Self, Error> {
+        // Asked before opening: to open a pipe is to wait for its writer.
+        if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_file() {
+            return Err(Error::NotAFile { path: path.to_owned() });
+        }
+        let bytes = map(path).map_err(|e| Error::io(path, e))?;
+        let (header, start) = read_safetensors_header(&bytes).map_err(|e| refused(path, &bytes, e))?;
+        let mut tensors = Vec::new();
+        for name in header.offset_keys() {
+            let Some(info) = header.info(&name) else { continue };
+            let (begin, end) = info.data_offsets;
+            let spec = TensorSpec::new(info.dtype, info.shape.as_slice()).map_err(|error| Error::Tensor {
+                path: path.to_owned(),
+                tensor: name.clone(),
+                error,
+            })?;
+            tensors.push(Tensor { name, spec, data: bytes.slice(start + begin..start + end), file });
+        }
+        let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+        Ok(Self { tensors, metadata })
+    }
+}
+
+/// Says what the file is, if it is something else, or what is wrong with it.
+fn refused(path: &Path, bytes: &[u8], error: FormatError) -> Error {
+    foreign::recognise(path, bytes).unwrap_or_else(|| {
+        let reason = match error {
+            FormatError::Container(reason) => reason,
+            other => other.to_string(),
+        };
+        Error::Invalid { path: path.to_owned(), reason }
+    })
+}

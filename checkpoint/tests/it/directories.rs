@@ -1,0 +1,219 @@
+//! Directories in Hugging Face layout, whole and broken.
+
+use checkpoint::{Checkpoint, Error};
+
+use crate::support::{Dir, assert_says, file, model, pair};
+
+const INDEX: &str = "model.safetensors.index.json";
+const ONE: &str = "model-00001-of-00002.safetensors";
+const TWO: &str = "model-00002-of-00002.safetensors";
+
+/// Two shards, and an index of them.
+fn sharded() -> Dir {
+    let dir = Dir::new();
+    dir.write(ONE, model(&[pair("b", [1.0, 2.0]), pair("z", [3.0, 4.0])]));
+    dir.write(TWO, model(&[pair("a", [5.0, 6.0])]));
+    dir.write_index(&[("a", TWO), ("b", ONE), ("z", ONE)]);
+    dir
+}
+
+#[test]
+fn shards_are_read_in_order() {
+    let dir = sharded();
+    // A file that the index does not name is none of the model's.
+    dir.write("consolidated.safetensors", model(&[pair("a", [0.0, 0.0])]));
+    let read = dir.open().unwrap();
+    assert_eq!(read.files(), [dir.path().join(ONE), dir.path().join(TWO)]);
+    assert_eq!(read.names().collect::<Vec<_>>(), ["b", "z", "a"]);
+    assert_eq!(*read.tensor("a").unwrap().to_f32().unwrap(), [5.0, 6.0]);
+    assert_eq!(*read.tensor("z").unwrap().to_f32().unwrap(), [3.0, 4.0]);
+}
+
+#[test]
+fn one_shard_opens_alone() {
+    let dir = sharded();
+    let read = Checkpoint::open(dir.path().join(ONE)).unwrap();
+    assert_eq!(read.names().collect::<Vec<_>>(), ["b", "z"]);
+}
+
+#[test]
+fn the_index_goes_before_the_model_and_the_model_before_others() {
+    let dir = Dir::new();
+    dir.write("other.safetensors", model(&[pair("other", [0.0; 2])]));
+    assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["other"]);
+    dir.write("model.safetensors", model(&[pair("model", [0.0; 2])]));
+    assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["model"]);
+    dir.write("shard.safetensors", model(&[pair("shard", [0.0; 2])]));
+    dir.write_index(&[("shard", "shard.safetensors")]);
+    assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["shard"]);
+}
+
+#[test]
+fn a_directory_without_model() {
+    let dir = Dir::new();
+    dir.write("config.json", "{}");
+    dir.write("pytorch_model.bin", "PK\x03\x04");
+    dir.write("directory.safetensors/file", "");
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::NoModel { .. }));
+    let name = dir.path().display().to_string();
+    assert_says(&error, &[&name, INDEX, "`model.safetensors`", "another .safetensors", "convert them to safetensors"]);
+}
+
+#[test]
+fn a_directory_with_several_files_and_no_index() {
+    let dir = Dir::new();
+    for name in ["c", "a", "b"] {
+        dir.write(&format!("{name}.safetensors"), model(&[]));
+    }
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::Ambiguous { .. }));
+    assert_says(&error, &["holds 3", "(a.safetensors, b.safetensors, c.safetensors)", INDEX, "by its own path"]);
+    for i in 0..9 {
+        dir.write(&format!("n{i}.safetensors"), model(&[]));
+    }
+    assert_says(&dir.open().unwrap_err(), &["holds 12", "c.safetensors, n0.safetensors, …)"]);
+}
+
+#[test]
+fn a_missing_shard() {
+    let dir = sharded();
+    std::fs::remove_file(dir.path().join(TWO)).unwrap();
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::MissingShard { .. }));
+    assert_says(&error, &[INDEX, TWO, "does not exist", "fetch that file too"]);
+}
+
+#[test]
+fn a_shard_that_is_a_directory() {
+    let dir = Dir::new();
+    dir.write("shard/file", "");
+    dir.write_index(&[("a", "shard")]);
+    assert!(matches!(dir.open().unwrap_err(), Error::NotAFile { .. }));
+}
+
+#[test]
+fn a_damaged_shard_is_named() {
+    let dir = sharded();
+    let bytes = model(&[pair("a", [5.0, 6.0])]);
+    dir.write(TWO, &bytes[..bytes.len() - 1]);
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::Invalid { .. }));
+    assert_says(&error, &[TWO, "`a` ends at 8, the file has 7", "fetch it"]);
+}
+
+#[test]
+fn a_tensor_that_its_shard_lacks() {
+    let dir = sharded();
+    dir.write_index(&[("a", TWO), ("b", ONE), ("gone", ONE), ("z", ONE)]);
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::MissingTensor { .. }));
+    assert_says(&error, &[INDEX, ONE, "`gone`", "fetch index and shards again"]);
+}
+
+#[test]
+fn a_tensor_in_another_shard_than_the_index_says() {
+    let dir = sharded();
+    dir.write_index(&[("a", TWO), ("b", ONE), ("z", TWO)]);
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::MissingTensor { .. }));
+    assert_says(&error, &[TWO, "`z`"]);
+}
+
+#[test]
+fn a_tensor_that_the_index_does_not_list() {
+    let dir = sharded();
+    dir.write_index(&[("a", TWO), ("b", ONE)]);
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::UnlistedTensor { .. }));
+    assert_says(&error, &[INDEX, ONE, "`z`", "fetch index and shards again"]);
+}
+
+#[test]
+fn a_tensor_in_two_shards() {
+    let dir = sharded();
+    dir.write(TWO, model(&[pair("a", [5.0, 6.0]), pair("b", [1.0, 2.0])]));
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::DuplicateTensor { .. }));
+    assert_says(&error, &[ONE, TWO, "`b`", "remove the shard"]);
+}
+
+#[test]
+fn shards_outside_the_directory() {
+    let parent = Dir::new();
+    let outside = parent.write("outside.safetensors", model(&[pair("a", [0.0; 2])]));
+    let absolute = outside.display().to_string();
+    let names = ["../outside.safetensors", "sub/../../outside.safetensors", &absolute, "..", ".", "", "/"];
+    for name in names {
+        let text = format!(r#"{{"weight_map":{{"a":{name:?}}}}}"#);
+        parent.write(&format!("model/{INDEX}"), text);
+        let error = Checkpoint::open(parent.path().join("model")).unwrap_err();
+        assert!(matches!(error, Error::Index { .. }), "{name}: {error:?}");
+        assert_says(&error, &[INDEX, "`a`", &format!("`{name}`"), "below its directory"]);
+    }
+}
+
+#[test]
+fn shards_in_a_subdirectory_and_behind_a_link() {
+    let dir = Dir::new();
+    dir.write("shards/one.safetensors", model(&[pair("a", [1.0, 2.0])]));
+    dir.write_index(&[("a", "shards/one.safetensors")]);
+    assert_eq!(dir.open().unwrap().len(), 1);
+    #[cfg(unix)]
+    {
+        // How the Hugging Face cache keeps its files.
+        let snapshot = Dir::new();
+        std::os::unix::fs::symlink(dir.path().join("shards/one.safetensors"), snapshot.path().join(ONE)).unwrap();
+        snapshot.write_index(&[("a", ONE)]);
+        assert_eq!(*snapshot.open().unwrap().tensor("a").unwrap().to_f32().unwrap(), [1.0, 2.0]);
+    }
+}
+
+#[test]
+fn an_index_that_is_none() {
+    let cases: [(&[u8], &str); 7] = [
+        (b"", "EOF"),
+        (b"not json", "expected"),
+        (b"{}", "missing field `weight_map`"),
+        (br#"{"weight_map":{}}"#, "lists no tensor"),
+        (br#"{"weight_map":{"a":1}}"#, "expected a string"),
+        (b"{\"weight_map\":{\"a\":\"\xff\"}}", "unicode"),
+        (&[b'['; 4_000], "invalid type"),
+    ];
+    for (text, reason) in cases {
+        let dir = Dir::new();
+        dir.write(INDEX, text);
+        let error = dir.open().unwrap_err();
+        assert!(matches!(error, Error::Index { .. }), "{error:?}");
+        assert_says(&error, &[INDEX, reason, "open a shard by its own path"]);
+    }
+}
+
+#[test]
+fn an_index_beyond_the_limit() {
+    let dir = Dir::new();
+    let path = dir.write(INDEX, "{");
+    // Sparse: it takes no disk.
+    std::fs::File::options().append(true).open(path).unwrap().set_len(10_000_000_000_000).unwrap();
+    assert_says(&dir.open().unwrap_err(), &[INDEX, "larger than 100000000 bytes"]);
+}
+
+#[test]
+fn metadata_is_sorted_and_the_first_file_counts() {
+    let dir = Dir::new();
+    dir.write(ONE, file(r#"{"__metadata__":{"format":"pt","b":"2","a":"1"}}"#, &[]));
+    let one = Checkpoint::open(dir.path().join(ONE)).unwrap();
+    let strings: Vec<_> = one.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(strings, [("a", "1"), ("b", "2"), ("format", "pt")]);
+
+    let tensor = |name, strings: &str| {
+        let entry = crate::support::entry(name, "U8", &[1], [0, 1]);
+        file(&format!(r#"{{"__metadata__":{{{strings}}},{entry}}}"#), &[0])
+    };
+    dir.write(ONE, tensor("a", r#""step":"1""#));
+    dir.write(TWO, tensor("b", r#""step":"2","more":"x""#));
+    dir.write_index(&[("a", ONE), ("b", TWO)]);
+    let both = dir.open().unwrap();
+    assert_eq!(both.metadata().get("step").unwrap(), "1");
+    assert_eq!(both.metadata().get("more").unwrap(), "x");
+}

@@ -1,0 +1,121 @@
+//! `netweight bench`: the matrix.
+
+mod progress;
+mod reports;
+mod specs;
+
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use codec_api::Registry;
+use harness::matrix::{self, Column, Options, Row, Status, columns_for};
+use harness::report::{self, RunInfo, Summary};
+use harness::suite::{Suite, SuiteOptions};
+
+use crate::Outcome;
+use crate::args::{Bench, SortColumn};
+use crate::scratch::HeapMeter;
+use crate::text;
+
+/// The commit that the program was built from.
+const COMMIT: Option<&str> = option_env!("NETWEIGHT_COMMIT");
+
+/// Measures, writes the reports, prints the tables.
+///
+/// Whatever can be refused is refused before anything is measured.
+///
+/// # Errors
+/// For wrong arguments, an unreadable model or earlier report, or a report that cannot be written.
+pub fn run(args: &Bench, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    let columns = columns_for(registry, &specs::split(args.codecs.as_deref().unwrap_or_default()))?;
+    reports::check(args)?;
+    let before = args.compare.as_ref().map(report::read_jsonl).transpose()?;
+    let options = SuiteOptions { seed: args.seed, base: args.base.clone(), cast: args.cast.map(Into::into) };
+    let suite = Suite::parse(&args.suite, &options)?;
+    check_include(args, &suite)?;
+
+    let info = RunInfo::measure(&suite, COMMIT);
+    let mut rows = measure(args, registry, &suite, &columns);
+    let mut summaries = report::summarise(&rows);
+    let comparison = before.map(|before| report::compare(&before, &rows));
+    reports::write_rows(args, &rows)?;
+    if let Some(column) = args.sort {
+        sort(column, &mut summaries, &mut rows)?;
+    }
+    reports::write_markdown(args, &info, &summaries, &rows)?;
+
+    print(args, &info, &summaries, &rows, columns.len(), out)?;
+    let failed = rows.iter().any(|row| row.status == Status::Failed);
+    let Some(comparison) = comparison else {
+        return Ok(if failed { Outcome::Found } else { Outcome::Clean });
+    };
+    writeln!(out, "\n{comparison}")?;
+    if comparison.compared == 0 {
+        bail!("no cell of the earlier run is in this one: suite, tensors, codecs, seed and model must be the same");
+    }
+    Ok(if failed || !comparison.regressions.is_empty() { Outcome::Found } else { Outcome::Clean })
+}
+
+fn check_include(args: &Bench, suite: &Suite) -> Result<()> {
+    const NAMED: usize = 5;
+    let Some(pattern) = &args.include else { return Ok(()) };
+    if suite.items.iter().any(|item| pattern.is_match(&item.name)) {
+        return Ok(());
+    }
+    let mut names: Vec<_> = suite.items.iter().take(NAMED).map(|item| text::printable(&item.name)).collect();
+    if suite.items.len() > NAMED {
+        names.push("…".to_owned());
+    }
+    let count = text::count(suite.items.len(), "tensor");
+    bail!("`{pattern}` matches none of the suite's {count}: {}", names.join(", "))
+}
+
+fn measure(args: &Bench, registry: &Registry, suite: &Suite, columns: &[Column]) -> Vec<Row> {
+    let meter = HeapMeter::default();
+    let mut options = Options::new(registry).meter(&meter);
+    if let Some(pattern) = &args.include {
+        options = options.include(pattern.clone());
+    }
+    if let Some(commit) = COMMIT {
+        options = options.commit(commit);
+    }
+    matrix::run(suite, columns, &options, &mut progress::Bar::new())
+}
+
+/// The table of cells has not all columns of the table of codecs; where one is missing the order stays.
+fn sort(column: SortColumn, summaries: &mut Vec<Summary>, rows: &mut Vec<Row>) -> Result<()> {
+    report::sort_by_column(summaries, &column.key()).context("--sort")?;
+    drop(report::sort_by_column(rows, &column.key()));
+    Ok(())
+}
+
+fn print(
+    args: &Bench,
+    info: &RunInfo,
+    summaries: &[Summary],
+    rows: &[Row],
+    codecs: usize,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let (tensors, weights) = extent(rows, codecs);
+    writeln!(out, "{}, {weights} weights, {}", text::count(tensors, "tensor"), text::count(codecs, "codec"))?;
+    report::write_summary_table(out, info, summaries)?;
+    if args.long {
+        writeln!(out)?;
+        report::write_cell_table(out, rows)?;
+    }
+    for row in rows.iter().filter(|row| row.status == Status::Failed) {
+        let (tensor, reason) = (text::printable(&row.tensor), row.reason.as_deref().unwrap_or("no reason given"));
+        writeln!(out, "failed: {tensor}, {}: {}", row.codec, text::printable(reason))?;
+    }
+    Ok(())
+}
+
+/// Tensors and weights that were measured: every codec has a row for each.
+fn extent(rows: &[Row], codecs: usize) -> (usize, u64) {
+    let codecs = codecs.max(1);
+    (rows.len() / codecs, rows.iter().map(|row| row.weights).sum::<u64>() / codecs as u64)
+}
+
+#[cfg(test)]
+mod tests;

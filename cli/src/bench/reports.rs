@@ -1,0 +1,54 @@
+//! The report files.
+
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+use harness::matrix::Row;
+use harness::report::{self, RunInfo, Summary};
+
+use crate::args::Bench;
+
+/// Refuses report files that exist, without `--force`, and those that nobody can write.
+///
+/// # Errors
+/// With the file and the remedy.
+pub fn check(args: &Bench) -> Result<()> {
+    for path in [&args.json, &args.csv, &args.md].into_iter().flatten() {
+        if path.exists() && !args.force {
+            bail!("`{}` exists already; --force overwrites it", path.display());
+        }
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        ensure!(
+            directory.is_dir(),
+            "cannot write `{}`: there is no directory `{}`",
+            path.display(),
+            directory.display()
+        );
+    }
+    Ok(())
+}
+
+/// Writes the JSON and CSV files, in the order of the matrix.
+///
+/// # Errors
+/// What the system answers, with the file.
+pub fn write_rows(args: &Bench, rows: &[Row]) -> Result<()> {
+    if let Some(path) = &args.json {
+        report::write_file(path, |out| report::write_jsonl(out, rows))?;
+    }
+    if let Some(path) = &args.csv {
+        report::write_file(path, |out| report::write_csv(out, rows))?;
+    }
+    Ok(())
+}
+
+/// Writes the Markdown file, in the order of the tables.
+///
+/// # Errors
+/// As [`write_rows`].
+pub fn write_markdown(args: &Bench, info: &RunInfo, summaries: &[Summary], rows: &[Row]) -> Result<()> {
+    if let Some(path) = &args.md {
+        report::write_file(path, |out| report::write_markdown(out, info, summaries, rows))?;
+    }
+    Ok(())
+}

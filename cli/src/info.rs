@@ -1,0 +1,43 @@
+//! `netweight info FILE`: what is in a model or in an encoded tensor.
+
+mod encoded;
+mod model;
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use checkpoint::Checkpoint;
+use codec_api::Registry;
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::args::Info;
+use crate::text;
+
+/// An encoded tensor is a safetensors file with this in its metadata.
+const ENCODED: &str = "netweight";
+
+/// Prints what is in the file or directory.
+///
+/// # Errors
+/// If it cannot be read, or the output not be written.
+pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    let model = Checkpoint::open(&args.file)?;
+    if model.metadata().contains_key(ENCODED) {
+        let found = encoded::Encoded::read(&args.file, registry);
+        let found = found.with_context(|| format!("cannot read `{}`", args.file.display()))?;
+        print(args, &found, encoded::Encoded::table, out)?;
+    } else {
+        print(args, &model::Model::read(&model)?, model::Model::table, out)?;
+    }
+    Ok(Outcome::Clean)
+}
+
+fn print<T: Serialize>(args: &Info, found: &T, table: fn(&T) -> String, out: &mut dyn Write) -> Result<()> {
+    if args.json {
+        text::write_json(out, found)?;
+    } else {
+        writeln!(out, "{}", table(found))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! One encoded tensor.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use bytes::Bytes;
+use codec_api::{EncodedTensor, Registry};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::text;
+
+/// What is told of an encoded tensor.
+#[derive(Debug, Serialize)]
+pub struct Encoded {
+    kind: &'static str,
+    dtype: String,
+    shape: Vec<usize>,
+    weights: usize,
+    /// The codec as spec text.
+    codec: String,
+    header: Box<RawValue>,
+    bound_kind: &'static str,
+    bound_value: Option<f32>,
+    /// Of the sections.
+    bytes: u64,
+    /// What the file has beside them.
+    header_bytes: u64,
+    bits_per_weight: Option<f64>,
+    sections: Vec<Section>,
+}
+
+#[derive(Debug, Serialize)]
+struct Section {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    bytes: usize,
+}
+
+impl Encoded {
+    /// # Errors
+    /// If the file cannot be read, or is not one encoded tensor.
+    pub fn read(path: &Path, registry: &Registry) -> Result<Self> {
+        let file = Bytes::from(std::fs::read(path)?);
+        let encoded = EncodedTensor::from_bytes(&file, registry)?;
+        let section = |(name, section): (&String, &codec_api::Section)| Section {
+            name: name.clone(),
+            dtype: section.spec().dtype().to_string(),
+            shape: section.spec().shape().to_vec(),
+            bytes: section.data().len(),
+        };
+        let (bytes, weights) = (encoded.payload.bytes(), encoded.spec.elements());
+        Ok(Self {
+            kind: "encoded tensor",
+            dtype: encoded.spec.dtype().to_string(),
+            shape: encoded.spec.shape().to_vec(),
+            weights,
+            codec: registry.spec_of(&*encoded.codec),
+            header: RawValue::from_string(codec_api::header(&*encoded.codec)?)?,
+            bound_kind: encoded.payload.bound().kind(),
+            bound_value: encoded.payload.bound().value(),
+            bytes,
+            header_bytes: file.len() as u64 - bytes,
+            bits_per_weight: (weights > 0).then(|| 8.0 * bytes as f64 / weights as f64),
+            sections: encoded.payload.sections().iter().map(section).collect(),
+        })
+    }
+
+    /// As text.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        let bound = match self.bound_value.filter(|_| self.bound_kind != "exact") {
+            Some(value) => format!("{} {value:e}", self.bound_kind),
+            None => self.bound_kind.to_owned(),
+        };
+        let _ = writeln!(out, "tensor: {} {}, {} weights", self.dtype, text::shape(&self.shape), self.weights);
+        let _ = writeln!(out, "codec:  {}", self.codec);
+        let _ = writeln!(out, "header: {}", self.header);
+        let _ = writeln!(out, "bound:  {bound}");
+        let row = |section: &Section| {
+            [
+                text::printable(&section.name),
+                section.dtype.clone(),
+                text::shape(&section.shape),
+                section.bytes.to_string(),
+            ]
+        };
+        let rows = self.sections.iter().map(row).collect();
+        let _ = writeln!(out, "{}", text::table(["section", "dtype", "shape", "bytes"], &[3], rows));
+        let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
+        let _ = write!(out, "{} bytes, {bits} bits/weight, and {} bytes of header", self.bytes, self.header_bytes);
+        out
+    }
+}

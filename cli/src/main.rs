@@ -1,0 +1,7 @@
+//! The `netweight` program with the codecs of this tree. A program with more codecs names more crates here.
+
+use codecs as _;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

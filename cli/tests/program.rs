@@ -1,0 +1,144 @@
+//! The program as a whole: what transcripts cannot show.
+#![allow(clippy::unwrap_used, reason = "test helpers may")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use codec_api::{EncodeCx, EncodedTensor, Registry, TensorView};
+use codecs as _;
+
+fn netweight(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_netweight"));
+    command.args(args);
+    command
+}
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = netweight(args).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// rustc drops a crate that nothing names: each codec crate of the tree must be in the program.
+#[test]
+fn every_codec_crate_of_the_tree_is_linked() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let (_, list, _) = run(&["list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    let linked: Vec<_> = list.as_array().unwrap().iter().map(|codec| codec["crate"].as_str().unwrap()).collect();
+    let mut found = 0;
+    for entry in fs::read_dir(root).unwrap() {
+        let directory = entry.unwrap().file_name().into_string().unwrap();
+        if directory.starts_with("codec-") && directory != "codec-api" {
+            found += 1;
+            let package = format!("netweight-{directory}");
+            assert!(linked.contains(&package.as_str()), "`codecs/src/lib.rs` does not name {package}: {linked:?}");
+        }
+    }
+    assert!(found > 0, "no codec crate in {}", root.display());
+}
+
+#[test]
+fn info_shows_an_encoded_tensor() {
+    let registry = Registry::linked().unwrap();
+    let codec = registry.parse_spec("quant.int:bits=8:group=32").unwrap();
+    let weights: Vec<f32> = (0..256).map(|i| i as f32 - 100.0).collect();
+    let tensor = TensorView::from_f32([4, 64], &weights).unwrap();
+    let encoded = EncodedTensor::encode(codec, tensor, &EncodeCx::new(0)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("w.safetensors");
+    let file = file.to_str().unwrap();
+    fs::write(file, encoded.to_bytes().unwrap()).unwrap();
+
+    let (code, text, _) = run(&["info", file]);
+    assert_eq!(code, Some(0), "{text}");
+    let total = format!("\n{} bytes, ", encoded.payload.bytes());
+    for wanted in ["tensor: F32 4x64, 256 weights", "codec:  quant.int:bits=8:group=32", "bound:  max_abs ", &total] {
+        assert!(text.contains(wanted), "no `{wanted}` in\n{text}");
+    }
+    let (_, json, _) = run(&["info", file, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["bytes"].as_u64(), Some(encoded.payload.bytes()));
+    assert_eq!(json["header"]["codec"], "quant.int");
+    assert_eq!(json["bound_value"].as_f64().map(|v| v as f32), encoded.payload.bound().value());
+    let sections = json["sections"].as_array().unwrap().iter().map(|section| section["bytes"].as_u64().unwrap());
+    assert_eq!(sections.sum::<u64>(), encoded.payload.bytes());
+}
+
+#[test]
+fn a_run_is_compared_with_an_earlier_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("old.jsonl");
+    let old = old.to_str().unwrap();
+    let bench = |more: &[&str]| run(&[&["bench", "--suite", "gaussian:8x64", "--codecs", "quant.nf4"], more].concat());
+    let (code, _, stderr) = bench(&["--json", old]);
+    assert_eq!(code, Some(0), "{stderr}");
+
+    let (code, out, _) = bench(&["--compare", old]);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("1 cells compared: 0 regressions"), "{out}");
+
+    // An earlier run in which the same cell took half the bytes.
+    let row = fs::read_to_string(old).unwrap();
+    let mut row: serde_json::Value = serde_json::from_str(&row).unwrap();
+    row["bytes"] = (row["bytes"].as_u64().unwrap() / 2).into();
+    fs::write(old, row.to_string()).unwrap();
+    let (code, out, _) = bench(&["--compare", old]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains("1 regressions") && out.contains("bytes"), "{out}");
+
+    let (code, _, stderr) = bench(&["--seed", "1", "--compare", old]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("no cell of the earlier run is in this one"), "{stderr}");
+}
+
+/// Encoding to zeros needs no heap where the weights are f32, and a copy as f32 where they are not.
+#[test]
+fn scratch_memory_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("r.jsonl");
+    let peak = |suite: &str| {
+        let args = ["bench", "--suite", suite, "--codecs", "baseline.zeros", "--force", "--json"];
+        assert!(netweight(&args).arg(&report).output().unwrap().status.success());
+        let row: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+        row["peak_scratch_bytes"].as_u64().unwrap()
+    };
+    let copy = 512 * 512 * 4;
+    let (none, some) = (peak("gaussian:512x512"), peak("gaussian:512x512:bf16"));
+    assert!(none < copy / 16, "{none}");
+    assert!((copy..copy + copy / 16).contains(&some), "{some}");
+}
+
+#[test]
+fn reports_are_overwritten_only_by_force() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = ["r.jsonl", "r.csv", "r.md"].map(|name| directory.path().join(name).to_str().unwrap().to_owned());
+    let [json, csv, md] = &paths;
+    let bench = |more: &[&str]| {
+        let args = ["bench", "--suite", "gaussian:8x8", "--codecs", "baseline.zeros", "--json", json, "--csv", csv];
+        run(&[&args[..], &["--md", md], more].concat())
+    };
+    assert_eq!(bench(&[]).0, Some(0));
+    let before = paths.each_ref().map(|path| fs::read_to_string(path).unwrap());
+    assert!(before.iter().all(|text| text.contains("baseline.zeros")), "{before:?}");
+    fs::write(json, "mine").unwrap();
+
+    let (code, _, stderr) = bench(&[]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("r.jsonl` exists already; --force overwrites it"), "{stderr}");
+    assert_eq!(fs::read_to_string(json).unwrap(), "mine");
+
+    assert_eq!(bench(&["--force"]).0, Some(0));
+    assert!(fs::read_to_string(json).unwrap().contains("baseline.zeros"));
+}
+
+#[test]
+fn a_reader_that_stops_is_no_error() {
+    for args in [&["list"][..], &["list", "--json"]] {
+        let mut child = netweight(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
+}

@@ -1,0 +1,104 @@
+//! Error bounds that an encoder certifies for the tensor it has just encoded.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How far the decoded tensor is from the source, both as f32. Certified by the encoder for this tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Bound {
+    /// Every bit of the stored dtype comes back.
+    Exact,
+    /// `max |w − ŵ|` is at most this.
+    MaxAbs(f32),
+    /// `‖w − ŵ‖₂ / ‖w‖₂` is at most this.
+    RelFrobenius(f32),
+    /// Nothing is promised; for experimental codecs only.
+    None,
+}
+
+impl Bound {
+    /// The tightest [`Bound::MaxAbs`] that these decoded values keep.
+    ///
+    /// # Panics
+    /// Never; the shorter slice decides if the lengths differ.
+    pub fn measure_max_abs(source: &[f32], decoded: &[f32]) -> Self {
+        Self::max_abs(max_abs_error(source, decoded))
+    }
+
+    /// A [`Bound::MaxAbs`] of `error`, rounded up to f32.
+    pub fn max_abs(error: f64) -> Self {
+        Self::MaxAbs(round_up(error))
+    }
+
+    /// A [`Bound::RelFrobenius`] of `error`, rounded up to f32.
+    pub fn rel_frobenius(error: f64) -> Self {
+        Self::RelFrobenius(round_up(error))
+    }
+
+    /// Whether `decoded` keeps this bound against `source`.
+    pub fn holds(&self, source: &[f32], decoded: &[f32]) -> bool {
+        source.len() == decoded.len()
+            && match *self {
+                Self::Exact => source.iter().zip(decoded).all(|(a, b)| a.to_bits() == b.to_bits()),
+                Self::MaxAbs(limit) => max_abs_error(source, decoded) <= f64::from(limit),
+                Self::RelFrobenius(limit) => rel_frobenius_error(source, decoded) <= f64::from(limit),
+                Self::None => true,
+            }
+    }
+
+    /// `exact`, `max_abs`, `rel_frobenius` or `none`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::MaxAbs(_) => "max_abs",
+            Self::RelFrobenius(_) => "rel_frobenius",
+            Self::None => "none",
+        }
+    }
+
+    /// The number, where there is one; 0 for an exact codec.
+    pub fn value(&self) -> Option<f32> {
+        match *self {
+            Self::Exact => Some(0.0),
+            Self::MaxAbs(v) | Self::RelFrobenius(v) => Some(v),
+            Self::None => None,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MaxAbs(v) | Self::RelFrobenius(v) => write!(f, "{} {v:e}", self.kind()),
+            _ => f.write_str(self.kind()),
+        }
+    }
+}
+
+/// `max |a − b|`, computed in f64. NaN anywhere gives infinity.
+pub fn max_abs_error(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).fold(0.0, |worst: f64, (&x, &y)| {
+        let error = (f64::from(x) - f64::from(y)).abs();
+        if error.is_nan() { f64::INFINITY } else { worst.max(error) }
+    })
+}
+
+/// `‖a − b‖₂ / ‖a‖₂`, computed in f64; 0 if both are zero, infinite if only `a` is.
+pub fn rel_frobenius_error(a: &[f32], b: &[f32]) -> f64 {
+    let (mut error, mut norm) = (0.0, 0.0);
+    for (&x, &y) in a.iter().zip(b) {
+        let (x, y) = (f64::from(x), f64::from(y));
+        error += (x - y) * (x - y);
+        norm += x * x;
+    }
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
+}
+
+/// The smallest f32 that is not below `x`.
+fn round_up(x: f64) -> f32 {
+    let y = x as f32;
+    if f64::from(y) < x { y.next_up() } else { y }
+}

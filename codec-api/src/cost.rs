@@ -1,0 +1,52 @@
+//! What a codec will cost on a tensor, told without reading it.
+
+use std::ops::RangeInclusive;
+
+/// Expected size and work for one tensor of a given spec.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CostEstimate {
+    /// Payload bytes: one number for fixed-rate codecs; the real size always lies inside.
+    pub bytes: RangeInclusive<u64>,
+    /// Arithmetic operations of an encode, all together; for comparing and planning.
+    pub encode_ops: f64,
+    /// Arithmetic operations of a decode, all together.
+    pub decode_ops: f64,
+    /// Heap bytes that encode or decode needs beside input and output.
+    pub scratch_bytes: u64,
+    /// Expected `‖w − ŵ‖ / ‖w‖` on Gaussian weights, where it is known; 0 for exact codecs.
+    pub expected_rel_rmse: Option<f64>,
+}
+
+impl CostEstimate {
+    /// A codec whose size follows from the spec alone.
+    pub fn fixed(bytes: u64) -> Self {
+        Self::between(bytes, bytes)
+    }
+
+    /// A codec whose size depends on the data.
+    pub fn between(least: u64, most: u64) -> Self {
+        Self { bytes: least..=most, encode_ops: 0.0, decode_ops: 0.0, scratch_bytes: 0, expected_rel_rmse: None }
+    }
+
+    /// Sets the operations of an encode and of a decode.
+    #[must_use]
+    pub fn ops(mut self, encode: f64, decode: f64) -> Self {
+        (self.encode_ops, self.decode_ops) = (encode, decode);
+        self
+    }
+
+    /// Sets the heap bytes needed beside input and output.
+    #[must_use]
+    pub fn scratch(mut self, bytes: u64) -> Self {
+        self.scratch_bytes = bytes;
+        self
+    }
+
+    /// Sets the expected relative error on Gaussian weights.
+    #[must_use]
+    pub fn rel_rmse(mut self, error: f64) -> Self {
+        self.expected_rel_rmse = Some(error);
+        self
+    }
+}

@@ -1,0 +1,167 @@
+//! One encoded tensor: spec, codec and payload together, in memory and as bytes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use safetensors::tensor::View;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::bound::Bound;
+use crate::codec::{Codec, Need};
+use crate::config::FormatVersion;
+use crate::container::read_safetensors_header;
+use crate::context::{DecodeCx, EncodeCx};
+use crate::error::{CodecError, FormatError, Result};
+use crate::payload::{Payload, Section};
+use crate::registry::Registry;
+use crate::spec::{MAX_NESTING, check_nesting, header};
+use crate::tensor::{Dtype, TensorSpec, TensorView};
+
+/// Key of the JSON text in the file's `__metadata__`.
+const METADATA_KEY: &str = "netweight";
+
+/// A tensor in a codec's form, with all that decoding needs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EncodedTensor {
+    /// The source's dtype and shape.
+    pub spec: TensorSpec,
+    /// The codec that encoded it.
+    pub codec: Arc<dyn Codec>,
+    /// Sections and bound.
+    pub payload: Payload,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Meta {
+    version: FormatVersion<1>,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    codec: Box<RawValue>,
+    bound: Bound,
+}
+
+impl EncodedTensor {
+    /// Encodes a tensor, after asking the codec whether it takes it.
+    ///
+    /// # Errors
+    /// What the codec answers; [`CodecError::Missing`] if it requires a base or calibration.
+    #[tracing::instrument(level = "debug", skip_all, fields(codec = codec.typetag_name(), tensor = %tensor.spec()))]
+    pub fn encode(codec: Arc<dyn Codec>, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Self> {
+        let spec = tensor.spec().clone();
+        codec.accepts(&spec)?;
+        if codec.needs().base == Need::Requires && cx.base.is_none() {
+            return Err(CodecError::Missing("base tensor: this codec encodes relative to one".to_owned()));
+        }
+        if codec.needs().calibration == Need::Requires && cx.calibration.is_none() {
+            return Err(CodecError::Missing("calibration: this codec weighs its errors by it".to_owned()));
+        }
+        let payload = codec.encode(tensor, cx)?;
+        Ok(Self { spec, codec, payload })
+    }
+
+    /// Decodes to f32.
+    ///
+    /// # Errors
+    /// What the codec answers; [`CodecError::Corrupt`] before anything is allocated if the payload's size is
+    /// not one that the codec's cost allows for the spec.
+    #[tracing::instrument(level = "debug", skip_all, fields(codec = self.codec.typetag_name(), tensor = %self.spec))]
+    pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
+        self.codec.accepts(&self.spec)?;
+        // A prefix of a progressive payload is smaller than the whole.
+        if self.codec.as_progressive().is_none() || cx.level.is_none() {
+            self.check_size()?;
+        }
+        let mut out = vec![0.0; self.spec.elements()];
+        self.codec.decode(&self.spec, self.payload.view(), cx, &mut out)?;
+        Ok(out)
+    }
+
+    /// Decodes to the stored dtype's bytes.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; [`CodecError::Unsupported`] if the codec is not lossless.
+    pub fn decode_bytes(&self, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
+        let codec = self
+            .codec
+            .as_lossless()
+            .ok_or_else(|| CodecError::Unsupported(format!("`{}` is not lossless", self.codec.typetag_name())))?;
+        self.codec.accepts(&self.spec)?;
+        self.check_size()?;
+        let mut out = vec![0; self.spec.byte_len()];
+        codec.decode_bytes(&self.spec, self.payload.view(), cx, &mut out)?;
+        Ok(out)
+    }
+
+    fn check_size(&self) -> Result<()> {
+        let (bytes, allowed) = (self.payload.bytes(), self.codec.cost(&self.spec).bytes);
+        if allowed.contains(&bytes) {
+            return Ok(());
+        }
+        let reason =
+            format!("{bytes} bytes in all; a {} tensor takes {} to {}", self.spec, allowed.start(), allowed.end());
+        Err(CodecError::corrupt("*", reason))
+    }
+
+    /// The encoded tensor as a small safetensors file: its sections are the tensors, the rest is JSON in
+    /// `__metadata__`.
+    ///
+    /// # Errors
+    /// [`FormatError`] if the header does not serialise or is beyond the format's limits.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
+        let metadata = |e: serde_json::Error| FormatError::Metadata(e.to_string());
+        let meta = Meta {
+            version: FormatVersion,
+            dtype: self.spec.dtype(),
+            shape: self.spec.shape().to_vec(),
+            codec: RawValue::from_string(header(&*self.codec)?).map_err(metadata)?,
+            bound: self.payload.bound(),
+        };
+        let text = serde_json::to_string(&meta).map_err(metadata)?;
+        safetensors::serialize(self.payload.sections(), Some(HashMap::from([(METADATA_KEY.to_owned(), text)])))
+            .map_err(|e| FormatError::Container(e.to_string()))
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote; the sections are slices of `bytes`.
+    ///
+    /// # Errors
+    /// [`FormatError`] for anything that is not such a file, whatever the bytes.
+    pub fn from_bytes(bytes: &Bytes, registry: &Registry) -> Result<Self, FormatError> {
+        let (file, start) = read_safetensors_header(bytes)?;
+        let text = file.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
+        let text = text.ok_or_else(|| FormatError::Metadata("there is none".to_owned()))?;
+        // The codec's header is one object inside this one.
+        check_nesting(text, MAX_NESTING + 1)?;
+        let meta: Meta = serde_json::from_str(text).map_err(|e| FormatError::Metadata(e.to_string()))?;
+        let codec = registry.parse_header(meta.codec.get())?;
+        let mut payload = Payload::new(meta.bound);
+        for (name, info) in file.tensors() {
+            let (begin, end) = info.data_offsets;
+            let data = bytes.slice(start + begin..start + end);
+            payload = payload.with(&name, Section::new(info.dtype, info.shape.clone(), data)?);
+        }
+        Ok(Self { spec: TensorSpec::new(meta.dtype, meta.shape)?, codec, payload })
+    }
+}
+
+impl View for &Section {
+    fn dtype(&self) -> Dtype {
+        self.spec().dtype()
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.spec().shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(Section::data(self))
+    }
+
+    fn data_len(&self) -> usize {
+        Section::data(self).len()
+    }
+}

@@ -1,0 +1,235 @@
+//! Codecs as text: the spec grammar of the command line and the JSON header of payloads.
+//!
+//! ```text
+//! spec := id [ "(" spec { "," spec } ")" ] { ":" key "=" value }
+//! ```
+//! `quant.int:bits=4:group=128:symmetric=false`, `residual(lowrank.svd:rank=32,quant.int:bits=4)`;
+//! `preset=NAME` starts from a preset instead of the defaults.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::codec::Codec;
+use crate::error::SpecError;
+use crate::registry::{CodecEntry, Registry};
+
+/// How deeply codecs may be nested. Checked on the text, before anything recursive parses it.
+pub const MAX_NESTING: usize = 8;
+
+const TAG: &str = "codec";
+const VERSION: &str = "version";
+
+impl Registry {
+    /// Reads a codec from the spec grammar.
+    ///
+    /// # Errors
+    /// [`SpecError`]; a wrong id, key, value or preset is answered with the right ones.
+    pub fn parse_spec(&self, text: &str) -> Result<Arc<dyn Codec>, SpecError> {
+        let mut parser = Parser { registry: self, text, rest: text };
+        let value = parser.spec(1)?;
+        if !parser.rest.is_empty() {
+            return Err(parser.syntax("a spec ends here or goes on with `:key=value`"));
+        }
+        self.build(&value)
+    }
+
+    /// Reads a codec from its JSON header, which must state its version.
+    ///
+    /// # Errors
+    /// [`SpecError`]; unknown fields, newer versions and values out of range are refused by name.
+    pub fn parse_header(&self, json: &str) -> Result<Arc<dyn Codec>, SpecError> {
+        check_nesting(json, MAX_NESTING)?;
+        let value: Value = serde_json::from_str(json)
+            .map_err(|e| SpecError::Syntax { spec: json.to_owned(), reason: e.to_string() })?;
+        let id = value[TAG].as_str().unwrap_or_default().to_owned();
+        if value.get(VERSION).is_none() {
+            return Err(SpecError::Config { id, reason: format!("the header has no `{VERSION}`") });
+        }
+        self.build(&value)
+    }
+
+    /// The spec text of a codec with all its keys; [`Registry::parse_spec`] reads it back.
+    ///
+    /// # Panics
+    /// Never for a codec whose configuration serialises to a JSON object, which typetag sees to.
+    pub fn spec_of(&self, codec: &dyn Codec) -> String {
+        serde_json::to_value(codec).map_or_else(|e| format!("{}:<{e}>", codec.typetag_name()), |v| self.format(&v))
+    }
+
+    fn format(&self, value: &Value) -> String {
+        let id = value[TAG].as_str().unwrap_or_default();
+        let fields = self.get(id).map_or(&[][..], |entry| entry.children);
+        let mut text = id.to_owned();
+        if !fields.is_empty() {
+            let children: Vec<_> = fields.iter().map(|f| self.format(&value[*f])).collect();
+            let _ = write!(text, "({})", children.join(","));
+        }
+        for (key, v) in value.as_object().into_iter().flatten() {
+            if key != TAG && key != VERSION && !fields.contains(&key.as_str()) && !v.is_null() {
+                let _ = write!(text, ":{key}={}", v.as_str().map_or_else(|| v.to_string(), str::to_owned));
+            }
+        }
+        text
+    }
+
+    fn build(&self, value: &Value) -> Result<Arc<dyn Codec>, SpecError> {
+        let id = value[TAG].as_str().unwrap_or_default().to_owned();
+        self.entry(&id)?;
+        match serde_json::from_value::<Box<dyn Codec>>(value.clone()) {
+            Ok(codec) => Ok(codec.into()),
+            Err(e) => {
+                let message = e.to_string();
+                let reason = culprit(value, &message).map_or(message.clone(), |key| format!("{key}: {message}"));
+                Err(SpecError::Config { id, reason })
+            }
+        }
+    }
+
+    fn entry(&self, id: &str) -> Result<&CodecEntry, SpecError> {
+        self.get(id).ok_or_else(|| SpecError::UnknownCodec { id: id.to_owned(), known: self.ids() })
+    }
+}
+
+/// The header of a codec: its configuration as one line of JSON.
+///
+/// # Errors
+/// [`SpecError::Config`] if the configuration does not serialise.
+pub fn header(codec: &dyn Codec) -> Result<String, SpecError> {
+    serde_json::to_string(codec)
+        .map_err(|e| SpecError::Config { id: codec.typetag_name().to_owned(), reason: e.to_string() })
+}
+
+/// serde does not say which field had the wrong value: it is the one that alone gives the same message.
+fn culprit(value: &Value, message: &str) -> Option<String> {
+    if message.starts_with("missing field") {
+        return None;
+    }
+    let object = value.as_object()?;
+    let keep = |key: &str, v: &Value| key == TAG || v.is_object();
+    object.keys().filter(|key| *key != TAG && !message.contains(&format!("`{key}`"))).find_map(|key| {
+        let alone: Map<_, _> =
+            object.iter().filter(|(k, v)| *k == key || keep(k, v)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let error = serde_json::from_value::<Box<dyn Codec>>(Value::Object(alone)).err()?;
+        (error.to_string() == message).then(|| key.clone())
+    })
+}
+
+/// Counts braces outside strings: a codec inside a codec is an object inside an object.
+pub(crate) fn check_nesting(json: &str, limit: usize) -> Result<(), SpecError> {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return Err(SpecError::TooDeep);
+        }
+    }
+    Ok(())
+}
+
+struct Parser<'a> {
+    registry: &'a Registry,
+    text: &'a str,
+    rest: &'a str,
+}
+
+impl<'a> Parser<'a> {
+    fn spec(&mut self, depth: usize) -> Result<Value, SpecError> {
+        if depth > MAX_NESTING {
+            return Err(SpecError::TooDeep);
+        }
+        let id = self.word("a codec id")?;
+        let entry = *self.registry.entry(id)?;
+        let children = if self.eat('(') { self.children(depth)? } else { Vec::new() };
+        let mut options = Vec::new();
+        while self.eat(':') {
+            let key = self.word("a key")?;
+            if !self.eat('=') {
+                return Err(self.syntax(&format!("`{key}` wants a value: `{key}=…`")));
+            }
+            options.push((key, self.word("a value")?));
+        }
+        object(&entry, children, &options)
+    }
+
+    fn children(&mut self, depth: usize) -> Result<Vec<Value>, SpecError> {
+        let mut children = vec![self.spec(depth + 1)?];
+        while self.eat(',') {
+            children.push(self.spec(depth + 1)?);
+        }
+        if self.eat(')') { Ok(children) } else { Err(self.syntax("`,` or `)` is wanted")) }
+    }
+
+    /// Everything up to the next character of the grammar.
+    fn word(&mut self, what: &str) -> Result<&'a str, SpecError> {
+        let end = self.rest.find([':', '=', '(', ')', ',']).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        if word.is_empty() {
+            return Err(self.syntax(&format!("{what} is wanted")));
+        }
+        self.rest = rest;
+        Ok(word)
+    }
+
+    fn eat(&mut self, c: char) -> bool {
+        self.rest.strip_prefix(c).inspect(|rest| self.rest = rest).is_some()
+    }
+
+    fn syntax(&self, reason: &str) -> SpecError {
+        let at = self.text.len() - self.rest.len();
+        SpecError::Syntax { spec: self.text.to_owned(), reason: format!("at character {at}: {reason}") }
+    }
+}
+
+/// The JSON header of a spec: preset first, children and keys over it.
+fn object(entry: &CodecEntry, children: Vec<Value>, options: &[(&str, &str)]) -> Result<Value, SpecError> {
+    let mut object = Map::new();
+    object.insert(TAG.to_owned(), entry.id.into());
+    for (_, name) in options.iter().filter(|(key, _)| *key == "preset") {
+        let preset = preset(entry, name)?;
+        object.extend(preset.as_object().cloned().into_iter().flatten());
+    }
+    if children.len() > entry.children.len() || (children.len() < entry.children.len() && object.len() == 1) {
+        let wanted = match entry.children {
+            [] => "takes no codec in parentheses".to_owned(),
+            fields => format!("takes {} in parentheses: {}({})", fields.len(), entry.id, fields.join(",")),
+        };
+        return Err(SpecError::Config { id: entry.id.to_owned(), reason: wanted });
+    }
+    for (field, child) in entry.children.iter().zip(children) {
+        object.insert((*field).to_owned(), child);
+    }
+    for (i, (key, text)) in options.iter().enumerate().filter(|(_, (key, _))| *key != "preset") {
+        if options[..i].iter().any(|(other, _)| other == key) {
+            return Err(SpecError::Config { id: entry.id.to_owned(), reason: format!("`{key}` is given twice") });
+        }
+        object.insert((*key).to_owned(), scalar(text));
+    }
+    Ok(Value::Object(object))
+}
+
+fn preset(entry: &CodecEntry, name: &str) -> Result<Value, SpecError> {
+    let presets = (entry.presets)();
+    let Some(preset) = presets.iter().find(|p| p.name == name) else {
+        let known = presets.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
+        return Err(SpecError::UnknownPreset { id: entry.id.to_owned(), name: name.to_owned(), known });
+    };
+    serde_json::to_value(&preset.codec)
+        .map_err(|e| SpecError::Config { id: entry.id.to_owned(), reason: e.to_string() })
+}
+
+/// `true`, `false` and numbers are themselves; everything else is a string.
+fn scalar(text: &str) -> Value {
+    match serde_json::from_str(text) {
+        Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
+        _ => Value::String(text.to_owned()),
+    }
+}

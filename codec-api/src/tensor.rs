@@ -1,0 +1,253 @@
+//! Tensors as the codecs see them: a dtype, a shape, and little-endian bytes at any alignment.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use half::{bf16, f16};
+use ndarray::ArrayD;
+pub use safetensors::Dtype;
+
+use crate::error::{CodecError, Result};
+
+/// The most elements of a tensor. Sizes in bytes and in bits, with any overhead, then fit 64 bits.
+const MAX_ELEMENTS: usize = 1 << 48;
+
+/// The dtype and shape of a tensor; row-major ("C" order). Its sizes are checked when it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    elements: usize,
+    byte_len: usize,
+}
+
+impl TensorSpec {
+    /// # Errors
+    /// [`CodecError::Limit`] if there are more elements than any machine can address;
+    /// [`CodecError::Unsupported`] if a sub-byte dtype does not fill its last byte.
+    pub fn new(dtype: Dtype, shape: impl Into<Vec<usize>>) -> Result<Self> {
+        let shape = shape.into();
+        // The other axes of an empty tensor are limited too: their product counts the columns.
+        let extent = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).filter(|n| *n <= MAX_ELEMENTS);
+        let Some(extent) = extent else {
+            let reason = format!("a {dtype} tensor of shape {shape:?} has more than {MAX_ELEMENTS} elements");
+            return Err(CodecError::Limit(reason));
+        };
+        let elements = if shape.contains(&0) { 0 } else { extent };
+        let bits = elements * dtype.bitsize();
+        if !bits.is_multiple_of(8) {
+            return Err(CodecError::Unsupported(format!(
+                "{elements} elements of {dtype} do not fill a whole number of bytes"
+            )));
+        }
+        Ok(Self { dtype, shape, elements, byte_len: bits / 8 })
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Extent of each axis, outermost first. Empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.elements
+    }
+
+    /// Size of the stored bytes.
+    pub fn byte_len(&self) -> usize {
+        self.byte_len
+    }
+
+    /// The tensor as a matrix: `(rows, columns)`. The first axis counts rows, all others together are
+    /// the columns; a vector or a scalar is one row. A tensor without elements is `(0, 0)`, whatever its other axes
+    /// say, so that no loop runs over rows that hold nothing.
+    pub fn matrix(&self) -> (usize, usize) {
+        match self.shape.as_slice() {
+            _ if self.elements == 0 => (0, 0),
+            [] => (1, 1),
+            [n] => (1, *n),
+            [rows, columns @ ..] => (*rows, columns.iter().product()),
+        }
+    }
+
+    /// Whether the dtype is one that every codec decodes to f32 without loss: F32, F16 or BF16.
+    pub fn is_float(&self) -> bool {
+        matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
+    }
+
+    /// Refuses every dtype but F32, F16 and BF16: the first line of a lossy codec's `accepts`.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] naming the dtype.
+    pub fn require_float(&self) -> Result<()> {
+        if self.is_float() {
+            return Ok(());
+        }
+        Err(CodecError::Unsupported(format!("dtype {}: lossy coding takes F32, F16 or BF16", self.dtype)))
+    }
+
+    /// Checks that a decoder's output buffer holds exactly this tensor's elements.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] with both lengths.
+    pub fn check_output(&self, len: usize) -> Result<()> {
+        if len == self.elements {
+            return Ok(());
+        }
+        Err(CodecError::Limit(format!("the output buffer has {len} places, the tensor {} elements", self.elements)))
+    }
+}
+
+impl fmt::Display for TensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.dtype, self.shape)
+    }
+}
+
+/// A borrowed tensor: its spec and its little-endian bytes, at any alignment.
+#[derive(Clone, Debug)]
+pub struct TensorView<'a> {
+    spec: TensorSpec,
+    bytes: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// # Errors
+    /// [`CodecError::Limit`] if `bytes` is not exactly as long as `spec` says.
+    pub fn new(spec: TensorSpec, bytes: &'a [u8]) -> Result<Self> {
+        if bytes.len() != spec.byte_len() {
+            return Err(CodecError::Limit(format!(
+                "a tensor {spec} takes {} bytes, not {}",
+                spec.byte_len(),
+                bytes.len()
+            )));
+        }
+        Ok(Self { spec, bytes })
+    }
+
+    /// A view of f32 `values`.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if `shape` does not have as many elements as `values`.
+    pub fn from_f32(shape: impl Into<Vec<usize>>, values: &'a [f32]) -> Result<Self> {
+        Self::new(TensorSpec::new(Dtype::F32, shape)?, bytemuck::cast_slice(values))
+    }
+
+    /// Dtype and shape.
+    pub fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    /// The stored bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The values as f32, row-major; borrowed where the bytes are aligned f32.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] for a dtype other than F32, F16 and BF16.
+    pub fn to_f32(&self) -> Result<Cow<'a, [f32]>> {
+        self.spec.require_float()?;
+        if self.spec.dtype == Dtype::F32
+            && let Ok(values) = bytemuck::try_cast_slice(self.bytes)
+        {
+            return Ok(Cow::Borrowed(values));
+        }
+        let mut out = vec![0.0; self.spec.elements];
+        widen(self.spec.dtype, self.bytes, &mut out)?;
+        Ok(Cow::Owned(out))
+    }
+
+    /// [`Self::to_f32`] for lossy codecs: refuses NaN and infinities.
+    ///
+    /// # Errors
+    /// As [`Self::to_f32`], and [`CodecError::NonFinite`] with the first such index.
+    pub fn to_finite_f32(&self) -> Result<Cow<'a, [f32]>> {
+        let values = self.to_f32()?;
+        match first_non_finite(&values) {
+            Some(index) => Err(CodecError::NonFinite { index }),
+            None => Ok(values),
+        }
+    }
+
+    /// The values as an array of the tensor's shape.
+    ///
+    /// # Errors
+    /// As [`Self::to_f32`].
+    pub fn to_array(&self) -> Result<ArrayD<f32>> {
+        let values = self.to_f32()?.into_owned();
+        ArrayD::from_shape_vec(self.spec.shape.as_slice(), values).map_err(CodecError::codec)
+    }
+
+    /// Rows `first..last` of the matrix view as a tensor of their own (the first axis shortened).
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if the range is not inside the tensor, or cuts a byte of a sub-byte dtype.
+    pub fn rows(&self, first: usize, last: usize) -> Result<Self> {
+        let (rows, columns) = self.spec.matrix();
+        if first > last || last > rows {
+            return Err(CodecError::Limit(format!("rows {first}..{last} of a tensor with {rows} rows")));
+        }
+        if self.spec.shape.len() < 2 {
+            // One row: the whole tensor or nothing of it.
+            let spec = if last > first { self.spec.clone() } else { TensorSpec::new(self.spec.dtype, vec![0])? };
+            return Self::new(spec, if last > first { self.bytes } else { &[] });
+        }
+        let row_bits = columns * self.spec.dtype.bitsize();
+        let mut shape = self.spec.shape.clone();
+        shape[0] = last - first;
+        let spec = TensorSpec::new(self.spec.dtype, shape)?;
+        if !(row_bits * first).is_multiple_of(8) {
+            return Err(CodecError::Limit(format!("row {first} does not begin at a byte")));
+        }
+        let start = row_bits * first / 8;
+        let end = start + spec.byte_len;
+        Self::new(spec, &self.bytes[start..end])
+    }
+}
+
+/// Index of the first NaN or infinity.
+pub fn first_non_finite(values: &[f32]) -> Option<usize> {
+    const BLOCK: usize = 1024;
+    const EXPONENT: u32 = 0x7f80_0000;
+    // A maximum over the bit patterns vectorises; the exact place is looked for only where there is one.
+    for (block, part) in values.chunks(BLOCK).enumerate() {
+        let largest = part.iter().fold(0, |m, v| (v.to_bits() & EXPONENT).max(m));
+        if largest == EXPONENT {
+            return part.iter().position(|v| !v.is_finite()).map(|i| block * BLOCK + i);
+        }
+    }
+    None
+}
+
+/// Converts stored floats at any alignment to f32; every F16 and BF16 number is an f32 number.
+///
+/// # Errors
+/// [`CodecError::Unsupported`] for a dtype other than F32, F16 and BF16; [`CodecError::Limit`] if the lengths
+/// do not agree.
+pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+    TensorSpec::new(dtype, vec![out.len()])?.require_float()?;
+    if bytes.len() * 8 != out.len() * dtype.bitsize() {
+        return Err(CodecError::Limit(format!("{} bytes are not {} elements of {dtype}", bytes.len(), out.len())));
+    }
+    match dtype {
+        Dtype::F32 => bytemuck::cast_slice_mut(out).copy_from_slice(bytes),
+        Dtype::F16 => {
+            for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *v = f16::from_le_bytes(*b).to_f32();
+            }
+        }
+        _ => {
+            for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *v = bf16::from_le_bytes(*b).to_f32();
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Text that is not a codec's, and files that are not an encoded tensor's, are refused with what is wrong.
+
+mod sign;
+
+use codec_api::{Bytes, DecodeCx, EncodeCx, EncodedTensor, Payload, Section, SpecError, TensorView};
+use sign::registry;
+
+/// The refusal of a JSON header.
+fn refusal(json: &str) -> String {
+    registry().parse_header(json).expect_err(json).to_string()
+}
+
+#[test]
+fn unknown_field_is_named_with_the_known_ones() {
+    let error = refusal(r#"{"codec":"test.sign","version":1,"exponnt":3}"#);
+    assert!(error.contains("`exponnt`") && error.contains("`exponent`"), "{error}");
+}
+
+#[test]
+fn newer_version_says_to_update() {
+    let error = refusal(r#"{"codec":"test.sign","version":2}"#);
+    assert!(error.contains("format version 2 is newer than 1") && error.contains("update netweight"), "{error}");
+}
+
+#[test]
+fn missing_version_is_refused() {
+    let error = refusal(r#"{"codec":"test.sign","exponent":3}"#);
+    assert_eq!(error, "codec `test.sign`: the header has no `version`");
+}
+
+#[test]
+fn value_out_of_range_names_field_and_range() {
+    for value in ["16", "-1", "4000000000"] {
+        let error = refusal(&format!(r#"{{"codec":"test.sign","version":1,"exponent":{value}}}"#));
+        let wanted = format!("codec `test.sign`: exponent: {value} is out of range: an integer from 0 to 15 is wanted");
+        assert_eq!(error, wanted);
+    }
+}
+
+#[test]
+fn unknown_codec_lists_the_known_ones() {
+    let error = refusal(r#"{"codec":"test.sing","version":1}"#);
+    assert_eq!(error, "unknown codec `test.sing`; the linked codecs are: test.sign, test.wrap");
+}
+
+#[test]
+fn thousand_nested_codecs_are_refused_before_they_are_parsed() {
+    let header = r#"{"codec":"test.wrap","version":1,"inner":"#.repeat(1000) + "1" + &"}".repeat(1000);
+    let spec = "test.wrap(".repeat(1000) + "test.sign" + &")".repeat(1000);
+    let arrays = format!(r#"{{"codec":"test.sign","version":1,"exponent":{}{}}}"#, "[".repeat(1000), "]".repeat(1000));
+    for answer in [registry().parse_header(&header), registry().parse_spec(&spec), registry().parse_header(&arrays)] {
+        assert!(matches!(answer, Err(SpecError::TooDeep)), "{answer:?}");
+    }
+    assert_eq!(SpecError::TooDeep.to_string(), "codecs are nested more than 8 deep");
+}
+
+#[test]
+fn eight_nested_codecs_are_fine() {
+    let spec = "test.wrap(".repeat(7) + "test.sign:exponent=3" + &")".repeat(7);
+    let codec = registry().parse_spec(&spec).expect("seven around one");
+    assert_eq!(registry().spec_of(&*codec), spec);
+}
+
+/// An encoded tensor of six weights, as a file.
+fn encoded() -> EncodedTensor {
+    let weights = [1.0, -2.0, 3.0, -4.0, 5.0, -6.0];
+    let tensor = TensorView::from_f32([2, 3], &weights).expect("six weights");
+    let codec = registry().parse_spec("test.wrap(test.sign)").expect("a codec");
+    EncodedTensor::encode(codec, tensor, &EncodeCx::new(0)).expect("a payload")
+}
+
+#[test]
+fn every_truncation_of_a_file_is_refused() {
+    let file = Bytes::from(encoded().to_bytes().expect("a file"));
+    let whole = EncodedTensor::from_bytes(&file, &registry()).expect("what was written");
+    assert_eq!(whole.decode(&DecodeCx::new()).expect("weights"), [1.0, -1.0, 1.0, -1.0, 1.0, -1.0]);
+    for n in 0..file.len() {
+        let error = EncodedTensor::from_bytes(&file.slice(..n), &registry()).expect_err("cut off").to_string();
+        assert!(error.starts_with("not a readable safetensors file"), "{n} bytes: {error}");
+    }
+}
+
+#[test]
+fn truncated_section_is_corrupt_by_its_sizes() {
+    let mut encoded = encoded();
+    let signs = encoded.payload.sections()["signs"].clone();
+    let cut = Section::new(signs.spec().dtype(), [5], signs.data().slice(..5)).expect("five signs");
+    encoded.payload = Payload::new(encoded.payload.bound()).with("signs", cut);
+    let error = encoded.decode(&DecodeCx::new()).expect_err("five signs for six weights").to_string();
+    assert_eq!(error, "section `*` is corrupt: 5 bytes in all; a F32 [2, 3] tensor takes 6 to 6");
+    let mut out = [0.0; 6];
+    let answer = encoded.codec.decode(&encoded.spec, encoded.payload.view(), &DecodeCx::new(), &mut out);
+    let error = answer.expect_err("five signs for six weights").to_string();
+    assert_eq!(error, "section `signs` is corrupt: it is I8 [5], the format wants I8 [6]");
+}

@@ -1,0 +1,15 @@
+//! Bit-exact coding of tensors of every dtype: NaN payloads, negative zeros and all.
+//!
+//! | codec | what |
+//! |---|---|
+//! | [`lossless.raw`](Raw) | the stored bytes themselves |
+//! | [`lossless.zstd`](Zstd) | one Zstandard frame |
+//!
+//! Each payload carries a CRC-32C of the stored bytes, so that a changed bit is an error and never data.
+
+mod checksum;
+pub mod raw;
+pub mod zstd_frame;
+
+pub use raw::Raw;
+pub use zstd_frame::Zstd;

@@ -1,0 +1,122 @@
+//! One Zstandard frame of the stored bytes, `lossless.zstd`: what everybody can do already.
+//!
+//! # Source
+//! Zstandard: RFC 8878; the reference implementation, at its levels 1 to 19.
+//!
+//! # Sections
+//! - `frame` U8 `[length]`: one frame without its own checksum;
+//! - `crc32c` U32 `[1]`: CRC-32C of the stored bytes.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"lossless.zstd","version":1,"level":3}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_lossless as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `Exact`.
+//!
+//! # Cost
+//! From 1/32768 of the stored size + 4 bytes to Zstandard's own worst case, the stored size + 1/256 of it + a few bytes.
+//!
+//! # Limits
+//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes.
+//! The frame of the same tensor may differ between versions of the library; each reads the others'.
+
+use codec_api::{
+    Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload,
+    PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::{CHECKSUM_BYTES, check_bytes, checksum, decode_f32, verify};
+
+/// Configuration of `lossless.zstd`; see the [module's documentation](self) for the format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Zstd {
+    /// Format version.
+    pub version: FormatVersion<1>,
+    /// Compression level: higher is smaller and slower.
+    pub level: Bounded<1, 19>,
+}
+
+impl Default for Zstd {
+    fn default() -> Self {
+        Self::new(Bounded::at::<3>())
+    }
+}
+
+impl Zstd {
+    /// Zstandard at this level.
+    pub fn new(level: Bounded<1, 19>) -> Self {
+        Self { version: FormatVersion, level }
+    }
+}
+
+/// What a frame can unpack to at most, relative to its size.
+const MAX_RATIO: u64 = (128 << 10) / 4;
+
+#[typetag::serde(name = "lossless.zstd")]
+impl Codec for Zstd {
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let n = spec.byte_len() as u64;
+        // ZSTD_COMPRESSBOUND, without its case distinction for small inputs.
+        let most = n + n / 256 + 64 + 18;
+        let effort = f64::from(self.level.get()) * 20.0;
+        // A block of at most 128 KiB takes at least a header of 3 bytes and one more.
+        let least = n / MAX_RATIO + CHECKSUM_BYTES;
+        CostEstimate::between(least, most + CHECKSUM_BYTES)
+            .ops(effort * n as f64, 10.0 * n as f64)
+            .scratch(n + (8 << 20))
+            .rel_rmse(0.0)
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        let frame = zstd::bulk::compress(tensor.bytes(), self.level.get() as i32).map_err(CodecError::codec)?;
+        let (name, crc) = checksum(tensor.bytes())?;
+        cx.progress.tick(tensor.spec().elements() as u64);
+        Ok(Payload::new(Bound::Exact).with("frame", Section::new(Dtype::U8, [frame.len()], frame)?).with(name, crc))
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        decode_f32(self, spec, payload, cx, out)
+    }
+
+    fn as_lossless(&self) -> Option<&dyn Lossless> {
+        Some(self)
+    }
+}
+
+impl Lossless for Zstd {
+    fn decode_bytes(
+        &self,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        cx: &DecodeCx<'_>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        check_bytes(spec, out.len())?;
+        cx.cancel.check()?;
+        let frame = payload.section("frame")?;
+        if frame.spec().dtype() != Dtype::U8 {
+            return Err(payload.corrupt("frame", format!("it is {}, the format wants bytes", frame.spec())));
+        }
+        // Straight into `out`: the frame cannot make the decoder allocate a window of its choice.
+        match zstd::bulk::decompress_to_buffer(frame.data(), out) {
+            Ok(written) if written == out.len() => verify(&payload, out),
+            Ok(written) => Err(payload.corrupt("frame", format!("it holds {written} bytes, the tensor {}", out.len()))),
+            Err(e) => Err(payload.corrupt("frame", e.to_string())),
+        }
+    }
+}
+
+fn presets() -> Vec<Preset> {
+    vec![Preset::new("level3", Zstd::default()), Preset::new("level19", Zstd::new(Bounded::at::<19>()))]
+}
+
+register_codec!("lossless.zstd", "one Zstandard frame", presets);

@@ -1,0 +1,115 @@
+//! From weights to codes. Blocks of rows that stay in the cache: the range of each group, its grid, then all codes
+//! and the largest error.
+
+use codec_api::{CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView, first_non_finite};
+
+use super::layout::Layout;
+use super::quantise::{Quantiser, quantise};
+use super::range::{Range, covering, find_ranges};
+use super::scale::{exponent_for, power_of_two};
+use super::{IntQuant, clip};
+use crate::error::certify;
+use crate::packing::pack_all;
+
+/// Where the first block's largest scale is stored in F16: five octaves are left for larger ones, 24 for smaller ones.
+const FIRST_OCTAVE: i32 = 10;
+/// Where the tensor's largest scale is stored if a later block has a much larger one. `clip` may raise it by less than two octaves.
+const TOP_OCTAVE: i32 = 13;
+
+pub(super) fn encode(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+    let values = tensor.to_f32()?;
+    let layout = Layout::new(codec, tensor.spec());
+    let first = Encoder::new(codec, layout, None).run(&values, cx)?;
+    let encoded = if let Some(encoded) = first {
+        encoded
+    } else {
+        let exponent = common_exponent(codec, &layout, &values);
+        let second = Encoder::new(codec, layout, Some(exponent)).run(&values, cx)?;
+        second.ok_or_else(|| CodecError::Limit(format!("a scale is too large for the exponent {exponent}")))?
+    };
+    cx.progress.tick(values.len() as u64);
+    let mut payload = Payload::new(certify(encoded.largest))
+        .with("codes", Section::new(Dtype::U8, [layout.rows, layout.row_len()], encoded.codes)?)
+        .with("scales", Section::from_values(Dtype::F16, layout.group_shape(), encoded.halves)?)
+        .with("exponent", Section::from_values(Dtype::I8, [1], vec![encoded.exponent.unwrap_or(0)])?);
+    if !codec.symmetric {
+        let packed = pack_all(layout.bits, &encoded.zeros);
+        payload = payload.with("zeros", Section::new(Dtype::U8, [packed.len()], packed)?);
+    }
+    Ok(payload)
+}
+
+/// The exponent that suits the largest scale of all.
+fn common_exponent(codec: &IntQuant, layout: &Layout, values: &[f32]) -> i8 {
+    let mut ranges = Vec::with_capacity(layout.groups());
+    find_ranges(values, layout, &mut ranges);
+    exponent_for(codec.codes().largest_step(&ranges), TOP_OCTAVE)
+}
+
+/// A payload in the making.
+struct Encoder<'a> {
+    codec: &'a IntQuant,
+    layout: Layout,
+    /// Decided by the first block that is not all zeros.
+    exponent: Option<i8>,
+    codes: Vec<u8>,
+    halves: Vec<u16>,
+    zeros: Vec<u8>,
+    largest: f32,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(codec: &'a IntQuant, layout: Layout, exponent: Option<i8>) -> Self {
+        let halves = Vec::with_capacity(layout.groups());
+        let zeros = Vec::with_capacity(if codec.symmetric { 0 } else { layout.groups() });
+        Self { codec, layout, exponent, codes: vec![0; layout.codes_len()], halves, zeros, largest: 0.0 }
+    }
+
+    /// Encodes block by block; `None` if a scale turns out to be too large for the exponent.
+    fn run(mut self, values: &[f32], cx: &EncodeCx<'_>) -> Result<Option<Self>> {
+        let rows = self.layout.block_rows();
+        let (weights, bytes) = (rows * self.layout.columns, rows * self.layout.row_len());
+        let mut codes = std::mem::take(&mut self.codes);
+        let mut ranges = Vec::new();
+        let mut done = 0;
+        for (block, packed) in values.chunks(weights.max(1)).zip(codes.chunks_mut(bytes.max(1))) {
+            cx.cancel.check()?;
+            ranges.clear();
+            if !find_ranges(block, &self.layout, &mut ranges) {
+                return Err(CodecError::NonFinite { index: done + first_non_finite(block).unwrap_or(0) });
+            }
+            if !self.block(block, &ranges, packed, cx)? {
+                return Ok(None);
+            }
+            done += block.len();
+        }
+        // A group by tensor exists even where there are no weights.
+        self.halves.resize(self.layout.groups(), 0);
+        self.zeros.resize(if self.codec.symmetric { 0 } else { self.layout.groups() }, 0);
+        self.codes = codes;
+        Ok(Some(self))
+    }
+
+    /// Encodes one block; false if a scale is too large for the exponent.
+    fn block(&mut self, values: &[f32], ranges: &[Range], packed: &mut [u8], cx: &EncodeCx<'_>) -> Result<bool> {
+        let codes = self.codec.codes();
+        if self.exponent.is_none() {
+            let largest = codes.largest_step(ranges);
+            self.exponent = (largest > 0.0).then(|| exponent_for(largest, FIRST_OCTAVE));
+        }
+        let exponent = self.exponent.unwrap_or(0);
+        let normalise = power_of_two(-i32::from(exponent));
+        let mut grids = covering(codes, ranges, normalise);
+        if self.codec.clip {
+            clip::search(codes, &self.layout, values, ranges, normalise, &mut grids, cx)?;
+        }
+        let Some(halves) = grids.round(codes.max, exponent) else { return Ok(false) };
+        self.halves.extend_from_slice(&halves);
+        if !self.codec.symmetric {
+            self.zeros.extend(grids.zeros.iter().map(|zero| *zero as u8));
+        }
+        let quantiser = Quantiser::new(codes, &grids, exponent);
+        self.largest = self.largest.max(quantise(values, &self.layout, &quantiser, packed));
+        Ok(true)
+    }
+}

@@ -1,0 +1,81 @@
+//! Where codes and groups lie.
+
+use codec_api::TensorSpec;
+
+use super::{Group, IntQuant};
+use crate::packing::packed_len;
+
+/// The geometry of one tensor, or of a block of its rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) bits: usize,
+    /// Columns of a group; at least 1.
+    pub(super) width: usize,
+    /// All rows share one group.
+    whole: bool,
+}
+
+impl Layout {
+    pub(super) fn new(codec: &IntQuant, spec: &TensorSpec) -> Self {
+        let (rows, columns) = spec.matrix();
+        let width = if let Group::Size(size) = codec.group { size as usize } else { columns.max(1) };
+        Self { rows, columns, bits: codec.bits.get() as usize, width, whole: codec.group == Group::Tensor }
+    }
+
+    /// The rows that an encoder handles at once: as many as stay in the cache, but all of them if they share a group.
+    pub(super) fn block_rows(&self) -> usize {
+        const WEIGHTS: usize = 1 << 15;
+        if self.whole { self.rows.max(1) } else { (WEIGHTS / self.columns.max(1)).max(1) }
+    }
+
+    /// Shape of `scales`.
+    pub(super) fn group_shape(&self) -> [usize; 2] {
+        if self.whole { [1, 1] } else { [self.rows, self.columns.div_ceil(self.width)] }
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        let [rows, groups] = self.group_shape();
+        rows * groups
+    }
+
+    /// The groups of a row.
+    #[inline(always)]
+    pub(super) fn of_row<'a, T>(&self, groups: &'a [T], row: usize) -> &'a [T] {
+        let [_, count] = self.group_shape();
+        if self.whole { groups } else { &groups[row * count..][..count] }
+    }
+
+    /// How values are cut into groups, which are neighbours in memory: first into rows of this length, these into groups of
+    /// the second length.
+    pub(super) fn group_spans(&self, values: &[f32]) -> (usize, usize) {
+        let whole = values.len().max(1);
+        if self.whole { (whole, whole) } else { (self.columns.max(1), self.width) }
+    }
+
+    /// Columns that a decoder handles at once: whole groups, or a part of a large one; a multiple of 8.
+    pub(super) fn piece(&self) -> usize {
+        const MOST: usize = 512;
+        if self.width <= MOST && self.width.is_multiple_of(8) { MOST / self.width * self.width } else { MOST }
+    }
+
+    /// Bytes of one packed row.
+    pub(super) fn row_len(&self) -> usize {
+        packed_len(self.columns, self.bits)
+    }
+
+    /// Bytes of a packed group that is not cut short.
+    #[inline(always)]
+    pub(super) fn group_len(&self) -> usize {
+        packed_len(self.width, self.bits)
+    }
+
+    pub(super) fn codes_len(&self) -> usize {
+        self.rows * self.row_len()
+    }
+
+    pub(super) fn zeros_len(&self) -> usize {
+        packed_len(self.groups(), self.bits)
+    }
+}

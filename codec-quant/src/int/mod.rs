@@ -1,0 +1,163 @@
+//! Uniform integer quantisation, `quant.int`: `ŵ = (code − zero) · scale`, the workhorse of weight compression.
+//!
+//! The matrix view's rows are cut into groups (the last one of a row may be shorter). Each group has a scale and,
+//! if not symmetric, a zero point. Symmetric groups use the codes 1 … 2ᵇ−1 around the middle 2ᵇ⁻¹ with the scale
+//! `max|w| / (2ᵇ⁻¹ − 1)`; the others spread 0 … 2ᵇ−1 over `[min(w, 0), max(w, 0)]`, so that zero stays exactly zero.
+//! With `clip`, scale and zero point are searched for the least squared error of the group, and symmetric groups may
+//! use code 0 and a negative scale, too.
+//!
+//! # Source
+//! Affine quantisation: Jacob et al., arXiv 1712.05877, section 2.1; groups as in GPTQ, arXiv 2210.17323; the
+//! search over clipped ranges follows the aim of HQQ and of `OmniQuant` (arXiv 2308.13137, section 3.2) without calibration.
+//!
+//! # Sections
+//! With `R × C` the matrix view and `G` groups in `[R, ⌈C/group⌉]` (`[R, 1]` by row, `[1, 1]` by tensor):
+//! - `codes` U8 `[R, ⌈C·bits/8⌉]`: unsigned (offset-binary) codes, a little-endian bit stream per row, lowest bit first;
+//!   4-bit codes are in the order of ONNX `MatMulNBits`;
+//! - `scales` F16, the shape of the groups, and `exponent` I8 `[1]`: scale = F16 · 2^exponent, so that no magnitude costs accuracy;
+//! - `zeros` U8 `[⌈G·bits/8⌉]`, not if symmetric: the zero points, packed like the codes.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_quant as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//! `bits` 2 to 8; `group` a multiple of 16 from 16 to 256, `"row"` or `"tensor"`.
+//!
+//! # Bound
+//! `MaxAbs`, measured; about half a scale without `clip`.
+//!
+//! # Cost
+//! `R·⌈C·bits/8⌉ + 2·G + 1` bytes, and `⌈G·bits/8⌉` more if not symmetric: 4.156 bits per weight for 4 bits in groups of 128.
+//!
+//! # Limits
+//! F32, F16 and BF16. By tensor it cannot be cut into chunks.
+
+mod clip;
+mod decode;
+mod encode;
+mod group;
+mod layout;
+mod linear;
+mod quantise;
+mod range;
+mod scale;
+
+use codec_api::{
+    Bounded, Chunking, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, Payload, PayloadView,
+    Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+};
+pub use group::Group;
+use layout::Layout;
+use range::Codes;
+use serde::{Deserialize, Serialize};
+
+/// Configuration of `quant.int`; see the [module's documentation](self) for the format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct IntQuant {
+    /// Format version.
+    pub version: FormatVersion<1>,
+    /// Bits of a code.
+    pub bits: Bounded<2, 8>,
+    /// What shares a scale.
+    pub group: Group,
+    /// No zero points: the range is the same on both sides of zero.
+    pub symmetric: bool,
+    /// Search each group's scale and zero point for the least squared error.
+    pub clip: bool,
+}
+
+impl Default for IntQuant {
+    fn default() -> Self {
+        Self::new(Bounded::at::<8>(), Group::Row)
+    }
+}
+
+impl IntQuant {
+    /// Symmetric quantisation without clipping.
+    pub fn new(bits: Bounded<2, 8>, group: Group) -> Self {
+        Self { version: FormatVersion, bits, group, symmetric: true, clip: false }
+    }
+
+    /// With zero points.
+    #[must_use]
+    pub fn asymmetric(mut self) -> Self {
+        self.symmetric = false;
+        self
+    }
+
+    /// With the search for the least squared error.
+    #[must_use]
+    pub fn clipped(mut self) -> Self {
+        self.clip = true;
+        self
+    }
+
+    /// The code that means zero where there are no zero points.
+    fn middle(&self) -> u8 {
+        1 << (self.bits.get() - 1)
+    }
+
+    /// The codes that grids spread over. Leaving out code 0 keeps a symmetric range symmetric; the search weighs that itself.
+    fn codes(&self) -> Codes {
+        let min = if self.symmetric && !self.clip { 1.0 } else { 0.0 };
+        let max = ((1u32 << self.bits.get()) - 1) as f32;
+        Codes { min, max, middle: self.symmetric.then(|| f32::from(self.middle())) }
+    }
+}
+
+#[typetag::serde(name = "quant.int")]
+impl Codec for IntQuant {
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        spec.require_float()
+    }
+
+    fn chunking(&self, _: &TensorSpec) -> Chunking {
+        if self.group == Group::Tensor { Chunking::Whole } else { Chunking::Rows(std::num::NonZeroUsize::MIN) }
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let layout = Layout::new(self, spec);
+        let zeros = if self.symmetric { 0 } else { layout.zeros_len() };
+        let bytes = layout.codes_len() + 2 * layout.groups() + 1 + zeros;
+        let n = spec.elements() as f64;
+        let encode = if self.clip { 20.0 * clip::CANDIDATES as f64 } else { 15.0 };
+        // Per group an encode keeps range, scale and parameters, a decode scale and zero point.
+        CostEstimate::fixed(bytes as u64)
+            .ops(encode * n, 4.0 * n)
+            .scratch(layout.groups() as u64 * 40 + crate::widened_bytes(spec))
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        encode::encode(self, &tensor, cx)
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        spec.check_output(out.len())?;
+        let prepared = decode::Prepared::read(self, spec, &payload)?;
+        cx.cancel.check()?;
+        prepared.decode_rows(0..prepared.layout.rows, out);
+        Ok(())
+    }
+
+    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+        Some(self)
+    }
+}
+
+fn presets() -> Vec<Preset> {
+    let int4 = IntQuant::new(Bounded::at::<4>(), Group::of::<128>()).asymmetric();
+    vec![
+        Preset::new("int8", IntQuant::new(Bounded::at::<8>(), Group::Row)),
+        Preset::new("int8-g32", IntQuant::new(Bounded::at::<8>(), Group::of::<32>())),
+        Preset::new("int4", int4.clone()),
+        Preset::new("int4-clip", int4.clipped()),
+    ]
+}
+
+register_codec!("quant.int", "uniform integers of 2 to 8 bits by group, row or tensor", presets);

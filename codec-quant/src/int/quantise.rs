@@ -1,0 +1,103 @@
+//! The encoder's hot loop: codes, packed, and the largest error.
+
+use simd::{LANES, Simd, kernel, load};
+
+use super::layout::Layout;
+use super::range::Codes;
+use super::scale::{Grids, power_of_two};
+use crate::error::MaxError;
+use crate::packing::{pack16, with_bits};
+
+/// Adding and subtracting it rounds a small float to the nearest integer, ties to even; while added, the integer stands
+/// in the lowest bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
+
+/// All groups' parameters, and what the groups share.
+#[derive(Debug)]
+pub(super) struct Quantiser {
+    params: Vec<Params>,
+    /// 2^−exponent: takes weights to the size of the F16 numbers.
+    normalise: f32,
+    min_code: f32,
+    max_code: f32,
+}
+
+/// What the loop needs of a group.
+#[derive(Clone, Copy, Debug)]
+struct Params {
+    /// One over the stored F16 number; 0 if that is 0.
+    inverse: f32,
+    /// The decoder's scale.
+    scale: f32,
+    zero: f32,
+}
+
+impl Quantiser {
+    /// The grids' steps are rounded already.
+    pub(super) fn new(codes: Codes, grids: &Grids, exponent: i8) -> Self {
+        let unit = power_of_two(exponent.into());
+        let params = grids.steps.iter().zip(&grids.zeros).map(|(step, zero)| Params {
+            inverse: if *step == 0.0 { 0.0 } else { 1.0 / step },
+            scale: step * unit,
+            zero: *zero,
+        });
+        let normalise = power_of_two(-i32::from(exponent));
+        Self { params: params.collect(), normalise, min_code: codes.min, max_code: codes.max }
+    }
+
+    /// Codes and decoded values of sixteen weights.
+    #[inline(always)]
+    fn sixteen(&self, params: Params, x: &[f32; LANES]) -> ([u8; LANES], [f32; LANES]) {
+        let (mut codes, mut decoded) = ([0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            // In two steps: one factor alone may be beyond f32.
+            let v = x[i] * self.normalise * params.inverse;
+            let c = (v + ROUND) - ROUND + params.zero;
+            let c = if c < self.min_code { self.min_code } else { c };
+            let c = if c > self.max_code { self.max_code } else { c };
+            codes[i] = (c + ROUND).to_bits() as u8;
+            decoded[i] = (c - params.zero) * params.scale;
+        }
+        (codes, decoded)
+    }
+}
+
+kernel! {
+    /// Quantises and packs some rows; returns the largest error.
+    pub(super) fn quantise<'a>(simd, values: &'a [f32], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) -> f32 {
+        with_bits!(layout.bits, quantise_rows::<_>(simd, values, layout, quantiser, packed))
+    }
+}
+
+#[inline(always)]
+fn quantise_rows<const BITS: usize, S: Simd>(
+    simd: S,
+    values: &[f32],
+    layout: &Layout,
+    quantiser: &Quantiser,
+    packed: &mut [u8],
+) -> f32 {
+    let mut largest = MaxError::new();
+    let rows = values.chunks(layout.columns.max(1)).zip(packed.chunks_mut(layout.row_len().max(1)));
+    for (row, (values, packed)) in rows.enumerate() {
+        let groups = values.chunks(layout.width).zip(packed.chunks_mut(layout.group_len()));
+        for ((values, packed), params) in groups.zip(layout.of_row(&quantiser.params, row)) {
+            let (blocks, rest) = values.as_chunks::<LANES>();
+            let (full, last) = packed.split_at_mut(blocks.len() * 2 * BITS);
+            for (x, packed) in blocks.iter().zip(full.chunks_exact_mut(2 * BITS)) {
+                let (codes, decoded) = quantiser.sixteen(*params, x);
+                largest.add(x, &decoded);
+                packed.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..2 * BITS]);
+            }
+            if !rest.is_empty() {
+                // Zeros fill the last block up; they add no error, for every grid has zero.
+                let x = load(rest);
+                let (mut codes, decoded) = quantiser.sixteen(*params, &x);
+                largest.add(&x, &decoded);
+                codes[rest.len()..].fill(0);
+                last.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..last.len()]);
+            }
+        }
+    }
+    largest.get()
+}

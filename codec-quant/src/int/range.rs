@@ -1,0 +1,77 @@
+//! The range of each group, and the grid that covers it.
+
+use simd::{LANES, kernel, load, magnitudes};
+
+use super::layout::Layout;
+use super::scale::Grids;
+
+/// Least and largest value of a group, or zero if that lies outside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) low: f32,
+    pub(super) high: f32,
+}
+
+kernel! {
+    /// Appends the range of each group. False if a value is not finite.
+    pub(super) fn find_ranges<'a>(simd, values: &'a [f32], layout: &'a Layout, ranges: &'a mut Vec<Range>) -> bool {
+        let mut largest = [0; LANES];
+        let (row, width) = layout.group_spans(values);
+        for row in values.chunks(row) {
+            for group in row.chunks(width) {
+                let (mut high, mut minus_low) = ([0.0; LANES], [0.0; LANES]);
+                let (blocks, rest) = group.as_chunks::<LANES>();
+                let last = load(rest);
+                // Zeros are in every range.
+                for x in blocks.iter().chain((!rest.is_empty()).then_some(&last)) {
+                    for i in 0..LANES {
+                        high[i] = if x[i] > high[i] { x[i] } else { high[i] };
+                        minus_low[i] = if -x[i] > minus_low[i] { -x[i] } else { minus_low[i] };
+                    }
+                    largest = simd.max_magnitude(&largest, x);
+                }
+                ranges.push(Range { low: -simd.reduce_max(&minus_low), high: simd.reduce_max(&high) });
+            }
+        }
+        simd.reduce_max(&magnitudes(largest)).is_finite()
+    }
+}
+
+/// The codes that grids spread over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Codes {
+    pub(super) min: f32,
+    pub(super) max: f32,
+    /// The zero point of symmetric grids.
+    pub(super) middle: Option<f32>,
+}
+
+impl Codes {
+    /// The largest step of the grids of these ranges, not normalised.
+    pub(super) fn largest_step(&self, ranges: &[Range]) -> f64 {
+        ranges.iter().fold(0.0, |largest: f64, range| {
+            let (low, high) = (f64::from(range.low), f64::from(range.high));
+            largest.max(
+                self.middle
+                    .map_or((high - low) / f64::from(self.max), |middle| high.max(-low) / f64::from(middle - 1.0)),
+            )
+        })
+    }
+}
+
+kernel! {
+    /// The grids that cover the ranges, and zero.
+    pub(super) fn covering<'a>(_simd, codes: Codes, ranges: &'a [Range], normalise: f32) -> Grids {
+        let mut grids = Grids { steps: vec![0.0; ranges.len()], zeros: vec![codes.middle.unwrap_or(0.0); ranges.len()] };
+        for ((range, step), zero) in ranges.iter().zip(&mut grids.steps).zip(&mut grids.zeros) {
+            let (low, high) = (range.low * normalise, range.high * normalise);
+            if let Some(middle) = codes.middle {
+                *step = (if high > -low { high } else { -low }) / (middle - 1.0);
+            } else {
+                *step = (high - low) / codes.max;
+                *zero = if *step > 0.0 { (-low / *step).round_ties_even() } else { 0.0 };
+            }
+        }
+        grids
+    }
+}

@@ -1,0 +1,87 @@
+//! The laws beyond the presets: every width, every kind of group, with and without zero points and clipping.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
+
+use std::sync::Arc;
+
+use codec_api::{Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView, max_abs_error};
+use codec_quant as _;
+use harness::laws::{Law, Subject};
+
+/// Specs that presets do not cover.
+fn specs() -> Vec<String> {
+    let mut specs = Vec::new();
+    for bits in 2..=8 {
+        for group in ["16", "48", "256", "row", "tensor"] {
+            for options in ["", ":symmetric=false", ":clip=true", ":symmetric=false:clip=true"] {
+                specs.push(format!("quant.int:bits={bits}:group={group}{options}"));
+            }
+        }
+    }
+    specs.push("quant.ternary:scope=row:fit=absmean".to_owned());
+    specs
+}
+
+fn subject(registry: &Registry, spec: &str) -> Subject {
+    let codec = registry.parse_spec(spec).unwrap();
+    let mut all = Subject::of_crate(registry, env!("CARGO_PKG_NAME"), env!("CARGO_MANIFEST_DIR"));
+    let at = all.iter().position(|s| s.entry.id == codec.typetag_name()).unwrap();
+    let mut subject = all.swap_remove(at);
+    (subject.preset, subject.codec) = ("(setting)", codec);
+    subject
+}
+
+#[test]
+fn every_setting_keeps_every_law() {
+    let registry = Registry::linked().unwrap();
+    for spec in specs() {
+        let subject = subject(&registry, &spec);
+        for law in Law::ALL.into_iter().filter(|law| *law != Law::Docs) {
+            law.check(&subject).unwrap_or_else(|violation| panic!("{violation}"));
+        }
+    }
+}
+
+fn encode(codec: &Arc<dyn Codec>, shape: [usize; 2], values: &[f32]) -> EncodedTensor {
+    EncodedTensor::encode(codec.clone(), TensorView::from_f32(shape, values).unwrap(), &EncodeCx::new(0)).unwrap()
+}
+
+#[test]
+fn every_bound_is_as_tight_as_a_measured_one_is() {
+    let registry = Registry::linked().unwrap();
+    let values: Vec<f32> = (0..64 * 100).map(|i| ((i * 7919 + 13) % 10_007) as f32 / 5003.0 - 1.0).collect();
+    let presets =
+        registry.presets().filter(|(entry, ..)| entry.origin.0 == env!("CARGO_PKG_NAME")).map(|(.., codec)| codec);
+    let settings = specs().into_iter().map(|spec| registry.parse_spec(&spec).unwrap());
+    for codec in presets.chain(settings) {
+        let encoded = encode(&codec, [64, 100], &values);
+        let error = max_abs_error(&values, &encoded.decode(&DecodeCx::new()).unwrap());
+        let bound = f64::from(encoded.payload.bound().value().unwrap());
+        assert!(error <= bound && bound <= 1.01 * error, "{codec:?}: bound {bound}, error {error}");
+    }
+}
+
+#[test]
+fn a_later_block_may_be_far_larger_than_the_first() {
+    let registry = Registry::linked().unwrap();
+    let codec = registry.parse_spec("quant.int:bits=8:group=64").unwrap();
+    // More rows than an encoder handles at once; the last ones are 2^60 times the first.
+    let mut values: Vec<f32> = (0..1024 * 128).map(|i| ((i * 7919 + 13) % 10_007) as f32 / 5003.0 - 1.0).collect();
+    let large = 1000 * 128;
+    for v in &mut values[large..] {
+        *v *= (1u64 << 60) as f32;
+    }
+    let decoded = encode(&codec, [1024, 128], &values).decode(&DecodeCx::new()).unwrap();
+    let scale = values[large..].iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let error = max_abs_error(&values[large..], &decoded[large..]);
+    assert!(error <= f64::from(scale) / 250.0, "error {error} of {scale}");
+}
+
+#[test]
+fn f16_refuses_what_it_cannot_hold() {
+    let registry = Registry::linked().unwrap();
+    let codec = registry.parse_spec("quant.cast:to=f16").unwrap();
+    let tensor = TensorView::from_f32([2], &[1.0, 1e6]).unwrap();
+    let error = codec.encode(tensor, &EncodeCx::new(0)).unwrap_err();
+    assert!(matches!(error, CodecError::Unsuitable { number: 1e6, .. }), "{error}");
+    assert_eq!(error.to_string(), "unsuitable: a weight is beyond the range of F16: max |w| (1000000)");
+}

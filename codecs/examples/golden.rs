@@ -1,0 +1,26 @@
+//! Writes the golden files that do not exist yet: `cargo xtask golden`. Existing ones are never touched: they stand for
+//! what released versions wrote.
+
+#[path = "../tests/support/golden.rs"]
+mod golden;
+
+use std::fs;
+
+use codec_api::Registry;
+use codecs as _;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let registry = Registry::linked()?;
+    fs::create_dir_all(golden::directory())?;
+    for (name, codec) in golden::presets(&registry) {
+        let path = golden::directory().join(format!("{name}.safetensors"));
+        if path.exists() {
+            continue;
+        }
+        let file = golden::encode(codec);
+        fs::write(path.with_extension("blake3"), golden::decoded_hash(file.clone(), &registry) + "\n")?;
+        fs::write(&path, file)?;
+        println!("wrote {}", path.display());
+    }
+    Ok(())
+}

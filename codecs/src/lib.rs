@@ -1,0 +1,13 @@
+//! All codecs of Netweight. A program that names this crate has them in its registry:
+//!
+//! ```
+//! use codecs as _;
+//! ```
+//!
+//! The line is needed: a crate that nobody names is not linked, and its codecs register nothing. Each codec crate has
+//! a feature of its name, all on by default.
+
+#[cfg(feature = "lossless")]
+pub use codec_lossless;
+#[cfg(feature = "quant")]
+pub use codec_quant;

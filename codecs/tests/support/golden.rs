@@ -1,0 +1,55 @@
+//! The golden files: one for each preset, written once for each format version and decoded for ever.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use codec_api::{Codec, CodecEntry, EncodeCx, EncodedTensor, Registry, TensorView};
+
+const SHAPE: [usize; 2] = [7, 100];
+
+/// Where the files are.
+pub fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/v1")
+}
+
+/// Names without ending, and codecs, of all presets of the codec crates whose format is settled.
+pub fn presets(registry: &Registry) -> impl Iterator<Item = (String, Arc<dyn Codec>)> {
+    let ours = |entry: &CodecEntry| entry.origin.0.starts_with("netweight-codec-") && !entry.experimental;
+    registry
+        .presets()
+        .filter(move |(entry, ..)| ours(entry))
+        .map(|(entry, name, codec)| (format!("{}-{name}", entry.id), codec))
+}
+
+/// The tensor in every file: rows of different scale, zeros, an outlier, and an odd number of columns in a group.
+pub fn weights() -> Vec<f32> {
+    let mut state = 1u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
+    };
+    let mut weights: Vec<f32> =
+        (0..SHAPE[0] * SHAPE[1]).map(|i| (random() + random()) * [0.02, 1.0, 40.0][i / SHAPE[1] % 3]).collect();
+    weights[250..260].fill(0.0);
+    weights[333] = -321.5;
+    weights
+}
+
+/// The file of a preset as this program writes it.
+pub fn encode(codec: Arc<dyn Codec>) -> Vec<u8> {
+    let weights = weights();
+    let tensor = TensorView::from_f32(SHAPE, &weights).expect("the shape fits");
+    let cx = EncodeCx::for_chunk(0, "golden", 0);
+    EncodedTensor::encode(codec, tensor, &cx).expect("a small tensor encodes").to_bytes().expect("it serialises")
+}
+
+/// blake3 of the decoded values' bits, in hexadecimal.
+pub fn decoded_hash(file: Vec<u8>, registry: &Registry) -> String {
+    let encoded = EncodedTensor::from_bytes(&file.into(), registry).expect("the file is read");
+    let values = encoded.decode(&codec_api::DecodeCx::new()).expect("the file decodes");
+    let mut hash = blake3::Hasher::new();
+    for value in values {
+        hash.update(&value.to_le_bytes());
+    }
+    hash.finalize().to_string()
+}

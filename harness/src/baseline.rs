@@ -1,0 +1,169 @@
+//! Codecs that nobody would use: `baseline.zeros` and `baseline.mean` show what an error figure is worth.
+//!
+//! A codec whose error is near that of the zeros has stored nothing of the weights, however small it is.
+//!
+//! # Source
+//! None; the mean of a group is its best constant in the sense of least squares.
+//!
+//! # Sections
+//! - `baseline.zeros`: none. Every weight decodes to 0.
+//! - `baseline.mean`: `means`, F32 `[⌈n/group⌉]`: one mean for each `group` successive weights of the flat tensor
+//!   of `n` weights, the last group being what is left. Every weight decodes to its group's mean. F32, so that
+//!   the means of weights around 1e30 or 1e-40 are as good as any.
+//!
+//! # Header
+//! ```
+//! # use harness as _;
+//! let registry = codec_api::Registry::linked()?;
+//! for json in [
+//!     r#"{"codec":"baseline.zeros","version":1}"#,
+//!     r#"{"codec":"baseline.mean","version":1,"group":64}"#,
+//! ] {
+//!     assert_eq!(codec_api::header(&*registry.parse_header(json)?)?, json);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Bound
+//! Measured at encode. Zeros: the largest absolute error, max |w|. Mean: the relative Frobenius error, because the
+//! absolute one of ±3.4e38 in one group is no f32.
+//!
+//! # Cost
+//! 0 bytes and `4·⌈n/group⌉` bytes (0.5 bits per weight at the default group of 64); about one operation for each
+//! weight. On Gaussian weights the relative errors are 1 and `√(1 − 1/group)`.
+//!
+//! # Limits
+//! Float dtypes only, `group` from 1 to 65536. The zeros take at most 2³² weights: as no byte of a payload vouches
+//! for the size of its tensor, a forged one could otherwise ask for any amount of memory.
+
+use codec_api::{
+    Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView,
+    Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+};
+use serde::{Deserialize, Serialize};
+
+/// Largest tensor of [`Zeros`].
+const MAX_ZEROS: u64 = 1 << 32;
+
+/// Decodes every weight to zero.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Zeros {
+    version: FormatVersion<1>,
+}
+
+#[typetag::serde(name = "baseline.zeros")]
+impl Codec for Zeros {
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        if spec.elements() as u64 > MAX_ZEROS {
+            let reason = format!("{} weights: a payload without bytes stands for at most {MAX_ZEROS}", spec.elements());
+            return Err(CodecError::Unsupported(reason));
+        }
+        spec.require_float()
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        CostEstimate::fixed(0).ops(spec.elements() as f64, 0.0).rel_rmse(1.0)
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
+        let values = tensor.to_finite_f32()?;
+        let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        cx.progress.tick(values.len() as u64);
+        Ok(Payload::new(Bound::max_abs(largest.into())))
+    }
+
+    fn decode(&self, spec: &TensorSpec, _: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        cx.cancel.check()?;
+        spec.check_output(out.len())?;
+        out.fill(0.0);
+        Ok(())
+    }
+}
+
+/// Decodes every weight to the mean of its group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mean {
+    version: FormatVersion<1>,
+    /// Successive weights of the flat tensor that share a mean.
+    pub group: Bounded<1, 65536>,
+}
+
+impl Default for Mean {
+    fn default() -> Self {
+        Self { version: FormatVersion, group: Bounded::at::<64>() }
+    }
+}
+
+impl Mean {
+    fn group(&self) -> usize {
+        self.group.get() as usize
+    }
+
+    fn groups(&self, spec: &TensorSpec) -> usize {
+        spec.elements().div_ceil(self.group())
+    }
+}
+
+#[typetag::serde(name = "baseline.mean")]
+impl Codec for Mean {
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        spec.require_float()
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let n = spec.elements() as f64;
+        CostEstimate::fixed(4 * self.groups(spec) as u64)
+            .ops(6.0 * n, 0.0)
+            .scratch(4 * self.groups(spec) as u64)
+            .rel_rmse((1.0 - 1.0 / self.group() as f64).sqrt())
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        let values = tensor.to_finite_f32()?;
+        let mut means = Vec::with_capacity(self.groups(tensor.spec()));
+        // Summed as the bound is checked: weight by weight in f64.
+        let (mut error, mut norm) = (0.0, 0.0);
+        for group in values.chunks(self.group()) {
+            cx.cancel.check()?;
+            let mean = mean(group);
+            for &v in group {
+                let (w, d) = (f64::from(v), f64::from(mean));
+                error += (w - d) * (w - d);
+                norm += w * w;
+            }
+            means.push(mean);
+            cx.progress.tick(group.len() as u64);
+        }
+        let relative: f64 = if error == 0.0 { 0.0 } else { (error / norm).sqrt() };
+        Ok(Payload::new(Bound::rel_frobenius(relative))
+            .with("means", Section::from_values(Dtype::F32, [means.len()], means)?))
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        spec.check_output(out.len())?;
+        let means = payload.values::<f32>("means", Dtype::F32, &[self.groups(spec)])?;
+        for (group, mean) in out.chunks_mut(self.group()).zip(means) {
+            cx.cancel.check()?;
+            group.fill(mean);
+        }
+        Ok(())
+    }
+}
+
+/// Summed in order in f64, which has room for any number of f32 values.
+fn mean(group: &[f32]) -> f32 {
+    (group.iter().copied().map(f64::from).sum::<f64>() / group.len() as f64) as f32
+}
+
+fn zeros_presets() -> Vec<Preset> {
+    vec![Preset::new("default", Zeros::default())]
+}
+register_codec!("baseline.zeros", "all zeros: an error of 100 %", zeros_presets);
+
+fn mean_presets() -> Vec<Preset> {
+    vec![Preset::new("default", Mean::default())]
+}
+register_codec!("baseline.mean", "the mean of each group of weights", mean_presets);

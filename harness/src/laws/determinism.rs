@@ -1,0 +1,145 @@
+//! Law 2, determinism: payload and decoded values follow from codec, tensor and seed alone.
+
+use codec_api::{Bytes, Chunking, CodecError, Dtype, EncodeCx, EncodedTensor, Payload, Section, TensorView};
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::*;
+use simd::{Level, with_level};
+
+use super::trial::{Trial, each_offer};
+use super::{Law, Sample, Subject, Violation};
+
+/// Sizes of the thread pools.
+const THREADS: [usize; 3] = [1, 2, 7];
+
+/// Chunks that the tensor is cut into, if the codec lets it be cut.
+const CHUNKS: usize = 7;
+
+/// The longest chunk to try, in rows.
+const LONGEST_CHUNK: usize = 64;
+
+/// The same payload bytes and the same decoded bits: when repeated, at every SIMD level this CPU has, for tensor and
+/// sections at odd addresses, and for row chunks in thread pools of 1, 2 and 7.
+///
+/// # Errors
+/// The first violation found.
+pub fn determinism(subject: &Subject) -> Result<(), Violation> {
+    for dtype in [Dtype::F32, Dtype::BF16] {
+        let rows =
+            |shape: &[usize]| codec_api::TensorSpec::new(dtype, shape).map_or(1, |spec| chunk_rows(subject, &spec));
+        let shape = [CHUNKS * rows(&[CHUNKS * LONGEST_CHUNK, 256]), 256];
+        if let Ok(sample) = Sample::bell(dtype, &shape) {
+            each_offer(subject, Law::Determinism, &sample, check)?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows per chunk, or 1 if the tensor is not cut.
+fn chunk_rows(subject: &Subject, spec: &codec_api::TensorSpec) -> usize {
+    match subject.codec.chunking(spec) {
+        Chunking::Rows(n) => n.get().min(LONGEST_CHUNK),
+        Chunking::Whole => 1,
+    }
+}
+
+fn check(trial: &Trial<'_>) -> Result<(), Violation> {
+    let Some(encoded) = trial.encode()? else { return Ok(()) };
+    let (file, values) = (serialise(trial, &encoded)?, bits(&trial.decode(&encoded)?));
+    for level in Level::available() {
+        let (again, decoded) = with_level(level, || Ok::<_, Violation>((trial.encode()?, trial.decode(&encoded)?)))?;
+        let again = again.map(|e| serialise(trial, &e)).transpose()?;
+        same(trial, "payload", &format!("at SIMD level {level}"), &again.as_deref(), &Some(file.as_slice()))?;
+        same(trial, "decoded values", &format!("at SIMD level {level}"), &bits(&decoded), &values)?;
+    }
+    at_odd_addresses(trial, &encoded, &file, &values)?;
+    in_pools(trial)
+}
+
+fn at_odd_addresses(trial: &Trial<'_>, encoded: &EncodedTensor, file: &[u8], values: &[u32]) -> Result<(), Violation> {
+    let tensor = at_odd_address(trial.sample.bytes());
+    let again = trial.calmly("encode", || {
+        let view = TensorView::new(trial.sample.spec().clone(), &tensor)?;
+        EncodedTensor::encode(encoded.codec.clone(), view, &trial.sample.encode_cx(trial.offer)?)
+    })?;
+    let again = again.map_err(|e| trial.violation(format!("encode failed: {e}"), "any alignment"))?;
+    same(trial, "payload", "with the tensor at an odd address", &serialise(trial, &again)?.as_slice(), &file)?;
+
+    let mut moved = encoded.clone();
+    moved.payload = Payload::new(encoded.payload.bound());
+    for (name, section) in encoded.payload.sections() {
+        let data = at_odd_address(section.data());
+        let section = Section::new(section.spec().dtype(), section.spec().shape(), data);
+        moved.payload = moved.payload.with(name, section.map_err(|e| trial.violation(e.to_string(), "a section"))?);
+    }
+    same(trial, "decoded values", "with sections at odd addresses", &bits(&trial.decode(&moved)?).as_slice(), &values)
+}
+
+/// A copy of `data` at an odd address.
+fn at_odd_address(data: &[u8]) -> Bytes {
+    let mut copy = vec![0; data.len() + 1];
+    let start = 1 - copy.as_ptr().addr() % 2;
+    copy[start..start + data.len()].copy_from_slice(data);
+    Bytes::from(copy).slice(start..start + data.len())
+}
+
+/// Payloads and decoded bits of all chunks.
+type Chunks = (Vec<Vec<u8>>, Vec<u32>);
+
+fn in_pools(trial: &Trial<'_>) -> Result<(), Violation> {
+    let mut first: Option<Chunks> = None;
+    for threads in THREADS {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| trial.violation(e.to_string(), "a thread pool"))?;
+        let chunks = pool.install(|| chunked(trial))?;
+        if let Some(first) = &first {
+            same(trial, "chunk payloads", &format!("with {threads} threads"), &chunks.0, &first.0)?;
+            same(trial, "decoded chunks", &format!("with {threads} threads"), &chunks.1, &first.1)?;
+        }
+        first.get_or_insert(chunks);
+    }
+    Ok(())
+}
+
+/// Encodes and decodes the sample's chunks on the current pool.
+fn chunked(trial: &Trial<'_>) -> Result<Chunks, Violation> {
+    let (spec, codec) = (trial.sample.spec(), &trial.subject.codec);
+    let (rows, _) = spec.matrix();
+    let step = match codec.chunking(spec) {
+        Chunking::Rows(n) => n.get().min(rows),
+        Chunking::Whole => rows,
+    };
+    let starts = (0..rows).step_by(step.max(1)).collect::<Vec<_>>();
+    let chunk = |first: usize| -> Result<(Vec<u8>, Vec<f32>), CodecError> {
+        let last = (first + step).min(rows);
+        let mut cx = EncodeCx::for_chunk(0, "model.layers.0.weight", first as u64);
+        let whole = trial.sample.encode_cx(trial.offer)?;
+        let base = whole.base.map(|base| base.view.rows(first, last)).transpose()?;
+        cx.base = base.map(codec_api::BaseTensor::new);
+        cx.calibration = whole.calibration;
+        let encoded = EncodedTensor::encode(codec.clone(), trial.sample.view()?.rows(first, last)?, &cx)?;
+        let mut decode = codec_api::DecodeCx::new();
+        decode.base = cx.base;
+        Ok((encoded.to_bytes().map_err(CodecError::codec)?, encoded.decode(&decode)?))
+    };
+    let done = starts.into_par_iter().map(|first| {
+        let result = trial.calmly("a chunk's encode or decode", || chunk(first))?;
+        result.map_err(|e| trial.violation(format!("the chunk at row {first}: {e}"), "every chunk encodes and decodes"))
+    });
+    let (payloads, values): (Vec<_>, Vec<_>) = done.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    Ok((payloads, bits(&values.concat())))
+}
+
+fn serialise(trial: &Trial<'_>, encoded: &EncodedTensor) -> Result<Vec<u8>, Violation> {
+    encoded.to_bytes().map_err(|e| trial.violation(e.to_string(), "the payload serialises"))
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+fn same<A: PartialEq<B>, B>(trial: &Trial<'_>, what: &str, when: &str, a: &A, b: &B) -> Result<(), Violation> {
+    if a == b {
+        return Ok(());
+    }
+    Err(trial.violation(format!("other {what} {when}"), format!("the same {what} always")))
+}

@@ -1,0 +1,153 @@
+//! Law 4, hostile payloads: whatever the bytes, decoding answers.
+
+use std::time::Duration;
+
+use codec_api::{BaseTensor, Bytes, DecodeCx, Dtype, EncodedTensor, Need, TensorView};
+
+use super::guard::{Stuck, Watch, catch, watched};
+use super::mutations::{files, sections, specs};
+use super::trial::Trial;
+use super::{Law, Sample, Subject, Violation};
+
+/// Longest time for one payload before it counts as a hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// More elements than the law decodes; no payload it makes is large enough to stand for so many.
+const ENORMOUS: usize = 1 << 30;
+
+/// Damaged, swapped and invented payloads, specs and files give an error or values: never a panic, a hang, or an
+/// allocation that their size does not justify.
+///
+/// # Errors
+/// The first violation found.
+pub fn hostile(subject: &Subject) -> Result<(), Violation> {
+    hostile_within(subject, PATIENCE)
+}
+
+/// [`hostile`] with another limit for one payload.
+///
+/// # Errors
+/// The first violation found.
+pub fn hostile_within(subject: &Subject, limit: Duration) -> Result<(), Violation> {
+    let inside = subject.clone();
+    watched(limit, move |watch| attack(&inside, watch)).unwrap_or_else(|stuck| {
+        let (case, found) = match stuck {
+            Stuck::Hangs(case) => (case, format!("no answer after {} s", limit.as_secs_f64())),
+            Stuck::Panicked(case) => (case, "a panic".to_owned()),
+        };
+        Err(subject.violation(Law::Hostile, case, found, "an error or values"))
+    })
+}
+
+fn attack(subject: &Subject, watch: &Watch<'_>) -> Result<(), Violation> {
+    let tensors: [(Dtype, &[usize]); 4] =
+        [(Dtype::F32, &[3, 70]), (Dtype::BF16, &[4, 64]), (Dtype::F16, &[16, 64]), (Dtype::I16, &[5, 7])];
+    for (dtype, shape) in tensors {
+        let Ok(sample) = Sample::bell(dtype, shape).or_else(|_| Sample::bits(dtype, shape)) else { continue };
+        attack_with(&Trial { subject, law: Law::Hostile, sample: &sample, offer: subject.codec.needs() }, watch)?;
+    }
+    Ok(())
+}
+
+fn attack_with(trial: &Trial<'_>, watch: &Watch<'_>) -> Result<(), Violation> {
+    let Some(encoded) = trial.encode()? else { return Ok(()) };
+    for (case, changed) in sections(&encoded).into_iter().chain(specs(&encoded)) {
+        watch.case(case.as_str());
+        probe(trial, &case, &changed)?;
+    }
+    other_bases(trial, &encoded, watch)?;
+    let file = encoded.to_bytes().map_err(|e| trial.violation(e.to_string(), "the payload serialises"))?;
+    for (case, file) in files(&file) {
+        watch.case(case.as_str());
+        let read = calmly(trial, &case, || EncodedTensor::from_bytes(&Bytes::from(file), &trial.subject.registry))?;
+        if let Ok(changed) = read {
+            probe(trial, &case, &changed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Decodes in every way there is; the answers do not matter.
+fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), Violation> {
+    let (codec, spec, payload) = (&encoded.codec, &encoded.spec, encoded.payload.view());
+    let small = spec.elements() < ENORMOUS;
+    if !small {
+        justified(trial, case, encoded)?;
+    }
+    let cx = trial.sample.decode_cx(trial.offer).map_err(|e| trial.violation(e.to_string(), "a base tensor"))?;
+    calmly(trial, case, || drop(encoded.decode(&cx)))?;
+    calmly(trial, case, || drop(encoded.decode_bytes(&cx)))?;
+    // Straight to the codec, past the checks of `EncodedTensor`.
+    let mut out = vec![0.0; if small { spec.elements() } else { 16 }];
+    calmly(trial, case, || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;
+    if let Some(lossless) = codec.as_lossless() {
+        let mut out = vec![0; if small { spec.byte_len() } else { 16 }];
+        calmly(trial, case, || drop(lossless.decode_bytes(spec, payload.clone(), &cx, &mut out)))?;
+    }
+    if let Some(progressive) = codec.as_progressive() {
+        let levels = calmly(trial, case, || progressive.levels(spec).len())?;
+        for level in (0..=levels.min(16)).chain([usize::MAX]) {
+            let cx = cx.clone().with_level(level);
+            calmly(trial, case, || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;
+        }
+    }
+    if let Some(kernel) = codec.as_linear() {
+        let (outputs, inputs) = spec.matrix();
+        calmly(trial, case, || {
+            if let Ok(operator) = kernel.prepare(spec, payload.clone())
+                && small
+                && spec.elements() > 0
+            {
+                drop(operator.apply(&vec![1.0; inputs], &mut vec![0.0; outputs]));
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// A few bytes must not be a valid payload of an enormous tensor, or decoding allocates terabytes for them.
+fn justified(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), Violation> {
+    let (codec, spec) = (&encoded.codec, &encoded.spec);
+    if calmly(trial, case, || codec.accepts(spec).is_err())? {
+        return Ok(());
+    }
+    calmly(trial, case, || codec.chunking(spec))?;
+    let (allowed, bytes) = (calmly(trial, case, || codec.cost(spec).bytes)?, encoded.payload.bytes());
+    if !allowed.contains(&bytes) {
+        return Ok(());
+    }
+    let (least, most) = (allowed.start(), allowed.end());
+    let found = format!("`cost` says {least} to {most} bytes, so the {bytes} bytes there would be decoded");
+    Err(case_violation(trial, case, found, "a lower end of the cost that grows with the tensor"))
+}
+
+/// Without its base, or with another one, a payload is refused or decodes to something.
+fn other_bases(trial: &Trial<'_>, encoded: &EncodedTensor, watch: &Watch<'_>) -> Result<(), Violation> {
+    let needs = trial.subject.codec.needs();
+    if needs.base == Need::No {
+        return Ok(());
+    }
+    let case = "no base tensor";
+    watch.case(case);
+    let answer = calmly(trial, case, || encoded.decode(&DecodeCx::new()))?;
+    if needs.base == Need::Requires && answer.is_ok() {
+        return Err(case_violation(trial, case, "it decodes", "an error, since the codec requires a base"));
+    }
+    let values = [1.0; 6];
+    for shape in [vec![6], vec![2, 3], vec![6, 1]] {
+        let case = format!("a base of shape {shape:?}");
+        watch.case(case.as_str());
+        let Ok(view) = TensorView::from_f32(shape, &values) else { continue };
+        let cx = DecodeCx::new().with_base(BaseTensor::new(view));
+        calmly(trial, &case, || (drop(encoded.decode(&cx)), drop(encoded.decode_bytes(&cx))))?;
+    }
+    Ok(())
+}
+
+fn calmly<T>(trial: &Trial<'_>, case: &str, f: impl FnOnce() -> T) -> Result<T, Violation> {
+    catch(f).map_err(|message| case_violation(trial, case, message, "an error or values"))
+}
+
+fn case_violation(trial: &Trial<'_>, case: &str, found: impl Into<String>, wanted: &str) -> Violation {
+    trial.subject.violation(Law::Hostile, format!("{}, {case}", trial.sample), found, wanted)
+}

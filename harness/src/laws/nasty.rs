@@ -1,0 +1,69 @@
+//! The tensors that break careless codecs.
+
+use codec_api::Dtype;
+
+use super::Sample;
+use super::sample::bell;
+
+/// The dtypes that every codec decodes to f32.
+pub const FLOAT_DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::BF16];
+
+/// Every dtype of the safetensors format.
+pub const ALL_DTYPES: [Dtype; 22] = [
+    Dtype::BOOL,
+    Dtype::F4,
+    Dtype::F6_E2M3,
+    Dtype::F6_E3M2,
+    Dtype::U8,
+    Dtype::I8,
+    Dtype::F8_E5M2,
+    Dtype::F8_E4M3,
+    Dtype::F8_E8M0,
+    Dtype::F8_E4M3FNUZ,
+    Dtype::F8_E5M2FNUZ,
+    Dtype::I16,
+    Dtype::U16,
+    Dtype::F16,
+    Dtype::BF16,
+    Dtype::I32,
+    Dtype::U32,
+    Dtype::F32,
+    Dtype::C64,
+    Dtype::F64,
+    Dtype::I64,
+    Dtype::U64,
+];
+
+/// One element, none, less and more than a block, and ranks to 4.
+const SHAPES: [&[usize]; 10] =
+    [&[1], &[0], &[0, 5], &[5, 0], &[1, 257], &[4, 64], &[33, 1], &[3, 5, 7], &[2, 3, 4, 17], &[2, 300]];
+
+/// Ways to fill a tensor: a name and the value at a flat index.
+type Fill = (&'static str, fn(usize) -> f32);
+
+const FILLS: [Fill; 14] = [
+    ("bell-shaped", |i| bell(i as u64)),
+    ("all zeros", |_| 0.0),
+    ("one outlier among zeros", |i| if i == 3 { 1e4 } else { 0.0 }),
+    ("bell-shaped, as small as weights", |i| 0.02 * bell(i as u64)),
+    ("all negative zeros", |_| -0.0),
+    ("constant", |_| 0.3),
+    ("negative constant", |_| -7.0),
+    ("one outlier among weights", |i| if i == 5 { -1e4 } else { bell(i as u64) }),
+    ("about 1e30", |i| 1e30 * bell(i as u64)),
+    ("the largest number, both signs", |i| if i % 2 == 0 { 3.4e38 } else { -3.4e38 }),
+    ("about 1e-40", |i| 1e-40 * bell(i as u64)),
+    ("the smallest subnormal", |i| if i % 3 == 0 { f32::from_bits(1) } else { 0.0 }),
+    ("fifty orders of magnitude", |i| bell(i as u64) * 10f32.powi(i as i32 % 50 - 25)),
+    ("rising, all positive", |i| 10.0 + i as f32),
+];
+
+/// Every finite float tensor that a codec must either encode or refuse with a reason: all fills in three shapes,
+/// and the first three fills in all shapes.
+pub fn nasty() -> impl Iterator<Item = Sample> {
+    let ordinary = FILLS.into_iter().flat_map(|fill| [&[7, 33][..], &[131], &[]].map(|shape| (fill, shape)));
+    let odd = FILLS.into_iter().take(3).flat_map(|fill| SHAPES.map(|shape| (fill, shape)));
+    ordinary.chain(odd).flat_map(|((name, value), shape)| {
+        FLOAT_DTYPES.into_iter().filter_map(move |dtype| Sample::from_fn(name, dtype, shape, value).ok())
+    })
+}

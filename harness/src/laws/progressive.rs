@@ -1,0 +1,74 @@
+//! Law 7, progressive: every prefix of the levels decodes, and each level helps or at least does no harm.
+
+use codec_api::{Dtype, EncodedTensor, Payload};
+
+use super::trial::{Trial, each_offer};
+use super::{Law, Sample, Subject, Violation};
+
+/// The levels name each section once; level `n` decodes from the sections of levels `0..=n` alone; its Frobenius
+/// error is not above that of level `n − 1`; the last level is the whole payload.
+///
+/// # Errors
+/// The first violation found.
+pub fn progressive(subject: &Subject) -> Result<(), Violation> {
+    if subject.codec.as_progressive().is_none() {
+        return Ok(());
+    }
+    for (dtype, shape) in [(Dtype::F32, [16, 64]), (Dtype::F32, [7, 33]), (Dtype::BF16, [4, 256]), (Dtype::F16, [1, 1])]
+    {
+        if let Ok(sample) = Sample::bell(dtype, &shape) {
+            each_offer(subject, Law::Progressive, &sample, check)?;
+        }
+    }
+    Ok(())
+}
+
+fn check(trial: &Trial<'_>) -> Result<(), Violation> {
+    let (Some(encoded), Some(facet)) = (trial.encode()?, trial.subject.codec.as_progressive()) else { return Ok(()) };
+    let levels = trial.calmly("levels", || facet.levels(trial.sample.spec()))?;
+    complete(trial, &encoded, &levels)?;
+    let source = trial.source()?;
+    let mut prefix = encoded.clone();
+    prefix.payload = Payload::new(encoded.payload.bound());
+    let mut before = f64::INFINITY;
+    let mut values = Vec::new();
+    for (level, names) in levels.iter().enumerate() {
+        for (name, section) in encoded.payload.sections().iter().filter(|(name, _)| names.contains(name)) {
+            prefix.payload = prefix.payload.with(name, section.clone());
+        }
+        values = decode_level(trial, &prefix, level)?;
+        let error = distance(&source, &values);
+        // Rounding in the sums of this law is not the codec's.
+        if error.is_nan() || error > before * (1.0 + 1e-9) {
+            let found = format!("level {level} has error {error:e}, the level before {before:e}");
+            return Err(trial.violation(found, "an error that does not rise"));
+        }
+        before = error;
+    }
+    if values.iter().map(|v| v.to_bits()).eq(trial.decode(&encoded)?.iter().map(|v| v.to_bits())) {
+        return Ok(());
+    }
+    Err(trial.violation("the last level decodes to other values than the whole payload", "the same values"))
+}
+
+fn complete(trial: &Trial<'_>, encoded: &EncodedTensor, levels: &[Vec<String>]) -> Result<(), Violation> {
+    let mut named = levels.concat();
+    named.sort();
+    if named.iter().eq(encoded.payload.sections().keys()) {
+        return Ok(());
+    }
+    let sections = encoded.payload.sections().keys().collect::<Vec<_>>();
+    Err(trial.violation(format!("the levels name {named:?}"), format!("each section once: {sections:?}")))
+}
+
+fn decode_level(trial: &Trial<'_>, prefix: &EncodedTensor, level: usize) -> Result<Vec<f32>, Violation> {
+    let answer = trial.calmly(&format!("decode at level {level}"), || {
+        prefix.decode(&trial.sample.decode_cx(trial.offer)?.with_level(level))
+    })?;
+    answer.map_err(|e| trial.violation(format!("level {level}: {e}"), "it decodes without the later sections"))
+}
+
+/// `‖a − b‖₂`.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| (f64::from(*x) - f64::from(*y)).powi(2)).sum::<f64>().sqrt()
+}

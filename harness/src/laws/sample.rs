@@ -1,0 +1,198 @@
+//! A tensor to try a codec on, with a base tensor and calibration for the codecs that want them.
+
+use std::fmt;
+
+use codec_api::{BaseTensor, Calibration, CodecError, DecodeCx, Dtype, EncodeCx, Need, Needs, TensorSpec, TensorView};
+use half::{bf16, f16};
+
+/// Seed of every encode whose seed does not matter.
+const SEED: u64 = 20;
+
+/// A named tensor with what a codec may want beside it.
+#[derive(Clone)]
+pub struct Sample {
+    name: String,
+    spec: TensorSpec,
+    bytes: Vec<u8>,
+    base: Vec<u8>,
+    activations: Activations,
+}
+
+/// Mean squares of made-up inputs, one per column.
+#[derive(Clone, Debug)]
+pub struct Activations(Vec<f32>);
+
+impl Activations {
+    /// Calibration for a matrix of this many columns: positive, and no two neighbours equal.
+    pub fn new(columns: usize) -> Self {
+        Self((0..columns as u64).map(|i| 0.1 + unit(i).abs()).collect())
+    }
+}
+
+impl Calibration for Activations {
+    fn input_axis(&self) -> usize {
+        1
+    }
+
+    fn mean_squares(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl Sample {
+    /// A tensor of these stored bytes. The base differs from it in the lowest bits of some elements.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if `bytes` is not as long as `spec` says.
+    pub fn new(name: impl Into<String>, spec: TensorSpec, bytes: Vec<u8>) -> Result<Self, CodecError> {
+        TensorView::new(spec.clone(), &bytes)?;
+        let width = (spec.dtype().bitsize() / 8).max(1);
+        let mut base = bytes.clone();
+        // Every third element moves by a few units in its last place, so that the base is as finite as the tensor.
+        base.iter_mut().step_by(3 * width).for_each(|b| *b ^= 5);
+        let (_, columns) = spec.matrix();
+        // An empty tensor may have more columns than memory.
+        let activations = Activations::new(if spec.elements() == 0 { columns.min(1 << 16) } else { columns });
+        Ok(Self { name: name.into(), spec, bytes, base, activations })
+    }
+
+    /// A float tensor whose elements are given by their flat index, rounded to `dtype` and held below infinity;
+    /// NaN and infinities stay what they are.
+    ///
+    /// # Errors
+    /// [`CodecError`] if there is no such tensor, or `dtype` is not F32, F16 or BF16.
+    pub fn from_fn(
+        name: impl Into<String>,
+        dtype: Dtype,
+        shape: &[usize],
+        value: impl Fn(usize) -> f32,
+    ) -> Result<Self, CodecError> {
+        let spec = TensorSpec::new(dtype, shape)?;
+        spec.require_float()?;
+        let mut bytes = Vec::with_capacity(spec.byte_len());
+        for i in 0..spec.elements() {
+            narrow(dtype, value(i), &mut bytes);
+        }
+        Self::new(name, spec, bytes)
+    }
+
+    /// Bell-shaped values of unit variance, the same on every call.
+    ///
+    /// # Errors
+    /// As [`Self::from_fn`].
+    pub fn bell(dtype: Dtype, shape: &[usize]) -> Result<Self, CodecError> {
+        Self::from_fn("bell-shaped", dtype, shape, |i| bell(i as u64))
+    }
+
+    /// A tensor of any dtype with arbitrary bits, the same on every call.
+    ///
+    /// # Errors
+    /// [`CodecError`] if there is no such tensor.
+    pub fn bits(dtype: Dtype, shape: &[usize]) -> Result<Self, CodecError> {
+        let spec = TensorSpec::new(dtype, shape)?;
+        let bytes = (0..spec.byte_len() as u64).map(|i| noise(i) as u8).collect();
+        Self::new("arbitrary bits", spec, bytes)
+    }
+
+    /// Dtype and shape.
+    pub fn spec(&self) -> &TensorSpec {
+        &self.spec
+    }
+
+    /// The stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The tensor.
+    ///
+    /// # Errors
+    /// Never: the length was checked when the sample was made.
+    pub fn view(&self) -> Result<TensorView<'_>, CodecError> {
+        TensorView::new(self.spec.clone(), &self.bytes)
+    }
+
+    /// The base tensor.
+    ///
+    /// # Errors
+    /// Never, as [`Self::view`].
+    pub fn base(&self) -> Result<BaseTensor<'_>, CodecError> {
+        Ok(BaseTensor::new(TensorView::new(self.spec.clone(), &self.base)?))
+    }
+
+    /// The calibration.
+    pub fn calibration(&self) -> &Activations {
+        &self.activations
+    }
+
+    /// An encode's surroundings, with what `needs` asks for.
+    ///
+    /// # Errors
+    /// Never, as [`Self::view`].
+    pub fn encode_cx(&self, needs: Needs) -> Result<EncodeCx<'_>, CodecError> {
+        let mut cx = EncodeCx::new(SEED);
+        if needs.base != Need::No {
+            cx = cx.with_base(self.base()?);
+        }
+        if needs.calibration != Need::No {
+            cx = cx.with_calibration(&self.activations);
+        }
+        Ok(cx)
+    }
+
+    /// A decode's surroundings, with the base if `needs` asks for one.
+    ///
+    /// # Errors
+    /// Never, as [`Self::view`].
+    pub fn decode_cx(&self, needs: Needs) -> Result<DecodeCx<'_>, CodecError> {
+        let cx = DecodeCx::new();
+        Ok(if needs.base == Need::No { cx } else { cx.with_base(self.base()?) })
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tensor `{}` {}", self.name, self.spec)
+    }
+}
+
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}: {:02x?}", &self.bytes[..self.bytes.len().min(64)])
+    }
+}
+
+/// Appends `value` as little-endian `dtype`, which is F32, F16 or BF16.
+fn narrow(dtype: Dtype, value: f32, bytes: &mut Vec<u8>) {
+    match dtype {
+        Dtype::F16 => {
+            let rounded = f16::from_f32(value);
+            let kept = if value.is_finite() && rounded.is_infinite() { f16::MAX.copysign(rounded) } else { rounded };
+            bytes.extend(kept.to_le_bytes());
+        }
+        Dtype::BF16 => {
+            let rounded = bf16::from_f32(value);
+            let kept = if value.is_finite() && rounded.is_infinite() { bf16::MAX.copysign(rounded) } else { rounded };
+            bytes.extend(kept.to_le_bytes());
+        }
+        _ => bytes.extend(value.to_le_bytes()),
+    }
+}
+
+/// A well-mixed hash of an index (splitmix64): random access to a fixed stream.
+pub(crate) fn noise(index: u64) -> u64 {
+    let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Uniform in −1 to 1.
+pub(crate) fn unit(index: u64) -> f32 {
+    (noise(index) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+/// Nearly normal with unit variance: the sum of three uniform numbers.
+pub(crate) fn bell(index: u64) -> f32 {
+    (0..3).map(|k| unit(3 * index + k)).sum()
+}

@@ -1,0 +1,64 @@
+//! What a law is checked on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use codec_api::{Codec, CodecEntry, Need, Needs, Registry};
+
+use super::{Law, Violation};
+
+/// One preset of one registered codec.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The codec's entry.
+    pub entry: CodecEntry,
+    /// Name of the preset.
+    pub preset: &'static str,
+    /// The configured codec.
+    pub codec: Arc<dyn Codec>,
+    /// The registry that reads its headers.
+    pub registry: Registry,
+    /// Directory of the crate that registers it; the docs law reads its sources.
+    pub manifest_dir: PathBuf,
+}
+
+impl Subject {
+    /// Every preset in `registry` that the crate named `package` registers.
+    pub fn of_crate(registry: &Registry, package: &str, manifest_dir: impl Into<PathBuf>) -> Vec<Self> {
+        let manifest_dir = manifest_dir.into();
+        let ours = registry.presets().filter(|(entry, ..)| entry.origin.0 == package);
+        ours.map(|(entry, preset, codec)| Self {
+            entry: *entry,
+            preset,
+            codec,
+            registry: registry.clone(),
+            manifest_dir: manifest_dir.clone(),
+        })
+        .collect()
+    }
+
+    /// What to hand the codec beside the tensor: everything it uses, and also nothing that it can do without.
+    pub(crate) fn offers(&self) -> Vec<Needs> {
+        let full = self.codec.needs();
+        let strict = |need: Need| if need == Need::Uses { Need::No } else { need };
+        let least = Needs::default().base(strict(full.base)).calibration(strict(full.calibration));
+        if least == full { vec![full] } else { vec![full, least] }
+    }
+
+    pub(crate) fn violation(
+        &self,
+        law: Law,
+        subject: impl Into<String>,
+        found: impl Into<String>,
+        wanted: impl Into<String>,
+    ) -> Violation {
+        Violation {
+            law,
+            codec: self.registry.spec_of(&*self.codec),
+            preset: self.preset,
+            subject: subject.into(),
+            found: found.into(),
+            wanted: wanted.into(),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Tests and measures Netweight's weight codecs.
+//!
+//! - [`suite`]: workloads, real and seeded
+//! - [`matrix`]: every codec on every tensor of a suite
+//! - [`report`]: what came out, as tables and files, and against an earlier run
+//! - [`laws`]: what every codec keeps, as functions and as the tests of [`conformance!`]
+//! - [`strategies`]: property-test strategies for tensors
+//! - [`support`]: which dtypes and ranks each codec takes
+//! - [`baseline`]: codecs that show what an error figure is worth
+
+pub mod baseline;
+pub mod laws;
+pub mod matrix;
+pub mod report;
+pub mod strategies;
+pub mod suite;
+pub mod support;

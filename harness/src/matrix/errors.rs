@@ -1,0 +1,32 @@
+//! How far decoded weights are from their source, in f64.
+
+/// ‖w‖².
+pub(super) fn energy(values: &[f32]) -> f64 {
+    values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()
+}
+
+/// ‖w − ŵ‖²; not finite if a decoded value is not.
+pub(super) fn squared_error(source: &[f32], decoded: &[f32]) -> f64 {
+    let errors = source.iter().zip(decoded).map(|(w, d)| f64::from(*w) - f64::from(*d));
+    errors.map(|error| error * error).sum()
+}
+
+/// ‖w − ŵ‖²/‖w‖²: 0 without an error, `None` where an error has no weights to be compared with.
+pub(crate) fn nmse(squared: f64, energy: f64) -> Option<f64> {
+    finite(if squared == 0.0 { 0.0 } else { squared / energy })
+}
+
+/// Signal to noise in dB; `None` without noise.
+pub(crate) fn snr_db(nmse: f64) -> Option<f64> {
+    finite(10.0 * nmse.recip().log10())
+}
+
+/// Bits per weight beyond ½·log₂(1/NMSE), what a Gaussian source takes at this error; `None` without an error.
+pub(crate) fn shannon_gap_bits(bits_per_weight: f64, nmse: f64) -> Option<f64> {
+    finite(bits_per_weight + 0.5 * nmse.log2())
+}
+
+/// JSON has no infinities.
+pub(crate) fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}

@@ -1,0 +1,60 @@
+//! What a measurement was made on.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use simd::Level;
+
+use super::timing::median;
+
+/// The machine and the compiler behind a run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Machine {
+    /// CPU model, where the system tells.
+    pub cpu: Option<String>,
+    /// Vector instructions that the kernels use on this thread.
+    pub simd: String,
+    /// Version of the compiler, as `rustc --version` tells it.
+    pub rustc: Option<String>,
+}
+
+impl Machine {
+    /// This machine.
+    pub fn this() -> Self {
+        Self {
+            cpu: cpu_model(),
+            simd: Level::current().to_string(),
+            rustc: option_env!("NETWEIGHT_RUSTC").map(str::to_owned),
+        }
+    }
+}
+
+fn cpu_model() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// Processes that ran or waited over the last minute, where the system tells; above the number of idle cores, speeds
+/// are not worth much.
+pub fn load_average() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+/// Speed of a memcpy of 64 MiB on one thread, in 10⁶ bytes per second: the median of several. What a codec's speed
+/// is to be compared with.
+pub fn memcpy_mb_per_s() -> f64 {
+    const BYTES: usize = 64 << 20;
+    const RUNS: usize = 9;
+    let source = vec![1u8; BYTES];
+    // Written once before, so that no run pays for fresh pages.
+    let mut target = vec![2u8; BYTES];
+    let seconds = (0..RUNS).map(|_| {
+        let start = Instant::now();
+        target.copy_from_slice(black_box(&source));
+        black_box(&mut target);
+        start.elapsed().as_secs_f64()
+    });
+    BYTES as f64 / 1e6 / median(seconds.collect())
+}

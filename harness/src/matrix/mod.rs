@@ -1,0 +1,127 @@
+//! The matrix: every tensor of a suite through every codec.
+//!
+//! A cell really encodes, writes the encoded tensor as bytes, reads it back, decodes **from what was read back**,
+//! and checks the bound that the encoder certified. Rows come tensor by tensor, codecs in the columns' order.
+//!
+//! Speeds belong to one run on one machine: print [`memcpy_mb_per_s`] beside them.
+
+mod cell;
+mod columns;
+mod decoder;
+pub(crate) mod errors;
+mod machine;
+mod row;
+mod scratch;
+mod timing;
+
+use std::fmt::Debug;
+
+use codec_api::{Cancel, Registry};
+use regex::Regex;
+
+use crate::suite::Suite;
+
+pub use columns::{Column, columns_for};
+pub use machine::{Machine, load_average, memcpy_mb_per_s};
+pub use row::{Row, Status};
+pub use scratch::ScratchMeter;
+
+/// What a run wants to know beside suite and columns.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options<'a> {
+    /// Reads the encoded tensors back.
+    pub registry: &'a Registry,
+    /// Only tensors whose name this matches.
+    pub include: Option<Regex>,
+    /// Fills the column `peak_scratch_bytes`.
+    pub meter: Option<&'a dyn ScratchMeter>,
+    /// Commit of the program, for the column of that name.
+    pub commit: Option<String>,
+    /// Ends the run early.
+    pub cancel: &'a Cancel,
+}
+
+impl Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("include", &self.include).field("commit", &self.commit).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Options<'a> {
+    /// All tensors, no meter, no commit.
+    pub fn new(registry: &'a Registry) -> Self {
+        static NEVER: Cancel = Cancel::new();
+        Self { registry, include: None, meter: None, commit: None, cancel: &NEVER }
+    }
+
+    /// Keeps only the tensors whose name `pattern` matches.
+    #[must_use]
+    pub fn include(mut self, pattern: Regex) -> Self {
+        self.include = Some(pattern);
+        self
+    }
+
+    /// Measures scratch memory.
+    #[must_use]
+    pub fn meter(mut self, meter: &'a dyn ScratchMeter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
+    /// States the program's commit.
+    #[must_use]
+    pub fn commit(mut self, commit: impl Into<String>) -> Self {
+        self.commit = Some(commit.into());
+        self
+    }
+
+    /// Makes the run stoppable.
+    #[must_use]
+    pub fn cancel(mut self, cancel: &'a Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+}
+
+/// Hears how far a run has come; `()` does not listen.
+pub trait Observer {
+    /// There will be this many cells.
+    fn start(&mut self, cells: usize);
+    /// This cell begins.
+    fn begin(&mut self, tensor: &str, codec: &str);
+    /// It is done.
+    fn finish(&mut self, row: &Row);
+}
+
+impl Observer for () {
+    fn start(&mut self, _: usize) {}
+    fn begin(&mut self, _: &str, _: &str) {}
+    fn finish(&mut self, _: &Row) {}
+}
+
+/// Measures every codec on every tensor, on this thread. The suite's seed is the codecs' model seed too.
+///
+/// Nothing a codec does ends the run: an error or a panic is a `failed` cell. After [`Options::cancel`] the rows
+/// finished so far come back.
+#[tracing::instrument(level = "debug", skip_all, fields(suite = suite.name))]
+pub fn run(suite: &Suite, columns: &[Column], options: &Options<'_>, observer: &mut dyn Observer) -> Vec<Row> {
+    let included = |name: &str| options.include.as_ref().is_none_or(|pattern| pattern.is_match(name));
+    let items: Vec<_> = suite.items.iter().filter(|item| included(&item.name)).collect();
+    let machine = Machine::this();
+    observer.start(items.len() * columns.len());
+    let mut rows = Vec::new();
+    for item in items {
+        let source = cell::Source::new(item, suite.seed);
+        for column in columns {
+            observer.begin(&item.name, &column.spec);
+            let mut row = Row::new(suite, item, column, options, &machine);
+            if cell::measure(&source, column, options, &mut row).is_err() {
+                return rows;
+            }
+            observer.finish(&row);
+            rows.push(row);
+        }
+    }
+    rows
+}

@@ -1,0 +1,156 @@
+//! One cell of the matrix.
+
+use std::fmt;
+
+use codec_api::Dtype;
+use serde::{Deserialize, Serialize};
+
+use super::{Column, Machine, Options};
+use crate::suite::{Item, Suite};
+
+/// How a cell ended, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Encoded, read back, decoded, bound kept.
+    Ok,
+    /// The codec does not take this tensor.
+    Unsupported,
+    /// An error, a panic, a broken bound, or a size outside the codec's own estimate.
+    Failed,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Unsupported => "unsupported",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// One cell: a tensor through a codec. Serialised it is a line of the JSON Lines report, which is an interface: one
+/// object with these keys, always all of them, in this order. What is not known is null.
+///
+/// | key | type | meaning |
+/// |---|---|---|
+/// | `suite` | string | the suite's name |
+/// | `tensor` | string | the tensor's name; (`suite`, `tensor`, `codec`) is unique in a run |
+/// | `shape` | integers | extent of each axis, outermost first |
+/// | `dtype` | string | stored dtype: `F32`, `BF16`, `I64`, … |
+/// | `codec` | string | the codec as spec text with all its keys |
+/// | `preset` | string? | the preset of this configuration |
+/// | `status` | string | `ok`; `unsupported`: the codec is not for this tensor; `failed`: it is, and did not keep its word |
+/// | `reason` | string? | why the cell is not `ok` |
+/// | `weights` | integer | elements of the tensor |
+/// | `bytes` | integer? | sum of the payload's section bytes |
+/// | `header_bytes` | integer? | what the encoded tensor's file has beside them: header, spec, bound, section names |
+/// | `bits_per_weight` | number? | `8·bytes/weights`; null for an empty tensor |
+/// | `ratio` | number? | stored dense bytes / `bytes`; below 1 is growth; null if either is 0 |
+/// | `nmse` | number? | ‖w − ŵ‖²/‖w‖²; 0 when exact, null if only ‖w‖ is 0 |
+/// | `relative_error` | number? | `√nmse` |
+/// | `mse` | number? | ‖w − ŵ‖²/weights |
+/// | `max_abs_error` | number? | max \|w − ŵ\| |
+/// | `bound_kind` | string? | what the encoder certified: `exact`, `max_abs`, `rel_frobenius`, `none` |
+/// | `bound_value` | number? | the certified limit; 0 for `exact`, null for `none` |
+/// | `snr_db` | number? | `10·log₁₀(1/nmse)`; null when `nmse` is 0 |
+/// | `shannon_gap_bits` | number? | `bits_per_weight − ½·log₂(1/nmse)`: bits above what independent Gaussian weights of the same ‖w‖ take, negative for tensors that are easier (a common mean, say); null when `nmse` or `bytes` is 0 |
+/// | `encode_mb_per_s` | number? | 10⁶ dense bytes in the stored dtype per second, median of the runs |
+/// | `decode_mb_per_s` | number? | the same, decoding into a reused buffer |
+/// | `peak_scratch_bytes` | integer? | heap beside input and output, see [`ScratchMeter`](super::ScratchMeter); null without a meter |
+/// | `timing_runs` | integer? | timed runs behind each speed, the fewer of encode's and decode's |
+/// | `threads` | integer | threads that worked: 1 |
+/// | `seed` | integer | the suite's and the codec's seed |
+/// | `commit` | string? | commit of the program |
+/// | `cpu` | string? | CPU model |
+/// | `simd` | string | vector instructions of the kernels |
+/// | `rustc` | string? | compiler version |
+/// | `model_hash` | string? | blake3 of the checkpoint's tensors; null for a seeded suite |
+///
+/// Errors are of the source as f32 and computed in f64. A `failed` row keeps what was measured before it failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the table above documents every key")]
+pub struct Row {
+    pub suite: String,
+    pub tensor: String,
+    pub shape: Vec<usize>,
+    pub dtype: Dtype,
+    pub codec: String,
+    pub preset: Option<String>,
+    pub status: Status,
+    pub reason: Option<String>,
+    pub weights: u64,
+    pub bytes: Option<u64>,
+    pub header_bytes: Option<u64>,
+    pub bits_per_weight: Option<f64>,
+    pub ratio: Option<f64>,
+    pub nmse: Option<f64>,
+    pub relative_error: Option<f64>,
+    pub mse: Option<f64>,
+    pub max_abs_error: Option<f64>,
+    pub bound_kind: Option<String>,
+    pub bound_value: Option<f64>,
+    pub snr_db: Option<f64>,
+    pub shannon_gap_bits: Option<f64>,
+    pub encode_mb_per_s: Option<f64>,
+    pub decode_mb_per_s: Option<f64>,
+    pub peak_scratch_bytes: Option<u64>,
+    pub timing_runs: Option<u32>,
+    pub threads: u32,
+    pub seed: u64,
+    pub commit: Option<String>,
+    pub cpu: Option<String>,
+    pub simd: String,
+    pub rustc: Option<String>,
+    pub model_hash: Option<String>,
+    /// ‖w‖² of a float tensor. Not in any report: it is what errors are pooled over tensors with.
+    #[serde(skip)]
+    pub energy: Option<f64>,
+}
+
+impl Row {
+    /// A row with everything that is known before the codec is asked.
+    pub(super) fn new(suite: &Suite, item: &Item, column: &Column, options: &Options<'_>, machine: &Machine) -> Self {
+        Self {
+            suite: suite.name.clone(),
+            tensor: item.name.clone(),
+            shape: item.spec.shape().to_vec(),
+            dtype: item.spec.dtype(),
+            codec: column.spec.clone(),
+            preset: column.preset.clone(),
+            status: Status::Ok,
+            reason: None,
+            weights: item.spec.elements() as u64,
+            bytes: None,
+            header_bytes: None,
+            bits_per_weight: None,
+            ratio: None,
+            nmse: None,
+            relative_error: None,
+            mse: None,
+            max_abs_error: None,
+            bound_kind: None,
+            bound_value: None,
+            snr_db: None,
+            shannon_gap_bits: None,
+            encode_mb_per_s: None,
+            decode_mb_per_s: None,
+            peak_scratch_bytes: None,
+            timing_runs: None,
+            threads: 1,
+            seed: suite.seed,
+            commit: options.commit.clone(),
+            cpu: machine.cpu.clone(),
+            simd: machine.simd.clone(),
+            rustc: machine.rustc.clone(),
+            model_hash: suite.model_hash.clone(),
+            energy: None,
+        }
+    }
+
+    /// Size of the tensor as stored.
+    pub fn dense_bytes(&self) -> u64 {
+        self.weights * self.dtype.bitsize() as u64 / 8
+    }
+}

@@ -1,0 +1,176 @@
+//! A run against an earlier one: did anything get worse?
+//!
+//! Two rows are compared if suite, tensor, codec, seed and model hash agree. Of those, status, payload bytes, header
+//! bytes and NMSE are. Speeds are not: they depend on the machine and its load, and a row does not carry the speed
+//! of memcpy that they would have to be divided by.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::matrix::{Row, Status};
+
+/// Bytes and NMSE may grow by this part before it is a regression (and shrink by it before it is an improvement).
+pub const GROWTH_TOLERANCE: f64 = 1e-3;
+/// Headers may grow by this many bytes: a longer name in the header costs nothing that matters.
+pub const HEADER_TOLERANCE: u64 = 64;
+
+/// What is measured in a cell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct Key {
+    /// The suite's name.
+    pub suite: String,
+    /// The tensor's name.
+    pub tensor: String,
+    /// The codec's spec text.
+    pub codec: String,
+    /// The suite's seed.
+    pub seed: u64,
+    /// The checkpoint's hash.
+    pub model_hash: Option<String>,
+}
+
+/// One figure of a cell that changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// The cell.
+    pub key: Key,
+    /// The column.
+    pub column: &'static str,
+    /// Its value in the old run.
+    pub old: String,
+    /// Its value in the new run.
+    pub new: String,
+}
+
+/// What changed between two runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// Cells that are in both runs.
+    pub compared: usize,
+    /// What got worse.
+    pub regressions: Vec<Change>,
+    /// What got better.
+    pub improvements: Vec<Change>,
+    /// Cells that only the old run has.
+    pub only_old: Vec<Key>,
+    /// Cells that only the new run has.
+    pub only_new: Vec<Key>,
+}
+
+/// Compares two runs, in the order of the keys.
+pub fn compare(old: &[Row], new: &[Row]) -> Comparison {
+    let (old, mut new) = (by_key(old), by_key(new));
+    let mut comparison = Comparison::default();
+    for (key, before) in old {
+        let Some(after) = new.remove(&key) else {
+            comparison.only_old.push(key);
+            continue;
+        };
+        comparison.compared += 1;
+        for (column, verdict, old, new) in changes(before, after) {
+            let change = Change { key: key.clone(), column, old, new };
+            match verdict {
+                Verdict::Worse => comparison.regressions.push(change),
+                Verdict::Better => comparison.improvements.push(change),
+            }
+        }
+    }
+    comparison.only_new = new.into_keys().collect();
+    comparison
+}
+
+fn by_key(rows: &[Row]) -> BTreeMap<Key, &Row> {
+    let key = |row: &Row| Key {
+        suite: row.suite.clone(),
+        tensor: row.tensor.clone(),
+        codec: row.codec.clone(),
+        seed: row.seed,
+        model_hash: row.model_hash.clone(),
+    };
+    rows.iter().map(|row| (key(row), row)).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Worse,
+    Better,
+}
+
+fn changes(old: &Row, new: &Row) -> Vec<(&'static str, Verdict, String, String)> {
+    if old.status != new.status {
+        let verdict = if new.status > old.status { Verdict::Worse } else { Verdict::Better };
+        let describe = |row: &Row| match &row.reason {
+            Some(reason) => format!("{} ({reason})", row.status),
+            None => row.status.to_string(),
+        };
+        return vec![("status", verdict, describe(old), describe(new))];
+    }
+    if old.status != Status::Ok {
+        return Vec::new();
+    }
+    let bytes = |count: Option<u64>| count.map(|count| count as f64);
+    let header_slack = HEADER_TOLERANCE as f64;
+    [
+        change("bytes", bytes(old.bytes), bytes(new.bytes), 0.0),
+        change("header_bytes", bytes(old.header_bytes), bytes(new.header_bytes), header_slack),
+        change("nmse", old.nmse, new.nmse, 0.0),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Beyond the tolerance, or `slack` if that is more.
+fn change(
+    column: &'static str,
+    old: Option<f64>,
+    new: Option<f64>,
+    slack: f64,
+) -> Option<(&'static str, Verdict, String, String)> {
+    let (old, new) = (old?, new?);
+    let grew = |from: f64, to: f64| to - from > slack.max(from * GROWTH_TOLERANCE);
+    let verdict = if grew(old, new) {
+        Verdict::Worse
+    } else if grew(new, old) {
+        Verdict::Better
+    } else {
+        return None;
+    };
+    Some((column, verdict, old.to_string(), new.to_string()))
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} / {} / {} (seed {}", self.suite, self.tensor, self.codec, self.seed)?;
+        match &self.model_hash {
+            Some(hash) => write!(f, ", model {})", hash.get(..8).unwrap_or(hash)),
+            None => f.write_str(")"),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {} → {}", self.key, self.column, self.old, self.new)
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, title: &str, items: &[T]) -> fmt::Result {
+            if !items.is_empty() {
+                writeln!(f, "{title}:")?;
+            }
+            items.iter().try_for_each(|item| writeln!(f, "  {item}"))
+        }
+        let (worse, better) = (self.regressions.len(), self.improvements.len());
+        writeln!(f, "{} cells compared: {worse} regressions, {better} improvements", self.compared)?;
+        list(f, "regressions", &self.regressions)?;
+        list(f, "improvements", &self.improvements)?;
+        list(f, "only in the old run", &self.only_old)?;
+        list(f, "only in the new run", &self.only_new)
+    }
+}

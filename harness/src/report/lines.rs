@@ -1,0 +1,88 @@
+//! JSON Lines and CSV: one line per cell, the keys of [`Row`].
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::matrix::Row;
+
+/// Why a report could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The file cannot be opened or read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A line is not a row.
+    #[error("{}, line {line}: not a row of a matrix report: {source}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+}
+
+/// Writes one JSON object per row.
+///
+/// # Errors
+/// What `out` answers.
+pub fn write_jsonl(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
+    for row in rows {
+        serde_json::to_writer(&mut *out, row)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
+/// Reads what [`write_jsonl`] wrote; empty lines are skipped.
+///
+/// # Errors
+/// [`ReadError`] with file and line.
+pub fn read_jsonl(path: impl AsRef<Path>) -> Result<Vec<Row>, ReadError> {
+    let path = path.as_ref();
+    let failed = |source| ReadError::Io { path: path.to_owned(), source };
+    let mut rows = Vec::new();
+    for (i, line) in BufReader::new(File::open(path).map_err(failed)?).lines().enumerate() {
+        let line = line.map_err(failed)?;
+        if !line.trim().is_empty() {
+            let row = serde_json::from_str(&line);
+            rows.push(row.map_err(|source| ReadError::Row { path: path.to_owned(), line: i + 1, source })?);
+        }
+    }
+    Ok(rows)
+}
+
+/// Writes the rows with a line of keys above them. Unknown values are empty; a shape is written `64x128`.
+///
+/// # Errors
+/// What `out` answers.
+pub fn write_csv(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    for (i, row) in rows.iter().enumerate() {
+        let Value::Object(object) = serde_json::to_value(row)? else { continue };
+        if i == 0 {
+            csv.write_record(object.keys())?;
+        }
+        csv.write_record(object.values().map(text))?;
+    }
+    csv.flush()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(axes) => axes.iter().map(text).collect::<Vec<_>>().join("x"),
+        other => other.to_string(),
+    }
+}

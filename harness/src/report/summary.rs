@@ -1,0 +1,140 @@
+//! One line per codec: everything it did to a suite.
+
+use serde::Serialize;
+
+use crate::matrix::errors::{finite, nmse, shannon_gap_bits, snr_db};
+use crate::matrix::{Row, Status};
+
+/// A codec over all tensors of a run. Sizes, errors and speeds are of the cells that are `ok`; the `coverage`
+/// says how much of the suite these are. What is not known is `None`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Summary {
+    /// The codec as spec text with all its keys.
+    pub codec: String,
+    /// The preset of this configuration.
+    pub preset: Option<String>,
+    /// Payload bytes.
+    pub bytes: u64,
+    /// `8·bytes/weights`.
+    pub bits_per_weight: Option<f64>,
+    /// Stored dense bytes / `bytes`.
+    pub ratio: Option<f64>,
+    /// Σ‖w − ŵ‖²/Σ‖w‖², pooled over all weights. `None` also for rows that were read from a file: these do not
+    /// carry ‖w‖².
+    pub nmse: Option<f64>,
+    /// `√nmse`.
+    pub relative_error: Option<f64>,
+    /// The largest error in parts of its certified bound, both in the bound's own measure; tight bounds give 1.
+    pub error_to_bound: Option<f64>,
+    /// `10·log₁₀(1/nmse)`.
+    pub snr_db: Option<f64>,
+    /// `bits_per_weight − ½·log₂(1/nmse)`, against one Gaussian source with the pooled error.
+    pub shannon_gap_bits: Option<f64>,
+    /// Dense megabytes of all timed cells by the sum of their times.
+    pub encode_mb_per_s: Option<f64>,
+    /// The same for decoding.
+    pub decode_mb_per_s: Option<f64>,
+    /// The fewest timed runs behind a cell's speed.
+    pub timing_runs: Option<u32>,
+    /// Largest scratch memory of a cell.
+    pub peak_scratch_bytes: Option<u64>,
+    /// Weights of the `ok` cells.
+    pub weights: u64,
+    /// `weights` as part of all weights of the suite.
+    pub coverage: f64,
+    /// Cells that are `ok`.
+    pub ok: usize,
+    /// Cells whose tensor the codec does not take.
+    pub unsupported: usize,
+    /// Cells that failed.
+    pub failed: usize,
+}
+
+/// Sums up the rows of each codec, in the order in which the codecs first appear.
+pub fn summarise(rows: &[Row]) -> Vec<Summary> {
+    let mut codecs: Vec<(&str, Option<&str>)> = Vec::new();
+    for row in rows {
+        let codec = (row.codec.as_str(), row.preset.as_deref());
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    let of = |(codec, preset)| {
+        let cells = rows.iter().filter(|row| row.codec == codec && row.preset.as_deref() == preset);
+        Summary::of(codec, preset, &cells.collect::<Vec<_>>())
+    };
+    codecs.into_iter().map(of).collect()
+}
+
+impl Summary {
+    fn of(codec: &str, preset: Option<&str>, cells: &[&Row]) -> Self {
+        let with = |status| cells.iter().copied().filter(move |row| row.status == status);
+        let ok: Vec<&Row> = with(Status::Ok).collect();
+        let weights: u64 = ok.iter().map(|row| row.weights).sum();
+        let total: u64 = cells.iter().map(|row| row.weights).sum();
+        let dense: u64 = ok.iter().map(|row| row.dense_bytes()).sum();
+        let bytes: u64 = ok.iter().filter_map(|row| row.bytes).sum();
+        let bits_per_weight = finite(8.0 * bytes as f64 / weights as f64);
+        let nmse = pooled_nmse(&ok);
+        Self {
+            codec: codec.to_owned(),
+            preset: preset.map(str::to_owned),
+            bytes,
+            bits_per_weight,
+            ratio: finite(dense as f64 / bytes as f64).filter(|ratio| *ratio > 0.0),
+            nmse,
+            relative_error: nmse.map(f64::sqrt),
+            error_to_bound: ok.iter().filter_map(|row| error_to_bound(row)).reduce(f64::max),
+            snr_db: nmse.and_then(snr_db),
+            shannon_gap_bits: bits_per_weight
+                .filter(|bits| *bits > 0.0)
+                .zip(nmse)
+                .and_then(|(bits, nmse)| shannon_gap_bits(bits, nmse)),
+            encode_mb_per_s: pooled_speed(&ok, |row| row.encode_mb_per_s),
+            decode_mb_per_s: pooled_speed(&ok, |row| row.decode_mb_per_s),
+            timing_runs: ok.iter().filter_map(|row| row.timing_runs).min(),
+            peak_scratch_bytes: ok.iter().filter_map(|row| row.peak_scratch_bytes).max(),
+            weights,
+            coverage: if total == 0 { 1.0 } else { weights as f64 / total as f64 },
+            ok: ok.len(),
+            unsupported: with(Status::Unsupported).count(),
+            failed: with(Status::Failed).count(),
+        }
+    }
+}
+
+/// Tensors that came back exactly need no ‖w‖² unless there are others to be pooled with.
+fn pooled_nmse(rows: &[&Row]) -> Option<f64> {
+    let squared: f64 = rows.iter().map(|row| squared_error(row)).sum::<Option<f64>>()?;
+    if rows.is_empty() {
+        return None;
+    }
+    if squared == 0.0 {
+        return Some(0.0);
+    }
+    let energy = rows.iter().map(|row| row.energy).sum::<Option<f64>>()?;
+    nmse(squared, energy)
+}
+
+/// ‖w − ŵ‖², by way of the NMSE where there is one: an NMSE of 1 then pools to exactly 1.
+fn squared_error(row: &Row) -> Option<f64> {
+    let relative = row.nmse.zip(row.energy).map(|(nmse, energy)| nmse * energy);
+    relative.filter(|squared| squared.is_finite()).or_else(|| Some(row.mse? * row.weights as f64))
+}
+
+/// `None` where there is no error.
+fn error_to_bound(row: &Row) -> Option<f64> {
+    let error = match row.bound_kind.as_deref()? {
+        "max_abs" => row.max_abs_error?,
+        "rel_frobenius" => row.relative_error?,
+        _ => return None,
+    };
+    finite(error / row.bound_value?).filter(|_| error > 0.0)
+}
+
+fn pooled_speed(rows: &[&Row], speed: impl Fn(&Row) -> Option<f64>) -> Option<f64> {
+    let timed = rows.iter().filter_map(|row| Some((row.dense_bytes() as f64 / 1e6, speed(row)?)));
+    let (megabytes, seconds) = timed.fold((0.0, 0.0), |(mb, s), (size, speed)| (mb + size, s + size / speed));
+    finite(megabytes / seconds)
+}

@@ -1,0 +1,203 @@
+//! Workloads: named lists of tensors that every codec is measured on.
+//!
+//! A suite is a real checkpoint (`model:PATH`) or is made from a seed. A seeded tensor is a function of the
+//! seed and its own name alone, with the same bits on every machine: integers, IEEE arithmetic and the `libm`
+//! crate, nothing of the platform's mathematics.
+
+mod init;
+mod model;
+mod random;
+mod seed002;
+mod synthetic;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use codec_api::{CodecError, Dtype, TensorSpec, TensorView, widen};
+use half::{bf16, f16};
+
+/// One tensor of a suite.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Unique in the suite.
+    pub name: String,
+    /// Dtype and shape, of the base too.
+    pub spec: TensorSpec,
+    /// Stored bytes, row-major, little-endian.
+    pub data: Bytes,
+    /// Stored bytes of the tensor that this one may be told relative to.
+    pub base: Option<Bytes>,
+}
+
+impl Item {
+    /// The tensor.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if the data are not as long as the spec says.
+    pub fn view(&self) -> Result<TensorView<'_>, CodecError> {
+        TensorView::new(self.spec.clone(), &self.data)
+    }
+
+    /// The base tensor, if there is one.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if its data are not as long as the spec says.
+    pub fn base_view(&self) -> Result<Option<TensorView<'_>>, CodecError> {
+        self.base.as_deref().map(|data| TensorView::new(self.spec.clone(), data)).transpose()
+    }
+}
+
+/// A named list of tensors.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Suite {
+    /// The text it was parsed from and the options that change its data, as one writes them on a command line:
+    /// `model:tuned --base plain --cast bf16`.
+    pub name: String,
+    /// Seed of the made-up tensors, and of the codecs that draw random numbers.
+    pub seed: u64,
+    /// The tensors, in the checkpoint's or the definition's order.
+    pub items: Vec<Item>,
+    /// blake3 of the checkpoint's tensors, in hexadecimal; `None` for a seeded suite.
+    pub model_hash: Option<String>,
+    /// What a reader of the results has to know: tensors without a base, tensors that were not cast.
+    pub notes: Vec<String>,
+}
+
+/// What may be said about a suite beside its name.
+#[derive(Clone, Debug, Default)]
+pub struct SuiteOptions {
+    /// See [`Suite::seed`].
+    pub seed: u64,
+    /// Checkpoint whose tensors are the bases of those of the same name, dtype and shape.
+    pub base: Option<PathBuf>,
+    /// Store the F32, F16 and BF16 tensors (and their bases) as this of the three, rounded to nearest.
+    pub cast: Option<Dtype>,
+}
+
+/// Why there is no such suite.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SuiteError {
+    /// No suite has this name.
+    #[error("unknown suite `{name}`; the suites are: {known}")]
+    Unknown {
+        /// The name as given.
+        name: String,
+        /// All patterns.
+        known: String,
+    },
+    /// The shape or dtype of a synthetic suite is wrong.
+    #[error("suite `{name}`: {reason}")]
+    Parameter {
+        /// The name as given.
+        name: String,
+        /// What is wrong, and what is allowed.
+        reason: String,
+    },
+    /// A base was given to a seeded suite.
+    #[error("suite `{0}` is made from a seed and has no base: a base goes with `model:PATH`")]
+    Base(String),
+    /// Casting to something else than the three float dtypes.
+    #[error("cannot cast to {0}: F32, F16 and BF16 are the dtypes to cast to")]
+    Cast(Dtype),
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// A tensor of it is larger than this machine's address space.
+    #[error("tensor `{tensor}`: {source}")]
+    Tensor {
+        /// Its name.
+        tensor: String,
+        /// What is wrong.
+        source: CodecError,
+    },
+}
+
+impl Suite {
+    /// A suite of one's own.
+    pub fn new(name: impl Into<String>, seed: u64, items: Vec<Item>) -> Self {
+        Self { name: name.into(), seed, items, model_hash: None, notes: Vec::new() }
+    }
+
+    /// Makes or opens the suite of this name; see [`catalogue`].
+    ///
+    /// # Errors
+    /// [`SuiteError`]; a wrong name is answered with all suites.
+    pub fn parse(text: &str, options: &SuiteOptions) -> Result<Self, SuiteError> {
+        if let Some(dtype) = options.cast.filter(|d| !matches!(d, Dtype::F32 | Dtype::F16 | Dtype::BF16)) {
+            return Err(SuiteError::Cast(dtype));
+        }
+        let mut suite = match text.strip_prefix("model:") {
+            Some(path) => model::open(text, path.as_ref(), options)?,
+            None if options.base.is_some() => return Err(SuiteError::Base(text.to_owned())),
+            None => Self::seeded(text, options.seed)?,
+        };
+        if let Some(dtype) = options.cast {
+            suite.cast(dtype)?;
+        }
+        Ok(suite)
+    }
+
+    fn seeded(text: &str, seed: u64) -> Result<Self, SuiteError> {
+        let items = match text.strip_prefix("seed002/") {
+            Some(rest) => seed002::items(rest, seed),
+            None => synthetic::items(text, seed),
+        };
+        let items = items.unwrap_or_else(|| Err(unknown(text)))?;
+        Ok(Self::new(text, seed, items))
+    }
+
+    fn cast(&mut self, dtype: Dtype) -> Result<(), SuiteError> {
+        for item in &mut self.items {
+            if !item.spec.is_float() {
+                self.notes.push(format!("{}: {} is not cast", item.name, item.spec));
+            } else if item.spec.dtype() != dtype {
+                let wrong = |source| SuiteError::Tensor { tensor: item.name.clone(), source };
+                let cast = |data: &Bytes| recode(&item.spec, data, dtype).map_err(wrong);
+                (item.data, item.base) = (cast(&item.data)?, item.base.as_ref().map(cast).transpose()?);
+                item.spec = TensorSpec::new(dtype, item.spec.shape()).map_err(wrong)?;
+            }
+        }
+        self.name = format!("{} --cast {}", self.name, dtype.to_string().to_lowercase());
+        Ok(())
+    }
+}
+
+/// All suites: how the name is written, and what is in it.
+pub fn catalogue() -> &'static [(&'static str, &'static str)] {
+    &[
+        ("model:PATH", "the tensors of a safetensors file or a Hugging Face directory"),
+        ("gaussian[:RxC[:DTYPE]]", "one N(0,1) matrix; 1024x1024, f32 (or f16, bf16)"),
+        ("laplace[:RxC[:DTYPE]]", "one Laplace matrix of unit variance"),
+        ("scale-mixed[:RxC[:DTYPE]]", "a Gaussian matrix with lognormal row and column scales (sd 0.4 of ln)"),
+        ("seed002/layers", "six layers: linear, convolution and embedding, PyTorch's default initialisation"),
+        ("seed002/models", "all five models below"),
+        ("seed002/models/mlp", "784-512-256-128-10, initialised as PyTorch does"),
+        ("seed002/models/cnn", "convolutions 3-64-128-256, linear 16384-1024-10"),
+        ("seed002/models/transformer", "one encoder block: 256 wide, feed-forward 1024, 4 heads"),
+        ("seed002/models/lstm", "embedding 10000x256, two LSTM layers 256-512"),
+        ("seed002/models/linear", "one linear layer 2048-4096"),
+    ]
+}
+
+fn unknown(name: &str) -> SuiteError {
+    let known = catalogue().iter().map(|(pattern, _)| *pattern).collect::<Vec<_>>().join(", ");
+    SuiteError::Unknown { name: name.to_owned(), known }
+}
+
+/// Stored floats in another float dtype, rounded to nearest even.
+fn recode(spec: &TensorSpec, data: &[u8], dtype: Dtype) -> Result<Bytes, CodecError> {
+    let mut values = vec![0.0; spec.elements()];
+    widen(spec.dtype(), data, &mut values)?;
+    Ok(narrow(&values, dtype))
+}
+
+/// The bytes of `values` in F16, BF16 or, for every other dtype, F32.
+fn narrow(values: &[f32], dtype: Dtype) -> Bytes {
+    match dtype {
+        Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        Dtype::BF16 => values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        _ => Bytes::copy_from_slice(bytemuck::cast_slice(values)),
+    }
+}

@@ -1,0 +1,53 @@
+//! Random numbers of a seeded tensor: the same bits on every machine.
+
+use rand_xoshiro::Xoshiro256PlusPlus;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// xoshiro256++ seeded by blake3 of the suite's seed and the tensor's name.
+pub(super) struct Draw {
+    rng: Xoshiro256PlusPlus,
+    /// The polar method gives two normal numbers at a time.
+    spare: Option<f64>,
+}
+
+impl Draw {
+    pub(super) fn new(seed: u64, name: &str) -> Self {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&seed.to_le_bytes());
+        hash.update(name.as_bytes());
+        Self { rng: Xoshiro256PlusPlus::from_seed(hash.finalize().into()), spare: None }
+    }
+
+    /// Uniform in [0, 1), a multiple of 2⁻⁵³.
+    fn unit(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Uniform in [−`limit`, `limit`).
+    pub(super) fn uniform(&mut self, limit: f64) -> f64 {
+        (2.0 * self.unit() - 1.0) * limit
+    }
+
+    /// N(0, 1), by Marsaglia's polar method.
+    pub(super) fn normal(&mut self) -> f64 {
+        if let Some(spare) = self.spare.take() {
+            return spare;
+        }
+        loop {
+            let (x, y) = (self.uniform(1.0), self.uniform(1.0));
+            let square = x * x + y * y;
+            if 0.0 < square && square < 1.0 {
+                let factor = (-2.0 * libm::log(square) / square).sqrt();
+                self.spare = Some(y * factor);
+                return x * factor;
+            }
+        }
+    }
+
+    /// Laplace of mean 0 and variance 1: an exponential with a sign.
+    pub(super) fn laplace(&mut self) -> f64 {
+        let signed = self.uniform(1.0);
+        let magnitude = -libm::log(1.0 - signed.abs().min(1.0 - f64::EPSILON)) * std::f64::consts::FRAC_1_SQRT_2;
+        magnitude.copysign(signed)
+    }
+}

@@ -1,0 +1,42 @@
+//! Suites of one random matrix: `gaussian`, `laplace`, `scale-mixed`, with `[:RxC[:DTYPE]]`.
+
+use codec_api::Dtype;
+
+use super::init::Init;
+use super::{Item, SuiteError};
+
+/// 1 GiB as f32: a typing error in a shape shall not exhaust the memory.
+const MAX_ELEMENTS: usize = 1 << 28;
+
+/// The suite's only tensor, named like the distribution; `None` if the name is no distribution's.
+pub(super) fn items(text: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteError>> {
+    let (name, parameters) = text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest)));
+    let init = match name {
+        "gaussian" => Init::Normal,
+        "laplace" => Init::Laplace,
+        "scale-mixed" => Init::ScaleMixed { sd: 0.4 },
+        _ => return None,
+    };
+    let wrong = |reason| SuiteError::Parameter { name: text.to_owned(), reason };
+    let item =
+        read(parameters).map_err(wrong).and_then(|(shape, dtype)| init.item(seed, name.to_owned(), dtype, &shape));
+    Some(item.map(|item| vec![item]))
+}
+
+fn read(parameters: Option<&str>) -> Result<([usize; 2], Dtype), String> {
+    let Some(parameters) = parameters else { return Ok(([1024, 1024], Dtype::F32)) };
+    let (shape, dtype) = parameters.split_once(':').unwrap_or((parameters, "f32"));
+    let dtype = match dtype {
+        "f32" => Dtype::F32,
+        "f16" => Dtype::F16,
+        "bf16" => Dtype::BF16,
+        other => return Err(format!("`{other}` is not one of f32, f16, bf16")),
+    };
+    let numbers = shape.split_once('x').and_then(|(r, c)| Some([r.parse().ok()?, c.parse().ok()?]));
+    let [rows, columns]: [usize; 2] =
+        numbers.ok_or_else(|| format!("`{shape}` is not ROWSxCOLUMNS, such as 1024x1024"))?;
+    match rows.checked_mul(columns) {
+        Some(1..=MAX_ELEMENTS) => Ok(([rows, columns], dtype)),
+        _ => Err(format!("{rows}x{columns} is outside 1 to {MAX_ELEMENTS} weights")),
+    }
+}

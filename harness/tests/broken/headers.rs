@@ -1,0 +1,156 @@
+//! Codecs whose configuration has a fault; what they encode is sound.
+
+use codec_api::{
+    Bound, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, typetag,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Implements `Codec` for a configuration: every weight becomes the first weight of its group.
+macro_rules! firsts {
+    ($codec:ident, $id:literal, $presets:ident, |$self:ident| $group:expr) => {
+        impl $codec {
+            fn group(&$self) -> usize {
+                $group
+            }
+        }
+
+        #[typetag::serde(name = $id)]
+        impl Codec for $codec {
+            fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+                spec.require_float()
+            }
+
+            fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+                CostEstimate::fixed(4 * spec.elements().div_ceil(self.group()) as u64)
+            }
+
+            fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+                let values = tensor.to_finite_f32()?;
+                let firsts: Vec<f32> = values.chunks(self.group()).map(|group| group[0]).collect();
+                let decoded: Vec<f32> = (0..values.len()).map(|i| firsts[i / self.group()]).collect();
+                Ok(Payload::new(Bound::measure_max_abs(&values, &decoded))
+                    .with("firsts", Section::from_values(Dtype::F32, [firsts.len()], firsts)?))
+            }
+
+            fn decode(&self, _: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+                let groups = out.len().div_ceil(self.group());
+                let firsts = payload.values::<f32>("firsts", Dtype::F32, &[groups])?;
+                out.iter_mut().enumerate().for_each(|(i, w)| *w = firsts[i / self.group()]);
+                Ok(())
+            }
+        }
+
+        pub fn $presets() -> Vec<Preset> {
+            vec![Preset::new("default", $codec::default())]
+        }
+    };
+}
+
+/// Takes fields that it does not have.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TakesUnknown {
+    version: FormatVersion<1>,
+}
+firsts!(TakesUnknown, "broken.unknown", takes_unknown, |self| 4);
+
+/// Takes every version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TakesVersions {
+    version: u32,
+}
+impl Default for TakesVersions {
+    fn default() -> Self {
+        Self { version: 1 }
+    }
+}
+firsts!(TakesVersions, "broken.versions", takes_versions, |self| 4);
+
+/// Quietly makes any group one that it likes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clamps {
+    version: FormatVersion<1>,
+    #[serde(deserialize_with = "clamped")]
+    group: usize,
+}
+impl Default for Clamps {
+    fn default() -> Self {
+        Self { version: FormatVersion, group: 4 }
+    }
+}
+fn clamped<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<usize, D::Error> {
+    Ok(usize::deserialize(deserializer)?.clamp(1, 64))
+}
+firsts!(Clamps, "broken.clamps", clamps, |self| self.group);
+
+/// Takes a group of 0 and then divides by it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Divides {
+    version: FormatVersion<1>,
+    group: usize,
+}
+impl Default for Divides {
+    fn default() -> Self {
+        Self { version: FormatVersion, group: 4 }
+    }
+}
+firsts!(Divides, "broken.divides", divides, |self| self.group);
+
+/// Does not write one of its fields.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Forgets {
+    version: FormatVersion<1>,
+    #[serde(skip_serializing_if = "is_eight")]
+    group: usize,
+}
+impl Default for Forgets {
+    fn default() -> Self {
+        Self { version: FormatVersion, group: 4 }
+    }
+}
+impl Forgets {
+    pub fn eight() -> Self {
+        Self { group: 8, ..Self::default() }
+    }
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn is_eight(group: &usize) -> bool {
+    *group == 8
+}
+firsts!(Forgets, "broken.forgets", forgets, |self| self.group);
+
+/// Refuses a group and a size that do not go together, but does not say which fields it was about.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Mumbles {
+    version: FormatVersion<1>,
+    group: usize,
+    size: usize,
+}
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    #[serde(default)]
+    version: FormatVersion<1>,
+    group: serde_json::Value,
+    size: serde_json::Value,
+}
+impl TryFrom<Unchecked> for Mumbles {
+    type Error = &'static str;
+
+    fn try_from(read: Unchecked) -> std::result::Result<Self, Self::Error> {
+        let right = read.group == 4 && read.size == 4;
+        if right { Ok(Self { version: read.version, ..Self::default() }) } else { Err("it does not fit") }
+    }
+}
+impl Default for Mumbles {
+    fn default() -> Self {
+        Self { version: FormatVersion, group: 4, size: 4 }
+    }
+}
+firsts!(Mumbles, "broken.mumbles", mumbles, |self| self.group);

@@ -1,0 +1,8 @@
+//! Small codecs that keep every law. Together they have every facet, a base, calibration and a child.
+
+mod layers;
+mod negate;
+mod raw;
+mod truncate;
+mod weighted;
+mod xor;

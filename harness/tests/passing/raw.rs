@@ -1,0 +1,85 @@
+//! Stores the bytes as they are.
+//!
+//! # Source
+//! None: the plainest exact codec.
+//!
+//! # Sections
+//! `data` U8 `[byte_len]`: the tensor's bytes. `crc` U32 `[1]`: crc32c of them.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"test.raw","version":1}"#;
+//! ```
+//!
+//! # Bound
+//! Exact.
+//!
+//! # Cost
+//! The bytes and 4.
+//!
+//! # Limits
+//! None.
+
+use codec_api::{
+    Bound, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
+    Result, Section, TensorSpec, TensorView, register_codec, typetag, widen,
+};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    version: FormatVersion<1>,
+}
+
+#[typetag::serde(name = "test.raw")]
+impl Codec for Raw {
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        CostEstimate::fixed(spec.byte_len() as u64 + 4)
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+        let bytes = tensor.bytes();
+        Ok(Payload::new(Bound::Exact)
+            .with("data", Section::new(Dtype::U8, [bytes.len()], bytes.to_vec())?)
+            .with("crc", Section::from_values(Dtype::U32, [1], vec![crc32c::crc32c(bytes)])?))
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        spec.check_output(out.len())?;
+        widen(spec.dtype(), checked(spec, &payload)?, out)
+    }
+
+    fn as_lossless(&self) -> Option<&dyn Lossless> {
+        Some(self)
+    }
+}
+
+impl Lossless for Raw {
+    fn decode_bytes(
+        &self,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        _: &DecodeCx<'_>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let data = checked(spec, &payload)?;
+        if data.len() != out.len() {
+            return Err(codec_api::CodecError::Limit(format!("{} places for {} bytes", out.len(), data.len())));
+        }
+        out.copy_from_slice(data);
+        Ok(())
+    }
+}
+
+/// The stored bytes, if their checksum agrees.
+fn checked<'a>(spec: &TensorSpec, payload: &PayloadView<'a>) -> Result<&'a [u8]> {
+    let data = payload.bytes("data", Dtype::U8, &[spec.byte_len()])?;
+    let crc = payload.values::<u32>("crc", Dtype::U32, &[1])?[0];
+    if crc32c::crc32c(data) == crc { Ok(data) } else { Err(payload.corrupt("data", "its checksum does not agree")) }
+}
+
+fn presets() -> Vec<Preset> {
+    vec![Preset::new("default", Raw::default())]
+}
+register_codec!("test.raw", "the bytes as they are", presets);

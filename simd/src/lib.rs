@@ -1,0 +1,36 @@
+//! Vector instructions for Netweight's kernels.
+//!
+//! A kernel is written once, in plain Rust over blocks of [`LANES`] values ([`load`], [`store`]), inside [`kernel!`]. It is compiled for
+//! every [`Level`] and called at the level of this CPU; Rust neither reorders nor fuses floating-point
+//! operations, so every level gives the same bits. What the compiler cannot vectorise by itself is a method of
+//! [`Simd`], with one implementation for each level.
+//!
+//! ```
+//! simd::kernel! {
+//!     /// Multiplies every value by `factor`.
+//!     fn scale<'a>(_simd, values: &'a mut [f32], factor: f32) {
+//!         for v in values {
+//!             *v *= factor;
+//!         }
+//!     }
+//! }
+//! let mut values = [1.0, 2.0];
+//! scale(&mut values, 3.0);
+//! assert_eq!(values, [3.0, 6.0]);
+//! ```
+
+mod convert;
+mod dispatch;
+mod lanes;
+mod level;
+mod reduce;
+mod stream;
+mod vector;
+
+pub use convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+pub use dispatch::{Kernel, dispatch};
+pub use lanes::{LANES, load, store};
+pub use level::{Level, with_level};
+pub use reduce::{Lanes, dot, magnitudes, max_abs, sum};
+pub use stream::{StreamWriter, prefetch};
+pub use vector::Simd;

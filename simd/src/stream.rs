@@ -1,0 +1,154 @@
+//! Writing large outputs past the caches, and reading ahead.
+#![allow(unsafe_code)]
+
+/// Floats that the writer collects before it writes them out: 4 KiB, a small part of the first-level cache.
+const TILE: usize = 1024;
+/// Floats in a cache line.
+const LINE: usize = 16;
+/// Outputs of at least this many floats (16 MiB) are streamed: they would not stay in the caches anyway.
+const STREAM_FROM: usize = 1 << 22;
+
+/// Fills an output from front to back, piece by piece. A large output is written with non-temporal stores,
+/// which spares reading each cache line before it is overwritten.
+#[derive(Debug)]
+pub struct StreamWriter<'a> {
+    out: &'a mut [f32],
+    written: usize,
+    tile: [f32; TILE],
+    /// Floats waiting in the tile; not used when writing directly.
+    filled: usize,
+    streams: bool,
+}
+
+impl<'a> StreamWriter<'a> {
+    /// The longest piece that [`Self::next`] gives.
+    pub const MAX_PIECE: usize = TILE - LINE;
+
+    /// Begins at the front of `out`.
+    #[inline(always)]
+    pub fn new(out: &'a mut [f32]) -> Self {
+        let streams = cfg!(target_arch = "x86_64") && out.len() >= STREAM_FROM;
+        Self { out, written: 0, tile: [0.0; TILE], filled: 0, streams }
+    }
+
+    /// The next `len` places (at most [`Self::MAX_PIECE`]), all of which the caller overwrites. Past the end of the
+    /// output the piece is shorter.
+    #[inline(always)]
+    pub fn next(&mut self, len: usize) -> &mut [f32] {
+        debug_assert!(len <= Self::MAX_PIECE, "a piece is too long");
+        if !self.streams {
+            let (start, end) = (self.written, (self.written + len).min(self.out.len()));
+            self.written = end;
+            return &mut self.out[start..end];
+        }
+        if self.filled + len > TILE {
+            self.flush_lines();
+        }
+        let start = self.filled;
+        self.filled = (start + len).min(TILE);
+        &mut self.tile[start..self.filled]
+    }
+
+    /// Writes what still waits.
+    #[inline(always)]
+    pub fn finish(mut self) {
+        if self.streams {
+            self.write(self.filled);
+            fence();
+        }
+    }
+
+    /// Writes out whole cache lines of the output; less than one line stays in the tile.
+    #[inline(always)]
+    fn flush_lines(&mut self) {
+        let start = self.out[self.written..].as_ptr().addr() / size_of::<f32>();
+        let whole = self.filled - (start + self.filled) % LINE;
+        self.write(whole);
+        self.tile.copy_within(whole..self.filled, 0);
+        self.filled -= whole;
+    }
+
+    #[inline(always)]
+    fn write(&mut self, len: usize) {
+        let end = (self.written + len).min(self.out.len());
+        let to = &mut self.out[self.written..end];
+        stream_copy(&self.tile[..to.len()], to);
+        self.written = end;
+    }
+}
+
+/// Copies with non-temporal stores where `to` is aligned for them.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn stream_copy(from: &[f32], to: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+    let head = to.as_ptr().align_offset(16).min(to.len());
+    to[..head].copy_from_slice(&from[..head]);
+    let quads = (to.len() - head) / 4;
+    for i in 0..quads {
+        let at = head + 4 * i;
+        // SAFETY: `at + 4 <= to.len() == from.len()`; SSE is part of x86-64; `to[head..]` begins at a multiple of
+        // 16 bytes, as the store wants; `fence` runs before the output is given back.
+        unsafe { _mm_stream_ps(to.as_mut_ptr().add(at), _mm_loadu_ps(from.as_ptr().add(at))) };
+    }
+    let tail = head + 4 * quads;
+    to[tail..].copy_from_slice(&from[tail..]);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn stream_copy(from: &[f32], to: &mut [f32]) {
+    to.copy_from_slice(from);
+}
+
+/// Orders the non-temporal stores before everything that follows.
+#[inline(always)]
+fn fence() {
+    // SAFETY: SSE is part of x86-64.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
+}
+
+/// Asks for the cache line at `values[at]`, where there is one, before it is needed.
+#[inline(always)]
+pub fn prefetch<T>(values: &[T], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(value) = values.get(at) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64; a prefetch changes nothing that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(out: &mut [f32], piece: usize) {
+        let total = out.len();
+        let mut writer = StreamWriter::new(out);
+        let mut next = 0;
+        while next < total {
+            for place in writer.next(piece.min(total - next)) {
+                *place = next as f32;
+                next += 1;
+            }
+        }
+        writer.finish();
+    }
+
+    #[test]
+    fn every_place_is_written_once_in_order() {
+        for (len, offset) in [(0, 0), (5, 0), (1000, 1), (STREAM_FROM, 0), (STREAM_FROM + 37, 3)] {
+            for piece in [1, 48, 130, StreamWriter::MAX_PIECE] {
+                let mut buffer = vec![-1.0; len + offset];
+                fill(&mut buffer[offset..], piece);
+                assert!(buffer[offset..].iter().enumerate().all(|(i, v)| *v == i as f32), "{len} floats by {piece}");
+            }
+        }
+    }
+}

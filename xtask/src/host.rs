@@ -1,0 +1,185 @@
+//! `cargo xtask host --with DIR`: the `netweight` program with codec crates from outside the tree.
+//!
+//! It generates what a third party would write by hand, a package with a three-line program that names the
+//! umbrella and the extra crates, and runs it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
+
+use crate::tree::{self, Metadata, Package, Tree};
+
+/// A codec crate outside the tree.
+#[derive(Debug)]
+struct Guest {
+    directory: PathBuf,
+    package: Package,
+    library: String,
+}
+
+impl Guest {
+    fn read(directory: &Path) -> Result<Self> {
+        let directory =
+            directory.canonicalize().with_context(|| format!("--with {}: cannot open it", directory.display()))?;
+        let manifest = directory.join("Cargo.toml");
+        ensure!(manifest.is_file(), "--with {}: there is no Cargo.toml", directory.display());
+        let package = tree::metadata(&manifest)?.packages.into_iter().find(|p| p.manifest_path == manifest);
+        let package = package.with_context(|| format!("{} describes no package", manifest.display()))?;
+        let library = package.targets.iter().find(|target| target.kind.iter().any(|kind| kind == "lib"));
+        let library = library.with_context(|| format!("{} has no library", manifest.display()))?.name.replace('-', "_");
+        Ok(Self { directory, package, library })
+    }
+}
+
+/// Builds and runs the host; its exit code is the program's.
+///
+/// # Errors
+/// If a directory holds no codec crate, or the host cannot be written.
+pub fn run(tree: &Tree, with: &[PathBuf], args: &[String]) -> Result<ExitCode> {
+    let guests = with.iter().map(|directory| Guest::read(directory)).collect::<Result<Vec<_>>>()?;
+    let metadata = tree.metadata()?;
+    let names: Vec<_> = guests.iter().map(|guest| guest.package.name.as_str()).collect();
+    let host = metadata.target_directory.join("host").join(names.join("+"));
+    let manifest = write(tree, &metadata, &guests, &host)?;
+    eprintln!("host: {}", host.display());
+    let mut command = tree::cargo("run", &manifest);
+    // Shared with the tree, so that only the guests and the program are built anew.
+    command.env("CARGO_TARGET_DIR", &metadata.target_directory);
+    Ok(tree::run(command.args(["--release", "--quiet", "--"]).args(args))?.into())
+}
+
+/// Writes the package and returns the path of its manifest.
+fn write(tree: &Tree, metadata: &Metadata, guests: &[Guest], host: &Path) -> Result<PathBuf> {
+    let root = fs::read_to_string(tree.path("Cargo.toml"))?.parse::<DocumentMut>()?;
+    fs::create_dir_all(host.join("src"))?;
+    let manifest = host.join("Cargo.toml");
+    fs::write(&manifest, manifest_text(tree, metadata, guests, root.get("profile")))?;
+    fs::write(host.join("src/main.rs"), main_text(guests))?;
+    // The tree's versions, as far as they apply.
+    let lock = tree.path("Cargo.lock");
+    if lock.exists() {
+        fs::copy(lock, host.join("Cargo.lock"))?;
+    }
+    Ok(manifest)
+}
+
+fn main_text(guests: &[Guest]) -> String {
+    let guests: Vec<_> = guests.iter().map(|guest| format!("use {} as _;\n", guest.library)).collect();
+    format!(
+        "//! Written by `cargo xtask host`.
+#![deny(unused_crate_dependencies)]
+
+use codecs as _;
+{}
+fn main() -> std::process::ExitCode {{
+    cli::main()
+}}
+",
+        guests.concat()
+    )
+}
+
+fn manifest_text(tree: &Tree, metadata: &Metadata, guests: &[Guest], profile: Option<&Item>) -> String {
+    let mut manifest = DocumentMut::new();
+    manifest["package"] = table([("name", "netweight-host"), ("version", "0.0.0"), ("edition", "2024")]);
+    manifest["package"]["publish"] = value(false);
+    manifest["workspace"] = Item::Table(Table::new());
+    let mut dependencies = Table::new();
+    dependencies.insert("netweight-cli", path(&tree.path("cli")));
+    dependencies.insert("netweight-codecs", path(&tree.path("codecs")));
+    for guest in guests {
+        dependencies.insert(&guest.package.name, path(&guest.directory));
+    }
+    manifest["dependencies"] = Item::Table(dependencies);
+    if let Some(profile) = profile {
+        manifest["profile"] = profile.clone();
+    }
+    let mut patch = Table::new();
+    patch.set_implicit(true);
+    patch.insert("crates-io", Item::Table(patches(metadata, guests)));
+    manifest["patch"] = Item::Table(patch);
+    manifest.to_string()
+}
+
+/// Crates of the tree that a guest names by version. Only those: cargo warns of a patch that nothing uses.
+fn patches(metadata: &Metadata, guests: &[Guest]) -> Table {
+    let mut patches = Table::new();
+    let dependencies = guests.iter().flat_map(|guest| &guest.package.dependencies);
+    for dependency in dependencies.filter(|d| d.source.is_some() && d.kind.as_deref() != Some("dev")) {
+        let ours = metadata.packages.iter().find(|package| package.name == dependency.name);
+        if let Some(directory) = ours.and_then(|package| package.manifest_path.parent()) {
+            patches.insert(&dependency.name, path(directory));
+        }
+    }
+    patches
+}
+
+fn table<const N: usize>(entries: [(&str, &str); N]) -> Item {
+    Item::Table(entries.into_iter().map(|(key, text)| (key, value(text))).collect())
+}
+
+fn path(directory: &Path) -> Item {
+    value(InlineTable::from_iter([("path", directory.display().to_string())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(dependencies: &str) -> Guest {
+        let package = format!(
+            r#"{{"name":"codec-x","manifest_path":"/far/x/Cargo.toml","targets":[],"dependencies":{dependencies}}}"#
+        );
+        Guest {
+            directory: "/far/x".into(),
+            package: serde_json::from_str(&package).unwrap(),
+            library: "codec_x".to_owned(),
+        }
+    }
+
+    fn ours() -> (Tree, Metadata) {
+        let package = |name: &str, directory: &str| Package {
+            name: name.to_owned(),
+            manifest_path: format!("/tree/{directory}/Cargo.toml").into(),
+            targets: Vec::new(),
+            dependencies: Vec::new(),
+        };
+        let packages = vec![package("netweight-codec-api", "codec-api"), package("netweight-harness", "harness")];
+        (Tree { root: "/tree".into() }, Metadata { packages, target_directory: "/tree/target".into() })
+    }
+
+    #[test]
+    fn the_manifest_names_the_guest_and_patches_what_it_uses() {
+        let (tree, metadata) = ours();
+        let guest = guest(
+            r#"[{"name":"netweight-codec-api","source":"registry","kind":null},
+                {"name":"netweight-harness","source":"registry","kind":"dev"},
+                {"name":"serde","source":"registry","kind":null}]"#,
+        );
+        let text = manifest_text(&tree, &metadata, &[guest], None);
+        let manifest: DocumentMut = text.parse().unwrap();
+        assert!(manifest.contains_key("workspace"), "{text}");
+        assert_eq!(manifest["dependencies"]["codec-x"]["path"].as_str(), Some("/far/x"));
+        let patches = manifest["patch"]["crates-io"].as_table().unwrap();
+        let named: Vec<_> = patches.iter().map(|(name, item)| (name, item["path"].as_str().unwrap())).collect();
+        assert_eq!(named, [("netweight-codec-api", "/tree/codec-api")]);
+    }
+
+    #[test]
+    fn the_program_names_every_crate() {
+        let text = main_text(&[guest("[]")]);
+        assert!(text.contains("use codecs as _;\nuse codec_x as _;\n\nfn main()"), "{text}");
+    }
+
+    #[test]
+    fn a_directory_without_a_crate_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let message = Guest::read(directory.path()).unwrap_err().to_string();
+        assert!(message.contains("there is no Cargo.toml"), "{message}");
+        let message = Guest::read(&directory.path().join("absent")).unwrap_err().to_string();
+        assert!(message.contains("absent: cannot open it"), "{message}");
+    }
+}

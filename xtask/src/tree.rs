@@ -1,0 +1,120 @@
+//! The source tree that a task works on, and the cargo it calls.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// A checkout of the workspace.
+#[derive(Debug)]
+pub struct Tree {
+    /// Its root directory.
+    pub root: PathBuf,
+}
+
+/// The part of `cargo metadata` that the tasks read.
+#[derive(Debug, Deserialize)]
+pub struct Metadata {
+    /// The packages of the workspace.
+    pub packages: Vec<Package>,
+    /// Where cargo builds.
+    pub target_directory: PathBuf,
+}
+
+/// A package as `cargo metadata` describes it.
+#[derive(Debug, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Absolute path of its `Cargo.toml`.
+    pub manifest_path: PathBuf,
+    /// What it builds.
+    pub targets: Vec<Target>,
+    /// What it names in its manifest.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// One thing that a package builds.
+#[derive(Debug, Deserialize)]
+pub struct Target {
+    /// For a library the name that code uses.
+    pub name: String,
+    /// `lib`, `bin`, `test`, …
+    pub kind: Vec<String>,
+}
+
+/// A line of a manifest's dependency tables.
+#[derive(Debug, Deserialize)]
+pub struct Dependency {
+    /// Package name.
+    pub name: String,
+    /// `None` for an ordinary dependency, else `dev` or `build`.
+    pub kind: Option<String>,
+    /// Registry or git address; `None` for a path.
+    pub source: Option<String>,
+}
+
+impl Tree {
+    /// The tree whose `cargo xtask` this is.
+    ///
+    /// # Errors
+    /// If the program was not started by cargo.
+    pub fn find() -> Result<Self> {
+        // Asked at run time: copies of the tree that share a target directory share this program's file.
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask …`")?;
+        let root = Path::new(&manifest).parent().context("xtask/ has no parent directory")?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// A path below the root.
+    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// `cargo SUBCOMMAND` on this tree's manifest, in the caller's directory.
+    pub fn cargo(&self, subcommand: &str) -> Command {
+        cargo(subcommand, &self.path("Cargo.toml"))
+    }
+
+    /// What cargo knows about this tree.
+    ///
+    /// # Errors
+    /// If cargo cannot read the manifests.
+    pub fn metadata(&self) -> Result<Metadata> {
+        metadata(&self.path("Cargo.toml"))
+    }
+}
+
+/// `cargo SUBCOMMAND` on a manifest.
+pub fn cargo(subcommand: &str, manifest: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg(subcommand).arg("--manifest-path").arg(manifest);
+    command
+}
+
+/// What cargo knows about the workspace that a manifest belongs to, without resolving its dependencies.
+///
+/// # Errors
+/// If cargo cannot read it.
+pub fn metadata(manifest: &Path) -> Result<Metadata> {
+    let mut command = cargo("metadata", manifest);
+    let output = command.args(["--no-deps", "--format-version", "1"]).output().context("cannot start cargo")?;
+    ensure!(
+        output.status.success(),
+        "cargo cannot read {}:\n{}",
+        manifest.display(),
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
+    serde_json::from_slice(&output.stdout).context("`cargo metadata` printed something else than its JSON")
+}
+
+/// Runs a command to its end and hands on its exit code.
+///
+/// # Errors
+/// If it cannot be started.
+pub fn run(command: &mut Command) -> Result<u8> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    // A command that a signal ended has no code.
+    Ok(status.code().map_or(101, |code| code as u8))
+}
