@@ -86,9 +86,18 @@ impl Ternary {
         if self.scope == Scope::Row { rows } else { 1 }
     }
 
+    /// The scale of weights whose sum is beyond f32; or which of all `values` is not finite.
+    fn fit_large(&self, weights: &[f32], values: &[f32]) -> Result<f32> {
+        match first_non_finite(values) {
+            Some(index) => Err(CodecError::NonFinite { index }),
+            None => Ok(self.fit(weights, 1.0 / (1u64 << 40) as f32)),
+        }
+    }
+
+    /// The scale; not finite if a weight is not, or if a sum of weights times `down` is beyond f32.
     fn fit(&self, weights: &[f32], down: f32) -> f32 {
         let mut scale = mean_magnitude(weights, -1.0, down);
-        if self.fit == Fit::LeastSquares {
+        if self.fit == Fit::LeastSquares && scale.is_finite() {
             for _ in 0..MAX_ROUNDS {
                 let next = mean_magnitude(weights, scale * 0.5, down);
                 if next == scale {
@@ -127,17 +136,13 @@ impl Codec for Ternary {
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_f32()?;
-        let largest = simd::max_abs(&values);
-        if largest.is_infinite() {
-            return Err(CodecError::NonFinite { index: first_non_finite(&values).unwrap_or(0) });
-        }
-        let down = if largest > 1e30 { 1.0 / (1u64 << 40) as f32 } else { 1.0 };
         let (rows, columns) = tensor.spec().matrix();
         let scope = if self.scope == Scope::Row { columns } else { values.len() };
         let mut scales = Vec::with_capacity(self.scales(rows));
         for weights in values.chunks(scope.max(1)) {
             cx.cancel.check()?;
-            scales.push(self.fit(weights, down));
+            let scale = self.fit(weights, 1.0);
+            scales.push(if scale.is_finite() { scale } else { self.fit_large(weights, &values)? });
         }
         scales.resize(self.scales(rows), 0.0);
         let row_len = columns.div_ceil(DIGITS);
@@ -171,12 +176,10 @@ kernel! {
             let (mut sums, mut counts) = ([0.0f32; LANES], [0.0f32; LANES]);
             for x in part.chunks(LANES) {
                 let x = load(x);
-                for i in 0..LANES {
-                    let magnitude = x[i].abs();
-                    let above = magnitude > threshold;
-                    sums[i] += if above { magnitude * down } else { 0.0 };
-                    counts[i] += if above { 1.0 } else { 0.0 };
-                }
+                // NaN is not below the threshold: it shows in the result.
+                let magnitudes: [f32; LANES] = lanes!(i => if x[i].abs() <= threshold { 0.0 } else { x[i].abs() });
+                sums = lanes!(i => sums[i] + magnitudes[i] * down);
+                counts = lanes!(i => counts[i] + if x[i].abs() <= threshold { 0.0 } else { 1.0 });
             }
             total += f64::from(sum(sums));
             total_count += f64::from(sum(counts));
@@ -198,7 +201,7 @@ kernel! {
             for digit in 0..DIGITS {
                 let plane = values.get(digit * row_len..).unwrap_or_default();
                 let plane = &plane[..plane.len().min(row_len)];
-                quantise_plane(plane, scale, power, &mut packed[..plane.len()], &mut largest);
+                largest = quantise_plane(plane, scale, power, &mut packed[..plane.len()], largest);
                 for byte in &mut packed[plane.len()..] {
                     *byte += power;
                 }
@@ -209,9 +212,9 @@ kernel! {
     }
 }
 
-/// Adds one digit to each byte; ties go to zero.
+/// Adds one digit to each byte; ties go to zero. The largest error goes in and out by value: it stays in a register.
 #[inline(always)]
-fn quantise_plane(plane: &[f32], scale: f32, power: u8, bytes: &mut [u8], largest: &mut MaxError) {
+fn quantise_plane(plane: &[f32], scale: f32, power: u8, bytes: &mut [u8], mut largest: MaxError) -> MaxError {
     for (x, bytes) in plane.chunks(LANES).zip(bytes.chunks_mut(LANES)) {
         let x = load(x);
         let half = scale * 0.5;
@@ -221,6 +224,7 @@ fn quantise_plane(plane: &[f32], scale: f32, power: u8, bytes: &mut [u8], larges
         let sums = lanes!(i => sums[i].wrapping_add((signs[i] + 1) as u8 * power));
         store(sums, bytes);
     }
+    largest
 }
 
 kernel! {

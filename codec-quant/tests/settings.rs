@@ -85,3 +85,20 @@ fn f16_refuses_what_it_cannot_hold() {
     assert!(matches!(error, CodecError::Unsuitable { number: 1e6, .. }), "{error}");
     assert_eq!(error.to_string(), "unsuitable: a weight is beyond the range of F16: max |w| (1000000)");
 }
+
+#[test]
+fn ternary_sums_may_be_beyond_f32_and_infinities_are_still_found() {
+    let registry = Registry::linked().unwrap();
+    let mut values = vec![3e38f32; 1000];
+    for spec in ["quant.ternary", "quant.ternary:fit=absmean", "quant.ternary:scope=row"] {
+        let codec = registry.parse_spec(spec).unwrap();
+        let decoded = encode(&codec, [10, 100], &values).decode(&DecodeCx::new()).unwrap();
+        assert!(decoded.iter().all(|v| (v / 3e38 - 1.0).abs() < 1e-5), "{spec}: {}", decoded[0]);
+        for bad in [f32::INFINITY, f32::NAN] {
+            values[777] = bad;
+            let error = codec.encode(TensorView::from_f32([10, 100], &values).unwrap(), &EncodeCx::new(0)).unwrap_err();
+            assert!(matches!(error, CodecError::NonFinite { index: 777 }), "{spec}: {error}");
+            values[777] = 3e38;
+        }
+    }
+}
