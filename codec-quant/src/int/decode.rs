@@ -83,18 +83,18 @@ fn decode_bits<const BITS: usize, S: Simd>(simd: S, prepared: &Prepared, rows: R
         let groups = layout.of_row(&prepared.groups, row);
         for (i, packed) in packed.chunks(piece / 8 * BITS).enumerate() {
             let out = writer.next(piece.min(layout.columns - i * piece));
-            let groups = &groups[i * piece / layout.width..];
-            for ((out, packed), group) in
-                out.chunks_mut(layout.width).zip(packed.chunks(layout.group_len())).zip(groups)
-            {
-                let (blocks, rest) = out.as_chunks_mut::<LANES>();
-                let (full, last) = packed.split_at(blocks.len() * 2 * BITS);
-                for (out, packed) in blocks.iter_mut().zip(full.chunks_exact(2 * BITS)) {
+            let groups = &groups[layout.group_at(i * piece)..];
+            let (blocks, rest) = out.as_chunks_mut::<LANES>();
+            let mut codes = packed.chunks_exact(2 * BITS);
+            for (group, blocks) in groups.iter().zip(blocks.chunks_mut(layout.group_blocks())) {
+                for (out, packed) in blocks.iter_mut().zip(&mut codes) {
                     *out = group.weights(simd, &unpack16::<BITS, S>(simd, packed));
                 }
-                if !rest.is_empty() {
-                    store(group.weights(simd, &unpack16::<BITS, S>(simd, last)), rest);
-                }
+            }
+            if !rest.is_empty() {
+                let packed = &packed[blocks.len() * 2 * BITS..];
+                let group = &groups[blocks.len() / layout.group_blocks()];
+                store(group.weights(simd, &unpack16::<BITS, S>(simd, packed)), rest);
             }
         }
     }

@@ -78,7 +78,8 @@ impl<'a> Encoder<'a> {
             if !find_ranges(block, &self.layout, &mut ranges) {
                 return Err(CodecError::NonFinite { index: done + first_non_finite(block).unwrap_or(0) });
             }
-            if !self.block(block, &ranges, packed, cx)? {
+            let next = values.get(done + block.len()..).unwrap_or_default();
+            if !self.block(block, next, &ranges, packed, cx)? {
                 return Ok(None);
             }
             done += block.len();
@@ -90,8 +91,15 @@ impl<'a> Encoder<'a> {
         Ok(Some(self))
     }
 
-    /// Encodes one block; false if a scale is too large for the exponent.
-    fn block(&mut self, values: &[f32], ranges: &[Range], packed: &mut [u8], cx: &EncodeCx<'_>) -> Result<bool> {
+    /// Encodes one block, with `next` behind it; false if a scale is too large for the exponent.
+    fn block(
+        &mut self,
+        values: &[f32],
+        next: &[f32],
+        ranges: &[Range],
+        packed: &mut [u8],
+        cx: &EncodeCx<'_>,
+    ) -> Result<bool> {
         let codes = self.codec.codes();
         if self.exponent.is_none() {
             let largest = codes.largest_step(ranges);
@@ -109,7 +117,7 @@ impl<'a> Encoder<'a> {
             self.zeros.extend(grids.zeros.iter().map(|zero| *zero as u8));
         }
         let quantiser = Quantiser::new(codes, &grids, exponent);
-        self.largest = self.largest.max(quantise(values, &self.layout, &quantiser, packed));
+        self.largest = self.largest.max(quantise(values, next, &self.layout, &quantiser, packed));
         Ok(true)
     }
 }

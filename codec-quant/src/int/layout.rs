@@ -1,6 +1,7 @@
 //! Where codes and groups lie.
 
 use codec_api::TensorSpec;
+use simd::LANES;
 
 use super::{Group, IntQuant};
 use crate::packing::packed_len;
@@ -12,7 +13,7 @@ pub(super) struct Layout {
     pub(super) columns: usize,
     pub(super) bits: usize,
     /// Columns of a group; at least 1.
-    pub(super) width: usize,
+    width: usize,
     /// All rows share one group.
     whole: bool,
 }
@@ -54,21 +55,27 @@ impl Layout {
         if self.whole { (whole, whole) } else { (self.columns.max(1), self.width) }
     }
 
-    /// Columns that a decoder handles at once: whole groups, or a part of a large one; a multiple of 8.
+    /// Index within its row of the group at a column.
+    #[inline(always)]
+    pub(super) fn group_at(&self, column: usize) -> usize {
+        column / self.width
+    }
+
+    /// Blocks of lanes in a group. A group that ends within a block is the only one of its row.
+    #[inline(always)]
+    pub(super) fn group_blocks(&self) -> usize {
+        if self.width.is_multiple_of(LANES) { self.width / LANES } else { usize::MAX }
+    }
+
+    /// Columns that a decoder handles at once: whole groups, or a part of a large one; a multiple of a block of lanes.
     pub(super) fn piece(&self) -> usize {
         const MOST: usize = 512;
-        if self.width <= MOST && self.width.is_multiple_of(8) { MOST / self.width * self.width } else { MOST }
+        if self.width <= MOST && self.width.is_multiple_of(LANES) { MOST / self.width * self.width } else { MOST }
     }
 
     /// Bytes of one packed row.
     pub(super) fn row_len(&self) -> usize {
         packed_len(self.columns, self.bits)
-    }
-
-    /// Bytes of a packed group that is not cut short.
-    #[inline(always)]
-    pub(super) fn group_len(&self) -> usize {
-        packed_len(self.width, self.bits)
     }
 
     pub(super) fn codes_len(&self) -> usize {

@@ -1,6 +1,6 @@
 //! The encoder's hot loop: codes, packed, and the largest error.
 
-use simd::{LANES, Simd, kernel, load};
+use simd::{LANES, Simd, kernel, load, prefetch};
 
 use super::layout::Layout;
 use super::range::Codes;
@@ -63,9 +63,9 @@ impl Quantiser {
 }
 
 kernel! {
-    /// Quantises and packs some rows; returns the largest error.
-    pub(super) fn quantise<'a>(simd, values: &'a [f32], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) -> f32 {
-        with_bits!(layout.bits, quantise_rows::<_>(simd, values, layout, quantiser, packed))
+    /// Quantises and packs some rows, while `next` comes into the cache; returns the largest error.
+    pub(super) fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) -> f32 {
+        with_bits!(layout.bits, quantise_rows::<_>(simd, values, next, layout, quantiser, packed))
     }
 }
 
@@ -73,30 +73,36 @@ kernel! {
 fn quantise_rows<const BITS: usize, S: Simd>(
     simd: S,
     values: &[f32],
+    next: &[f32],
     layout: &Layout,
     quantiser: &Quantiser,
     packed: &mut [u8],
 ) -> f32 {
     let mut largest = MaxError::new();
+    let mut ahead = 0;
     let rows = values.chunks(layout.columns.max(1)).zip(packed.chunks_mut(layout.row_len().max(1)));
     for (row, (values, packed)) in rows.enumerate() {
-        let groups = values.chunks(layout.width).zip(packed.chunks_mut(layout.group_len()));
-        for ((values, packed), params) in groups.zip(layout.of_row(&quantiser.params, row)) {
-            let (blocks, rest) = values.as_chunks::<LANES>();
-            let (full, last) = packed.split_at_mut(blocks.len() * 2 * BITS);
-            for (x, packed) in blocks.iter().zip(full.chunks_exact_mut(2 * BITS)) {
+        let params = layout.of_row(&quantiser.params, row);
+        let (blocks, rest) = values.as_chunks::<LANES>();
+        let (full, last) = packed.split_at_mut(blocks.len() * 2 * BITS);
+        let mut codes_out = full.chunks_exact_mut(2 * BITS);
+        for (params, blocks) in params.iter().zip(blocks.chunks(layout.group_blocks())) {
+            for (x, packed) in blocks.iter().zip(&mut codes_out) {
+                prefetch(next, ahead);
+                ahead += LANES;
                 let (codes, decoded) = quantiser.sixteen(*params, x);
                 largest.add(x, &decoded);
                 packed.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..2 * BITS]);
             }
-            if !rest.is_empty() {
-                // Zeros fill the last block up; they add no error, for every grid has zero.
-                let x = load(rest);
-                let (mut codes, decoded) = quantiser.sixteen(*params, &x);
-                largest.add(&x, &decoded);
-                codes[rest.len()..].fill(0);
-                last.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..last.len()]);
-            }
+        }
+        if !rest.is_empty() {
+            // Zeros fill the last block up; they add no error, for every grid has zero.
+            let x = load(rest);
+            let params = params[blocks.len() / layout.group_blocks()];
+            let (mut codes, decoded) = quantiser.sixteen(params, &x);
+            largest.add(&x, &decoded);
+            codes[rest.len()..].fill(0);
+            last.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..last.len()]);
         }
     }
     largest.get()
