@@ -131,6 +131,7 @@ pub enum SortColumn {
     BitsPerWeight,
     Ratio,
     Nmse,
+    Mse,
     RelativeError,
     ErrorToBound,
     SnrDb,

@@ -96,10 +96,10 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.downcast_ref().is_some_and(broken))
 }
 
-/// The message and its causes, without those that the message already tells.
+/// The message and its causes, without those that the message already tells. They may quote names out of files.
 fn with_causes(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
+    let mut text = text::printable(&error.to_string());
+    for cause in error.chain().skip(1).map(|cause| text::printable(&cause.to_string())) {
         if !text.contains(&cause) {
             let _ = write!(text, "\n  because: {cause}");
         }

@@ -65,6 +65,21 @@ fn info_shows_an_encoded_tensor() {
     assert_eq!(sections.sum::<u64>(), encoded.payload.bytes());
 }
 
+/// A file from elsewhere names its tensors as it likes.
+#[test]
+fn names_in_errors_do_not_reach_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("w.safetensors");
+    let header = r#"{"w\u001b[2J\nerror: none":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.bytes().chain([0; 12]));
+    fs::write(&file, bytes).unwrap();
+    let (code, _, stderr) = run(&["info", file.to_str().unwrap()]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains(r"tensor `w\u{1b}[2J\u{a}error: none` ends at 16"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}') && stderr.lines().count() == 1, "{stderr}");
+}
+
 #[test]
 fn a_run_is_compared_with_an_earlier_one() {
     let directory = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 
 use crate::context::{DecodeCx, EncodeCx};
 use crate::cost::CostEstimate;
@@ -84,9 +85,26 @@ pub trait Lossless {
 
 /// A payload that decodes from a prefix of its levels, better with each.
 pub trait Progressive {
-    /// The names of the sections that each level adds, coarsest level first. Level `n` decodes
-    /// ([`DecodeCx::level`]) from the sections of levels `0..=n` alone.
-    fn levels(&self, spec: &TensorSpec) -> Vec<Vec<String>>;
+    /// The levels of a tensor's payload, coarsest first. Level `n` decodes ([`DecodeCx::level`]) from the sections of
+    /// levels `0..=n` alone.
+    fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel>;
+}
+
+/// What one quality level adds to a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QualityLevel {
+    /// Names of its sections.
+    pub sections: Vec<String>,
+    /// Bytes of these sections together, as [`CostEstimate::bytes`] for the whole.
+    pub bytes: RangeInclusive<u64>,
+}
+
+impl QualityLevel {
+    /// A level of these sections.
+    pub fn new(sections: Vec<String>, bytes: RangeInclusive<u64>) -> Self {
+        Self { sections, bytes }
+    }
 }
 
 /// Multiplies with the encoded matrix.

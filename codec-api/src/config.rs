@@ -58,9 +58,33 @@ impl<const MIN: u32, const MAX: u32> fmt::Display for Bounded<MIN, MAX> {
 
 impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Bounded<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = i64::deserialize(deserializer)?;
-        u32::try_from(value).ok().and_then(Self::new).ok_or_else(|| {
-            de::Error::custom(format!("{value} is out of range: an integer from {MIN} to {MAX} is wanted"))
-        })
+        deserializer.deserialize_i64(InRange::<MIN, MAX>)
     }
+}
+
+struct InRange<const MIN: u32, const MAX: u32>;
+
+impl<const MIN: u32, const MAX: u32> de::Visitor<'_> for InRange<MIN, MAX> {
+    type Value = Bounded<MIN, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an integer from {MIN} to {MAX}")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+        in_range(value)
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+        in_range(value)
+    }
+}
+
+fn in_range<const MIN: u32, const MAX: u32, V, E>(value: V) -> Result<Bounded<MIN, MAX>, E>
+where
+    V: TryInto<u32> + fmt::Display + Copy,
+    E: de::Error,
+{
+    let bounded = value.try_into().ok().and_then(Bounded::new);
+    bounded.ok_or_else(|| E::custom(format!("{value} is out of range: an integer from {MIN} to {MAX} is wanted")))
 }

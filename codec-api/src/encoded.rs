@@ -72,10 +72,7 @@ impl EncodedTensor {
     #[tracing::instrument(level = "debug", skip_all, fields(codec = self.codec.typetag_name(), tensor = %self.spec))]
     pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
         self.codec.accepts(&self.spec)?;
-        // A prefix of a progressive payload is smaller than the whole.
-        if self.codec.as_progressive().is_none() || cx.level.is_none() {
-            self.check_size()?;
-        }
+        self.check_size(cx.level)?;
         let mut out = vec![0.0; self.spec.elements()];
         self.codec.decode(&self.spec, self.payload.view(), cx, &mut out)?;
         Ok(out)
@@ -91,19 +88,33 @@ impl EncodedTensor {
             .as_lossless()
             .ok_or_else(|| CodecError::Unsupported(format!("`{}` is not lossless", self.codec.typetag_name())))?;
         self.codec.accepts(&self.spec)?;
-        self.check_size()?;
+        self.check_size(None)?;
         let mut out = vec![0; self.spec.byte_len()];
         codec.decode_bytes(&self.spec, self.payload.view(), cx, &mut out)?;
         Ok(out)
     }
 
-    fn check_size(&self) -> Result<()> {
-        let (bytes, allowed) = (self.payload.bytes(), self.codec.cost(&self.spec).bytes);
-        if allowed.contains(&bytes) {
+    /// Compares the payload's size with what the codec allows for the spec: all of it, or the levels up to one.
+    fn check_size(&self, level: Option<usize>) -> Result<()> {
+        let levels = level.and(self.codec.as_progressive()).map(|progressive| progressive.levels(&self.spec));
+        let (bytes, least, most) = if let (Some(level), Some(levels)) = (level, levels) {
+            let (mut bytes, mut least, mut most) = (0, 0u64, 0u64);
+            for part in levels.iter().take(level.saturating_add(1)) {
+                for name in &part.sections {
+                    bytes += self.payload.view().section(name)?.data().len() as u64;
+                }
+                least = least.saturating_add(*part.bytes.start());
+                most = most.saturating_add(*part.bytes.end());
+            }
+            (bytes, least, most)
+        } else {
+            let allowed = self.codec.cost(&self.spec).bytes;
+            (self.payload.bytes(), *allowed.start(), *allowed.end())
+        };
+        if least <= bytes && bytes <= most {
             return Ok(());
         }
-        let reason =
-            format!("{bytes} bytes in all; a {} tensor takes {} to {}", self.spec, allowed.start(), allowed.end());
+        let reason = format!("{bytes} bytes in all; a {} tensor takes {least} to {most}", self.spec);
         Err(CodecError::corrupt("*", reason))
     }
 
@@ -121,6 +132,7 @@ impl EncodedTensor {
             codec: RawValue::from_string(header(&*self.codec)?).map_err(metadata)?,
             bound: self.payload.bound(),
         };
+        check_bound(meta.bound)?;
         let text = serde_json::to_string(&meta).map_err(metadata)?;
         safetensors::serialize(self.payload.sections(), Some(HashMap::from([(METADATA_KEY.to_owned(), text)])))
             .map_err(|e| FormatError::Container(e.to_string()))
@@ -137,6 +149,7 @@ impl EncodedTensor {
         // The codec's header is one object inside this one.
         check_nesting(text, MAX_NESTING + 1)?;
         let meta: Meta = serde_json::from_str(text).map_err(|e| FormatError::Metadata(e.to_string()))?;
+        check_bound(meta.bound)?;
         let codec = registry.parse_header(meta.codec.get())?;
         let mut payload = Payload::new(meta.bound);
         for (name, info) in file.tensors() {
@@ -146,6 +159,14 @@ impl EncodedTensor {
         }
         Ok(Self { spec: TensorSpec::new(meta.dtype, meta.shape)?, codec, payload })
     }
+}
+
+/// JSON has no infinity, and a negative bound means nothing.
+fn check_bound(bound: Bound) -> Result<(), FormatError> {
+    if bound.value().is_none_or(|value| value.is_finite() && value >= 0.0) {
+        return Ok(());
+    }
+    Err(FormatError::Metadata(format!("the bound `{bound}` is no finite number from 0 up")))
 }
 
 impl View for &Section {

@@ -89,7 +89,7 @@ mod spec;
 mod tensor;
 
 pub use bound::{Bound, max_abs_error, rel_frobenius_error};
-pub use codec::{Chunking, Codec, LinearKernel, LinearOp, Lossless, Need, Needs, Progressive};
+pub use codec::{Chunking, Codec, LinearKernel, LinearOp, Lossless, Need, Needs, Progressive, QualityLevel};
 pub use config::{Bounded, FormatVersion};
 pub use container::read_safetensors_header;
 pub use context::{BaseTensor, Calibration, Cancel, DecodeCx, EncodeCx, NoProgress, Progress};
@@ -101,5 +101,5 @@ pub use registry::{CodecEntry, Preset, Registry, RegistryError};
 pub use spec::{MAX_NESTING, header};
 pub use tensor::{Dtype, TensorSpec, TensorView, first_non_finite, widen};
 
-// A codec crate depends on this crate and serde; the registration macros expand to these.
-pub use {bytes::Bytes, inventory, typetag};
+// A codec crate depends on this crate and serde: the registration macros expand to these, and the interface speaks of them.
+pub use {bytes::Bytes, inventory, ndarray, rand_xoshiro, typetag};

@@ -33,6 +33,9 @@ pub struct CodecEntry {
     pub origin: (&'static str, &'static str),
     /// Whether the format may still change and the codec may certify no bound.
     pub experimental: bool,
+    /// Whether the certified bound follows from the format, not from decoding what was encoded. The laws allow it to be up
+    /// to four times the real error, instead of 1.01 times.
+    pub analytic_bound: bool,
     /// Configuration fields that hold child codecs, in the order of the spec grammar's parentheses.
     pub children: &'static [&'static str],
     /// The configurations to show, test and measure; at least one.
@@ -40,20 +43,27 @@ pub struct CodecEntry {
 }
 
 impl CodecEntry {
-    /// An entry without children that is not experimental. [`crate::register_codec!`] fills in the origin.
+    /// An entry without children that is not experimental and measures its bound. [`crate::register_codec!`] fills in the origin.
     pub const fn new(
         id: &'static str,
         summary: &'static str,
         origin: (&'static str, &'static str),
         presets: fn() -> Vec<Preset>,
     ) -> Self {
-        Self { id, summary, origin, experimental: false, children: &[], presets }
+        Self { id, summary, origin, experimental: false, analytic_bound: false, children: &[], presets }
     }
 
     /// Leaves the format open, and lets the codec certify no bound.
     #[must_use]
     pub const fn experimental(mut self) -> Self {
         self.experimental = true;
+        self
+    }
+
+    /// States that the certified bound follows from the format, not from decoding, and may so be less tight.
+    #[must_use]
+    pub const fn analytic_bound(mut self) -> Self {
+        self.analytic_bound = true;
         self
     }
 

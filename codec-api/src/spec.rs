@@ -43,10 +43,7 @@ impl Registry {
         check_nesting(json, MAX_NESTING)?;
         let value: Value = serde_json::from_str(json)
             .map_err(|e| SpecError::Syntax { spec: json.to_owned(), reason: e.to_string() })?;
-        let id = value[TAG].as_str().unwrap_or_default().to_owned();
-        if value.get(VERSION).is_none() {
-            return Err(SpecError::Config { id, reason: format!("the header has no `{VERSION}`") });
-        }
+        self.check_codecs(&value)?;
         self.build(&value)
     }
 
@@ -56,6 +53,18 @@ impl Registry {
     /// Never for a codec whose configuration serialises to a JSON object, which typetag sees to.
     pub fn spec_of(&self, codec: &dyn Codec) -> String {
         serde_json::to_value(codec).map_or_else(|e| format!("{}:<{e}>", codec.typetag_name()), |v| self.format(&v))
+    }
+
+    /// Every codec in a header, nested ones too, is one of this registry and states its version.
+    fn check_codecs(&self, value: &Value) -> Result<(), SpecError> {
+        let id = value[TAG].as_str().unwrap_or_default();
+        self.entry(id)?;
+        if value.get(VERSION).is_none() {
+            let reason = format!("the header has no `{VERSION}`");
+            return Err(SpecError::Config { id: id.to_owned(), reason });
+        }
+        let mut nested = value.as_object().into_iter().flat_map(Map::values).filter(|v| v.get(TAG).is_some());
+        nested.try_for_each(|v| self.check_codecs(v))
     }
 
     fn format(&self, value: &Value) -> String {
@@ -157,7 +166,10 @@ impl<'a> Parser<'a> {
             }
             options.push((key, self.word("a value")?));
         }
-        object(&entry, children, &options)
+        let value = object(&entry, children, &options)?;
+        // Here, so that a message speaks of the codec whose key is wrong.
+        self.registry.build(&value)?;
+        Ok(value)
     }
 
     fn children(&mut self, depth: usize) -> Result<Vec<Value>, SpecError> {
@@ -191,6 +203,15 @@ impl<'a> Parser<'a> {
 
 /// The JSON header of a spec: preset first, children and keys over it.
 fn object(entry: &CodecEntry, children: Vec<Value>, options: &[(&str, &str)]) -> Result<Value, SpecError> {
+    let wrong = |reason: String| SpecError::Config { id: entry.id.to_owned(), reason };
+    for (i, (key, _)) in options.iter().enumerate() {
+        if *key == TAG {
+            return Err(wrong(format!("`{TAG}` is no key: the id stands before the first `:`")));
+        }
+        if options[..i].iter().any(|(other, _)| other == key) {
+            return Err(wrong(format!("`{key}` is given twice")));
+        }
+    }
     let mut object = Map::new();
     object.insert(TAG.to_owned(), entry.id.into());
     for (_, name) in options.iter().filter(|(key, _)| *key == "preset") {
@@ -202,15 +223,12 @@ fn object(entry: &CodecEntry, children: Vec<Value>, options: &[(&str, &str)]) ->
             [] => "takes no codec in parentheses".to_owned(),
             fields => format!("takes {} in parentheses: {}({})", fields.len(), entry.id, fields.join(",")),
         };
-        return Err(SpecError::Config { id: entry.id.to_owned(), reason: wanted });
+        return Err(wrong(wanted));
     }
     for (field, child) in entry.children.iter().zip(children) {
         object.insert((*field).to_owned(), child);
     }
-    for (i, (key, text)) in options.iter().enumerate().filter(|(_, (key, _))| *key != "preset") {
-        if options[..i].iter().any(|(other, _)| other == key) {
-            return Err(SpecError::Config { id: entry.id.to_owned(), reason: format!("`{key}` is given twice") });
-        }
+    for (key, text) in options.iter().filter(|(key, _)| *key != "preset") {
         object.insert((*key).to_owned(), scalar(text));
     }
     Ok(Value::Object(object))

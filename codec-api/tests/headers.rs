@@ -93,3 +93,60 @@ fn truncated_section_is_corrupt_by_its_sizes() {
     let error = answer.expect_err("five signs for six weights").to_string();
     assert_eq!(error, "section `signs` is corrupt: it is I8 [5], the format wants I8 [6]");
 }
+
+/// The refusal of a spec text.
+fn spec_refusal(spec: &str) -> String {
+    registry().parse_spec(spec).expect_err(spec).to_string()
+}
+
+#[test]
+fn wrong_keys_and_types_of_a_spec_are_named() {
+    let wanted = [
+        ("test.sign:codec=test.wrap", "codec `test.sign`: `codec` is no key: the id stands before the first `:`"),
+        ("test.sign:exponent=1:exponent=2", "codec `test.sign`: `exponent` is given twice"),
+        (
+            "test.sign:exponent=2.5",
+            "codec `test.sign`: exponent: invalid type: floating point `2.5`, expected an integer from 0 to 15",
+        ),
+        (
+            "test.sign:exponent=no",
+            "codec `test.sign`: exponent: invalid type: string \"no\", expected an integer from 0 to 15",
+        ),
+        (
+            "test.wrap(test.sign:exponent=16)",
+            "codec `test.sign`: exponent: 16 is out of range: an integer from 0 to 15 is wanted",
+        ),
+        ("test.sign(test.sign)", "codec `test.sign`: takes no codec in parentheses"),
+        ("test.wrap", "codec `test.wrap`: takes 1 in parentheses: test.wrap(inner)"),
+        (
+            "test.sign:exponent",
+            "cannot read codec spec `test.sign:exponent`: at character 18: `exponent` wants a value: `exponent=…`",
+        ),
+    ];
+    for (spec, message) in wanted {
+        assert_eq!(spec_refusal(spec), message);
+    }
+}
+
+#[test]
+fn nested_codecs_state_their_version_too() {
+    let error = refusal(r#"{"codec":"test.wrap","version":1,"inner":{"codec":"test.sign"}}"#);
+    assert_eq!(error, "codec `test.sign`: the header has no `version`");
+    let error = refusal(r#"{"codec":"test.wrap","version":1,"inner":{"codec":"test.other","version":1}}"#);
+    assert_eq!(error, "unknown codec `test.other`; the linked codecs are: test.sign, test.wrap");
+}
+
+#[test]
+fn a_bound_that_means_nothing_is_neither_written_nor_read() {
+    let encoded = EncodedTensor::encode(
+        registry().parse_spec("test.sign").expect("a spec"),
+        TensorView::from_f32([2], &[1.0, -1.0]).expect("two values"),
+        &EncodeCx::new(0),
+    );
+    let mut encoded = encoded.expect("it encodes");
+    for bad in [f32::INFINITY, f32::NAN, -1.0] {
+        encoded.payload = encoded.payload.with_bound(codec_api::Bound::MaxAbs(bad));
+        let error = encoded.to_bytes().expect_err("no such bound").to_string();
+        assert!(error.contains("is no finite number from 0 up"), "{error}");
+    }
+}

@@ -52,6 +52,7 @@ impl Codec for Raw {
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let (spec, bytes) = (tensor.spec(), tensor.bytes());
+        cx.cancel.check()?;
         let (name, crc) = checksum(bytes)?;
         cx.progress.tick(spec.elements() as u64);
         let data = Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?;

@@ -56,6 +56,15 @@ impl Zstd {
     pub fn new(level: Bounded<1, 19>) -> Self {
         Self { version: FormatVersion, level }
     }
+
+    /// About what the library's window and tables take at this level.
+    fn workspace(&self) -> u64 {
+        match self.level.get() {
+            ..=8 => 8 << 20,
+            9..=16 => 32 << 20,
+            _ => 96 << 20,
+        }
+    }
 }
 
 /// What a frame can unpack to at most, relative to its size.
@@ -72,11 +81,12 @@ impl Codec for Zstd {
         let least = n / MAX_RATIO + CHECKSUM_BYTES;
         CostEstimate::between(least, most + CHECKSUM_BYTES)
             .ops(effort * n as f64, 10.0 * n as f64)
-            .scratch(n + (8 << 20))
+            .scratch(n + self.workspace())
             .rel_rmse(0.0)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
         let frame = zstd::bulk::compress(tensor.bytes(), self.level.get() as i32).map_err(CodecError::codec)?;
         let (name, crc) = checksum(tensor.bytes())?;
         cx.progress.tick(tensor.spec().elements() as u64);

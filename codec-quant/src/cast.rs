@@ -17,21 +17,21 @@
 //! `to` is `f16` or `bf16`.
 //!
 //! # Bound
-//! `MaxAbs`, measured. For weights in the target's normal range it is at most 2⁻¹² (F16) or 2⁻⁹ (BF16) of the largest weight.
+//! `MaxAbs`, measured. For weights in the target's normal range it is at most 2⁻¹¹ (F16) or 2⁻⁸ (BF16) of the largest weight.
 //!
 //! # Cost
 //! 2 bytes per weight.
 //!
 //! # Limits
 //! F32, F16 and BF16. A weight that rounds beyond the target's range (65 504 for F16) makes the tensor unsuitable;
-//! weights below 2⁻²⁴ become zero in F16.
+//! weights of at most 2⁻²⁵ become zero in F16.
 
 use codec_api::{
     Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
     Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
-use simd::{LANES, Simd, StreamWriter, kernel, load, magnitudes, store};
+use simd::{LANES, Simd, kernel, load, magnitudes, store, stream};
 
 use crate::error::{MaxError, certify};
 
@@ -107,12 +107,12 @@ impl Codec for Cast {
                 return Err(CodecError::NonFinite { index: block * BLOCK + first_non_finite(values).unwrap_or(0) });
             }
             largest = largest.max(error);
+            cx.progress.tick(values.len() as u64);
         }
         if largest.is_infinite() {
             let reason = format!("a weight is beyond the range of {}: max |w|", self.to.dtype());
             return Err(CodecError::Unsuitable { reason, number: simd::max_abs(&values).into() });
         }
-        cx.progress.tick(values.len() as u64);
         let section = Section::from_values(self.to.dtype(), tensor.spec().shape(), bits)?;
         Ok(Payload::new(certify(largest)).with("values", section))
     }
@@ -121,15 +121,15 @@ impl Codec for Cast {
         spec.check_output(out.len())?;
         let bytes = payload.bytes("values", self.to.dtype(), spec.shape())?;
         cx.cancel.check()?;
-        let mut writer = StreamWriter::new(out);
-        let mut bits = [0; PIECE];
-        for bytes in bytes.chunks(2 * PIECE) {
-            // The section may begin at any address.
-            let bits = &mut bits[..bytes.len() / 2];
-            bytemuck::cast_slice_mut(bits).copy_from_slice(bytes);
-            self.to.widen(bits, writer.next(bits.len()));
-        }
-        writer.finish();
+        stream(out, |writer| {
+            let mut bits = [0; PIECE];
+            for bytes in bytes.chunks(2 * PIECE) {
+                // The section may begin at any address.
+                let bits = &mut bits[..bytes.len() / 2];
+                bytemuck::cast_slice_mut(bits).copy_from_slice(bytes);
+                self.to.widen(bits, writer.next(bits.len()));
+            }
+        });
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ pub(crate) fn pack16<const BITS: usize, S: Simd>(simd: S, codes: &[u8; LANES]) -
     let mut packed = [0; LANES];
     if BITS == 8 {
         packed = *codes;
+    } else if BITS == 4 {
+        packed[..LANES / 2].copy_from_slice(&simd.pack_nibbles::<false>(codes));
     } else {
         for (half, eight) in codes.as_chunks::<8>().0.iter().enumerate() {
             let word = simd.gather_bits(u64::from_le_bytes(*eight), mask::<BITS>());

@@ -86,10 +86,10 @@ impl Ternary {
         if self.scope == Scope::Row { rows } else { 1 }
     }
 
-    /// The scale of weights whose sum is beyond f32; or which of all `values` is not finite.
-    fn fit_large(&self, weights: &[f32], values: &[f32]) -> Result<f32> {
-        match first_non_finite(values) {
-            Some(index) => Err(CodecError::NonFinite { index }),
+    /// The scale of weights whose sum is beyond f32; or which of them is not finite, counted from `offset`.
+    fn fit_large(&self, weights: &[f32], offset: usize) -> Result<f32> {
+        match first_non_finite(weights) {
+            Some(index) => Err(CodecError::NonFinite { index: offset + index }),
             None => Ok(self.fit(weights, 1.0 / (1u64 << 40) as f32)),
         }
     }
@@ -139,10 +139,10 @@ impl Codec for Ternary {
         let (rows, columns) = tensor.spec().matrix();
         let scope = if self.scope == Scope::Row { columns } else { values.len() };
         let mut scales = Vec::with_capacity(self.scales(rows));
-        for weights in values.chunks(scope.max(1)) {
+        for (i, weights) in values.chunks(scope.max(1)).enumerate() {
             cx.cancel.check()?;
             let scale = self.fit(weights, 1.0);
-            scales.push(if scale.is_finite() { scale } else { self.fit_large(weights, &values)? });
+            scales.push(if scale.is_finite() { scale } else { self.fit_large(weights, i * scope)? });
         }
         scales.resize(self.scales(rows), 0.0);
         let row_len = columns.div_ceil(DIGITS);

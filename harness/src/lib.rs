@@ -7,6 +7,7 @@
 //! - [`strategies`]: property-test strategies for tensors
 //! - [`support`]: which dtypes and ranks each codec takes
 //! - [`baseline`]: codecs that show what an error figure is worth
+//! - [`text`]: tables, and names out of files made safe to print
 
 pub mod baseline;
 pub mod laws;
@@ -15,3 +16,4 @@ pub mod report;
 pub mod strategies;
 pub mod suite;
 pub mod support;
+pub mod text;

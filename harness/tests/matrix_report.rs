@@ -126,6 +126,7 @@ fn the_summary_pools_over_the_weights_it_covers() {
     assert_eq!(mean.nmse, Some((25.0 - 4.0 * 1.75 * 1.75) / 313.0));
     // The bound is the error, rounded up to f32.
     assert!((1.0 - mean.error_to_bound.unwrap()).abs() < 1e-6);
+    assert_eq!(mean.mse, Some((25.0 - 4.0 * 1.75 * 1.75) / 9.0));
     assert!(mean.encode_mb_per_s.unwrap() > 0.0);
     assert_eq!(zeros.error_to_bound, Some(1.0));
     assert_eq!((zeros.nmse, zeros.ratio, zeros.shannon_gap_bits), (Some(1.0), None, None));
@@ -157,6 +158,33 @@ fn markdown_escapes_and_every_row_has_every_column() {
         assert!(lines.iter().all(|line| bars(line) == bars(lines[0])), "{table}");
     }
     assert_eq!(text.lines().filter(|line| line.starts_with('|')).count(), 2 + 2 + 2 + 8);
+}
+
+#[test]
+fn tables_show_every_error_and_the_scratch() {
+    let (mut rows, info) = (rows(), RunInfo::measure(&suite(), None));
+    for row in &mut rows {
+        row.peak_scratch_bytes = Some(1536);
+    }
+    let markdown = text(|out| write_markdown(out, &info, &summarise(&rows), &rows));
+    let terminal = text(|out| write_summary_table(out, &info, &summarise(&rows)));
+    let cells = text(|out| write_cell_table(out, &rows));
+    for (table, times) in [(&markdown, 2), (&terminal, 1), (&cells, 1)] {
+        for title in ["rel. error", " NMSE ", " MSE ", "scratch KiB"] {
+            assert_eq!(table.matches(title).count(), times, "{title}: {table}");
+        }
+    }
+    // Two codecs and eight cells.
+    assert_eq!(markdown.matches("| 1.5 |").count(), 10, "{markdown}");
+}
+
+#[test]
+fn notes_cannot_reach_the_terminal() {
+    let mut suite = suite();
+    suite.notes.push("no base for `w\u{1b}[31m\u{9b}\n`".to_owned());
+    let info = RunInfo::measure(&suite, None);
+    let summary = text(|out| write_summary_table(out, &info, &[]));
+    assert!(summary.contains("note: no base for `w\\u{1b}[31m\\u{9b}\\u{a}`\n"), "{summary}");
 }
 
 #[test]
@@ -202,11 +230,12 @@ fn compare_finds_what_got_worse_and_what_got_better() {
         edit(&mut new[at]);
         (compare(&old, &new), compare(&new, &old))
     };
-    let cases: [(&str, Edit); 4] = [
+    let cases: [(&str, Edit); 5] = [
         ("status", |row| row.status = Status::Failed),
         ("bytes", |row| row.bytes = row.bytes.map(|b| b + 1)),
         ("header_bytes", |row| row.header_bytes = row.header_bytes.map(|b| b + 72)),
         ("nmse", |row| row.nmse = row.nmse.map(|e| e * 1.002)),
+        ("nmse", |row| row.nmse = None),
     ];
     for (column, edit) in cases {
         let (worse, better) = change(edit);
@@ -222,6 +251,9 @@ fn compare_finds_what_got_worse_and_what_got_better() {
     for edit in harmless {
         assert_eq!(change(edit).0.regressions, []);
     }
+    // An earlier run is a file, and its names are anybody's.
+    let (named, _) = change(|row| row.tensor = "a\u{1b}[2J\nregressions:".to_owned());
+    assert!(named.to_string().contains("a\\u{1b}[2J\\u{a}regressions:"), "{named}");
     let (other, _) = change(|row| row.seed = 1);
     assert_eq!((other.compared, other.only_old.len(), other.only_new.len()), (7, 1, 1));
 }

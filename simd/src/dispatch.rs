@@ -2,9 +2,9 @@
 #![allow(unsafe_code)]
 
 use crate::level::Level;
-#[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2, Avx512};
 use crate::vector::{Scalar, Simd};
+#[cfg(target_arch = "x86_64")]
+use crate::x86::{Avx2, Avx512};
 
 /// A call of a kernel: its arguments, and the code that is compiled for every level. Written by [`kernel!`](crate::kernel!).
 pub trait Kernel {

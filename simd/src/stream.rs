@@ -8,7 +8,7 @@ const LINE: usize = 16;
 /// Outputs of at least this many floats (16 MiB) are streamed: they would not stay in the caches anyway.
 const STREAM_FROM: usize = 1 << 22;
 
-/// Fills an output from front to back, piece by piece. A large output is written with non-temporal stores,
+/// Fills an output from front to back, piece by piece; made by [`stream`]. A large output is written with non-temporal stores,
 /// which spares reading each cache line before it is overwritten.
 #[derive(Debug)]
 pub struct StreamWriter<'a> {
@@ -20,19 +20,37 @@ pub struct StreamWriter<'a> {
     streams: bool,
 }
 
+/// Lets `fill` write all of `out`. Whatever `fill` does, other threads see the output as they see ordinary stores.
+#[inline(always)]
+pub fn stream<R>(out: &mut [f32], fill: impl FnOnce(&mut StreamWriter<'_>) -> R) -> R {
+    let mut writer = StreamWriter::new(out);
+    let result = fill(&mut writer);
+    // Dropping it fences; it is not the caller's to forget.
+    writer.finish();
+    result
+}
+
+impl Drop for StreamWriter<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if self.streams {
+            fence();
+        }
+    }
+}
+
 impl<'a> StreamWriter<'a> {
     /// The longest piece that [`Self::next`] gives.
     pub const MAX_PIECE: usize = TILE - LINE;
 
-    /// Begins at the front of `out`.
     #[inline(always)]
-    pub fn new(out: &'a mut [f32]) -> Self {
+    fn new(out: &'a mut [f32]) -> Self {
         let streams = cfg!(target_arch = "x86_64") && out.len() >= STREAM_FROM;
         Self { out, written: 0, tile: [0.0; TILE], filled: 0, streams }
     }
 
-    /// The next `len` places (at most [`Self::MAX_PIECE`]), all of which the caller overwrites. Past the end of the
-    /// output the piece is shorter.
+    /// The next `len` places (at most [`Self::MAX_PIECE`]), all of which the caller overwrites. What goes beyond the end of
+    /// the output is not written.
     #[inline(always)]
     pub fn next(&mut self, len: usize) -> &mut [f32] {
         debug_assert!(len <= Self::MAX_PIECE, "a piece is too long");
@@ -51,10 +69,9 @@ impl<'a> StreamWriter<'a> {
 
     /// Writes what still waits.
     #[inline(always)]
-    pub fn finish(mut self) {
+    fn finish(mut self) {
         if self.streams {
             self.write(self.filled);
-            fence();
         }
     }
 
@@ -88,7 +105,7 @@ fn stream_copy(from: &[f32], to: &mut [f32]) {
     for i in 0..quads {
         let at = head + 4 * i;
         // SAFETY: `at + 4 <= to.len() == from.len()`; SSE is part of x86-64; `to[head..]` begins at a multiple of
-        // 16 bytes, as the store wants; `fence` runs before the output is given back.
+        // 16 bytes, as the store wants; `fence` runs before the borrow of the output ends.
         unsafe { _mm_stream_ps(to.as_mut_ptr().add(at), _mm_loadu_ps(from.as_ptr().add(at))) };
     }
     let tail = head + 4 * quads;
@@ -116,9 +133,9 @@ fn fence() {
 pub fn prefetch<T>(values: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(value) = values.get(at) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: SSE is part of x86-64; a prefetch changes nothing that a program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (values, at);
@@ -130,15 +147,15 @@ mod tests {
 
     fn fill(out: &mut [f32], piece: usize) {
         let total = out.len();
-        let mut writer = StreamWriter::new(out);
         let mut next = 0;
-        while next < total {
-            for place in writer.next(piece.min(total - next)) {
-                *place = next as f32;
-                next += 1;
+        stream(out, |writer| {
+            while next < total {
+                for place in writer.next(piece.min(total - next)) {
+                    *place = next as f32;
+                    next += 1;
+                }
             }
-        }
-        writer.finish();
+        });
     }
 
     #[test]

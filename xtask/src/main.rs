@@ -1,5 +1,6 @@
 //! Netweight's project tasks: `cargo xtask help`.
 
+mod bench_matrix;
 mod changes;
 mod ci;
 mod claims;
@@ -25,8 +26,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Measure codecs: without arguments every preset over the small real model, with report files in
-    /// `reports/`; arguments go on to `netweight bench` instead
+    /// Measure every preset over the small real model, and write report files in `reports/`; arguments go on to
+    /// `netweight bench` and refine it (only the report files that they name are written then)
     #[command(disable_help_flag = true)]
     BenchMatrix {
         /// Arguments of `netweight bench` (`--help` lists them)
@@ -48,9 +49,10 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Print what the seed documents claim beside what is measured here
+    /// Print what the seeds, five reports of earlier systems, claim beside what is measured here
+    #[command(after_help = claims::help())]
     Claims {
-        /// `000` to `004`; all if left out
+        /// Number of a seed; all if left out
         seed: Option<String>,
     },
     /// Write the golden payload files that do not exist yet; existing ones are never changed
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     let tree = Tree::find()?;
     match task {
-        Task::BenchMatrix { args } => bench_matrix(&tree, &args),
+        Task::BenchMatrix { args } => bench_matrix::run(&tree, &args),
         Task::NewCodec { name } => new_codec::run(&tree, &name),
         Task::Host { with, args } => host::run(&tree, &with, &args),
         Task::Claims { seed } => claims::run(seed.as_deref()),
@@ -80,25 +82,4 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Ci => ci::run(&tree),
     }
-}
-
-fn bench_matrix(tree: &Tree, args: &[String]) -> Result<ExitCode> {
-    let mut bench = tree.cargo("run");
-    bench.args(["--release", "--package", "netweight-cli", "--", "bench"]);
-    if !args.is_empty() {
-        // Relative paths in the arguments are the caller's.
-        return Ok(tree::run(bench.args(args))?.into());
-    }
-    std::fs::create_dir_all(tree.path("reports"))?;
-    bench.current_dir(&tree.root).args(["--suite", "model:assets/stories260k", "--force"]);
-    let reports = [("--json", "jsonl"), ("--csv", "csv"), ("--md", "md")];
-    for (option, extension) in reports {
-        bench.args([option, &format!("reports/bench-matrix.{extension}")]);
-    }
-    let code = tree::run(&mut bench)?;
-    // 0 and 1: it ran to its end.
-    if code < 2 {
-        println!("\nreport files: {}.{{jsonl,csv,md}}", tree.path("reports/bench-matrix").display());
-    }
-    Ok(code.into())
 }

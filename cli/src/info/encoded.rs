@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::text;
+use crate::text::Align::{Left, Right};
 
 /// What is told of an encoded tensor.
 #[derive(Debug, Serialize)]
@@ -76,19 +77,14 @@ impl Encoded {
             None => self.bound_kind.to_owned(),
         };
         let _ = writeln!(out, "tensor: {} {}, {} weights", self.dtype, text::shape(&self.shape), self.weights);
-        let _ = writeln!(out, "codec:  {}", self.codec);
-        let _ = writeln!(out, "header: {}", self.header);
+        let _ = writeln!(out, "codec:  {}", text::printable(&self.codec));
+        let _ = writeln!(out, "header: {}", text::printable(self.header.get()));
         let _ = writeln!(out, "bound:  {bound}");
         let row = |section: &Section| {
-            [
-                text::printable(&section.name),
-                section.dtype.clone(),
-                text::shape(&section.shape),
-                section.bytes.to_string(),
-            ]
+            [section.name.clone(), section.dtype.clone(), text::shape(&section.shape), section.bytes.to_string()]
         };
-        let rows = self.sections.iter().map(row).collect();
-        let _ = writeln!(out, "{}", text::table(["section", "dtype", "shape", "bytes"], &[3], rows));
+        let columns = [("section", Left), ("dtype", Left), ("shape", Left), ("bytes", Right)];
+        let _ = writeln!(out, "{}", text::table(&columns, self.sections.iter().map(row)));
         let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
         let _ = write!(out, "{} bytes, {bits} bits/weight, and {} bytes of header", self.bytes, self.header_bytes);
         out

@@ -9,6 +9,7 @@ use checkpoint::Checkpoint;
 use serde::Serialize;
 
 use crate::text;
+use crate::text::Align::{Left, Right};
 
 /// Metadata longer than this is cut off in the text.
 const SHOWN: usize = 200;
@@ -72,17 +73,17 @@ impl Model {
     /// As text.
     pub fn table(&self) -> String {
         let row = |tensor: &Tensor| {
-            [text::printable(&tensor.name), tensor.dtype.clone(), text::shape(&tensor.shape), tensor.bytes.to_string()]
+            [tensor.name.clone(), tensor.dtype.clone(), text::shape(&tensor.shape), tensor.bytes.to_string()]
         };
-        let rows = self.tensors.iter().map(row).collect();
-        let mut out = text::table(["tensor", "dtype", "shape", "bytes"], &[3], rows);
+        let columns = [("tensor", Left), ("dtype", Left), ("shape", Left), ("bytes", Right)];
+        let mut out = text::table(&columns, self.tensors.iter().map(row));
         let (tensors, weights) = (text::count(self.tensors.len(), "tensor"), self.weights);
         let _ = write!(out, "\n{tensors}, {weights} weights, {} ({} bytes)", text::size(self.bytes), self.bytes);
         for (dtype, share) in &self.dtypes {
             let _ = write!(out, "\n  {dtype}: {}, {}", text::count(share.tensors, "tensor"), text::size(share.bytes));
         }
         for file in &self.files {
-            let _ = write!(out, "\nfile: {}", file.display());
+            let _ = write!(out, "\nfile: {}", text::printable(&file.display().to_string()));
         }
         for (key, value) in &self.metadata {
             let _ = write!(out, "\nmetadata: {} = {}", text::printable(key), text::printable(&shortened(value)));

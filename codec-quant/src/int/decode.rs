@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use codec_api::{Bytes, Dtype, PayloadView, Result, TensorSpec};
 use half::f16;
-use simd::{LANES, Simd, StreamWriter, kernel, lanes, store};
+use simd::{LANES, Simd, kernel, lanes, store, stream};
 
 use super::IntQuant;
 use super::layout::Layout;
@@ -77,26 +77,26 @@ kernel! {
 fn decode_bits<const BITS: usize, S: Simd>(simd: S, prepared: &Prepared, rows: Range<usize>, out: &mut [f32]) {
     let layout = &prepared.layout;
     let piece = layout.piece();
-    let mut writer = StreamWriter::new(out);
-    for row in rows {
-        let packed = &prepared.codes[row * layout.row_len()..][..layout.row_len()];
-        let groups = layout.of_row(&prepared.groups, row);
-        for (i, packed) in packed.chunks(piece / 8 * BITS).enumerate() {
-            let out = writer.next(piece.min(layout.columns - i * piece));
-            let groups = &groups[layout.group_at(i * piece)..];
-            let (blocks, rest) = out.as_chunks_mut::<LANES>();
-            let mut codes = packed.chunks_exact(2 * BITS);
-            for (group, blocks) in groups.iter().zip(blocks.chunks_mut(layout.group_blocks())) {
-                for (out, packed) in blocks.iter_mut().zip(&mut codes) {
-                    *out = group.weights(simd, &unpack16::<BITS, S>(simd, packed));
+    stream(out, |writer| {
+        for row in rows {
+            let packed = &prepared.codes[row * layout.row_len()..][..layout.row_len()];
+            let groups = layout.of_row(&prepared.groups, row);
+            for (i, packed) in packed.chunks(piece / 8 * BITS).enumerate() {
+                let out = writer.next(piece.min(layout.columns - i * piece));
+                let groups = &groups[layout.group_at(i * piece)..];
+                let (blocks, rest) = out.as_chunks_mut::<LANES>();
+                let mut codes = packed.chunks_exact(2 * BITS);
+                for (group, blocks) in groups.iter().zip(blocks.chunks_mut(layout.group_blocks())) {
+                    for (out, packed) in blocks.iter_mut().zip(&mut codes) {
+                        *out = group.weights(simd, &unpack16::<BITS, S>(simd, packed));
+                    }
+                }
+                if !rest.is_empty() {
+                    let packed = &packed[blocks.len() * 2 * BITS..];
+                    let group = &groups[blocks.len() / layout.group_blocks()];
+                    store(group.weights(simd, &unpack16::<BITS, S>(simd, packed)), rest);
                 }
             }
-            if !rest.is_empty() {
-                let packed = &packed[blocks.len() * 2 * BITS..];
-                let group = &groups[blocks.len() / layout.group_blocks()];
-                store(group.weights(simd, &unpack16::<BITS, S>(simd, packed)), rest);
-            }
         }
-    }
-    writer.finish();
+    });
 }

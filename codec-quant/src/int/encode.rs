@@ -27,6 +27,7 @@ pub(super) fn encode(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_
         let second = Encoder::new(codec, layout, Some(exponent)).run(&values, cx)?;
         second.ok_or_else(|| CodecError::Limit(format!("a scale is too large for the exponent {exponent}")))?
     };
+    // Not block by block: a tensor may be encoded twice.
     cx.progress.tick(values.len() as u64);
     let mut payload = Payload::new(certify(encoded.largest))
         .with("codes", Section::new(Dtype::U8, [layout.rows, layout.row_len()], encoded.codes)?)

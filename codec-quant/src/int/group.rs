@@ -28,7 +28,7 @@ const fn valid(size: i64) -> bool {
 
 /// How a group is written: a number or a word.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a multiple of 16 from 16 to 256, `row` or `tensor` is wanted")]
 enum Text {
     Size(i64),
     Word(String),

@@ -14,7 +14,7 @@
 //! With `R × C` the matrix view and `G` groups in `[R, ⌈C/group⌉]` (`[R, 1]` by row, `[1, 1]` by tensor):
 //! - `codes` U8 `[R, ⌈C·bits/8⌉]`: unsigned (offset-binary) codes, a little-endian bit stream per row, lowest bit first;
 //!   4-bit codes are in the order of ONNX `MatMulNBits`;
-//! - `scales` F16, the shape of the groups, and `exponent` I8 `[1]`: scale = F16 · 2^exponent, so that no magnitude costs accuracy;
+//! - `scales` F16, the shape of the groups, and `exponent` I8 `[1]`: scale = F16 · 2^exponent, so that the tensor's magnitude costs no accuracy;
 //! - `zeros` U8 `[⌈G·bits/8⌉]`, not if symmetric: the zero points, packed like the codes.
 //!
 //! # Header
@@ -34,7 +34,8 @@
 //! `R·⌈C·bits/8⌉ + 2·G + 1` bytes, and `⌈G·bits/8⌉` more if not symmetric: 4.156 bits per weight for 4 bits in groups of 128.
 //!
 //! # Limits
-//! F32, F16 and BF16. By tensor it cannot be cut into chunks.
+//! F32, F16 and BF16. By tensor it cannot be cut into chunks. A group 2²⁴ times smaller than the largest of its chunk begins to lose
+//! digits of its scale, one 2³⁵ times smaller becomes zeros.
 
 mod clip;
 mod decode;

@@ -3,7 +3,7 @@
 
 use simd::{f16_to_f32, f32_to_f16};
 
-/// Exponents for which the power of two, its inverse and all scales are normal f32 numbers.
+/// Exponents for which the power of two and its inverse are normal f32 numbers, and all scales are finite.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -126..=113;
 /// Up to here no code can mean a number beyond f32: an F16 is below 2^16, a code below 2^8.
 const SAFE_EXPONENT: i8 = 103;

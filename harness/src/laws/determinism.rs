@@ -5,6 +5,7 @@ use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use simd::{Level, with_level};
 
+use super::nasty::with_tails;
 use super::trial::{Trial, each_offer};
 use super::{Law, Sample, Subject, Violation};
 
@@ -17,8 +18,9 @@ const CHUNKS: usize = 7;
 /// The longest chunk to try, in rows.
 const LONGEST_CHUNK: usize = 64;
 
-/// The same payload bytes and the same decoded bits: when repeated, at every SIMD level this CPU has, for tensor and
-/// sections at odd addresses, and for row chunks in thread pools of 1, 2 and 7.
+/// The same payload bytes and the same decoded bits: when repeated, at every SIMD level this CPU has (also for the
+/// nasty tensors, in shapes that end within a vector), for tensor and sections at odd addresses, and for row chunks in
+/// thread pools of 1, 2 and 7.
 ///
 /// # Errors
 /// The first violation found.
@@ -31,7 +33,8 @@ pub fn determinism(subject: &Subject) -> Result<(), Violation> {
             each_offer(subject, Law::Determinism, &sample, check)?;
         }
     }
-    Ok(())
+    with_tails()
+        .try_for_each(|sample| each_offer(subject, Law::Determinism, &sample, |trial| at_levels(trial).map(drop)))
 }
 
 /// Rows per chunk, or 1 if the tensor is not cut.
@@ -43,16 +46,38 @@ fn chunk_rows(subject: &Subject, spec: &codec_api::TensorSpec) -> usize {
 }
 
 fn check(trial: &Trial<'_>) -> Result<(), Violation> {
-    let Some(encoded) = trial.encode()? else { return Ok(()) };
-    let (file, values) = (serialise(trial, &encoded)?, bits(&trial.decode(&encoded)?));
-    for level in Level::available() {
-        let (again, decoded) = with_level(level, || Ok::<_, Violation>((trial.encode()?, trial.decode(&encoded)?)))?;
-        let again = again.map(|e| serialise(trial, &e)).transpose()?;
-        same(trial, "payload", &format!("at SIMD level {level}"), &again.as_deref(), &Some(file.as_slice()))?;
-        same(trial, "decoded values", &format!("at SIMD level {level}"), &bits(&decoded), &values)?;
-    }
+    let Some(Outcome { encoded, file, values }) = at_levels(trial)? else { return Ok(()) };
     at_odd_addresses(trial, &encoded, &file, &values)?;
     in_pools(trial)
+}
+
+/// What the codec makes of a sample.
+struct Outcome {
+    encoded: EncodedTensor,
+    /// Its serialised form.
+    file: Vec<u8>,
+    /// The decoded bits.
+    values: Vec<u32>,
+}
+
+/// `None` if the codec refuses the sample.
+fn outcome(trial: &Trial<'_>) -> Result<Option<Outcome>, Violation> {
+    let Some(encoded) = trial.encode()? else { return Ok(None) };
+    let (file, values) = (serialise(trial, &encoded)?, bits(&trial.decode(&encoded)?));
+    Ok(Some(Outcome { encoded, file, values }))
+}
+
+/// The outcome, refusal or not, which is the same at every SIMD level.
+fn at_levels(trial: &Trial<'_>) -> Result<Option<Outcome>, Violation> {
+    let first = outcome(trial)?;
+    for level in Level::available() {
+        let (when, again) = (format!("at SIMD level {level}"), with_level(level, || outcome(trial))?);
+        let [file, other_file] = [&first, &again].map(|o| o.as_ref().map(|o| &o.file));
+        let [values, other_values] = [&first, &again].map(|o| o.as_ref().map(|o| &o.values));
+        same(trial, "payload", &when, &other_file, &file)?;
+        same(trial, "decoded values", &when, &other_values, &values)?;
+    }
+    Ok(first)
 }
 
 fn at_odd_addresses(trial: &Trial<'_>, encoded: &EncodedTensor, file: &[u8], values: &[u32]) -> Result<(), Violation> {

@@ -88,6 +88,7 @@ fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), V
         let levels = calmly(trial, case, || progressive.levels(spec).len())?;
         for level in (0..=levels.min(16)).chain([usize::MAX]) {
             let cx = cx.clone().with_level(level);
+            calmly(trial, case, || drop(encoded.decode(&cx)))?;
             calmly(trial, case, || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;
         }
     }
@@ -113,12 +114,32 @@ fn justified(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(
     }
     calmly(trial, case, || codec.chunking(spec))?;
     let (allowed, bytes) = (calmly(trial, case, || codec.cost(spec).bytes)?, encoded.payload.bytes());
-    if !allowed.contains(&bytes) {
-        return Ok(());
+    if allowed.contains(&bytes) {
+        let (least, most) = (allowed.start(), allowed.end());
+        let found = format!("`cost` says {least} to {most} bytes, so the {bytes} bytes there would be decoded");
+        return Err(case_violation(trial, case, found, "a lower end of the cost that grows with the tensor"));
     }
-    let (least, most) = (allowed.start(), allowed.end());
-    let found = format!("`cost` says {least} to {most} bytes, so the {bytes} bytes there would be decoded");
-    Err(case_violation(trial, case, found, "a lower end of the cost that grows with the tensor"))
+    justified_levels(trial, case, encoded)
+}
+
+/// The same for every prefix of the quality levels, which is decoded if its bytes are those that `levels` foretells.
+fn justified_levels(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), Violation> {
+    let Some(progressive) = encoded.codec.as_progressive() else { return Ok(()) };
+    let levels = calmly(trial, case, || progressive.levels(&encoded.spec))?;
+    let (mut bytes, mut least, mut most) = (0u64, 0u64, 0u64);
+    for (level, part) in levels.iter().enumerate() {
+        for section in part.sections.iter().filter_map(|name| encoded.payload.sections().get(name)) {
+            bytes += section.data().len() as u64;
+        }
+        least = least.saturating_add(*part.bytes.start());
+        most = most.saturating_add(*part.bytes.end());
+        if (least..=most).contains(&bytes) {
+            let found =
+                format!("`levels` says {least} to {most} bytes up to level {level}, so {bytes} would be decoded");
+            return Err(case_violation(trial, case, found, "bytes that grow with the tensor, from the first level on"));
+        }
+    }
+    if levels.is_empty() { Err(case_violation(trial, case, "there is no level", "at least one")) } else { Ok(()) }
 }
 
 /// Without its base, or with another one, a payload is refused or decodes to something.

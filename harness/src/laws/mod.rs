@@ -12,6 +12,7 @@
 //! variable `PROPTEST_CASES` sets how many of the latter there are.
 
 mod bound;
+mod cancel;
 mod conformance;
 mod cost;
 mod determinism;

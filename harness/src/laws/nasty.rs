@@ -41,7 +41,7 @@ const SHAPES: [&[usize]; 10] =
 /// Ways to fill a tensor: a name and the value at a flat index.
 type Fill = (&'static str, fn(usize) -> f32);
 
-const FILLS: [Fill; 14] = [
+static FILLS: [Fill; 14] = [
     ("bell-shaped", |i| bell(i as u64)),
     ("all zeros", |_| 0.0),
     ("one outlier among zeros", |i| if i == 3 { 1e4 } else { 0.0 }),
@@ -61,9 +61,17 @@ const FILLS: [Fill; 14] = [
 /// Every finite float tensor that a codec must either encode or refuse with a reason: all fills in three shapes,
 /// and the first three fills in all shapes.
 pub fn nasty() -> impl Iterator<Item = Sample> {
-    let ordinary = FILLS.into_iter().flat_map(|fill| [&[7, 33][..], &[131], &[]].map(|shape| (fill, shape)));
-    let odd = FILLS.into_iter().take(3).flat_map(|fill| SHAPES.map(|shape| (fill, shape)));
-    ordinary.chain(odd).flat_map(|((name, value), shape)| {
-        FLOAT_DTYPES.into_iter().filter_map(move |dtype| Sample::from_fn(name, dtype, shape, value).ok())
+    samples(&FILLS, &[&[7, 33], &[131], &[]]).chain(samples(&FILLS[..3], &SHAPES))
+}
+
+/// All fills in shapes whose rows, and whose elements, no vector of a SIMD level divides.
+pub(super) fn with_tails() -> impl Iterator<Item = Sample> {
+    samples(&FILLS, &[&[7, 77], &[5, 33]])
+}
+
+fn samples(fills: &'static [Fill], shapes: &'static [&[usize]]) -> impl Iterator<Item = Sample> {
+    let filled = fills.iter().flat_map(|fill| shapes.iter().map(move |shape| (fill, *shape)));
+    filled.flat_map(|((name, value), shape)| {
+        FLOAT_DTYPES.into_iter().filter_map(move |dtype| Sample::from_fn(*name, dtype, shape, value).ok())
     })
 }

@@ -1,12 +1,12 @@
 //! Law 7, progressive: every prefix of the levels decodes, and each level helps or at least does no harm.
 
-use codec_api::{Dtype, EncodedTensor, Payload};
+use codec_api::{Dtype, EncodedTensor, Payload, QualityLevel};
 
 use super::trial::{Trial, each_offer};
 use super::{Law, Sample, Subject, Violation};
 
-/// The levels name each section once; level `n` decodes from the sections of levels `0..=n` alone; its Frobenius
-/// error is not above that of level `n − 1`; the last level is the whole payload.
+/// The levels name each section once; level `n` decodes from the sections of levels `0..=n` alone, whose bytes are as
+/// foretold; its Frobenius error is not above that of level `n − 1`; the last level is the whole payload.
 ///
 /// # Errors
 /// The first violation found.
@@ -32,8 +32,8 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     prefix.payload = Payload::new(encoded.payload.bound());
     let mut before = f64::INFINITY;
     let mut values = Vec::new();
-    for (level, names) in levels.iter().enumerate() {
-        for (name, section) in encoded.payload.sections().iter().filter(|(name, _)| names.contains(name)) {
+    for (level, part) in levels.iter().enumerate() {
+        for (name, section) in encoded.payload.sections().iter().filter(|(name, _)| part.sections.contains(name)) {
             prefix.payload = prefix.payload.with(name, section.clone());
         }
         values = decode_level(trial, &prefix, level)?;
@@ -51,8 +51,8 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     Err(trial.violation("the last level decodes to other values than the whole payload", "the same values"))
 }
 
-fn complete(trial: &Trial<'_>, encoded: &EncodedTensor, levels: &[Vec<String>]) -> Result<(), Violation> {
-    let mut named = levels.concat();
+fn complete(trial: &Trial<'_>, encoded: &EncodedTensor, levels: &[QualityLevel]) -> Result<(), Violation> {
+    let mut named: Vec<_> = levels.iter().flat_map(|level| level.sections.clone()).collect();
     named.sort();
     if named.iter().eq(encoded.payload.sections().keys()) {
         return Ok(());

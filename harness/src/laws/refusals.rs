@@ -3,11 +3,11 @@
 use codec_api::{CodecError, Dtype, EncodeCx, Need, Needs};
 
 use super::trial::{Trial, each_offer, everywhere};
-use super::{FLOAT_DTYPES, Law, Sample, Subject, Violation};
+use super::{FLOAT_DTYPES, Law, Sample, Subject, Violation, cancel};
 
 /// A codec encodes every finite tensor that it accepts, or calls the values unsuitable and says why. A NaN or an
 /// infinity is kept by an exact codec and refused by a lossy one with its index. A base or calibration that is
-/// required and not there is `Missing`.
+/// required and not there is `Missing`. A cancelled encode is `Cancelled`, and one that succeeds ticks once for each weight.
 ///
 /// # Errors
 /// The first violation found.
@@ -20,7 +20,8 @@ pub fn refusals(subject: &Subject) -> Result<(), Violation> {
             each_offer(subject, Law::Refusals, &sample, |trial| non_finite(trial, places[0]))?;
         }
     }
-    names_what_is_missing(subject)
+    names_what_is_missing(subject)?;
+    cancel::heeds(subject)
 }
 
 fn finite(trial: &Trial<'_>) -> Result<(), Violation> {

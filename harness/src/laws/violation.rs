@@ -17,7 +17,7 @@ pub enum Law {
     Hostile,
     /// The configuration round-trips as text and refuses what it does not know.
     Header,
-    /// Every accepted finite tensor is encoded; refusals have a reason.
+    /// Every accepted finite tensor is encoded; refusals have a reason; cancellation and progress are heeded.
     Refusals,
     /// Each quality level decodes on its own and is no worse than the one before.
     Progressive,

@@ -1,13 +1,14 @@
 //! A run against an earlier one: did anything get worse?
 //!
 //! Two rows are compared if suite, tensor, codec, seed and model hash agree. Of those, status, payload bytes, header
-//! bytes and NMSE are. Speeds are not: they depend on the machine and its load, and a row does not carry the speed
+//! bytes and NMSE are; a figure that is not known any more is worse than one that is. Speeds are not: they depend on the machine and its load, and a row does not carry the speed
 //! of memcpy that they would have to be divided by.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::matrix::{Row, Status};
+use crate::text::printable;
 
 /// Bytes and NMSE may grow by this part before it is a regression (and shrink by it before it is an improvement).
 pub const GROWTH_TOLERANCE: f64 = 1e-3;
@@ -130,23 +131,24 @@ fn change(
     new: Option<f64>,
     slack: f64,
 ) -> Option<(&'static str, Verdict, String, String)> {
-    let (old, new) = (old?, new?);
     let grew = |from: f64, to: f64| to - from > slack.max(from * GROWTH_TOLERANCE);
-    let verdict = if grew(old, new) {
-        Verdict::Worse
-    } else if grew(new, old) {
-        Verdict::Better
-    } else {
-        return None;
+    let verdict = match (old, new) {
+        (Some(old), Some(new)) if grew(old, new) => Verdict::Worse,
+        (Some(old), Some(new)) if grew(new, old) => Verdict::Better,
+        (Some(_), None) => Verdict::Worse,
+        (None, Some(_)) => Verdict::Better,
+        _ => return None,
     };
-    Some((column, verdict, old.to_string(), new.to_string()))
+    let show = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+    Some((column, verdict, show(old), show(new)))
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} / {} / {} (seed {}", self.suite, self.tensor, self.codec, self.seed)?;
+        let [suite, tensor, codec] = [&self.suite, &self.tensor, &self.codec].map(|name| printable(name));
+        write!(f, "{suite} / {tensor} / {codec} (seed {}", self.seed)?;
         match &self.model_hash {
-            Some(hash) => write!(f, ", model {})", hash.get(..8).unwrap_or(hash)),
+            Some(hash) => write!(f, ", model {})", printable(hash.get(..8).unwrap_or(hash))),
             None => f.write_str(")"),
         }
     }
@@ -154,7 +156,7 @@ impl fmt::Display for Key {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {} → {}", self.key, self.column, self.old, self.new)
+        write!(f, "{}: {} {} → {}", self.key, self.column, printable(&self.old), printable(&self.new))
     }
 }
 

@@ -2,43 +2,40 @@
 
 use std::fmt::Write;
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-
 use super::Summary;
 use crate::matrix::Row;
-
-/// A line under the titles, and nothing else between the figures.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
+use crate::text::Align::{self, Left, Right};
+use crate::text::{self, printable, shape};
 
 /// A table of text; a column is left- or right-aligned.
 pub(super) struct Grid {
-    columns: Vec<(&'static str, CellAlignment)>,
+    columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 /// A column's title, its alignment, and what it shows of a `T`.
-type Column<T> = (&'static str, CellAlignment, fn(&T) -> String);
+type Column<T> = (&'static str, Align, fn(&T) -> String);
 
-use CellAlignment::{Left, Right};
-
-const SUMMARY: [Column<Summary>; 14] = [
+const SUMMARY: [Column<Summary>; 16] = [
     ("codec", Left, |s| codec(s.preset.as_deref(), &s.codec)),
     ("bits/w", Right, |s| fixed(s.bits_per_weight, 3)),
     ("ratio", Right, |s| fixed(s.ratio, 2)),
     ("rel. error", Right, |s| significant(s.relative_error)),
     ("error/bound", Right, |s| fixed(s.error_to_bound, 3)),
     ("NMSE", Right, |s| significant(s.nmse)),
+    ("MSE", Right, |s| significant(s.mse)),
     ("SNR dB", Right, |s| fixed(s.snr_db, 2)),
     ("Shannon gap", Right, |s| fixed(s.shannon_gap_bits, 3)),
     ("bytes", Right, |s| s.bytes.to_string()),
     ("enc MB/s", Right, |s| speed(s.encode_mb_per_s)),
     ("dec MB/s", Right, |s| speed(s.decode_mb_per_s)),
     ("n", Right, |s| whole(s.timing_runs.map(u64::from))),
+    ("scratch KiB", Right, |s| kibibytes(s.peak_scratch_bytes)),
     ("covered", Right, |s| percent(s.coverage)),
     ("ok/unsup./failed", Right, |s| format!("{}/{}/{}", s.ok, s.unsupported, s.failed)),
 ];
 
-const CELLS: [Column<Row>; 17] = [
+const CELLS: [Column<Row>; 19] = [
     ("tensor", Left, |r| r.tensor.clone()),
     ("stored as", Left, |r| format!("{} {}", r.dtype, shape(&r.shape))),
     ("codec", Left, |r| codec(r.preset.as_deref(), &r.codec)),
@@ -48,6 +45,7 @@ const CELLS: [Column<Row>; 17] = [
     ("max |err|", Right, |r| significant(r.max_abs_error)),
     ("bound", Right, bound),
     ("NMSE", Right, |r| significant(r.nmse)),
+    ("MSE", Right, |r| significant(r.mse)),
     ("SNR dB", Right, |r| fixed(r.snr_db, 2)),
     ("Shannon gap", Right, |r| fixed(r.shannon_gap_bits, 3)),
     ("bytes", Right, |r| whole(r.bytes)),
@@ -55,6 +53,7 @@ const CELLS: [Column<Row>; 17] = [
     ("enc MB/s", Right, |r| speed(r.encode_mb_per_s)),
     ("dec MB/s", Right, |r| speed(r.decode_mb_per_s)),
     ("n", Right, |r| whole(r.timing_runs.map(u64::from))),
+    ("scratch KiB", Right, |r| kibibytes(r.peak_scratch_bytes)),
     ("status", Left, status),
 ];
 
@@ -68,22 +67,15 @@ pub(super) fn cells(rows: &[Row]) -> Grid {
 
 impl Grid {
     fn new<T>(columns: &[Column<T>], items: &[T]) -> Self {
-        let row = |item| columns.iter().map(|(.., show)| plain(&show(item))).collect();
+        let row = |item| columns.iter().map(|(.., show)| show(item)).collect();
         Self {
             columns: columns.iter().map(|(title, align, _)| (*title, *align)).collect(),
             rows: items.iter().map(row).collect(),
         }
     }
 
-    /// As wide as its content: a terminal or a pager may cut lines, but no number is broken in two.
     pub(super) fn terminal(&self) -> String {
-        let mut table = Table::new();
-        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(self.columns.iter().map(|(title, _)| *title)).add_rows(&self.rows);
-        for (column, (_, align)) in table.column_iter_mut().zip(&self.columns) {
-            column.set_cell_alignment(*align);
-        }
-        table.trim_fmt()
+        text::table(&self.columns, &self.rows)
     }
 
     pub(super) fn markdown(&self) -> String {
@@ -94,15 +86,10 @@ impl Grid {
     }
 }
 
-/// Names come from files: what would move a terminal's cursor is replaced.
-fn plain(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
-}
-
 fn line<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     let mut line = String::from("|");
     for cell in cells {
-        let cell = cell.replace('\\', "\\\\").replace('|', "\\|");
+        let cell = printable(cell).replace('\\', "\\\\").replace('|', "\\|");
         let _ = write!(line, " {cell} |");
     }
     line + "\n"
@@ -122,7 +109,8 @@ fn fixed(value: Option<f64>, digits: usize) -> String {
 fn significant(value: Option<f64>) -> String {
     or_unknown(value, |v| match v {
         0.0 => "0".to_owned(),
-        v if (1e-3..1e4).contains(&v) => format!("{v:.*}", (3 - v.log10().floor() as i32) as usize),
+        // The logarithm of a number just below 10⁴ is rounded to 4.
+        v if (1e-3..1e4).contains(&v) => format!("{v:.*}", (3 - v.log10().floor() as i32).max(0) as usize),
         v => format!("{v:.3e}"),
     })
 }
@@ -135,13 +123,12 @@ fn whole(value: Option<u64>) -> String {
     or_unknown(value, |v| v.to_string())
 }
 
-fn percent(part: f64) -> String {
-    format!("{:.1} %", 100.0 * part)
+fn kibibytes(bytes: Option<u64>) -> String {
+    fixed(bytes.map(|bytes| bytes as f64 / 1024.0), 1)
 }
 
-fn shape(shape: &[usize]) -> String {
-    let axes: Vec<_> = shape.iter().map(usize::to_string).collect();
-    if axes.is_empty() { "scalar".to_owned() } else { axes.join("x") }
+fn percent(part: f64) -> String {
+    format!("{:.1} %", 100.0 * part)
 }
 
 fn codec(preset: Option<&str>, spec: &str) -> String {
@@ -160,4 +147,17 @@ fn bound(row: &Row) -> String {
 
 fn status(row: &Row) -> String {
     row.reason.as_ref().map_or_else(|| row.status.to_string(), |reason| format!("{}: {reason}", row.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_four_digits() {
+        let shown = [0.0, 1e-9, 1e-3, 0.012_345_6, 9.9996, 123.456, 9_999.0, 9_999.999_999_999_998, 1e4, f64::NAN];
+        let wanted = ["0", "1.000e-9", "0.001000", "0.01235", "10.000", "123.5", "9999", "10000", "1.000e4", "NaN"];
+        assert_eq!(shown.map(|v| significant(Some(v))), wanted);
+        assert_eq!(significant(None), UNKNOWN);
+    }
 }

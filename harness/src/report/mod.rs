@@ -15,6 +15,7 @@ use std::io::{self, Write};
 
 use crate::matrix::{Machine, Row, load_average, memcpy_mb_per_s};
 use crate::suite::Suite;
+use crate::text::printable;
 
 pub use compare::{Change, Comparison, GROWTH_TOLERANCE, HEADER_TOLERANCE, Key, compare};
 pub use file::write_file;
@@ -103,6 +104,7 @@ pub fn write_markdown(out: &mut dyn Write, info: &RunInfo, summaries: &[Summary]
 }
 
 fn head(out: &mut dyn Write, info: &RunInfo, gap: &str) -> io::Result<()> {
-    writeln!(out, "{info}{gap}")?;
-    info.notes.iter().try_for_each(|note| writeln!(out, "note: {note}{gap}"))
+    // The suite's notes name tensors.
+    writeln!(out, "{}{gap}", printable(&info.to_string()))?;
+    info.notes.iter().try_for_each(|note| writeln!(out, "note: {}{gap}", printable(note)))
 }

@@ -23,6 +23,8 @@ pub struct Summary {
     /// Σ‖w − ŵ‖²/Σ‖w‖², pooled over all weights. `None` also for rows that were read from a file: these do not
     /// carry ‖w‖².
     pub nmse: Option<f64>,
+    /// Σ‖w − ŵ‖² per weight.
+    pub mse: Option<f64>,
     /// `√nmse`.
     pub relative_error: Option<f64>,
     /// The largest error in parts of its certified bound, both in the bound's own measure; tight bounds give 1.
@@ -76,7 +78,8 @@ impl Summary {
         let dense: u64 = ok.iter().map(|row| row.dense_bytes()).sum();
         let bytes: u64 = ok.iter().filter_map(|row| row.bytes).sum();
         let bits_per_weight = finite(8.0 * bytes as f64 / weights as f64);
-        let nmse = pooled_nmse(&ok);
+        let squared = pooled_squared_error(&ok);
+        let nmse = squared.and_then(|squared| pooled_nmse(squared, &ok));
         Self {
             codec: codec.to_owned(),
             preset: preset.map(str::to_owned),
@@ -84,6 +87,7 @@ impl Summary {
             bits_per_weight,
             ratio: finite(dense as f64 / bytes as f64).filter(|ratio| *ratio > 0.0),
             nmse,
+            mse: squared.and_then(|squared| finite(squared / weights.max(1) as f64)),
             relative_error: nmse.map(f64::sqrt),
             error_to_bound: ok.iter().filter_map(|row| error_to_bound(row)).reduce(f64::max),
             snr_db: nmse.and_then(snr_db),
@@ -104,12 +108,14 @@ impl Summary {
     }
 }
 
+/// Σ‖w − ŵ‖²; `None` if there is nothing to add up.
+fn pooled_squared_error(rows: &[&Row]) -> Option<f64> {
+    let squared = rows.iter().map(|row| squared_error(row)).sum::<Option<f64>>();
+    squared.filter(|_| !rows.is_empty())
+}
+
 /// Tensors that came back exactly need no ‖w‖² unless there are others to be pooled with.
-fn pooled_nmse(rows: &[&Row]) -> Option<f64> {
-    let squared: f64 = rows.iter().map(|row| squared_error(row)).sum::<Option<f64>>()?;
-    if rows.is_empty() {
-        return None;
-    }
+fn pooled_nmse(squared: f64, rows: &[&Row]) -> Option<f64> {
     if squared == 0.0 {
         return Some(0.0);
     }

@@ -71,11 +71,13 @@ impl Codec for Exact {
         CostEstimate::fixed(spec.byte_len() as u64 + 4)
     }
 
-    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
         if self.fault == Fault::RefusesInfinity && tensor.spec().is_float() {
             tensor.to_finite_f32()?;
         }
         let bytes = self.through_floats(&tensor);
+        cx.progress.tick(tensor.spec().elements() as u64);
         let bound = if self.fault == Fault::NotExact { Bound::MaxAbs(0.0) } else { Bound::Exact };
         Ok(Payload::new(bound)
             .with("crc", Section::from_values(Dtype::U32, [1], vec![crc32c::crc32c(&bytes)])?)

@@ -25,9 +25,11 @@ macro_rules! firsts {
                 CostEstimate::fixed(4 * spec.elements().div_ceil(self.group()) as u64)
             }
 
-            fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+            fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+                cx.cancel.check()?;
                 let values = tensor.to_finite_f32()?;
                 let firsts: Vec<f32> = values.chunks(self.group()).map(|group| group[0]).collect();
+                cx.progress.tick(values.len() as u64);
                 let decoded: Vec<f32> = (0..values.len()).map(|i| firsts[i / self.group()]).collect();
                 Ok(Payload::new(Bound::measure_max_abs(&values, &decoded))
                     .with("firsts", Section::from_values(Dtype::F32, [firsts.len()], firsts)?))

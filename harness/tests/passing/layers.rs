@@ -23,7 +23,7 @@
 
 use codec_api::{
     Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
-    Progressive, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+    Progressive, QualityLevel, Result, Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,8 @@ impl Codec for Layers {
         CostEstimate::fixed((LAYERS * (spec.elements() + 4)) as u64)
     }
 
-    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
         let values = tensor.to_finite_f32()?;
         let mut decoded = vec![0f32; values.len()];
         let mut sections = Vec::new();
@@ -57,6 +58,7 @@ impl Codec for Layers {
             add(&mut decoded, step, &codes);
             sections.push((step, codes));
         }
+        cx.progress.tick(values.len() as u64);
         let mut payload = Payload::new(Bound::measure_max_abs(&values, &decoded));
         for (k, (step, codes)) in sections.into_iter().enumerate() {
             payload = payload
@@ -86,8 +88,9 @@ impl Codec for Layers {
 }
 
 impl Progressive for Layers {
-    fn levels(&self, _: &TensorSpec) -> Vec<Vec<String>> {
-        (0..LAYERS).map(|k| vec![format!("{k}.step"), format!("{k}.codes")]).collect()
+    fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel> {
+        let bytes = spec.elements() as u64 + 4;
+        (0..LAYERS).map(|k| QualityLevel::new(vec![format!("{k}.step"), format!("{k}.codes")], bytes..=bytes)).collect()
     }
 }
 

@@ -38,8 +38,10 @@ impl Codec for Raw {
         CostEstimate::fixed(spec.byte_len() as u64 + 4)
     }
 
-    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
         let bytes = tensor.bytes();
+        cx.progress.tick(tensor.spec().elements() as u64);
         Ok(Payload::new(Bound::Exact)
             .with("data", Section::new(Dtype::U8, [bytes.len()], bytes.to_vec())?)
             .with("crc", Section::from_values(Dtype::U32, [1], vec![crc32c::crc32c(bytes)])?))

@@ -42,10 +42,12 @@ impl Codec for Truncate {
         CostEstimate::fixed(2 * spec.elements() as u64)
     }
 
-    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
         let values = tensor.to_finite_f32()?;
         let halves: Vec<u16> = values.iter().map(|v| (v.to_bits() >> 16) as u16).collect();
         let decoded: Vec<f32> = halves.iter().map(|h| widened(*h)).collect();
+        cx.progress.tick(values.len() as u64);
         Ok(Payload::new(Bound::measure_max_abs(&values, &decoded))
             .with("halves", Section::from_values(Dtype::U16, [halves.len()], halves)?))
     }

@@ -53,6 +53,7 @@ impl Codec for Weighted {
         if self.required && cx.calibration.is_none() {
             return Err(CodecError::Missing("calibration".to_owned()));
         }
+        cx.cancel.check()?;
         let values = tensor.to_finite_f32()?;
         let (_, columns) = tensor.spec().matrix();
         let importance = |i: usize| cx.calibration.map_or(1.0, |c| f64::from(c.mean_squares()[i % columns]));
@@ -67,6 +68,7 @@ impl Codec for Weighted {
         }
         let mut decoded = vec![0.0; values.len()];
         expand(scale, &signs, &mut decoded);
+        cx.progress.tick(values.len() as u64);
         Ok(Payload::new(Bound::measure_max_abs(&values, &decoded))
             .with("scale", Section::from_values(Dtype::F32, [1], vec![scale])?)
             .with("signs", Section::new(Dtype::U8, [signs.len()], signs)?))

@@ -45,7 +45,9 @@ impl Codec for Xor {
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let base = required(cx.base.as_ref(), tensor.spec())?;
+        cx.cancel.check()?;
         let xor: Vec<u8> = tensor.bytes().iter().zip(base.view.bytes()).map(|(a, b)| a ^ b).collect();
+        cx.progress.tick(tensor.spec().elements() as u64);
         Ok(Payload::new(Bound::Exact)
             .with("base", Section::new(Dtype::U8, [32], base.id.to_vec())?)
             .with("crc", Section::from_values(Dtype::U32, [1], vec![crc32c::crc32c(tensor.bytes())])?)

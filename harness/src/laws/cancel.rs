@@ -1,0 +1,60 @@
+//! The part of law 6 about who may interrupt, and who may watch: cancellation and progress.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use codec_api::{Cancel, CodecError, Dtype, EncodeCx, Payload, Progress};
+
+use super::trial::{Trial, each_offer};
+use super::{FLOAT_DTYPES, Law, Sample, Subject, Violation};
+
+/// Adds up what an encode reports.
+#[derive(Debug, Default)]
+struct Count(AtomicU64);
+
+impl Progress for Count {
+    fn tick(&self, weights: u64) {
+        self.0.fetch_add(weights, Ordering::Relaxed);
+    }
+}
+
+/// An encode that is cancelled before it begins answers `Cancelled`, and the ticks of one that succeeds add up to the
+/// tensor's elements, however often it goes over them.
+pub(super) fn heeds(subject: &Subject) -> Result<(), Violation> {
+    let shapes: [&[usize]; 3] = [&[16, 64], &[7, 33], &[1]];
+    for (dtype, shape) in FLOAT_DTYPES.into_iter().flat_map(|dtype| shapes.map(|shape| (dtype, shape))) {
+        let Ok(sample) = Sample::bell(dtype, shape) else { continue };
+        each_offer(subject, Law::Refusals, &sample, check)?;
+    }
+    let Ok(integers) = Sample::bits(Dtype::I16, &[5, 7]) else { return Ok(()) };
+    each_offer(subject, Law::Refusals, &integers, check)
+}
+
+fn check(trial: &Trial<'_>) -> Result<(), Violation> {
+    let spec = trial.sample.spec();
+    let count = Count::default();
+    // What it refuses it need not begin.
+    if trial.subject.codec.accepts(spec).is_err() || encode(trial, |cx| cx.with_progress(&count))?.is_err() {
+        return Ok(());
+    }
+    let (ticked, elements) = (count.0.into_inner(), spec.elements() as u64);
+    if ticked != elements {
+        let found = format!("its progress adds up to {ticked} weights");
+        return Err(trial.violation(found, format!("{elements}, the tensor's elements")));
+    }
+    let cancel = Cancel::new();
+    cancel.cancel();
+    match encode(trial, |cx| cx.with_cancel(&cancel))? {
+        Err(CodecError::Cancelled) => Ok(()),
+        Err(e) => Err(trial.violation(format!("cancelled before it begins, encode says: {e}"), "`Cancelled`")),
+        Ok(_) => Err(trial.violation("cancelled before it begins, it encodes all the same", "`Cancelled`")),
+    }
+}
+
+/// Straight to the codec, which has to look itself.
+fn encode<'a>(
+    trial: &Trial<'a>,
+    surround: impl FnOnce(EncodeCx<'a>) -> EncodeCx<'a>,
+) -> Result<Result<Payload, CodecError>, Violation> {
+    let sample = trial.sample;
+    trial.calmly("encode", || trial.subject.codec.encode(sample.view()?, &surround(sample.encode_cx(trial.offer)?)))
+}
