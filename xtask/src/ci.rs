@@ -35,8 +35,9 @@ fn check_tree(tree: &Tree) -> Result<()> {
 
 /// A codec made by `new-codec` passes the laws and is measured, in the tree and outside it.
 fn check_new_codec(tree: &Tree) -> Result<()> {
-    let target = tree.metadata()?.target_directory;
-    let copy = Copy { source: tree.root.clone(), place: Tree { root: target.join("ci-copy") }, target };
+    let place = tree.metadata()?.target_directory.join("ci");
+    let copy =
+        Copy { source: tree.root.clone(), place: Tree { root: place.join("tree") }, target: place.join("target") };
     copy.refresh()?;
     step("new-codec", &mut copy.cargo("xtask", &["new-codec", "demo"]))?;
     step("new-codec: format", &mut copy.cargo("fmt", &["--all", "--check"]))?;
@@ -58,7 +59,8 @@ fn check_new_codec(tree: &Tree) -> Result<()> {
     shows_demo("host: a codec from outside", &mut copy.cargo("xtask", &host))
 }
 
-/// A copy of the tree that builds into the tree's own target directory.
+/// A copy of the tree with a target directory of its own, shared by all that is built from the copy. It cannot be the
+/// tree's: cargo would take what it built from the copy for what it built from the tree.
 struct Copy {
     source: PathBuf,
     place: Tree,
