@@ -46,6 +46,23 @@ impl Avx512 {
     }
 }
 
+/// What both levels do with BMI2.
+macro_rules! bmi2_operations {
+    () => {
+        #[inline(always)]
+        fn gather_bits(self, x: u64, mask: u64) -> u64 {
+            // SAFETY: `self` exists, so the CPU has BMI2.
+            unsafe { _pext_u64(x, mask) }
+        }
+
+        #[inline(always)]
+        fn scatter_bits(self, x: u64, mask: u64) -> u64 {
+            // SAFETY: as above.
+            unsafe { _pdep_u64(x, mask) }
+        }
+    };
+}
+
 // SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from arrays
 // of exactly the length that is read or written, and the loads and stores are the unaligned ones.
 impl Simd for Avx2 {
@@ -149,17 +166,7 @@ impl Simd for Avx2 {
         out
     }
 
-    #[inline(always)]
-    fn gather_bits(self, x: u64, mask: u64) -> u64 {
-        // SAFETY: see above.
-        unsafe { _pext_u64(x, mask) }
-    }
-
-    #[inline(always)]
-    fn scatter_bits(self, x: u64, mask: u64) -> u64 {
-        // SAFETY: see above.
-        unsafe { _pdep_u64(x, mask) }
-    }
+    bmi2_operations!();
 
     #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
@@ -269,17 +276,7 @@ impl Simd for Avx512 {
         out
     }
 
-    #[inline(always)]
-    fn gather_bits(self, x: u64, mask: u64) -> u64 {
-        // SAFETY: see above.
-        unsafe { _pext_u64(x, mask) }
-    }
-
-    #[inline(always)]
-    fn scatter_bits(self, x: u64, mask: u64) -> u64 {
-        // SAFETY: see above.
-        unsafe { _pdep_u64(x, mask) }
-    }
+    bmi2_operations!();
 
     #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
