@@ -168,8 +168,7 @@ Codec specs:
       quant.int:bits=4:group=128
   `preset=NAME` starts from a preset instead of the defaults:
       quant.int:preset=int4
-  A codec that is made of others has them in parentheses, in its own order:
-      residual(lowrank.svd:rank=32,quant.int:bits=4)
+  A codec that is made of others has them in parentheses, in its own order: `id(spec,spec):key=value`.
   Wrong ids, keys and values are answered with the right ones.";
 
 const BENCH_EXAMPLES: &str = "\
@@ -182,6 +181,9 @@ Examples:
       two codecs, the more exact one first
   netweight bench --suite model:my-model --json now.jsonl --compare before.jsonl
       keep the figures, and fail if they are worse than before
+
+--compare calls a cell worse if its status is, or if bytes, header or NMSE grew by more than 0.1 % (of the header,
+more than 64 bytes); speeds and memory differ between runs and are not compared.
 
 Exit code: 1 if a cell failed or, with --compare, got worse.";
 

@@ -27,24 +27,32 @@ const COMMIT: Option<&str> = option_env!("NETWEIGHT_COMMIT");
 /// # Errors
 /// For wrong arguments, an unreadable model or earlier report, or a report that cannot be written.
 pub fn run(args: &Bench, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    if args.codecs.as_ref().is_some_and(|list| list.trim().is_empty()) {
+        bail!("--codecs is empty; leave it out to measure every preset");
+    }
     let columns = columns_for(registry, &specs::split(args.codecs.as_deref().unwrap_or_default()))?;
     reports::check(args)?;
     let before = args.compare.as_ref().map(report::read_jsonl).transpose()?;
     let options = SuiteOptions { seed: args.seed, base: args.base.clone(), cast: args.cast.map(Into::into) };
     let suite = Suite::parse(&args.suite, &options)?;
+    if suite.items.is_empty() {
+        bail!("suite `{}` has no tensors: there is nothing to measure", text::printable(&suite.name));
+    }
     check_include(args, &suite)?;
 
     let info = RunInfo::measure(&suite, COMMIT);
     let mut rows = measure(args, registry, &suite, &columns);
     let mut summaries = report::summarise(&rows);
     let comparison = before.map(|before| report::compare(&before, &rows));
-    reports::write_rows(args, &rows)?;
+    let mut written = reports::write_rows(args, &rows);
     if let Some(column) = args.sort {
         sort(column, &mut summaries, &mut rows)?;
     }
-    reports::write_markdown(args, &info, &summaries, &rows)?;
+    written = written.and_then(|()| reports::write_markdown(args, &info, &summaries, &rows));
 
+    // What was measured is shown even if it could not be written.
     print(args, &info, &summaries, &rows, columns.len(), out)?;
+    written?;
     let failed = rows.iter().any(|row| row.status == Status::Failed);
     let Some(comparison) = comparison else {
         return Ok(if failed { Outcome::Found } else { Outcome::Clean });

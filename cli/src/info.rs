@@ -17,7 +17,7 @@ use crate::text;
 /// An encoded tensor is a safetensors file with this in its metadata.
 const ENCODED: &str = "netweight";
 
-/// Prints what is in the file or directory.
+/// Prints what is in the file or directory. An encoded tensor is also decoded.
 ///
 /// # Errors
 /// If it cannot be read, or the output not be written.
@@ -27,9 +27,9 @@ pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         let found = encoded::Encoded::read(&args.file, registry);
         let found = found.with_context(|| format!("cannot read `{}`", args.file.display()))?;
         print(args, &found, encoded::Encoded::table, out)?;
-    } else {
-        print(args, &model::Model::read(&model)?, model::Model::table, out)?;
+        return Ok(if found.is_sound() { Outcome::Clean } else { Outcome::Found });
     }
+    print(args, &model::Model::read(&model)?, model::Model::table, out)?;
     Ok(Outcome::Clean)
 }
 

@@ -157,3 +157,40 @@ fn a_reader_that_stops_is_no_error() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
     }
 }
+
+#[test]
+fn info_says_when_an_encoded_tensor_does_not_decode() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../codecs/golden/v1/lossless.raw-default.safetensors");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("damaged.safetensors");
+    let mut bytes = fs::read(golden).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let (code, text, _) = run(&["info", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("it does not decode: section `crc32c` is corrupt"), "{text}");
+}
+
+#[test]
+fn reports_go_to_files_of_their_own_and_to_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let bench = ["bench", "--suite", "gaussian:8x8", "--codecs", "quant.int", "--force"];
+    let refused = |more: &[&str], wanted: &str| {
+        let (code, _, errors) = run(&[&bench[..], more].concat());
+        assert_eq!(code, Some(2), "{more:?}: {errors}");
+        assert!(errors.contains(wanted), "{more:?}: {errors}");
+    };
+    refused(&["--json", &at("same"), "--csv", &at("same")], "is named twice");
+    refused(&["--json", &at("")], "something else than a regular file");
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
+        refused(&["--json", &at("link")], "something else than a regular file");
+        assert!(!Path::new(&at("target")).exists());
+    }
+    fs::write(at("old.jsonl"), "").unwrap();
+    refused(&["--compare", &at("old.jsonl"), "--json", &at("old.jsonl")], "is named twice");
+    let (code, _, errors) = run(&["bench", "--codecs", ""]);
+    assert!(code == Some(2) && errors.contains("--codecs is empty"), "{errors}");
+}

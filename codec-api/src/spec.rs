@@ -44,7 +44,11 @@ impl Registry {
         let value: Value = serde_json::from_str(json)
             .map_err(|e| SpecError::Syntax { spec: json.to_owned(), reason: e.to_string() })?;
         self.check_codecs(&value)?;
-        self.build(&value)
+        let codec = self.build(&value)?;
+        // A key that is not there would take today's default, which another version may not share.
+        let whole = serde_json::to_value(&*codec).map_err(|e| config(&value, e.to_string()))?;
+        let missing = missing_key(&whole, &value);
+        missing.map_or(Ok(codec), |key| Err(config(&value, format!("the header has no `{key}`"))))
     }
 
     /// The spec text of a codec with all its keys; [`Registry::parse_spec`] reads it back.
@@ -99,6 +103,18 @@ impl Registry {
     fn entry(&self, id: &str) -> Result<&CodecEntry, SpecError> {
         self.get(id).ok_or_else(|| SpecError::UnknownCodec { id: id.to_owned(), known: self.ids() })
     }
+}
+
+fn config(value: &Value, reason: String) -> SpecError {
+    SpecError::Config { id: value[TAG].as_str().unwrap_or_default().to_owned(), reason }
+}
+
+/// The first key of `whole`, or of an object in it, that `part` does not have.
+fn missing_key(whole: &Value, part: &Value) -> Option<String> {
+    whole.as_object()?.iter().find_map(|(key, value)| match part.get(key) {
+        None => Some(key.clone()),
+        Some(inner) => missing_key(value, inner),
+    })
 }
 
 /// The header of a codec: its configuration as one line of JSON.

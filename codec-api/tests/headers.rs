@@ -29,6 +29,11 @@ fn missing_version_is_refused() {
 }
 
 #[test]
+fn a_header_states_every_key() {
+    assert_eq!(refusal(r#"{"codec":"test.sign","version":1}"#), "codec `test.sign`: the header has no `exponent`");
+}
+
+#[test]
 fn value_out_of_range_names_field_and_range() {
     for value in ["16", "-1", "4000000000"] {
         let error = refusal(&format!(r#"{{"codec":"test.sign","version":1,"exponent":{value}}}"#));

@@ -5,7 +5,7 @@ mod broken;
 use std::fs;
 use std::time::Duration;
 
-use broken::headers::{self, Clamps, Divides, Forgets, Mumbles, TakesUnknown, TakesVersions};
+use broken::headers::{self, Clamps, Divides, Drifts, Forgets, Mumbles, TakesUnknown, TakesVersions};
 use broken::lossy::{Fault, Lossy, presets};
 use broken::{assert_caught, exact, subject};
 use harness::laws::{self, Law, Subject};
@@ -137,7 +137,8 @@ fn header_law_finds_its_faults() {
         (subject(TakesVersions::default(), headers::takes_versions), "version 2: it is read"),
         (clamps, "field `group` = 4000000000: it is read, and written as 64"),
         (subject(Divides::default(), headers::divides), "field `group` = 0: panicked"),
-        (subject(Forgets::eight(), headers::forgets), r#""group":4"#),
+        (subject(Forgets::eight(), headers::forgets), "the header has no `group`; wanted: it reads back"),
+        (subject(Drifts::default(), headers::drifts), r#""group":6"#),
         (subject(Mumbles::default(), headers::mumbles), "a message that names `group`"),
     ] {
         assert_caught(Law::Header, &subject, reason);

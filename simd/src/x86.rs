@@ -4,17 +4,16 @@
 #![allow(clippy::cast_ptr_alignment)]
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512, __m512i, _CMP_GT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtepi16_epi8, _mm_cvtss_f32,
-    _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packus_epi16,
-    _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256,
-    _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
-    _mm512_cvtps_ph, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_max_epu32,
-    _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_ps,
-    _mm512_storeu_si512, _pdep_u64, _pext_u64,
+    __m128i, __m256, __m256i, __m512, __m512i, _CMP_GT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtss_f32, _mm_loadl_epi64,
+    _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packus_epi16, _mm_set1_epi16,
+    _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_ps,
+    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps,
+    _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_max_epu32, _mm256_max_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
+    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_max_epu32, _mm512_permutexvar_ps, _mm512_reduce_max_ps,
+    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512, _pdep_u64, _pext_u64,
 };
 
 use crate::LANES;
@@ -46,12 +45,12 @@ impl Avx512 {
     }
 }
 
-/// What both levels do with BMI2.
-macro_rules! bmi2_operations {
+/// What both levels do in the same way.
+macro_rules! common_operations {
     () => {
         #[inline(always)]
         fn gather_bits(self, x: u64, mask: u64) -> u64 {
-            // SAFETY: `self` exists, so the CPU has BMI2.
+            // SAFETY: `self` exists, so the CPU has AVX2 and BMI2.
             unsafe { _pext_u64(x, mask) }
         }
 
@@ -59,6 +58,19 @@ macro_rules! bmi2_operations {
         fn scatter_bits(self, x: u64, mask: u64) -> u64 {
             // SAFETY: as above.
             unsafe { _pdep_u64(x, mask) }
+        }
+
+        #[inline(always)]
+        fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2] {
+            let mut out = [0; LANES / 2];
+            // SAFETY: as above; the array is as long as the load, and twice as long as the store.
+            unsafe {
+                // Each pair of bytes times 16 and 1, or 1 and 16, added.
+                let weights = _mm_set1_epi16(if HIGH_FIRST { 0x0110 } else { 0x1001 });
+                let pairs = _mm_maddubs_epi16(_mm_loadu_si128(codes.as_ptr().cast::<__m128i>()), weights);
+                _mm_storel_epi64(out.as_mut_ptr().cast::<__m128i>(), _mm_packus_epi16(pairs, pairs));
+            }
+            out
         }
     };
 }
@@ -153,20 +165,7 @@ impl Simd for Avx2 {
         }
     }
 
-    #[inline(always)]
-    fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2] {
-        let mut out = [0; LANES / 2];
-        // SAFETY: see above.
-        unsafe {
-            // Each pair of bytes times 16 and 1, or 1 and 16, added.
-            let weights = _mm_set1_epi16(if HIGH_FIRST { 0x0110 } else { 0x1001 });
-            let pairs = _mm_maddubs_epi16(_mm_loadu_si128(codes.as_ptr().cast::<__m128i>()), weights);
-            _mm_storel_epi64(out.as_mut_ptr().cast::<__m128i>(), _mm_packus_epi16(pairs, pairs));
-        }
-        out
-    }
-
-    bmi2_operations!();
+    common_operations!();
 
     #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
@@ -263,20 +262,7 @@ impl Simd for Avx512 {
         unsafe { _mm512_reduce_max_ps(_mm512_loadu_ps(lanes.as_ptr())) }
     }
 
-    #[inline(always)]
-    fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2] {
-        let mut out = [0; LANES / 2];
-        // SAFETY: see above.
-        unsafe {
-            // Each pair of bytes times 16 and 1, or 1 and 16, added.
-            let weights = _mm_set1_epi16(if HIGH_FIRST { 0x0110 } else { 0x1001 });
-            let pairs = _mm_maddubs_epi16(_mm_loadu_si128(codes.as_ptr().cast::<__m128i>()), weights);
-            _mm_storel_epi64(out.as_mut_ptr().cast::<__m128i>(), _mm_cvtepi16_epi8(pairs));
-        }
-        out
-    }
-
-    bmi2_operations!();
+    common_operations!();
 
     #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {

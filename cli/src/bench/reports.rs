@@ -8,15 +8,13 @@ use harness::report::{self, RunInfo, Summary};
 
 use crate::args::Bench;
 
-/// Refuses report files that exist, without `--force`, and those that nobody can write.
+/// Refuses report files that exist, without `--force`, that are named twice, or that nobody can write.
 ///
 /// # Errors
 /// With the file and the remedy.
 pub fn check(args: &Bench) -> Result<()> {
+    let mut seen = vec![args.compare.as_ref().and_then(|path| path.canonicalize().ok())];
     for path in [&args.json, &args.csv, &args.md].into_iter().flatten() {
-        if path.exists() && !args.force {
-            bail!("`{}` exists already; --force overwrites it", path.display());
-        }
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         ensure!(
             directory.is_dir(),
@@ -24,6 +22,13 @@ pub fn check(args: &Bench) -> Result<()> {
             path.display(),
             directory.display()
         );
+        report::check_file(path)?;
+        let place = path.file_name().map(|name| directory.canonicalize().map(|d| d.join(name))).transpose()?;
+        ensure!(!seen.contains(&place), "`{}` is named twice: give every report a file of its own", path.display());
+        seen.push(place);
+        if path.exists() && !args.force {
+            bail!("`{}` exists already; --force overwrites it", path.display());
+        }
     }
     Ok(())
 }

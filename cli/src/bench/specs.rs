@@ -1,6 +1,6 @@
 //! The list of codecs on the command line.
 
-/// Splits at the commas that are outside parentheses. Nothing is nothing.
+/// Splits at the commas that are outside parentheses; spaces around them do not count. Nothing is nothing.
 pub fn split(list: &str) -> Vec<String> {
     let mut specs = vec![String::new()];
     let mut depth = 0u32;
@@ -15,7 +15,7 @@ pub fn split(list: &str) -> Vec<String> {
             _ => specs.push(String::new()),
         }
     }
-    if list.is_empty() { Vec::new() } else { specs }
+    if list.is_empty() { Vec::new() } else { specs.iter().map(|spec| spec.trim().to_owned()).collect() }
 }
 
 #[cfg(test)]
@@ -26,6 +26,7 @@ mod tests {
     fn commas_in_parentheses_do_not_split() {
         assert_eq!(split("a"), ["a"]);
         assert_eq!(split("a:b=1,c(d,e(f,g)):h=2,i"), ["a:b=1", "c(d,e(f,g)):h=2", "i"]);
+        assert_eq!(split("a, b "), ["a", "b"]);
         assert!(split("").is_empty());
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use bytes::Bytes;
-use codec_api::{EncodedTensor, Registry};
+use codec_api::{DecodeCx, EncodedTensor, Need, Registry};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -30,6 +30,10 @@ pub struct Encoded {
     header_bytes: u64,
     bits_per_weight: Option<f64>,
     sections: Vec<Section>,
+    /// Whether the payload decodes, its checksum included; unknown if that takes a base tensor.
+    decodes: Option<bool>,
+    /// Why it does not.
+    reason: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -38,6 +42,16 @@ struct Section {
     dtype: String,
     shape: Vec<usize>,
     bytes: usize,
+}
+
+/// Decodes, to throw the values away; `None` if that takes a base tensor.
+fn decode(encoded: &EncodedTensor) -> Option<codec_api::Result<()>> {
+    if encoded.codec.needs().base == Need::Requires {
+        return None;
+    }
+    let cx = DecodeCx::new();
+    let exact = encoded.codec.as_lossless().is_some();
+    Some(if exact { encoded.decode_bytes(&cx).map(drop) } else { encoded.decode(&cx).map(drop) })
 }
 
 impl Encoded {
@@ -52,6 +66,7 @@ impl Encoded {
             shape: section.spec().shape().to_vec(),
             bytes: section.data().len(),
         };
+        let decoded = decode(&encoded);
         let (bytes, weights) = (encoded.payload.bytes(), encoded.spec.elements());
         Ok(Self {
             kind: "encoded tensor",
@@ -66,7 +81,14 @@ impl Encoded {
             header_bytes: file.len() as u64 - bytes,
             bits_per_weight: (weights > 0).then(|| 8.0 * bytes as f64 / weights as f64),
             sections: encoded.payload.sections().iter().map(section).collect(),
+            decodes: decoded.as_ref().map(Result::is_ok),
+            reason: decoded.and_then(Result::err).map(|e| e.to_string()),
         })
+    }
+
+    /// Whether nothing is known to be wrong with it.
+    pub fn is_sound(&self) -> bool {
+        self.decodes != Some(false)
     }
 
     /// As text.
@@ -86,7 +108,14 @@ impl Encoded {
         let columns = [("section", Left), ("dtype", Left), ("shape", Left), ("bytes", Right)];
         let _ = writeln!(out, "{}", text::table(&columns, self.sections.iter().map(row)));
         let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
-        let _ = write!(out, "{} bytes, {bits} bits/weight, and {} bytes of header", self.bytes, self.header_bytes);
+        let _ = writeln!(out, "{} bytes, {bits} bits/weight, and {} bytes of header", self.bytes, self.header_bytes);
+        let _ = match (&self.decodes, &self.reason) {
+            (Some(true), _) => write!(out, "it decodes"),
+            (Some(false), reason) => {
+                write!(out, "it does not decode: {}", text::printable(reason.as_deref().unwrap_or_default()))
+            }
+            (None, _) => write!(out, "it decodes only with its base tensor"),
+        };
         out
     }
 }

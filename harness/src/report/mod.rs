@@ -18,7 +18,7 @@ use crate::suite::Suite;
 use crate::text::printable;
 
 pub use compare::{Change, Comparison, GROWTH_TOLERANCE, HEADER_TOLERANCE, Key, compare};
-pub use file::write_file;
+pub use file::{check_file, write_file};
 pub use lines::{ReadError, read_jsonl, write_csv, write_jsonl};
 pub use sort::{UnknownColumn, sort_by_column};
 pub use summary::{Summary, summarise};

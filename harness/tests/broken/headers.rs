@@ -4,7 +4,7 @@ use codec_api::{
     Bound, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
     Section, TensorSpec, TensorView, typetag,
 };
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Implements `Codec` for a configuration: every weight becomes the first weight of its group.
 macro_rules! firsts {
@@ -125,6 +125,25 @@ fn is_eight(group: &usize) -> bool {
     *group == 8
 }
 firsts!(Forgets, "broken.forgets", forgets, |self| self.group);
+
+/// Writes another group than it has: each reading drifts by one.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drifts {
+    version: FormatVersion<1>,
+    #[serde(serialize_with = "one_more")]
+    group: usize,
+}
+impl Default for Drifts {
+    fn default() -> Self {
+        Self { version: FormatVersion, group: 4 }
+    }
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
+fn one_more<S: Serializer>(group: &usize, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_u64(*group as u64 + 1)
+}
+firsts!(Drifts, "broken.drifts", drifts, |self| self.group);
 
 /// Refuses a group and a size that do not go together, but does not say which fields it was about.
 #[derive(Debug, Serialize, Deserialize)]
