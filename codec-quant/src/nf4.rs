@@ -105,19 +105,21 @@ impl Codec for Nf4 {
         let mut largest = 0.0f32;
         for (part, (values, packed)) in all.chunks(PART).zip(packed.chunks_mut(PART / 2)).enumerate() {
             cx.cancel.check()?;
-            let mut part_maxima = Vec::with_capacity(SUPER);
-            block_maxima(values, &mut part_maxima);
-            if part_maxima.iter().any(|m| !m.is_finite()) {
+            let mut of_blocks = [0.0; SUPER];
+            let of_blocks = &mut of_blocks[..values.len().div_ceil(BLOCK)];
+            block_maxima(values, of_blocks);
+            if of_blocks.iter().any(|m| !m.is_finite()) {
                 return Err(CodecError::NonFinite { index: part * PART + first_non_finite(values).unwrap_or(0) });
             }
             if self.double_quant {
-                let scale = quantise_maxima(&mut part_maxima, &mut codes);
-                scales.push(scale);
+                let start = codes.len();
+                codes.resize(start + of_blocks.len(), 0);
+                scales.push(quantise_maxima(of_blocks, &mut codes[start..]));
             } else {
-                maxima.extend_from_slice(&part_maxima);
+                maxima.extend_from_slice(of_blocks);
             }
             let next = all.get((part + 1) * PART..).unwrap_or_default();
-            largest = largest.max(quantise(values, next, &part_maxima, packed));
+            largest = largest.max(quantise(values, next, of_blocks, packed));
             cx.progress.tick(values.len() as u64);
         }
         let payload = Payload::new(certify(largest)).with("codes", Section::new(Dtype::U8, [packed.len()], packed)?);
@@ -148,16 +150,22 @@ impl Codec for Nf4 {
 }
 
 kernel! {
-    /// Appends the 8-bit codes of at most [`SUPER`] block maxima, replaces these by what the codes mean, and returns their scale.
-    fn quantise_maxima<'a>(_simd, maxima: &'a mut [f32], codes: &'a mut Vec<u8>) -> f32 {
-        let mut scale = 0.0;
-        for m in maxima.iter() {
-            scale = if *m > scale { *m } else { scale };
+    /// Codes block maxima in 8 bits, replaces them by what the codes mean, and returns their scale.
+    fn quantise_maxima<'a>(simd, maxima: &'a mut [f32], codes: &'a mut [u8]) -> f32 {
+        let mut lanes = [0.0f32; LANES];
+        for m in maxima.chunks(LANES) {
+            let m = load(m);
+            lanes = lanes!(i => if m[i] > lanes[i] { m[i] } else { lanes[i] });
         }
-        for m in maxima {
-            let code = if scale == 0.0 { 0 } else { ((*m / scale).sqrt() * 255.0).round_ties_even() as u8 };
-            codes.push(code);
-            *m = dequantise_maximum(code, scale);
+        let scale = simd.reduce_max(&lanes);
+        // A scale of 0 must not divide: every maximum is then 0 too.
+        let divisor = if scale == 0.0 { 1.0 } else { scale };
+        for (m, codes) in maxima.chunks_mut(LANES).zip(codes.chunks_mut(LANES)) {
+            let x = load(m);
+            let roots: [f32; LANES] = lanes!(i => ((x[i] / divisor).sqrt() * 255.0).round_ties_even());
+            let coded: [u8; LANES] = lanes!(i => roots[i] as u8);
+            store(coded, codes);
+            store(lanes!(i => dequantise_maximum(coded[i], scale)), m);
         }
         scale
     }
@@ -171,15 +179,15 @@ fn dequantise_maximum(code: u8, scale: f32) -> f32 {
 
 kernel! {
     /// `max |x|` of each block; infinite if a value is not finite.
-    fn block_maxima<'a>(simd, values: &'a [f32], maxima: &'a mut Vec<f32>) {
-        for block in values.chunks(BLOCK) {
+    fn block_maxima<'a>(simd, values: &'a [f32], maxima: &'a mut [f32]) {
+        for (block, maximum) in values.chunks(BLOCK).zip(maxima) {
             let mut largest = [0; LANES];
             let (blocks, rest) = block.as_chunks::<LANES>();
             for x in blocks {
                 largest = simd.max_magnitude(&largest, x);
             }
             largest = simd.max_magnitude(&largest, &load(rest));
-            maxima.push(simd.reduce_max(&magnitudes(largest)));
+            *maximum = simd.reduce_max(&magnitudes(largest));
         }
     }
 }
