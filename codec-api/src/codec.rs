@@ -88,6 +88,16 @@ pub trait Progressive {
     /// The levels of a tensor's payload, coarsest first. Level `n` decodes ([`DecodeCx::level`]) from the sections of
     /// levels `0..=n` alone.
     fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel>;
+
+    /// The best level that a reader with a budget of `bytes` of section data can count on; `None` if not even level 0 fits.
+    fn level_within(&self, spec: &TensorSpec, bytes: u64) -> Option<usize> {
+        let mut needed = 0u64;
+        let fits = |level: &&QualityLevel| {
+            needed = needed.saturating_add(*level.bytes.end());
+            needed <= bytes
+        };
+        self.levels(spec).iter().take_while(fits).count().checked_sub(1)
+    }
 }
 
 /// What one quality level adds to a payload.

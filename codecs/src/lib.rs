@@ -11,3 +11,5 @@
 pub use codec_lossless;
 #[cfg(feature = "quant")]
 pub use codec_quant;
+#[cfg(feature = "seedlm")]
+pub use codec_seedlm;

@@ -25,6 +25,13 @@ pub trait Simd: Copy {
     /// The largest lane; no lane is NaN.
     fn reduce_max(self, lanes: &[f32; LANES]) -> f32;
 
+    /// `a·b + c`, rounded once where the level fuses the two and else twice. Levels disagree in the last bit, so it is for
+    /// bounds and estimates, never for what reaches a payload or a decoded weight.
+    fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
+
+    /// A bit for each lane in which `a ≥ b`; none where one of them is NaN.
+    fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16;
+
     /// Two codes below 16 a byte: the first of each pair in the high nibble, or in the low one.
     fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2];
 
@@ -85,6 +92,21 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        lanes!(i => a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
+        let at_least: [u16; LANES] = lanes!(i => u16::from(a[i] >= b[i]));
+        // Mostly none: that is a question for whole vectors.
+        if at_least.iter().fold(0, |any, lane| any | lane) == 0 {
+            return 0;
+        }
+        at_least.iter().enumerate().fold(0, |mask, (i, lane)| mask | lane << i)
+    }
+
+    #[inline(always)]
     fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2] {
         let mut bytes = [0; LANES / 2];
         for (byte, [first, second]) in bytes.iter_mut().zip(codes.as_chunks::<2>().0) {
@@ -142,6 +164,7 @@ mod tests {
         numbers: [f32; LANES],
         magnitudes: [u32; LANES],
         largest: f32,
+        at_least: u16,
         nibbles: [[u8; LANES / 2]; 2],
         gathered: u64,
         scattered: u64,
@@ -154,10 +177,39 @@ mod tests {
                 numbers: simd.u8_to_f32(codes),
                 magnitudes: simd.max_magnitude(&[x as u32; LANES], values),
                 largest: simd.reduce_max(values),
+                at_least: simd.at_least(values, &lanes!(i => f32::from(low[i]) - 5.0)),
                 nibbles: [simd.pack_nibbles::<true>(&low), simd.pack_nibbles::<false>(&low)],
                 gathered: simd.gather_bits(x, mask),
                 scattered: simd.scatter_bits(x, mask),
             }
+        }
+    }
+
+    kernel! {
+        fn multiplied<'a>(simd, a: &'a [f32; LANES], b: &'a [f32; LANES], c: &'a [f32; LANES]) -> [f32; LANES] {
+            simd.multiply_add(a, b, c)
+        }
+    }
+
+    #[test]
+    fn multiply_add_rounds_once_or_twice() {
+        let a: [f32; LANES] = lanes!(i => 1.0 + i as f32 * 0.37);
+        let b: [f32; LANES] = lanes!(i => 0.9 - i as f32 * 0.21);
+        let c: [f32; LANES] = lanes!(i => i as f32 * 0.03 - 0.2);
+        for level in Level::available() {
+            let found = with_level(level, || multiplied(&a, &b, &c));
+            for i in 0..LANES {
+                let (once, twice) = (a[i].mul_add(b[i], c[i]), a[i] * b[i] + c[i]);
+                assert!(found[i] == once || found[i] == twice, "{level}, lane {i}: {}", found[i]);
+            }
+        }
+        let nan = [f32::NAN; LANES];
+        assert!(Level::available().into_iter().all(|level| with_level(level, || at_least(&nan, &a)) == 0));
+    }
+
+    kernel! {
+        fn at_least<'a>(simd, a: &'a [f32; LANES], b: &'a [f32; LANES]) -> u16 {
+            simd.at_least(a, b)
         }
     }
 

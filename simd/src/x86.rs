@@ -4,17 +4,20 @@
 #![allow(clippy::cast_ptr_alignment)]
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512, __m512i, _CMP_GT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtss_f32, _mm_loadl_epi64,
-    _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packus_epi16, _mm_set1_epi16,
-    _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_ps,
-    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps,
-    _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_max_epu32, _mm256_max_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_cmp_ps_mask,
-    _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_max_epu32, _mm512_permutexvar_ps, _mm512_reduce_max_ps,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512, _pdep_u64, _pext_u64,
+    __m128i, __m256, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtss_f32,
+    _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packus_epi16,
+    _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256,
+    _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps, _mm256_movemask_ps, _mm256_permutevar8x32_ps,
+    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm512_add_epi32, _mm512_and_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
+    _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_add_epi32, _mm512_max_epu32, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi32,
+    _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512, _pdep_u64, _pext_u64,
 };
+
+use std::mem::transmute;
 
 use crate::LANES;
 use crate::vector::{MAGNITUDE, Simd};
@@ -43,6 +46,23 @@ impl Avx512 {
     pub(crate) fn new() -> Self {
         Self(())
     }
+}
+
+// The operations of the hottest loops take arrays by value: loads and stores through pointers are checked in builds with debug
+// assertions, which would keep the values of such a loop in memory.
+
+/// Two vectors of eight.
+#[inline(always)]
+fn halves(lanes: &[f32; LANES]) -> [__m256; 2] {
+    // SAFETY: the same number of floats, and every bit pattern is one.
+    unsafe { transmute::<[f32; LANES], [__m256; 2]>(*lanes) }
+}
+
+/// A vector of sixteen.
+#[inline(always)]
+fn vector(lanes: &[f32; LANES]) -> __m512 {
+    // SAFETY: the same number of floats, and every bit pattern is one.
+    unsafe { transmute::<[f32; LANES], __m512>(*lanes) }
 }
 
 /// What both levels do in the same way.
@@ -165,6 +185,29 @@ impl Simd for Avx2 {
         }
     }
 
+    #[inline(always)]
+    fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: see above; two vectors have the bits of an array.
+        unsafe {
+            let (a, b, c) = (halves(a), halves(b), halves(c));
+            transmute::<[__m256; 2], [f32; LANES]>([
+                _mm256_fmadd_ps(a[0], b[0], c[0]),
+                _mm256_fmadd_ps(a[1], b[1], c[1]),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (halves(a), halves(b));
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a[0], b[0]));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a[1], b[1]));
+            (low | high << 8) as u16
+        }
+    }
+
     common_operations!();
 
     #[inline(always)]
@@ -260,6 +303,18 @@ impl Simd for Avx512 {
     fn reduce_max(self, lanes: &[f32; LANES]) -> f32 {
         // SAFETY: see above.
         unsafe { _mm512_reduce_max_ps(_mm512_loadu_ps(lanes.as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: see above; a vector has the bits of an array.
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_fmadd_ps(vector(a), vector(b), vector(c))) }
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
+        // SAFETY: as above.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GE_OQ>(vector(a), vector(b)) }
     }
 
     common_operations!();

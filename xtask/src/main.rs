@@ -49,10 +49,10 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Print what the seeds, five reports of earlier systems, claim beside what is measured here
+    /// Measure what the seeds, five reports of earlier systems, claim, and print it as Markdown
     #[command(after_help = claims::help())]
     Claims {
-        /// Number of a seed; all if left out
+        /// A seed, `002` or `seed002`; all if left out
         seed: Option<String>,
     },
     /// Write the golden payload files that do not exist yet; existing ones are never changed
@@ -74,7 +74,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BenchMatrix { args } => bench_matrix::run(&tree, &args),
         Task::NewCodec { name } => new_codec::run(&tree, &name),
         Task::Host { with, args } => host::run(&tree, &with, &args),
-        Task::Claims { seed } => claims::run(seed.as_deref()),
+        Task::Claims { seed } => claims::run(&tree, seed.as_deref()),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())

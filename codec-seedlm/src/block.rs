@@ -1,0 +1,102 @@
+//! What a block of weights becomes: a seed, an exponent and a few mantissas.
+
+use crate::grid::EXPONENTS;
+
+/// Most coefficients of a block.
+pub(crate) const MAX_RANK: usize = 4;
+/// Most weights of a block.
+pub(crate) const MAX_BLOCK: usize = 16;
+/// Bits of the exponent's field.
+const EXPONENT_BITS: u32 = EXPONENTS.ilog2();
+
+/// The numbers that make a block's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Bits of a seed, K.
+    pub(crate) seed_bits: u32,
+    /// Weights of a block, C.
+    pub(crate) weights: usize,
+    /// Coefficients of a block, P.
+    pub(crate) rank: usize,
+    /// Bits of a mantissa.
+    pub(crate) mantissa_bits: u32,
+}
+
+impl Shape {
+    /// Bits of a block.
+    pub(crate) fn bits(&self) -> usize {
+        (self.seed_bits + EXPONENT_BITS) as usize + self.rank * self.mantissa_bits as usize
+    }
+
+    /// Bytes of the blocks of `n` weights.
+    pub(crate) fn bytes(&self, n: usize) -> usize {
+        (n.div_ceil(self.weights) * self.bits()).div_ceil(8)
+    }
+
+    /// The state in the middle, which stands for 0.
+    pub(crate) fn middle(&self) -> i32 {
+        1 << (self.seed_bits - 1)
+    }
+
+    /// What a state's distance from the middle is divided by, so that the basis lies in −1 … 1.
+    pub(crate) fn divisor(&self) -> f64 {
+        f64::from(self.middle() - 1)
+    }
+
+    /// The largest mantissa; the smallest is one below its negative.
+    pub(crate) fn largest_mantissa(&self) -> i32 {
+        (1 << (self.mantissa_bits - 1)) - 1
+    }
+
+    /// The state `j` steps after a word's seed, as its distance from the middle: an integer element of the basis.
+    #[inline(always)]
+    pub(crate) fn element(&self, word: u128, j: usize) -> i32 {
+        ((word >> j) as i32 & ((1 << self.seed_bits) - 1)) - self.middle()
+    }
+}
+
+/// One encoded block. The order settles ties: of codes with the same error the least one wins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Code {
+    /// The register's state before the basis.
+    pub(crate) seed: u32,
+    /// The exponent's field; the tensor's bias is added to it.
+    pub(crate) exponent: u8,
+    /// The mantissas; those beyond the rank are 0.
+    pub(crate) mantissas: [i8; MAX_RANK],
+}
+
+impl Code {
+    /// Zeros.
+    pub(crate) const ZERO: Self = Self { seed: 1, exponent: 0, mantissas: [0; MAX_RANK] };
+
+    /// Seed, exponent, mantissas, from the lowest bit up.
+    pub(crate) fn to_bits(self, shape: Shape) -> u64 {
+        let mut bits = u64::from(self.seed) | u64::from(self.exponent) << shape.seed_bits;
+        let mut place = shape.seed_bits + EXPONENT_BITS;
+        let mask = (1 << shape.mantissa_bits) - 1;
+        for mantissa in &self.mantissas[..shape.rank] {
+            bits |= (u64::from(*mantissa as u8) & mask) << place;
+            place += shape.mantissa_bits;
+        }
+        bits
+    }
+
+    /// The inverse of [`Self::to_bits`]; higher bits are ignored.
+    #[inline(always)]
+    pub(crate) fn from_bits(bits: u64, shape: Shape) -> Self {
+        let mut code = Self {
+            seed: bits as u32 & ((1 << shape.seed_bits) - 1),
+            exponent: (bits >> shape.seed_bits) as u8 & (EXPONENTS as u8 - 1),
+            mantissas: [0; MAX_RANK],
+        };
+        let mut place = shape.seed_bits + EXPONENT_BITS;
+        let unused = u8::BITS - shape.mantissa_bits;
+        for mantissa in &mut code.mantissas[..shape.rank] {
+            // Shifted to the top and back, the sign bit fills the byte.
+            *mantissa = ((bits >> place) as u8).wrapping_shl(unused) as i8 >> unused;
+            place += shape.mantissa_bits;
+        }
+        code
+    }
+}

@@ -1,0 +1,133 @@
+//! From weights to bits: layer by layer, block by block.
+
+use std::cell::Cell;
+
+use codec_api::{
+    Bound, Dtype, EncodeCx, Payload, Progress, Result, Section, TensorSpec, TensorView, rel_frobenius_error,
+};
+use rand_xoshiro::rand_core::Rng;
+
+use crate::block::{Code, MAX_BLOCK};
+use crate::config::{Budget, SeedLm};
+use crate::decode::{Layer, decode, pack};
+use crate::fit::Fitter;
+use crate::grid::Grid;
+use crate::importance::{Alike, alike};
+use crate::layers::names;
+use crate::lfsr::Lfsr;
+use crate::scan::WALK_BYTES;
+use crate::search::{BATCH, Method, Search, Seeds};
+use crate::tables::run_row;
+
+/// Encodes a tensor, finding each code by `method`.
+pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>, method: Method) -> Result<Payload> {
+    cx.cancel.check()?;
+    let source = tensor.to_finite_f32()?;
+    let shape = config.shape();
+    let lfsr = Lfsr::new(shape.seed_bits);
+    let seeds = seeds(config, &lfsr, cx);
+    let alike = alike(tensor.spec(), shape.weights, cx.calibration)?;
+    let ticks = Ticks::new(cx.progress, config.layers.get());
+    let mut payload = Payload::new(Bound::None);
+    let mut rest = source.to_vec();
+    let mut decoded = vec![0.0; source.len()];
+    for level in 0..config.layers.get() as usize {
+        let grid = Grid::reaching(largest_norm(&rest, shape.weights), config.per_octave.get(), shape);
+        let fitter = Fitter::new(shape, config.refine, grid);
+        let search = Search { fitter: &fitter, lfsr: &lfsr, seeds: &seeds, method, cancel: cx.cancel, ticks: &ticks };
+        let codes = pack(&best_codes(&search, &rest, &alike)?, shape, rest.len());
+        decode(&lfsr, shape, &Layer { codes: &codes, grid }, level > 0, &mut decoded);
+        for ((rest, w), d) in rest.iter_mut().zip(source.iter()).zip(&decoded) {
+            *rest = w - d;
+        }
+        let [codes_name, bias_name] = names(level);
+        payload = payload
+            .with(&codes_name, Section::new(Dtype::U8, [codes.len()], codes)?)
+            .with(&bias_name, Section::from_values(Dtype::I16, [1], vec![grid.bias as i16])?);
+    }
+    let bound = match Bound::measure_max_abs(&source, &decoded) {
+        // Both ends of f32 are further apart than an f32 can say.
+        Bound::MaxAbs(error) if error.is_infinite() => Bound::rel_frobenius(rel_frobenius_error(&source, &decoded)),
+        bound => bound,
+    };
+    Ok(payload.with_bound(bound))
+}
+
+/// How many seeds are tried for each block.
+pub(crate) fn seed_count(config: &SeedLm) -> usize {
+    match config.search {
+        Budget::All => (1 << config.k.get()) - 1,
+        Budget::Draw(count) => count as usize,
+    }
+}
+
+/// Whether the seeds are walked through in the register's order: fewer are quicker on their own.
+fn is_run(config: &SeedLm) -> bool {
+    config.search == Budget::All && config.k.get() >= 16
+}
+
+fn seeds(config: &SeedLm, lfsr: &Lfsr, cx: &EncodeCx<'_>) -> Seeds {
+    let period = lfsr.period();
+    match config.search {
+        Budget::All if is_run(config) => Seeds::All,
+        Budget::All => Seeds::Some((1..=period).collect()),
+        Budget::Draw(count) => {
+            let mut rng = cx.rng(0);
+            Seeds::Some((0..count).map(|_| 1 + rng.next_u32() % period).collect())
+        }
+    }
+}
+
+/// Heap bytes that an encode takes: copies of the weights, codes, and the tables of a batch of seeds.
+pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
+    let shape = config.shape();
+    let blocks = spec.elements().div_ceil(shape.weights);
+    let seeds = seed_count(config).min(BATCH);
+    // Of a seed in order: state, pattern, row. Of one on its own: itself and its basis.
+    let in_order = 4 + 2 + 4 * run_row(shape.rank);
+    let drawn = 4 + 4 * shape.weights * shape.rank;
+    let tables = seeds * if is_run(config) { in_order + drawn / 8 } else { 2 * drawn };
+    (12 * spec.elements() + 80 * blocks + tables) as u64 + WALK_BYTES
+}
+
+/// The largest `‖w‖` of a block.
+fn largest_norm(values: &[f32], weights: usize) -> f64 {
+    let energy = |block: &[f32]| block.iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>();
+    values.chunks(weights).map(energy).fold(0.0, f64::max).sqrt()
+}
+
+fn best_codes(search: &Search<'_>, values: &[f32], alike: &Alike) -> Result<Vec<Code>> {
+    let weights = search.fitter.shape.weights;
+    let mut codes = vec![Code::default(); values.len().div_ceil(weights)];
+    for (importance, blocks) in alike {
+        let importance: [f64; MAX_BLOCK] = importance.map(|h| f32::from_bits(h).into());
+        let targets: Vec<&[f32]> =
+            blocks.iter().map(|b| &values[b * weights..values.len().min((b + 1) * weights)]).collect();
+        for (block, code) in blocks.iter().zip(search.best(&targets, importance)?) {
+            codes[*block] = code;
+        }
+    }
+    Ok(codes)
+}
+
+/// Turns the weights of all layers into progress over the tensor.
+#[derive(Debug)]
+pub(crate) struct Ticks<'a> {
+    progress: &'a dyn Progress,
+    layers: u64,
+    done: Cell<u64>,
+}
+
+impl<'a> Ticks<'a> {
+    fn new(progress: &'a dyn Progress, layers: u32) -> Self {
+        Self { progress, layers: layers.into(), done: Cell::new(0) }
+    }
+
+    /// One layer of `weights` more weights is done.
+    pub(crate) fn tick(&self, weights: usize) {
+        let before = self.done.get();
+        let after = before + weights as u64;
+        self.done.set(after);
+        self.progress.tick(after / self.layers - before / self.layers);
+    }
+}

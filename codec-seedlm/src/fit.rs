@@ -1,0 +1,302 @@
+//! The best code of one block for one seed: least squares, then the closest point of the lattice of mantissas.
+//!
+//! Everything that decides which code wins is here, in f64 and in one order of operations, so that neither the level of
+//! the CPU nor the way a search came to a seed matters.
+#![allow(clippy::needless_range_loop, reason = "matrices and lanes read best by index")]
+
+use simd::{LANES, lanes};
+
+use crate::block::{Code, MAX_BLOCK, MAX_RANK, Shape};
+use crate::grid::{EXPONENTS, Grid};
+
+/// A column whose part independent of the columns before it has less than this share of its squared length counts as
+/// dependent: its mantissa is 0.
+const DEPENDENT: f64 = 1e-8;
+
+/// Weights of a block, zeros after the end of the tensor, and what their errors count.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) weights: [f64; MAX_BLOCK],
+    pub(crate) importance: [f64; MAX_BLOCK],
+    /// Σ importance · weight², or 0 for a block too small to be worth a search: it becomes zeros.
+    pub(crate) energy: f64,
+}
+
+/// The best code so far and its squared error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Best {
+    pub(crate) error: f64,
+    pub(crate) code: Code,
+}
+
+impl Best {
+    /// No code yet; one is wanted whose error is not above `limit`.
+    pub(crate) fn within(limit: f64) -> Self {
+        Self { error: limit, code: Code { seed: u32::MAX, ..Code::default() } }
+    }
+
+    pub(crate) fn found(&self) -> bool {
+        self.code.seed != u32::MAX
+    }
+
+    #[inline(always)]
+    pub(crate) fn offer(&mut self, error: f64, code: Code) {
+        if error < self.error || (error == self.error && code < self.code) {
+            *self = Self { error, code };
+        }
+    }
+}
+
+/// Lower triangular L of G = L·Lᵀ, and its inverse. Rows of dependent columns are 0 in the inverse.
+pub(crate) struct Cholesky<const P: usize> {
+    lower: [[f64; P]; P],
+    pub(crate) inverse: [[f64; P]; P],
+}
+
+impl<const P: usize> Cholesky<P> {
+    #[inline(always)]
+    pub(crate) fn new(gram: &[[f64; P]; P]) -> Self {
+        let mut lower = [[0.0; P]; P];
+        let mut inverse = [[0.0; P]; P];
+        for i in 0..P {
+            for j in 0..i {
+                let mut sum = gram[j][i];
+                for k in 0..j {
+                    sum -= lower[i][k] * lower[j][k];
+                }
+                lower[i][j] = sum * inverse[j][j];
+            }
+            let mut pivot = gram[i][i];
+            for k in 0..i {
+                pivot -= lower[i][k] * lower[i][k];
+            }
+            if pivot <= DEPENDENT * gram[i][i] {
+                continue;
+            }
+            lower[i][i] = pivot.sqrt();
+            let reciprocal = 1.0 / lower[i][i];
+            inverse[i][i] = reciprocal;
+            for j in 0..i {
+                let mut sum = 0.0;
+                for k in j..i {
+                    sum += lower[i][k] * inverse[k][j];
+                }
+                inverse[i][j] = -sum * reciprocal;
+            }
+        }
+        Self { lower, inverse }
+    }
+}
+
+/// L⁻¹ of sixteen Gram matrices at once, as [`Cholesky`] computes it of one.
+#[inline(always)]
+pub(crate) fn inverse_factors<const P: usize>(gram: &[[[f64; LANES]; P]; P]) -> [[[f64; LANES]; P]; P] {
+    let mut lower = [[[0.0f64; LANES]; P]; P];
+    let mut inverse = [[[0.0f64; LANES]; P]; P];
+    for i in 0..P {
+        for j in 0..i {
+            let mut sum = gram[j][i];
+            for k in 0..j {
+                sum = lanes!(l => sum[l] - lower[i][k][l] * lower[j][k][l]);
+            }
+            lower[i][j] = lanes!(l => sum[l] * inverse[j][j][l]);
+        }
+        let mut pivot = gram[i][i];
+        for k in 0..i {
+            pivot = lanes!(l => pivot[l] - lower[i][k][l] * lower[i][k][l]);
+        }
+        let reciprocal: [f64; LANES] =
+            lanes!(l => if pivot[l] <= DEPENDENT * gram[i][i][l] { 0.0 } else { 1.0 / pivot[l].sqrt() });
+        inverse[i][i] = reciprocal;
+        for j in 0..i {
+            let mut sum = [0.0; LANES];
+            for k in j..i {
+                sum = lanes!(l => sum[l] + lower[i][k][l] * inverse[k][j][l]);
+            }
+            inverse[i][j] = lanes!(l => -sum[l] * reciprocal[l]);
+        }
+    }
+    inverse
+}
+
+/// Codes blocks of one shape with one grid of exponents.
+#[derive(Clone, Debug)]
+pub(crate) struct Fitter {
+    pub(crate) shape: Shape,
+    /// Search the whole lattice of mantissas and exponents instead of rounding the least-squares solution.
+    pub(crate) refine: bool,
+    /// What a mantissa of 1 stands for, for each exponent, in units of an integer basis.
+    steps: [f64; EXPONENTS],
+    floor: f64,
+}
+
+impl Fitter {
+    pub(crate) fn new(shape: Shape, refine: bool, grid: Grid) -> Self {
+        Self { shape, refine, steps: grid.steps(shape), floor: grid.floor() }
+    }
+
+    /// What to fit for a block of weights.
+    pub(crate) fn target(&self, weights: &[f32], importance: [f64; MAX_BLOCK]) -> Target {
+        let mut target = Target { weights: [0.0; MAX_BLOCK], importance, energy: 0.0 };
+        let mut square = 0.0;
+        for (i, w) in weights.iter().enumerate() {
+            let w = f64::from(*w);
+            target.weights[i] = w;
+            square += w * w;
+            target.energy += importance[i] * (w * w);
+        }
+        if square < self.floor * self.floor {
+            target.energy = 0.0;
+        }
+        target
+    }
+
+    /// Offers the best code with this seed; `P` is the rank, `word` the seed's word.
+    #[inline]
+    pub(crate) fn fit<const P: usize>(&self, seed: u32, word: u128, target: &Target, best: &mut Best) {
+        let c = self.shape.weights;
+        let mut basis = [[0.0; P]; MAX_BLOCK];
+        let mut gram = [[0.0; P]; P];
+        let mut b = [0.0; P];
+        for (i, row) in basis[..c].iter_mut().enumerate() {
+            for (j, u) in row.iter_mut().enumerate() {
+                *u = f64::from(self.shape.element(word, 1 + i * P + j));
+            }
+            let h = target.importance[i];
+            for p in 0..P {
+                b[p] += h * (row[p] * target.weights[i]);
+                for q in p..P {
+                    gram[p][q] += h * (row[p] * row[q]);
+                }
+            }
+        }
+        let cholesky = Cholesky::new(&gram);
+        let mut z = [0.0; P];
+        let mut residual = target.energy;
+        for p in 0..P {
+            for q in 0..=p {
+                z[p] += cholesky.inverse[p][q] * b[q];
+            }
+            residual -= z[p] * z[p];
+        }
+        if residual > best.error + target.energy * ROUNDING {
+            return;
+        }
+        let mut t = [0.0; P];
+        for p in 0..P {
+            for q in p..P {
+                t[p] += cholesky.inverse[q][p] * z[q];
+            }
+        }
+        let mut block = Seeded { fitter: self, target, basis: &basis, cholesky: &cholesky, z, seed, best };
+        if self.refine { block.closest(t, residual) } else { block.nearest(t) }
+    }
+}
+
+/// Share of a block's energy that sums in f64 may be wrong by, when columns are as dependent as [`DEPENDENT`] lets them.
+const ROUNDING: f64 = 1e-7;
+
+/// To the nearest integer, ties to even, for numbers far below 2⁵¹: without SSE4.1 the standard function is a call.
+fn round(x: f64) -> f64 {
+    const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
+    (x + SHIFT) - SHIFT
+}
+
+/// One seed's least-squares problem.
+struct Seeded<'a, const P: usize> {
+    fitter: &'a Fitter,
+    target: &'a Target,
+    basis: &'a [[f64; P]; MAX_BLOCK],
+    cholesky: &'a Cholesky<P>,
+    /// Coordinates of the projection.
+    z: [f64; P],
+    seed: u32,
+    best: &'a mut Best,
+}
+
+impl<const P: usize> Seeded<'_, P> {
+    /// Rounds the solution `t`: the least exponent that holds it, the nearest mantissas.
+    fn nearest(&mut self, t: [f64; P]) {
+        let most = f64::from(self.fitter.shape.largest_mantissa());
+        let largest = t.iter().fold(0.0, |m: f64, t| m.max(t.abs()));
+        let fits = |step: &f64| largest <= (most + 0.5) * step;
+        let exponent = self.fitter.steps.iter().position(fits).unwrap_or(EXPONENTS - 1);
+        let step = self.fitter.steps[exponent];
+        let mut mantissas = [0; MAX_RANK];
+        for (m, t) in mantissas.iter_mut().zip(t) {
+            *m = round((t / step).clamp(-most - 1.0, most)) as i8;
+        }
+        self.offer(exponent, mantissas);
+    }
+
+    /// Searches all exponents and mantissas for the least error (Schnorr and Euchner's order): `‖z − Lᵀx‖²` is what
+    /// quantisation adds to the residual, and coordinate by coordinate from the last it only grows.
+    fn closest(&mut self, t: [f64; P], residual: f64) {
+        let reach = f64::from(self.fitter.shape.largest_mantissa() + 1);
+        for exponent in 0..EXPONENTS {
+            let step = self.fitter.steps[exponent];
+            let budget = self.best.error + self.target.energy * ROUNDING - residual;
+            // Beyond the reach of the mantissas in some coordinate, at any point within the budget.
+            let out = (0..P).any(|p| {
+                let lack = t[p].abs() - reach * step;
+                let spread: f64 = (p..P).map(|q| self.cholesky.inverse[q][p] * self.cholesky.inverse[q][p]).sum();
+                lack > 0.0 && lack * lack > budget * spread
+            });
+            if !out {
+                self.descend(P, exponent, residual, &mut [0.0; P], &mut [0; MAX_RANK]);
+            }
+        }
+    }
+
+    fn descend(&mut self, depth: usize, exponent: usize, spent: f64, x: &mut [f64; P], mantissas: &mut [i8; MAX_RANK]) {
+        let Some(p) = depth.checked_sub(1) else { return self.offer(exponent, *mantissas) };
+        let step = self.fitter.steps[exponent];
+        let pivot = self.cholesky.lower[p][p];
+        if pivot == 0.0 {
+            (x[p], mantissas[p]) = (0.0, 0);
+            return self.descend(p, exponent, spent, x, mantissas);
+        }
+        let mut rest = self.z[p];
+        for q in p + 1..P {
+            rest -= self.cholesky.lower[q][p] * x[q];
+        }
+        let center = rest * self.cholesky.inverse[p][p] / step;
+        let most = self.fitter.shape.largest_mantissa();
+        let first = round(center.clamp(f64::from(-most - 1), f64::from(most))) as i32;
+        // Outwards from the nearest; a side ends with the first that is too far or out of range.
+        let (mut below, mut above) = (first - 1, first);
+        let (mut down, mut up) = (true, true);
+        while up || down {
+            let upwards = up && (!down || f64::from(above) - center <= center - f64::from(below));
+            let m = if upwards { above } else { below };
+            x[p] = f64::from(m) * step;
+            let distance = rest - pivot * x[p];
+            let total = spent + distance * distance;
+            let inside = m >= -most - 1 && m <= most && total <= self.best.error + self.target.energy * ROUNDING;
+            if inside {
+                mantissas[p] = m as i8;
+                self.descend(p, exponent, total, x, mantissas);
+            }
+            if upwards {
+                (above, up) = (above + 1, inside);
+            } else {
+                (below, down) = (below - 1, inside);
+            }
+        }
+    }
+
+    /// Weighs the code by its exact error.
+    fn offer(&mut self, exponent: usize, mantissas: [i8; MAX_RANK]) {
+        let step = self.fitter.steps[exponent];
+        let mut error = 0.0;
+        for (i, row) in self.basis[..self.fitter.shape.weights].iter().enumerate() {
+            let mut sum = 0.0;
+            for (u, m) in row.iter().zip(mantissas) {
+                sum += u * f64::from(m);
+            }
+            let difference = self.target.weights[i] - step * sum;
+            error += self.target.importance[i] * (difference * difference);
+        }
+        self.best.offer(error, Code { seed: self.seed, exponent: exponent as u8, mantissas });
+    }
+}

@@ -1,0 +1,253 @@
+//! The search for the best code of every block, exact over all the seeds it is given.
+
+use codec_api::{Cancel, Result};
+use simd::LANES;
+
+use crate::block::{Code, MAX_BLOCK};
+use crate::encode::Ticks;
+use crate::fit::{Best, Fitter, Target};
+use crate::grid::EXPONENTS;
+use crate::lfsr::Lfsr;
+use crate::scan::{Blocks, GROUP, Lanes, Survivor, TILE, VECTORS, Walk, look, walk};
+use crate::tables::{Drawn, Run, run};
+
+/// Seeds whose tables are in memory at once.
+pub(crate) const BATCH: usize = 1 << 16;
+
+/// Which seeds are tried.
+#[derive(Clone, Debug)]
+pub(crate) enum Seeds {
+    /// All of them, in the register's order.
+    All,
+    /// These.
+    Some(Vec<u32>),
+}
+
+/// How the best seed is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// Only seeds whose basis can explain enough of a block are fitted.
+    Pruned,
+    /// Every seed is fitted: what the search must agree with.
+    BruteForce,
+}
+
+/// A search for the codes of a layer.
+#[derive(Debug)]
+pub(crate) struct Search<'a> {
+    pub(crate) fitter: &'a Fitter,
+    pub(crate) lfsr: &'a Lfsr,
+    pub(crate) seeds: &'a Seeds,
+    pub(crate) method: Method,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) ticks: &'a Ticks<'a>,
+}
+
+impl Search<'_> {
+    /// The best codes of blocks whose weights have this importance.
+    ///
+    /// # Errors
+    /// If it is cancelled.
+    pub(crate) fn best(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
+        match self.fitter.shape.rank {
+            1 => self.best_at::<1>(blocks, importance),
+            2 => self.best_at::<2>(blocks, importance),
+            3 => self.best_at::<3>(blocks, importance),
+            _ => self.best_at::<4>(blocks, importance),
+        }
+    }
+
+    fn best_at<const P: usize>(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
+        // No worse than zeros.
+        let mut best: Vec<Best> =
+            blocks.iter().map(|w| Best { error: self.fitter.target(w, importance).energy, code: Code::ZERO }).collect();
+        if self.method == Method::BruteForce {
+            self.try_every_seed::<P>(blocks, importance, &mut best)?;
+        } else {
+            let all: Vec<usize> = (0..blocks.len()).collect();
+            let batches = self.seed_count().div_ceil(BATCH);
+            let mut first = 1;
+            for batch in 0..batches {
+                let mut pass = Pass::<P>::new(self, importance, batch, &mut first);
+                pass.run(blocks, all.clone(), &mut best, batch + 1 == batches)?;
+            }
+        }
+        Ok(best.into_iter().map(|best| best.code).collect())
+    }
+
+    /// How many seeds are tried.
+    fn seed_count(&self) -> usize {
+        match self.seeds {
+            Seeds::All => self.lfsr.period() as usize,
+            Seeds::Some(seeds) => seeds.len(),
+        }
+    }
+
+    fn try_every_seed<const P: usize>(
+        &self,
+        blocks: &[&[f32]],
+        importance: [f64; MAX_BLOCK],
+        best: &mut [Best],
+    ) -> Result<()> {
+        for (weights, best) in blocks.iter().zip(best) {
+            self.cancel.check()?;
+            let target = self.fitter.target(weights, importance);
+            let mut try_seed = |seed| self.fitter.fit::<P>(seed, self.lfsr.word(seed), &target, best);
+            match self.seeds {
+                Seeds::All => (1..=self.lfsr.period()).for_each(try_seed),
+                Seeds::Some(seeds) => seeds.iter().for_each(|seed| try_seed(*seed)),
+            }
+            self.ticks.tick(weights.len());
+        }
+        Ok(())
+    }
+
+    /// An error, as a share of a block's energy, that most blocks stay below: a few times what so many bits per weight
+    /// reach on Gaussian weights.
+    fn likely_error(&self) -> f64 {
+        let shape = self.fitter.shape;
+        let codes = (self.seed_count() * EXPONENTS) as f64;
+        let bits = f64::from(shape.mantissa_bits) * shape.rank as f64 + f64::from(codes.log2() as f32);
+        (10.0 * (-2.0 * bits / shape.weights as f64).exp2()).min(1.0)
+    }
+}
+
+/// A pass over all blocks with the tables of a batch of seeds.
+struct Pass<'a, const P: usize> {
+    search: &'a Search<'a>,
+    importance: [f64; MAX_BLOCK],
+    run: Option<Run>,
+    drawn: Drawn,
+    walk: Walk,
+    survivors: Vec<Survivor>,
+}
+
+impl<'a, const P: usize> Pass<'a, P> {
+    /// Makes the tables; `first` is the seed that a walk through all begins with, and afterwards the one to go on with.
+    fn new(search: &'a Search<'a>, importance: [f64; MAX_BLOCK], batch: usize, first: &mut u32) -> Self {
+        let shape = search.fitter.shape;
+        let (run, drawn) = match search.seeds {
+            Seeds::All => {
+                let len = BATCH.min(search.seed_count() - batch * BATCH);
+                let (table, drawn) = run::<P>(search.lfsr, shape, &importance, *first, len);
+                *first = table.seeds.last().map_or(1, |seed| search.lfsr.next(*seed));
+                (Some(table), drawn)
+            }
+            Seeds::Some(seeds) => {
+                let seeds = seeds.iter().copied().skip(batch * BATCH).take(BATCH);
+                (None, Drawn::new::<P>(search.lfsr, shape, &importance, seeds))
+            }
+        };
+        Self { search, importance, run, drawn, walk: Walk::new(), survivors: Vec::with_capacity(TILE) }
+    }
+
+    /// Improves all codes by those of this batch. A bound on the error that is guessed low makes the first scan fast; the blocks it
+    /// was too low for are scanned again with a higher one, so the guess costs time but never exactness.
+    fn run(&mut self, blocks: &[&[f32]], mut places: Vec<usize>, best: &mut [Best], last: bool) -> Result<()> {
+        let mut likely = self.search.likely_error();
+        let mut first = true;
+        while !places.is_empty() {
+            let mut again = Vec::new();
+            for group in places.chunks(GROUP) {
+                self.search.cancel.check()?;
+                let left = again.len();
+                let largest = self.scan(blocks, group, likely, best, &mut again);
+                if first {
+                    likely = 0.5 * (likely + (HEADROOM * largest).min(1.0));
+                }
+                if last {
+                    let weights = |places: &[usize]| places.iter().map(|p| blocks[*p].len()).sum::<usize>();
+                    self.search.ticks.tick(weights(group) - weights(&again[left..]));
+                }
+            }
+            likely = (1.7 * likely).min(1.0);
+            (places, first) = (again, false);
+        }
+        Ok(())
+    }
+
+    /// Scans at most [`GROUP`] blocks for codes with an error of at most `likely`. Blocks that may have a better code above that join
+    /// `again`. Returns the largest error found.
+    fn scan(
+        &mut self,
+        blocks: &[&[f32]],
+        places: &[usize],
+        likely: f64,
+        best: &mut [Best],
+        again: &mut Vec<usize>,
+    ) -> f64 {
+        let targets: Vec<Target> =
+            places.iter().map(|p| self.search.fitter.target(blocks[*p], self.importance)).collect();
+        let mut trials: Vec<Best> = targets
+            .iter()
+            .zip(places)
+            .map(|(target, place)| Best::within(best[*place].error.min(likely * target.energy)))
+            .collect();
+        self.scan_targets(&targets, &mut trials);
+        let mut largest = 0.0f64;
+        for ((trial, place), target) in trials.iter().zip(places).zip(&targets) {
+            if trial.found() {
+                best[*place].offer(trial.error, trial.code);
+            } else if best[*place].error > trial.error {
+                again.push(*place);
+            }
+            if target.energy > 0.0 {
+                largest = largest.max(trial.error / target.energy);
+            }
+        }
+        largest
+    }
+
+    fn scan_targets(&mut self, targets: &[Target], best: &mut [Best]) {
+        let mut lanes = Lanes::default();
+        let mut need: Blocks = [[f32::INFINITY; LANES]; VECTORS];
+        for (i, (target, best)) in targets.iter().zip(best.iter()).enumerate() {
+            if target.energy > 0.0 {
+                lanes.set(i, target);
+                need[i / LANES][i % LANES] = needed(target, best);
+            }
+        }
+        let shape = self.search.fitter.shape;
+        if let Some(run) = &self.run {
+            self.walk.start(shape, run, &lanes);
+            for start in (0..run.seeds.len()).step_by(TILE) {
+                walk(shape, run, start, &mut self.walk, &need, &mut self.survivors);
+                settle::<P>(self.search, &run.seeds, &mut self.survivors, targets, best, &mut need);
+            }
+        }
+        for start in (0..self.drawn.seeds.len()).step_by(TILE) {
+            look(shape, &self.drawn, start, &lanes, &need, &mut self.survivors);
+            settle::<P>(self.search, &self.drawn.seeds, &mut self.survivors, targets, best, &mut need);
+        }
+    }
+}
+
+/// What the next blocks' errors may exceed the largest so far by before they have to be scanned twice.
+const HEADROOM: f64 = 1.2;
+
+/// Fits the survivors of a tile.
+fn settle<const P: usize>(
+    search: &Search<'_>,
+    seeds: &[u32],
+    survivors: &mut Vec<Survivor>,
+    targets: &[Target],
+    best: &mut [Best],
+    need: &mut Blocks,
+) {
+    for survivor in survivors.drain(..) {
+        let seed = seeds[survivor.place];
+        let word = search.lfsr.word(seed);
+        let mut left = survivor.blocks;
+        while left != 0 {
+            let i = left.trailing_zeros() as usize;
+            left &= left - 1;
+            search.fitter.fit::<P>(seed, word, &targets[i], &mut best[i]);
+            need[i / LANES][i % LANES] = needed(&targets[i], &best[i]);
+        }
+    }
+}
+
+/// The share of a block's energy that a basis must explain to be worth a fit.
+fn needed(target: &Target, best: &Best) -> f32 {
+    ((1.0 - best.error / target.energy) as f32).next_down()
+}

@@ -1,0 +1,118 @@
+//! The search finds what trying every seed finds.
+#![allow(clippy::unwrap_used, reason = "test helpers may")]
+
+use codec_api::{Calibration, EncodeCx, TensorView};
+use codec_seedlm::SeedLm;
+use harness::laws::Activations;
+use harness::suite::{Suite, SuiteOptions};
+use simd::{Level, with_level};
+
+/// The first weights of a suite's items, `n` in all.
+fn weights(suite: &str, n: usize) -> Vec<f32> {
+    let suite = Suite::parse(suite, &SuiteOptions::default()).unwrap();
+    let mut values = Vec::new();
+    for item in &suite.items {
+        let tensor = item.view().unwrap().to_f32().unwrap().into_owned();
+        let wanted = (n - values.len()).min(tensor.len()).min(n / suite.items.len() + 1);
+        values.extend_from_slice(&tensor[..wanted]);
+    }
+    values
+}
+
+fn config(spec: &str) -> SeedLm {
+    serde_json::from_str(&format!("{{{spec}}}")).unwrap()
+}
+
+fn check(config: &SeedLm, name: &str, values: &[f32], cx: &EncodeCx<'_>) {
+    let tensor = TensorView::from_f32([values.len() / 50, 50], values).unwrap();
+    let expected = config.encode_by_brute_force(&tensor, cx).unwrap();
+    for level in Level::available() {
+        let found = with_level(level, || codec_api::Codec::encode(config, tensor.clone(), cx)).unwrap();
+        assert_eq!(found, expected, "{name}, {config:?}, {level}");
+    }
+}
+
+/// Blocks: 125 + 84 + 84 + 63 of each of three kinds of weights.
+#[test]
+fn every_block_gets_the_best_code_of_all_seeds() {
+    let model = concat!("model:", env!("CARGO_MANIFEST_DIR"), "/../assets/stories260k");
+    for (name, values) in [
+        ("gaussian", weights("gaussian:20x50", 1000)),
+        ("laplace", weights("laplace", 1000)),
+        ("trained", weights(model, 1000)),
+    ] {
+        let cx = EncodeCx::new(0);
+        check(&SeedLm::four_bit(), name, &values, &cx);
+        check(&SeedLm::three_bit(), name, &values, &cx);
+        check(&config(r#""refine":false,"per_octave":1,"c":12"#), name, &values, &cx);
+        check(&config(r#""c":16,"p":2,"mantissa_bits":6"#), name, &values, &cx);
+    }
+}
+
+#[test]
+fn small_registers_and_drawn_seeds_are_exact_too() {
+    let values = weights("gaussian:20x50", 1000);
+    for spec in [
+        r#""k":8,"c":4,"p":4"#,
+        r#""k":8,"c":5,"p":1,"mantissa_bits":2"#,
+        r#""k":12,"c":9,"p":2,"per_octave":4"#,
+        r#""k":24,"c":16,"p":4,"search":2000"#,
+        r#""k":16,"search":1"#,
+        r#""k":12,"layers":3,"refine":false"#,
+    ] {
+        check(&config(spec), "gaussian", &values, &EncodeCx::new(7));
+    }
+}
+
+/// Columns 0 to 24 hardly count.
+#[derive(Debug)]
+struct HalfDead(Vec<f32>);
+
+impl Calibration for HalfDead {
+    fn input_axis(&self) -> usize {
+        1
+    }
+
+    fn mean_squares(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+#[test]
+fn weighted_errors_are_minimised_exactly_too() {
+    let values = weights("gaussian:20x50", 200);
+    let activations = Activations::new(50);
+    let half_dead = HalfDead((0..50).map(|i| if i < 25 { 0.0 } else { 1.0 }).collect());
+    for calibration in [&activations as &dyn Calibration, &half_dead] {
+        check(&SeedLm::four_bit(), "calibrated", &values, &EncodeCx::new(0).with_calibration(calibration));
+    }
+}
+
+#[test]
+fn calibration_moves_the_error_to_where_it_counts_less() {
+    let values = weights("gaussian:20x50", 1000);
+    let tensor = TensorView::from_f32([20, 50], &values).unwrap();
+    let calibration = HalfDead((0..50).map(|i| if i % 2 == 0 { 0.01 } else { 1.0 }).collect());
+    let error = |cx: &EncodeCx<'_>| {
+        let config = SeedLm::four_bit();
+        let payload = codec_api::Codec::encode(&config, tensor.clone(), cx).unwrap();
+        let mut decoded = vec![0.0; values.len()];
+        codec_api::Codec::decode(&config, tensor.spec(), payload.view(), &codec_api::DecodeCx::new(), &mut decoded)
+            .unwrap();
+        let weighted = |(i, (w, d)): (usize, (&f32, &f32))| f64::from(calibration.0[i % 50] * (w - d) * (w - d));
+        values.iter().zip(&decoded).enumerate().map(weighted).sum::<f64>()
+    };
+    let (plain, weighted) = (error(&EncodeCx::new(0)), error(&EncodeCx::new(0).with_calibration(&calibration)));
+    assert!(weighted < 0.5 * plain, "weighted error {weighted}, without calibration {plain}");
+}
+
+#[test]
+fn calibration_of_another_matrix_is_refused() {
+    let values = weights("gaussian:20x50", 1000);
+    let tensor = TensorView::from_f32([20, 50], &values).unwrap();
+    let calibration = Activations::new(49);
+    let answer =
+        codec_api::Codec::encode(&SeedLm::four_bit(), tensor, &EncodeCx::new(0).with_calibration(&calibration));
+    let message = answer.unwrap_err().to_string();
+    assert!(message.contains("49 inputs along axis 1, the matrix is 20 × 50"), "{message}");
+}

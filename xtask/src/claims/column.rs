@@ -1,0 +1,125 @@
+//! What one codec did to several tensors.
+
+use serde::Deserialize;
+
+/// Bytes of a weight: every tensor of the seeds' suites is F32.
+const DENSE: f64 = 4.0;
+
+/// A cell that is `ok`: keys of the JSON Lines report, which the harness documents.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Measured {
+    pub weights: u64,
+    pub bytes: u64,
+    pub nmse: f64,
+    pub relative_error: f64,
+    pub mse: f64,
+    pub encode_mb_per_s: f64,
+}
+
+impl Measured {
+    /// Dense F32 bytes to section bytes.
+    pub fn ratio(&self) -> f64 {
+        self.weights as f64 * DENSE / self.bytes as f64
+    }
+
+    /// Bits per weight.
+    pub fn bits(&self) -> f64 {
+        8.0 * self.bytes as f64 / self.weights as f64
+    }
+
+    fn encode_seconds(&self) -> f64 {
+        self.weights as f64 * DENSE / 1e6 / self.encode_mb_per_s
+    }
+}
+
+/// Several tensors through one codec; sums and means are of the cells that are `ok`.
+#[derive(Debug)]
+pub struct Column<'a> {
+    ok: Vec<&'a Measured>,
+    cells: usize,
+}
+
+impl<'a> FromIterator<Option<&'a Measured>> for Column<'a> {
+    fn from_iter<I: IntoIterator<Item = Option<&'a Measured>>>(cells: I) -> Self {
+        let cells: Vec<_> = cells.into_iter().collect();
+        Self { ok: cells.iter().copied().flatten().collect(), cells: cells.len() }
+    }
+}
+
+impl Column<'_> {
+    /// All weights.
+    pub fn weights(&self) -> u64 {
+        self.ok.iter().map(|cell| cell.weights).sum()
+    }
+
+    /// All dense bytes to all section bytes.
+    pub fn ratio(&self) -> f64 {
+        self.weights() as f64 * DENSE / self.ok.iter().map(|cell| cell.bytes).sum::<u64>() as f64
+    }
+
+    /// Part of the cells that are `ok`.
+    pub fn success(&self) -> f64 {
+        self.ok.len() as f64 / self.cells as f64
+    }
+
+    /// Seconds for encoding each tensor once.
+    pub fn encode_seconds(&self) -> f64 {
+        self.ok.iter().map(|cell| cell.encode_seconds()).sum()
+    }
+
+    /// Weights per second over all tensors.
+    pub fn weights_per_second(&self) -> f64 {
+        self.weights() as f64 / self.encode_seconds()
+    }
+
+    /// Mean and standard deviation of a tensor's encoding time in seconds.
+    pub fn encode_spread(&self) -> (f64, f64) {
+        self.spread(Measured::encode_seconds)
+    }
+
+    /// Mean and standard deviation of the relative Frobenius errors.
+    pub fn error_spread(&self) -> (f64, f64) {
+        self.spread(|cell| cell.relative_error)
+    }
+
+    /// The largest relative Frobenius error.
+    pub fn max_error(&self) -> f64 {
+        self.ok.iter().map(|cell| cell.relative_error).fold(0.0, f64::max)
+    }
+
+    /// Mean of the tensors' mean squared errors.
+    pub fn mean_mse(&self) -> f64 {
+        self.spread(|cell| cell.mse).0
+    }
+
+    fn spread(&self, of: impl Fn(&Measured) -> f64) -> (f64, f64) {
+        let mean =
+            |of: &dyn Fn(&Measured) -> f64| self.ok.iter().map(|cell| of(cell)).sum::<f64>() / self.ok.len() as f64;
+        let middle = mean(&of);
+        (middle, mean(&|cell| (of(cell) - middle).powi(2)).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(weights: u64, bytes: u64, relative_error: f64) -> Measured {
+        // One second for 10⁶ weights.
+        let encode_mb_per_s = 4.0;
+        Measured { weights, bytes, nmse: relative_error.powi(2), relative_error, mse: relative_error, encode_mb_per_s }
+    }
+
+    #[test]
+    fn sums_weigh_by_size_and_means_do_not() {
+        let (small, large) = (cell(1_000_000, 1_000_000, 0.1), cell(3_000_000, 1_000_000, 0.3));
+        let column: Column = [Some(&small), None, Some(&large), None].into_iter().collect();
+        assert_eq!((column.weights(), column.ratio(), column.success()), (4_000_000, 8.0, 0.5));
+        assert_eq!((column.encode_seconds(), column.weights_per_second()), (4.0, 1e6));
+        assert_eq!(column.encode_spread(), (2.0, 1.0));
+        let (mean, deviation) = column.error_spread();
+        assert!((mean - 0.2).abs() < 1e-12 && (deviation - 0.1).abs() < 1e-12);
+        assert_eq!((column.max_error(), column.mean_mse()), (0.3, mean));
+        assert_eq!((large.ratio(), small.bits()), (12.0, 8.0));
+    }
+}

@@ -1,0 +1,99 @@
+//! Tables and numbers as Markdown.
+
+use std::fmt::Write;
+
+/// A table that grows by rows.
+#[derive(Debug)]
+pub struct Table(String);
+
+impl Table {
+    /// With these column titles.
+    pub fn new<T: AsRef<str>>(titles: impl IntoIterator<Item = T>) -> Self {
+        let head = line(titles);
+        let rule = "|---".repeat(head.matches('|').count() - 1);
+        Self(format!("{head}{rule}|\n"))
+    }
+
+    /// Adds a row.
+    pub fn row<T: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.0 += &line(cells);
+    }
+
+    /// Its Markdown, below a title and a paragraph.
+    pub fn under(&self, title: &str, text: &str) -> String {
+        format!("## {title}\n\n{text}\n\n{}", self.0)
+    }
+}
+
+fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
+    let mut line = String::from("|");
+    for cell in cells {
+        // Writing to a string does not fail.
+        let _ = write!(line, " {} |", cell.as_ref());
+    }
+    line + "\n"
+}
+
+/// A measured value with the seed's claim, saying so if it is worse.
+pub fn beside(measured: &str, claim: &str, worse: bool) -> String {
+    let verdict = if worse { "**worse** than the claim" } else { "claim" };
+    format!("{measured} ({verdict} {claim})")
+}
+
+/// A compression ratio beside the claimed one.
+pub fn ratio_beside(measured: f64, claim: f64) -> String {
+    beside(&ratio(measured), &format!("{claim:?}x"), measured < claim)
+}
+
+/// An error beside the claimed one.
+pub fn error_beside(measured: f64, claim: f64) -> String {
+    beside(&significant(measured), &claim.to_string(), measured > claim)
+}
+
+/// A compression ratio.
+pub fn ratio(value: f64) -> String {
+    format!("{value:.2}x")
+}
+
+/// Three significant digits, and every digit before the point.
+pub fn significant(value: f64) -> String {
+    match value {
+        0.0 => "0".to_owned(),
+        v if v < 1e-3 => format!("{v:.2e}"),
+        v => format!("{v:.*}", (2 - v.log10().floor() as i32).max(0) as usize),
+    }
+}
+
+/// Three significant digits with K, M or G for the thousands.
+pub fn thousands(value: f64) -> String {
+    let steps = [(1e9, "G"), (1e6, "M"), (1e3, "K")];
+    let step = steps.into_iter().find(|(step, _)| value >= *step);
+    step.map_or_else(|| significant(value), |(step, letter)| significant(value / step) + letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_markdown() {
+        let mut table = Table::new(["Layer", "Ratio"]);
+        table.row(["a".to_owned(), ratio(4.0)]);
+        assert_eq!(table.under("T", "text"), "## T\n\ntext\n\n| Layer | Ratio |\n|---|---|\n| a | 4.00x |\n");
+    }
+
+    #[test]
+    fn what_is_worse_is_called_so() {
+        assert_eq!(ratio_beside(19.98, 8.0), "19.98x (claim 8.0x)");
+        assert_eq!(ratio_beside(7.5, 8.0), "7.50x (**worse** than the claim 8.0x)");
+        assert_eq!(error_beside(0.5131, 0.234), "0.513 (**worse** than the claim 0.234)");
+        assert_eq!(error_beside(0.113, 0.845), "0.113 (claim 0.845)");
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        let shown = [0.0, 0.000_269, 0.0164, 0.5, 1.234, 18.06, 567_434.0].map(significant);
+        assert_eq!(shown, ["0", "2.69e-4", "0.0164", "0.500", "1.23", "18.1", "567434"]);
+        assert_eq!([12.0, 4200.0, 1_050_000.0, 1.7e9].map(thousands), ["12.0", "4.20K", "1.05M", "1.70G"]);
+    }
+}
