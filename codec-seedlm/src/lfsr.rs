@@ -46,17 +46,24 @@ impl Lfsr {
         self.words.iter().zip(bytes).fold(0, |word, (words, byte)| word ^ words[usize::from(byte)])
     }
 
-    /// The register is linear: the word of a seed is the exclusive or of the words of its bytes.
+    /// The register is linear: the word of a seed is the exclusive or of the words of its bits.
     fn words_of_byte(&self, shift: u32) -> [u128; 256] {
-        std::array::from_fn(|byte| {
-            let seed = (byte as u32) << shift & self.period();
-            let (mut word, mut state) = (u128::from(seed), seed);
-            for place in self.bits..WORD_BITS {
-                state = self.next(state);
-                word |= u128::from(state >> (self.bits - 1)) << place;
-            }
-            word
-        })
+        let mut words = [0; 256];
+        for byte in 1..words.len() {
+            let rest = byte & (byte - 1);
+            let bit = ((byte ^ rest) as u32) << shift & self.period();
+            words[byte] = if rest == 0 { self.word_of_state(bit) } else { words[rest] ^ words[byte ^ rest] };
+        }
+        words
+    }
+
+    fn word_of_state(&self, seed: u32) -> u128 {
+        let (mut word, mut state) = (u128::from(seed), seed);
+        for place in self.bits..WORD_BITS {
+            state = self.next(state);
+            word |= u128::from(state >> (self.bits - 1)) << place;
+        }
+        word
     }
 }
 
