@@ -38,7 +38,8 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
         let codes = pack(&best_codes(&search, &rest, &alike)?, shape, rest.len());
         decode(&lfsr, shape, &Layer { codes: &codes, grid }, level > 0, &mut decoded);
         for ((rest, w), d) in rest.iter_mut().zip(source.iter()).zip(&decoded) {
-            *rest = w - d;
+            // Both ends of f32 are further apart than an f32 can say.
+            *rest = (w - d).clamp(f32::MIN, f32::MAX);
         }
         let [codes_name, bias_name] = names(level);
         payload = payload
@@ -46,7 +47,6 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
             .with(&bias_name, Section::from_values(Dtype::I16, [1], vec![grid.bias as i16])?);
     }
     let bound = match Bound::measure_max_abs(&source, &decoded) {
-        // Both ends of f32 are further apart than an f32 can say.
         Bound::MaxAbs(error) if error.is_infinite() => Bound::rel_frobenius(rel_frobenius_error(&source, &decoded)),
         bound => bound,
     };
@@ -55,39 +55,48 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
 
 /// How many seeds are tried for each block.
 pub(crate) fn seed_count(config: &SeedLm) -> usize {
+    let all = (1 << config.k.get()) - 1;
     match config.search {
-        Budget::All => (1 << config.k.get()) - 1,
-        Budget::Draw(count) => count as usize,
+        Budget::All => all,
+        Budget::Draw(count) => all.min(count as usize),
     }
+}
+
+fn tries_all(config: &SeedLm) -> bool {
+    seed_count(config) == (1 << config.k.get()) - 1
 }
 
 /// Whether the seeds are walked through in the register's order: fewer are quicker on their own.
 fn is_run(config: &SeedLm) -> bool {
-    config.search == Budget::All && config.k.get() >= 16
+    tries_all(config) && config.k.get() >= 16
 }
 
 fn seeds(config: &SeedLm, lfsr: &Lfsr, cx: &EncodeCx<'_>) -> Seeds {
     let period = lfsr.period();
-    match config.search {
-        Budget::All if is_run(config) => Seeds::All,
-        Budget::All => Seeds::Some((1..=period).collect()),
-        Budget::Draw(count) => {
-            let mut rng = cx.rng(0);
-            Seeds::Some((0..count).map(|_| 1 + rng.next_u32() % period).collect())
-        }
+    if is_run(config) {
+        return Seeds::All;
     }
+    if tries_all(config) {
+        return Seeds::Some((1..=period).collect());
+    }
+    let mut rng = cx.rng(0);
+    Seeds::Some((0..seed_count(config)).map(|_| 1 + rng.next_u32() % period).collect())
 }
 
 /// Heap bytes that an encode takes: copies of the weights, codes, and the tables of a batch of seeds.
 pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     let shape = config.shape();
     let blocks = spec.elements().div_ceil(shape.weights);
-    let seeds = seed_count(config).min(BATCH);
-    // Of a seed in order: state, pattern, row. Of one on its own: itself and its basis.
-    let in_order = 4 + 2 + 4 * run_row(shape.rank);
-    let drawn = 4 + 4 * shape.weights * shape.rank;
-    let tables = seeds * if is_run(config) { in_order + drawn / 8 } else { 2 * drawn };
-    (12 * spec.elements() + 80 * blocks + tables) as u64 + WALK_BYTES
+    let seeds = seed_count(config);
+    // Of a seed in order: state, pattern, row. Of one on its own, as those in order may turn out to be: itself and its basis, in vectors
+    // that grow.
+    let in_order_bytes = 4 + 2 + 4 * run_row(shape.rank);
+    let alone_bytes = 2 * (4 + 4 * shape.weights * shape.rank);
+    let list = if is_run(config) { 0 } else { 4 * seeds };
+    let tables = seeds.min(BATCH) * if is_run(config) { in_order_bytes + alone_bytes } else { alone_bytes };
+    // Calibration may give each block a group of its own.
+    let per_block = 256;
+    (12 * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES
 }
 
 /// The largest `‖w‖` of a block.

@@ -193,7 +193,7 @@ impl Fitter {
     }
 }
 
-/// Share of a block's energy that sums in f64 may be wrong by, when columns are as dependent as [`DEPENDENT`] lets them.
+/// Share of a block's energy that the sums in f64 may be off by. Brute force prunes with it as the search does.
 const ROUNDING: f64 = 1e-7;
 
 /// To the nearest integer, ties to even, for numbers far below 2⁵¹: without SSE4.1 the standard function is a call.

@@ -12,7 +12,7 @@ const LEAST: f32 = 1e-6;
 /// Blocks by the importance of their weights: blocks alike share the tables of a search.
 pub(crate) type Alike = BTreeMap<[u32; MAX_BLOCK], Vec<usize>>;
 
-/// Groups the blocks of `weights` weights each of a tensor.
+/// Groups the blocks of `weights` weights each of a tensor. The zeros that fill up the last block count as much as the most important weight.
 ///
 /// # Errors
 /// [`CodecError::Limit`] if calibration does not have a value for each index of its axis.
@@ -21,7 +21,7 @@ pub(crate) fn alike(spec: &TensorSpec, weights: usize, calibration: Option<&dyn 
     let (rows, columns) = spec.matrix();
     let inputs = calibration.filter(|_| n > 0).map(|c| (c.input_axis(), c.mean_squares()));
     if let Some((axis, squares)) = inputs
-        && squares.len() != [rows, columns].get(axis).copied().unwrap_or_default()
+        && [rows, columns].get(axis) != Some(&squares.len())
     {
         let found = format!("calibration has {} inputs along axis {axis}", squares.len());
         return Err(CodecError::Limit(format!("{found}, the matrix is {rows} × {columns}")));
@@ -30,10 +30,12 @@ pub(crate) fn alike(spec: &TensorSpec, weights: usize, calibration: Option<&dyn 
     for block in 0..n.div_ceil(weights) {
         let mut importance = [1.0; MAX_BLOCK];
         if let Some((axis, squares)) = inputs {
-            for (h, place) in importance.iter_mut().zip(block * weights..n.min((block + 1) * weights)) {
+            let places = block * weights..n.min((block + 1) * weights);
+            let known = &mut importance[..places.len()];
+            for (h, place) in known.iter_mut().zip(places) {
                 *h = squares[if axis == 0 { place / columns } else { place % columns }];
             }
-            make_relative(&mut importance[..weights]);
+            make_relative(known);
         }
         alike.entry(importance.map(f32::to_bits)).or_default().push(block);
     }

@@ -23,7 +23,8 @@
 //! after 1, 2, 3 … steps, each minus `2^(K−1)`, fill the integer matrix `V` of `c` rows and `p` columns row by row. With the mantissas `m`,
 //! weight `i` is `Σ_j V[i][j]·m[j]`, times `1/(2^(K−1) − 1)`, times the power of two that the exponent stands for. In f32: the sum
 //! is an integer; it is rounded to f32, multiplied by the f32 nearest to `2^(r/per_octave)/(2^(K−1) − 1)` and then by `2^q`, where
-//! `bias + f = q·per_octave + r` with `0 ≤ r < per_octave`. Weights beyond the end of the tensor are not there.
+//! `bias + f = q·per_octave + r` with `0 ≤ r < per_octave`. What leaves the range of f32 becomes its end, in a level and in the sum of levels. The last
+//! block is encoded filled up with zeros, which a decoder leaves out; unused bits at the end are 0.
 //! `tests/reference.rs` is a decoder written from this text alone.
 //!
 //! ## The search
@@ -37,7 +38,8 @@
 //!   their own orthonormal basis.
 //! - Survivors, a few of 65,535, are fitted in f64. With `refine`, all exponents and mantissas are searched (the closest point of a lattice in
 //!   a sphere, after Schnorr and Euchner), so that the result is the best code there is: the least squared error, and of equal ones the least
-//!   (seed, exponent, mantissas). A column that depends on those before it (less than 10⁻⁸ of its squared length is new) gets the mantissa 0.
+//!   (seed, exponent, mantissas); the error is that of real numbers, before the rounding to f32. A column that depends on those before it (less than 10⁻⁸ of its squared length is new) gets the mantissa 0.
+//!   A block whose norm is below the least exponent's power of two is not searched: it becomes zeros.
 //!
 //! ## How good it is
 //! On a million Gaussian weights, in NMSE and in bits above Shannon's bound (`netweight bench --suite gaussian`):
@@ -68,7 +70,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as published), 2 or 4; `layers` 1 to 4. `refine` and `search` matter
-//! to the encoder only: `search` is `"all"` or a number of seeds drawn at random for the tensor, which is quicker and worse.
+//! to the encoder only: `search` is `"all"` or a number of seeds drawn at random for the tensor (some maybe twice; no fewer than there are means all), which is quicker and worse.
 //! All seeds of `k` = 24 take 256 times as long as those of 16.
 //!
 //! # Bound
@@ -80,7 +82,9 @@
 //! # Limits
 //! F32, F16 and BF16. A block far smaller than the largest of its chunk becomes zeros: by a factor of about 2¹⁵ with one exponent to an octave, 2⁸ with two,
 //! 2⁴ with four, each times the largest mantissa. With calibration the squared errors count by the mean square of their inputs, and blocks at the
-//! same inputs share tables, which take some milliseconds for each group.
+//! same inputs share tables, which take some milliseconds: for a matrix whose rows are a multiple of `c` there are as many as blocks in a row, else up
+//! to one for each column, and a single row has one for each block. Blocks little above the norm that becomes zeros, and blocks all alike, are slower
+//! to search than others, by ten times and more.
 
 mod block;
 mod config;

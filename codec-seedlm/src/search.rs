@@ -64,12 +64,14 @@ impl Search<'_> {
         if self.method == Method::BruteForce {
             self.try_every_seed::<P>(blocks, importance, &mut best)?;
         } else {
-            let all: Vec<usize> = (0..blocks.len()).collect();
-            let batches = self.seed_count().div_ceil(BATCH);
+            // Zeros are done.
+            let (open, done): (Vec<usize>, _) = (0..blocks.len()).partition(|place| best[*place].error > 0.0);
+            self.ticks.tick(weights(blocks, &done));
+            let batches = if open.is_empty() { 0 } else { self.seed_count().div_ceil(BATCH) };
             let mut first = 1;
             for batch in 0..batches {
                 let mut pass = Pass::<P>::new(self, importance, batch, &mut first);
-                pass.run(blocks, all.clone(), &mut best, batch + 1 == batches)?;
+                pass.run(blocks, open.clone(), &mut best, batch + 1 == batches)?;
             }
         }
         Ok(best.into_iter().map(|best| best.code).collect())
@@ -91,13 +93,16 @@ impl Search<'_> {
     ) -> Result<()> {
         for (weights, best) in blocks.iter().zip(best) {
             self.cancel.check()?;
+            self.ticks.tick(weights.len());
             let target = self.fitter.target(weights, importance);
+            if target.energy == 0.0 {
+                continue;
+            }
             let mut try_seed = |seed| self.fitter.fit::<P>(seed, self.lfsr.word(seed), &target, best);
             match self.seeds {
                 Seeds::All => (1..=self.lfsr.period()).for_each(try_seed),
                 Seeds::Some(seeds) => seeds.iter().for_each(|seed| try_seed(*seed)),
             }
-            self.ticks.tick(weights.len());
         }
         Ok(())
     }
@@ -110,6 +115,11 @@ impl Search<'_> {
         let bits = f64::from(shape.mantissa_bits) * shape.rank as f64 + f64::from(codes.log2() as f32);
         (10.0 * (-2.0 * bits / shape.weights as f64).exp2()).min(1.0)
     }
+}
+
+/// The weights of some blocks.
+fn weights(blocks: &[&[f32]], places: &[usize]) -> usize {
+    places.iter().map(|place| blocks[*place].len()).sum()
 }
 
 /// A pass over all blocks with the tables of a batch of seeds.
@@ -144,35 +154,37 @@ impl<'a, const P: usize> Pass<'a, P> {
     /// Improves all codes by those of this batch. A bound on the error that is guessed low makes the first scan fast; the blocks it
     /// was too low for are scanned again with a higher one, so the guess costs time but never exactness.
     fn run(&mut self, blocks: &[&[f32]], mut places: Vec<usize>, best: &mut [Best], last: bool) -> Result<()> {
-        let mut likely = self.search.likely_error();
+        let guess = self.search.likely_error();
+        let (mut limit, mut highest) = (guess, guess);
         let mut first = true;
         while !places.is_empty() {
             let mut again = Vec::new();
             for group in places.chunks(GROUP) {
                 self.search.cancel.check()?;
                 let left = again.len();
-                let largest = self.scan(blocks, group, likely, best, &mut again);
+                let largest = self.scan(blocks, group, limit, best, &mut again);
                 if first {
-                    likely = 0.5 * (likely + (HEADROOM * largest).min(1.0));
+                    limit = (0.5 * (limit + HEADROOM * largest)).clamp(0.1 * guess, 1.0);
+                    highest = limit.max(highest);
                 }
                 if last {
-                    let weights = |places: &[usize]| places.iter().map(|p| blocks[*p].len()).sum::<usize>();
-                    self.search.ticks.tick(weights(group) - weights(&again[left..]));
+                    self.search.ticks.tick(weights(blocks, group) - weights(blocks, &again[left..]));
                 }
             }
-            likely = (1.7 * likely).min(1.0);
-            (places, first) = (again, false);
+            // Above every limit that these blocks failed at.
+            highest = (1.7 * highest).min(1.0);
+            (limit, places, first) = (highest, again, false);
         }
         Ok(())
     }
 
-    /// Scans at most [`GROUP`] blocks for codes with an error of at most `likely`. Blocks that may have a better code above that join
+    /// Scans at most [`GROUP`] blocks, none of them zeros, for codes with an error of at most `limit`. Blocks that may have a better code above that join
     /// `again`. Returns the largest error found.
     fn scan(
         &mut self,
         blocks: &[&[f32]],
         places: &[usize],
-        likely: f64,
+        limit: f64,
         best: &mut [Best],
         again: &mut Vec<usize>,
     ) -> f64 {
@@ -181,7 +193,7 @@ impl<'a, const P: usize> Pass<'a, P> {
         let mut trials: Vec<Best> = targets
             .iter()
             .zip(places)
-            .map(|(target, place)| Best::within(best[*place].error.min(likely * target.energy)))
+            .map(|(target, place)| Best::within(best[*place].error.min(limit * target.energy)))
             .collect();
         self.scan_targets(&targets, &mut trials);
         let mut largest = 0.0f64;
@@ -191,9 +203,7 @@ impl<'a, const P: usize> Pass<'a, P> {
             } else if best[*place].error > trial.error {
                 again.push(*place);
             }
-            if target.energy > 0.0 {
-                largest = largest.max(trial.error / target.energy);
-            }
+            largest = largest.max(trial.error / target.energy);
         }
         largest
     }
@@ -202,10 +212,8 @@ impl<'a, const P: usize> Pass<'a, P> {
         let mut lanes = Lanes::default();
         let mut need: Blocks = [[f32::INFINITY; LANES]; VECTORS];
         for (i, (target, best)) in targets.iter().zip(best.iter()).enumerate() {
-            if target.energy > 0.0 {
-                lanes.set(i, target);
-                need[i / LANES][i % LANES] = needed(target, best);
-            }
+            lanes.set(i, target);
+            need[i / LANES][i % LANES] = needed(target, best);
         }
         let shape = self.search.fitter.shape;
         if let Some(run) = &self.run {

@@ -106,6 +106,47 @@ fn calibration_moves_the_error_to_where_it_counts_less() {
     assert!(weighted < 0.5 * plain, "weighted error {weighted}, without calibration {plain}");
 }
 
+/// Long stretches of zeros and of what is too small to search, before and after weights that are harder than any yet.
+#[test]
+fn zeros_do_not_lower_what_is_looked_for() {
+    let mut values = vec![0.0; 40_000];
+    values.splice(1000..1300, weights("gaussian:20x50", 300));
+    values[20_000..20_040].fill(0.3);
+    values.splice(39_000..39_300, weights("laplace", 300));
+    let config = SeedLm::four_bit();
+    let tensor = TensorView::from_f32([800, 50], &values).unwrap();
+    let payload = codec_api::Codec::encode(&config, tensor.clone(), &EncodeCx::new(0)).unwrap();
+    assert_eq!(payload, config.encode_by_brute_force(&tensor, &EncodeCx::new(0)).unwrap());
+}
+
+#[test]
+fn the_scale_of_calibration_does_not_matter() {
+    let values = weights("gaussian:20x50", 55);
+    let tensor = TensorView::from_f32([5, 11], &values).unwrap();
+    let squares: Vec<f32> = (1..12).map(|i| i as f32 * 0.125).collect();
+    let encode = |scale: f32| {
+        let calibration = HalfDead(squares.iter().map(|s| s * scale).collect());
+        codec_api::Codec::encode(&SeedLm::four_bit(), tensor.clone(), &EncodeCx::new(0).with_calibration(&calibration))
+    };
+    let payload = encode(1.0).unwrap();
+    assert_eq!(encode(2f32.powi(-30)).unwrap(), payload);
+    assert_eq!(encode(2f32.powi(30)).unwrap(), payload);
+}
+
+/// Inputs along an axis that no matrix has.
+#[derive(Debug)]
+struct NoAxis;
+
+impl Calibration for NoAxis {
+    fn input_axis(&self) -> usize {
+        2
+    }
+
+    fn mean_squares(&self) -> &[f32] {
+        &[]
+    }
+}
+
 #[test]
 fn calibration_of_another_matrix_is_refused() {
     let values = weights("gaussian:20x50", 1000);
@@ -115,4 +156,7 @@ fn calibration_of_another_matrix_is_refused() {
         codec_api::Codec::encode(&SeedLm::four_bit(), tensor, &EncodeCx::new(0).with_calibration(&calibration));
     let message = answer.unwrap_err().to_string();
     assert!(message.contains("49 inputs along axis 1, the matrix is 20 × 50"), "{message}");
+    let tensor = TensorView::from_f32([20, 50], &values).unwrap();
+    let answer = codec_api::Codec::encode(&SeedLm::four_bit(), tensor, &EncodeCx::new(0).with_calibration(&NoAxis));
+    assert!(answer.is_err());
 }
