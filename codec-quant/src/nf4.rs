@@ -35,7 +35,7 @@ use codec_api::{
     Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
-use simd::{LANES, Simd, kernel, lanes, load, magnitudes, prefetch, store, stream};
+use simd::{LANES, Simd, kernel, lanes, load, magnitudes, max_abs, prefetch, store, stream};
 
 use crate::error::{MaxError, certify};
 
@@ -108,13 +108,15 @@ impl Codec for Nf4 {
             let mut of_blocks = [0.0; SUPER];
             let of_blocks = &mut of_blocks[..values.len().div_ceil(BLOCK)];
             block_maxima(values, of_blocks);
-            if of_blocks.iter().any(|m| !m.is_finite()) {
+            let scale = max_abs(of_blocks);
+            if !scale.is_finite() {
                 return Err(CodecError::NonFinite { index: part * PART + first_non_finite(values).unwrap_or(0) });
             }
             if self.double_quant {
                 let start = codes.len();
                 codes.resize(start + of_blocks.len(), 0);
-                scales.push(quantise_maxima(of_blocks, &mut codes[start..]));
+                quantise_maxima(of_blocks, scale, &mut codes[start..]);
+                scales.push(scale);
             } else {
                 maxima.extend_from_slice(of_blocks);
             }
@@ -150,14 +152,8 @@ impl Codec for Nf4 {
 }
 
 kernel! {
-    /// Codes block maxima in 8 bits, replaces them by what the codes mean, and returns their scale.
-    fn quantise_maxima<'a>(simd, maxima: &'a mut [f32], codes: &'a mut [u8]) -> f32 {
-        let mut lanes = [0.0f32; LANES];
-        for m in maxima.chunks(LANES) {
-            let m = load(m);
-            lanes = lanes!(i => if m[i] > lanes[i] { m[i] } else { lanes[i] });
-        }
-        let scale = simd.reduce_max(&lanes);
+    /// Codes block maxima in 8 bits with their largest as `scale`, and replaces them by what the codes mean.
+    fn quantise_maxima<'a>(_simd, maxima: &'a mut [f32], scale: f32, codes: &'a mut [u8]) {
         // A scale of 0 must not divide: every maximum is then 0 too.
         let divisor = if scale == 0.0 { 1.0 } else { scale };
         for (m, codes) in maxima.chunks_mut(LANES).zip(codes.chunks_mut(LANES)) {
@@ -167,7 +163,6 @@ kernel! {
             store(coded, codes);
             store(lanes!(i => dequantise_maximum(coded[i], scale)), m);
         }
-        scale
     }
 }
 

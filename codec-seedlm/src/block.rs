@@ -22,7 +22,29 @@ pub(crate) struct Shape {
     pub(crate) mantissa_bits: u32,
 }
 
+/// Evaluates an expression in which the constant `$P` is the rank: `with_rank!(shape.rank, P => f::<P>())`.
+macro_rules! with_rank {
+    ($rank:expr, $P:ident => $value:expr) => {
+        match $rank {
+            1 => crate::block::with_rank!(@ $P = 1, $value),
+            2 => crate::block::with_rank!(@ $P = 2, $value),
+            3 => crate::block::with_rank!(@ $P = 3, $value),
+            _ => crate::block::with_rank!(@ $P = 4, $value),
+        }
+    };
+    (@ $P:ident = $rank:literal, $value:expr) => {{
+        const $P: usize = $rank;
+        $value
+    }};
+}
+pub(crate) use with_rank;
+
 impl Shape {
+    /// Number of seeds: all states of the register but zero.
+    pub(crate) fn seeds(&self) -> u32 {
+        (1 << self.seed_bits) - 1
+    }
+
     /// Bits of a block.
     pub(crate) fn bits(&self) -> usize {
         (self.seed_bits + EXPONENT_BITS) as usize + self.rank * self.mantissa_bits as usize
@@ -48,10 +70,16 @@ impl Shape {
         (1 << (self.mantissa_bits - 1)) - 1
     }
 
-    /// The state `j` steps after a word's seed, as its distance from the middle: an integer element of the basis.
+    /// A state's distance from the middle: an integer element of a basis.
     #[inline(always)]
-    pub(crate) fn element(&self, word: u128, j: usize) -> i32 {
-        ((word >> j) as i32 & ((1 << self.seed_bits) - 1)) - self.middle()
+    pub(crate) fn element(&self, state: u32) -> i32 {
+        state as i32 - self.middle()
+    }
+
+    /// The element `j` steps after a word's seed.
+    #[inline(always)]
+    pub(crate) fn element_of_word(&self, word: u128, j: usize) -> i32 {
+        self.element((word >> j) as u32 & self.seeds())
     }
 }
 
@@ -86,7 +114,7 @@ impl Code {
     #[inline(always)]
     pub(crate) fn from_bits(bits: u64, shape: Shape) -> Self {
         let mut code = Self {
-            seed: bits as u32 & ((1 << shape.seed_bits) - 1),
+            seed: bits as u32 & shape.seeds(),
             exponent: (bits >> shape.seed_bits) as u8 & (EXPONENTS as u8 - 1),
             mantissas: [0; MAX_RANK],
         };

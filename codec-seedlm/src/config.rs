@@ -62,7 +62,8 @@ impl SeedLm {
         Self { c: Bounded::at::<13>(), mantissa_bits: Bounded::at::<2>(), ..Self::four_bit() }
     }
 
-    /// Three quality levels of 3.5 bits a weight each, of a small register that is quick to search: C = 8, P = 3, K = 12.
+    /// Three quality levels of 3.5 bits a weight each, of a small register that is quick to search: C = 8, P = 3, K =
+    /// 12.
     pub fn progressive() -> Self {
         Self { k: SeedBits(12), ..Self::four_bit() }.layered(Bounded::at::<3>())
     }

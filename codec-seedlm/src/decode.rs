@@ -3,7 +3,7 @@
 use codec_api::{Dtype, PayloadView, Result, TensorSpec};
 use simd::kernel;
 
-use crate::block::{Code, Shape};
+use crate::block::{Code, Shape, with_rank};
 use crate::config::SeedLm;
 use crate::grid::Grid;
 use crate::layers::names;
@@ -29,12 +29,7 @@ impl<'a> Layer<'a> {
 kernel! {
     /// Adds a layer's weights to `out`, or sets `out` to them.
     pub(crate) fn decode<'a>(_simd, lfsr: &'a Lfsr, shape: Shape, layer: &'a Layer<'a>, add: bool, out: &'a mut [f32]) {
-        match shape.rank {
-            1 => decode_at::<1>(lfsr, shape, layer, add, out),
-            2 => decode_at::<2>(lfsr, shape, layer, add, out),
-            3 => decode_at::<3>(lfsr, shape, layer, add, out),
-            _ => decode_at::<4>(lfsr, shape, layer, add, out),
-        }
+        with_rank!(shape.rank, P => decode_at::<P>(lfsr, shape, layer, add, out));
     }
 }
 
@@ -49,7 +44,7 @@ fn decode_at<const P: usize>(lfsr: &Lfsr, shape: Shape, layer: &Layer<'_>, add: 
         for w in out {
             let mut sum = 0;
             for (p, m) in code.mantissas[..P].iter().enumerate() {
-                sum += shape.element(word, p) * i32::from(*m);
+                sum += shape.element_of_word(word, p) * i32::from(*m);
             }
             word >>= P;
             let value = sum as f32 * factor * power;
@@ -59,7 +54,7 @@ fn decode_at<const P: usize>(lfsr: &Lfsr, shape: Shape, layer: &Layer<'_>, add: 
     }
 }
 
-/// The 56 bits or more from `place` on; bits beyond the end are 0.
+/// The bits from `place` on, 57 of them or more: the widest block has 52. Bits beyond the end are 0.
 #[inline(always)]
 fn read_bits(bytes: &[u8], place: usize) -> u64 {
     let bytes = &bytes[place / 8..];
@@ -74,9 +69,10 @@ fn read_bits(bytes: &[u8], place: usize) -> u64 {
 /// Packs codes one after the other, lowest bit first.
 pub(crate) fn pack(codes: &[Code], shape: Shape, n: usize) -> Vec<u8> {
     let mut packed = Vec::with_capacity(shape.bytes(n) + size_of::<u64>());
-    let (mut pending, mut count) = (0u128, 0);
+    // Fewer than 8 bits wait for the next code's, 52 at most.
+    let (mut pending, mut count) = (0u64, 0);
     for code in codes {
-        pending |= u128::from(code.to_bits(shape)) << count;
+        pending |= code.to_bits(shape) << count;
         count += shape.bits();
         while count >= 8 {
             packed.push(pending as u8);

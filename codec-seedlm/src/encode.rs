@@ -1,10 +1,6 @@
 //! From weights to bits: layer by layer, block by block.
 
-use std::cell::Cell;
-
-use codec_api::{
-    Bound, Dtype, EncodeCx, Payload, Progress, Result, Section, TensorSpec, TensorView, rel_frobenius_error,
-};
+use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorSpec, TensorView, rel_frobenius_error};
 use rand_xoshiro::rand_core::Rng;
 
 use crate::block::{Code, MAX_BLOCK};
@@ -18,6 +14,7 @@ use crate::lfsr::Lfsr;
 use crate::scan::WALK_BYTES;
 use crate::search::{BATCH, Method, Search, Seeds};
 use crate::tables::run_row;
+use crate::ticks::Ticks;
 
 /// Encodes a tensor, finding each code by `method`.
 pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>, method: Method) -> Result<Payload> {
@@ -25,7 +22,7 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
     let source = tensor.to_finite_f32()?;
     let shape = config.shape();
     let lfsr = Lfsr::new(shape.seed_bits);
-    let seeds = seeds(config, &lfsr, cx);
+    let seeds = seeds(config, cx);
     let alike = alike(tensor.spec(), shape.weights, cx.calibration)?;
     let ticks = Ticks::new(cx.progress, config.layers.get());
     let mut payload = Payload::new(Bound::None);
@@ -55,32 +52,32 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
 
 /// How many seeds are tried for each block.
 pub(crate) fn seed_count(config: &SeedLm) -> usize {
-    let all = (1 << config.k.get()) - 1;
+    let all = config.shape().seeds();
     match config.search {
-        Budget::All => all,
-        Budget::Draw(count) => all.min(count as usize),
+        Budget::All => all as usize,
+        Budget::Draw(count) => all.min(count) as usize,
     }
 }
 
 fn tries_all(config: &SeedLm) -> bool {
-    seed_count(config) == (1 << config.k.get()) - 1
+    seed_count(config) == config.shape().seeds() as usize
 }
 
-/// Whether the seeds are walked through in the register's order: fewer are quicker on their own.
+/// Whether the seeds are walked through in the register's order: fewer are quicker alone.
 fn is_run(config: &SeedLm) -> bool {
     tries_all(config) && config.k.get() >= 16
 }
 
-fn seeds(config: &SeedLm, lfsr: &Lfsr, cx: &EncodeCx<'_>) -> Seeds {
-    let period = lfsr.period();
+fn seeds(config: &SeedLm, cx: &EncodeCx<'_>) -> Seeds {
+    let all = config.shape().seeds();
     if is_run(config) {
         return Seeds::All;
     }
     if tries_all(config) {
-        return Seeds::Some((1..=period).collect());
+        return Seeds::Some((1..=all).collect());
     }
     let mut rng = cx.rng(0);
-    Seeds::Some((0..seed_count(config)).map(|_| 1 + rng.next_u32() % period).collect())
+    Seeds::Some((0..seed_count(config)).map(|_| 1 + rng.next_u32() % all).collect())
 }
 
 /// Heap bytes that an encode takes: copies of the weights, codes, and the tables of a batch of seeds.
@@ -88,8 +85,8 @@ pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     let shape = config.shape();
     let blocks = spec.elements().div_ceil(shape.weights);
     let seeds = seed_count(config);
-    // Of a seed in order: state, pattern, row. Of one on its own, as those in order may turn out to be: itself and its basis, in vectors
-    // that grow.
+    // Of a seed in order: state, pattern, row. Of one alone, as those in order may turn out to be: itself and its
+    // basis, in vectors that grow.
     let in_order_bytes = 4 + 2 + 4 * run_row(shape.rank);
     let alone_bytes = 2 * (4 + 4 * shape.weights * shape.rank);
     let list = if is_run(config) { 0 } else { 4 * seeds };
@@ -117,26 +114,4 @@ fn best_codes(search: &Search<'_>, values: &[f32], alike: &Alike) -> Result<Vec<
         }
     }
     Ok(codes)
-}
-
-/// Turns the weights of all layers into progress over the tensor.
-#[derive(Debug)]
-pub(crate) struct Ticks<'a> {
-    progress: &'a dyn Progress,
-    layers: u64,
-    done: Cell<u64>,
-}
-
-impl<'a> Ticks<'a> {
-    fn new(progress: &'a dyn Progress, layers: u32) -> Self {
-        Self { progress, layers: layers.into(), done: Cell::new(0) }
-    }
-
-    /// One layer of `weights` more weights is done.
-    pub(crate) fn tick(&self, weights: usize) {
-        let before = self.done.get();
-        let after = before + weights as u64;
-        self.done.set(after);
-        self.progress.tick(after / self.layers - before / self.layers);
-    }
 }

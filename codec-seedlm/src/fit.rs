@@ -4,8 +4,6 @@
 //! the CPU nor the way a search came to a seed matters.
 #![allow(clippy::needless_range_loop, reason = "matrices and lanes read best by index")]
 
-use simd::{LANES, lanes};
-
 use crate::block::{Code, MAX_BLOCK, MAX_RANK, Shape};
 use crate::grid::{EXPONENTS, Grid};
 
@@ -26,97 +24,102 @@ pub(crate) struct Target {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Best {
     pub(crate) error: f64,
-    pub(crate) code: Code,
+    /// `None` if there is no code yet; one is wanted whose error is not above `error`.
+    pub(crate) code: Option<Code>,
 }
 
 impl Best {
-    /// No code yet; one is wanted whose error is not above `limit`.
-    pub(crate) fn within(limit: f64) -> Self {
-        Self { error: limit, code: Code { seed: u32::MAX, ..Code::default() } }
-    }
-
-    pub(crate) fn found(&self) -> bool {
-        self.code.seed != u32::MAX
-    }
-
     #[inline(always)]
     pub(crate) fn offer(&mut self, error: f64, code: Code) {
-        if error < self.error || (error == self.error && code < self.code) {
-            *self = Self { error, code };
+        if error < self.error || (error == self.error && self.code.is_none_or(|best| code < best)) {
+            *self = Self { error, code: Some(code) };
         }
     }
 }
 
-/// Lower triangular L of G = L·Lᵀ, and its inverse. Rows of dependent columns are 0 in the inverse.
-pub(crate) struct Cholesky<const P: usize> {
-    lower: [[f64; P]; P],
-    pub(crate) inverse: [[f64; P]; P],
+/// Lower triangular L of G = L·Lᵀ, and its inverse, of `N` matrices side by side. What belongs to dependent columns is
+/// 0.
+pub(crate) struct Cholesky<const P: usize, const N: usize> {
+    lower: [[[f64; N]; P]; P],
+    pub(crate) inverse: [[[f64; N]; P]; P],
 }
 
-impl<const P: usize> Cholesky<P> {
+impl<const P: usize, const N: usize> Cholesky<P, N> {
+    /// Of Gram matrices, given by their upper triangles.
     #[inline(always)]
-    pub(crate) fn new(gram: &[[f64; P]; P]) -> Self {
-        let mut lower = [[0.0; P]; P];
-        let mut inverse = [[0.0; P]; P];
+    pub(crate) fn new(gram: &[[[f64; N]; P]; P]) -> Self {
+        let mut lower = [[[0.0; N]; P]; P];
+        let mut inverse = [[[0.0; N]; P]; P];
         for i in 0..P {
             for j in 0..i {
                 let mut sum = gram[j][i];
                 for k in 0..j {
-                    sum -= lower[i][k] * lower[j][k];
+                    each::<N>(|l| sum[l] -= lower[i][k][l] * lower[j][k][l]);
                 }
-                lower[i][j] = sum * inverse[j][j];
+                each::<N>(|l| lower[i][j][l] = sum[l] * inverse[j][j][l]);
             }
             let mut pivot = gram[i][i];
             for k in 0..i {
-                pivot -= lower[i][k] * lower[i][k];
+                each::<N>(|l| pivot[l] -= lower[i][k][l] * lower[i][k][l]);
             }
-            if pivot <= DEPENDENT * gram[i][i] {
-                continue;
-            }
-            lower[i][i] = pivot.sqrt();
-            let reciprocal = 1.0 / lower[i][i];
-            inverse[i][i] = reciprocal;
+            each::<N>(|l| {
+                let independent = pivot[l] > DEPENDENT * gram[i][i][l];
+                lower[i][i][l] = if independent { pivot[l].sqrt() } else { 0.0 };
+                inverse[i][i][l] = if independent { 1.0 / lower[i][i][l] } else { 0.0 };
+            });
             for j in 0..i {
-                let mut sum = 0.0;
+                let mut sum = [0.0; N];
                 for k in j..i {
-                    sum += lower[i][k] * inverse[k][j];
+                    each::<N>(|l| sum[l] += lower[i][k][l] * inverse[k][j][l]);
                 }
-                inverse[i][j] = -sum * reciprocal;
+                each::<N>(|l| inverse[i][j][l] = -sum[l] * inverse[i][i][l]);
             }
         }
         Self { lower, inverse }
     }
 }
 
-/// L⁻¹ of sixteen Gram matrices at once, as [`Cholesky`] computes it of one.
-#[inline(always)]
-pub(crate) fn inverse_factors<const P: usize>(gram: &[[[f64; LANES]; P]; P]) -> [[[f64; LANES]; P]; P] {
-    let mut lower = [[[0.0f64; LANES]; P]; P];
-    let mut inverse = [[[0.0f64; LANES]; P]; P];
-    for i in 0..P {
-        for j in 0..i {
-            let mut sum = gram[j][i];
-            for k in 0..j {
-                sum = lanes!(l => sum[l] - lower[i][k][l] * lower[j][k][l]);
-            }
-            lower[i][j] = lanes!(l => sum[l] * inverse[j][j][l]);
-        }
-        let mut pivot = gram[i][i];
-        for k in 0..i {
-            pivot = lanes!(l => pivot[l] - lower[i][k][l] * lower[i][k][l]);
-        }
-        let reciprocal: [f64; LANES] =
-            lanes!(l => if pivot[l] <= DEPENDENT * gram[i][i][l] { 0.0 } else { 1.0 / pivot[l].sqrt() });
-        inverse[i][i] = reciprocal;
-        for j in 0..i {
-            let mut sum = [0.0; LANES];
-            for k in j..i {
-                sum = lanes!(l => sum[l] + lower[i][k][l] * inverse[k][j][l]);
-            }
-            inverse[i][j] = lanes!(l => -sum[l] * reciprocal[l]);
-        }
+impl<const P: usize> Cholesky<P, 1> {
+    fn lower(&self, i: usize, j: usize) -> f64 {
+        self.lower[i][j][0]
     }
-    inverse
+
+    pub(crate) fn inverse(&self, i: usize, j: usize) -> f64 {
+        self.inverse[i][j][0]
+    }
+}
+
+/// Calls `f` for each lane.
+#[inline(always)]
+fn each<const N: usize>(f: impl FnMut(usize)) {
+    (0..N).for_each(f);
+}
+
+/// The basis of a seed in integers, and what its least-squares problems share.
+pub(crate) struct Basis<const P: usize> {
+    /// A row for each weight, zeros after the last.
+    pub(crate) rows: [[f64; P]; MAX_BLOCK],
+    /// Of `UᵀHU`, `H` the weights' importance.
+    pub(crate) cholesky: Cholesky<P, 1>,
+}
+
+impl<const P: usize> Basis<P> {
+    #[inline(always)]
+    pub(crate) fn new(shape: Shape, word: u128, importance: &[f64; MAX_BLOCK]) -> Self {
+        let mut rows = [[0.0; P]; MAX_BLOCK];
+        let mut gram = [[[0.0]; P]; P];
+        for (i, row) in rows[..shape.weights].iter_mut().enumerate() {
+            for (p, u) in row.iter_mut().enumerate() {
+                *u = f64::from(shape.element_of_word(word, 1 + i * P + p));
+            }
+            for p in 0..P {
+                for q in p..P {
+                    gram[p][q][0] += importance[i] * (row[p] * row[q]);
+                }
+            }
+        }
+        Self { rows, cholesky: Cholesky::new(&gram) }
+    }
 }
 
 /// Codes blocks of one shape with one grid of exponents.
@@ -154,28 +157,18 @@ impl Fitter {
     /// Offers the best code with this seed; `P` is the rank, `word` the seed's word.
     #[inline]
     pub(crate) fn fit<const P: usize>(&self, seed: u32, word: u128, target: &Target, best: &mut Best) {
-        let c = self.shape.weights;
-        let mut basis = [[0.0; P]; MAX_BLOCK];
-        let mut gram = [[0.0; P]; P];
+        let basis = Basis::<P>::new(self.shape, word, &target.importance);
         let mut b = [0.0; P];
-        for (i, row) in basis[..c].iter_mut().enumerate() {
-            for (j, u) in row.iter_mut().enumerate() {
-                *u = f64::from(self.shape.element(word, 1 + i * P + j));
-            }
-            let h = target.importance[i];
+        for (i, row) in basis.rows[..self.shape.weights].iter().enumerate() {
             for p in 0..P {
-                b[p] += h * (row[p] * target.weights[i]);
-                for q in p..P {
-                    gram[p][q] += h * (row[p] * row[q]);
-                }
+                b[p] += target.importance[i] * (row[p] * target.weights[i]);
             }
         }
-        let cholesky = Cholesky::new(&gram);
         let mut z = [0.0; P];
         let mut residual = target.energy;
         for p in 0..P {
             for q in 0..=p {
-                z[p] += cholesky.inverse[p][q] * b[q];
+                z[p] += basis.cholesky.inverse(p, q) * b[q];
             }
             residual -= z[p] * z[p];
         }
@@ -185,10 +178,10 @@ impl Fitter {
         let mut t = [0.0; P];
         for p in 0..P {
             for q in p..P {
-                t[p] += cholesky.inverse[q][p] * z[q];
+                t[p] += basis.cholesky.inverse(q, p) * z[q];
             }
         }
-        let mut block = Seeded { fitter: self, target, basis: &basis, cholesky: &cholesky, z, seed, best };
+        let mut block = Seeded { fitter: self, target, basis: &basis, z, seed, best };
         if self.refine { block.closest(t, residual) } else { block.nearest(t) }
     }
 }
@@ -206,8 +199,7 @@ fn round(x: f64) -> f64 {
 struct Seeded<'a, const P: usize> {
     fitter: &'a Fitter,
     target: &'a Target,
-    basis: &'a [[f64; P]; MAX_BLOCK],
-    cholesky: &'a Cholesky<P>,
+    basis: &'a Basis<P>,
     /// Coordinates of the projection.
     z: [f64; P],
     seed: u32,
@@ -232,6 +224,7 @@ impl<const P: usize> Seeded<'_, P> {
     /// Searches all exponents and mantissas for the least error (Schnorr and Euchner's order): `‖z − Lᵀx‖²` is what
     /// quantisation adds to the residual, and coordinate by coordinate from the last it only grows.
     fn closest(&mut self, t: [f64; P], residual: f64) {
+        let inverse = |q, p| self.basis.cholesky.inverse(q, p);
         let reach = f64::from(self.fitter.shape.largest_mantissa() + 1);
         for exponent in 0..EXPONENTS {
             let step = self.fitter.steps[exponent];
@@ -239,7 +232,7 @@ impl<const P: usize> Seeded<'_, P> {
             // Beyond the reach of the mantissas in some coordinate, at any point within the budget.
             let out = (0..P).any(|p| {
                 let lack = t[p].abs() - reach * step;
-                let spread: f64 = (p..P).map(|q| self.cholesky.inverse[q][p] * self.cholesky.inverse[q][p]).sum();
+                let spread: f64 = (p..P).map(|q| inverse(q, p) * inverse(q, p)).sum();
                 lack > 0.0 && lack * lack > budget * spread
             });
             if !out {
@@ -251,16 +244,16 @@ impl<const P: usize> Seeded<'_, P> {
     fn descend(&mut self, depth: usize, exponent: usize, spent: f64, x: &mut [f64; P], mantissas: &mut [i8; MAX_RANK]) {
         let Some(p) = depth.checked_sub(1) else { return self.offer(exponent, *mantissas) };
         let step = self.fitter.steps[exponent];
-        let pivot = self.cholesky.lower[p][p];
+        let pivot = self.basis.cholesky.lower(p, p);
         if pivot == 0.0 {
             (x[p], mantissas[p]) = (0.0, 0);
             return self.descend(p, exponent, spent, x, mantissas);
         }
         let mut rest = self.z[p];
         for q in p + 1..P {
-            rest -= self.cholesky.lower[q][p] * x[q];
+            rest -= self.basis.cholesky.lower(q, p) * x[q];
         }
-        let center = rest * self.cholesky.inverse[p][p] / step;
+        let center = rest * self.basis.cholesky.inverse(p, p) / step;
         let most = self.fitter.shape.largest_mantissa();
         let first = round(center.clamp(f64::from(-most - 1), f64::from(most))) as i32;
         // Outwards from the nearest; a side ends with the first that is too far or out of range.
@@ -289,7 +282,7 @@ impl<const P: usize> Seeded<'_, P> {
     fn offer(&mut self, exponent: usize, mantissas: [i8; MAX_RANK]) {
         let step = self.fitter.steps[exponent];
         let mut error = 0.0;
-        for (i, row) in self.basis[..self.fitter.shape.weights].iter().enumerate() {
+        for (i, row) in self.basis.rows[..self.fitter.shape.weights].iter().enumerate() {
             let mut sum = 0.0;
             for (u, m) in row.iter().zip(mantissas) {
                 sum += u * f64::from(m);

@@ -46,12 +46,12 @@ impl Grid {
         MAX_POWER * per_octave - (EXPONENTS as i32 - 1)
     }
 
-    /// Blocks whose norm is below this become zeros: of what the finest step can tell, almost nothing is left.
+    /// Blocks whose norm is below this become zeros: none of their weights is as large as the finest step.
     pub(crate) fn floor(self) -> f64 {
         self.power(0)
     }
 
-    /// Mantissa and power of two of an exponent.
+    /// Root, `2^(r/per_octave)`, and power of two of an exponent.
     fn parts(self, field: usize) -> (f64, i32) {
         let exponent = self.bias + field as i32;
         let root = exponent.rem_euclid(self.per_octave) * (ROOTS.len() as i32 / self.per_octave);
@@ -63,8 +63,8 @@ impl Grid {
         root * 2f64.powi(power)
     }
 
-    /// What a sum of mantissas times integer elements is multiplied by, for each exponent: a factor, then a power of two
-    /// that may make it subnormal.
+    /// What a sum of mantissas times integer elements is multiplied by, for each exponent: a factor, then a power of
+    /// two that may make it subnormal.
     pub(crate) fn scales(self, shape: Shape) -> [(f32, f32); EXPONENTS] {
         std::array::from_fn(|field| {
             let (root, power) = self.parts(field);

@@ -12,7 +12,8 @@ const LEAST: f32 = 1e-6;
 /// Blocks by the importance of their weights: blocks alike share the tables of a search.
 pub(crate) type Alike = BTreeMap<[u32; MAX_BLOCK], Vec<usize>>;
 
-/// Groups the blocks of `weights` weights each of a tensor. The zeros that fill up the last block count as much as the most important weight.
+/// Groups the blocks of `weights` weights each of a tensor. The zeros that fill up the last block count as much as the
+/// most important weight.
 ///
 /// # Errors
 /// [`CodecError::Limit`] if calibration does not have a value for each index of its axis.

@@ -38,8 +38,8 @@ impl Lfsr {
         state >> 1 | ((state & self.taps).count_ones() & 1) << (self.bits - 1)
     }
 
-    /// A seed and what it generates in one word: its low K bits are the seed, and the K bits from bit `j` on are the state
-    /// after `j` steps.
+    /// A seed and what it generates in one word: its low K bits are the seed, and the K bits from bit `j` on are the
+    /// state after `j` steps.
     #[inline]
     pub(crate) fn word(&self, seed: u32) -> u128 {
         let bytes = seed.to_le_bytes();

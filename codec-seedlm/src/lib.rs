@@ -1,45 +1,53 @@
 //! SeedLM, `seedlm`: a block of weights is a seed of a shift register and a few small coefficients.
 //!
-//! The register turns the seed into a basis `U` of pseudo-random numbers; the weights are `U·t`. Decoding needs no table
-//! and no memory. Encoding is a search: of all 2ᴷ − 1 seeds, which one's basis, with coefficients rounded to a few bits, comes
-//! closest to the weights? The search here is exact, and some hundred times faster than trying every seed.
+//! The register turns the seed into a basis `U` of pseudo-random numbers; the weights are `U·t`. A decoder needs the
+//! register, sixteen scales and nothing learnt. Encoding is a search: of all 2ᴷ − 1 seeds, which one's basis, with
+//! coefficients rounded to a few bits, comes closest to the weights? The search here is exact, and some hundred times
+//! faster than trying every seed.
 //!
 //! # Source
-//! Shafipour et al., *`SeedLM`: Compressing LLM Weights into Seeds of Pseudo-Random Generators*, arXiv 2410.10714, sections 3.1
-//! (register and basis), 3.2 (exponent and mantissas) and appendix (choice of C, P, K). Ours are the finer grid of exponents
-//! (`per_octave`), the search over all mantissas (`refine`), the exact pruning and the quality levels.
+//! Shafipour et al., *`SeedLM`: Compressing LLM Weights into Seeds of Pseudo-Random Generators*, arXiv 2410.10714,
+//! sections 3.1 (register and basis), 3.2 (exponent and mantissas) and appendix (choice of C, P, K). Ours are the finer
+//! grid of exponents (`per_octave`), the search over all mantissas (`refine`), the exact pruning and the quality
+//! levels.
 //!
 //! # Sections
 //! The flat tensor of `n` weights is cut into blocks of `c`, the last one maybe shorter. Level 0 has
-//! - `codes` U8 `[⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉]`: the blocks one after the other, lowest bit first; of each the seed (`k` bits), the
-//!   exponent field (4 bits) and `p` mantissas in two's complement;
+//! - `codes` U8 `[⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉]`: the blocks one after the other, lowest bit first; of each the
+//!   seed (`k` bits), the exponent field (4 bits) and `p` mantissas in two's complement;
 //! - `bias` I16 `[1]`: exponent field `f` stands for `2^((bias + f) / per_octave)`.
 //!
-//! Level `i` above 0 has `codes_i` and `bias_i` of the same form; its weights are added to those of the levels before it.
+//! Level `i` above 0 has `codes_i` and `bias_i` of the same form; its weights are added to those of the levels before
+//! it.
 //!
 //! ## From bits to weights
-//! The register has K bits and shifts to the right; the parity of the tapped bits enters at the top. Taps are the bits 0, 2, 3, 4 for
-//! K = 8; 0, 1, 2, 8 for K = 12; 0, 1, 3, 12 for K = 16; 0, 1, 2, 7 for K = 24. The seed is the state before the first step. The states
-//! after 1, 2, 3 … steps, each minus `2^(K−1)`, fill the integer matrix `V` of `c` rows and `p` columns row by row. With the mantissas `m`,
-//! weight `i` is `Σ_j V[i][j]·m[j]`, times `1/(2^(K−1) − 1)`, times the power of two that the exponent stands for. In f32: the sum
-//! is an integer; it is rounded to f32, multiplied by the f32 nearest to `2^(r/per_octave)/(2^(K−1) − 1)` and then by `2^q`, where
-//! `bias + f = q·per_octave + r` with `0 ≤ r < per_octave`. What leaves the range of f32 becomes its end, in a level and in the sum of levels. The last
+//! The register has K bits and shifts to the right; the parity of the tapped bits enters at the top. Taps are the bits
+//! 0, 2, 3, 4 for K = 8; 0, 1, 2, 8 for K = 12; 0, 1, 3, 12 for K = 16; 0, 1, 2, 7 for K = 24. The seed is the state
+//! before the first step. The states after 1, 2, 3 … steps, each minus `2^(K−1)`, fill the integer matrix `V` of `c`
+//! rows and `p` columns row by row. With the mantissas `m`, weight `i` is `Σ_j V[i][j]·m[j]`, times `1/(2^(K−1) − 1)`,
+//! times the power of two that the exponent stands for. In f32: the sum is an integer; it is rounded to f32, multiplied
+//! by the f32 nearest to `2^(r/per_octave)/(2^(K−1) − 1)` and then by `2^q`, where `bias + f = q·per_octave + r` with
+//! `0 ≤ r < per_octave`. What leaves the range of f32 becomes its end, in a level and in the sum of levels. The last
 //! block is encoded filled up with zeros, which a decoder leaves out; unused bits at the end are 0.
 //! `tests/reference.rs` is a decoder written from this text alone.
 //!
 //! ## The search
-//! For one seed, `t` is a least-squares problem. Its solution explains the energy `E = ‖L⁻¹Uᵀw‖²` of the weights, with `L·Lᵀ = UᵀU`, and no
-//! rounded coefficients explain more. So a seed is done with if `‖w‖² − E` is above the best error so far.
+//! For one seed, `t` is a least-squares problem. Its solution explains the energy `E = ‖L⁻¹Uᵀw‖²` of the weights, with
+//! `L·Lᵀ = UᵀU`, and no rounded coefficients explain more. So a seed is done with if `‖w‖² − E` is above the best error
+//! so far.
 //! - `UᵀU` belongs to the seed alone: `L⁻¹` is computed once for all blocks.
-//! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of states. A state is half the one before plus its
-//!   new top bit, so `y[k + 1] = y[k]/2 + T[pattern]`, one look-up in a table of signed subset sums of the block's weights, chosen by `c` new
-//!   bits that are the same for all blocks. Sixteen blocks go side by side in a vector.
-//! - What rounding and the halved lowest bits may add to `E` is bounded for each seed; seeds whose columns are too much alike for that get
-//!   their own orthonormal basis.
-//! - Survivors, a few of 65,535, are fitted in f64. With `refine`, all exponents and mantissas are searched (the closest point of a lattice in
-//!   a sphere, after Schnorr and Euchner), so that the result is the best code there is: the least squared error, and of equal ones the least
-//!   (seed, exponent, mantissas); the error is that of real numbers, before the rounding to f32. A column that depends on those before it (less than 10⁻⁸ of its squared length is new) gets the mantissa 0.
-//!   A block whose norm is below the least exponent's power of two is not searched: it becomes zeros.
+//! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of states. A state is half
+//!   the one before plus its new top bit, so `y[k + 1] = y[k]/2 + T[pattern]`, one look-up in a table of signed subset
+//!   sums of the block's weights, chosen by `c` new bits that are the same for all blocks. Sixteen blocks go side by
+//!   side in a vector.
+//! - What rounding and the halved lowest bits may add to `E` is bounded for each seed; seeds whose columns are too much
+//!   alike for that get their own orthonormal basis.
+//! - Survivors, a few of 65,535, are fitted in f64. With `refine`, all exponents and mantissas are searched (the
+//!   closest point of a lattice in a sphere, after Schnorr and Euchner), so that the result is the best code there is:
+//!   the least squared error, and of equal ones the least (seed, exponent, mantissas); the error is that of real
+//!   numbers, before the rounding to f32. A column that depends on those before it (less than 10⁻⁸ of its squared
+//!   length is new) gets the mantissa 0. A block whose norm is below the least exponent's power of two is not searched:
+//!   it becomes zeros.
 //!
 //! ## How good it is
 //! On a million Gaussian weights, in NMSE and in bits above Shannon's bound (`netweight bench --suite gaussian`):
@@ -56,10 +64,10 @@
 //! | `preset=2bit` | 2.000 | .1277 | .515 |
 //! | `quant.int:preset=int4-clip`, for comparison | 4.156 | .00898 | .757 |
 //!
-//! At 4 bits it loses to a plain scalar quantiser with a scale for each group, and everywhere to a trellis: its place is where a decoder must be
-//! tiny and without tables. Part of what it loses, it loses to fields of fixed length: in the paper's grid, an exponent carries 1.35
-//! of its 4 bits. Two exponents to an octave turn some of the rest into accuracy; four do more for weights of one scale, but cover only a
-//! factor of 13 between the blocks of a tensor. And more coefficients with shorter mantissas beat the paper's choice at 4 bits.
+//! At 4 bits it loses to a plain scalar quantiser with a scale for each group: its place is where a decoder must be
+//! tiny and without tables. Part of what it loses, it loses to fields of fixed length. Two exponents to an octave turn
+//! some of that into accuracy; four do more for weights of one scale, but cover only a factor of 13 between the
+//! blocks of a tensor. And more coefficients with shorter mantissas beat the paper's choice at 4 bits.
 //!
 //! # Header
 //! ```
@@ -69,22 +77,25 @@
 //! # use codec_seedlm as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as published), 2 or 4; `layers` 1 to 4. `refine` and `search` matter
-//! to the encoder only: `search` is `"all"` or a number of seeds drawn at random for the tensor (some maybe twice; no fewer than there are means all), which is quicker and worse.
-//! All seeds of `k` = 24 take 256 times as long as those of 16.
+//! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as published), 2 or 4;
+//! `layers` 1 to 4. `refine` and `search` matter to the encoder only: `search` is `"all"` or a number of seeds drawn at
+//! random for the tensor (some maybe twice; no fewer than there are means all), which is quicker and worse. All seeds
+//! of `k` = 24 take 256 times as long as those of 16.
 //!
 //! # Bound
 //! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
 //!
 //! # Cost
-//! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes: 4 bits per weight for the defaults, 3 and 2 for the next presets, 10.5 in three levels for the last.
+//! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes: 4 bits per weight for the defaults, 3 and 2 for the
+//! next presets, 10.5 in three levels for the last.
 //!
 //! # Limits
-//! F32, F16 and BF16. A block far smaller than the largest of its chunk becomes zeros: by a factor of about 2¹⁵ with one exponent to an octave, 2⁸ with two,
-//! 2⁴ with four, each times the largest mantissa. With calibration the squared errors count by the mean square of their inputs, and blocks at the
-//! same inputs share tables, which take some milliseconds: for a matrix whose rows are a multiple of `c` there are as many as blocks in a row, else up
-//! to one for each column, and a single row has one for each block. Blocks little above the norm that becomes zeros, and blocks all alike, are slower
-//! to search than others, by ten times and more.
+//! F32, F16 and BF16. A block far smaller than the largest of its chunk becomes zeros: by a factor of about 2¹⁵ with
+//! one exponent to an octave, 2⁸ with two, 2⁴ with four, each times the largest mantissa. With calibration the squared
+//! errors count by the mean square of their inputs, and blocks at the same inputs share tables, which take some
+//! milliseconds: for a matrix whose rows are a multiple of `c` there are as many as blocks in a row, else up to one for
+//! each column, and a single row has one for each block. Blocks little above the norm that becomes zeros, and blocks
+//! all alike, are slower to search than others, by ten times and more.
 
 mod block;
 mod config;
@@ -98,6 +109,7 @@ mod lfsr;
 mod scan;
 mod search;
 mod tables;
+mod ticks;
 
 use codec_api::{
     Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, Need, Needs, Payload, PayloadView, Preset, Progressive,

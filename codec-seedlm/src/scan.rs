@@ -6,9 +6,9 @@
 
 use simd::{LANES, Simd, kernel, lanes};
 
-use crate::block::{MAX_BLOCK, MAX_RANK, Shape};
+use crate::block::{MAX_BLOCK, MAX_RANK, Shape, with_rank};
 use crate::fit::Target;
-use crate::tables::{DRAWN_SLACK, Drawn, Run, first_half, run_row};
+use crate::tables::{ALONE_SLACK, Alone, Run, first_half, run_row};
 
 /// Blocks that are searched together.
 pub(crate) const GROUP: usize = VECTORS * LANES;
@@ -77,19 +77,11 @@ impl Walk {
             let weights: Vec<[f32; LANES]> = lanes.0[..shape.weights].iter().map(|w| w[vector]).collect();
             subset_sums(&weights[..first], [unset as f32, set as f32], &mut self.sums[0][vector]);
             subset_sums(&weights[first..], [unset as f32, set as f32], &mut self.sums[1][vector]);
-            let mut y = [0.0; LANES];
-            for (weight, u) in weights.iter().zip(run.first) {
-                for lane in 0..LANES {
-                    y[lane] += weight[lane] * u;
+            self.y[vector] = [[0.0; LANES]; MAX_RANK];
+            for (weight, row) in weights.iter().zip(run.basis.chunks_exact(shape.rank)) {
+                for (y, u) in self.y[vector].iter_mut().zip(row) {
+                    *y = lanes!(i => y[i] + weight[i] * u);
                 }
-            }
-            self.y[vector][0] = y;
-            for i in 1..shape.rank {
-                let [low, high] = run.patterns[i].map(usize::from);
-                for lane in 0..LANES {
-                    y[lane] = y[lane] * 0.5 + (self.sums[0][vector][low][lane] + self.sums[1][vector][high][lane]);
-                }
-                self.y[vector][i] = y;
             }
         }
     }
@@ -110,18 +102,14 @@ fn subset_sums(weights: &[[f32; LANES]], factor: [f32; 2], sums: &mut Sums) {
 }
 
 kernel! {
-    /// Walks over the positions of `run` from `start`, [`TILE`] at most, and adds those whose energy reaches `need` for some block.
+    /// Walks over the positions of `run` from `start`, [`TILE`] at most, and adds those whose energy reaches `need` for
+    /// some block.
     pub(crate) fn walk<'a>(simd, shape: Shape, run: &'a Run, start: usize, state: &'a mut Walk, need: &'a Blocks, out: &'a mut Vec<Survivor>) {
-        match (shape.rank, shape.weights > 8) {
-            (1, false) => walk_at::<S, 1, false>(simd, run, start, state, need, out),
-            (2, false) => walk_at::<S, 2, false>(simd, run, start, state, need, out),
-            (3, false) => walk_at::<S, 3, false>(simd, run, start, state, need, out),
-            (_, false) => walk_at::<S, 4, false>(simd, run, start, state, need, out),
-            (1, true) => walk_at::<S, 1, true>(simd, run, start, state, need, out),
-            (2, true) => walk_at::<S, 2, true>(simd, run, start, state, need, out),
-            (3, true) => walk_at::<S, 3, true>(simd, run, start, state, need, out),
-            (_, true) => walk_at::<S, 4, true>(simd, run, start, state, need, out),
-        }
+        with_rank!(shape.rank, P => if shape.weights > 8 {
+            walk_at::<S, P, true>(simd, run, start, state, need, out);
+        } else {
+            walk_at::<S, P, false>(simd, run, start, state, need, out);
+        });
     }
 }
 
@@ -136,16 +124,13 @@ fn walk_at<S: Simd, const P: usize, const HALVES: bool>(
 ) {
     let len = run.seeds.len().min(start + TILE) - start;
     let rows = run.rows[start * run_row(P)..].chunks_exact(run_row(P)).take(len);
-    // The pattern of the last `y` of each position; the next position's is computed ahead of need.
-    let patterns = &run.patterns[start + P - 1..];
     let [mut first, mut second] = state.y;
     let [low, high] = &state.sums;
-    for (i, row) in rows.enumerate() {
+    for (i, (row, next)) in rows.zip(&run.patterns[start..]).enumerate() {
         let mut blocks = u32::from(simd.at_least(&energy::<S, P>(simd, row, &first), &need[0]));
         blocks |= u32::from(simd.at_least(&energy::<S, P>(simd, row, &second), &need[1])) << LANES;
-        let next = patterns.get(i + 1).copied().unwrap_or_default();
-        advance::<S, P, HALVES>(simd, &mut first, [&low[0], &high[0]], next);
-        advance::<S, P, HALVES>(simd, &mut second, [&low[1], &high[1]], next);
+        advance::<S, P, HALVES>(simd, &mut first, [&low[0], &high[0]], *next);
+        advance::<S, P, HALVES>(simd, &mut second, [&low[1], &high[1]], *next);
         if blocks != 0 {
             out.push(Survivor { place: start + i, blocks });
         }
@@ -202,14 +187,10 @@ fn advance<S: Simd, const P: usize, const HALVES: bool>(simd: S, y: &mut Ys, sum
 }
 
 kernel! {
-    /// Looks at the seeds of `drawn` from `start`, [`TILE`] at most, and adds those whose energy reaches `need` for some block.
-    pub(crate) fn look<'a>(simd, shape: Shape, drawn: &'a Drawn, start: usize, lanes: &'a Lanes, need: &'a Blocks, out: &'a mut Vec<Survivor>) {
-        match shape.rank {
-            1 => look_at::<S, 1>(simd, shape.weights, drawn, start, lanes, need, out),
-            2 => look_at::<S, 2>(simd, shape.weights, drawn, start, lanes, need, out),
-            3 => look_at::<S, 3>(simd, shape.weights, drawn, start, lanes, need, out),
-            _ => look_at::<S, 4>(simd, shape.weights, drawn, start, lanes, need, out),
-        }
+    /// Looks at the seeds of `alone` from `start`, [`TILE`] at most, and adds those whose energy reaches `need` for
+    /// some block.
+    pub(crate) fn look<'a>(simd, shape: Shape, alone: &'a Alone, start: usize, lanes: &'a Lanes, need: &'a Blocks, out: &'a mut Vec<Survivor>) {
+        with_rank!(shape.rank, P => look_at::<S, P>(simd, shape.weights, alone, start, lanes, need, out));
     }
 }
 
@@ -217,13 +198,13 @@ kernel! {
 fn look_at<S: Simd, const P: usize>(
     simd: S,
     count: usize,
-    drawn: &Drawn,
+    alone: &Alone,
     start: usize,
     lanes: &Lanes,
     need: &Blocks,
     out: &mut Vec<Survivor>,
 ) {
-    let rows = drawn.rows[start * count * P..].chunks_exact(count * P).take(TILE);
+    let rows = alone.rows[start * count * P..].chunks_exact(count * P).take(TILE);
     for (i, row) in rows.enumerate() {
         let mut z = [[[0.0; LANES]; VECTORS]; P];
         for (weight, column) in lanes.0.iter().zip(row.as_chunks::<P>().0) {
@@ -235,7 +216,7 @@ fn look_at<S: Simd, const P: usize>(
         }
         let mut blocks = 0;
         for vector in 0..VECTORS {
-            let mut energy = [DRAWN_SLACK; LANES];
+            let mut energy = [ALONE_SLACK; LANES];
             for z in &z {
                 energy = simd.multiply_add(&z[vector], &z[vector], &energy);
             }

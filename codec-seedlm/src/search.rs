@@ -3,13 +3,13 @@
 use codec_api::{Cancel, Result};
 use simd::LANES;
 
-use crate::block::{Code, MAX_BLOCK};
-use crate::encode::Ticks;
+use crate::block::{Code, MAX_BLOCK, with_rank};
 use crate::fit::{Best, Fitter, Target};
 use crate::grid::EXPONENTS;
 use crate::lfsr::Lfsr;
 use crate::scan::{Blocks, GROUP, Lanes, Survivor, TILE, VECTORS, Walk, look, walk};
-use crate::tables::{Drawn, Run, run};
+use crate::tables::{Alone, Run, run};
+use crate::ticks::Ticks;
 
 /// Seeds whose tables are in memory at once.
 pub(crate) const BATCH: usize = 1 << 16;
@@ -49,18 +49,15 @@ impl Search<'_> {
     /// # Errors
     /// If it is cancelled.
     pub(crate) fn best(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
-        match self.fitter.shape.rank {
-            1 => self.best_at::<1>(blocks, importance),
-            2 => self.best_at::<2>(blocks, importance),
-            3 => self.best_at::<3>(blocks, importance),
-            _ => self.best_at::<4>(blocks, importance),
-        }
+        with_rank!(self.fitter.shape.rank, P => self.best_at::<P>(blocks, importance))
     }
 
     fn best_at<const P: usize>(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
         // No worse than zeros.
-        let mut best: Vec<Best> =
-            blocks.iter().map(|w| Best { error: self.fitter.target(w, importance).energy, code: Code::ZERO }).collect();
+        let mut best: Vec<Best> = blocks
+            .iter()
+            .map(|w| Best { error: self.fitter.target(w, importance).energy, code: Some(Code::ZERO) })
+            .collect();
         if self.method == Method::BruteForce {
             self.try_every_seed::<P>(blocks, importance, &mut best)?;
         } else {
@@ -74,13 +71,13 @@ impl Search<'_> {
                 pass.run(blocks, open.clone(), &mut best, batch + 1 == batches)?;
             }
         }
-        Ok(best.into_iter().map(|best| best.code).collect())
+        Ok(best.into_iter().map(|best| best.code.unwrap_or(Code::ZERO)).collect())
     }
 
     /// How many seeds are tried.
     fn seed_count(&self) -> usize {
         match self.seeds {
-            Seeds::All => self.lfsr.period() as usize,
+            Seeds::All => self.fitter.shape.seeds() as usize,
             Seeds::Some(seeds) => seeds.len(),
         }
     }
@@ -100,7 +97,7 @@ impl Search<'_> {
             }
             let mut try_seed = |seed| self.fitter.fit::<P>(seed, self.lfsr.word(seed), &target, best);
             match self.seeds {
-                Seeds::All => (1..=self.lfsr.period()).for_each(try_seed),
+                Seeds::All => (1..=self.fitter.shape.seeds()).for_each(try_seed),
                 Seeds::Some(seeds) => seeds.iter().for_each(|seed| try_seed(*seed)),
             }
         }
@@ -108,11 +105,11 @@ impl Search<'_> {
     }
 
     /// An error, as a share of a block's energy, that most blocks stay below: a few times what so many bits per weight
-    /// reach on Gaussian weights.
+    /// reach on Gaussian weights. It decides how long the search takes, not what it finds.
     fn likely_error(&self) -> f64 {
         let shape = self.fitter.shape;
         let codes = (self.seed_count() * EXPONENTS) as f64;
-        let bits = f64::from(shape.mantissa_bits) * shape.rank as f64 + f64::from(codes.log2() as f32);
+        let bits = f64::from(shape.mantissa_bits) * shape.rank as f64 + codes.log2();
         (10.0 * (-2.0 * bits / shape.weights as f64).exp2()).min(1.0)
     }
 }
@@ -127,7 +124,7 @@ struct Pass<'a, const P: usize> {
     search: &'a Search<'a>,
     importance: [f64; MAX_BLOCK],
     run: Option<Run>,
-    drawn: Drawn,
+    alone: Alone,
     walk: Walk,
     survivors: Vec<Survivor>,
 }
@@ -136,23 +133,23 @@ impl<'a, const P: usize> Pass<'a, P> {
     /// Makes the tables; `first` is the seed that a walk through all begins with, and afterwards the one to go on with.
     fn new(search: &'a Search<'a>, importance: [f64; MAX_BLOCK], batch: usize, first: &mut u32) -> Self {
         let shape = search.fitter.shape;
-        let (run, drawn) = match search.seeds {
+        let (run, alone) = match search.seeds {
             Seeds::All => {
                 let len = BATCH.min(search.seed_count() - batch * BATCH);
-                let (table, drawn) = run::<P>(search.lfsr, shape, &importance, *first, len);
+                let (table, alone) = run::<P>(search.lfsr, shape, &importance, *first, len);
                 *first = table.seeds.last().map_or(1, |seed| search.lfsr.next(*seed));
-                (Some(table), drawn)
+                (Some(table), alone)
             }
             Seeds::Some(seeds) => {
                 let seeds = seeds.iter().copied().skip(batch * BATCH).take(BATCH);
-                (None, Drawn::new::<P>(search.lfsr, shape, &importance, seeds))
+                (None, Alone::new::<P>(search.lfsr, shape, &importance, seeds))
             }
         };
-        Self { search, importance, run, drawn, walk: Walk::new(), survivors: Vec::with_capacity(TILE) }
+        Self { search, importance, run, alone, walk: Walk::new(), survivors: Vec::with_capacity(TILE) }
     }
 
-    /// Improves all codes by those of this batch. A bound on the error that is guessed low makes the first scan fast; the blocks it
-    /// was too low for are scanned again with a higher one, so the guess costs time but never exactness.
+    /// Improves all codes by those of this batch. A bound on the error that is guessed low makes the first scan fast;
+    /// the blocks it was too low for are scanned again with a higher one, so the guess costs time but never exactness.
     fn run(&mut self, blocks: &[&[f32]], mut places: Vec<usize>, best: &mut [Best], last: bool) -> Result<()> {
         let guess = self.search.likely_error();
         let (mut limit, mut highest) = (guess, guess);
@@ -178,8 +175,8 @@ impl<'a, const P: usize> Pass<'a, P> {
         Ok(())
     }
 
-    /// Scans at most [`GROUP`] blocks, none of them zeros, for codes with an error of at most `limit`. Blocks that may have a better code above that join
-    /// `again`. Returns the largest error found.
+    /// Scans at most [`GROUP`] blocks, none of them zeros, for codes with an error of at most `limit`. Blocks that may
+    /// have a better code above that join `again`. Returns the largest error found.
     fn scan(
         &mut self,
         blocks: &[&[f32]],
@@ -193,13 +190,13 @@ impl<'a, const P: usize> Pass<'a, P> {
         let mut trials: Vec<Best> = targets
             .iter()
             .zip(places)
-            .map(|(target, place)| Best::within(best[*place].error.min(limit * target.energy)))
+            .map(|(target, place)| Best { error: best[*place].error.min(limit * target.energy), code: None })
             .collect();
         self.scan_targets(&targets, &mut trials);
         let mut largest = 0.0f64;
         for ((trial, place), target) in trials.iter().zip(places).zip(&targets) {
-            if trial.found() {
-                best[*place].offer(trial.error, trial.code);
+            if let Some(code) = trial.code {
+                best[*place].offer(trial.error, code);
             } else if best[*place].error > trial.error {
                 again.push(*place);
             }
@@ -223,9 +220,9 @@ impl<'a, const P: usize> Pass<'a, P> {
                 settle::<P>(self.search, &run.seeds, &mut self.survivors, targets, best, &mut need);
             }
         }
-        for start in (0..self.drawn.seeds.len()).step_by(TILE) {
-            look(shape, &self.drawn, start, &lanes, &need, &mut self.survivors);
-            settle::<P>(self.search, &self.drawn.seeds, &mut self.survivors, targets, best, &mut need);
+        for start in (0..self.alone.seeds.len()).step_by(TILE) {
+            look(shape, &self.alone, start, &lanes, &need, &mut self.survivors);
+            settle::<P>(self.search, &self.alone.seeds, &mut self.survivors, targets, best, &mut need);
         }
     }
 }
