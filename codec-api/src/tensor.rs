@@ -91,6 +91,18 @@ impl TensorSpec {
         Err(CodecError::Unsupported(format!("dtype {}: lossy coding takes F32, F16 or BF16", self.dtype)))
     }
 
+    /// Refuses tensors whose rows ([`Self::matrix`]) are not made of whole blocks of `block` elements.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] with both lengths.
+    pub fn require_whole_blocks(&self, block: usize) -> Result<()> {
+        let (_, columns) = self.matrix();
+        if columns.is_multiple_of(block) {
+            return Ok(());
+        }
+        Err(CodecError::Unsupported(format!("rows of {columns} elements: the format takes multiples of {block}")))
+    }
+
     /// Checks that a decoder's output buffer holds exactly this tensor's elements.
     ///
     /// # Errors

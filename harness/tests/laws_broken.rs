@@ -151,6 +151,7 @@ fn refusals_law_finds_its_faults() {
         Law::Refusals,
         &[
             (Fault::FailsOnZeros, "the scale is zero"),
+            (Fault::FailsOnZerosInBlocks, "the scale is zero"),
             (Fault::RefusesSilently, "`Unsuitable` with reason and number"),
             (Fault::RefusesLate, "`accepts` takes it"),
             (Fault::KeepsNan, "it is encoded; wanted: `NonFinite` with index 0"),

@@ -28,6 +28,7 @@ pub fn linear(subject: &Subject) -> Result<(), Violation> {
     ];
     for (dtype, shape) in shapes {
         let Ok(sample) = Sample::bell(dtype, shape) else { continue };
+        let sample = subject.in_whole_blocks(&sample).unwrap_or(sample);
         check(&Trial { subject, law: Law::Linear, sample: &sample, offer: subject.codec.needs() })?;
     }
     Ok(())

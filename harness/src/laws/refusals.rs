@@ -17,7 +17,7 @@ pub fn refusals(subject: &Subject) -> Result<(), Violation> {
         for (value, places) in [(f32::NAN, [0, 230]), (f32::INFINITY, [77, 200]), (f32::NEG_INFINITY, [230, 230])] {
             let at = |i: usize| if places.contains(&i) { value } else { 1.0 + i as f32 };
             let Ok(sample) = Sample::from_fn(format!("{value} at {places:?}"), dtype, &[7, 33], at) else { continue };
-            each_offer(subject, Law::Refusals, &sample, |trial| non_finite(trial, places[0]))?;
+            each_offer(subject, Law::Refusals, &sample, non_finite)?;
         }
     }
     names_what_is_missing(subject)?;
@@ -42,7 +42,8 @@ fn finite(trial: &Trial<'_>) -> Result<(), Violation> {
     }
 }
 
-fn non_finite(trial: &Trial<'_>, first: usize) -> Result<(), Violation> {
+fn non_finite(trial: &Trial<'_>) -> Result<(), Violation> {
+    let first = trial.source()?.iter().position(|v| !v.is_finite()).unwrap_or_default();
     let answer = trial.try_encode()?;
     if trial.subject.codec.as_lossless().is_some() {
         let encoded = answer.map_err(|e| trial.violation(e.to_string(), "an exact codec keeps NaN and infinities"))?;

@@ -76,6 +76,17 @@ impl Sample {
         Self::new(name, spec, bytes)
     }
 
+    /// The matrix view with rows of `columns` elements, which repeat themselves if they are longer.
+    pub(crate) fn with_columns(&self, columns: usize) -> Result<Self, CodecError> {
+        let (rows, _) = self.spec.matrix();
+        let spec = TensorSpec::new(self.spec.dtype(), [rows, columns])?;
+        let mut bytes = Vec::with_capacity(spec.byte_len());
+        for row in self.bytes.chunks((self.bytes.len() / rows.max(1)).max(1)) {
+            bytes.extend(row.iter().cycle().take(spec.byte_len() / rows));
+        }
+        Self::new(format!("{}, longer rows", self.name), spec, bytes)
+    }
+
     /// Bell-shaped values of unit variance, the same on every call.
     ///
     /// # Errors

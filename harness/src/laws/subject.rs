@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use codec_api::{Codec, CodecEntry, Need, Needs, Registry};
 
-use super::{Law, Violation};
+use super::{Law, Sample, Violation};
+
+/// Block lengths of codecs that take only rows of whole blocks.
+const BLOCKS: [usize; 5] = [16, 32, 64, 128, 256];
 
 /// One preset of one registered codec.
 #[derive(Clone, Debug)]
@@ -43,6 +46,17 @@ impl Subject {
         let strict = |need: Need| if need == Need::Uses { Need::No } else { need };
         let least = Needs::default().base(strict(full.base)).calibration(strict(full.calibration));
         if least == full { vec![full] } else { vec![full, least] }
+    }
+
+    /// For a codec that refuses the sample because its rows are not of whole blocks: the sample with rows as much longer as
+    /// needed, or else `None`.
+    pub(crate) fn in_whole_blocks(&self, sample: &Sample) -> Option<Sample> {
+        if self.codec.accepts(sample.spec()).is_ok() {
+            return None;
+        }
+        let (_, columns) = sample.spec().matrix();
+        let longer = BLOCKS.into_iter().filter_map(|block| sample.with_columns(columns.next_multiple_of(block)).ok());
+        longer.into_iter().find(|sample| self.codec.accepts(sample.spec()).is_ok())
     }
 
     pub(crate) fn violation(

@@ -65,14 +65,17 @@ impl Trial<'_> {
     }
 }
 
-/// Tries the codec with each offer on one sample.
+/// Tries the codec with each offer on one sample; if it refuses that for the length of its rows, also with longer ones.
 pub(crate) fn each_offer(
     subject: &Subject,
     law: Law,
     sample: &Sample,
     check: impl Fn(&Trial<'_>) -> Result<(), Violation>,
 ) -> Result<(), Violation> {
-    subject.offers().into_iter().try_for_each(|offer| check(&Trial { subject, law, sample, offer }))
+    let longer = subject.in_whole_blocks(sample);
+    [sample].into_iter().chain(&longer).try_for_each(|sample| {
+        subject.offers().into_iter().try_for_each(|offer| check(&Trial { subject, law, sample, offer }))
+    })
 }
 
 /// Tries the codec on every nasty tensor and on property-generated ones.

@@ -44,6 +44,7 @@ pub enum Fault {
     NoLevels,
     // Refusals
     FailsOnZeros,
+    FailsOnZerosInBlocks,
     RefusesSilently,
     RefusesLate,
     KeepsNan,
@@ -85,7 +86,7 @@ impl Lossy {
             (Fault::KeepsNan, _) => Ok(()),
             (Fault::WrongIndex, Some(index)) => Err(CodecError::NonFinite { index: index + 1 }),
             (_, Some(index)) => Err(CodecError::NonFinite { index }),
-            (Fault::FailsOnZeros, _) if values.iter().all(|v| *v == 0.0) => {
+            (Fault::FailsOnZeros | Fault::FailsOnZerosInBlocks, _) if values.iter().all(|v| *v == 0.0) => {
                 Err(CodecError::Limit("the scale is zero".to_owned()))
             }
             (Fault::RefusesSilently, _) if values.len() % 2 == 1 => {
@@ -138,6 +139,7 @@ impl Codec for Lossy {
         match self.fault {
             Fault::AcceptsAll => Ok(()),
             Fault::AcceptsNothing => Err(CodecError::Unsupported("it is Monday".to_owned())),
+            Fault::FailsOnZerosInBlocks => spec.require_float().and_then(|()| spec.require_whole_blocks(128)),
             _ => spec.require_float(),
         }
     }
