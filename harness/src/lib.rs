@@ -7,6 +7,7 @@
 //! - [`strategies`]: property-test strategies for tensors
 //! - [`support`]: which dtypes and ranks each codec takes
 //! - [`baseline`]: codecs that show what an error figure is worth
+//! - [`testing`]: weights for the tests of a codec, and its size and error on them
 //! - [`text`]: tables, and names out of files made safe to print
 
 pub mod baseline;
@@ -16,4 +17,5 @@ pub mod report;
 pub mod strategies;
 pub mod suite;
 pub mod support;
+pub mod testing;
 pub mod text;

@@ -113,7 +113,7 @@ fn item(name: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) -> Item {
 }
 
 fn floats(name: &str, values: &[f32]) -> Item {
-    item(name, Dtype::F32, &[values.len()], values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    Item::from_f32(name, &[values.len()], values).unwrap()
 }
 
 /// The row of every item through one codec.

@@ -49,18 +49,13 @@ const KEYS: [&str; 32] = [
 ];
 
 fn suite() -> Suite {
-    let floats = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-    let item = |name: &str, dtype, shape: &[usize], data: Vec<u8>| Item {
-        name: name.to_owned(),
-        spec: TensorSpec::new(dtype, shape).unwrap(),
-        data: Bytes::from(data),
-        base: None,
-    };
+    let floats = |name, shape, values| Item::from_f32(name, shape, values).unwrap();
+    let ids = TensorSpec::new(Dtype::I64, [3]).unwrap();
     let items = vec![
-        item("a|b, \"c\"", Dtype::F32, &[2, 2], floats(&[3.0, 4.0, 0.0, 0.0])),
-        item("zeros", Dtype::F32, &[3], floats(&[0.0; 3])),
-        item("flat", Dtype::F32, &[2], floats(&[12.0, 12.0])),
-        item("ids", Dtype::I64, &[3], vec![7; 24]),
+        floats("a|b, \"c\"", &[2, 2], &[3.0, 4.0, 0.0, 0.0]),
+        floats("zeros", &[3], &[0.0; 3]),
+        floats("flat", &[2], &[12.0, 12.0]),
+        Item { name: "ids".to_owned(), spec: ids, data: Bytes::from(vec![7; 24]), base: None },
     ];
     Suite::new("tiny", 0, items)
 }

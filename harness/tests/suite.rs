@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use codec_api::{Dtype, TensorSpec};
 use harness::suite::{Item, Suite, SuiteError, SuiteOptions, catalogue};
+use harness::testing::weights;
 use safetensors::tensor::{TensorView, serialize};
 use tempfile::TempDir;
 
@@ -14,7 +15,7 @@ fn suite(text: &str) -> Suite {
 }
 
 fn values(item: &Item) -> Vec<f32> {
-    item.view().unwrap().to_f32().unwrap().into_owned()
+    item.to_f32().unwrap()
 }
 
 fn shapes(suite: &Suite) -> Vec<(&str, &[usize])> {
@@ -48,6 +49,18 @@ fn seeded_suites_never_change() {
     ];
     let found: Vec<_> = pinned.iter().map(|(name, _)| (*name, hash(&suite(name)))).collect();
     assert_eq!(found, pinned.map(|(name, hash)| (name, hash.to_owned())));
+}
+
+#[test]
+fn weights_come_in_equal_parts_and_then_from_where_there_are_more() {
+    // Seven tensors give 101 weights each, the last bias its ten, and the first weight matrix what is missing.
+    let found = weights("seed002/models/mlp", 800);
+    let items = suite("seed002/models/mlp").items;
+    let (first, last) = (values(&items[0]), values(&items[7]));
+    assert_eq!(found[..101], first[..101]);
+    assert_eq!(found[101..202], values(&items[1])[..101]);
+    assert_eq!(found[707..717], last);
+    assert_eq!(found[717..], first[101..184]);
 }
 
 #[test]

@@ -30,6 +30,24 @@ pub struct Item {
 }
 
 impl Item {
+    /// An F32 tensor of these values, without a base.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if `shape` does not have as many elements as `values`.
+    pub fn from_f32(name: impl Into<String>, shape: &[usize], values: &[f32]) -> Result<Self, CodecError> {
+        let view = TensorView::from_f32(shape, values)?;
+        let data = Bytes::copy_from_slice(view.bytes());
+        Ok(Self { name: name.into(), spec: view.spec().clone(), data, base: None })
+    }
+
+    /// The values as f32, row-major.
+    ///
+    /// # Errors
+    /// As [`TensorView::to_f32`], and as [`Self::view`].
+    pub fn to_f32(&self) -> Result<Vec<f32>, CodecError> {
+        Ok(self.view()?.to_f32()?.into_owned())
+    }
+
     /// The tensor.
     ///
     /// # Errors
