@@ -1,28 +1,13 @@
 //! Size and error on a million Gaussian weights, against the figures that the formats are known for.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
+#![allow(clippy::unwrap_used, reason = "test helpers may")]
 
-use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView};
 use codec_quant as _;
-use harness::suite::{Suite, SuiteOptions};
+use harness::testing::{measure, weights};
+
+const SHAPE: [usize; 2] = [1024, 1024];
 
 fn gaussian() -> Vec<f32> {
-    let suite = Suite::parse("gaussian", &SuiteOptions::default()).unwrap();
-    suite.items[0].view().unwrap().to_f32().unwrap().into_owned()
-}
-
-/// Bits per weight of the serialised sections, and ‖w − ŵ‖² / ‖w‖².
-fn measure(spec: &str, values: &[f32]) -> (f64, f64) {
-    let registry = Registry::linked().unwrap();
-    let tensor = TensorView::from_f32([1024, 1024], values).unwrap();
-    let encoded = EncodedTensor::encode(registry.parse_spec(spec).unwrap(), tensor, &EncodeCx::new(0)).unwrap();
-    let file = encoded.to_bytes().unwrap();
-    let (header, _) = codec_api::read_safetensors_header(&file).unwrap();
-    assert_eq!(header.data_len() as u64, encoded.payload.bytes(), "{spec}: the sections are what the file holds");
-    let decoded = EncodedTensor::from_bytes(&file.into(), &registry).unwrap().decode(&DecodeCx::new()).unwrap();
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let error: f64 = values.iter().zip(&decoded).map(|(w, d)| square(w - d)).sum();
-    let norm: f64 = values.iter().map(|w| square(*w)).sum();
-    (encoded.payload.bytes() as f64 * 8.0 / values.len() as f64, error / norm)
+    weights("gaussian", SHAPE.iter().product())
 }
 
 #[test]
@@ -40,7 +25,8 @@ fn gaussian_weights_cost_what_the_formats_promise() {
         ("quant.cast:to=bf16", 16.0, 3.0e-6),
     ];
     for (spec, bits, error) in most {
-        let (found_bits, found_error) = measure(spec, &values);
+        let row = measure(spec, &SHAPE, &values);
+        let (found_bits, found_error) = (row.bits_per_weight.unwrap(), row.nmse.unwrap());
         assert!(found_bits <= bits && found_error <= error, "{spec}: {found_bits} bits per weight, NMSE {found_error}");
     }
 }
@@ -54,10 +40,11 @@ fn magnitude_costs_no_accuracy() {
         "quant.nf4",
         "quant.ternary",
     ] {
-        let (_, normal) = measure(spec, &values);
+        let nmse = |values: &[f32]| measure(spec, &SHAPE, values).nmse.unwrap();
+        let normal = nmse(&values);
         for factor in [1e-6, 1e30] {
             let scaled: Vec<f32> = values.iter().map(|v| v * factor).collect();
-            let (_, error) = measure(spec, &scaled);
+            let error = nmse(&scaled);
             assert!((error / normal - 1.0).abs() < 0.01, "{spec} times {factor:e}: NMSE {error}, not {normal}");
         }
     }

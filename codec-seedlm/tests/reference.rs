@@ -3,7 +3,7 @@
 
 use codec_api::{Bounded, Codec, DecodeCx, EncodeCx, EncodedTensor, Payload, Registry, TensorView};
 use codec_seedlm::SeedLm;
-use harness::suite::{Suite, SuiteOptions};
+use harness::testing::weights;
 use nalgebra::{DMatrix, DVector};
 
 /// The settings that a decoder needs.
@@ -68,11 +68,6 @@ impl Format {
     }
 }
 
-fn gaussian(n: usize) -> Vec<f32> {
-    let suite = Suite::parse(&format!("gaussian:1x{n}"), &SuiteOptions::default()).unwrap();
-    suite.items[0].view().unwrap().to_f32().unwrap().into_owned()
-}
-
 fn bias(payload: &Payload, name: &str) -> i16 {
     let bytes = payload.sections()[name].data();
     i16::from_le_bytes([bytes[0], bytes[1]])
@@ -87,7 +82,7 @@ fn a_decoder_from_the_documentation_reads_every_payload() {
         let spec = format!(
             "seedlm:k={k}:c={c}:p={p}:mantissa_bits={mantissa_bits}:per_octave={per_octave}:search=300:layers=2"
         );
-        let values: Vec<f32> = gaussian(301).iter().map(|w| w * 0.03).collect();
+        let values: Vec<f32> = weights("gaussian", 301).iter().map(|w| w * 0.03).collect();
         let tensor = TensorView::from_f32([7, 43], &values).unwrap();
         let encoded = EncodedTensor::encode(registry.parse_spec(&spec).unwrap(), tensor, &EncodeCx::new(5)).unwrap();
         let format = Format { k, c, p, mantissa_bits, per_octave };
@@ -129,7 +124,7 @@ fn no_seed_of_the_textbook_search_is_better() {
         (SeedLm::four_bit(), Format { k: 16, c: 8, p: 3, mantissa_bits: 4, per_octave: 2 }),
         (SeedLm::three_bit(), Format { k: 16, c: 12, p: 4, mantissa_bits: 4, per_octave: 2 }),
     ] {
-        let values = gaussian(format.c * 4);
+        let values = weights("gaussian", format.c * 4);
         let tensor = TensorView::from_f32([values.len()], &values).unwrap();
         let payload = config.encode(tensor.clone(), &EncodeCx::new(0)).unwrap();
         let mut decoded = vec![0.0; values.len()];
@@ -145,7 +140,7 @@ fn no_seed_of_the_textbook_search_is_better() {
 
 #[test]
 fn layers_are_levels_of_the_same_payload() {
-    let values = gaussian(400);
+    let values = weights("gaussian", 400);
     let tensor = TensorView::from_f32([400], &values).unwrap();
     let one = SeedLm::two_bit().encode(tensor.clone(), &EncodeCx::new(0)).unwrap();
     let three = SeedLm::two_bit().layered(Bounded::at::<3>()).encode(tensor, &EncodeCx::new(0)).unwrap();
