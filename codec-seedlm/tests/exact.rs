@@ -1,23 +1,11 @@
 //! The search finds what trying every seed finds.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
-use codec_api::{Calibration, EncodeCx, TensorView};
+use codec_api::{Calibration, Codec, DecodeCx, EncodeCx, TensorView};
 use codec_seedlm::SeedLm;
 use harness::laws::Activations;
-use harness::suite::{Suite, SuiteOptions};
+use harness::testing::weights;
 use simd::{Level, with_level};
-
-/// The first weights of a suite's items, `n` in all.
-fn weights(suite: &str, n: usize) -> Vec<f32> {
-    let suite = Suite::parse(suite, &SuiteOptions::default()).unwrap();
-    let mut values = Vec::new();
-    for item in &suite.items {
-        let tensor = item.view().unwrap().to_f32().unwrap().into_owned();
-        let wanted = (n - values.len()).min(tensor.len()).min(n / suite.items.len() + 1);
-        values.extend_from_slice(&tensor[..wanted]);
-    }
-    values
-}
 
 fn config(spec: &str) -> SeedLm {
     serde_json::from_str(&format!("{{{spec}}}")).unwrap()
@@ -27,8 +15,22 @@ fn check(config: &SeedLm, name: &str, values: &[f32], cx: &EncodeCx<'_>) {
     let tensor = TensorView::from_f32([values.len() / 50, 50], values).unwrap();
     let expected = config.encode_by_brute_force(&tensor, cx).unwrap();
     for level in Level::available() {
-        let found = with_level(level, || codec_api::Codec::encode(config, tensor.clone(), cx)).unwrap();
+        let found = with_level(level, || config.encode(tensor.clone(), cx)).unwrap();
         assert_eq!(found, expected, "{name}, {config:?}, {level}");
+    }
+}
+
+/// Calibration with these mean squares of the inputs.
+#[derive(Debug)]
+struct MeanSquares(Vec<f32>);
+
+impl Calibration for MeanSquares {
+    fn input_axis(&self) -> usize {
+        1
+    }
+
+    fn mean_squares(&self) -> &[f32] {
+        &self.0
     }
 }
 
@@ -37,7 +39,7 @@ fn check(config: &SeedLm, name: &str, values: &[f32], cx: &EncodeCx<'_>) {
 fn every_block_gets_the_best_code_of_all_seeds() {
     let model = concat!("model:", env!("CARGO_MANIFEST_DIR"), "/../assets/stories260k");
     for (name, values) in [
-        ("gaussian", weights("gaussian:20x50", 1000)),
+        ("gaussian", weights("gaussian", 1000)),
         ("laplace", weights("laplace", 1000)),
         ("trained", weights(model, 1000)),
     ] {
@@ -51,7 +53,7 @@ fn every_block_gets_the_best_code_of_all_seeds() {
 
 #[test]
 fn small_registers_and_drawn_seeds_are_exact_too() {
-    let values = weights("gaussian:20x50", 1000);
+    let values = weights("gaussian", 1000);
     for spec in [
         r#""k":8,"c":4,"p":4"#,
         r#""k":8,"c":5,"p":1,"mantissa_bits":2"#,
@@ -64,25 +66,11 @@ fn small_registers_and_drawn_seeds_are_exact_too() {
     }
 }
 
-/// Columns 0 to 24 hardly count.
-#[derive(Debug)]
-struct HalfDead(Vec<f32>);
-
-impl Calibration for HalfDead {
-    fn input_axis(&self) -> usize {
-        1
-    }
-
-    fn mean_squares(&self) -> &[f32] {
-        &self.0
-    }
-}
-
 #[test]
 fn weighted_errors_are_minimised_exactly_too() {
-    let values = weights("gaussian:20x50", 200);
+    let values = weights("gaussian", 200);
     let activations = Activations::new(50);
-    let half_dead = HalfDead((0..50).map(|i| if i < 25 { 0.0 } else { 1.0 }).collect());
+    let half_dead = MeanSquares((0..50).map(|i| if i < 25 { 0.0 } else { 1.0 }).collect());
     for calibration in [&activations as &dyn Calibration, &half_dead] {
         check(&SeedLm::four_bit(), "calibrated", &values, &EncodeCx::new(0).with_calibration(calibration));
     }
@@ -90,15 +78,14 @@ fn weighted_errors_are_minimised_exactly_too() {
 
 #[test]
 fn calibration_moves_the_error_to_where_it_counts_less() {
-    let values = weights("gaussian:20x50", 1000);
+    let values = weights("gaussian", 1000);
     let tensor = TensorView::from_f32([20, 50], &values).unwrap();
-    let calibration = HalfDead((0..50).map(|i| if i % 2 == 0 { 0.01 } else { 1.0 }).collect());
+    let calibration = MeanSquares((0..50).map(|i| if i % 2 == 0 { 0.01 } else { 1.0 }).collect());
     let error = |cx: &EncodeCx<'_>| {
         let config = SeedLm::four_bit();
-        let payload = codec_api::Codec::encode(&config, tensor.clone(), cx).unwrap();
+        let payload = config.encode(tensor.clone(), cx).unwrap();
         let mut decoded = vec![0.0; values.len()];
-        codec_api::Codec::decode(&config, tensor.spec(), payload.view(), &codec_api::DecodeCx::new(), &mut decoded)
-            .unwrap();
+        config.decode(tensor.spec(), payload.view(), &DecodeCx::new(), &mut decoded).unwrap();
         let weighted = |(i, (w, d)): (usize, (&f32, &f32))| f64::from(calibration.0[i % 50] * (w - d) * (w - d));
         values.iter().zip(&decoded).enumerate().map(weighted).sum::<f64>()
     };
@@ -110,23 +97,23 @@ fn calibration_moves_the_error_to_where_it_counts_less() {
 #[test]
 fn zeros_do_not_lower_what_is_looked_for() {
     let mut values = vec![0.0; 40_000];
-    values.splice(1000..1300, weights("gaussian:20x50", 300));
+    values.splice(1000..1300, weights("gaussian", 300));
     values[20_000..20_040].fill(0.3);
     values.splice(39_000..39_300, weights("laplace", 300));
     let config = SeedLm::four_bit();
     let tensor = TensorView::from_f32([800, 50], &values).unwrap();
-    let payload = codec_api::Codec::encode(&config, tensor.clone(), &EncodeCx::new(0)).unwrap();
+    let payload = config.encode(tensor.clone(), &EncodeCx::new(0)).unwrap();
     assert_eq!(payload, config.encode_by_brute_force(&tensor, &EncodeCx::new(0)).unwrap());
 }
 
 #[test]
 fn the_scale_of_calibration_does_not_matter() {
-    let values = weights("gaussian:20x50", 55);
+    let values = weights("gaussian", 55);
     let tensor = TensorView::from_f32([5, 11], &values).unwrap();
     let squares: Vec<f32> = (1..12).map(|i| i as f32 * 0.125).collect();
     let encode = |scale: f32| {
-        let calibration = HalfDead(squares.iter().map(|s| s * scale).collect());
-        codec_api::Codec::encode(&SeedLm::four_bit(), tensor.clone(), &EncodeCx::new(0).with_calibration(&calibration))
+        let calibration = MeanSquares(squares.iter().map(|s| s * scale).collect());
+        SeedLm::four_bit().encode(tensor.clone(), &EncodeCx::new(0).with_calibration(&calibration))
     };
     let payload = encode(1.0).unwrap();
     assert_eq!(encode(2f32.powi(-30)).unwrap(), payload);
@@ -149,14 +136,12 @@ impl Calibration for NoAxis {
 
 #[test]
 fn calibration_of_another_matrix_is_refused() {
-    let values = weights("gaussian:20x50", 1000);
+    let values = weights("gaussian", 1000);
     let tensor = TensorView::from_f32([20, 50], &values).unwrap();
-    let calibration = Activations::new(49);
-    let answer =
-        codec_api::Codec::encode(&SeedLm::four_bit(), tensor, &EncodeCx::new(0).with_calibration(&calibration));
-    let message = answer.unwrap_err().to_string();
+    let encode = |calibration: &dyn Calibration| {
+        SeedLm::four_bit().encode(tensor.clone(), &EncodeCx::new(0).with_calibration(calibration))
+    };
+    let message = encode(&Activations::new(49)).unwrap_err().to_string();
     assert!(message.contains("49 inputs along axis 1, the matrix is 20 × 50"), "{message}");
-    let tensor = TensorView::from_f32([20, 50], &values).unwrap();
-    let answer = codec_api::Codec::encode(&SeedLm::four_bit(), tensor, &EncodeCx::new(0).with_calibration(&NoAxis));
-    assert!(answer.is_err());
+    assert!(encode(&NoAxis).is_err());
 }
