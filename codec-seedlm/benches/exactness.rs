@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use codec_api::{Codec, EncodeCx, Payload, TensorView};
 use codec_seedlm::SeedLm;
-use harness::suite::{Suite, SuiteOptions};
+use harness::testing::weights;
 
 const BLOCKS: usize = 1700;
 
@@ -19,10 +19,8 @@ fn main() {
             let (found, quick) = timed(|| codec.encode(tensor.clone(), &EncodeCx::new(0)));
             let (expected, slow) = timed(|| codec.encode_by_brute_force(&tensor, &EncodeCx::new(0)));
             assert!(found == expected, "{preset}, {kind}: the search differs from brute force");
-            println!(
-                "{preset} {kind:9} {BLOCKS} blocks, 0 mismatches; brute force took {:.0} times as long",
-                slow / quick
-            );
+            let times = slow / quick;
+            println!("{preset} {kind:9} {BLOCKS} blocks, 0 mismatches; brute force took {times:.0} times as long");
             blocks += BLOCKS;
         }
     }
@@ -33,18 +31,4 @@ fn timed(encode: impl FnOnce() -> codec_api::Result<Payload>) -> (Payload, f64) 
     let start = Instant::now();
     let payload = encode().expect("it encodes");
     (payload, start.elapsed().as_secs_f64())
-}
-
-/// `n` weights, in equal parts from the items that have enough.
-fn weights(suite: &str, n: usize) -> Vec<f32> {
-    let suite = Suite::parse(suite, &SuiteOptions::default()).expect("a valid suite");
-    let items: Vec<_> =
-        suite.items.iter().filter_map(|item| Some(item.view().ok()?.to_f32().ok()?.into_owned())).collect();
-    let mut values: Vec<f32> =
-        items.iter().flat_map(|item| &item[..item.len().min(n / items.len() + 1)]).copied().collect();
-    values.extend(
-        items.iter().flat_map(|item| item.iter().skip(n / items.len() + 1)).take(n.saturating_sub(values.len())),
-    );
-    values.truncate(n);
-    values
 }
