@@ -57,18 +57,23 @@ pub fn ratio(value: f64) -> String {
 
 /// Three significant digits, and every digit before the point.
 pub fn significant(value: f64) -> String {
-    match value {
-        0.0 => "0".to_owned(),
-        v if v < 1e-3 => format!("{v:.2e}"),
-        v => format!("{v:.*}", (2 - v.log10().floor() as i32).max(0) as usize),
+    // Rounding comes first: 9.996 has as many digits before the point as 10.0.
+    let scientific = format!("{value:.2e}");
+    let exponent = scientific.split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
+    match exponent {
+        _ if value == 0.0 => "0".to_owned(),
+        Some(exponent @ -3..) => format!("{value:.*}", (2 - exponent).max(0) as usize),
+        _ => scientific,
     }
 }
 
 /// Three significant digits with K, M or G for the thousands.
 pub fn thousands(value: f64) -> String {
+    // Rounding comes first: 999,600 is 1.00M.
+    let rounded = format!("{value:.2e}").parse().unwrap_or(value);
     let steps = [(1e9, "G"), (1e6, "M"), (1e3, "K")];
-    let step = steps.into_iter().find(|(step, _)| value >= *step);
-    step.map_or_else(|| significant(value), |(step, letter)| significant(value / step) + letter)
+    let step = steps.into_iter().find(|(step, _)| rounded >= *step);
+    step.map_or_else(|| significant(value), |(step, letter)| significant(rounded / step) + letter)
 }
 
 #[cfg(test)]
@@ -95,5 +100,12 @@ mod tests {
         let shown = [0.0, 0.000_269, 0.0164, 0.5, 1.234, 18.06, 567_434.0].map(significant);
         assert_eq!(shown, ["0", "2.69e-4", "0.0164", "0.500", "1.23", "18.1", "567434"]);
         assert_eq!([12.0, 4200.0, 1_050_000.0, 1.7e9].map(thousands), ["12.0", "4.20K", "1.05M", "1.70G"]);
+    }
+
+    #[test]
+    fn numbers_that_round_to_a_power_of_ten_have_three_digits_too() {
+        let shown = [0.000_999_6, 0.009_996, 9.996, 99.96, 999.6].map(significant);
+        assert_eq!(shown, ["0.00100", "0.0100", "10.0", "100", "1000"]);
+        assert_eq!([999.6, 9996.0, 999_600.0, 999_600_000.0].map(thousands), ["1.00K", "10.0K", "1.00M", "1.00G"]);
     }
 }
