@@ -7,22 +7,45 @@ mod models;
 use anyhow::Result;
 
 use super::bench::Bench;
+use super::table::Table;
 use crate::tree::Tree;
 
-/// The codec of "`SeedLM` Progressive".
-const FOUR_BIT: &str = "seedlm:preset=4bit";
-/// The same format with fewer bits.
-const THREE_BIT: &str = "seedlm:preset=3bit";
-/// The codec of "`SeedLM` Legacy": the paper's format to the letter.
-const LITERAL: &str = "seedlm:per_octave=1:refine=false";
-/// The codec of "`BitNet`": b1.58's rounding.
-const ABSMEAN: &str = "quant.ternary:preset=absmean";
-/// `BitNet`'s format with the scale of least error.
-const LEAST_SQUARES: &str = "quant.ternary:preset=least-squares";
+/// A method of the seed, and the codec that answers it.
+#[derive(Clone, Copy)]
+struct Method {
+    name: &'static str,
+    spec: &'static str,
+    /// What the codec is to the method, in words.
+    remark: &'static str,
+}
+
+const FOUR_BIT: Method =
+    Method { name: "SeedLM Progressive, 4 bits", spec: "seedlm:preset=4bit", remark: "the default, one quality level" };
+const THREE_BIT: Method = Method {
+    name: "SeedLM Progressive, 3 bits",
+    spec: "seedlm:preset=3bit",
+    remark: "the same with fewer bits, beside the same claims",
+};
+const LEGACY: Method = Method {
+    name: "SeedLM Legacy",
+    spec: "seedlm:per_octave=1:refine=false",
+    remark: "the paper's format to the letter, 4 bits",
+};
+const ABSMEAN: Method = Method {
+    name: "BitNet, absmean",
+    spec: "quant.ternary:preset=absmean",
+    remark: "BitNet b1.58, five weights to a byte",
+};
+const LEAST_SQUARES: Method = Method {
+    name: "BitNet, least squares",
+    spec: "quant.ternary:preset=least-squares",
+    remark: "the same format with the scale of least error",
+};
+
+/// The ratio that the seed gives `BitNet` on everything.
+const BITNET_RATIO: f64 = 8.0;
 
 const INTRODUCTION: &str = "\
-## How to read this
-
 The tables have the names that they have in the seed's report. A cell is the value measured here, then the seed's
 claim in parentheses; where the measured value is worse, it says so. The rows of BitNet and VPTQ in the report were
 simulated, their ratios constants. Here every value comes from weights that were encoded, written as bytes, read back
@@ -30,16 +53,16 @@ and decoded, and whose error was checked against the bound that the encoder cert
 all section bytes of the payload. Errors are relative Frobenius errors, ‖w − ŵ‖/‖w‖: decoding everything to zeros has
 1, and a claim above 1 is worse than that. ± is one standard deviation. Sizes and errors are the same on every
 machine; times and speeds are one thread's, in this run. The report's last table, of the accuracy that published
-methods preserve, does not say what it measures and is left out.
+methods preserve, does not say what it measures and is left out.";
 
-| Method of the seed | Codec here |
-|---|---|
-| SeedLM Progressive | `seedlm:preset=4bit`, and `seedlm:preset=3bit` beside the same claims |
-| SeedLM Legacy | `seedlm:per_octave=1:refine=false`, the paper's format to the letter, 4 bits |
-| BitNet, absmean | `quant.ternary:preset=absmean`: BitNet b1.58, five weights to a byte |
-| BitNet, least squares | `quant.ternary:preset=least-squares`: the same format with the scale of least error |
-| VPTQ | joins later |
-";
+fn introduction() -> String {
+    let mut table = Table::new(["Method of the seed", "Codec here"]);
+    for Method { name, spec, remark } in [FOUR_BIT, THREE_BIT, LEGACY, ABSMEAN, LEAST_SQUARES] {
+        table.row([name, &format!("`{spec}`: {remark}")]);
+    }
+    table.row(["VPTQ", "joins later"]);
+    table.under("How to read this", INTRODUCTION)
+}
 
 /// Measures every table of the report.
 pub(super) fn measure(tree: &Tree) -> Result<String> {
@@ -49,7 +72,7 @@ pub(super) fn measure(tree: &Tree) -> Result<String> {
     let runs: String = [&layers, &gaussian, &models].map(Bench::conditions).concat();
     let sections = [
         format!("The runs of `netweight bench` behind it:\n\n{runs}"),
-        INTRODUCTION.to_owned(),
+        introduction(),
         layers::ratios(&layers)?,
         layers::accuracy(&layers)?,
         layers::speed(&layers)?,

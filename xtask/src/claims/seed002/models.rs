@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::super::bench::Bench;
 use super::super::table::{Table, beside, ratio, ratio_beside, significant};
-use super::{ABSMEAN, FOUR_BIT, LITERAL};
+use super::{ABSMEAN, BITNET_RATIO, FOUR_BIT, LEGACY, Method};
 
 pub(super) const SUITE: &str = "seed002/models";
 
@@ -35,35 +35,36 @@ const MODELS: [Model; 5] = [
         prefix: "mlp.",
         weights: "535K",
         seedlm: Some(Claim { ratio: 4.1, seconds: 45.2, success: 1.0 }),
-        bitnet: Some(Claim { ratio: 8.0, seconds: 2.1, success: 1.0 }),
+        bitnet: Some(Claim { ratio: BITNET_RATIO, seconds: 2.1, success: 1.0 }),
     },
     Model {
         name: "CNN",
         prefix: "cnn.",
         weights: "1.2M",
         seedlm: Some(Claim { ratio: 4.3, seconds: 98.7, success: 0.95 }),
-        bitnet: Some(Claim { ratio: 8.0, seconds: 4.8, success: 1.0 }),
+        bitnet: Some(Claim { ratio: BITNET_RATIO, seconds: 4.8, success: 1.0 }),
     },
     Model { name: "Transformer Block", prefix: "transformer.", weights: "525K", seedlm: None, bitnet: None },
     Model { name: "LSTM", prefix: "lstm.", weights: "8.4M", seedlm: None, bitnet: None },
     Model { name: "Large Linear Layer", prefix: "linear.", weights: "8.4M", seedlm: None, bitnet: None },
 ];
 
+/// What a method answers of a model's claims.
+type ClaimOf = fn(&Model) -> Option<Claim>;
+
+const METHODS: [(Method, ClaimOf); 3] =
+    [(FOUR_BIT, |model| model.seedlm), (LEGACY, |model| model.seedlm), (ABSMEAN, |model| model.bitnet)];
+
 pub(super) fn specs() -> BTreeSet<&'static str> {
-    [FOUR_BIT, LITERAL, ABSMEAN].into()
+    METHODS.iter().map(|(method, _)| method.spec).collect()
 }
 
 pub(super) fn full_models(bench: &Bench) -> Result<String> {
     let mut table =
         Table::new(["Model", "Method", "Total Params", "Compression Time (seconds)", "Ratio", "Success Rate"]);
     for model in &MODELS {
-        let methods = [
-            ("SeedLM, 4 bits", FOUR_BIT, model.seedlm),
-            ("SeedLM Legacy", LITERAL, model.seedlm),
-            ("BitNet, absmean", ABSMEAN, model.bitnet),
-        ];
-        for (method, spec, claim) in methods {
-            table.row(row(bench, model, method, spec, claim)?);
+        for (method, claim) in METHODS {
+            table.row(row(bench, model, method, claim(model))?);
         }
     }
     let text = "A model's time is the sum of its tensors' times, one thread; its ratio is of all its tensors \
@@ -74,8 +75,8 @@ pub(super) fn full_models(bench: &Bench) -> Result<String> {
     Ok(table.under("Full Model Compression", text))
 }
 
-fn row(bench: &Bench, model: &Model, method: &str, spec: &str, claim: Option<Claim>) -> Result<[String; 6]> {
-    let column = bench.column(spec, model.prefix)?;
+fn row(bench: &Bench, model: &Model, method: Method, claim: Option<Claim>) -> Result<[String; 6]> {
+    let column = bench.column(method.spec, model.prefix)?;
     let (seconds, success) = (column.encode_seconds(), column.success());
     let of_claim = claim.map(|claim| {
         [
@@ -87,7 +88,7 @@ fn row(bench: &Bench, model: &Model, method: &str, spec: &str, claim: Option<Cla
     let [seconds, ratio, success] =
         of_claim.unwrap_or_else(|| [significant(seconds), ratio(column.ratio()), percent(success)]);
     let weights = beside(&column.weights().to_string(), model.weights, false);
-    Ok([model.name.to_owned(), method.to_owned(), weights, seconds, ratio, success])
+    Ok([model.name.to_owned(), method.name.to_owned(), weights, seconds, ratio, success])
 }
 
 fn percent(part: f64) -> String {
