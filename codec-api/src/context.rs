@@ -7,7 +7,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
 use crate::error::{CodecError, Result};
-use crate::tensor::TensorView;
+use crate::tensor::{TensorSpec, TensorView};
 
 /// A tensor that an encoded one is told relative to. It has the same spec.
 #[derive(Clone, Debug)]
@@ -33,6 +33,18 @@ pub trait Calibration: fmt::Debug + Send + Sync {
     fn input_axis(&self) -> usize;
     /// Mean of x² for each input, one value per index of that axis.
     fn mean_squares(&self) -> &[f32];
+}
+
+/// Makes importances relative to the largest of them: what is not a positive number becomes 10⁻⁶, since no weight is free to
+/// become anything.
+pub fn relative_importance(importance: &mut [f32]) {
+    const LEAST: f32 = 1e-6;
+    let largest = importance.iter().fold(0.0, |m: f32, h| if h.is_finite() { m.max(*h) } else { m });
+    for h in importance {
+        // NaN and negative numbers are no mean squares.
+        let share = if largest > 0.0 { *h / largest } else { 1.0 };
+        *h = if share > LEAST { share.min(1.0) } else { LEAST };
+    }
 }
 
 /// Lets a caller stop an encode or decode from another thread.
@@ -142,6 +154,22 @@ impl<'a> EncodeCx<'a> {
     pub fn with_progress(mut self, progress: &'a dyn Progress) -> Self {
         self.progress = progress;
         self
+    }
+
+    /// The axis of the tensor's matrix view that inputs run along, and their mean squares; `None` without calibration, and for
+    /// a tensor without elements.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if calibration does not have a value for each index of its axis.
+    pub fn input_squares(&self, spec: &TensorSpec) -> Result<Option<(usize, &'a [f32])>> {
+        let Some(calibration) = self.calibration.filter(|_| spec.elements() > 0) else { return Ok(None) };
+        let (axis, squares) = (calibration.input_axis(), calibration.mean_squares());
+        let (rows, columns) = spec.matrix();
+        if [rows, columns].get(axis) != Some(&squares.len()) {
+            let found = format!("calibration has {} inputs along axis {axis}", squares.len());
+            return Err(CodecError::Limit(format!("{found}, the matrix is {rows} × {columns}")));
+        }
+        Ok(Some((axis, squares)))
     }
 
     /// The random generator of one block: the same whatever was drawn for other blocks.

@@ -92,7 +92,7 @@ pub use bound::{Bound, max_abs_error, rel_frobenius_error};
 pub use codec::{Chunking, Codec, LinearKernel, LinearOp, Lossless, Need, Needs, Progressive, QualityLevel};
 pub use config::{Bounded, FormatVersion};
 pub use container::read_safetensors_header;
-pub use context::{BaseTensor, Calibration, Cancel, DecodeCx, EncodeCx, NoProgress, Progress};
+pub use context::{BaseTensor, Calibration, Cancel, DecodeCx, EncodeCx, NoProgress, Progress, relative_importance};
 pub use cost::CostEstimate;
 pub use encoded::EncodedTensor;
 pub use error::{CodecError, FormatError, Result, SpecError};

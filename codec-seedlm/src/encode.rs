@@ -23,7 +23,7 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
     let shape = config.shape();
     let lfsr = Lfsr::new(shape.seed_bits);
     let seeds = seeds(config, cx);
-    let alike = alike(tensor.spec(), shape.weights, cx.calibration)?;
+    let alike = alike(tensor.spec(), shape.weights, cx)?;
     let ticks = Ticks::new(cx.progress, config.layers.get());
     let mut payload = Payload::new(Bound::None);
     let mut rest = source.to_vec();

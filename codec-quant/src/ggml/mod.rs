@@ -1,0 +1,121 @@
+//! The block formats of ggml, byte for byte: a tensor's blocks are those of a GGUF file.
+//!
+//! | codec | weights, bytes of a block | bits per weight | what |
+//! |---|---|---|---|
+//! | [`quant.q8_0`](Q8_0) | 32, 34 | 8.5 | an F16 scale |
+//! | [`quant.q5_1`](Q5_1) | 32, 24 | 6 | an F16 scale and minimum |
+//! | [`quant.q5_0`](Q5_0) | 32, 22 | 5.5 | an F16 scale |
+//! | [`quant.q4_1`](Q4_1) | 32, 20 | 5 | an F16 scale and minimum |
+//! | [`quant.q4_0`](Q4_0) | 32, 18 | 4.5 | an F16 scale |
+//! | [`quant.iq4_nl`](Iq4Nl) | 32, 18 | 4.5 | an F16 scale, 16 levels that are not evenly spaced |
+//! | [`quant.q6_k`](Q6K) | 256, 210 | 6.5625 | 16 groups with 8-bit scales |
+//! | [`quant.q5_k`](Q5K) | 256, 176 | 5.5 | 8 groups with 6-bit scales and minima |
+//! | [`quant.q4_k`](Q4K) | 256, 144 | 4.5 | 8 groups with 6-bit scales and minima |
+//! | [`quant.iq4_xs`](Iq4Xs) | 256, 136 | 4.25 | 8 groups with 6-bit scales, the levels of `iq4_nl` |
+//! | [`quant.q3_k`](Q3K) | 256, 110 | 3.4375 | 16 groups with 6-bit scales |
+//! | [`quant.q2_k`](Q2K) | 256, 84 | 2.625 | 16 groups with 4-bit scales and minima |
+//!
+//! Decoded values are those of the Python package `gguf`, bit for bit. The encoders are our own: a search for the least
+//! squared error, weighted by calibration where there is some (an "importance matrix").
+
+mod block;
+mod fit;
+mod format;
+mod groups;
+pub mod iq4_nl;
+pub mod iq4_xs;
+mod levels;
+mod nibbles;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+mod six;
+mod superblock;
+mod two_bits;
+
+pub use iq4_nl::Iq4Nl;
+pub use iq4_xs::Iq4Xs;
+pub use q2_k::Q2K;
+pub use q3_k::Q3K;
+pub use q4_0::Q4_0;
+pub use q4_1::Q4_1;
+pub use q4_k::Q4K;
+pub use q5_0::Q5_0;
+pub use q5_1::Q5_1;
+pub use q5_k::Q5K;
+pub use q6_k::Q6K;
+pub use q8_0::Q8_0;
+
+/// Defines and registers the codec of a format of blocks, or of super-blocks of groups.
+macro_rules! ggml_codec {
+    (#[$typetag:meta] $name:ident, $kind:ident::$trait:ident $(<$group:literal>)?, $id:literal, $summary:literal) => {
+        impl crate::ggml::format::Format for $name {
+            const WEIGHTS: usize = crate::ggml::$kind::WEIGHTS;
+            const BYTES: usize = <Self as crate::ggml::$kind::$trait $(<$group>)?>::BYTES;
+            const AT_ONCE: usize = crate::ggml::$kind::at_once $(::<$group>)? ();
+            const LARGEST: f32 = <Self as crate::ggml::$kind::$trait $(<$group>)?>::LARGEST;
+
+            #[inline(always)]
+            fn encode<S: simd::Simd>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]) {
+                crate::ggml::$kind::encode::<S, Self $(, $group)?>(simd, x, importance, blocks);
+            }
+
+            #[inline(always)]
+            fn decode<S: simd::Simd>(simd: S, blocks: &[u8], out: &mut [f32]) {
+                crate::ggml::$kind::decode::<S, Self $(, $group)?>(simd, blocks, out);
+            }
+        }
+
+        #[doc = concat!("Configuration of `", $id, "`; see the [module's documentation](self) for the format.")]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        #[non_exhaustive]
+        pub struct $name {
+            /// Format version.
+            pub version: codec_api::FormatVersion<1>,
+        }
+
+        #[$typetag]
+        impl codec_api::Codec for $name {
+            fn needs(&self) -> codec_api::Needs {
+                codec_api::Needs::default().calibration(codec_api::Need::Uses)
+            }
+
+            fn accepts(&self, spec: &codec_api::TensorSpec) -> codec_api::Result<()> {
+                crate::ggml::format::accepts::<Self>(spec)
+            }
+
+            fn cost(&self, spec: &codec_api::TensorSpec) -> codec_api::CostEstimate {
+                crate::ggml::format::cost::<Self>(spec)
+            }
+
+            fn encode(
+                &self,
+                tensor: codec_api::TensorView<'_>,
+                cx: &codec_api::EncodeCx<'_>,
+            ) -> codec_api::Result<codec_api::Payload> {
+                crate::ggml::format::encode::<Self>(&tensor, cx)
+            }
+
+            fn decode(
+                &self,
+                spec: &codec_api::TensorSpec,
+                payload: codec_api::PayloadView<'_>,
+                cx: &codec_api::DecodeCx<'_>,
+                out: &mut [f32],
+            ) -> codec_api::Result<()> {
+                crate::ggml::format::decode::<Self>(spec, &payload, cx, out)
+            }
+        }
+
+        codec_api::register_codec!($id, $summary, || vec![codec_api::Preset::new("default", $name::default())]);
+    };
+}
+use ggml_codec;

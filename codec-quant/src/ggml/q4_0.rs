@@ -1,0 +1,61 @@
+//! ggml `Q4_0`, `quant.q4_0`: 4-bit integers, a scale for 32.
+//!
+//! # Source
+//! ggml's `block_q4_0`, as the Python package `gguf` decodes it.
+//!
+//! # Sections
+//! `blocks` U8 `[n/32, 18]`: the blocks of the tensor in row-major order, 18 bytes for 32 weights:
+//! - `d`, F16;
+//! - 16 bytes: byte `j` has the code of weight `j` in its low nibble and that of weight `j + 16` in its high nibble.
+//!
+//! Weights are `(q − 8)·d`.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"quant.q4_0","version":1}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_quant as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `MaxAbs`, measured.
+//!
+//! # Cost
+//! 18 bytes for 32 weights, 4.5 bits per weight.
+//!
+//! # Limits
+//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 4.5e5, the reach of scales in F16.
+
+use codec_api::typetag;
+use simd::{Simd, lanes};
+
+use super::block::{Block, Codes, WEIGHTS};
+use super::ggml_codec;
+use super::levels::Integers;
+use super::nibbles::{pack, unpack};
+
+ggml_codec!(
+    #[typetag::serde(name = "quant.q4_0")]
+    Q4_0,
+    block::Block,
+    "quant.q4_0",
+    "ggml Q4_0: 4 bits, an F16 scale for 32"
+);
+
+impl Block for Q4_0 {
+    type Levels = Integers<-8, 7>;
+    const BYTES: usize = 18;
+    const LARGEST: f32 = 4.5e5;
+
+    #[inline(always)]
+    fn pack(codes: &Codes, bytes: &mut [u8]) {
+        pack(codes, bytes);
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, d: f32, _: f32, bytes: &[u8], out: &mut [f32; WEIGHTS]) {
+        unpack(simd, &lanes!(i => (i as f32 - 8.0) * d), bytes, out);
+    }
+}

@@ -1,0 +1,89 @@
+//! ggml `Q4_K`, `quant.q4_k`: 4-bit integers, scales and minima of 6 bits for 32.
+//!
+//! # Source
+//! ggml's `block_q4_K`, as the Python package `gguf` decodes it.
+//!
+//! # Sections
+//! `blocks` U8 `[n/256, 144]`: the blocks of the tensor in row-major order, 144 bytes for 256 weights:
+//! - `d`, F16;
+//! - `dmin`, F16;
+//! - 12 bytes, scales `s` and minima `m` of 6 bits: of byte `j` < 4 the low six bits are `s[j]`, of byte `4 + j` they are
+//!   `m[j]`, and the two bits above them are the highest of `s[j + 4]` and `m[j + 4]`; the low nibble of byte `8 + j` has
+//!   the rest of `s[j + 4]`, the high nibble that of `m[j + 4]`;
+//! - 128 bytes, 32 for two groups: the low nibbles have the codes of the first group, the high nibbles those of the second.
+//!
+//! Weights of group `g` are `(d·s[g])·q − dmin·m[g]`.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"quant.q4_k","version":1}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_quant as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `MaxAbs`, measured.
+//!
+//! # Cost
+//! 144 bytes for 256 weights, 4.5 bits per weight.
+//!
+//! # Limits
+//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 2.8e7, the reach of scales in F16.
+
+use codec_api::typetag;
+use simd::{Lanes, Simd, lanes};
+
+use super::ggml_codec;
+use super::levels::Integers;
+use super::nibbles::unpack_pair;
+use super::six;
+use super::superblock::{Coded, SuperBlock, WEIGHTS};
+
+ggml_codec!(
+    #[typetag::serde(name = "quant.q4_k")]
+    Q4K,
+    superblock::SuperBlock<32>,
+    "quant.q4_k",
+    "ggml Q4_K: 4 bits, 6-bit scales and minima for 32"
+);
+
+/// Weights of a group.
+const GROUP: usize = 32;
+/// Weights of the groups that share bytes.
+const PAIR: usize = 64;
+/// Where the codes begin.
+const CODES: usize = 16;
+
+impl SuperBlock<32> for Q4K {
+    type Levels = Integers<0, 15>;
+    const BYTES: usize = 144;
+    const LARGEST: f32 = 4e6;
+    const LEAST_SCALE: f32 = 0.0;
+    const MOST_SCALE: f32 = 63.0;
+    const MOST_MINIMUM: f32 = 63.0;
+
+    #[inline(always)]
+    fn pack(coded: &Coded<'_>, block: &mut [u8]) {
+        block[..CODES].copy_from_slice(&six::header(coded));
+        let pairs = coded.codes.as_chunks::<PAIR>().0.iter().zip(block[CODES..].as_chunks_mut::<GROUP>().0);
+        for (codes, bytes) in pairs {
+            for (j, byte) in bytes.iter_mut().enumerate() {
+                *byte = codes[j] | codes[j + GROUP] << 4;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
+        let [scales, minima] = six::scales_and_minima(simd, block);
+        let pairs = block[CODES..].as_chunks::<GROUP>().0.iter().zip(out.as_chunks_mut::<PAIR>().0);
+        for (i, (bytes, out)) in pairs.enumerate() {
+            let (g, h) = (2 * i, 2 * i + 1);
+            let first: Lanes<f32> = lanes!(q => scales[g] * q as f32 - minima[g]);
+            let second: Lanes<f32> = lanes!(q => scales[h] * q as f32 - minima[h]);
+            unpack_pair(simd, &[first, second], bytes, out);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! ggml `Q5_1`, `quant.q5_1`: 5-bit integers, a scale and a minimum for 32.
+//!
+//! # Source
+//! ggml's `block_q5_1`, as the Python package `gguf` decodes it.
+//!
+//! # Sections
+//! `blocks` U8 `[n/32, 24]`: the blocks of the tensor in row-major order, 24 bytes for 32 weights:
+//! - `d`, F16;
+//! - `m`, F16;
+//! - 4 bytes: bit `i` of these 32, lowest first, is the highest of the 5 bits of weight `i`;
+//! - 16 bytes: byte `j` has the low bits of weight `j` in its low nibble and those of weight `j + 16` in its high nibble.
+//!
+//! Weights are `q·d + m`.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"quant.q5_1","version":1}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_quant as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `MaxAbs`, measured.
+//!
+//! # Cost
+//! 24 bytes for 32 weights, 6 bits per weight.
+//!
+//! # Limits
+//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 65504, the reach of scales in F16.
+
+use codec_api::typetag;
+use simd::{LANES, Simd, lanes};
+
+use super::block::{Block, Codes, WEIGHTS};
+use super::ggml_codec;
+use super::levels::Integers;
+use super::nibbles::{five_bits, high_bits, pack};
+
+ggml_codec!(
+    #[typetag::serde(name = "quant.q5_1")]
+    Q5_1,
+    block::Block,
+    "quant.q5_1",
+    "ggml Q5_1: 5 bits, an F16 scale and minimum for 32"
+);
+
+impl Block for Q5_1 {
+    type Levels = Integers<0, 31>;
+    const BYTES: usize = 24;
+    const LARGEST: f32 = 65504.0;
+    const MINIMUM: bool = true;
+
+    #[inline(always)]
+    fn pack(codes: &Codes, bytes: &mut [u8]) {
+        let (high, low) = bytes.split_at_mut(4);
+        high.copy_from_slice(&high_bits(codes).to_le_bytes());
+        pack(codes, low);
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, d: f32, m: f32, bytes: &[u8], out: &mut [f32; WEIGHTS]) {
+        for (q, out) in five_bits(bytes).as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
+            let q = simd.u8_to_f32(q);
+            *out = lanes!(i => q[i] * d + m);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! ggml `Q6_K`, `quant.q6_k`: 6-bit integers, scales of 8 bits for 16.
+//!
+//! # Source
+//! ggml's `block_q6_K`, as the Python package `gguf` decodes it.
+//!
+//! # Sections
+//! `blocks` U8 `[n/256, 210]`: the blocks of the tensor in row-major order, 210 bytes for 256 weights:
+//! - 128 bytes, 64 for each half of the weights: in a half, byte `j` has the low 4 bits of weight `j` in its low nibble and
+//!   those of weight `j + 64` in its high nibble;
+//! - 64 bytes, 32 for each half: in a half, byte `j` has the high 2 bits of the weights `j`, `j + 32`, `j + 64`, `j + 96`,
+//!   lowest first;
+//! - 16 bytes: the scales `s` of the groups of 16, in two's complement;
+//! - `d`, F16.
+//!
+//! Weights of group `g` are `(d·s[g])·(q − 32)`.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"quant.q6_k","version":1}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_quant as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `MaxAbs`, measured.
+//!
+//! # Cost
+//! 210 bytes for 256 weights, 6.5625 bits per weight.
+//!
+//! # Limits
+//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 2.6e8, the reach of scales in F16.
+
+use codec_api::typetag;
+use simd::{LANES, Lanes, Simd, lanes, load};
+
+use super::format::f16_pair;
+use super::ggml_codec;
+use super::levels::Integers;
+use super::superblock::{Coded, SuperBlock, WEIGHTS};
+
+ggml_codec!(
+    #[typetag::serde(name = "quant.q6_k")]
+    Q6K,
+    superblock::SuperBlock<16>,
+    "quant.q6_k",
+    "ggml Q6_K: 6 bits, 8-bit scales for 16"
+);
+
+/// Weights of a half.
+const HALF: usize = 128;
+/// Where the high bits begin, the scales, and `d`.
+const HIGH: usize = 128;
+const SCALES: usize = 192;
+const D: usize = 208;
+
+impl SuperBlock<16> for Q6K {
+    type Levels = Integers<-32, 31>;
+    const BYTES: usize = 210;
+    const LARGEST: f32 = 2e8;
+    const LEAST_SCALE: f32 = -128.0;
+    const MOST_SCALE: f32 = 127.0;
+
+    #[inline(always)]
+    fn pack(coded: &Coded<'_>, block: &mut [u8]) {
+        for (h, q) in coded.codes.as_chunks::<HALF>().0.iter().enumerate() {
+            let (low, high) = (h * HALF / 2, HIGH + h * HALF / 4);
+            for j in 0..HALF / 2 {
+                block[low + j] = q[j] & 15 | q[j + 64] << 4;
+            }
+            for j in 0..HALF / 4 {
+                block[high + j] = q[j] >> 4 | q[j + 32] >> 4 << 2 | q[j + 64] >> 4 << 4 | q[j + 96] >> 4 << 6;
+            }
+        }
+        for (byte, scale) in block[SCALES..D].iter_mut().zip(coded.scales) {
+            *byte = *scale as i8 as u8;
+        }
+        block[D..].copy_from_slice(&coded.d.to_le_bytes());
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
+        let [d, _] = f16_pair(simd, [block[D], block[D + 1], 0, 0]);
+        for (g, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            // Group `g` begins at weight `start` of half `h`.
+            let (h, start) = (g / 8, g % 8 * LANES);
+            let low: Lanes<u8> = load(&block[h * HALF / 2 + start % 64..]);
+            let high: Lanes<u8> = load(&block[HIGH + h * HALF / 4 + start % 32..]);
+            let (nibble, shift) = (start / 64 * 4, start / 32 * 2);
+            let q = simd.u8_to_f32(&lanes!(i => low[i] >> nibble & 15 | (high[i] >> shift & 3) << 4));
+            let scale = d * f32::from(block[SCALES + g] as i8);
+            *out = lanes!(i => scale * (q[i] - 32.0));
+        }
+    }
+}

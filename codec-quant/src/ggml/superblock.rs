@@ -1,0 +1,285 @@
+//! Super-blocks of 256 weights: groups with small integers for scales, which one or two F16 numbers scale.
+#![allow(clippy::needless_range_loop, reason = "lanes read best by index")]
+
+use simd::{LANES, Lanes, Simd, lanes};
+
+use super::block::to_f16;
+use super::fit::{Affine, affine, inverse, scale};
+use super::groups::{Groups, in_order};
+use super::levels::Levels;
+
+/// Weights of a super-block.
+pub(super) const WEIGHTS: usize = 256;
+
+/// Weights that are coded at once.
+pub(super) const fn at_once<const G: usize>() -> usize {
+    LANES * G
+}
+
+/// A format of groups of `G` weights, which are `(d·scale)·level − dmin·minimum`.
+pub(super) trait SuperBlock<const G: usize> {
+    /// What codes stand for.
+    type Levels: Levels;
+    /// Bytes of a super-block.
+    const BYTES: usize;
+    /// The largest magnitude that is sure to have a code.
+    const LARGEST: f32;
+    /// The least scale of a group; the largest magnitude becomes this one if it is negative.
+    const LEAST_SCALE: f32;
+    /// The largest scale of a group.
+    const MOST_SCALE: f32;
+    /// The largest minimum of a group; 0 if there are no minima.
+    const MOST_MINIMUM: f32 = 0.0;
+
+    /// Packs a super-block.
+    fn pack(coded: &Coded<'_>, block: &mut [u8]);
+
+    /// Decodes a super-block.
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]);
+}
+
+/// An encoded super-block.
+pub(super) struct Coded<'a> {
+    /// Bits of the scale of scales.
+    pub(super) d: u16,
+    /// Bits of the scale of minima.
+    pub(super) dmin: u16,
+    /// Integers, one for each group.
+    pub(super) scales: &'a [f32],
+    /// Integers, one for each group.
+    pub(super) minima: &'a [f32],
+    pub(super) codes: &'a [u8; WEIGHTS],
+}
+
+/// Decodes whole super-blocks.
+#[inline(always)]
+pub(super) fn decode<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, blocks: &[u8], out: &mut [f32]) {
+    for (block, out) in blocks.chunks_exact(F::BYTES).zip(out.as_chunks_mut().0) {
+        F::unpack(simd, block, out);
+    }
+}
+
+/// Rounds in which `d` and `dmin`, and then scales, minima and codes are fitted again.
+const ROUNDS: usize = 2;
+
+/// Codes sixteen groups of `G` weights: one super-block or two.
+#[inline(always)]
+pub(super) fn encode<S: Simd, F: SuperBlock<G>, const G: usize>(
+    simd: S,
+    x: &[f32],
+    importance: Option<&[f32]>,
+    blocks: &mut [u8],
+) {
+    let groups = Groups::<G>::load(x, importance);
+    let fit = if F::MOST_MINIMUM > 0.0 {
+        affine::<S, F::Levels, false, G>(simd, &groups)
+    } else {
+        Affine { scale: scale::<S, F::Levels, G>(simd, &groups), minimum: [0.0; LANES] }
+    };
+    let extreme = if F::LEAST_SCALE < 0.0 { F::LEAST_SCALE } else { F::MOST_SCALE };
+    let (d, dmin) = (per_block::<G>(&fit.scale, peak), per_block::<G>(&fit.minimum, peak));
+    let most_minimum = F::MOST_MINIMUM.max(1.0);
+    let mut scaling = Scaling::round(simd, lanes!(i => d[i] / extreme), lanes!(i => dmin[i] / most_minimum));
+    let (by_d, by_dmin) = (inverse(&scaling.d), inverse(&scaling.dmin));
+    let mut integers = Integers {
+        scales: lanes!(i => (fit.scale[i] * by_d[i]).round_ties_even()),
+        minima: lanes!(i => (fit.minimum[i] * by_dmin[i]).round_ties_even()),
+        error: [f32::INFINITY; LANES],
+    };
+    integers = integers.improved::<S, F, G>(simd, &groups, &scaling);
+    for _ in 0..ROUNDS {
+        let refitted = scaling.refitted::<S, F, G>(simd, &groups, &integers);
+        let next = integers.improved::<S, F, G>(simd, &groups, &refitted);
+        let (error, next_error) = (per_block::<G>(&integers.error, add), per_block::<G>(&next.error, add));
+        for i in 0..LANES {
+            if next_error[i] < error[i] {
+                integers.set(i, &next);
+                scaling.set(i, &refitted);
+            }
+        }
+    }
+    let codes = integers.codes::<S, F, G>(simd, &groups, &scaling);
+    for (i, block) in blocks.chunks_exact_mut(F::BYTES).enumerate() {
+        let lanes = i * WEIGHTS / G..(i + 1) * WEIGHTS / G;
+        let mut in_block = [0; WEIGHTS];
+        in_order(&codes, lanes.start, &mut in_block);
+        let coded = Coded {
+            d: scaling.d_bits[lanes.start],
+            dmin: scaling.dmin_bits[lanes.start],
+            scales: &integers.scales[lanes.clone()],
+            minima: &integers.minima[lanes],
+            codes: &in_block,
+        };
+        F::pack(&coded, block);
+    }
+}
+
+/// The F16 numbers of super-blocks, and their values.
+struct Scaling {
+    d_bits: Lanes<u16>,
+    dmin_bits: Lanes<u16>,
+    d: Lanes<f32>,
+    dmin: Lanes<f32>,
+}
+
+impl Scaling {
+    #[inline(always)]
+    fn round<S: Simd>(simd: S, d: Lanes<f32>, dmin: Lanes<f32>) -> Self {
+        let (d_bits, dmin_bits) = (to_f16(simd, &d), to_f16(simd, &dmin));
+        Self { d_bits, dmin_bits, d: simd.f16_to_f32(&d_bits), dmin: simd.f16_to_f32(&dmin_bits) }
+    }
+
+    /// Scale and minimum of each group, as a decoder computes them.
+    #[inline(always)]
+    fn of(&self, integers: &Integers) -> [Lanes<f32>; 2] {
+        [lanes!(i => self.d[i] * integers.scales[i]), lanes!(i => self.dmin[i] * integers.minima[i])]
+    }
+
+    /// Least squares for the codes that these integers lead to.
+    #[inline(always)]
+    fn refitted<S: Simd, F: SuperBlock<G>, const G: usize>(
+        &self,
+        simd: S,
+        groups: &Groups<G>,
+        integers: &Integers,
+    ) -> Self {
+        let [scale, minimum] = self.of(integers);
+        let by_scale = inverse(&scale);
+        // With a = scale·level and b = −minimum, in integers.
+        let b: Lanes<f32> = lanes!(i => -integers.minima[i]);
+        let [mut xa, mut xb, mut aa, mut ab, mut bb] = [[0.0f32; LANES]; 5];
+        for g in 0..G {
+            let (x, w) = (&groups.x[g], &groups.importance[g]);
+            let level = F::Levels::nearest(simd, &lanes!(i => (x[i] + minimum[i]) * by_scale[i]));
+            let a: Lanes<f32> = lanes!(i => integers.scales[i] * level[i]);
+            let (wa, wb): (Lanes<f32>, Lanes<f32>) = (lanes!(i => w[i] * a[i]), lanes!(i => w[i] * b[i]));
+            xa = lanes!(i => xa[i] + wa[i] * x[i]);
+            xb = lanes!(i => xb[i] + wb[i] * x[i]);
+            aa = lanes!(i => aa[i] + wa[i] * a[i]);
+            ab = lanes!(i => ab[i] + wa[i] * b[i]);
+            bb = lanes!(i => bb[i] + wb[i] * b[i]);
+        }
+        let [xa, xb, aa, ab, bb] = [xa, xb, aa, ab, bb].map(|sums| per_block::<G>(&sums, add));
+        let (mut d, mut dmin) = (self.d, self.dmin);
+        for i in 0..LANES {
+            let determinant = aa[i] * bb[i] - ab[i] * ab[i];
+            if determinant > 1e-6 * aa[i] * bb[i] {
+                d[i] = (xa[i] * bb[i] - xb[i] * ab[i]) / determinant;
+                dmin[i] = (xb[i] * aa[i] - xa[i] * ab[i]) / determinant;
+            } else if aa[i] > 0.0 {
+                d[i] = (xa[i] - dmin[i] * ab[i]) / aa[i];
+            }
+        }
+        Self::round(simd, d, dmin)
+    }
+
+    #[inline(always)]
+    fn set(&mut self, i: usize, other: &Self) {
+        (self.d_bits[i], self.dmin_bits[i]) = (other.d_bits[i], other.dmin_bits[i]);
+        (self.d[i], self.dmin[i]) = (other.d[i], other.dmin[i]);
+    }
+}
+
+/// The integers of groups, and the squared error they lead to.
+struct Integers {
+    scales: Lanes<f32>,
+    minima: Lanes<f32>,
+    error: Lanes<f32>,
+}
+
+impl Integers {
+    /// The best of these integers and their neighbours.
+    #[inline(always)]
+    fn improved<S: Simd, F: SuperBlock<G>, const G: usize>(
+        &self,
+        simd: S,
+        groups: &Groups<G>,
+        scaling: &Scaling,
+    ) -> Self {
+        const STEPS: [f32; 3] = [0.0, -1.0, 1.0];
+        let mut best = Self { scales: self.scales, minima: self.minima, error: [f32::INFINITY; LANES] };
+        for step in STEPS {
+            for minimum_step in if F::MOST_MINIMUM > 0.0 { &STEPS[..] } else { &STEPS[..1] } {
+                let mut tried = Self {
+                    scales: lanes!(i => (self.scales[i] + step).clamp(F::LEAST_SCALE, F::MOST_SCALE)),
+                    minima: lanes!(i => (self.minima[i] + minimum_step).clamp(0.0, F::MOST_MINIMUM)),
+                    error: [0.0; LANES],
+                };
+                tried.error = tried.error_of::<S, F, G>(simd, groups, scaling);
+                for i in 0..LANES {
+                    if tried.error[i] < best.error[i] {
+                        best.set(i, &tried);
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    #[inline(always)]
+    fn error_of<S: Simd, F: SuperBlock<G>, const G: usize>(
+        &self,
+        simd: S,
+        groups: &Groups<G>,
+        scaling: &Scaling,
+    ) -> Lanes<f32> {
+        let [scale, minimum] = scaling.of(self);
+        let by_scale = inverse(&scale);
+        let mut error = [0.0f32; LANES];
+        for g in 0..G {
+            let (x, w) = (&groups.x[g], &groups.importance[g]);
+            let shifted: Lanes<f32> = lanes!(i => x[i] + minimum[i]);
+            let level = F::Levels::nearest(simd, &lanes!(i => shifted[i] * by_scale[i]));
+            let off: Lanes<f32> = lanes!(i => shifted[i] - scale[i] * level[i]);
+            error = lanes!(i => error[i] + w[i] * (off[i] * off[i]));
+        }
+        error
+    }
+
+    /// The best codes.
+    #[inline(always)]
+    fn codes<S: Simd, F: SuperBlock<G>, const G: usize>(
+        &self,
+        simd: S,
+        groups: &Groups<G>,
+        scaling: &Scaling,
+    ) -> [Lanes<u8>; G] {
+        let [scale, minimum] = scaling.of(self);
+        let by_scale = inverse(&scale);
+        let mut codes = [[0; LANES]; G];
+        for (codes, x) in codes.iter_mut().zip(&groups.x) {
+            *codes = F::Levels::code(simd, &lanes!(i => (x[i] + minimum[i]) * by_scale[i]));
+        }
+        codes
+    }
+
+    #[inline(always)]
+    fn set(&mut self, i: usize, other: &Self) {
+        (self.scales[i], self.minima[i], self.error[i]) = (other.scales[i], other.minima[i], other.error[i]);
+    }
+}
+
+/// Folds the lanes of each super-block; all of them get the result.
+#[inline(always)]
+fn per_block<const G: usize>(lanes: &Lanes<f32>, fold: impl Fn(f32, f32) -> f32) -> Lanes<f32> {
+    let mut out = [0.0; LANES];
+    for (out, lanes) in out.chunks_mut(WEIGHTS / G).zip(lanes.chunks(WEIGHTS / G)) {
+        let mut folded = lanes[0];
+        for lane in &lanes[1..] {
+            folded = fold(folded, *lane);
+        }
+        out.fill(folded);
+    }
+    out
+}
+
+/// The one of larger magnitude.
+#[inline(always)]
+fn peak(a: f32, b: f32) -> f32 {
+    if b.abs() > a.abs() { b } else { a }
+}
+
+#[inline(always)]
+fn add(a: f32, b: f32) -> f32 {
+    a + b
+}
