@@ -11,6 +11,7 @@
 
 pub mod cast;
 mod error;
+pub mod ggml;
 pub mod int;
 pub mod nf4;
 mod packing;

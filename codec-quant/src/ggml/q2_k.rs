@@ -29,7 +29,8 @@
 //! 84 bytes for 256 weights, 2.625 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 8e5, the reach of scales in F16.
+//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 8e5, the reach of scales in
+//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};

@@ -26,7 +26,8 @@
 //! 18 bytes for 32 weights, 4.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 4.5e5, the reach of scales in F16.
+//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 4.5e5, the reach of scales in
+//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
 
 use codec_api::typetag;
 use simd::{Simd, lanes};

@@ -27,7 +27,8 @@
 //! 22 bytes for 32 weights, 5.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 9.8e5, the reach of scales in F16.
+//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 9.8e5, the reach of scales in
+//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
