@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const ROWS: usize = 4096;
 const COLUMNS: usize = 4096;
 
-const SPECS: [&str; 11] = [
+const SPECS: [&str; 23] = [
     "quant.int:bits=8:group=row",
     "quant.int:bits=8:group=32",
     "quant.int:bits=4:group=128:symmetric=false",
@@ -25,6 +25,18 @@ const SPECS: [&str; 11] = [
     "quant.ternary:fit=least_squares",
     "quant.cast:to=f16",
     "quant.cast:to=bf16",
+    "quant.q8_0",
+    "quant.q5_1",
+    "quant.q5_0",
+    "quant.q4_1",
+    "quant.q4_0",
+    "quant.iq4_nl",
+    "quant.q6_k",
+    "quant.q5_k",
+    "quant.q4_k",
+    "quant.iq4_xs",
+    "quant.q3_k",
+    "quant.q2_k",
 ];
 
 /// Sums of uniforms are close enough to Gaussian for a speed test.

@@ -7,8 +7,8 @@ use codec_api::{Bytes, Codec, CodecEntry, CodecError, Dtype, EncodedTensor, Regi
 
 use crate::laws::{ALL_DTYPES, FLOAT_DTYPES, Sample};
 
-/// One small tensor of each rank.
-const SHAPES: [&[usize]; 5] = [&[], &[48], &[4, 48], &[2, 3, 48], &[2, 1, 3, 48]];
+/// One small tensor of each rank, with rows of whole blocks where there are rows.
+const SHAPES: [&[usize]; 5] = [&[], &[256], &[2, 256], &[2, 3, 256], &[2, 1, 3, 256]];
 
 /// The support matrix of every preset: `ok` if a small tensor of the dtype and rank really encodes, is serialised,
 /// read back and decoded within its bound; `-` if the codec refuses it, or the format has no such tensor (one 4-bit

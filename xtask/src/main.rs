@@ -4,7 +4,9 @@ mod bench_matrix;
 mod changes;
 mod ci;
 mod claims;
+mod formats;
 mod host;
+mod measure;
 mod new_codec;
 mod tree;
 
@@ -55,6 +57,8 @@ enum Task {
         /// A seed, `002` or `seed002`; all if left out
         seed: Option<String>,
     },
+    /// Measure the fixed formats, and print them as Markdown with what other software reads them
+    Formats,
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Everything that continuous integration checks, up to the first failure
@@ -75,6 +79,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::NewCodec { name } => new_codec::run(&tree, &name),
         Task::Host { with, args } => host::run(&tree, &with, &args),
         Task::Claims { seed } => claims::run(&tree, seed.as_deref()),
+        Task::Formats => formats::run(&tree),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())

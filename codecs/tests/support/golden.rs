@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use codec_api::{Codec, CodecEntry, EncodeCx, EncodedTensor, Registry, TensorView};
+use codec_api::{Codec, CodecEntry, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView};
 
-const SHAPE: [usize; 2] = [7, 100];
+/// Rows of an odd number of groups, and rows of whole blocks for the codecs that take only those.
+const SHAPES: [[usize; 2]; 2] = [[7, 100], [3, 256]];
 
 /// Where the files are.
 pub fn directory() -> PathBuf {
@@ -21,15 +22,15 @@ pub fn presets(registry: &Registry) -> impl Iterator<Item = (String, Arc<dyn Cod
         .map(|(entry, name, codec)| (format!("{}-{name}", entry.id), codec))
 }
 
-/// The tensor in every file: rows of different scale, zeros, an outlier, and an odd number of columns in a group.
-pub fn weights() -> Vec<f32> {
+/// The tensor in every file: rows of different scale, zeros, an outlier.
+pub fn weights([rows, columns]: [usize; 2]) -> Vec<f32> {
     let mut state = 1u32;
     let mut random = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1u32 << 24) as f32 - 0.5
     };
     let mut weights: Vec<f32> =
-        (0..SHAPE[0] * SHAPE[1]).map(|i| (random() + random()) * [0.02, 1.0, 40.0][i / SHAPE[1] % 3]).collect();
+        (0..rows * columns).map(|i| (random() + random()) * [0.02, 1.0, 40.0][i / columns % 3]).collect();
     weights[250..260].fill(0.0);
     weights[333] = -321.5;
     weights
@@ -37,8 +38,10 @@ pub fn weights() -> Vec<f32> {
 
 /// The file of a preset as this program writes it.
 pub fn encode(codec: Arc<dyn Codec>) -> Vec<u8> {
-    let weights = weights();
-    let tensor = TensorView::from_f32(SHAPE, &weights).expect("the shape fits");
+    let spec = |shape| TensorSpec::new(Dtype::F32, shape).expect("a small tensor");
+    let shape = SHAPES.into_iter().find(|shape| codec.accepts(&spec(*shape)).is_ok()).expect("it takes one of them");
+    let weights = weights(shape);
+    let tensor = TensorView::from_f32(shape, &weights).expect("the shape fits");
     let cx = EncodeCx::for_chunk(0, "golden", 0);
     EncodedTensor::encode(codec, tensor, &cx).expect("a small tensor encodes").to_bytes().expect("it serialises")
 }

@@ -1,9 +1,6 @@
 //! `cargo xtask claims`: what the seeds promised beside what is measured here.
 
-mod bench;
-mod column;
 mod seed002;
-mod table;
 
 use std::process::ExitCode;
 

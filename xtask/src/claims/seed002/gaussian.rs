@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::super::bench::Bench;
-use super::super::column::Measured;
-use super::super::table::{Table, beside, error_beside, ratio, ratio_beside, significant};
 use super::{ABSMEAN, FOUR_BIT, LEAST_SQUARES, LEGACY, THREE_BIT};
+use crate::measure::{Bench, Measured, Table, beside, error_beside, ratio, ratio_beside, significant};
 
 pub(super) const SUITE: &str = "gaussian:512x512";
 /// Its only tensor.

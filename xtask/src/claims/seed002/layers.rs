@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::super::bench::Bench;
-use super::super::table::{Table, beside, error_beside, ratio_beside, significant, thousands};
 use super::{ABSMEAN, BITNET_RATIO, FOUR_BIT, LEAST_SQUARES, LEGACY, Method, THREE_BIT};
+use crate::measure::{Bench, Table, beside, error_beside, ratio_beside, significant, thousands};
 
 pub(super) const SUITE: &str = "seed002/layers";
 

@@ -6,8 +6,7 @@ mod models;
 
 use anyhow::Result;
 
-use super::bench::Bench;
-use super::table::Table;
+use crate::measure::{Bench, Table};
 use crate::tree::Tree;
 
 /// A method of the seed, and the codec that answers it.

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::super::bench::Bench;
-use super::super::table::{Table, beside, ratio, ratio_beside, significant};
 use super::{ABSMEAN, BITNET_RATIO, FOUR_BIT, LEGACY, Method};
+use crate::measure::{Bench, Table, beside, ratio, ratio_beside, significant};
 
 pub(super) const SUITE: &str = "seed002/models";
 

@@ -19,6 +19,11 @@ impl Table {
         self.0 += &line(cells);
     }
 
+    /// Its Markdown.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     /// Its Markdown, below a title and a paragraph.
     pub fn under(&self, title: &str, text: &str) -> String {
         format!("## {title}\n\n{text}\n\n{}", self.0)

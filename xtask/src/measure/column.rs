@@ -14,6 +14,7 @@ pub struct Measured {
     pub relative_error: f64,
     pub mse: f64,
     pub encode_mb_per_s: f64,
+    pub decode_mb_per_s: f64,
 }
 
 impl Measured {
@@ -25,6 +26,16 @@ impl Measured {
     /// Bits per weight.
     pub fn bits(&self) -> f64 {
         8.0 * self.bytes as f64 / self.weights as f64
+    }
+
+    /// Weights encoded in a second.
+    pub fn encode_speed(&self) -> f64 {
+        self.encode_mb_per_s * 1e6 / DENSE
+    }
+
+    /// Weights decoded in a second.
+    pub fn decode_speed(&self) -> f64 {
+        self.decode_mb_per_s * 1e6 / DENSE
     }
 
     fn encode_seconds(&self) -> f64 {
@@ -87,6 +98,11 @@ impl Column<'_> {
         self.ok.iter().map(|cell| cell.relative_error).fold(0.0, f64::max)
     }
 
+    /// Mean of the tensors' NMSEs; `None` if not all cells are `ok`.
+    pub fn mean_nmse(&self) -> Option<f64> {
+        (self.ok.len() == self.cells).then(|| self.spread(|cell| cell.nmse).0)
+    }
+
     /// Mean of the tensors' mean squared errors.
     pub fn mean_mse(&self) -> f64 {
         self.spread(|cell| cell.mse).0
@@ -106,8 +122,9 @@ mod tests {
 
     fn cell(weights: u64, bytes: u64, relative_error: f64) -> Measured {
         // One second for 10⁶ weights.
-        let encode_mb_per_s = 4.0;
-        Measured { weights, bytes, nmse: relative_error.powi(2), relative_error, mse: relative_error, encode_mb_per_s }
+        let (encode_mb_per_s, decode_mb_per_s) = (4.0, 8.0);
+        let (nmse, mse) = (relative_error.powi(2), relative_error);
+        Measured { weights, bytes, nmse, relative_error, mse, encode_mb_per_s, decode_mb_per_s }
     }
 
     #[test]
@@ -121,5 +138,8 @@ mod tests {
         assert!((mean - 0.2).abs() < 1e-12 && (deviation - 0.1).abs() < 1e-12);
         assert_eq!((column.max_error(), column.mean_mse()), (0.3, mean));
         assert_eq!((large.ratio(), small.bits()), (12.0, 8.0));
+        assert_eq!((large.encode_speed(), large.decode_speed()), (1e6, 2e6));
+        let both: Column = [Some(&small), Some(&large)].into_iter().collect();
+        assert!((both.mean_nmse().unwrap() - 0.05).abs() < 1e-12 && column.mean_nmse().is_none());
     }
 }

@@ -1,0 +1,123 @@
+//! `cargo xtask formats`: the fixed formats side by side, and who else reads them.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::measure::{Bench, Table, significant, thousands};
+use crate::tree::Tree;
+
+/// A million weights N(0,1), and their tensor.
+const GAUSSIAN: (&str, &str) = ("gaussian", "gaussian");
+/// Layers whose rows are whole blocks of every format.
+const LAYERS: &str = "assets/gpt2_mini_layers";
+
+/// A format of fixed size.
+struct Format {
+    spec: &'static str,
+    layout: &'static str,
+    /// Software whose bytes for the same tensor have this layout.
+    others: &'static str,
+}
+
+const fn ggml(spec: &'static str, layout: &'static str) -> Format {
+    Format { spec, layout, others: "GGUF: llama.cpp, Ollama, LM Studio" }
+}
+
+const fn own(spec: &'static str, layout: &'static str) -> Format {
+    Format { spec, layout, others: "–" }
+}
+
+const FORMATS: [Format; 29] = [
+    ggml("quant.q8_0", "32 in 34 bytes: F16 scale, 8-bit integers"),
+    Format {
+        spec: "quant.fp8:preset=e4m3-row",
+        layout: "E4M3, an F32 scale for each row",
+        others: "compressed-tensors: vLLM, Transformers",
+    },
+    Format {
+        spec: "quant.fp8:preset=e4m3-tensor",
+        layout: "E4M3, an F32 scale",
+        others: "compressed-tensors: vLLM, Transformers",
+    },
+    own("quant.fp8:preset=e5m2-row", "E5M2, an F32 scale for each row"),
+    ggml("quant.q6_k", "256 in 210 bytes: F16 scale, 8-bit scales for 16, 6-bit integers"),
+    ggml("quant.q5_1", "32 in 24 bytes: F16 scale and minimum, 5-bit integers"),
+    ggml("quant.q5_0", "32 in 22 bytes: F16 scale, 5-bit integers"),
+    ggml("quant.q5_k", "256 in 176 bytes: F16 scale and minimum, 6-bit ones for 32, 5-bit integers"),
+    ggml("quant.q4_1", "32 in 20 bytes: F16 scale and minimum, 4-bit integers"),
+    ggml("quant.q4_0", "32 in 18 bytes: F16 scale, 4-bit integers"),
+    ggml("quant.iq4_nl", "32 in 18 bytes: F16 scale, 16 uneven levels"),
+    ggml("quant.q4_k", "256 in 144 bytes: F16 scale and minimum, 6-bit ones for 32, 4-bit integers"),
+    Format {
+        spec: "quant.nf4:preset=f32-absmax",
+        layout: "64 in 36 bytes: F32 maximum, 16 normal quantiles",
+        others: "bitsandbytes, without nested maxima",
+    },
+    Format {
+        spec: "quant.nvfp4",
+        layout: "16 in 9 bytes: E4M3 scale, E2M1; an F32 scale",
+        others: "Model Optimizer: TensorRT-LLM, vLLM",
+    },
+    ggml("quant.iq4_xs", "256 in 136 bytes: F16 scale, 6-bit scales for 32, 16 uneven levels"),
+    Format { spec: "quant.mxfp4", layout: "32 in 17 bytes: E8M0 scale, E2M1", others: "gpt-oss: Transformers, vLLM" },
+    own("quant.int:preset=int4", "128 in 66.5 bytes: F16 scale, 4-bit zero point, 4-bit integers"),
+    own("quant.int:preset=int4-clip", "the same, the range searched"),
+    own("quant.nf4:preset=double-quant", "64 in 33 bytes: 8-bit maximum, 16 normal quantiles; an F32 scale for 16384"),
+    own("quant.vector:preset=4bit", ""),
+    ggml("quant.q3_k", "256 in 110 bytes: F16 scale, 6-bit scales for 16, 3-bit integers"),
+    own("quant.vector:preset=3bit", ""),
+    own("seedlm:preset=4bit", ""),
+    own("seedlm:preset=3bit", ""),
+    ggml("quant.q2_k", "256 in 84 bytes: F16 scale and minimum, 4-bit ones for 16, 2-bit integers"),
+    own("quant.vector:preset=2bit", ""),
+    own("seedlm:preset=2bit", ""),
+    own("quant.ternary2", "64 in 16 bytes: −1, 0, +1; an F32 scale"),
+    own("quant.ternary", "5 in 1 byte: −1, 0, +1; an F32 scale"),
+];
+
+const INTRODUCTION: &str = "\
+# Formats
+
+`cargo xtask formats` prints this page. Every figure is measured: weights are encoded, written as bytes, read back and
+decoded. Bits per weight are of all sections, on a million weights N(0,1); NMSE is ‖w − ŵ‖²/‖w‖², on the same weights
+and as the mean of two trained layers (`assets/gpt2_mini_layers`). Speeds are weights per second of one thread, on the
+Gaussian weights, in this run. Files of Netweight are its own; the last column names whose bytes for a tensor are the
+same.
+";
+
+/// Measures and prints the table.
+///
+/// # Errors
+/// If a measurement fails.
+pub fn run(tree: &Tree) -> Result<ExitCode> {
+    let specs = || FORMATS.iter().map(|format| format.spec).collect();
+    let gaussian = Bench::run(tree, GAUSSIAN.0, specs())?;
+    let layers = Bench::run(tree, &format!("model:{}", tree.path(LAYERS).display()), specs())?;
+    let mut table = Table::new([
+        "Codec",
+        "Layout",
+        "Bits per weight",
+        "NMSE, Gaussian",
+        "NMSE, layers",
+        "Encode",
+        "Decode",
+        "Same bytes in",
+    ]);
+    for Format { spec, layout, others } in &FORMATS {
+        let cell = gaussian.cell(spec, GAUSSIAN.1)?;
+        let on_layers = layers.column(spec, "")?.mean_nmse();
+        table.row([
+            format!("`{spec}`"),
+            (*layout).to_owned(),
+            format!("{:.3}", cell.bits()),
+            significant(cell.nmse),
+            on_layers.map_or_else(|| "–".to_owned(), significant),
+            thousands(cell.encode_speed()),
+            thousands(cell.decode_speed()),
+            (*others).to_owned(),
+        ]);
+    }
+    println!("{INTRODUCTION}\nMeasured on:\n\n{}\n{}", gaussian.conditions(), table.text());
+    Ok(ExitCode::SUCCESS)
+}
