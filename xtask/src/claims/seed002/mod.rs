@@ -41,6 +41,19 @@ const LEAST_SQUARES: Method = Method {
     remark: "the same format with the scale of least error",
 };
 
+const VECTORS_FOUR_BIT: Method = Method {
+    name: "VPTQ, 4 bits",
+    spec: "quant.vector:preset=4bit",
+    remark: "pairs of weights, a codebook for each tensor, without VPTQ's calibration",
+};
+const VECTORS_TWO_BIT: Method = Method {
+    name: "VPTQ, 2 bits",
+    spec: "quant.vector:preset=2bit",
+    remark: "the same with vectors of four, beside the same claims",
+};
+
+const METHODS: [Method; 7] = [FOUR_BIT, THREE_BIT, LEGACY, ABSMEAN, LEAST_SQUARES, VECTORS_FOUR_BIT, VECTORS_TWO_BIT];
+
 /// The ratio that the seed gives `BitNet` on everything.
 const BITNET_RATIO: f64 = 8.0;
 
@@ -56,10 +69,9 @@ methods preserve, does not say what it measures and is left out.";
 
 fn introduction() -> String {
     let mut table = Table::new(["Method of the seed", "Codec here"]);
-    for Method { name, spec, remark } in [FOUR_BIT, THREE_BIT, LEGACY, ABSMEAN, LEAST_SQUARES] {
+    for Method { name, spec, remark } in METHODS {
         table.row([name, &format!("`{spec}`: {remark}")]);
     }
-    table.row(["VPTQ", "joins later"]);
     table.under("How to read this", INTRODUCTION)
 }
 
