@@ -4,23 +4,36 @@
 //! |---|---|---|
 //! | [`quant.int`](IntQuant) | 2–8 + scales | uniform integers, symmetric or with a zero point, by group, row or tensor |
 //! | [`quant.nf4`](Nf4) | 4.5, or 4.127 | 16 quantiles of the normal distribution, blocks of 64 |
+//! | [`quant.mxfp4`](Mxfp4) | 4.25 | OCP MXFP4: E2M1 floats, a power of two for every 32 |
+//! | [`quant.nvfp4`](Nvfp4) | 4.5 | NVFP4: E2M1 floats, an E4M3 scale for every 16 |
+//! | [`quant.fp8`](Fp8) | 8 | E4M3 or E5M2, a scale by tensor or row |
 //! | [`quant.ternary`](Ternary) | 1.6 | −1, 0, +1, five weights to a byte |
+//! | [`quant.ternary2`](Ternary2) | 2 | −1, 0, +1, in the order of vector lanes: multiplies without decoding |
 //! | [`quant.cast`](Cast) | 16 | IEEE half precision or bfloat16 |
 //!
 //! Every method certifies the largest absolute error, measured while it encodes.
 
 pub mod cast;
 mod error;
+pub mod fp8;
 pub mod ggml;
 pub mod int;
+mod minifloat;
+pub mod mxfp4;
 pub mod nf4;
+pub mod nvfp4;
 mod packing;
+mod scope;
 pub mod ternary;
 
 pub use cast::{Cast, Target};
+pub use fp8::Fp8;
 pub use int::{Group, IntQuant};
+pub use mxfp4::Mxfp4;
 pub use nf4::Nf4;
-pub use ternary::{Fit, Scope, Ternary};
+pub use nvfp4::Nvfp4;
+pub use scope::Scope;
+pub use ternary::{Fit, Ternary, Ternary2};
 
 /// Heap bytes of the f32 copy that an encoder makes of a 16-bit source.
 fn widened_bytes(spec: &codec_api::TensorSpec) -> u64 {

@@ -20,6 +20,8 @@ fn specs() -> Vec<String> {
         }
     }
     specs.push("quant.ternary:scope=row:fit=absmean".to_owned());
+    specs.push("quant.ternary2:scope=row:fit=absmean".to_owned());
+    specs.push("quant.fp8:format=e5m2:scope=tensor".to_owned());
     specs
 }
 

@@ -30,38 +30,21 @@
 //! # Limits
 //! F32, F16 and BF16. By tensor it cannot be cut into chunks.
 
-use std::num::NonZeroUsize;
+mod fit;
+mod linear;
+mod ternary2;
 
 use codec_api::{
-    Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
-    Result, Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, register_codec, typetag,
 };
+pub use fit::Fit;
 use serde::{Deserialize, Serialize};
-use simd::{LANES, kernel, lanes, load, store, sum};
+use simd::{LANES, kernel, lanes, load, store};
+pub use ternary2::Ternary2;
 
+use crate::Scope;
 use crate::error::{MaxError, certify};
-
-/// What shares a scale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// All weights of the tensor.
-    #[default]
-    Tensor,
-    /// A row of the matrix view.
-    Row,
-}
-
-/// How the scale is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fit {
-    /// For the least squared error.
-    #[default]
-    LeastSquares,
-    /// The mean magnitude, as `BitNet` b1.58 does.
-    Absmean,
-}
 
 /// Configuration of `quant.ternary`; see the [module's documentation](self) for the format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,39 +64,10 @@ impl Ternary {
     pub fn new(scope: Scope, fit: Fit) -> Self {
         Self { version: FormatVersion, scope, fit }
     }
-
-    fn scales(&self, rows: usize) -> usize {
-        if self.scope == Scope::Row { rows } else { 1 }
-    }
-
-    /// The scale of weights whose sum is beyond f32; or which of them is not finite, counted from `offset`.
-    fn fit_large(&self, weights: &[f32], offset: usize) -> Result<f32> {
-        match first_non_finite(weights) {
-            Some(index) => Err(CodecError::NonFinite { index: offset + index }),
-            None => Ok(self.fit(weights, 1.0 / (1u64 << 40) as f32)),
-        }
-    }
-
-    /// The scale; not finite if a weight is not, or if a sum of weights times `down` is beyond f32.
-    fn fit(&self, weights: &[f32], down: f32) -> f32 {
-        let mut scale = mean_magnitude(weights, -1.0, down);
-        if self.fit == Fit::LeastSquares && scale.is_finite() {
-            for _ in 0..MAX_ROUNDS {
-                let next = mean_magnitude(weights, scale * 0.5, down);
-                if next == scale {
-                    break;
-                }
-                scale = next;
-            }
-        }
-        scale
-    }
 }
 
 /// Weights in a byte.
 const DIGITS: usize = 5;
-/// Rounds of fitting the scale; Gaussian weights take about ten.
-const MAX_ROUNDS: usize = 30;
 
 #[typetag::serde(name = "quant.ternary")]
 impl Codec for Ternary {
@@ -122,29 +76,21 @@ impl Codec for Ternary {
     }
 
     fn chunking(&self, _: &TensorSpec) -> Chunking {
-        if self.scope == Scope::Tensor { Chunking::Whole } else { Chunking::Rows(NonZeroUsize::MIN) }
+        self.scope.chunking()
     }
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let (rows, columns) = spec.matrix();
-        let n = spec.elements() as f64;
-        let passes = if self.fit == Fit::LeastSquares { 10.0 } else { 1.0 };
-        CostEstimate::fixed((rows * columns.div_ceil(DIGITS) + 4 * self.scales(rows)) as u64)
-            .ops((10.0 + 4.0 * passes) * n, 4.0 * n)
-            .scratch(4 * self.scales(rows) as u64 + crate::widened_bytes(spec))
+        let (n, scales) = (spec.elements() as f64, self.scope.scales(rows));
+        CostEstimate::fixed((rows * columns.div_ceil(DIGITS) + 4 * scales) as u64)
+            .ops((10.0 + self.fit.ops()) * n, 4.0 * n)
+            .scratch(4 * scales as u64 + crate::widened_bytes(spec))
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_f32()?;
         let (rows, columns) = tensor.spec().matrix();
-        let scope = if self.scope == Scope::Row { columns } else { values.len() };
-        let mut scales = Vec::with_capacity(self.scales(rows));
-        for (i, weights) in values.chunks(scope.max(1)).enumerate() {
-            cx.cancel.check()?;
-            let scale = self.fit(weights, 1.0);
-            scales.push(if scale.is_finite() { scale } else { self.fit_large(weights, i * scope)? });
-        }
-        scales.resize(self.scales(rows), 0.0);
+        let scales = self.fit.scales(self.scope, tensor.spec(), &values, cx)?;
         let row_len = columns.div_ceil(DIGITS);
         let mut packed = vec![0; rows * row_len];
         let largest = quantise(&values, columns, &scales, &mut packed);
@@ -158,35 +104,10 @@ impl Codec for Ternary {
         spec.check_output(out.len())?;
         let (rows, columns) = spec.matrix();
         let packed = payload.bytes("codes", Dtype::U8, &[rows, columns.div_ceil(DIGITS)])?;
-        let scales = payload.values("scale", Dtype::F32, &[self.scales(rows)])?;
+        let scales = payload.values("scale", Dtype::F32, &[self.scope.scales(rows)])?;
         cx.cancel.check()?;
         dequantise(packed, columns, &scales, out);
         Ok(())
-    }
-}
-
-kernel! {
-    /// Mean magnitude of the weights whose magnitude is above `threshold`; 0 if there are none. `down` is a power of two that
-    /// keeps the sums below the end of f32.
-    fn mean_magnitude<'a>(_simd, weights: &'a [f32], threshold: f32, down: f32) -> f32 {
-        /// Weights whose sum is kept in f32; all together are summed in f64.
-        const PART: usize = 4096;
-        let (mut total, mut total_count) = (0.0, 0.0);
-        for part in weights.chunks(PART) {
-            let (mut sums, mut counts) = ([0.0f32; LANES], [0.0f32; LANES]);
-            for x in part.chunks(LANES) {
-                let x = load(x);
-                // NaN is not below the threshold: it shows in the result.
-                let magnitudes: [f32; LANES] = lanes!(i => if x[i].abs() <= threshold { 0.0 } else { x[i].abs() });
-                sums = lanes!(i => sums[i] + magnitudes[i] * down);
-                counts = lanes!(i => counts[i] + if x[i].abs() <= threshold { 0.0 } else { 1.0 });
-            }
-            total += f64::from(sum(sums));
-            total_count += f64::from(sum(counts));
-        }
-        // What fills the last block up is zero, and counts only below a negative threshold.
-        let total_count = if threshold < 0.0 { weights.len() as f64 } else { total_count };
-        if total_count == 0.0 { 0.0 } else { (total / f64::from(down) / total_count) as f32 }
     }
 }
 

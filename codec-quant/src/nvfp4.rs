@@ -1,0 +1,216 @@
+//! Four-bit floats with an eight-bit float for every 16 and one f32 over all, `quant.nvfp4`: NVIDIA's NVFP4.
+//!
+//! # Source
+//! NVIDIA, "Introducing NVFP4 for Efficient and Accurate Low-Precision Inference" (2025); the layout is that of its Model
+//! Optimizer, where the sections are called `weight`, `weight_scale` and `weight_scale_2`. There a block's scale is
+//! `max|w| / 6`, rounded; here the fifteen scales around it are tried too, and the one with the least squared error over the block taken.
+//!
+//! # Sections
+//! With `R × C` the matrix view:
+//! - `codes` U8 `[R, C/2]`: two codes a byte, the first in the low nibble. A code is an E2M1 float, sign in bit 3, and means
+//!   ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
+//! - `scales` `F8_E4M3` `[R, C/16]`: a scale for 16 neighbours in a row;
+//! - `global_scale` F32 `[1]`.
+//!
+//! A weight is the value of its code times (`scales` times `global_scale`): the global scale **multiplies**, as
+//! `weight_scale_2` of Model Optimizer does; `weight_global_scale` of compressed-tensors is one over it. Elements are rounded
+//! to nearest, ties to even. The global scale is `max|w| / (6 · 256)` over all that is encoded together; Model
+//! Optimizer has 448 in place of 256, and so no larger scale to choose for the block with the largest weight.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"quant.nvfp4","version":1}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_quant as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `MaxAbs`, measured.
+//!
+//! # Cost
+//! `9·R·C/16 + 4` bytes: 4.5 bits per weight.
+//!
+//! # Limits
+//! F32, F16 and BF16; rows of whole blocks of 16. A block whose largest weight is at most 3.2e-7 of the largest of all
+//! becomes zeros. A chunk of rows has a global scale of its own. A payload is refused if a scale is NaN, or 6 times a scale beyond f32.
+
+use codec_api::{
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+};
+use serde::{Deserialize, Serialize};
+use simd::{LANES, Simd, kernel, lanes, load, magnitudes, max_abs, prefetch, store, stream};
+
+use crate::error::{MaxError, certify};
+use crate::minifloat::{E2m1, E4m3, Minifloat, scale_for};
+use crate::packing::unpack16;
+
+/// Weights that share a scale.
+const BLOCK: usize = LANES;
+/// Weights that an encoder handles between two looks at cancellation.
+const PART: usize = 1 << 14;
+/// Weights that a decoder handles at once, and an encoder between two steps of all block scales.
+const PIECE: usize = BLOCK * LANES;
+/// The largest block's scale by `max|w| / 6`. There are six larger ones, and seldom does a block want more.
+const TOP_SCALE: f32 = 256.0;
+/// How many of the [`LANES`] scales that are tried are below `max|w| / 6`.
+const BELOW: u8 = 3;
+
+/// Configuration of `quant.nvfp4`; see the [module's documentation](self) for the format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Nvfp4 {
+    /// Format version.
+    pub version: FormatVersion<1>,
+}
+
+#[typetag::serde(name = "quant.nvfp4")]
+impl Codec for Nvfp4 {
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        spec.require_float()?;
+        spec.require_whole_blocks(BLOCK)
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let n = spec.elements();
+        CostEstimate::fixed((n / 2 + n / BLOCK + 4) as u64)
+            .ops(150.0 * n as f64, 2.0 * n as f64)
+            .scratch(crate::widened_bytes(spec))
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        self.accepts(tensor.spec())?;
+        cx.cancel.check()?;
+        let all = tensor.to_f32()?;
+        let magnitude = max_abs(&all);
+        if magnitude.is_infinite() {
+            return Err(CodecError::NonFinite { index: first_non_finite(&all).unwrap_or(0) });
+        }
+        let global = scale_for(magnitude, E2m1::MOST * TOP_SCALE);
+        let mut packed = vec![0; all.len() / 2];
+        let mut scales = vec![0; all.len() / BLOCK];
+        let mut largest = 0.0f32;
+        let parts = all.chunks(PART).zip(packed.chunks_mut(PART / 2)).zip(scales.chunks_mut(PART / BLOCK));
+        for (part, ((values, packed), scales)) in parts.enumerate() {
+            cx.cancel.check()?;
+            let next = all.get((part + 1) * PART..).unwrap_or_default();
+            largest = largest.max(quantise(values, next, global, scales, packed));
+            cx.progress.tick(values.len() as u64);
+        }
+        let (rows, columns) = tensor.spec().matrix();
+        Ok(Payload::new(certify(largest))
+            .with("codes", Section::new(Dtype::U8, [rows, columns / 2], packed)?)
+            .with("scales", Section::new(Dtype::F8_E4M3, [rows, columns / BLOCK], scales)?)
+            .with("global_scale", Section::from_values(Dtype::F32, [1], vec![global])?))
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        self.accepts(spec)?;
+        spec.check_output(out.len())?;
+        let (rows, columns) = spec.matrix();
+        let packed = payload.bytes("codes", Dtype::U8, &[rows, columns / 2])?;
+        let scales = payload.bytes("scales", Dtype::F8_E4M3, &[rows, columns / BLOCK])?;
+        let global = payload.values::<f32>("global_scale", Dtype::F32, &[1])?[0];
+        let largest = scales.iter().fold(0, |largest: u8, scale| largest.max(scale & !E4m3::SIGN));
+        if largest > E4m3::LARGEST {
+            return Err(payload.corrupt("scales", "a scale is NaN"));
+        }
+        if !is_in_range(VALUES[usize::from(largest)] * global) {
+            return Err(payload.corrupt("global_scale", format!("{global} makes weights beyond f32")));
+        }
+        cx.cancel.check()?;
+        dequantise(packed, scales, global, out);
+        Ok(())
+    }
+}
+
+/// Whether the weights of a block with this scale are f32 numbers.
+#[inline(always)]
+fn is_in_range(scale: f32) -> bool {
+    (scale * E2m1::MOST).is_finite()
+}
+
+/// The scales from 0 up by their codes; then infinities, so that [`LANES`] follow each.
+const VALUES: [f32; 127 + LANES] = {
+    let mut values = [f32::INFINITY; 127 + LANES];
+    let mut code = 0;
+    while code < 127 {
+        // E4M3 bits in the place of an f32's mean 2^-120 of it.
+        values[code] = f32::from_bits((code as u32) << 20) * f32::from_bits((127 + 120) << 23);
+        code += 1;
+    }
+    values
+};
+
+kernel! {
+    /// Scales and codes of whole blocks, while `next` comes into the cache; returns the largest error.
+    fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], global: f32, scales: &'a mut [u8], packed: &'a mut [u8]) -> f32 {
+        let mut error = MaxError::new();
+        let divisor = if global == 0.0 { 1.0 } else { global };
+        let pieces = values.chunks(PIECE).zip(packed.chunks_mut(PIECE / 2)).zip(scales.chunks_mut(LANES));
+        for (i, ((values, packed), scales)) in pieces.enumerate() {
+            let (blocks, packed) = (values.as_chunks::<BLOCK>().0, packed.as_chunks_mut::<{ BLOCK / 2 }>().0);
+            let mut maxima = [0.0; LANES];
+            for (x, maximum) in blocks.iter().zip(&mut maxima) {
+                *maximum = simd.reduce_max(&magnitudes(simd.max_magnitude(&[0; LANES], x)));
+            }
+            let starts = E4m3::round(&lanes!(i => maxima[i] / divisor / E2m1::MOST)).codes;
+            for (block, ((x, packed), code)) in blocks.iter().zip(packed).zip(scales).enumerate() {
+                prefetch(next, i * PIECE + block * BLOCK);
+                let normal = lanes!(i => x[i] / divisor);
+                *code = best_scale(simd, &normal, starts[block], global);
+                let value = VALUES[usize::from(*code)];
+                let inverse = if value == 0.0 { 0.0 } else { 1.0 / value };
+                let rounded = E2m1::round(&lanes!(i => normal[i] * inverse));
+                let scale = value * global;
+                error.add(x, &lanes!(i => rounded.values[i] * scale));
+                *packed = simd.pack_nibbles::<false>(&rounded.codes);
+            }
+        }
+        error.get()
+    }
+}
+
+/// The scale near `start` with the least squared error for weights in units of the global scale; of equals the smallest.
+/// Each lane tries a scale.
+#[inline(always)]
+fn best_scale<S: Simd>(simd: S, x: &[f32; LANES], start: u8, global: f32) -> u8 {
+    let first = start.saturating_sub(BELOW);
+    let scales: [f32; LANES] = load(&VALUES[usize::from(first)..]);
+    // Under a scale of 0 every weight becomes 0.
+    let inverses: [f32; LANES] = lanes!(i => 1.0 / scales[i]);
+    let mut errors = [0.0; LANES];
+    for x in x {
+        let x = x.abs();
+        let off: [f32; LANES] = lanes!(i => x - E2m1::round_magnitude(x * inverses[i]).0 * scales[i]);
+        errors = lanes!(i => errors[i] + off[i] * off[i]);
+    }
+    let gains = lanes!(i => if is_in_range(scales[i] * global) { -errors[i] } else { f32::NEG_INFINITY });
+    let best = simd.reduce_max(&gains);
+    first + simd.at_least(&gains, &[best; LANES]).trailing_zeros() as u8
+}
+
+kernel! {
+    fn dequantise<'a>(simd, packed: &'a [u8], scales: &'a [u8], global: f32, out: &'a mut [f32]) {
+        stream(out, |writer| {
+            for (packed, codes) in packed.chunks(PIECE / 2).zip(scales.chunks(LANES)) {
+                let out = writer.next(2 * packed.len()).as_chunks_mut::<BLOCK>().0;
+                let mut scales = E4m3::widen(simd, &load(codes));
+                store(lanes!(i => scales[i] * global), &mut scales);
+                for ((out, packed), scale) in out.iter_mut().zip(packed.as_chunks::<{ BLOCK / 2 }>().0).zip(scales) {
+                    let values = E2m1::widen(simd, &unpack16::<4, _>(simd, packed));
+                    *out = lanes!(i => values[i] * scale);
+                }
+            }
+        });
+    }
+}
+
+fn presets() -> Vec<Preset> {
+    vec![Preset::new("nvfp4", Nvfp4::default())]
+}
+
+register_codec!("quant.nvfp4", "NVIDIA's NVFP4: E2M1 floats, an E4M3 scale for every 16", presets);
