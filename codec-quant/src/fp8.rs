@@ -1,18 +1,18 @@
 //! Eight-bit floats, `quant.fp8`: E4M3 or E5M2 with a scale for the tensor or for each row.
 //!
 //! # Source
-//! Micikevicius et al., arXiv 2209.05433; OCP 8-bit Floating Point Specification (OFP8), version 1.0. E4M3 is the variant
-//! without infinities ("fn").
+//! Micikevicius et al., arXiv 2209.05433; OCP 8-bit Floating Point Specification (OFP8), version 1.0. E4M3 is the
+//! variant without infinities ("fn").
 //!
 //! # Sections
 //! With `R` the rows of the matrix view:
 //! - `values` `F8_E4M3` or `F8_E5M2`, of the tensor's own shape;
 //! - `scale` F32 `[1]`, or `[R]` by row. A weight is its value times its scale.
 //!
-//! Quotients of weight and scale are rounded to nearest, ties to even. The scale is `max|w|` over the largest number (448 or
-//! 57 344); by row also 9/8, 10/8 … 15/8 of that are tried, and the one with the least squared error taken. (From
-//! twice the scale on the errors come again, one exponent lower. A whole matrix gains nothing from the search: there all
-//! places within an exponent occur about equally often.)
+//! Quotients of weight and scale are rounded to nearest, ties to even. The scale is `max|w|` over the largest number
+//! (448 or 57 344); by row also 9/8, 10/8 … 15/8 of that are tried, and the one with the least squared error taken.
+//! (From twice the scale on, the same errors come again, one exponent lower. Few weights of a row make most of its error,
+//! so their places within an exponent count; in a matrix as a whole all places occur, whatever the scale.)
 //!
 //! # Header
 //! ```
@@ -31,9 +31,9 @@
 //! `n + 4` bytes, 8 bits per weight; `n + 4·R` by row.
 //!
 //! # Limits
-//! F32, F16 and BF16. By tensor it cannot be cut into chunks. Weights of at most 4.1e-6 (E4M3) or 2.5e-10 (E5M2) of the largest
-//! that shares their scale may become zeros. A payload is refused if a value is NaN or infinite, or 448 (57 344) times
-//! a scale beyond f32.
+//! F32, F16 and BF16. By tensor it cannot be cut into chunks. Weights of at most 4.1e-6 (E4M3) or 2.5e-10 (E5M2) of the
+//! largest that shares their scale may become zeros. A payload is refused if a value is NaN or infinite, or 448
+//! (57 344) times a scale beyond f32.
 
 use codec_api::{
     Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,

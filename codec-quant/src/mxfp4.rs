@@ -8,8 +8,8 @@
 //!
 //! # Sections
 //! With `R × C` the matrix view:
-//! - `blocks` U8 `[R, C/32, 16]`: two codes a byte, the first in the low nibble. A code is an E2M1 float, sign in bit 3, and
-//!   means ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
+//! - `blocks` U8 `[R, C/32, 16]`: two codes a byte, the first in the low nibble. A code is an E2M1 float with its sign
+//!   in bit 3: ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
 //! - `scales` U8 `[R, C/32]`: E8M0, the byte `e` means 2^(e − 127). At most 252, so that 6 · 2^125 is an f32.
 //!
 //! A weight is its code's value times its block's scale. Elements are rounded to nearest, ties to even.

@@ -1,20 +1,21 @@
 //! Four-bit floats with an eight-bit float for every 16 and one f32 over all, `quant.nvfp4`: NVIDIA's NVFP4.
 //!
 //! # Source
-//! NVIDIA, "Introducing NVFP4 for Efficient and Accurate Low-Precision Inference" (2025); the layout is that of its Model
-//! Optimizer, where the sections are called `weight`, `weight_scale` and `weight_scale_2`. There a block's scale is
-//! `max|w| / 6`, rounded; here the fifteen scales around it are tried too, and the one with the least squared error over the block taken.
+//! NVIDIA, "Introducing NVFP4 for Efficient and Accurate Low-Precision Inference" (2025); the layout is that of its
+//! Model Optimizer, where the sections are called `weight`, `weight_scale` and `weight_scale_2`. There a block's scale
+//! is `max|w| / 6`, rounded; here three codes below and twelve above it are tried too, and the one with the least squared
+//! error over the block taken.
 //!
 //! # Sections
 //! With `R × C` the matrix view:
-//! - `codes` U8 `[R, C/2]`: two codes a byte, the first in the low nibble. A code is an E2M1 float, sign in bit 3, and means
-//!   ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
+//! - `codes` U8 `[R, C/2]`: two codes a byte, the first in the low nibble. A code is an E2M1 float with its sign in
+//!   bit 3: ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
 //! - `scales` `F8_E4M3` `[R, C/16]`: a scale for 16 neighbours in a row;
 //! - `global_scale` F32 `[1]`.
 //!
 //! A weight is the value of its code times (`scales` times `global_scale`): the global scale **multiplies**, as
-//! `weight_scale_2` of Model Optimizer does; `weight_global_scale` of compressed-tensors is one over it. Elements are rounded
-//! to nearest, ties to even. The global scale is `max|w| / (6 · 256)` over all that is encoded together; Model
+//! `weight_scale_2` of Model Optimizer does; `weight_global_scale` of compressed-tensors is one over it. Elements are
+//! rounded to nearest, ties to even. The global scale is `max|w| / (6 · 256)` over all that is encoded together; Model
 //! Optimizer has 448 in place of 256, and so no larger scale to choose for the block with the largest weight.
 //!
 //! # Header
@@ -34,7 +35,8 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows of whole blocks of 16. A block whose largest weight is at most 3.2e-7 of the largest of all
-//! becomes zeros. A chunk of rows has a global scale of its own. A payload is refused if a scale is NaN, or 6 times a scale beyond f32.
+//! becomes zeros. A chunk of rows has a global scale of its own. A payload is refused if a scale is NaN, or 6 times a
+//! scale beyond f32.
 
 use codec_api::{
     Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
@@ -174,8 +176,8 @@ kernel! {
     }
 }
 
-/// The scale near `start` with the least squared error for weights in units of the global scale; of equals the smallest.
-/// Each lane tries a scale.
+/// The scale near `start` with the least squared error for weights in units of the global scale; of equals the
+/// smallest. Each lane tries a scale.
 #[inline(always)]
 fn best_scale<S: Simd>(simd: S, x: &[f32; LANES], start: u8, global: f32) -> u8 {
     let first = start.saturating_sub(BELOW);

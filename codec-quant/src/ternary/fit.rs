@@ -65,8 +65,8 @@ impl Fit {
 }
 
 kernel! {
-    /// Mean magnitude of the weights whose magnitude is above `threshold`; 0 if there are none. `down` is a power of two that
-    /// keeps the sums below the end of f32.
+    /// Mean magnitude of the weights whose magnitude is above `threshold`; 0 if there are none. `down` is a power of
+    /// two that keeps the sums below the end of f32.
     fn mean_magnitude<'a>(_simd, weights: &'a [f32], threshold: f32, down: f32) -> f32 {
         /// Weights whose sum is kept in f32; all together are summed in f64.
         const PART: usize = 4096;

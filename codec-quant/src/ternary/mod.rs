@@ -32,7 +32,7 @@
 
 mod fit;
 mod linear;
-mod ternary2;
+pub mod ternary2;
 
 use codec_api::{
     Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,

@@ -7,8 +7,8 @@
 //!
 //! # Sections
 //! With `R × C` the matrix view and `G = ⌈C/64⌉` groups in a row:
-//! - `codes` U8 `[R, G, 16]`: byte `j` of group `g` holds the weights of columns `64·g + 16·i + j`, `i` = 0 … 3, in its bits
-//!   `2i` and `2i + 1`: 0, 1, 2 for −α, 0, +α. Weights beyond the row are 1;
+//! - `codes` U8 `[R, G, 16]`: byte `j` of group `g` holds the weights of columns `64·g + 16·i + j`, `i` = 0 … 3, in its
+//!   bits `2i` and `2i + 1`: 0, 1, 2 for −α, 0, +α. Weights beyond the row are 1;
 //! - `scale` F32 `[1]`, or `[R]` by row: α.
 //!
 //! # Header
@@ -28,7 +28,8 @@
 //! `16·R·⌈C/64⌉ + 4` bytes, 2 bits per weight; `16·R·⌈C/64⌉ + 4·R` by row.
 //!
 //! # Limits
-//! F32, F16 and BF16. By tensor it cannot be cut into chunks. A payload with a code 3 or a scale that is not finite is refused.
+//! F32, F16 and BF16. By tensor it cannot be cut into chunks. A payload with a code 3 or a scale that is not finite is
+//! refused.
 
 use codec_api::{
     Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Payload, PayloadView,
