@@ -9,6 +9,8 @@
 //! | [`quant.fp8`](Fp8) | 8 | E4M3 or E5M2, a scale by tensor or row |
 //! | [`quant.ternary`](Ternary) | 1.6 | −1, 0, +1, five weights to a byte |
 //! | [`quant.ternary2`](Ternary2) | 2 | −1, 0, +1, in the order of vector lanes: multiplies without decoding |
+//! | [`quant.q8_0`](ggml::Q8_0) … [`quant.q2_k`](ggml::Q2K), [`quant.iq4_nl`](ggml::Iq4Nl), [`quant.iq4_xs`](ggml::Iq4Xs) | 8.5 … 2.625 | the [block formats of ggml](ggml), byte for byte |
+//! | [`quant.vector`](VectorQuant) | 2–4 + codebooks | vectors of weights, each the nearest of a codebook |
 //! | [`quant.cast`](Cast) | 16 | IEEE half precision or bfloat16 |
 //!
 //! Every method certifies the largest absolute error, measured while it encodes.
