@@ -79,7 +79,7 @@ impl Codec for Nvfp4 {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let n = spec.elements();
         CostEstimate::fixed((n / 2 + n / BLOCK + 4) as u64)
-            .ops(150.0 * n as f64, 2.0 * n as f64)
+            .ops(200.0 * n as f64, 2.0 * n as f64)
             .scratch(crate::widened_bytes(spec))
     }
 
