@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const ROWS: usize = 4096;
 const COLUMNS: usize = 4096;
 
-const SPECS: [&str; 23] = [
+const SPECS: [&str; 29] = [
     "quant.int:bits=8:group=row",
     "quant.int:bits=8:group=32",
     "quant.int:bits=4:group=128:symmetric=false",
@@ -25,6 +25,12 @@ const SPECS: [&str; 23] = [
     "quant.ternary:fit=least_squares",
     "quant.cast:to=f16",
     "quant.cast:to=bf16",
+    "quant.mxfp4",
+    "quant.nvfp4",
+    "quant.fp8:format=e4m3:scope=row",
+    "quant.fp8:format=e4m3:scope=tensor",
+    "quant.fp8:format=e5m2:scope=row",
+    "quant.ternary2:fit=absmean",
     "quant.q8_0",
     "quant.q5_1",
     "quant.q5_0",
