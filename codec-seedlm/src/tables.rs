@@ -172,7 +172,7 @@ struct Slack {
 impl Slack {
     fn new(shape: Shape, importance: &[f64; MAX_BLOCK]) -> Self {
         // Σ|h·w| of a block of energy 1 is at most this (Cauchy and Schwarz).
-        let absolute: f64 = importance.iter().sum::<f64>().sqrt();
+        let absolute: f64 = importance[..shape.weights].iter().sum::<f64>().sqrt();
         let rank = shape.rank as f64;
         // The recurrence leaves out half the lowest bit of each state, and rounds subset sums of at most 16 terms; the
         // errors of all steps before add to at most twice that of one. Then come the roundings of L⁻¹b.

@@ -7,8 +7,10 @@ use anyhow::Result;
 use crate::measure::{Bench, Table, significant, thousands};
 use crate::tree::Tree;
 
-/// A million weights N(0,1), and their tensor.
-const GAUSSIAN: (&str, &str) = ("gaussian", "gaussian");
+/// A million weights N(0,1).
+const GAUSSIAN: &str = "gaussian";
+/// Its only tensor.
+const TENSOR: &str = "gaussian";
 /// Layers whose rows are whole blocks of every format.
 const LAYERS: &str = "assets/gpt2_mini_layers";
 
@@ -16,7 +18,7 @@ const LAYERS: &str = "assets/gpt2_mini_layers";
 struct Format {
     spec: &'static str,
     layout: &'static str,
-    /// Software whose bytes for the same tensor have this layout.
+    /// Formats and software with this layout.
     others: &'static str,
 }
 
@@ -64,14 +66,14 @@ const FORMATS: [Format; 29] = [
     own("quant.int:preset=int4", "128 in 66.5 bytes: F16 scale, 4-bit zero point, 4-bit integers"),
     own("quant.int:preset=int4-clip", "the same, the range searched"),
     own("quant.nf4:preset=double-quant", "64 in 33 bytes: 8-bit maximum, 16 normal quantiles; an F32 scale for 16384"),
-    own("quant.vector:preset=4bit", ""),
+    own("quant.vector:preset=4bit", "pairs: an index of 8 bits; a codebook"),
     ggml("quant.q3_k", "256 in 110 bytes: F16 scale, 6-bit scales for 16, 3-bit integers"),
-    own("quant.vector:preset=3bit", ""),
-    own("seedlm:preset=4bit", ""),
-    own("seedlm:preset=3bit", ""),
+    own("quant.vector:preset=3bit", "triples: an index of 9 bits; a codebook"),
+    own("seedlm:preset=4bit", "8 in 4 bytes: 16-bit seed, exponent, 3 mantissas of 4 bits"),
+    own("seedlm:preset=3bit", "12 in 4.5 bytes: 16-bit seed, exponent, 4 mantissas of 4 bits"),
     ggml("quant.q2_k", "256 in 84 bytes: F16 scale and minimum, 4-bit ones for 16, 2-bit integers"),
-    own("quant.vector:preset=2bit", ""),
-    own("seedlm:preset=2bit", ""),
+    own("quant.vector:preset=2bit", "fours: an index of 8 bits; a codebook"),
+    own("seedlm:preset=2bit", "13 in 3.25 bytes: 16-bit seed, exponent, 3 mantissas of 2 bits"),
     own("quant.ternary2", "64 in 16 bytes: −1, 0, +1; an F32 scale"),
     own("quant.ternary", "5 in 1 byte: −1, 0, +1; an F32 scale"),
 ];
@@ -82,8 +84,8 @@ const INTRODUCTION: &str = "\
 `cargo xtask formats` prints this page. Every figure is measured: weights are encoded, written as bytes, read back and
 decoded. Bits per weight are of all sections, on a million weights N(0,1); NMSE is ‖w − ŵ‖²/‖w‖², on the same weights
 and as the mean of two trained layers (`assets/gpt2_mini_layers`). Speeds are weights per second of one thread, on the
-Gaussian weights, in this run. Files of Netweight are its own; the last column names whose bytes for a tensor are the
-same.
+Gaussian weights, in this run. Files of Netweight are its own; the last column names who else lays a tensor's bytes out
+like this.
 ";
 
 /// Measures and prints the table.
@@ -92,7 +94,7 @@ same.
 /// If a measurement fails.
 pub fn run(tree: &Tree) -> Result<ExitCode> {
     let specs = || FORMATS.iter().map(|format| format.spec).collect();
-    let gaussian = Bench::run(tree, GAUSSIAN.0, specs())?;
+    let gaussian = Bench::run(tree, GAUSSIAN, specs())?;
     let layers = Bench::run(tree, &format!("model:{}", tree.path(LAYERS).display()), specs())?;
     let mut table = Table::new([
         "Codec",
@@ -102,10 +104,10 @@ pub fn run(tree: &Tree) -> Result<ExitCode> {
         "NMSE, layers",
         "Encode",
         "Decode",
-        "Same bytes in",
+        "Same layout in",
     ]);
     for Format { spec, layout, others } in &FORMATS {
-        let cell = gaussian.cell(spec, GAUSSIAN.1)?;
+        let cell = gaussian.cell(spec, TENSOR)?;
         let on_layers = layers.column(spec, "")?.mean_nmse();
         table.row([
             format!("`{spec}`"),

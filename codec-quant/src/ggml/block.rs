@@ -2,8 +2,8 @@
 
 use simd::{LANES, Lanes, Simd, lanes};
 
-use super::fit::{Affine, affine, inverse, scale};
-use super::format::f16_of_blocks;
+use super::fit::{Fit, Minimum, inverse};
+use super::format::{f16_bits_of_blocks, largest_magnitude};
 use super::groups::{Groups, in_order};
 use super::levels::Levels;
 
@@ -24,7 +24,7 @@ pub(super) trait Block {
     type Levels: Levels;
     /// Bytes of a block.
     const BYTES: usize;
-    /// The largest magnitude that is sure to have a code.
+    /// The largest magnitude that is accepted: scales in F16 reach a little further.
     const LARGEST: f32;
     /// Whether there is `m`.
     const MINIMUM: bool = false;
@@ -45,12 +45,10 @@ const fn numbers<B: Block>() -> usize {
 #[inline(always)]
 pub(super) fn encode<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]) {
     let groups = Groups::<WEIGHTS>::load(x, importance);
-    let fit = if B::MINIMUM {
-        affine::<S, B::Levels, true, WEIGHTS>(simd, &groups)
-    } else {
-        Affine { scale: scale::<S, B::Levels, WEIGHTS>(simd, &groups), minimum: [0.0; LANES] }
-    };
-    let (d, m) = (to_f16(simd, &fit.scale), to_f16(simd, &lanes!(i => -fit.minimum[i])));
+    let minimum = if B::MINIMUM { Minimum::Any } else { Minimum::None };
+    let fit = Fit::new::<S, B::Levels, WEIGHTS>(simd, &groups, minimum);
+    let (d, m) = (scale_to_f16(simd, &fit.scale), to_f16(simd, &lanes!(i => -fit.minimum[i])));
+    let (d, m) = not_worse_than_zeros::<S, B>(simd, &groups, d, m);
     // The best codes for what the rounded numbers mean.
     let (by_scale, offset) = (inverse(&simd.f16_to_f32(&d)), simd.f16_to_f32(&m));
     let mut codes = [[0; LANES]; WEIGHTS];
@@ -69,15 +67,58 @@ pub(super) fn encode<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&
     }
 }
 
-/// Decodes whole blocks, sixteen at most.
+/// Zeros for the numbers of blocks whose weights are so small that the rounded numbers do harm.
 #[inline(always)]
-pub(super) fn decode<S: Simd, B: Block>(simd: S, blocks: &[u8], out: &mut [f32]) {
-    let d = f16_of_blocks(simd, blocks, B::BYTES, 0);
-    let m = if B::MINIMUM { f16_of_blocks(simd, blocks, B::BYTES, 2) } else { [0.0; LANES] };
+fn not_worse_than_zeros<S: Simd, B: Block>(
+    simd: S,
+    groups: &Groups<WEIGHTS>,
+    mut d: Lanes<u16>,
+    mut m: Lanes<u16>,
+) -> (Lanes<u16>, Lanes<u16>) {
+    /// Magnitudes below this are subnormal.
+    const NORMAL: u16 = 0x0400;
+    let mut tiny = false;
+    for bits in d {
+        tiny |= bits & 0x7fff < NORMAL;
+    }
+    if !tiny {
+        return (d, m);
+    }
+    let (scale, offset) = (simd.f16_to_f32(&d), simd.f16_to_f32(&m));
+    let by_scale = inverse(&scale);
+    let (mut error, mut energy) = ([0.0f32; LANES], [0.0f32; LANES]);
+    for (x, w) in groups.x.iter().zip(&groups.importance) {
+        let level = B::Levels::nearest(simd, &lanes!(i => (x[i] - offset[i]) * by_scale[i]));
+        let off: Lanes<f32> = lanes!(i => x[i] - (level[i] * scale[i] + offset[i]));
+        error = lanes!(i => error[i] + w[i] * (off[i] * off[i]));
+        energy = lanes!(i => energy[i] + w[i] * (x[i] * x[i]));
+    }
+    d = lanes!(i => if error[i] > energy[i] { 0 } else { d[i] });
+    m = lanes!(i => if error[i] > energy[i] { 0 } else { m[i] });
+    (d, m)
+}
+
+/// Decodes whole blocks, sixteen at most; returns the largest of the scales' magnitudes as F16 bits.
+#[inline(always)]
+pub(super) fn decode<S: Simd, B: Block>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16 {
+    let d_bits = f16_bits_of_blocks(blocks, B::BYTES, 0);
+    let m_bits = if B::MINIMUM { f16_bits_of_blocks(blocks, B::BYTES, 2) } else { [0; LANES] };
+    let (d, m) = (simd.f16_to_f32(&d_bits), simd.f16_to_f32(&m_bits));
     let blocks = blocks.chunks_exact(B::BYTES).zip(out.as_chunks_mut::<WEIGHTS>().0);
     for ((block, out), (d, m)) in blocks.zip(d.into_iter().zip(m)) {
         B::unpack(simd, d, m, &block[numbers::<B>()..], out);
     }
+    largest_magnitude(&d_bits).max(largest_magnitude(&m_bits))
+}
+
+/// The nearest F16 numbers, at most the largest one; among the subnormal ones, those not nearer to 0. A scale of 0 would
+/// lose what a small one and the codes still tell.
+#[inline(always)]
+pub(super) fn scale_to_f16<S: Simd>(simd: S, x: &Lanes<f32>) -> Lanes<u16> {
+    const NORMAL: f32 = 1.0 / 16_384.0;
+    const STEP: f32 = NORMAL / 1024.0;
+    let up: Lanes<f32> = lanes!(i => ((x[i].abs() / STEP).ceil() * STEP).copysign(x[i]));
+    to_f16(simd, &lanes!(i => if x[i].abs() < NORMAL { up[i] } else { x[i] }))
 }
 
 /// The nearest F16 numbers, at most the largest one.

@@ -14,140 +14,177 @@ const OVERSHOOTS: [f32; 5] = [-0.7, -0.35, 0.0, 0.35, 0.7];
 /// Rounds of refitting after that.
 const ROUNDS: usize = 2;
 
+/// What is subtracted from the scaled levels.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Minimum {
+    /// Nothing.
+    None,
+    /// A number that is not negative.
+    Positive,
+    /// Any number.
+    Any,
+}
+
+/// Scale and minimum of each group: weights are `scale·level − minimum`.
+pub(super) struct Fit {
+    pub(super) scale: Lanes<f32>,
+    pub(super) minimum: Lanes<f32>,
+    /// By how much the squared error is below that of zeros.
+    gain: Lanes<f32>,
+}
+
+impl Fit {
+    /// Those for which `Σ importance·(x − (scale·level − minimum))²` is smallest, as far as found.
+    #[inline(always)]
+    pub(super) fn new<S: Simd, L: Levels, const G: usize>(simd: S, groups: &Groups<G>, minimum: Minimum) -> Self {
+        let zeros = [0.0; LANES];
+        let mut best = Self { scale: zeros, minimum: zeros, gain: zeros };
+        best.search::<S, L, G>(simd, groups, &groups.x, minimum);
+        if groups.weighted {
+            best.search::<S, L, G>(simd, groups, &groups.important(), minimum);
+        }
+        for _ in 0..ROUNDS {
+            let (by_scale, shift) = (inverse(&best.scale), best.minimum);
+            best.improve::<S, L, G>(simd, groups, &by_scale, &shift, minimum);
+        }
+        best
+    }
+
+    /// Tries the codes that follow from the extent of `x`.
+    #[inline(always)]
+    fn search<S: Simd, L: Levels, const G: usize>(
+        &mut self,
+        simd: S,
+        groups: &Groups<G>,
+        x: &[Lanes<f32>; G],
+        minimum: Minimum,
+    ) {
+        if minimum == Minimum::None {
+            let per_peak = inverse(&peak(x));
+            for end in [L::LOWEST, L::HIGHEST] {
+                for overshoot in OVERSHOOTS {
+                    let at = end + end.signum() * L::STEP * overshoot;
+                    let by_scale = lanes!(i => per_peak[i] * at);
+                    self.improve::<S, L, G>(simd, groups, &by_scale, &[0.0; LANES], minimum);
+                }
+            }
+            return;
+        }
+        let [low, high] = range(x);
+        let shift: Lanes<f32> = lanes!(i => if minimum == Minimum::Any || low[i] < 0.0 { -low[i] } else { 0.0 });
+        let per_range = inverse(&lanes!(i => high[i] + shift[i]));
+        for overshoot in OVERSHOOTS {
+            let by_scale = lanes!(i => per_range[i] * (L::HIGHEST + L::STEP * overshoot));
+            self.improve::<S, L, G>(simd, groups, &by_scale, &shift, minimum);
+        }
+    }
+
+    /// Fits scale and minimum to the codes that others lead to, and takes them if they are better.
+    #[inline(always)]
+    fn improve<S: Simd, L: Levels, const G: usize>(
+        &mut self,
+        simd: S,
+        groups: &Groups<G>,
+        by_scale: &Lanes<f32>,
+        shift: &Lanes<f32>,
+        minimum: Minimum,
+    ) {
+        let mut sums = Sums::default();
+        for g in 0..G {
+            let (x, w) = (&groups.x[g], &groups.importance[g]);
+            let level = L::nearest(simd, &lanes!(i => (x[i] + shift[i]) * by_scale[i]));
+            sums.add(x, w, &level, minimum != Minimum::None);
+        }
+        for i in 0..LANES {
+            let [scale, subtracted] = sums.solve(i, minimum);
+            // At the least squares for these codes.
+            let gain = scale * sums.xl[i] - subtracted * sums.x[i];
+            if gain > self.gain[i] {
+                (self.scale[i], self.minimum[i], self.gain[i]) = (scale, subtracted, gain);
+            }
+        }
+    }
+}
+
+/// Sums over each group, weighted by importance: of weights x and levels l.
+#[derive(Default)]
+struct Sums {
+    w: Lanes<f32>,
+    x: Lanes<f32>,
+    l: Lanes<f32>,
+    xl: Lanes<f32>,
+    ll: Lanes<f32>,
+}
+
+impl Sums {
+    #[inline(always)]
+    fn add(&mut self, x: &Lanes<f32>, w: &Lanes<f32>, level: &Lanes<f32>, minimum: bool) {
+        let wl: Lanes<f32> = lanes!(i => w[i] * level[i]);
+        self.xl = lanes!(i => self.xl[i] + wl[i] * x[i]);
+        self.ll = lanes!(i => self.ll[i] + wl[i] * level[i]);
+        if minimum {
+            self.w = lanes!(i => self.w[i] + w[i]);
+            self.x = lanes!(i => self.x[i] + w[i] * x[i]);
+            self.l = lanes!(i => self.l[i] + wl[i]);
+        }
+    }
+
+    /// Scale, not negative if there is a minimum, and minimum of a group.
+    #[inline(always)]
+    fn solve(&self, i: usize, minimum: Minimum) -> [f32; 2] {
+        let without = if self.ll[i] > 0.0 { self.xl[i] / self.ll[i] } else { 0.0 };
+        if minimum == Minimum::None {
+            return [without, 0.0];
+        }
+        let both = solve(self.ll[i], -self.l[i], self.w[i], self.xl[i], -self.x[i]);
+        let [scale, subtracted] = match both {
+            Some(both) => both,
+            // One level for all.
+            None if self.ll[i] > 0.0 => [without, 0.0],
+            None => [0.0, -self.x[i] / self.w[i]],
+        };
+        if scale < 0.0 {
+            [0.0, 0.0]
+        } else if minimum == Minimum::Positive && subtracted < 0.0 {
+            [if without > 0.0 { without } else { 0.0 }, 0.0]
+        } else {
+            [scale, subtracted]
+        }
+    }
+}
+
+/// The `p` and `q` of the least squares `x ≈ p·a + q·b`, from the sums of products; `None` if `a` and `b` are too much alike.
+#[inline(always)]
+pub(super) fn solve(aa: f32, ab: f32, bb: f32, xa: f32, xb: f32) -> Option<[f32; 2]> {
+    // Above what rounding leaves of zero.
+    const LEAST: f32 = 1e-5;
+    let determinant = aa * bb - ab * ab;
+    (determinant > LEAST * (aa * bb)).then(|| [(xa * bb - xb * ab) / determinant, (xb * aa - xa * ab) / determinant])
+}
+
 /// `1/x`, or 0 for 0.
 #[inline(always)]
 pub(super) fn inverse(x: &Lanes<f32>) -> Lanes<f32> {
     lanes!(i => if x[i] == 0.0 { 0.0 } else { 1.0 / x[i] })
 }
 
-/// The scales `s` for which `Σ importance·(x − s·level)²` is smallest, as far as found.
+/// The weight of largest magnitude of each group.
 #[inline(always)]
-pub(super) fn scale<S: Simd, L: Levels, const G: usize>(simd: S, groups: &Groups<G>) -> Lanes<f32> {
-    let mut peak = [0.0f32; LANES];
-    for x in &groups.x {
+fn peak<const G: usize>(x: &[Lanes<f32>; G]) -> Lanes<f32> {
+    let mut peak = x[0];
+    for x in x {
         peak = lanes!(i => if x[i].abs() > peak[i].abs() { x[i] } else { peak[i] });
     }
-    let per_level = inverse(&peak);
-    let mut best = Best { score: [0.0; LANES], scale: lanes!(i => peak[i] / L::LOWEST) };
-    for end in [L::LOWEST, L::HIGHEST] {
-        for overshoot in OVERSHOOTS {
-            let at = end + end.signum() * L::STEP * overshoot;
-            best.improve::<S, L, G>(simd, groups, &lanes!(i => per_level[i] * at));
-        }
-    }
-    for _ in 0..ROUNDS {
-        let again = inverse(&best.scale);
-        best.improve::<S, L, G>(simd, groups, &again);
-    }
-    best.scale
+    peak
 }
 
-/// The best scale so far, and by how much it lowers the squared error.
-struct Best {
-    score: Lanes<f32>,
-    scale: Lanes<f32>,
-}
-
-impl Best {
-    /// Fits a scale to the codes that another scale, of this inverse, leads to.
-    #[inline(always)]
-    fn improve<S: Simd, L: Levels, const G: usize>(&mut self, simd: S, groups: &Groups<G>, inverse: &Lanes<f32>) {
-        let (mut xl, mut ll) = ([0.0f32; LANES], [0.0f32; LANES]);
-        for g in 0..G {
-            let (x, w) = (&groups.x[g], &groups.importance[g]);
-            let level = L::nearest(simd, &lanes!(i => x[i] * inverse[i]));
-            let wl: Lanes<f32> = lanes!(i => w[i] * level[i]);
-            xl = lanes!(i => xl[i] + wl[i] * x[i]);
-            ll = lanes!(i => ll[i] + wl[i] * level[i]);
-        }
-        let fitted: Lanes<f32> = lanes!(i => if ll[i] > 0.0 { xl[i] / ll[i] } else { 0.0 });
-        let score: Lanes<f32> = lanes!(i => fitted[i] * xl[i]);
-        self.scale = lanes!(i => if score[i] > self.score[i] { fitted[i] } else { self.scale[i] });
-        self.score = lanes!(i => if score[i] > self.score[i] { score[i] } else { self.score[i] });
-    }
-}
-
-/// Scale and minimum of a group: weights are `scale·code − minimum`, neither of them negative.
-pub(super) struct Affine {
-    pub(super) scale: Lanes<f32>,
-    pub(super) minimum: Lanes<f32>,
-}
-
-/// The scales and minima for which `Σ importance·(x − (scale·code − minimum))²` is smallest, as far as found; codes are 0
-/// to [`Levels::HIGHEST`]. With `ANY_SIGN`, minima may be negative too.
+/// The smallest and the largest weight of each group.
 #[inline(always)]
-pub(super) fn affine<S: Simd, L: Levels, const ANY_SIGN: bool, const G: usize>(simd: S, groups: &Groups<G>) -> Affine {
-    let (mut low, mut high) = (groups.x[0], groups.x[0]);
-    for x in &groups.x[1..] {
+fn range<const G: usize>(x: &[Lanes<f32>; G]) -> [Lanes<f32>; 2] {
+    let (mut low, mut high) = (x[0], x[0]);
+    for x in x {
         low = lanes!(i => if x[i] < low[i] { x[i] } else { low[i] });
         high = lanes!(i => if x[i] > high[i] { x[i] } else { high[i] });
     }
-    if !ANY_SIGN {
-        low = lanes!(i => if low[i] < 0.0 { low[i] } else { 0.0 });
-    }
-    let range: Lanes<f32> = lanes!(i => if high[i] > low[i] { high[i] - low[i] } else { 0.0 });
-    let per_range = inverse(&range);
-    let mut best = BestAffine {
-        error: [f32::INFINITY; LANES],
-        scale: lanes!(i => range[i] / L::HIGHEST),
-        minimum: lanes!(i => -low[i]),
-    };
-    for overshoot in OVERSHOOTS {
-        let minimum: Lanes<f32> = lanes!(i => -low[i]);
-        let inverse: Lanes<f32> = lanes!(i => per_range[i] * (L::HIGHEST + overshoot));
-        best.improve::<S, L, ANY_SIGN, G>(simd, groups, &inverse, &minimum);
-    }
-    for _ in 0..ROUNDS {
-        let (again, minimum) = (inverse(&best.scale), best.minimum);
-        best.improve::<S, L, ANY_SIGN, G>(simd, groups, &again, &minimum);
-    }
-    Affine { scale: best.scale, minimum: best.minimum }
-}
-
-/// The best scale and minimum so far and their error, up to a constant.
-struct BestAffine {
-    error: Lanes<f32>,
-    scale: Lanes<f32>,
-    minimum: Lanes<f32>,
-}
-
-impl BestAffine {
-    /// Fits scale and minimum to the codes that others lead to.
-    #[inline(always)]
-    fn improve<S: Simd, L: Levels, const ANY_SIGN: bool, const G: usize>(
-        &mut self,
-        simd: S,
-        groups: &Groups<G>,
-        inverse: &Lanes<f32>,
-        minimum: &Lanes<f32>,
-    ) {
-        let (mut sum_w, mut sum_x, mut sum_l) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
-        let (mut xl, mut ll) = ([0.0f32; LANES], [0.0f32; LANES]);
-        for g in 0..G {
-            let (x, w) = (&groups.x[g], &groups.importance[g]);
-            let level = L::nearest(simd, &lanes!(i => (x[i] + minimum[i]) * inverse[i]));
-            let wl: Lanes<f32> = lanes!(i => w[i] * level[i]);
-            sum_w = lanes!(i => sum_w[i] + w[i]);
-            sum_x = lanes!(i => sum_x[i] + w[i] * x[i]);
-            sum_l = lanes!(i => sum_l[i] + wl[i]);
-            xl = lanes!(i => xl[i] + wl[i] * x[i]);
-            ll = lanes!(i => ll[i] + wl[i] * level[i]);
-        }
-        for i in 0..LANES {
-            let determinant = sum_w[i] * ll[i] - sum_l[i] * sum_l[i];
-            let both = determinant > 0.0;
-            let mut scale = if both { (sum_w[i] * xl[i] - sum_x[i] * sum_l[i]) / determinant } else { 0.0 };
-            let mut minimum = if both { (sum_l[i] * xl[i] - ll[i] * sum_x[i]) / determinant } else { 0.0 };
-            if !both && ll[i] == 0.0 {
-                (scale, minimum) = (0.0, -sum_x[i] / sum_w[i]);
-            }
-            if (!both && ll[i] > 0.0) || (!ANY_SIGN && minimum < 0.0) {
-                (scale, minimum) = (if ll[i] > 0.0 { xl[i] / ll[i] } else { 0.0 }, 0.0);
-            }
-            let error = minimum * sum_x[i] - scale * xl[i];
-            if scale >= 0.0 && error < self.error[i] {
-                (self.error[i], self.scale[i], self.minimum[i]) = (error, scale, minimum);
-            }
-        }
-    }
+    [low, high]
 }

@@ -6,7 +6,7 @@ use codec_api::{
     CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, Payload, PayloadView, Result, Section, TensorSpec, TensorView,
     first_non_finite, relative_importance,
 };
-use simd::{Kernel, LANES, Lanes, Simd, dispatch, load, max_abs, stream};
+use simd::{Kernel, LANES, Lanes, Simd, dispatch, load, magnitudes, max_abs, stream};
 
 use crate::error::{MaxError, certify};
 
@@ -18,14 +18,14 @@ pub(crate) trait Format {
     const BYTES: usize;
     /// Weights that are coded at once: those of sixteen groups.
     const AT_ONCE: usize;
-    /// The largest magnitude that is sure to have a code.
+    /// The largest magnitude that is accepted.
     const LARGEST: f32;
 
     /// Codes whole blocks, [`Self::AT_ONCE`] weights at most.
     fn encode<S: Simd>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]);
 
-    /// Decodes whole blocks, [`Self::AT_ONCE`] weights at most.
-    fn decode<S: Simd>(simd: S, blocks: &[u8], out: &mut [f32]);
+    /// Decodes whole blocks, [`Self::AT_ONCE`] weights at most; returns the largest of the scales' magnitudes as F16 bits.
+    fn decode<S: Simd>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16;
 }
 
 /// Weights that an encoder handles between two looks at cancellation.
@@ -44,29 +44,30 @@ pub(super) fn cost<F: Format>(spec: &TensorSpec) -> CostEstimate {
 
 pub(super) fn encode<F: Format>(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
     cx.cancel.check()?;
+    accepts::<F>(tensor.spec())?;
     let values = tensor.to_f32()?;
-    let importance = column_importance(tensor.spec(), cx)?;
+    let largest = checked_peak::<F>(&values)?;
+    let importance = column_importance::<F>(tensor.spec(), cx)?;
     let mut blocks = vec![0; values.len() / F::WEIGHTS * F::BYTES];
     let mut scratch = vec![0.0; values.len().min(PART)];
-    let (mut largest, mut error) = (0.0f32, 0.0f32);
+    let mut found = Found::default();
     for (i, (x, blocks)) in values.chunks(PART).zip(blocks.chunks_mut(PART / F::WEIGHTS * F::BYTES)).enumerate() {
         cx.cancel.check()?;
-        largest = largest.max(checked_peak::<F>(x, i * PART)?);
         let importance = importance.as_ref().map(|columns| {
             let repeated = columns.iter().cycle().skip(i * PART % columns.len());
             repeated.take(x.len()).copied().collect::<Vec<f32>>()
         });
         let decoded = &mut scratch[..x.len()];
         let call = EncodePart { x, importance: importance.as_deref(), blocks, decoded, format: PhantomData::<F> };
-        error = error.max(dispatch(call));
+        found.join(&dispatch(call));
         cx.progress.tick(x.len() as u64);
     }
-    if error == largest && largest > 0.0 {
-        let reason = "the weights are too small for scales in F16; the largest magnitude is".to_owned();
-        return Err(CodecError::Unsuitable { reason, number: largest.into() });
+    if found.largest == 0.0 && largest > 0.0 {
+        let reason = "the weights are too small for scales in F16: all would become 0; the largest magnitude is";
+        return Err(CodecError::Unsuitable { reason: reason.to_owned(), number: largest.into() });
     }
     let shape = [values.len() / F::WEIGHTS, F::BYTES];
-    Ok(Payload::new(certify(error)).with("blocks", Section::new(Dtype::U8, shape, blocks)?))
+    Ok(Payload::new(certify(found.error)).with("blocks", Section::new(Dtype::U8, shape, blocks)?))
 }
 
 pub(super) fn decode<F: Format>(
@@ -79,33 +80,52 @@ pub(super) fn decode<F: Format>(
     accepts::<F>(spec)?;
     let blocks = payload.bytes("blocks", Dtype::U8, &[out.len() / F::WEIGHTS, F::BYTES])?;
     cx.cancel.check()?;
-    dispatch(DecodeAll { blocks, out, format: PhantomData::<F> });
+    let largest = dispatch(DecodeAll { blocks, out, format: PhantomData::<F> });
+    if largest >= half::f16::INFINITY.to_bits() {
+        return Err(payload.corrupt("blocks", "a scale is not finite".to_owned()));
+    }
     Ok(())
 }
 
-/// The largest magnitude, which the format can hold.
-fn checked_peak<F: Format>(x: &[f32], start: usize) -> Result<f32> {
-    let peak = max_abs(x);
-    if let (false, Some(index)) = (peak.is_finite(), first_non_finite(x)) {
-        return Err(CodecError::NonFinite { index: start + index });
+/// The largest magnitude; refuses what is not finite, and magnitudes above [`Format::LARGEST`].
+fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
+    let peak = max_abs(values);
+    if let (false, Some(index)) = (peak.is_finite(), first_non_finite(values)) {
+        return Err(CodecError::NonFinite { index });
     }
     if peak > F::LARGEST {
-        let reason = format!("its scales are F16, which is enough for magnitudes to {:e}; one is", F::LARGEST);
+        let reason = format!("its scales are F16, and magnitudes to {:e} are accepted; the largest is", F::LARGEST);
         return Err(CodecError::Unsuitable { reason, number: peak.into() });
     }
     Ok(peak)
 }
 
-/// What the squared errors in each column count, if the calibration says so. Where inputs run along the rows, all weights of a
-/// block have the same, and it does not matter.
-fn column_importance(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Vec<f32>>> {
+/// What the squared errors in each column count, if the calibration says so, relative to the block's largest. Where inputs run
+/// along the rows, all weights of a block have the same, and it does not matter.
+fn column_importance<F: Format>(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Vec<f32>>> {
     let Some((1, squares)) = cx.input_squares(spec)? else { return Ok(None) };
     let mut importance = squares.to_vec();
-    relative_importance(&mut importance);
+    importance.chunks_mut(F::WEIGHTS).for_each(relative_importance);
     Ok(Some(importance))
 }
 
-/// Codes a part of a tensor and returns the largest error.
+/// What an encoder has to know of a part.
+#[derive(Default)]
+struct Found {
+    /// The largest error.
+    error: f32,
+    /// The largest decoded magnitude.
+    largest: f32,
+}
+
+impl Found {
+    fn join(&mut self, other: &Self) {
+        self.error = self.error.max(other.error);
+        self.largest = self.largest.max(other.largest);
+    }
+}
+
+/// Codes a part of a tensor.
 struct EncodePart<'a, F> {
     x: &'a [f32],
     importance: Option<&'a [f32]>,
@@ -115,11 +135,11 @@ struct EncodePart<'a, F> {
 }
 
 impl<F: Format> Kernel for EncodePart<'_, F> {
-    type Output = f32;
+    type Output = Found;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> f32 {
-        let mut error = MaxError::new();
+    fn run<S: Simd>(self, simd: S) -> Found {
+        let (mut error, mut largest) = (MaxError::new(), [0; LANES]);
         let bytes = F::AT_ONCE / F::WEIGHTS * F::BYTES;
         let outputs = self.blocks.chunks_mut(bytes).zip(self.decoded.chunks_mut(F::AT_ONCE));
         for (i, (x, (blocks, decoded))) in self.x.chunks(F::AT_ONCE).zip(outputs).enumerate() {
@@ -128,12 +148,14 @@ impl<F: Format> Kernel for EncodePart<'_, F> {
             F::decode(simd, blocks, decoded);
             for (x, decoded) in x.as_chunks().0.iter().zip(decoded.as_chunks().0) {
                 error.add(x, decoded);
+                largest = simd.max_magnitude(&largest, decoded);
             }
         }
-        error.get()
+        Found { error: error.get(), largest: simd.reduce_max(&magnitudes(largest)) }
     }
 }
 
+/// Decodes a tensor; returns the largest of the scales' magnitudes as F16 bits.
 struct DecodeAll<'a, F> {
     blocks: &'a [u8],
     out: &'a mut [f32],
@@ -141,33 +163,50 @@ struct DecodeAll<'a, F> {
 }
 
 impl<F: Format> Kernel for DecodeAll<'_, F> {
-    type Output = ();
+    type Output = u16;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Simd>(self, simd: S) -> u16 {
         let bytes = F::AT_ONCE / F::WEIGHTS * F::BYTES;
         stream(self.out, |writer| {
+            let mut largest = 0;
             for blocks in self.blocks.chunks(bytes) {
-                F::decode(simd, blocks, writer.next(blocks.len() / F::BYTES * F::WEIGHTS));
+                largest = F::decode(simd, blocks, writer.next(blocks.len() / F::BYTES * F::WEIGHTS)).max(largest);
             }
-        });
+            largest
+        })
     }
 }
 
-/// The F16 numbers at byte `at` of at most sixteen blocks of `size` bytes.
+/// Bits of the F16 numbers at byte `at` of at most sixteen blocks of `size` bytes.
 #[inline(always)]
-pub(super) fn f16_of_blocks<S: Simd>(simd: S, blocks: &[u8], size: usize, at: usize) -> Lanes<f32> {
+pub(super) fn f16_bits_of_blocks(blocks: &[u8], size: usize, at: usize) -> Lanes<u16> {
     let mut bits = [0; LANES];
     for (bits, block) in bits.iter_mut().zip(blocks.chunks_exact(size)) {
-        *bits = u16::from_le_bytes([block[at], block[at + 1]]);
+        *bits = u16_at(block, at);
     }
-    simd.f16_to_f32(&bits)
+    bits
 }
 
-/// Two F16 numbers.
+/// Two bytes as a number.
 #[inline(always)]
-pub(super) fn f16_pair<S: Simd>(simd: S, bytes: [u8; 4]) -> [f32; 2] {
-    let [a, b, c, d] = bytes;
-    let values = simd.f16_to_f32(&load(&[u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d])]));
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Two F16 numbers from their bits.
+#[inline(always)]
+pub(super) fn f16_pair<S: Simd>(simd: S, bits: [u16; 2]) -> [f32; 2] {
+    let values = simd.f16_to_f32(&load(&bits));
     [values[0], values[1]]
+}
+
+/// The largest magnitude of F16 numbers, as bits: those of infinity, or above, if one is not finite.
+#[inline(always)]
+pub(super) fn largest_magnitude(bits: &[u16]) -> u16 {
+    let mut largest = 0;
+    for bits in bits {
+        largest = (bits & 0x7fff).max(largest);
+    }
+    largest
 }

@@ -26,8 +26,8 @@
 //! 18 bytes for 32 weights, 4.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 7.3e6, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 7.3e6 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{Simd, lanes};

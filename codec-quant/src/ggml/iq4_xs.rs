@@ -29,13 +29,13 @@
 //! 136 bytes for 256 weights, 4.25 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 2e8, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 2e8 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
 
-use super::format::f16_pair;
+use super::format::{f16_pair, u16_at};
 use super::ggml_codec;
 use super::levels::{IQ4, Iq4Levels};
 use super::nibbles::{pack, unpack};
@@ -76,13 +76,15 @@ impl SuperBlock<32> for Iq4Xs {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
-        let [d, _] = f16_pair(simd, [block[0], block[1], 0, 0]);
-        let high = u16::from_le_bytes([block[2], block[3]]);
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) -> [u16; 2] {
+        let bits = [u16_at(block, 0), 0];
+        let [d, _] = f16_pair(simd, bits);
+        let high = u16_at(block, 2);
         for (g, out) in out.as_chunks_mut().0.iter_mut().enumerate() {
             let low = block[4 + g / 2] >> (g % 2 * 4) & 15;
             let scale = d * (f32::from(low | ((high >> (2 * g) & 3) as u8) << 4) - 32.0);
             unpack(simd, &lanes!(q => scale * IQ4[q]), &block[CODES + g * LANES..], out);
         }
+        bits
     }
 }

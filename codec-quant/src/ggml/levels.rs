@@ -19,9 +19,9 @@ pub(super) trait Levels {
 }
 
 /// The integers from `LOWEST` to `HIGHEST`.
-pub(super) struct Integers<const LOWEST: i32, const HIGHEST: i32>;
+pub(super) struct IntegerLevels<const LOWEST: i32, const HIGHEST: i32>;
 
-impl<const LOWEST: i32, const HIGHEST: i32> Levels for Integers<LOWEST, HIGHEST> {
+impl<const LOWEST: i32, const HIGHEST: i32> Levels for IntegerLevels<LOWEST, HIGHEST> {
     const LOWEST: f32 = LOWEST as f32;
     const HIGHEST: f32 = HIGHEST as f32;
     const STEP: f32 = 1.0;

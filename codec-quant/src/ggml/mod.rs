@@ -1,4 +1,5 @@
-//! The block formats of ggml, byte for byte: a tensor's blocks are those of a GGUF file.
+//! The block formats of ggml, byte for byte: a tensor's blocks are those of a GGUF file. (GGUF wants whole blocks along the
+//! last axis; here the rows of the matrix view are enough.)
 //!
 //! | codec | weights, bytes of a block | bits per weight | what |
 //! |---|---|---|---|
@@ -15,7 +16,7 @@
 //! | [`quant.q3_k`](Q3K) | 256, 110 | 3.4375 | 16 groups with 6-bit scales |
 //! | [`quant.q2_k`](Q2K) | 256, 84 | 2.625 | 16 groups with 4-bit scales and minima |
 //!
-//! Decoded values are those of the Python package `gguf`, bit for bit. The encoders are our own: a search for the least
+//! Decoded values are those of the Python package `gguf`, bit for bit; blocks with a scale that is not finite are refused. The encoders are our own: a search for the least
 //! squared error, weighted by calibration where there is some (an "importance matrix").
 
 mod block;
@@ -68,8 +69,8 @@ macro_rules! ggml_codec {
             }
 
             #[inline(always)]
-            fn decode<S: simd::Simd>(simd: S, blocks: &[u8], out: &mut [f32]) {
-                crate::ggml::$kind::decode::<S, Self $(, $group)?>(simd, blocks, out);
+            fn decode<S: simd::Simd>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16 {
+                crate::ggml::$kind::decode::<S, Self $(, $group)?>(simd, blocks, out)
             }
         }
 

@@ -29,15 +29,15 @@
 //! 84 bytes for 256 weights, 2.625 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 8e5, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 8e5 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
 
-use super::format::f16_pair;
+use super::format::{f16_pair, u16_at};
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::superblock::{Coded, SuperBlock, WEIGHTS};
 use super::two_bits;
 
@@ -54,7 +54,7 @@ const CODES: usize = 16;
 const D: usize = 80;
 
 impl SuperBlock<16> for Q2K {
-    type Levels = Integers<0, 3>;
+    type Levels = IntegerLevels<0, 3>;
     const BYTES: usize = 84;
     const LARGEST: f32 = 8e5;
     const LEAST_SCALE: f32 = 0.0;
@@ -72,12 +72,14 @@ impl SuperBlock<16> for Q2K {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
-        let [d, dmin] = f16_pair(simd, [block[D], block[D + 1], block[D + 2], block[D + 3]]);
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) -> [u16; 2] {
+        let bits = [u16_at(block, D), u16_at(block, D + 2)];
+        let [d, dmin] = f16_pair(simd, bits);
         for (g, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let (scale, minimum) = (d * f32::from(block[g] & 15), dmin * f32::from(block[g] >> 4));
             let q = simd.u8_to_f32(&two_bits::unpack(&block[CODES..], g));
             *out = lanes!(i => scale * q[i] - minimum);
         }
+        bits
     }
 }

@@ -30,15 +30,15 @@
 //! 110 bytes for 256 weights, 3.4375 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 6e6, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 6e6 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{LANES, Lanes, Simd, lanes, load};
 
-use super::format::f16_pair;
+use super::format::{f16_pair, u16_at};
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::superblock::{Coded, SuperBlock, WEIGHTS};
 use super::two_bits;
 
@@ -56,7 +56,7 @@ const SCALES: usize = 96;
 const D: usize = 108;
 
 impl SuperBlock<16> for Q3K {
-    type Levels = Integers<-4, 3>;
+    type Levels = IntegerLevels<-4, 3>;
     const BYTES: usize = 110;
     const LARGEST: f32 = 6e6;
     const LEAST_SCALE: f32 = -32.0;
@@ -76,8 +76,9 @@ impl SuperBlock<16> for Q3K {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
-        let [d, _] = f16_pair(simd, [block[D], block[D + 1], 0, 0]);
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) -> [u16; 2] {
+        let bits = [u16_at(block, D), 0];
+        let [d, _] = f16_pair(simd, bits);
         let scales = unpacked(&load(&block[SCALES..D]));
         for (g, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let low = two_bits::unpack(&block[LOW..], g);
@@ -86,6 +87,7 @@ impl SuperBlock<16> for Q3K {
             let scale = d * (f32::from(scales[g]) - 32.0);
             *out = lanes!(i => scale * (q[i] - 4.0));
         }
+        bits
     }
 }
 

@@ -26,15 +26,15 @@
 //! 18 bytes for 32 weights, 4.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 4.5e5, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 4.5e5 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{Simd, lanes};
 
 use super::block::{Block, Codes, WEIGHTS};
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::nibbles::{pack, unpack};
 
 ggml_codec!(
@@ -46,7 +46,7 @@ ggml_codec!(
 );
 
 impl Block for Q4_0 {
-    type Levels = Integers<-8, 7>;
+    type Levels = IntegerLevels<-8, 7>;
     const BYTES: usize = 18;
     const LARGEST: f32 = 4.5e5;
 

@@ -27,15 +27,15 @@
 //! 20 bytes for 32 weights, 5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 65504, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 65504 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{Simd, lanes};
 
 use super::block::{Block, Codes, WEIGHTS};
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::nibbles::{pack, unpack};
 
 ggml_codec!(
@@ -47,7 +47,7 @@ ggml_codec!(
 );
 
 impl Block for Q4_1 {
-    type Levels = Integers<0, 15>;
+    type Levels = IntegerLevels<0, 15>;
     const BYTES: usize = 20;
     const LARGEST: f32 = 65504.0;
     const MINIMUM: bool = true;

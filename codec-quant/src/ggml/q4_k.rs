@@ -30,14 +30,15 @@
 //! 144 bytes for 256 weights, 4.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 4e6, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 4e6 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{Lanes, Simd, lanes};
 
+use super::format::u16_at;
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::nibbles::unpack_pair;
 use super::six;
 use super::superblock::{Coded, SuperBlock, WEIGHTS};
@@ -58,7 +59,7 @@ const PAIR: usize = 64;
 const CODES: usize = 16;
 
 impl SuperBlock<32> for Q4K {
-    type Levels = Integers<0, 15>;
+    type Levels = IntegerLevels<0, 15>;
     const BYTES: usize = 144;
     const LARGEST: f32 = 4e6;
     const LEAST_SCALE: f32 = 0.0;
@@ -77,8 +78,9 @@ impl SuperBlock<32> for Q4K {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
-        let [scales, minima] = six::scales_and_minima(simd, block);
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) -> [u16; 2] {
+        let bits = [u16_at(block, 0), u16_at(block, 2)];
+        let [scales, minima] = six::scales_and_minima(simd, bits, block);
         let pairs = block[CODES..].as_chunks::<GROUP>().0.iter().zip(out.as_chunks_mut::<PAIR>().0);
         for (i, (bytes, out)) in pairs.enumerate() {
             let (g, h) = (2 * i, 2 * i + 1);
@@ -86,5 +88,6 @@ impl SuperBlock<32> for Q4K {
             let second: Lanes<f32> = lanes!(q => scales[h] * q as f32 - minima[h]);
             unpack_pair(simd, &[first, second], bytes, out);
         }
+        bits
     }
 }

@@ -27,15 +27,15 @@
 //! 22 bytes for 32 weights, 5.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 9.8e5, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 9.8e5 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
 
 use super::block::{Block, Codes, WEIGHTS};
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::nibbles::{five_bits, high_bits, pack};
 
 ggml_codec!(
@@ -47,7 +47,7 @@ ggml_codec!(
 );
 
 impl Block for Q5_0 {
-    type Levels = Integers<-16, 15>;
+    type Levels = IntegerLevels<-16, 15>;
     const BYTES: usize = 22;
     const LARGEST: f32 = 9.8e5;
 

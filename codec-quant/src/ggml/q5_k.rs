@@ -30,14 +30,15 @@
 //! 176 bytes for 256 weights, 5.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 4e6, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 4e6 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{LANES, Lanes, Simd, lanes, load};
 
+use super::format::u16_at;
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::six;
 use super::superblock::{Coded, SuperBlock, WEIGHTS};
 
@@ -56,7 +57,7 @@ const HIGH: usize = 16;
 const LOW: usize = HIGH + GROUP;
 
 impl SuperBlock<32> for Q5K {
-    type Levels = Integers<0, 31>;
+    type Levels = IntegerLevels<0, 31>;
     const BYTES: usize = 176;
     const LARGEST: f32 = 4e6;
     const LEAST_SCALE: f32 = 0.0;
@@ -77,8 +78,9 @@ impl SuperBlock<32> for Q5K {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
-        let [scales, minima] = six::scales_and_minima(simd, block);
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) -> [u16; 2] {
+        let bits = [u16_at(block, 0), u16_at(block, 2)];
+        let [scales, minima] = six::scales_and_minima(simd, bits, block);
         for (i, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let (g, start) = (i / 2, i % 2 * LANES);
             let low: Lanes<u8> = load(&block[LOW + g / 2 * GROUP + start..]);
@@ -86,5 +88,6 @@ impl SuperBlock<32> for Q5K {
             let q = simd.u8_to_f32(&lanes!(i => low[i] >> (g % 2 * 4) & 15 | (high[i] >> g & 1) << 4));
             *out = lanes!(i => scales[g] * q[i] - minima[g]);
         }
+        bits
     }
 }

@@ -30,15 +30,15 @@
 //! 210 bytes for 256 weights, 6.5625 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 256; magnitudes to 2e8, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 2e8 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{LANES, Lanes, Simd, lanes, load};
 
-use super::format::f16_pair;
+use super::format::{f16_pair, u16_at};
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 use super::superblock::{Coded, SuperBlock, WEIGHTS};
 
 ggml_codec!(
@@ -57,7 +57,7 @@ const SCALES: usize = 192;
 const D: usize = 208;
 
 impl SuperBlock<16> for Q6K {
-    type Levels = Integers<-32, 31>;
+    type Levels = IntegerLevels<-32, 31>;
     const BYTES: usize = 210;
     const LARGEST: f32 = 2e8;
     const LEAST_SCALE: f32 = -128.0;
@@ -81,8 +81,9 @@ impl SuperBlock<16> for Q6K {
     }
 
     #[inline(always)]
-    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) {
-        let [d, _] = f16_pair(simd, [block[D], block[D + 1], 0, 0]);
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) -> [u16; 2] {
+        let bits = [u16_at(block, D), 0];
+        let [d, _] = f16_pair(simd, bits);
         for (g, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             // Group `g` begins at weight `start` of half `h`.
             let (h, start) = (g / 8, g % 8 * LANES);
@@ -93,5 +94,6 @@ impl SuperBlock<16> for Q6K {
             let scale = d * f32::from(block[SCALES + g] as i8);
             *out = lanes!(i => scale * (q[i] - 32.0));
         }
+        bits
     }
 }

@@ -26,15 +26,15 @@
 //! 34 bytes for 32 weights, 8.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows whose length is a multiple of 32; magnitudes to 8.3e6, the reach of scales in
-//! F16. Scales below 6.1e-5 have fewer bits; weights so small that all of them would become 0 are refused.
+//! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 8.3e6 are
+//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
 
 use super::block::{Block, Codes, WEIGHTS};
 use super::ggml_codec;
-use super::levels::Integers;
+use super::levels::IntegerLevels;
 
 ggml_codec!(
     #[typetag::serde(name = "quant.q8_0")]
@@ -45,7 +45,7 @@ ggml_codec!(
 );
 
 impl Block for Q8_0 {
-    type Levels = Integers<-127, 127>;
+    type Levels = IntegerLevels<-127, 127>;
     const BYTES: usize = 34;
     const LARGEST: f32 = 8.3e6;
 

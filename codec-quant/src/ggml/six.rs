@@ -48,12 +48,12 @@ pub(super) fn header(coded: &Coded<'_>) -> [u8; 16] {
     bytes
 }
 
-/// The groups' scales and minima of a super-block that begins with a [`header`].
+/// The groups' scales and minima of a super-block that begins with a [`header`], from the bits of `d` and `dmin` and the rest.
 #[inline(always)]
-pub(super) fn scales_and_minima<S: Simd>(simd: S, block: &[u8]) -> [[f32; GROUPS]; 2] {
+pub(super) fn scales_and_minima<S: Simd>(simd: S, bits: [u16; 2], block: &[u8]) -> [[f32; GROUPS]; 2] {
     let mut bytes = [0; 12];
     bytes.copy_from_slice(&block[4..16]);
-    let [d, dmin] = f16_pair(simd, [block[0], block[1], block[2], block[3]]);
+    let [d, dmin] = f16_pair(simd, bits);
     let [integers, minimum_integers] = unpack(&bytes);
     let (mut scales, mut minima) = ([0.0; GROUPS], [0.0; GROUPS]);
     for g in 0..GROUPS {

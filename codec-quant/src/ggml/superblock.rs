@@ -3,8 +3,9 @@
 
 use simd::{LANES, Lanes, Simd, lanes};
 
-use super::block::to_f16;
-use super::fit::{Affine, affine, inverse, scale};
+use super::block::scale_to_f16;
+use super::fit::{Fit, Minimum, inverse, solve};
+use super::format::largest_magnitude;
 use super::groups::{Groups, in_order};
 use super::levels::Levels;
 
@@ -22,7 +23,7 @@ pub(super) trait SuperBlock<const G: usize> {
     type Levels: Levels;
     /// Bytes of a super-block.
     const BYTES: usize;
-    /// The largest magnitude that is sure to have a code.
+    /// The largest magnitude that is accepted: scales in F16 reach a little further.
     const LARGEST: f32;
     /// The least scale of a group; the largest magnitude becomes this one if it is negative.
     const LEAST_SCALE: f32;
@@ -34,8 +35,8 @@ pub(super) trait SuperBlock<const G: usize> {
     /// Packs a super-block.
     fn pack(coded: &Coded<'_>, block: &mut [u8]);
 
-    /// Decodes a super-block.
-    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]);
+    /// Decodes a super-block; returns the bits of `d` and `dmin`.
+    fn unpack<S: Simd>(simd: S, block: &[u8], out: &mut [f32; WEIGHTS]) -> [u16; 2];
 }
 
 /// An encoded super-block.
@@ -51,12 +52,14 @@ pub(super) struct Coded<'a> {
     pub(super) codes: &'a [u8; WEIGHTS],
 }
 
-/// Decodes whole super-blocks.
+/// Decodes whole super-blocks; returns the largest of the scales' magnitudes as F16 bits.
 #[inline(always)]
-pub(super) fn decode<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, blocks: &[u8], out: &mut [f32]) {
+pub(super) fn decode<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16 {
+    let mut largest = 0;
     for (block, out) in blocks.chunks_exact(F::BYTES).zip(out.as_chunks_mut().0) {
-        F::unpack(simd, block, out);
+        largest = largest_magnitude(&F::unpack(simd, block, out)).max(largest);
     }
+    largest
 }
 
 /// Rounds in which `d` and `dmin`, and then scales, minima and codes are fitted again.
@@ -71,22 +74,8 @@ pub(super) fn encode<S: Simd, F: SuperBlock<G>, const G: usize>(
     blocks: &mut [u8],
 ) {
     let groups = Groups::<G>::load(x, importance);
-    let fit = if F::MOST_MINIMUM > 0.0 {
-        affine::<S, F::Levels, false, G>(simd, &groups)
-    } else {
-        Affine { scale: scale::<S, F::Levels, G>(simd, &groups), minimum: [0.0; LANES] }
-    };
-    let extreme = if F::LEAST_SCALE < 0.0 { F::LEAST_SCALE } else { F::MOST_SCALE };
-    let (d, dmin) = (per_block::<G>(&fit.scale, peak), per_block::<G>(&fit.minimum, peak));
-    let most_minimum = F::MOST_MINIMUM.max(1.0);
-    let mut scaling = Scaling::round(simd, lanes!(i => d[i] / extreme), lanes!(i => dmin[i] / most_minimum));
-    let (by_d, by_dmin) = (inverse(&scaling.d), inverse(&scaling.dmin));
-    let mut integers = Integers {
-        scales: lanes!(i => (fit.scale[i] * by_d[i]).round_ties_even()),
-        minima: lanes!(i => (fit.minimum[i] * by_dmin[i]).round_ties_even()),
-        error: [f32::INFINITY; LANES],
-    };
-    integers = integers.improved::<S, F, G>(simd, &groups, &scaling);
+    let (mut scaling, integers) = initial::<S, F, G>(simd, &groups);
+    let mut integers = integers.improved::<S, F, G>(simd, &groups, &scaling);
     for _ in 0..ROUNDS {
         let refitted = scaling.refitted::<S, F, G>(simd, &groups, &integers);
         let next = integers.improved::<S, F, G>(simd, &groups, &refitted);
@@ -98,11 +87,40 @@ pub(super) fn encode<S: Simd, F: SuperBlock<G>, const G: usize>(
             }
         }
     }
-    let codes = integers.codes::<S, F, G>(simd, &groups, &scaling);
+    write::<F, G>(&scaling, &integers, &integers.codes::<S, F, G>(simd, &groups, &scaling), blocks);
+}
+
+/// Numbers that give each group about the scale and minimum that fit it best.
+#[inline(always)]
+fn initial<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, groups: &Groups<G>) -> (Scaling, GroupIntegers) {
+    let minimum = if F::MOST_MINIMUM > 0.0 { Minimum::Positive } else { Minimum::None };
+    let fit = Fit::new::<S, F::Levels, G>(simd, groups, minimum);
+    let extreme = if F::LEAST_SCALE < 0.0 { F::LEAST_SCALE } else { F::MOST_SCALE };
+    let (d, dmin) = (per_block::<G>(&fit.scale, peak), per_block::<G>(&fit.minimum, peak));
+    // Without minima, `dmin` stays 0.
+    let most_minimum = F::MOST_MINIMUM.max(1.0);
+    let scaling = Scaling::round(simd, lanes!(i => d[i] / extreme), lanes!(i => dmin[i] / most_minimum));
+    let (by_d, by_dmin) = (inverse(&scaling.d), inverse(&scaling.dmin));
+    let integers = GroupIntegers {
+        scales: lanes!(i => (fit.scale[i] * by_d[i]).round_ties_even()),
+        minima: lanes!(i => (fit.minimum[i] * by_dmin[i]).round_ties_even()),
+        error: [f32::INFINITY; LANES],
+    };
+    (scaling, integers)
+}
+
+/// Packs the super-blocks.
+#[inline(always)]
+fn write<F: SuperBlock<G>, const G: usize>(
+    scaling: &Scaling,
+    integers: &GroupIntegers,
+    codes: &[Lanes<u8>; G],
+    blocks: &mut [u8],
+) {
     for (i, block) in blocks.chunks_exact_mut(F::BYTES).enumerate() {
         let lanes = i * WEIGHTS / G..(i + 1) * WEIGHTS / G;
         let mut in_block = [0; WEIGHTS];
-        in_order(&codes, lanes.start, &mut in_block);
+        in_order(codes, lanes.start, &mut in_block);
         let coded = Coded {
             d: scaling.d_bits[lanes.start],
             dmin: scaling.dmin_bits[lanes.start],
@@ -125,13 +143,13 @@ struct Scaling {
 impl Scaling {
     #[inline(always)]
     fn round<S: Simd>(simd: S, d: Lanes<f32>, dmin: Lanes<f32>) -> Self {
-        let (d_bits, dmin_bits) = (to_f16(simd, &d), to_f16(simd, &dmin));
+        let (d_bits, dmin_bits) = (scale_to_f16(simd, &d), scale_to_f16(simd, &dmin));
         Self { d_bits, dmin_bits, d: simd.f16_to_f32(&d_bits), dmin: simd.f16_to_f32(&dmin_bits) }
     }
 
     /// Scale and minimum of each group, as a decoder computes them.
     #[inline(always)]
-    fn of(&self, integers: &Integers) -> [Lanes<f32>; 2] {
+    fn of(&self, integers: &GroupIntegers) -> [Lanes<f32>; 2] {
         [lanes!(i => self.d[i] * integers.scales[i]), lanes!(i => self.dmin[i] * integers.minima[i])]
     }
 
@@ -141,7 +159,7 @@ impl Scaling {
         &self,
         simd: S,
         groups: &Groups<G>,
-        integers: &Integers,
+        integers: &GroupIntegers,
     ) -> Self {
         let [scale, minimum] = self.of(integers);
         let by_scale = inverse(&scale);
@@ -162,12 +180,12 @@ impl Scaling {
         let [xa, xb, aa, ab, bb] = [xa, xb, aa, ab, bb].map(|sums| per_block::<G>(&sums, add));
         let (mut d, mut dmin) = (self.d, self.dmin);
         for i in 0..LANES {
-            let determinant = aa[i] * bb[i] - ab[i] * ab[i];
-            if determinant > 1e-6 * aa[i] * bb[i] {
-                d[i] = (xa[i] * bb[i] - xb[i] * ab[i]) / determinant;
-                dmin[i] = (xb[i] * aa[i] - xa[i] * ab[i]) / determinant;
+            if let Some(both) = solve(aa[i], ab[i], bb[i], xa[i], xb[i]) {
+                [d[i], dmin[i]] = both;
             } else if aa[i] > 0.0 {
                 d[i] = (xa[i] - dmin[i] * ab[i]) / aa[i];
+            } else if bb[i] > 0.0 {
+                dmin[i] = xb[i] / bb[i];
             }
         }
         Self::round(simd, d, dmin)
@@ -181,13 +199,13 @@ impl Scaling {
 }
 
 /// The integers of groups, and the squared error they lead to.
-struct Integers {
+struct GroupIntegers {
     scales: Lanes<f32>,
     minima: Lanes<f32>,
     error: Lanes<f32>,
 }
 
-impl Integers {
+impl GroupIntegers {
     /// The best of these integers and their neighbours.
     #[inline(always)]
     fn improved<S: Simd, F: SuperBlock<G>, const G: usize>(

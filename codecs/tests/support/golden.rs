@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use codec_api::{Codec, CodecEntry, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView};
 
-/// Rows of an odd number of groups, and rows of whole blocks for the codecs that take only those.
+/// Rows that end within a group of any size, and rows of whole blocks for the codecs that take only those.
 const SHAPES: [[usize; 2]; 2] = [[7, 100], [3, 256]];
 
 /// Where the files are.

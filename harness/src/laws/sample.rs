@@ -76,10 +76,14 @@ impl Sample {
         Self::new(name, spec, bytes)
     }
 
-    /// The matrix view with rows of `columns` elements, which repeat themselves if they are longer.
+    /// As many rows of `columns` elements, which repeat themselves if they are longer; the rank stays.
     pub(crate) fn with_columns(&self, columns: usize) -> Result<Self, CodecError> {
         let (rows, _) = self.spec.matrix();
-        let spec = TensorSpec::new(self.spec.dtype(), [rows, columns])?;
+        let mut shape = vec![1; self.spec.shape().len().max(1)];
+        shape[0] = rows;
+        let last = shape.len() - 1;
+        shape[last] *= columns;
+        let spec = TensorSpec::new(self.spec.dtype(), shape)?;
         let mut bytes = Vec::with_capacity(spec.byte_len());
         for row in self.bytes.chunks((self.bytes.len() / rows.max(1)).max(1)) {
             bytes.extend(row.iter().cycle().take(spec.byte_len() / rows));

@@ -48,8 +48,7 @@ impl Subject {
         if least == full { vec![full] } else { vec![full, least] }
     }
 
-    /// For a codec that refuses the sample because its rows are not of whole blocks: the sample with rows as much longer as
-    /// needed, or else `None`.
+    /// For a codec that refuses the sample, but takes it with longer rows, of whole blocks of one of [`BLOCKS`]: that sample.
     pub(crate) fn in_whole_blocks(&self, sample: &Sample) -> Option<Sample> {
         if self.codec.accepts(sample.spec()).is_ok() {
             return None;

@@ -59,10 +59,13 @@ impl Bench {
 
     fn new(suite: &str, specs: Vec<String>, rows: &str, machine: &str) -> Result<Self> {
         let rows = rows.lines().map(Row::parse).collect::<Result<Vec<_>>>()?;
-        let in_order = rows.iter().enumerate().all(|(i, row)| row.name.codec == rows[i % specs.len()].name.codec);
+        // Each tensor has a cell for each spec, in one order.
+        let expected = |i: usize| (&rows[i / specs.len() * specs.len()].name.tensor, &rows[i % specs.len()].name.codec);
+        let in_order = rows.iter().enumerate().all(|(i, row)| (&row.name.tensor, &row.name.codec) == expected(i));
+        let whole = rows.len().is_multiple_of(specs.len());
         let distinct: BTreeSet<_> = rows.iter().map(|row| &row.name.codec).collect();
         ensure!(
-            in_order && distinct.len() == specs.len(),
+            in_order && whole && distinct.len() == specs.len(),
             "suite {suite}: two codecs are the same, or rows are missing"
         );
         Ok(Self { suite: suite.to_owned(), specs, rows, machine: machine.to_owned() })
@@ -86,10 +89,12 @@ impl Bench {
     /// The tensors whose name begins like this, through one codec.
     ///
     /// # Errors
-    /// If the codec is not in the run.
+    /// If the codec is not in the run, or none of the cells is `ok`.
     pub fn column(&self, spec: &str, prefix: &str) -> Result<Column<'_>> {
         let rows = self.rows_of(spec)?.filter(|row| row.name.tensor.starts_with(prefix));
-        Ok(rows.map(|row| row.measured.as_ref()).collect())
+        let column: Column<'_> = rows.map(|row| row.measured.as_ref()).collect();
+        ensure!(column.success() > 0.0, "suite {}: `{spec}` has no result for `{prefix}…`", self.suite);
+        Ok(column)
     }
 
     fn rows_of(&self, spec: &str) -> Result<impl Iterator<Item = &Row>> {
@@ -146,6 +151,7 @@ mod tests {
     #[test]
     fn missing_or_merged_columns_are_refused() {
         assert!(bench(&[row("t", "a", "ok"), row("u", "a", "ok")]).is_err());
+        assert!(bench(&[row("t", "a", "ok"), row("t", "b", "ok"), row("u", "a", "ok")]).is_err());
         assert!(bench(&[row("t", "a", "ok"), row("t", "b", "ok"), row("u", "b", "ok")]).is_err());
     }
 

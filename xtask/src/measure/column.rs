@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// Bytes of a weight: every tensor of the seeds' suites is F32.
+/// Bytes of a weight: every tensor of the suites that the tasks measure is F32.
 const DENSE: f64 = 4.0;
 
 /// A cell that is `ok`: keys of the JSON Lines report, which the harness documents.

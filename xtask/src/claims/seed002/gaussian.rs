@@ -52,7 +52,7 @@ const POINTS: [&str; 9] = [
     ABSMEAN.spec,
     LEAST_SQUARES.spec,
     "seedlm:k=12:c=16:p=1:mantissa_bits=2",
-    // 30x to the bit: 8 + 4 + 2·2 bits for 15 weights.
+    // 30x but for padding: 8 + 4 + 2·2 bits for 15 weights.
     "seedlm:k=8:c=15:p=2:mantissa_bits=2",
 ];
 

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &str); 6] = [
 ];
 
 /// What the seed says about a method.
-struct Claims {
+pub(super) struct Claims {
     /// Layer by layer.
     ratios: [f64; 6],
     /// Mean and standard deviation.
@@ -71,7 +71,7 @@ const VPTQ_CLAIMS: Claims = Claims {
 };
 
 /// Each method with the claims that it answers.
-const METHODS: [(Method, Claims); 7] = [
+pub(super) const METHODS: [(Method, Claims); 7] = [
     (FOUR_BIT, PROGRESSIVE_CLAIMS),
     (THREE_BIT, PROGRESSIVE_CLAIMS),
     (LEGACY, LEGACY_CLAIMS),

@@ -52,8 +52,6 @@ const VECTORS_TWO_BIT: Method = Method {
     remark: "the same with vectors of four, beside the same claims",
 };
 
-const METHODS: [Method; 7] = [FOUR_BIT, THREE_BIT, LEGACY, ABSMEAN, LEAST_SQUARES, VECTORS_FOUR_BIT, VECTORS_TWO_BIT];
-
 /// The ratio that the seed gives `BitNet` on everything.
 const BITNET_RATIO: f64 = 8.0;
 
@@ -69,7 +67,7 @@ methods preserve, does not say what it measures and is left out.";
 
 fn introduction() -> String {
     let mut table = Table::new(["Method of the seed", "Codec here"]);
-    for Method { name, spec, remark } in METHODS {
+    for Method { name, spec, remark } in layers::METHODS.map(|(method, _)| method) {
         table.row([name, &format!("`{spec}`: {remark}")]);
     }
     table.under("How to read this", INTRODUCTION)
