@@ -29,6 +29,15 @@ pub trait Simd: Copy {
     /// bounds and estimates, never for what reaches a payload or a decoded weight.
     fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
 
+    /// `a + b`.
+    fn add(self, a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES];
+
+    /// `a − b·c`, rounded twice: the same at every level.
+    fn subtract_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
+
+    /// Where `values` is less than `least`, it takes its place, and `index` that of `indices`.
+    fn keep_least(self, values: &[f32; LANES], index: u32, least: &mut [f32; LANES], indices: &mut [u32; LANES]);
+
     /// A bit for each lane in which `a ≥ b`; none where one of them is NaN.
     fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16;
 
@@ -94,6 +103,25 @@ impl Simd for Scalar {
     #[inline(always)]
     fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
         lanes!(i => a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    fn add(self, a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+        lanes!(i => a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        lanes!(i => a[i] - b[i] * c[i])
+    }
+
+    #[inline(always)]
+    fn keep_least(self, values: &[f32; LANES], index: u32, least: &mut [f32; LANES], indices: &mut [u32; LANES]) {
+        for i in 0..LANES {
+            let less = values[i] < least[i];
+            indices[i] = if less { index } else { indices[i] };
+            least[i] = if less { values[i] } else { least[i] };
+        }
     }
 
     #[inline(always)]
@@ -165,6 +193,9 @@ mod tests {
         magnitudes: [u32; LANES],
         largest: f32,
         at_least: u16,
+        sums: [f32; LANES],
+        differences: [f32; LANES],
+        least: ([f32; LANES], [u32; LANES]),
         nibbles: [[u8; LANES / 2]; 2],
         gathered: u64,
         scattered: u64,
@@ -172,12 +203,18 @@ mod tests {
     kernel! {
         fn others<'a>(simd, values: &'a [f32; LANES], codes: &'a [u8; LANES], x: u64, mask: u64) -> Found {
             let low: [u8; LANES] = lanes!(i => codes[i] & 15);
+            let floats: [f32; LANES] = lanes!(i => f32::from(low[i]) * 0.37 - 2.0);
+            let mut least = (floats, lanes!(i => i as u32));
+            simd.keep_least(values, 77, &mut least.0, &mut least.1);
             Found {
                 lookup: simd.lookup16(values, codes),
                 numbers: simd.u8_to_f32(codes),
                 magnitudes: simd.max_magnitude(&[x as u32; LANES], values),
                 largest: simd.reduce_max(values),
                 at_least: simd.at_least(values, &lanes!(i => f32::from(low[i]) - 5.0)),
+                sums: simd.add(values, &floats),
+                differences: simd.subtract_product(values, &floats, &floats),
+                least,
                 nibbles: [simd.pack_nibbles::<true>(&low), simd.pack_nibbles::<false>(&low)],
                 gathered: simd.gather_bits(x, mask),
                 scattered: simd.scatter_bits(x, mask),

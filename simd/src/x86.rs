@@ -4,17 +4,19 @@
 #![allow(clippy::cast_ptr_alignment)]
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtss_f32,
-    _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_packus_epi16,
-    _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256,
-    _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps, _mm256_movemask_ps, _mm256_permutevar8x32_ps,
-    _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm512_add_epi32, _mm512_and_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
+    __m128i, __m256, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT,
+    _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps,
+    _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps,
+    _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_and_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
     _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_add_epi32, _mm512_max_epu32, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi32,
-    _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512, _pdep_u64, _pext_u64,
+    _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 
 use std::mem::transmute;
@@ -198,6 +200,42 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn add(self, a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (halves(a), halves(b));
+            transmute::<[__m256; 2], [f32; LANES]>([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
+        }
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b, c) = (halves(a), halves(b), halves(c));
+            transmute::<[__m256; 2], [f32; LANES]>([
+                _mm256_sub_ps(a[0], _mm256_mul_ps(b[0], c[0])),
+                _mm256_sub_ps(a[1], _mm256_mul_ps(b[1], c[1])),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    fn keep_least(self, values: &[f32; LANES], index: u32, least: &mut [f32; LANES], indices: &mut [u32; LANES]) {
+        // SAFETY: as above; vectors of floats and of integers have the bits of their arrays.
+        unsafe {
+            let (v, m) = (halves(values), halves(least));
+            let mut i = transmute::<[u32; LANES], [__m256; 2]>(*indices);
+            let k = _mm256_castsi256_ps(_mm256_set1_epi32(index as i32));
+            for half in 0..2 {
+                i[half] = _mm256_blendv_ps(i[half], k, _mm256_cmp_ps::<_CMP_LT_OQ>(v[half], m[half]));
+            }
+            *least = transmute::<[__m256; 2], [f32; LANES]>([_mm256_min_ps(v[0], m[0]), _mm256_min_ps(v[1], m[1])]);
+            *indices = transmute::<[__m256; 2], [u32; LANES]>(i);
+        }
+    }
+
+    #[inline(always)]
     fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
         // SAFETY: as above.
         unsafe {
@@ -309,6 +347,31 @@ impl Simd for Avx512 {
     fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
         // SAFETY: see above; a vector has the bits of an array.
         unsafe { transmute::<__m512, [f32; LANES]>(_mm512_fmadd_ps(vector(a), vector(b), vector(c))) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_add_ps(vector(a), vector(b))) }
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_sub_ps(vector(a), _mm512_mul_ps(vector(b), vector(c)))) }
+    }
+
+    #[inline(always)]
+    fn keep_least(self, values: &[f32; LANES], index: u32, least: &mut [f32; LANES], indices: &mut [u32; LANES]) {
+        // SAFETY: as above; a vector of integers has the bits of its array.
+        unsafe {
+            let (v, m) = (vector(values), vector(least));
+            let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(v, m);
+            let i = transmute::<[u32; LANES], __m512i>(*indices);
+            let i = _mm512_mask_mov_epi32(i, less, _mm512_set1_epi32(index as i32));
+            *least = transmute::<__m512, [f32; LANES]>(_mm512_min_ps(v, m));
+            *indices = transmute::<__m512i, [u32; LANES]>(i);
+        }
     }
 
     #[inline(always)]
