@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 const ROWS: usize = 4096;
 const COLUMNS: usize = 4096;
 
-const SPECS: [&str; 29] = [
+const SPECS: [&str; 33] = [
     "quant.int:bits=8:group=row",
     "quant.int:bits=8:group=32",
     "quant.int:bits=4:group=128:symmetric=false",
@@ -31,6 +31,10 @@ const SPECS: [&str; 29] = [
     "quant.fp8:format=e4m3:scope=tensor",
     "quant.fp8:format=e5m2:scope=row",
     "quant.ternary2:fit=absmean",
+    "quant.vector:preset=2bit",
+    "quant.vector:preset=2.25bit",
+    "quant.vector:preset=3bit",
+    "quant.vector:preset=4bit",
     "quant.q8_0",
     "quant.q5_1",
     "quant.q5_0",

@@ -10,7 +10,7 @@
 //! | [`quant.ternary`](Ternary) | 1.6 | −1, 0, +1, five weights to a byte |
 //! | [`quant.ternary2`](Ternary2) | 2 | −1, 0, +1, in the order of vector lanes: multiplies without decoding |
 //! | [`quant.q8_0`](ggml::Q8_0) … [`quant.q2_k`](ggml::Q2K), [`quant.iq4_nl`](ggml::Iq4Nl), [`quant.iq4_xs`](ggml::Iq4Xs) | 8.5 … 2.625 | the [block formats of ggml](ggml), byte for byte |
-//! | [`quant.vector`](VectorQuant) | 2–4 + codebooks | vectors of weights, each the nearest of a codebook |
+//! | [`quant.vector`](VectorQuant) | 2–4 + codebooks | vectors of 2 to 8 weights from a trained codebook, maybe two |
 //! | [`quant.cast`](Cast) | 16 | IEEE half precision or bfloat16 |
 //!
 //! Every method certifies the largest absolute error, measured while it encodes.
@@ -27,6 +27,7 @@ pub mod nvfp4;
 mod packing;
 mod scope;
 pub mod ternary;
+pub mod vector;
 
 pub use cast::{Cast, Target};
 pub use fp8::Fp8;
@@ -36,6 +37,7 @@ pub use nf4::Nf4;
 pub use nvfp4::Nvfp4;
 pub use scope::Scope;
 pub use ternary::{Fit, Ternary, Ternary2};
+pub use vector::VectorQuant;
 
 /// Heap bytes of the f32 copy that an encoder makes of a 16-bit source.
 fn widened_bytes(spec: &codec_api::TensorSpec) -> u64 {

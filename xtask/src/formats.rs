@@ -30,7 +30,7 @@ const fn own(spec: &'static str, layout: &'static str) -> Format {
     Format { spec, layout, others: "–" }
 }
 
-const FORMATS: [Format; 29] = [
+const FORMATS: [Format; 30] = [
     ggml("quant.q8_0", "32 in 34 bytes: F16 scale, 8-bit integers"),
     Format {
         spec: "quant.fp8:preset=e4m3-row",
@@ -38,7 +38,7 @@ const FORMATS: [Format; 29] = [
         others: "compressed-tensors: vLLM, Transformers",
     },
     Format {
-        spec: "quant.fp8:preset=e4m3-tensor",
+        spec: "quant.fp8:preset=e4m3",
         layout: "E4M3, an F32 scale",
         others: "compressed-tensors: vLLM, Transformers",
     },
@@ -73,6 +73,7 @@ const FORMATS: [Format; 29] = [
     own("seedlm:preset=3bit", "12 in 4.5 bytes: 16-bit seed, exponent, 4 mantissas of 4 bits"),
     ggml("quant.q2_k", "256 in 84 bytes: F16 scale and minimum, 4-bit ones for 16, 2-bit integers"),
     own("quant.vector:preset=2bit", "fours: an index of 8 bits; a codebook"),
+    own("quant.vector:preset=2.25bit", "fours: an index of 9 bits; a codebook"),
     own("seedlm:preset=2bit", "13 in 3.25 bytes: 16-bit seed, exponent, 3 mantissas of 2 bits"),
     own("quant.ternary2", "64 in 16 bytes: −1, 0, +1; an F32 scale"),
     own("quant.ternary", "5 in 1 byte: −1, 0, +1; an F32 scale"),

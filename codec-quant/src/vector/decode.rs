@@ -1,0 +1,149 @@
+//! From indices to weights.
+
+use codec_api::{Dtype, PayloadView, Result, TensorSpec};
+use simd::{LANES, f16_to_f32, kernel, load, stream};
+
+use super::points::{MAX_LENGTH, with_length};
+use super::{NAMES, VectorQuant};
+use crate::error::MaxError;
+
+/// Vectors that are decoded at once; their indices begin at a byte.
+const TILE: usize = 64;
+
+/// The codebooks of a payload, in the tensor's own units, and the packed indices.
+pub(super) struct Decoder<'a> {
+    length: usize,
+    stages: Vec<Packed<'a>>,
+}
+
+struct Packed<'a> {
+    bits: usize,
+    book: Vec<f32>,
+    indices: &'a [u8],
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn read(codec: &VectorQuant, spec: &TensorSpec, payload: &PayloadView<'a>) -> Result<Self> {
+        let layout = codec.layout(spec);
+        let exponent = payload.values::<i8>("exponent", Dtype::I8, &[1])?[0];
+        // 2^exponent, below what f32 holds too.
+        let scale = f64::from_bits(((1023 + i64::from(exponent)) as u64) << 52);
+        let mut stages = Vec::with_capacity(2);
+        for (stage, [codebook, indices]) in layout.stages.iter().zip(NAMES) {
+            let halves: Vec<u16> = payload.values(codebook, Dtype::F16, &[stage.size, layout.length])?;
+            let mut book = vec![0.0; halves.len()];
+            f16_to_f32(&halves, &mut book);
+            for c in &mut book {
+                *c = (f64::from(*c) * scale) as f32;
+                if !c.is_finite() {
+                    return Err(payload.corrupt(codebook, "a centroid is beyond the range of f32"));
+                }
+            }
+            let indices = payload.bytes(indices, Dtype::U8, &[layout.index_bytes(stage)])?;
+            stages.push(Packed { bits: stage.bits, book, indices });
+        }
+        Ok(Self { length: layout.length, stages })
+    }
+}
+
+impl Packed<'_> {
+    /// The indices of one tile; beyond the end they are 0.
+    #[inline(always)]
+    fn unpack(&self, tile: usize) -> [u16; TILE] {
+        let (mut indices, mut bytes) = ([0; TILE], [0; TILE * 2 + 8]);
+        let start = tile * TILE / 8 * self.bits;
+        let packed = &self.indices[start..self.indices.len().min(start + TILE / 8 * self.bits)];
+        bytes[..packed.len()].copy_from_slice(packed);
+        let mask = (1 << self.bits) - 1;
+        for (four, at) in indices.as_chunks_mut::<4>().0.iter_mut().zip((0..).step_by(4 * self.bits)) {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at / 8..at / 8 + 8]);
+            // Four indices of 16 bits begin at a byte.
+            let word = u64::from_le_bytes(word) >> (at % 8);
+            for (i, index) in four.iter_mut().enumerate() {
+                *index = (word >> (i * self.bits) & mask) as u16;
+            }
+        }
+        indices
+    }
+}
+
+/// All weights.
+pub(super) fn dequantise(decoder: &Decoder<'_>, out: &mut [f32]) {
+    let (tile_len, mut left) = (TILE * decoder.length, out.len());
+    stream(out, |writer| {
+        for tile in 0..left.div_ceil(tile_len) {
+            decode_tile(decoder, tile, writer.next(left.min(tile_len)));
+            left = left.saturating_sub(tile_len);
+        }
+    });
+}
+
+/// The largest error of the decoded weights.
+pub(super) fn largest_error(decoder: &Decoder<'_>, values: &[f32]) -> f32 {
+    let mut decoded = [0.0; TILE * MAX_LENGTH];
+    values.chunks(TILE * decoder.length).enumerate().fold(0.0, |largest: f32, (tile, values)| {
+        decode_tile(decoder, tile, &mut decoded[..values.len()]);
+        largest.max(largest_difference(values, &decoded[..values.len()]))
+    })
+}
+
+kernel! {
+    fn largest_difference<'a>(_simd, values: &'a [f32], decoded: &'a [f32]) -> f32 {
+        let mut largest = MaxError::new();
+        for (x, d) in values.chunks(LANES).zip(decoded.chunks(LANES)) {
+            largest.add(&load(x), &load(d));
+        }
+        largest.get()
+    }
+}
+
+kernel! {
+    /// Decodes one tile. A kernel of its own, for the compiler leaves a closure of this size out of line, and so without
+    /// the level's instructions.
+    fn decode_tile<'a>(_simd, decoder: &'a Decoder<'a>, tile: usize, out: &'a mut [f32]) {
+        with_length!(decoder.length, V => decode_tile_at::<V>(decoder, tile, out));
+    }
+}
+
+#[inline(always)]
+fn decode_tile_at<const V: usize>(decoder: &Decoder<'_>, tile: usize, out: &mut [f32]) {
+    let (vectors, rest) = out.as_chunks_mut::<V>();
+    // Where the last vector is full, nothing of this one is used.
+    let after = vectors.len() % TILE;
+    let last = match decoder.stages.as_slice() {
+        [one] => {
+            let (book, indices) = (one.book.as_chunks().0, one.unpack(tile));
+            for (out, index) in vectors.iter_mut().zip(indices) {
+                *out = entry(book, index);
+            }
+            entry(book, indices[after])
+        }
+        [one, other] => {
+            let (book, indices) = (one.book.as_chunks().0, one.unpack(tile));
+            let (other_book, others) = (other.book.as_chunks().0, other.unpack(tile));
+            for ((out, index), other) in vectors.iter_mut().zip(indices).zip(others) {
+                *out = both(entry(book, index), entry(other_book, other));
+            }
+            both(entry(book, indices[after]), entry(other_book, others[after]))
+        }
+        _ => [0.0; V],
+    };
+    rest.copy_from_slice(&last[..rest.len()]);
+}
+
+/// A centroid. An index beyond the codebook, which no encoder writes, means zeros.
+#[inline(always)]
+fn entry<const V: usize>(book: &[[f32; V]], index: u16) -> [f32; V] {
+    *book.get(usize::from(index)).unwrap_or(&[0.0; V])
+}
+
+/// The sum, kept finite.
+#[inline(always)]
+fn both<const V: usize>(a: [f32; V], b: [f32; V]) -> [f32; V] {
+    let mut both = [0.0; V];
+    for d in 0..V {
+        both[d] = (a[d] + b[d]).clamp(f32::MIN, f32::MAX);
+    }
+    both
+}

@@ -1,0 +1,199 @@
+//! Vector quantisation: quality, settings beyond the presets, calibration, and the format as its documentation says.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
+
+use std::sync::Arc;
+
+use codec_api::{
+    Calibration, Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView, max_abs_error,
+};
+use codec_quant as _;
+use half::{bf16, f16};
+use harness::laws::{Law, Subject};
+use harness::suite::{Suite, SuiteOptions};
+use simd::{Level, with_level};
+
+fn codec(spec: &str) -> Arc<dyn Codec> {
+    Registry::linked().unwrap().parse_spec(spec).unwrap()
+}
+
+fn gaussian(shape: &str) -> Vec<f32> {
+    let suite = Suite::parse(&format!("gaussian:{shape}"), &SuiteOptions::default()).unwrap();
+    suite.items[0].view().unwrap().to_f32().unwrap().into_owned()
+}
+
+fn encode(spec: &str, shape: [usize; 2], values: &[f32], cx: &EncodeCx<'_>) -> EncodedTensor {
+    EncodedTensor::encode(codec(spec), TensorView::from_f32(shape, values).unwrap(), cx).unwrap()
+}
+
+/// Bits per weight of the sections, and ‖w − ŵ‖² / ‖w‖².
+fn measure(spec: &str, shape: [usize; 2], values: &[f32]) -> (f64, f64) {
+    let encoded = encode(spec, shape, values, &EncodeCx::new(0));
+    let decoded = encoded.decode(&DecodeCx::new()).unwrap();
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let error: f64 = values.iter().zip(&decoded).map(|(w, d)| square(w - d)).sum();
+    let norm: f64 = values.iter().map(|w| square(*w)).sum();
+    (encoded.payload.bytes() as f64 * 8.0 / values.len() as f64, error / norm)
+}
+
+#[test]
+fn at_2_258_bits_the_error_is_below_075() {
+    let (bits, error) = measure("quant.vector:preset=2.25bit", [2048, 2048], &gaussian("2048x2048"));
+    assert!(bits <= 2.3 && error <= 0.075, "{bits} bits per weight, NMSE {error}");
+}
+
+#[test]
+fn every_preset_is_below_the_error_of_a_scalar_quantiser() {
+    let values = gaussian("512x512");
+    // Lloyd and Max: the best that scalars do at 2, 3 and 4 bits.
+    for (preset, scalar) in [("2bit", 0.1175), ("2bit-pair", 0.1175), ("3bit", 0.0345), ("4bit", 0.0095)] {
+        let (_, error) = measure(&format!("quant.vector:preset={preset}"), [512, 512], &values);
+        assert!(error < 0.85 * scalar, "{preset}: NMSE {error}");
+    }
+}
+
+#[test]
+fn magnitude_costs_no_accuracy() {
+    let values = gaussian("128x128");
+    for spec in ["quant.vector:preset=2bit", "quant.vector:preset=2bit-pair"] {
+        let (_, normal) = measure(spec, [128, 128], &values);
+        for factor in [1e-36, 1e-6, 1e37] {
+            let scaled: Vec<f32> = values.iter().map(|v| v * factor).collect();
+            let (_, error) = measure(spec, [128, 128], &scaled);
+            assert!((error / normal - 1.0).abs() < 0.02, "{spec} times {factor:e}: NMSE {error}, not {normal}");
+        }
+    }
+}
+
+#[test]
+fn other_settings_keep_every_law() {
+    let registry = Registry::linked().unwrap();
+    for (length, bits, residual) in [(2, 2, 1), (5, 3, 0), (5, 4, 8), (7, 7, 2), (8, 5, 0), (3, 16, 0)] {
+        let codec =
+            registry.parse_spec(&format!("quant.vector:length={length}:bits={bits}:residual_bits={residual}")).unwrap();
+        let all = Subject::of_crate(&registry, env!("CARGO_PKG_NAME"), env!("CARGO_MANIFEST_DIR"));
+        let mut subject = all.into_iter().find(|s| s.entry.id == codec.typetag_name()).unwrap();
+        (subject.preset, subject.codec) = ("(setting)", codec);
+        for law in Law::ALL.into_iter().filter(|law| *law != Law::Docs) {
+            law.check(&subject).unwrap_or_else(|violation| panic!("{violation}"));
+        }
+    }
+}
+
+#[test]
+fn too_many_bits_together_are_refused() {
+    let spec = codec_api::TensorSpec::new(Dtype::F32, [64, 64]).unwrap();
+    let refusal = codec("quant.vector:bits=12:residual_bits=5").accepts(&spec).unwrap_err();
+    assert_eq!(refusal.to_string(), "unsupported: indices of 17 bits together: 16 at most");
+    assert!(codec("quant.vector:bits=11:residual_bits=5").accepts(&spec).is_ok());
+}
+
+#[test]
+fn few_different_vectors_are_restored_exactly() {
+    // 40 different vectors of numbers that F16 holds, some a thousand times larger than others.
+    let kinds: Vec<f32> = gaussian("40x4").iter().map(|v| bf16::from_f32(v * v * v).to_f32()).collect();
+    let values: Vec<f32> = (0..1000).flat_map(|i| kinds[i * 7919 % 40 * 4..][..4].to_vec()).collect();
+    for spec in ["quant.vector:bits=6", "quant.vector:bits=6:residual_bits=2", "quant.vector:bits=16"] {
+        let decoded = encode(spec, [40, 100], &values, &EncodeCx::new(0)).decode(&DecodeCx::new()).unwrap();
+        assert_eq!(max_abs_error(&values, &decoded), 0.0, "{spec}");
+    }
+}
+
+#[derive(Debug)]
+struct Inputs(usize, Vec<f32>);
+
+impl Calibration for Inputs {
+    fn input_axis(&self) -> usize {
+        self.0
+    }
+
+    fn mean_squares(&self) -> &[f32] {
+        &self.1
+    }
+}
+
+#[test]
+fn calibration_moves_the_error_to_where_it_counts_less() {
+    let (rows, columns) = (96, 200);
+    for (axis, inputs) in [(0, rows), (1, columns)] {
+        let input = |place: usize| if axis == 0 { place / columns } else { place % columns };
+        let calibration = Inputs(axis, (0..inputs).map(|i| if i % 3 == 0 { 25.0 } else { 0.25 }).collect());
+        // Weights of large inputs are small ones.
+        let sized = |(i, v): (usize, f32)| if input(i) % 3 == 0 { v / 4.0 } else { v };
+        let values: Vec<f32> = gaussian("96x200").into_iter().enumerate().map(sized).collect();
+        for spec in ["quant.vector:bits=6", "quant.vector:preset=2bit-pair:bits=4:residual_bits=4"] {
+            let error = |cx: &EncodeCx<'_>| -> f64 {
+                let decoded = encode(spec, [rows, columns], &values, cx).decode(&DecodeCx::new()).unwrap();
+                let weighted = |(i, (w, d)): (usize, (&f32, &f32))| {
+                    f64::from(calibration.1[input(i)]) * f64::from(w - d) * f64::from(w - d)
+                };
+                values.iter().zip(&decoded).enumerate().map(weighted).sum()
+            };
+            let plain = error(&EncodeCx::new(0));
+            let calibrated = error(&EncodeCx::new(0).with_calibration(&calibration));
+            assert!(calibrated < 0.8 * plain, "{spec}, axis {axis}: {calibrated}, without calibration {plain}");
+        }
+    }
+}
+
+#[test]
+fn calibration_of_another_shape_is_refused() {
+    let values = gaussian("16x24");
+    let tensor = TensorView::from_f32([16, 24], &values).unwrap();
+    for calibration in [Inputs(1, vec![1.0; 16]), Inputs(0, vec![1.0; 24]), Inputs(2, vec![1.0; 24])] {
+        let cx = EncodeCx::new(0).with_calibration(&calibration);
+        let refusal = codec("quant.vector").encode(tensor.clone(), &cx).unwrap_err();
+        assert!(matches!(refusal, CodecError::Limit(_)), "{refusal}");
+    }
+}
+
+#[test]
+fn a_streamed_output_is_the_same_at_every_level_and_address() {
+    // Just above 16 MiB; the last vector and the last tile are not full.
+    let shape = [2049, 2050];
+    let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| ((i * 7919 + 13) % 10_007) as f32 / 5003.0 - 1.0).collect();
+    for spec in ["quant.vector:length=4:bits=3", "quant.vector:length=7:bits=2:residual_bits=1"] {
+        let encoded = encode(spec, shape, &values, &EncodeCx::new(0));
+        let reference = encoded.decode(&DecodeCx::new()).unwrap();
+        assert!(encoded.payload.bound().holds(&values, &reference), "{spec}");
+        let mut buffer = vec![f32::NAN; values.len() + 3];
+        for (level, offset) in Level::available().into_iter().zip([1, 2, 3]) {
+            let out = &mut buffer[offset..][..values.len()];
+            let cx = DecodeCx::new();
+            with_level(level, || codec(spec).decode(&encoded.spec, encoded.payload.view(), &cx, out)).unwrap();
+            assert!(out == reference, "{spec}: other weights at {level}");
+            out.fill(f32::NAN);
+        }
+    }
+}
+
+/// A decoder written from the module's documentation.
+fn reference(encoded: &EncodedTensor, length: usize, bits: [usize; 2]) -> Vec<f32> {
+    let section = |name: &str| encoded.payload.sections()[name].data();
+    let scale = 2f64.powi(i32::from(section("exponent")[0] as i8));
+    let weight = |place: usize| {
+        let stored = |codebook: &str, indices: &str, bits: usize| {
+            let index = (0..bits).fold(0, |index, b| {
+                let at = place / length * bits + b;
+                index | usize::from(section(indices)[at / 8] >> (at % 8) & 1) << b
+            });
+            let at = 2 * (index * length + place % length);
+            let half = f16::from_le_bytes([section(codebook)[at], section(codebook)[at + 1]]);
+            (f64::from(half.to_f32()) * scale) as f32
+        };
+        let base = stored("codebook", "indices", bits[0]);
+        if bits[1] == 0 { base } else { base + stored("residual_codebook", "residual_indices", bits[1]) }
+    };
+    (0..encoded.spec.elements()).map(weight).collect()
+}
+
+#[test]
+fn the_documentation_is_enough_to_decode() {
+    // The last vector is not full.
+    let values = gaussian("61x67");
+    for (length, bits) in [(2, [8, 0]), (3, [9, 0]), (4, [5, 7]), (6, [6, 6]), (8, [11, 0]), (7, [13, 3])] {
+        let spec = format!("quant.vector:length={length}:bits={}:residual_bits={}", bits[0], bits[1]);
+        let encoded = encode(&spec, [61, 67], &values, &EncodeCx::new(0));
+        let decoded = encoded.decode(&DecodeCx::new()).unwrap();
+        assert_eq!(decoded, reference(&encoded, length, bits), "{spec}");
+    }
+}
