@@ -107,10 +107,11 @@ pub fn run(tree: &Tree) -> Result<ExitCode> {
         "Decode",
         "Same layout in",
     ]);
+    let mut rows = Vec::new();
     for Format { spec, layout, others } in &FORMATS {
         let cell = gaussian.cell(spec, TENSOR)?;
         let on_layers = layers.column(spec, "")?.mean_nmse();
-        table.row([
+        let row = [
             format!("`{spec}`"),
             (*layout).to_owned(),
             format!("{:.3}", cell.bits()),
@@ -119,7 +120,12 @@ pub fn run(tree: &Tree) -> Result<ExitCode> {
             thousands(cell.encode_speed()),
             thousands(cell.decode_speed()),
             (*others).to_owned(),
-        ]);
+        ];
+        rows.push((cell.bits(), row));
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (_, row) in rows {
+        table.row(row);
     }
     println!("{INTRODUCTION}\nMeasured on:\n\n{}\n{}", gaussian.conditions(), table.text());
     Ok(ExitCode::SUCCESS)
