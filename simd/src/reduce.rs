@@ -24,17 +24,21 @@ pub fn magnitudes(bits: Lanes<u32>) -> Lanes<f32> {
 }
 
 /// Adds sixteen partial sums as a balanced tree.
-///
-/// A loop over the widths: written out, it makes the compiler keep the partial sums of the caller's loop apart.
 #[inline(always)]
 pub fn sum<T: Copy + std::ops::Add<Output = T>>(lanes: Lanes<T>) -> T {
     let mut tree = lanes;
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            tree[i] = tree[i] + tree[i + width];
-        }
+    // A loop over the widths is not always unrolled.
+    halve::<T, 8>(&mut tree);
+    halve::<T, 4>(&mut tree);
+    halve::<T, 2>(&mut tree);
+    tree[0] + tree[1]
+}
+
+#[inline(always)]
+fn halve<T: Copy + std::ops::Add<Output = T>, const WIDTH: usize>(tree: &mut Lanes<T>) {
+    for i in 0..WIDTH {
+        tree[i] = tree[i] + tree[i + WIDTH];
     }
-    tree[0]
 }
 
 kernel! {
