@@ -75,6 +75,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("sections are little-endian and are read in place: big-endian machines are not supported");
 
+mod bits;
 mod bound;
 mod codec;
 mod config;
@@ -88,6 +89,7 @@ mod registry;
 mod spec;
 mod tensor;
 
+pub use bits::pack_bits;
 pub use bound::{Bound, max_abs_error, rel_frobenius_error};
 pub use codec::{Chunking, Codec, LinearKernel, LinearOp, Lossless, Need, Needs, Progressive, QualityLevel};
 pub use config::{Bounded, FormatVersion};

@@ -43,3 +43,14 @@ pub use vector::VectorQuant;
 fn widened_bytes(spec: &codec_api::TensorSpec) -> u64 {
     if spec.dtype() == codec_api::Dtype::F32 { 0 } else { 4 * spec.elements() as u64 }
 }
+
+/// The middles between sixteen ascending levels; the last place is not used.
+const fn middles(levels: &[f32; simd::LANES]) -> [f32; simd::LANES] {
+    let mut middles = [0.0; simd::LANES];
+    let mut i = 0;
+    while i + 1 < simd::LANES {
+        middles[i] = (levels[i] + levels[i + 1]) * 0.5;
+        i += 1;
+    }
+    middles
+}

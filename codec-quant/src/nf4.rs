@@ -218,15 +218,7 @@ kernel! {
 }
 
 /// The middles between the levels.
-const MIDDLES: [f32; LANES] = {
-    let mut middles = [0.0; LANES];
-    let mut i = 0;
-    while i + 1 < LANES {
-        middles[i] = (LEVELS[i] + LEVELS[i + 1]) * 0.5;
-        i += 1;
-    }
-    middles
-};
+const MIDDLES: [f32; LANES] = crate::middles(&LEVELS);
 
 kernel! {
     fn dequantise<'a>(simd, packed: &'a [u8], maxima: &'a [f32], out: &'a mut [f32]) {

@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use codec_api::{
-    Bound, Calibration, Codec, CodecError, DecodeCx, Dtype, EncodeCx, Payload, Registry, Section, TensorSpec,
-    TensorView,
+    Bound, Codec, CodecError, DecodeCx, Dtype, EncodeCx, Payload, Registry, Section, TensorSpec, TensorView,
 };
 use codec_quant as _;
 use harness::suite::{Suite, SuiteOptions};
-use harness::testing::{measure, weights};
+use harness::testing::{MeanSquares, measure, weights};
 use safetensors::SafeTensors;
 use simd::{Level, with_level};
 
@@ -88,28 +87,15 @@ fn squared_errors(format: &str, values: &[f32], cx: &EncodeCx<'_>) -> Result<Vec
     Ok(values.iter().zip(&decoded).map(|(w, d)| (f64::from(*w) - f64::from(*d)).powi(2)).collect())
 }
 
-/// Mean squares of inputs along an axis.
-#[derive(Debug)]
-struct Squares(usize, Vec<f32>);
-
-impl Calibration for Squares {
-    fn input_axis(&self) -> usize {
-        self.0
-    }
-
-    fn mean_squares(&self) -> &[f32] {
-        &self.1
-    }
-}
-
 #[test]
 fn calibration_moves_the_error_to_where_it_matters_least() {
     let values = weights("gaussian", 64 * 256);
-    let columns = Squares(1, (0..256).map(|i| [1.0, 0.2, 3.0, 0.7][i % 4]).collect());
-    let rows = Squares(0, (1..=64).map(|i| i as f32).collect());
+    let columns = MeanSquares { axis: 1, squares: (0..256).map(|i| [1.0, 0.2, 3.0, 0.7][i % 4]).collect() };
+    let rows = MeanSquares { axis: 0, squares: (1..=64).map(|i| i as f32).collect() };
     for format in FORMATS {
         let errors = |cx: &EncodeCx<'_>| squared_errors(format, &values, cx).unwrap();
-        let cost = |errors: Vec<f64>| errors.iter().enumerate().map(|(i, e)| f64::from(columns.1[i % 256]) * e).sum();
+        let cost =
+            |errors: Vec<f64>| errors.iter().enumerate().map(|(i, e)| f64::from(columns.squares[i % 256]) * e).sum();
         let plain = errors(&EncodeCx::new(0));
         assert_eq!(
             errors(&EncodeCx::new(0).with_calibration(&rows)),
@@ -125,7 +111,7 @@ fn calibration_moves_the_error_to_where_it_matters_least() {
 fn an_outlier_that_does_not_matter_does_no_harm() {
     let mut values = weights("gaussian", 64 * 256);
     values.iter_mut().step_by(32).for_each(|w| *w = -20.0);
-    let squares = Squares(1, (0..256).map(|i| if i % 32 == 0 { 0.0 } else { 1.0 }).collect());
+    let squares = MeanSquares { axis: 1, squares: (0..256).map(|i| if i % 32 == 0 { 0.0 } else { 1.0 }).collect() };
     let cx = EncodeCx::new(0).with_calibration(&squares);
     for (format, _, nmse, _) in QUALITY {
         let errors = squared_errors(format, &values, &cx).unwrap();
@@ -162,7 +148,7 @@ fn small_weights_are_better_than_zeros() {
 
 #[test]
 fn constant_groups_stay_constant_under_any_calibration() {
-    let squares = Squares(1, (0..256).map(|i| 0.1 + (i * 37 % 101) as f32 * 0.3).collect());
+    let squares = MeanSquares { axis: 1, squares: (0..256).map(|i| 0.1 + (i * 37 % 101) as f32 * 0.3).collect() };
     let cx = EncodeCx::new(0).with_calibration(&squares);
     for format in FORMATS {
         for value in [0.3, -0.3, 1.7, -1.7] {

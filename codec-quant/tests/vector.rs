@@ -3,62 +3,54 @@
 
 use std::sync::Arc;
 
-use codec_api::{
-    Calibration, Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView, max_abs_error,
-};
+use codec_api::{Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView, max_abs_error};
 use codec_quant as _;
 use half::{bf16, f16};
 use harness::laws::{Law, Subject};
-use harness::suite::{Suite, SuiteOptions};
+use harness::testing::{MeanSquares, measure, weights};
 use simd::{Level, with_level};
 
 fn codec(spec: &str) -> Arc<dyn Codec> {
     Registry::linked().unwrap().parse_spec(spec).unwrap()
 }
 
-fn gaussian(shape: &str) -> Vec<f32> {
-    let suite = Suite::parse(&format!("gaussian:{shape}"), &SuiteOptions::default()).unwrap();
-    suite.items[0].view().unwrap().to_f32().unwrap().into_owned()
+fn gaussian([rows, columns]: [usize; 2]) -> Vec<f32> {
+    weights(&format!("gaussian:{rows}x{columns}"), rows * columns)
 }
 
 fn encode(spec: &str, shape: [usize; 2], values: &[f32], cx: &EncodeCx<'_>) -> EncodedTensor {
     EncodedTensor::encode(codec(spec), TensorView::from_f32(shape, values).unwrap(), cx).unwrap()
 }
 
-/// Bits per weight of the sections, and ‖w − ŵ‖² / ‖w‖².
-fn measure(spec: &str, shape: [usize; 2], values: &[f32]) -> (f64, f64) {
-    let encoded = encode(spec, shape, values, &EncodeCx::new(0));
-    let decoded = encoded.decode(&DecodeCx::new()).unwrap();
-    let square = |x: f32| f64::from(x) * f64::from(x);
-    let error: f64 = values.iter().zip(&decoded).map(|(w, d)| square(w - d)).sum();
-    let norm: f64 = values.iter().map(|w| square(*w)).sum();
-    (encoded.payload.bytes() as f64 * 8.0 / values.len() as f64, error / norm)
+fn nmse(spec: &str, shape: [usize; 2], values: &[f32]) -> f64 {
+    measure(spec, &shape, values).nmse.unwrap()
 }
 
 #[test]
 fn at_2_258_bits_the_error_is_below_075() {
-    let (bits, error) = measure("quant.vector:preset=2.25bit", [2048, 2048], &gaussian("2048x2048"));
+    let row = measure("quant.vector:preset=2.25bit", &[2048, 2048], &gaussian([2048, 2048]));
+    let (bits, error) = (row.bits_per_weight.unwrap(), row.nmse.unwrap());
     assert!(bits <= 2.3 && error <= 0.075, "{bits} bits per weight, NMSE {error}");
 }
 
 #[test]
 fn every_preset_is_below_the_error_of_a_scalar_quantiser() {
-    let values = gaussian("512x512");
+    let values = gaussian([512, 512]);
     // Lloyd and Max: the best that scalars do at 2, 3 and 4 bits.
     for (preset, scalar) in [("2bit", 0.1175), ("2bit-pair", 0.1175), ("3bit", 0.0345), ("4bit", 0.0095)] {
-        let (_, error) = measure(&format!("quant.vector:preset={preset}"), [512, 512], &values);
+        let error = nmse(&format!("quant.vector:preset={preset}"), [512, 512], &values);
         assert!(error < 0.85 * scalar, "{preset}: NMSE {error}");
     }
 }
 
 #[test]
 fn magnitude_costs_no_accuracy() {
-    let values = gaussian("128x128");
+    let values = gaussian([128, 128]);
     for spec in ["quant.vector:preset=2bit", "quant.vector:preset=2bit-pair"] {
-        let (_, normal) = measure(spec, [128, 128], &values);
+        let normal = nmse(spec, [128, 128], &values);
         for factor in [1e-36, 1e-6, 1e37] {
             let scaled: Vec<f32> = values.iter().map(|v| v * factor).collect();
-            let (_, error) = measure(spec, [128, 128], &scaled);
+            let error = nmse(spec, [128, 128], &scaled);
             assert!((error / normal - 1.0).abs() < 0.02, "{spec} times {factor:e}: NMSE {error}, not {normal}");
         }
     }
@@ -90,24 +82,11 @@ fn too_many_bits_together_are_refused() {
 #[test]
 fn few_different_vectors_are_restored_exactly() {
     // 40 different vectors of numbers that F16 holds, some a thousand times larger than others.
-    let kinds: Vec<f32> = gaussian("40x4").iter().map(|v| bf16::from_f32(v * v * v).to_f32()).collect();
+    let kinds: Vec<f32> = gaussian([40, 4]).iter().map(|v| bf16::from_f32(v * v * v).to_f32()).collect();
     let values: Vec<f32> = (0..1000).flat_map(|i| kinds[i * 7919 % 40 * 4..][..4].to_vec()).collect();
     for spec in ["quant.vector:bits=6", "quant.vector:bits=6:residual_bits=2", "quant.vector:bits=16"] {
         let decoded = encode(spec, [40, 100], &values, &EncodeCx::new(0)).decode(&DecodeCx::new()).unwrap();
         assert_eq!(max_abs_error(&values, &decoded), 0.0, "{spec}");
-    }
-}
-
-#[derive(Debug)]
-struct Inputs(usize, Vec<f32>);
-
-impl Calibration for Inputs {
-    fn input_axis(&self) -> usize {
-        self.0
-    }
-
-    fn mean_squares(&self) -> &[f32] {
-        &self.1
     }
 }
 
@@ -116,15 +95,16 @@ fn calibration_moves_the_error_to_where_it_counts_less() {
     let (rows, columns) = (96, 200);
     for (axis, inputs) in [(0, rows), (1, columns)] {
         let input = |place: usize| if axis == 0 { place / columns } else { place % columns };
-        let calibration = Inputs(axis, (0..inputs).map(|i| if i % 3 == 0 { 25.0 } else { 0.25 }).collect());
+        let calibration =
+            MeanSquares { axis, squares: (0..inputs).map(|i| if i % 3 == 0 { 25.0 } else { 0.25 }).collect() };
         // Weights of large inputs are small ones.
         let sized = |(i, v): (usize, f32)| if input(i) % 3 == 0 { v / 4.0 } else { v };
-        let values: Vec<f32> = gaussian("96x200").into_iter().enumerate().map(sized).collect();
+        let values: Vec<f32> = gaussian([96, 200]).into_iter().enumerate().map(sized).collect();
         for spec in ["quant.vector:bits=6", "quant.vector:preset=2bit-pair:bits=4:residual_bits=4"] {
             let error = |cx: &EncodeCx<'_>| -> f64 {
                 let decoded = encode(spec, [rows, columns], &values, cx).decode(&DecodeCx::new()).unwrap();
                 let weighted = |(i, (w, d)): (usize, (&f32, &f32))| {
-                    f64::from(calibration.1[input(i)]) * f64::from(w - d) * f64::from(w - d)
+                    f64::from(calibration.squares[input(i)]) * f64::from(w - d) * f64::from(w - d)
                 };
                 values.iter().zip(&decoded).enumerate().map(weighted).sum()
             };
@@ -137,9 +117,10 @@ fn calibration_moves_the_error_to_where_it_counts_less() {
 
 #[test]
 fn calibration_of_another_shape_is_refused() {
-    let values = gaussian("16x24");
+    let values = gaussian([16, 24]);
     let tensor = TensorView::from_f32([16, 24], &values).unwrap();
-    for calibration in [Inputs(1, vec![1.0; 16]), Inputs(0, vec![1.0; 24]), Inputs(2, vec![1.0; 24])] {
+    for (axis, inputs) in [(1, 16), (0, 24), (2, 24)] {
+        let calibration = MeanSquares { axis, squares: vec![1.0; inputs] };
         let cx = EncodeCx::new(0).with_calibration(&calibration);
         let refusal = codec("quant.vector").encode(tensor.clone(), &cx).unwrap_err();
         assert!(matches!(refusal, CodecError::Limit(_)), "{refusal}");
@@ -189,7 +170,7 @@ fn reference(encoded: &EncodedTensor, length: usize, bits: [usize; 2]) -> Vec<f3
 #[test]
 fn the_documentation_is_enough_to_decode() {
     // The last vector is not full.
-    let values = gaussian("61x67");
+    let values = gaussian([61, 67]);
     for (length, bits) in [(2, [8, 0]), (3, [9, 0]), (4, [5, 7]), (6, [6, 6]), (8, [11, 0]), (7, [13, 3])] {
         let spec = format!("quant.vector:length={length}:bits={}:residual_bits={}", bits[0], bits[1]);
         let encoded = encode(&spec, [61, 67], &values, &EncodeCx::new(0));

@@ -65,23 +65,3 @@ fn read_bits(bytes: &[u8], place: usize) -> u64 {
     });
     u64::from_le_bytes(word) >> (place % 8)
 }
-
-/// Packs codes one after the other, lowest bit first.
-pub(crate) fn pack(codes: &[Code], shape: Shape, n: usize) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(shape.bytes(n) + size_of::<u64>());
-    // Fewer than 8 bits wait for the next code's, 52 at most.
-    let (mut pending, mut count) = (0u64, 0);
-    for code in codes {
-        pending |= code.to_bits(shape) << count;
-        count += shape.bits();
-        while count >= 8 {
-            packed.push(pending as u8);
-            pending >>= 8;
-            count -= 8;
-        }
-    }
-    if count > 0 {
-        packed.push(pending as u8);
-    }
-    packed
-}

@@ -1,11 +1,13 @@
 //! From weights to bits: layer by layer, block by block.
 
-use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorSpec, TensorView, rel_frobenius_error};
+use codec_api::{
+    Bound, Dtype, EncodeCx, Payload, Result, Section, TensorSpec, TensorView, pack_bits, rel_frobenius_error,
+};
 use rand_xoshiro::rand_core::Rng;
 
 use crate::block::{Code, MAX_BLOCK};
 use crate::config::{Budget, SeedLm};
-use crate::decode::{Layer, decode, pack};
+use crate::decode::{Layer, decode};
 use crate::fit::Fitter;
 use crate::grid::Grid;
 use crate::importance::{Alike, alike};
@@ -32,7 +34,8 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
         let grid = Grid::reaching(largest_norm(&rest, shape.weights), config.per_octave.get(), shape);
         let fitter = Fitter::new(shape, config.refine, grid);
         let search = Search { fitter: &fitter, lfsr: &lfsr, seeds: &seeds, method, cancel: cx.cancel, ticks: &ticks };
-        let codes = pack(&best_codes(&search, &rest, &alike)?, shape, rest.len());
+        let best = best_codes(&search, &rest, &alike)?;
+        let codes = pack_bits(best.into_iter().map(|code| code.to_bits(shape)), shape.bits());
         decode(&lfsr, shape, &Layer { codes: &codes, grid }, level > 0, &mut decoded);
         for ((rest, w), d) in rest.iter_mut().zip(source.iter()).zip(&decoded) {
             // Both ends of f32 are further apart than an f32 can say.

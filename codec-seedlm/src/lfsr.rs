@@ -28,7 +28,7 @@ impl Lfsr {
     }
 
     /// Number of states, and so of seeds: all but zero.
-    pub(crate) fn period(&self) -> u32 {
+    fn period(&self) -> u32 {
         (1 << self.bits) - 1
     }
 

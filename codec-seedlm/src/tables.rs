@@ -165,7 +165,7 @@ fn pattern(states: &[u32], rank: usize, shape: Shape) -> [u8; 2] {
 
 /// How far the energy of a position may be from the truth, in shares of the block's energy.
 struct Slack {
-    /// Times the norm of L⁻¹ in units of the integer basis: of `L⁻¹b`, relative to the block.
+    /// How far `L⁻¹b` may be off relative to the block, if the norm of L⁻¹ (of the integer basis) is 1.
     scale: f64,
 }
 

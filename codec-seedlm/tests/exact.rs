@@ -4,7 +4,7 @@
 use codec_api::{Calibration, Codec, DecodeCx, EncodeCx, TensorView};
 use codec_seedlm::SeedLm;
 use harness::laws::Activations;
-use harness::testing::weights;
+use harness::testing::{MeanSquares, weights};
 use simd::{Level, with_level};
 
 fn config(spec: &str) -> SeedLm {
@@ -20,18 +20,9 @@ fn check(config: &SeedLm, name: &str, values: &[f32], cx: &EncodeCx<'_>) {
     }
 }
 
-/// Calibration with these mean squares of the inputs.
-#[derive(Debug)]
-struct MeanSquares(Vec<f32>);
-
-impl Calibration for MeanSquares {
-    fn input_axis(&self) -> usize {
-        1
-    }
-
-    fn mean_squares(&self) -> &[f32] {
-        &self.0
-    }
+/// Calibration of each column's input.
+fn by_column(squares: impl Iterator<Item = f32>) -> MeanSquares {
+    MeanSquares { axis: 1, squares: squares.collect() }
 }
 
 /// Blocks: 125 + 84 + 84 + 63 of each of three kinds of weights.
@@ -70,7 +61,7 @@ fn small_registers_and_drawn_seeds_are_exact_too() {
 fn weighted_errors_are_minimised_exactly_too() {
     let values = weights("gaussian", 200);
     let activations = Activations::new(50);
-    let half_dead = MeanSquares((0..50).map(|i| if i < 25 { 0.0 } else { 1.0 }).collect());
+    let half_dead = by_column((0..50).map(|i| if i < 25 { 0.0 } else { 1.0 }));
     for calibration in [&activations as &dyn Calibration, &half_dead] {
         check(&SeedLm::four_bit(), "calibrated", &values, &EncodeCx::new(0).with_calibration(calibration));
     }
@@ -80,13 +71,13 @@ fn weighted_errors_are_minimised_exactly_too() {
 fn calibration_moves_the_error_to_where_it_counts_less() {
     let values = weights("gaussian", 1000);
     let tensor = TensorView::from_f32([20, 50], &values).unwrap();
-    let calibration = MeanSquares((0..50).map(|i| if i % 2 == 0 { 0.01 } else { 1.0 }).collect());
+    let calibration = by_column((0..50).map(|i| if i % 2 == 0 { 0.01 } else { 1.0 }));
     let error = |cx: &EncodeCx<'_>| {
         let config = SeedLm::four_bit();
         let payload = config.encode(tensor.clone(), cx).unwrap();
         let mut decoded = vec![0.0; values.len()];
         config.decode(tensor.spec(), payload.view(), &DecodeCx::new(), &mut decoded).unwrap();
-        let weighted = |(i, (w, d)): (usize, (&f32, &f32))| f64::from(calibration.0[i % 50] * (w - d) * (w - d));
+        let weighted = |(i, (w, d)): (usize, (&f32, &f32))| f64::from(calibration.squares[i % 50] * (w - d) * (w - d));
         values.iter().zip(&decoded).enumerate().map(weighted).sum::<f64>()
     };
     let (plain, weighted) = (error(&EncodeCx::new(0)), error(&EncodeCx::new(0).with_calibration(&calibration)));
@@ -112,7 +103,7 @@ fn the_scale_of_calibration_does_not_matter() {
     let tensor = TensorView::from_f32([5, 11], &values).unwrap();
     let squares: Vec<f32> = (1..12).map(|i| i as f32 * 0.125).collect();
     let encode = |scale: f32| {
-        let calibration = MeanSquares(squares.iter().map(|s| s * scale).collect());
+        let calibration = by_column(squares.iter().map(|s| s * scale));
         SeedLm::four_bit().encode(tensor.clone(), &EncodeCx::new(0).with_calibration(&calibration))
     };
     let payload = encode(1.0).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! These functions panic instead of returning errors: a test without its weights has failed.
 
-use codec_api::Registry;
+use codec_api::{Calibration, Registry};
 
 use crate::matrix::{Options, Row, Status, columns_for, run};
 use crate::suite::{Item, Suite, SuiteOptions};
@@ -34,4 +34,23 @@ pub fn measure(spec: &str, shape: &[usize], values: &[f32]) -> Row {
     let row = run(&Suite::new("test", 0, vec![item]), &columns, &Options::new(&registry), &mut ()).remove(0);
     assert_eq!(row.status, Status::Ok, "{spec}: {:?}", row.reason);
     row
+}
+
+/// Calibration with given mean squares of the inputs.
+#[derive(Clone, Debug)]
+pub struct MeanSquares {
+    /// The axis of the matrix view that inputs run along.
+    pub axis: usize,
+    /// Mean of x² for each input.
+    pub squares: Vec<f32>,
+}
+
+impl Calibration for MeanSquares {
+    fn input_axis(&self) -> usize {
+        self.axis
+    }
+
+    fn mean_squares(&self) -> &[f32] {
+        &self.squares
+    }
 }

@@ -48,15 +48,7 @@ pub(super) struct Iq4Levels;
 
 impl Iq4Levels {
     /// The middles between the levels.
-    const MIDDLES: Lanes<f32> = {
-        let mut middles = [0.0; LANES];
-        let mut i = 0;
-        while i + 1 < LANES {
-            middles[i] = (IQ4[i] + IQ4[i + 1]) * 0.5;
-            i += 1;
-        }
-        middles
-    };
+    const MIDDLES: Lanes<f32> = crate::middles(&IQ4);
 }
 
 impl Levels for Iq4Levels {

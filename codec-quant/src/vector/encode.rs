@@ -1,6 +1,6 @@
 //! From weights to codebooks and indices.
 
-use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorView};
+use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorView, pack_bits};
 use simd::{f16_to_f32, f32_to_f16, max_abs};
 
 use super::decode::{Decoder, largest_error};
@@ -32,7 +32,7 @@ pub(super) fn encode(codec: &VectorQuant, tensor: &TensorView<'_>, cx: &EncodeCx
     let exponent = Section::from_values(Dtype::I8, [1], vec![exponent as i8])?;
     let mut payload = Payload::new(Bound::None).with("exponent", exponent);
     for (((stage, [codebook, name]), indices), halves) in layout.stages.iter().zip(NAMES).zip(indices).zip(halves) {
-        let packed = pack(&indices, stage.bits);
+        let packed = pack_bits(indices.into_iter().map(u64::from), stage.bits);
         payload = payload
             .with(codebook, Section::from_values(Dtype::F16, [stage.size, layout.length], halves)?)
             .with(name, Section::new(Dtype::U8, [packed.len()], packed)?);
@@ -73,23 +73,4 @@ fn round(book: &mut [f32]) -> Vec<u16> {
     f32_to_f16(book, &mut halves);
     f16_to_f32(&halves, book);
     halves
-}
-
-/// A little-endian bit stream, lowest bit first.
-fn pack(indices: &[u16], bits: usize) -> Vec<u8> {
-    let mut packed = Vec::with_capacity((indices.len() * bits).div_ceil(8));
-    let (mut pending, mut count) = (0u32, 0);
-    for index in indices {
-        pending |= u32::from(*index) << count;
-        count += bits;
-        while count >= 8 {
-            packed.push(pending as u8);
-            pending >>= 8;
-            count -= 8;
-        }
-    }
-    if count > 0 {
-        packed.push(pending as u8);
-    }
-    packed
 }

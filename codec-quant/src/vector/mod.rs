@@ -2,8 +2,7 @@
 //! trained for the tensor.
 //!
 //! Vectors do better than scalars because a codebook may put its points where the density is, in the shape of cells
-//! that wastes least: at 2 bits per weight, four dimensions have 0.83 times the error of the best scalar quantiser. The
-//! codebook costs `2^bits · length` halves, so the length is what a tensor can pay for.
+//! that wastes least. The codebook costs `2^bits · length` halves, so the length is what a tensor can pay for.
 //!
 //! # Source
 //! VPTQ: Liu et al., arXiv 2409.17066: codebooks by k-means weighted with the Hessian's diagonal, and residual
@@ -34,8 +33,8 @@
 //! vector that is farthest from its own. At last centroids are rounded to F16 and all vectors assigned again.
 //!
 //! A second codebook begins with k-means++ on what the first one leaves. From then on a round tries all pairs of
-//! centroids for each vector, `2^(bits + residual_bits)` of them: searched one after the other, two codebooks are
-//! worse than one for vectors half as long.
+//! centroids for each vector, `2^(bits + residual_bits)` of them: the nearest of the first codebook need not be part of
+//! the nearest pair.
 //!
 //! With calibration each squared error counts by the mean square of the weight's input, relative to the largest and at
 //! least 10⁻⁶ of it.

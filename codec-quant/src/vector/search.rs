@@ -228,7 +228,8 @@ fn approach_at<const V: usize, S: Simd>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "test helpers may")]
 mod tests {
-    use codec_api::{Calibration, Cancel, Dtype, EncodeCx, TensorSpec};
+    use codec_api::{Cancel, Dtype, EncodeCx, TensorSpec};
+    use harness::testing::MeanSquares;
     use simd::{Level, with_level};
 
     use super::super::importance::Importance;
@@ -258,24 +259,12 @@ mod tests {
         pairs.map(square).fold(f64::INFINITY, f64::min)
     }
 
-    #[derive(Debug)]
-    struct Inputs(Vec<f32>);
-
-    impl Calibration for Inputs {
-        fn input_axis(&self) -> usize {
-            1
-        }
-
-        fn mean_squares(&self) -> &[f32] {
-            &self.0
-        }
-    }
-
     /// `COUNT` vectors, maybe with a weight for each coordinate.
     fn points(length: usize, weighted: bool) -> Points {
         let values = noise(COUNT * length, 1);
         let spec = TensorSpec::new(Dtype::F32, [values.len()]).unwrap();
-        let inputs = Inputs(noise(values.len(), 2).iter().map(|w| w.abs() + 0.01).collect());
+        let squares = noise(values.len(), 2).iter().map(|w| w.abs() + 0.01).collect();
+        let inputs = MeanSquares { axis: 1, squares };
         let cx = if weighted { EncodeCx::new(0).with_calibration(&inputs) } else { EncodeCx::new(0) };
         let importance = Importance::new(&spec, &cx).unwrap();
         Source { values: &values, length, unit: 1.0, importance }.gather(0..COUNT)

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each law takes a [`Subject`], one preset of one registered codec, and returns the first [`Violation`] it finds.
-//! Inputs are fixed: the list of [`nasty`] tensors, and property-generated ones from a fixed seed. The environment
+//! Inputs are fixed: the list of [`nasty`] tensors, and property-generated ones from a fixed seed; a codec that takes only
+//! rows of whole blocks also gets them with longer rows. The environment
 //! variable `PROPTEST_CASES` sets how many of the latter there are.
 
 mod bound;
