@@ -28,6 +28,15 @@ impl Bound {
         Self::max_abs(max_abs_error(source, decoded))
     }
 
+    /// [`Self::measure_max_abs`]; where a weight near the end of f32 is off by more than an f32 can say, the tightest
+    /// [`Bound::RelFrobenius`] that these decoded values keep.
+    pub fn measure(source: &[f32], decoded: &[f32]) -> Self {
+        match Self::measure_max_abs(source, decoded) {
+            Self::MaxAbs(error) if error.is_infinite() => Self::rel_frobenius(rel_frobenius_error(source, decoded)),
+            bound => bound,
+        }
+    }
+
     /// A [`Bound::MaxAbs`] of `error`, rounded up to f32.
     pub fn max_abs(error: f64) -> Self {
         Self::MaxAbs(round_up(error))

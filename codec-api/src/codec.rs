@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::context::{DecodeCx, EncodeCx};
 use crate::cost::CostEstimate;
-use crate::error::Result;
+use crate::error::{CodecError, Result};
 use crate::payload::{Payload, PayloadView};
 use crate::tensor::{TensorSpec, TensorView};
 
@@ -135,11 +135,25 @@ pub trait LinearOp: Debug + Send + Sync {
     /// [`crate::CodecError::Limit`] if the lengths do not agree.
     fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()>;
 
-    /// Stated tolerance: every `|yᵢ − (Ŵx)ᵢ|` is at most this times `Σⱼ |ŵᵢⱼ xⱼ|`, for the decoded Ŵ.
+    /// Stated tolerance: every `|yᵢ − (Ŵx)ᵢ|` is at most this times `Σⱼ |ŵᵢⱼ xⱼ|`, or times the mean of these sums over all rows if that
+    /// is larger, for the decoded Ŵ. (The parts of a factored or composed matrix may cancel in a row; their rounding does not.)
     fn tolerance(&self) -> f32;
 
     /// Heap and mapped bytes that the operator keeps for the weights.
     fn resident_bytes(&self) -> u64;
+}
+
+/// Checks the lengths that [`LinearOp::apply`] is given for a matrix of `(rows, columns)`.
+///
+/// # Errors
+/// [`CodecError::Limit`] with all sizes if `x` and `y` are not as many whole vectors of inputs as of outputs.
+pub fn check_batch((rows, columns): (usize, usize), x: &[f32], y: &[f32]) -> Result<()> {
+    let batch = y.len().checked_div(rows).unwrap_or(0);
+    if x.len() == batch * columns && y.len() == batch * rows {
+        return Ok(());
+    }
+    let reason = format!("{} inputs and {} outputs for a matrix of {rows} x {columns}", x.len(), y.len());
+    Err(CodecError::Limit(reason))
 }
 
 /// Whether a codec needs something beside the tensor.
@@ -177,6 +191,19 @@ impl Needs {
     pub fn calibration(mut self, need: Need) -> Self {
         self.calibration = need;
         self
+    }
+
+    /// Refuses a child codec that does not work without base or calibration, for composites that cannot hand it those.
+    ///
+    /// # Errors
+    /// [`crate::CodecError::Unsupported`] naming what the child needs.
+    pub fn require_nothing(self) -> Result<()> {
+        let what = match (self.base, self.calibration) {
+            (Need::Requires, _) => "a base tensor",
+            (_, Need::Requires) => "calibration",
+            _ => return Ok(()),
+        };
+        Err(CodecError::Unsupported(format!("the inner codec needs {what}, and there is none for what it would code")))
     }
 }
 

@@ -128,6 +128,15 @@ impl<'a> EncodeCx<'a> {
         Self::new(u64::from_le_bytes(seed))
     }
 
+    /// The surroundings of a composite's child: a seed of its own for each `scope`, and the same cancellation. Base and calibration are
+    /// of the composite's tensor, and are left out; so is progress, which the composite reports.
+    #[must_use]
+    pub fn for_child(&self, scope: &str) -> Self {
+        let mut child = Self::for_chunk(self.seed, scope, 0);
+        child.cancel = self.cancel;
+        child
+    }
+
     /// Adds a base tensor.
     #[must_use]
     pub fn with_base(mut self, base: BaseTensor<'a>) -> Self {
@@ -200,6 +209,12 @@ impl<'a> DecodeCx<'a> {
     /// Nothing but the payload.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The surroundings of a composite's child: the same cancellation, without base and level, which are the composite's.
+    #[must_use]
+    pub fn for_child(&self) -> Self {
+        Self { cancel: self.cancel, ..Self::default() }
     }
 
     /// Adds a base tensor.

@@ -84,6 +84,7 @@ mod context;
 mod cost;
 mod encoded;
 mod error;
+mod exact;
 mod payload;
 mod registry;
 mod spec;
@@ -91,13 +92,16 @@ mod tensor;
 
 pub use bits::pack_bits;
 pub use bound::{Bound, max_abs_error, rel_frobenius_error};
-pub use codec::{Chunking, Codec, LinearKernel, LinearOp, Lossless, Need, Needs, Progressive, QualityLevel};
+pub use codec::{
+    Chunking, Codec, LinearKernel, LinearOp, Lossless, Need, Needs, Progressive, QualityLevel, check_batch,
+};
 pub use config::{Bounded, FormatVersion};
 pub use container::read_safetensors_header;
 pub use context::{BaseTensor, Calibration, Cancel, DecodeCx, EncodeCx, NoProgress, Progress, relative_importance};
 pub use cost::CostEstimate;
 pub use encoded::EncodedTensor;
 pub use error::{CodecError, FormatError, Result, SpecError};
+pub use exact::decode_exact;
 pub use payload::{Payload, PayloadView, Section};
 pub use registry::{CodecEntry, Preset, Registry, RegistryError};
 pub use spec::{MAX_NESTING, header};

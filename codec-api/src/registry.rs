@@ -19,6 +19,12 @@ impl Preset {
     pub fn new(name: &'static str, codec: impl Codec + 'static) -> Self {
         Self { name, codec: Box::new(codec) }
     }
+
+    /// Names the configuration of this JSON header, for combinators whose children live in crates that theirs does not know. `None`
+    /// if a codec in it is not linked into this program, or the header is wrong: tests of the crate count its presets.
+    pub fn from_header(name: &'static str, json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok().map(|codec| Self { name, codec })
+    }
 }
 
 /// What a codec crate registers, once per codec: plain data and `fn` pointers.
@@ -38,7 +44,9 @@ pub struct CodecEntry {
     pub analytic_bound: bool,
     /// Configuration fields that hold child codecs, in the order of the spec grammar's parentheses.
     pub children: &'static [&'static str],
-    /// The configurations to show, test and measure; at least one.
+    /// Specs of the children when the parentheses are left out; empty if they must be there.
+    pub default_children: &'static [&'static str],
+    /// The configurations to show, test and measure; at least one, unless all have children that are not linked.
     pub presets: fn() -> Vec<Preset>,
 }
 
@@ -50,7 +58,16 @@ impl CodecEntry {
         origin: (&'static str, &'static str),
         presets: fn() -> Vec<Preset>,
     ) -> Self {
-        Self { id, summary, origin, experimental: false, analytic_bound: false, children: &[], presets }
+        Self {
+            id,
+            summary,
+            origin,
+            experimental: false,
+            analytic_bound: false,
+            children: &[],
+            default_children: &[],
+            presets,
+        }
     }
 
     /// Leaves the format open, and lets the codec certify no bound.
@@ -71,6 +88,13 @@ impl CodecEntry {
     #[must_use]
     pub const fn children(mut self, fields: &'static [&'static str]) -> Self {
         self.children = fields;
+        self
+    }
+
+    /// Gives the specs of the children when the parentheses are left out, one for each of [`Self::children`].
+    #[must_use]
+    pub const fn default_children(mut self, specs: &'static [&'static str]) -> Self {
+        self.default_children = specs;
         self
     }
 }
@@ -191,7 +215,7 @@ impl Registry {
 fn check_presets(entry: &CodecEntry) -> Result<(), RegistryError> {
     let wrong = |reason: String| RegistryError::Presets { id: entry.id, origin: entry.origin, reason };
     let presets = (entry.presets)();
-    if presets.is_empty() {
+    if presets.is_empty() && entry.children.is_empty() {
         return Err(wrong("it has no preset, so nothing would test or show it".to_owned()));
     }
     for (i, preset) in presets.iter().enumerate() {

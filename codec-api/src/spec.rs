@@ -4,7 +4,8 @@
 //! spec := id [ "(" spec { "," spec } ")" ] { ":" key "=" value }
 //! ```
 //! `quant.int:bits=4:group=128:symmetric=false`, `residual(lowrank.svd:rank=32,quant.int:bits=4)`;
-//! `preset=NAME` starts from a preset instead of the defaults.
+//! `preset=NAME` starts from a preset instead of the defaults. A codec may have children of its own when the
+//! parentheses are left out ([`CodecEntry::default_children`]).
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -173,7 +174,7 @@ impl<'a> Parser<'a> {
         }
         let id = self.word("a codec id")?;
         let entry = *self.registry.entry(id)?;
-        let children = if self.eat('(') { self.children(depth)? } else { Vec::new() };
+        let mut children = if self.eat('(') { self.children(depth)? } else { Vec::new() };
         let mut options = Vec::new();
         while self.eat(':') {
             let key = self.word("a key")?;
@@ -181,6 +182,9 @@ impl<'a> Parser<'a> {
                 return Err(self.syntax(&format!("`{key}` wants a value: `{key}=…`")));
             }
             options.push((key, self.word("a value")?));
+        }
+        if children.is_empty() && options.iter().all(|(key, _)| *key != "preset") {
+            children = self.default_children(&entry, depth)?;
         }
         let value = object(&entry, children, &options)?;
         // Here, so that a message speaks of the codec whose key is wrong.
@@ -194,6 +198,11 @@ impl<'a> Parser<'a> {
             children.push(self.spec(depth + 1)?);
         }
         if self.eat(')') { Ok(children) } else { Err(self.syntax("`,` or `)` is wanted")) }
+    }
+
+    fn default_children(&self, entry: &CodecEntry, depth: usize) -> Result<Vec<Value>, SpecError> {
+        let specs = entry.default_children.iter();
+        specs.map(|text| Parser { registry: self.registry, text, rest: text }.spec(depth + 1)).collect()
     }
 
     /// Everything up to the next character of the grammar.

@@ -113,6 +113,17 @@ impl TensorSpec {
         }
         Err(CodecError::Limit(format!("the output buffer has {len} places, the tensor {} elements", self.elements)))
     }
+
+    /// Checks that an exact decoder's output buffer holds exactly this tensor's stored bytes.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] with both lengths.
+    pub fn check_output_bytes(&self, len: usize) -> Result<()> {
+        if len == self.byte_len {
+            return Ok(());
+        }
+        Err(CodecError::Limit(format!("the output buffer has {len} bytes, the tensor {}", self.byte_len)))
+    }
 }
 
 impl fmt::Display for TensorSpec {

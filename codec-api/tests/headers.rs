@@ -2,8 +2,8 @@
 
 mod sign;
 
-use codec_api::{Bytes, DecodeCx, EncodeCx, EncodedTensor, Payload, Section, SpecError, TensorView};
-use sign::registry;
+use codec_api::{Bytes, DecodeCx, EncodeCx, EncodedTensor, Payload, Registry, Section, SpecError, TensorView};
+use sign::{entry, registry, wrap};
 
 /// The refusal of a JSON header.
 fn refusal(json: &str) -> String {
@@ -131,6 +131,17 @@ fn wrong_keys_and_types_of_a_spec_are_named() {
     for (spec, message) in wanted {
         assert_eq!(spec_refusal(spec), message);
     }
+}
+
+#[test]
+fn children_left_out_are_the_default_ones() {
+    let registry = |specs| Registry::from_entries([entry(), wrap().default_children(specs)]).expect("two codecs");
+    let codec = registry(&["test.sign:exponent=3"]).parse_spec("test.wrap").expect("a default child");
+    assert_eq!(registry(&[]).spec_of(&*codec), "test.wrap(test.sign:exponent=3)");
+    let around = registry(&["test.wrap"]).parse_spec("test.wrap");
+    assert!(matches!(around, Err(SpecError::TooDeep)), "{around:?}");
+    let error = registry(&["test.other"]).parse_spec("test.wrap").expect_err("no such codec").to_string();
+    assert_eq!(error, "unknown codec `test.other`; the linked codecs are: test.sign, test.wrap");
 }
 
 #[test]

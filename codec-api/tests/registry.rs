@@ -44,4 +44,9 @@ fn a_codec_without_presets_is_refused() {
     let none = CodecEntry::new("test.sign", "…", ("codec-a", "1.0.0"), Vec::new);
     let error = Registry::from_entries([none]).expect_err("no preset").to_string();
     assert!(error.contains("codec `test.sign` of codec-a: it has no preset"), "{error}");
+    // The presets of a combinator may all have children that are not linked.
+    let wrap = CodecEntry::new("test.wrap", "…", ("codec-a", "1.0.0"), Vec::new).children(&["inner"]);
+    assert!(Registry::from_entries([wrap]).is_ok());
+    assert!(Preset::from_header("x", r#"{"codec":"test.not_linked","version":1}"#).is_none());
+    assert!(Preset::from_header("x", r#"{"codec":"test.sign","version":1}"#).is_some());
 }

@@ -7,7 +7,6 @@
 //!
 //! Each payload carries a CRC-32C of the stored bytes, so that a changed bit is an error and never data.
 
-mod checksum;
 pub mod raw;
 pub mod zstd_frame;
 

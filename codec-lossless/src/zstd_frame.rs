@@ -28,11 +28,9 @@
 
 use codec_api::{
     Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+    PayloadView, Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
-
-use crate::checksum::{CHECKSUM_BYTES, check_bytes, checksum, decode_f32, verify};
 
 /// Configuration of `lossless.zstd`; see the [module's documentation](self) for the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +76,8 @@ impl Codec for Zstd {
         let most = n + n / 256 + 64 + 18;
         let effort = f64::from(self.level.get()) * 20.0;
         // A block of at most 128 KiB takes at least a header of 3 bytes and one more.
-        let least = n / MAX_RATIO + CHECKSUM_BYTES;
-        CostEstimate::between(least, most + CHECKSUM_BYTES)
+        let least = n / MAX_RATIO + Payload::CHECKSUM_BYTES;
+        CostEstimate::between(least, most + Payload::CHECKSUM_BYTES)
             .ops(effort * n as f64, 10.0 * n as f64)
             .scratch(n + self.workspace())
             .rel_rmse(0.0)
@@ -88,13 +86,13 @@ impl Codec for Zstd {
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         cx.cancel.check()?;
         let frame = zstd::bulk::compress(tensor.bytes(), self.level.get() as i32).map_err(CodecError::codec)?;
-        let (name, crc) = checksum(tensor.bytes())?;
         cx.progress.tick(tensor.spec().elements() as u64);
-        Ok(Payload::new(Bound::Exact).with("frame", Section::new(Dtype::U8, [frame.len()], frame)?).with(name, crc))
+        let frame = Section::new(Dtype::U8, [frame.len()], frame)?;
+        Payload::new(Bound::Exact).with("frame", frame).with_checksum(tensor.bytes())
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        decode_f32(self, spec, payload, cx, out)
+        decode_exact(self, spec, payload, cx, out)
     }
 
     fn as_lossless(&self) -> Option<&dyn Lossless> {
@@ -110,7 +108,7 @@ impl Lossless for Zstd {
         cx: &DecodeCx<'_>,
         out: &mut [u8],
     ) -> Result<()> {
-        check_bytes(spec, out.len())?;
+        spec.check_output_bytes(out.len())?;
         cx.cancel.check()?;
         let frame = payload.section("frame")?;
         if frame.spec().dtype() != Dtype::U8 {
@@ -118,7 +116,7 @@ impl Lossless for Zstd {
         }
         // Straight into `out`: the frame cannot make the decoder allocate a window of its choice.
         match zstd::bulk::decompress_to_buffer(frame.data(), out) {
-            Ok(written) if written == out.len() => verify(&payload, out),
+            Ok(written) if written == out.len() => payload.verify_checksum(out),
             Ok(written) => Err(payload.corrupt("frame", format!("it holds {written} bytes, the tensor {}", out.len()))),
             Err(e) => Err(payload.corrupt("frame", e.to_string())),
         }

@@ -1,8 +1,6 @@
 //! From weights to bits: layer by layer, block by block.
 
-use codec_api::{
-    Bound, Dtype, EncodeCx, Payload, Result, Section, TensorSpec, TensorView, pack_bits, rel_frobenius_error,
-};
+use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorSpec, TensorView, pack_bits};
 use rand_xoshiro::rand_core::Rng;
 
 use crate::block::{Code, MAX_BLOCK};
@@ -46,11 +44,7 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
             .with(&codes_name, Section::new(Dtype::U8, [codes.len()], codes)?)
             .with(&bias_name, Section::from_values(Dtype::I16, [1], vec![grid.bias as i16])?);
     }
-    let bound = match Bound::measure_max_abs(&source, &decoded) {
-        Bound::MaxAbs(error) if error.is_infinite() => Bound::rel_frobenius(rel_frobenius_error(&source, &decoded)),
-        bound => bound,
-    };
-    Ok(payload.with_bound(bound))
+    Ok(payload.with_bound(Bound::measure(&source, &decoded)))
 }
 
 /// How many seeds are tried for each block.

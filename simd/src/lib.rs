@@ -33,6 +33,6 @@ pub use convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 pub use dispatch::{Kernel, dispatch};
 pub use lanes::{LANES, load, store};
 pub use level::{Level, with_level};
-pub use reduce::{Lanes, dot, magnitudes, max_abs, sum};
+pub use reduce::{Lanes, dot, dot_tolerance, magnitudes, max_abs, sum};
 pub use stream::{StreamWriter, prefetch, stream};
 pub use vector::Simd;

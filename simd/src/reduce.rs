@@ -55,6 +55,12 @@ kernel! {
     }
 }
 
+/// What [`dot`] of `n` pairs may be off, relative to the sum of the products' magnitudes: every product and every partial sum on a
+/// value's way rounds once, n/16 additions in its lane and 4 in the tree.
+pub fn dot_tolerance(n: usize) -> f32 {
+    (n.div_ceil(LANES) + 6) as f32 * f32::EPSILON
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -75,12 +75,17 @@ pub fn entry() -> CodecEntry {
     CodecEntry::new("test.sign", "signs", ("codec-a", "1.0.0"), presets)
 }
 
-/// Both codecs.
+/// A codec around another one.
 #[allow(dead_code, reason = "not every test that shares this file uses it")]
-pub fn registry() -> Registry {
+pub fn wrap() -> CodecEntry {
     fn wrapped() -> Vec<Preset> {
         vec![Preset::new("sign", Wrap { version: FormatVersion, inner: Box::new(Sign::default()) })]
     }
-    let wrap = CodecEntry::new("test.wrap", "another codec", ("codec-a", "1.0.0"), wrapped).children(&["inner"]);
-    Registry::from_entries([entry(), wrap]).expect("two codecs")
+    CodecEntry::new("test.wrap", "another codec", ("codec-a", "1.0.0"), wrapped).children(&["inner"])
+}
+
+/// Both codecs.
+#[allow(dead_code, reason = "not every test that shares this file uses it")]
+pub fn registry() -> Registry {
+    Registry::from_entries([entry(), wrap()]).expect("two codecs")
 }

@@ -1,6 +1,6 @@
 //! Multiplying with the codes: one row at a time is decoded into a buffer that stays in the cache.
 
-use codec_api::{CodecError, LinearKernel, LinearOp, PayloadView, Result, TensorSpec};
+use codec_api::{LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
 
 use super::IntQuant;
 use super::decode::Prepared;
@@ -17,11 +17,7 @@ impl LinearKernel for IntQuant {
 impl LinearOp for IntLinear {
     fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
         let (rows, columns) = (self.0.layout.rows, self.0.layout.columns);
-        let batch = y.len().checked_div(rows).unwrap_or(0);
-        if x.len() != batch * columns || y.len() != batch * rows {
-            let reason = format!("{} inputs and {} outputs for a matrix of {rows} x {columns}", x.len(), y.len());
-            return Err(CodecError::Limit(reason));
-        }
+        check_batch((rows, columns), x, y)?;
         let mut weights = vec![0.0; columns];
         for row in 0..rows {
             self.0.decode_rows(row..row + 1, &mut weights);
@@ -33,8 +29,7 @@ impl LinearOp for IntLinear {
     }
 
     fn tolerance(&self) -> f32 {
-        // Every product and every partial sum on a value's way rounds once: columns/16 additions in its lane, 4 in the tree.
-        (self.0.layout.columns.div_ceil(simd::LANES) + 6) as f32 * f32::EPSILON
+        simd::dot_tolerance(self.0.layout.columns)
     }
 
     fn resident_bytes(&self) -> u64 {

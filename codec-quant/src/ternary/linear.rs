@@ -1,6 +1,6 @@
 //! Multiplying with two-bit ternary codes: inputs are added, subtracted or left out, then scaled once.
 
-use codec_api::{Bytes, CodecError, Dtype, LinearKernel, LinearOp, PayloadView, Result, TensorSpec};
+use codec_api::{Bytes, Dtype, LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
 use simd::{LANES, Simd, kernel, lanes, load, sum};
 
 use super::Ternary2;
@@ -49,12 +49,7 @@ impl LinearKernel for Ternary2 {
 
 impl LinearOp for Prepared {
     fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let (rows, columns) = (self.rows, self.columns);
-        let batch = y.len().checked_div(rows).unwrap_or(0);
-        if x.len() != batch * columns || y.len() != batch * rows {
-            let reason = format!("{} inputs and {} outputs for a matrix of {rows} x {columns}", x.len(), y.len());
-            return Err(CodecError::Limit(reason));
-        }
+        check_batch((self.rows, self.columns), x, y)?;
         multiply(self, x, y);
         Ok(())
     }

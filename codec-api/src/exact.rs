@@ -1,0 +1,65 @@
+//! What every exact codec shares: the checksum of the stored bytes, and decoding to f32 by way of them.
+
+use crate::codec::Lossless;
+use crate::context::DecodeCx;
+use crate::error::{CodecError, Result};
+use crate::payload::{Payload, PayloadView, Section};
+use crate::tensor::{Dtype, TensorSpec, widen};
+
+/// Name of the section with the CRC-32C of the stored bytes.
+const CHECKSUM: &str = "crc32c";
+
+impl Payload {
+    /// Bytes of the section that [`Self::with_checksum`] adds.
+    pub const CHECKSUM_BYTES: u64 = 4;
+
+    /// Adds the section `crc32c` U32 `[1]`: CRC-32C (Castagnoli; RFC 3720, appendix B.4) of the tensor's stored bytes.
+    ///
+    /// # Errors
+    /// Never: the section has the size of its shape.
+    pub fn with_checksum(self, stored: &[u8]) -> Result<Self> {
+        Ok(self.with(CHECKSUM, Section::from_values(Dtype::U32, [1], vec![crc32c::crc32c(stored)])?))
+    }
+}
+
+impl PayloadView<'_> {
+    /// Compares decoded bytes with the section `crc32c`.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`] with both checksums, [`CodecError::Missing`] without the section.
+    pub fn verify_checksum(&self, decoded: &[u8]) -> Result<()> {
+        let stored = self.values::<u32>(CHECKSUM, Dtype::U32, &[1])?[0];
+        let found = crc32c::crc32c(decoded);
+        if stored == found {
+            return Ok(());
+        }
+        Err(self.corrupt(
+            CHECKSUM,
+            format!("the decoded bytes have CRC-32C {found:08x}, stored is {stored:08x}: the payload is damaged"),
+        ))
+    }
+}
+
+/// [`crate::Codec::decode`] of an exact codec: F32, F16 and BF16 to f32 by way of the stored bytes.
+///
+/// # Errors
+/// [`CodecError::Unsupported`] for other dtypes, which decode to their bytes alone; else as [`Lossless::decode_bytes`].
+pub fn decode_exact(
+    codec: &dyn Lossless,
+    spec: &TensorSpec,
+    payload: PayloadView<'_>,
+    cx: &DecodeCx<'_>,
+    out: &mut [f32],
+) -> Result<()> {
+    spec.check_output(out.len())?;
+    if !spec.is_float() {
+        let reason = format!("dtype {} does not decode to f32 without loss; decode its bytes", spec.dtype());
+        return Err(CodecError::Unsupported(reason));
+    }
+    if spec.dtype() == Dtype::F32 {
+        return codec.decode_bytes(spec, payload, cx, bytemuck::cast_slice_mut(out));
+    }
+    let mut bytes = vec![0; spec.byte_len()];
+    codec.decode_bytes(spec, payload, cx, &mut bytes)?;
+    widen(spec.dtype(), &bytes, out)
+}
