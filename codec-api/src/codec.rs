@@ -157,7 +157,7 @@ pub fn check_batch((rows, columns): (usize, usize), x: &[f32], y: &[f32]) -> Res
 }
 
 /// Whether a codec needs something beside the tensor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
     /// It makes no use of it.
     #[default]

@@ -137,6 +137,12 @@ impl<'a> EncodeCx<'a> {
         child
     }
 
+    /// The surroundings for decoding what was just encoded: the same base and cancellation.
+    #[must_use]
+    pub fn decoding(&self) -> DecodeCx<'a> {
+        DecodeCx { base: self.base.clone(), level: None, cancel: self.cancel }
+    }
+
     /// Adds a base tensor.
     #[must_use]
     pub fn with_base(mut self, base: BaseTensor<'a>) -> Self {

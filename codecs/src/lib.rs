@@ -7,6 +7,8 @@
 //! The line is needed: a crate that nobody names is not linked, and its codecs register nothing. Each codec crate has
 //! a feature of its name, all on by default.
 
+#[cfg(feature = "compose")]
+pub use codec_compose;
 #[cfg(feature = "lossless")]
 pub use codec_lossless;
 #[cfg(feature = "quant")]

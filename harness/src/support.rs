@@ -46,13 +46,19 @@ fn cell(
     dtype: Dtype,
     shape: &[usize],
 ) -> &'static str {
-    let sample = if FLOAT_DTYPES.contains(&dtype) { Sample::bell(dtype, shape) } else { Sample::bits(dtype, shape) };
-    let Ok(sample) = sample else { return "-" };
-    match round_trip(registry, entry, codec, &sample) {
-        Ok(true) => "ok",
-        Err(e) if e.is_refusal() => "-",
-        _ => "FAIL",
+    let samples = if FLOAT_DTYPES.contains(&dtype) {
+        vec![Sample::bell(dtype, shape), Sample::rank_one(dtype, shape)]
+    } else {
+        vec![Sample::bits(dtype, shape)]
+    };
+    for sample in samples.into_iter().flatten() {
+        match round_trip(registry, entry, codec, &sample) {
+            Ok(true) => return "ok",
+            Err(e) if e.is_refusal() => {}
+            _ => return "FAIL",
+        }
     }
+    "-"
 }
 
 /// Whether the tensor comes back as promised.

@@ -22,7 +22,7 @@ impl Progress for Count {
 pub(super) fn heeds(subject: &Subject) -> Result<(), Violation> {
     let shapes: [&[usize]; 3] = [&[16, 64], &[7, 33], &[1]];
     for (dtype, shape) in FLOAT_DTYPES.into_iter().flat_map(|dtype| shapes.map(|shape| (dtype, shape))) {
-        let Ok(sample) = Sample::bell(dtype, shape) else { continue };
+        let Ok(sample) = subject.taken(dtype, shape) else { continue };
         each_offer(subject, Law::Refusals, &sample, check)?;
     }
     let Ok(integers) = Sample::bits(Dtype::I16, &[5, 7]) else { return Ok(()) };

@@ -7,7 +7,7 @@ use simd::{Level, with_level};
 
 use super::nasty::with_tails;
 use super::trial::{Trial, each_offer};
-use super::{Law, Sample, Subject, Violation};
+use super::{Law, Subject, Violation};
 
 /// Sizes of the thread pools.
 const THREADS: [usize; 3] = [1, 2, 7];
@@ -29,7 +29,7 @@ pub fn determinism(subject: &Subject) -> Result<(), Violation> {
         let rows =
             |shape: &[usize]| codec_api::TensorSpec::new(dtype, shape).map_or(1, |spec| chunk_rows(subject, &spec));
         let shape = [CHUNKS * rows(&[CHUNKS * LONGEST_CHUNK, 256]), 256];
-        if let Ok(sample) = Sample::bell(dtype, &shape) {
+        if let Ok(sample) = subject.taken(dtype, &shape) {
             each_offer(subject, Law::Determinism, &sample, check)?;
         }
     }

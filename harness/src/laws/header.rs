@@ -7,7 +7,7 @@ use codec_api::{Codec, DecodeCx, Dtype, EncodedTensor, MAX_NESTING, SpecError, h
 use serde_json::{Value, json};
 
 use super::guard::{Stuck, Watch, catch, watched};
-use super::{FLOAT_DTYPES, Law, Sample, Subject, Violation};
+use super::{FLOAT_DTYPES, Law, Subject, Violation};
 
 /// Longest time for one odd configuration before it counts as a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -135,8 +135,7 @@ fn keeps(subject: &Subject, case: &str, field: &str, value: &Value, codec: Arc<d
 fn try_out(subject: &Subject) {
     let offer = subject.codec.needs();
     for (dtype, shape) in FLOAT_DTYPES.into_iter().map(|dtype| (dtype, [3, 70])).chain([(Dtype::F32, [0, 5])]) {
-        let Ok(sample) = Sample::bell(dtype, &shape) else { continue };
-        let sample = subject.in_whole_blocks(&sample).unwrap_or(sample);
+        let Ok(sample) = subject.taken(dtype, &shape) else { continue };
         let Ok(view) = sample.view() else { continue };
         let _ = (subject.codec.cost(sample.spec()), subject.codec.chunking(sample.spec()));
         let encoded = sample.encode_cx(offer).and_then(|cx| EncodedTensor::encode(subject.codec.clone(), view, &cx));

@@ -43,8 +43,7 @@ fn attack(subject: &Subject, watch: &Watch<'_>) -> Result<(), Violation> {
     let tensors: [(Dtype, &[usize]); 4] =
         [(Dtype::F32, &[3, 70]), (Dtype::BF16, &[4, 64]), (Dtype::F16, &[16, 64]), (Dtype::I16, &[5, 7])];
     for (dtype, shape) in tensors {
-        let Ok(sample) = Sample::bell(dtype, shape).or_else(|_| Sample::bits(dtype, shape)) else { continue };
-        let sample = subject.in_whole_blocks(&sample).unwrap_or(sample);
+        let Ok(sample) = subject.taken(dtype, shape).or_else(|_| Sample::bits(dtype, shape)) else { continue };
         attack_with(&Trial { subject, law: Law::Hostile, sample: &sample, offer: subject.codec.needs() }, watch)?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use codec_api::{Dtype, LinearOp};
 
 use super::sample::unit;
 use super::trial::Trial;
-use super::{Law, Sample, Subject, Violation};
+use super::{Law, Subject, Violation};
 
 /// A tolerance above this promises too little to be checked.
 const LARGEST_TOLERANCE: f32 = 0.1;
@@ -27,8 +27,7 @@ pub fn linear(subject: &Subject) -> Result<(), Violation> {
         (Dtype::F32, &[3, 4, 32]),
     ];
     for (dtype, shape) in shapes {
-        let Ok(sample) = Sample::bell(dtype, shape) else { continue };
-        let sample = subject.in_whole_blocks(&sample).unwrap_or(sample);
+        let Ok(sample) = subject.taken(dtype, shape) else { continue };
         check(&Trial { subject, law: Law::Linear, sample: &sample, offer: subject.codec.needs() })?;
     }
     Ok(())

@@ -99,6 +99,16 @@ impl Sample {
         Self::from_fn("bell-shaped", dtype, shape, |i| bell(i as u64))
     }
 
+    /// A matrix view of rank one, with values of about unit size, the same on every call.
+    ///
+    /// # Errors
+    /// As [`Self::from_fn`].
+    pub fn rank_one(dtype: Dtype, shape: &[usize]) -> Result<Self, CodecError> {
+        let (_, columns) = TensorSpec::new(dtype, shape)?.matrix();
+        let columns = columns.max(1);
+        Self::from_fn("of rank one", dtype, shape, |i| unit((i / columns) as u64) * bell((i % columns) as u64))
+    }
+
     /// A tensor of any dtype with arbitrary bits, the same on every call.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use codec_api::{Codec, CodecEntry, Need, Needs, Registry};
+use codec_api::{Codec, CodecEntry, CodecError, Dtype, EncodedTensor, Need, Needs, Registry};
 
+use super::guard::catch;
 use super::{Law, Sample, Violation};
 
 /// Block lengths of codecs that take only rows of whole blocks.
@@ -56,6 +57,25 @@ impl Subject {
         let (_, columns) = sample.spec().matrix();
         let longer = BLOCKS.into_iter().filter_map(|block| sample.with_columns(columns.next_multiple_of(block)).ok());
         longer.into_iter().find(|sample| self.codec.accepts(sample.spec()).is_ok())
+    }
+
+    /// A sample of this dtype and shape that the codec encodes, if there is one: bell-shaped, in longer rows for a codec of whole
+    /// blocks, of rank one for a codec that calls bell-shaped weights unsuitable. The bell-shaped one if it refuses all of them.
+    pub(crate) fn taken(&self, dtype: Dtype, shape: &[usize]) -> Result<Sample, CodecError> {
+        let fitting = |sample: Sample| self.in_whole_blocks(&sample).unwrap_or(sample);
+        let bell = fitting(Sample::bell(dtype, shape)?);
+        if self.refuses_values(&bell) {
+            let simple = fitting(Sample::rank_one(dtype, shape)?);
+            return Ok(if self.refuses_values(&simple) { bell } else { simple });
+        }
+        Ok(bell)
+    }
+
+    /// Whether the codec calls the values unsuitable. What else may be wrong is for the law that uses the sample.
+    fn refuses_values(&self, sample: &Sample) -> bool {
+        let encode =
+            || EncodedTensor::encode(self.codec.clone(), sample.view()?, &sample.encode_cx(self.codec.needs())?);
+        matches!(catch(encode), Ok(Err(CodecError::Unsuitable { .. })))
     }
 
     pub(crate) fn violation(

@@ -1,0 +1,214 @@
+//! Two codecs in turn, `residual(first,second)`: the second codes what the first leaves of the weights, and a decoder adds both.
+//!
+//! A low-rank matrix and a few bits for the rest; a coarse quantiser and a fine one for its errors.
+//!
+//! # Source
+//! Multistage quantisation: Juang and Gray, *Multiple stage vector quantization for speech coding*, ICASSP 1982; for weights, low rank
+//! and quantised rest as in LQER (arXiv 2402.02446, section 3).
+//!
+//! # Sections
+//! - `first/…`: the payload of `first` for the tensor;
+//! - `second/…`: the payload of `second` for the F32 tensor of the same shape whose values are weight minus decoded weight of `first`.
+//!
+//! A weight is the f32 sum of both decoded values, held within the range of f32.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"residual","version":1,"first":{"codec":"lossless.raw","version":1},"second":{"codec":"lossless.raw","version":1}}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_compose as _;
+//! # use codec_lossless as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
+//!
+//! # Cost
+//! The sum of both.
+//!
+//! # Limits
+//! F32, F16 and BF16, where `first` takes the tensor and `second` an F32 tensor of its shape. A base tensor is for `first` alone;
+//! calibration is for both. Exact codecs do not make it exact: the sum is rounded.
+
+use std::num::NonZeroUsize;
+
+use codec_api::{
+    Bound, Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, LinearOp,
+    Need, Needs, Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+};
+use serde::{Deserialize, Serialize};
+
+const FIRST: &str = "first";
+const SECOND: &str = "second";
+
+/// Configuration of `residual`; see the [module's documentation](self) for the format.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Residual {
+    /// Format version.
+    #[serde(default)]
+    pub version: FormatVersion<1>,
+    /// Codes the weights.
+    pub first: Box<dyn Codec>,
+    /// Codes what `first` leaves.
+    pub second: Box<dyn Codec>,
+}
+
+impl Residual {
+    /// `second` for what `first` leaves.
+    pub fn new(first: impl Codec + 'static, second: impl Codec + 'static) -> Self {
+        Self { version: FormatVersion, first: Box::new(first), second: Box::new(second) }
+    }
+}
+
+/// The spec of what is left.
+fn rest_spec(spec: &TensorSpec) -> Result<TensorSpec> {
+    TensorSpec::new(Dtype::F32, spec.shape())
+}
+
+#[typetag::serde(name = "residual")]
+impl Codec for Residual {
+    fn needs(&self) -> Needs {
+        let (first, second) = (self.first.needs(), self.second.needs());
+        first.calibration(first.calibration.max(second.calibration))
+    }
+
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        spec.require_float()?;
+        self.first.accepts(spec)?;
+        self.second.needs().calibration(Need::No).require_nothing()?;
+        self.second.accepts(&rest_spec(spec)?)
+    }
+
+    fn chunking(&self, spec: &TensorSpec) -> Chunking {
+        let second = rest_spec(spec).map_or(Chunking::Whole, |rest| self.second.chunking(&rest));
+        match (self.first.chunking(spec), second) {
+            (Chunking::Rows(a), Chunking::Rows(b)) => lcm(a, b).map_or(Chunking::Whole, Chunking::Rows),
+            _ => Chunking::Whole,
+        }
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let first = self.first.cost(spec);
+        let Ok(rest) = rest_spec(spec) else { return first };
+        let second = self.second.cost(&rest);
+        let n = spec.elements() as f64;
+        let least = first.bytes.start().saturating_add(*second.bytes.start());
+        let cost = CostEstimate::between(least, first.bytes.end().saturating_add(*second.bytes.end()))
+            .ops(
+                first.encode_ops + first.decode_ops + second.encode_ops + 2.0 * n,
+                first.decode_ops + second.decode_ops + n,
+            )
+            // Rest and decoded weights, beside what the children need in turn.
+            .scratch(12 * spec.elements() as u64 + first.scratch_bytes.max(second.scratch_bytes));
+        match (first.expected_rel_rmse, second.expected_rel_rmse) {
+            (Some(a), Some(b)) => cost.rel_rmse(a * b),
+            _ => cost,
+        }
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        let spec = tensor.spec();
+        let values = tensor.to_finite_f32()?;
+        let mut child_cx = cx.for_child(FIRST);
+        (child_cx.base, child_cx.calibration) = (cx.base.clone(), cx.calibration);
+        let first = self.first.encode(tensor.clone(), &child_cx)?;
+        let mut decoded = vec![0.0; values.len()];
+        let decode_cx = cx.decoding();
+        self.first.decode(spec, first.view(), &decode_cx, &mut decoded)?;
+        // Both ends of f32 are further apart than an f32 can say.
+        let rest: Vec<f32> = values.iter().zip(&decoded).map(|(w, d)| (w - d).clamp(f32::MIN, f32::MAX)).collect();
+        let mut child_cx = cx.for_child(SECOND);
+        (child_cx.calibration, child_cx.progress) = (cx.calibration, cx.progress);
+        let second = self.second.encode(TensorView::from_f32(spec.shape(), &rest)?, &child_cx)?;
+        self.add(spec, second.view(), &decode_cx, &mut decoded)?;
+        let bound = Bound::measure(&values, &decoded);
+        Ok(Payload::new(bound).with_scope(FIRST, first).with_scope(SECOND, second))
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        let mut child_cx = cx.for_child();
+        child_cx.base.clone_from(&cx.base);
+        self.first.decode(spec, payload.scoped(FIRST), &child_cx, out)?;
+        self.add(spec, payload.scoped(SECOND), cx, out)
+    }
+
+    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+        (self.first.as_linear().is_some() && self.second.as_linear().is_some()).then_some(self)
+    }
+}
+
+impl Residual {
+    /// Adds what `second` decodes to.
+    fn add(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        let mut rest = vec![0.0; spec.elements()];
+        self.second.decode(&rest_spec(spec)?, payload, &cx.for_child(), &mut rest)?;
+        for (w, rest) in out.iter_mut().zip(rest) {
+            *w = (*w + rest).clamp(f32::MIN, f32::MAX);
+        }
+        Ok(())
+    }
+}
+
+/// The least common multiple.
+fn lcm(a: NonZeroUsize, b: NonZeroUsize) -> Option<NonZeroUsize> {
+    let (mut x, mut y) = (a.get(), b.get());
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    NonZeroUsize::new(a.get() / x)?.checked_mul(b)
+}
+
+impl LinearKernel for Residual {
+    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
+        let none = || CodecError::Unsupported("a child of this residual does not multiply".to_owned());
+        let first = self.first.as_linear().ok_or_else(none)?.prepare(spec, payload.scoped(FIRST))?;
+        let second = self.second.as_linear().ok_or_else(none)?.prepare(&rest_spec(spec)?, payload.scoped(SECOND))?;
+        Ok(Box::new(Sum { first, second }))
+    }
+}
+
+/// Both operators, one after the other.
+#[derive(Debug)]
+struct Sum {
+    first: Box<dyn LinearOp>,
+    second: Box<dyn LinearOp>,
+}
+
+impl LinearOp for Sum {
+    fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
+        self.first.apply(x, y)?;
+        let mut rest = vec![0.0; y.len()];
+        self.second.apply(x, &mut rest)?;
+        for (y, rest) in y.iter_mut().zip(rest) {
+            *y += rest;
+        }
+        Ok(())
+    }
+
+    fn tolerance(&self) -> f32 {
+        // The parts are larger than their sum by little, unless `second` undoes what `first` did: a factor of 4 is for that.
+        4.0 * (self.first.tolerance() + self.second.tolerance() + f32::EPSILON)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.first.resident_bytes() + self.second.resident_bytes()
+    }
+}
+
+/// Of codecs that this crate does not know: only those whose crates are linked.
+fn presets() -> Vec<Preset> {
+    const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
+    const INT3: &str = r#"{"codec":"quant.int","version":1,"bits":3,"group":"row","symmetric":true,"clip":false}"#;
+    const LOW_RANK: &str = r#"{"codec":"lowrank.svd","version":1,"inner":{"codec":"quant.int","version":1,"bits":8,"group":"row","symmetric":true,"clip":false}}"#;
+    let of = |first, second| format!(r#"{{"codec":"residual","version":1,"first":{first},"second":{second}}}"#);
+    [Preset::from_header("int4-int4", &of(INT4, INT4)), Preset::from_header("lowrank-int3", &of(LOW_RANK, INT3))]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+register_codec!("residual", "a codec for what another one leaves", presets, .children(&["first", "second"]));

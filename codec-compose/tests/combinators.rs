@@ -1,0 +1,125 @@
+//! What the combinators are for: less error, the other axis, any codec inside.
+
+use std::sync::Arc;
+
+use codec_api::{
+    Bound, Chunking, Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView,
+};
+use codec_compose as _;
+use codec_lossless as _;
+use codec_quant as _;
+use harness::testing::{MeanSquares, measure, weights};
+
+fn codec(spec: &str) -> Arc<dyn Codec> {
+    Registry::linked().expect("codecs").parse_spec(spec).expect("a spec")
+}
+
+fn decoded(spec: &str, shape: &[usize], values: &[f32], cx: &EncodeCx<'_>) -> Vec<f32> {
+    let tensor = TensorView::from_f32(shape, values).expect("as many values as the shape says");
+    let encoded = EncodedTensor::encode(codec(spec), tensor, cx).expect("it encodes");
+    encoded.decode(&DecodeCx::new()).expect("it decodes")
+}
+
+fn turned(rows: usize, columns: usize, values: &[f32]) -> Vec<f32> {
+    (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
+}
+
+#[test]
+fn every_preset_is_there_when_its_children_are_linked() {
+    let registry = Registry::linked().unwrap();
+    let presets: Vec<_> = registry.presets().map(|(entry, name, _)| format!("{}:{name}", entry.id)).collect();
+    for wanted in ["residual:int4-int4", "transpose:raw", "transpose:int8"] {
+        assert!(presets.iter().any(|preset| preset == wanted), "{wanted} is not in {presets:?}");
+    }
+}
+
+#[test]
+fn the_second_codes_what_the_first_leaves() {
+    let (shape, values) = ([128, 256], weights("gaussian", 128 * 256));
+    let alone = measure("quant.int:bits=4", &shape, &values);
+    let both = measure("residual(quant.int:bits=4,quant.int:bits=4)", &shape, &values);
+    assert_eq!(both.bytes, alone.bytes.map(|bytes| 2 * bytes));
+    let (alone, both) = (alone.relative_error.unwrap(), both.relative_error.unwrap());
+    // The rest is uniform within a step: four more bits divide its error by a little more than 14.
+    assert!(both < alone / 13.0, "{both} after {alone}");
+}
+
+#[test]
+fn an_exact_first_leaves_nothing() {
+    let values = [1.5, -2.0, 3e38, -3e38, 1e-40, 0.0];
+    let spec = "residual(lossless.raw,quant.int:bits=2)";
+    assert_eq!(decoded(spec, &[2, 3], &values, &EncodeCx::new(0)), values);
+}
+
+#[test]
+fn both_ends_of_f32_are_held() {
+    // Absmean ternary turns the largest number into a fraction of it; the rest needs the whole range.
+    let values = [f32::MAX, f32::MIN, 0.0, f32::MAX];
+    let decoded = decoded("residual(quant.ternary:fit=absmean,quant.int:bits=8)", &[1, 4], &values, &EncodeCx::new(0));
+    assert!(decoded.iter().zip(values).all(|(d, w)| d.is_finite() && (d - w).abs() <= f32::MAX * 0.01), "{decoded:?}");
+}
+
+#[test]
+fn a_child_that_refuses_is_heard() {
+    let integers = TensorSpec::new(Dtype::I16, [4, 4]).unwrap();
+    assert!(codec("residual(lossless.raw,quant.int)").accepts(&integers).is_err());
+    // Rows of 20 are not made of blocks of 32.
+    let odd = TensorSpec::new(Dtype::F32, [4, 20]).unwrap();
+    for spec in ["residual(quant.int,quant.q8_0)", "residual(quant.q8_0,quant.int)"] {
+        assert!(matches!(codec(spec).accepts(&odd), Err(CodecError::Unsupported(_))), "{spec}");
+    }
+    // On its side it has no rows of 32 either; a matrix of 32 rows does.
+    let upright = TensorSpec::new(Dtype::F32, [32, 20]).unwrap();
+    assert!(codec("transpose(quant.q8_0)").accepts(&odd).is_err());
+    assert!(codec("transpose(quant.q8_0)").accepts(&upright).is_ok());
+}
+
+#[test]
+fn chunks_suit_both_children() {
+    let spec = TensorSpec::new(Dtype::F32, [64, 64]).unwrap();
+    assert!(matches!(codec("residual(quant.int,lossless.raw)").chunking(&spec), Chunking::Rows(n) if n.get() == 1));
+    assert_eq!(codec("residual(quant.int,quant.int:group=tensor)").chunking(&spec), Chunking::Whole);
+}
+
+#[test]
+fn transposed_codes_are_codes_of_the_transposed() {
+    let values = weights("scale-mixed", 48 * 80);
+    let upright = decoded("transpose(quant.int:bits=4)", &[48, 80], &values, &EncodeCx::new(0));
+    let on_its_side = decoded("quant.int:bits=4", &[80, 48], &turned(48, 80, &values), &EncodeCx::new(0));
+    assert_eq!(turned(48, 80, &upright), on_its_side);
+    let twice = decoded("transpose(transpose(quant.int:bits=4))", &[48, 80], &values, &EncodeCx::new(0));
+    assert_eq!(twice, decoded("quant.int:bits=4", &[48, 80], &values, &EncodeCx::new(0)));
+}
+
+#[test]
+fn calibration_turns_too() {
+    let (rows, columns) = (64, 32);
+    let values = weights("gaussian", rows * columns);
+    let squares: Vec<f32> = (0..rows).map(|i| (i % 7) as f32 + 0.01).collect();
+    let (by_row, by_column) = (MeanSquares { axis: 0, squares: squares.clone() }, MeanSquares { axis: 1, squares });
+    let upright =
+        decoded("transpose(quant.q4_0)", &[rows, columns], &values, &EncodeCx::new(0).with_calibration(&by_row));
+    let cx = EncodeCx::new(0).with_calibration(&by_column);
+    let on_its_side = decoded("quant.q4_0", &[columns, rows], &turned(rows, columns, &values), &cx);
+    assert_eq!(turned(rows, columns, &upright), on_its_side);
+}
+
+#[test]
+fn bytes_of_every_width_come_back() {
+    for (dtype, shape) in [
+        (Dtype::U8, vec![33, 65]),
+        (Dtype::BF16, vec![40, 3, 7]),
+        (Dtype::F32, vec![100, 33]),
+        (Dtype::I64, vec![2, 70]),
+        (Dtype::F4, vec![3, 8]),
+        (Dtype::F32, vec![9]),
+        (Dtype::F32, vec![0, 9]),
+    ] {
+        let spec = TensorSpec::new(dtype, shape).unwrap();
+        let bytes: Vec<u8> = (0..spec.byte_len()).map(|i| (i * 89 + i / 256) as u8).collect();
+        let tensor = TensorView::new(spec.clone(), &bytes).unwrap();
+        let encoded = EncodedTensor::encode(codec("transpose(lossless.raw)"), tensor, &EncodeCx::new(0)).unwrap();
+        assert_eq!(encoded.payload.bound(), Bound::Exact);
+        assert_eq!(encoded.decode_bytes(&DecodeCx::new()).unwrap(), bytes, "{spec}");
+    }
+}

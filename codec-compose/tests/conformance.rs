@@ -1,0 +1,7 @@
+//! Every law, for every preset of this crate's codecs.
+
+use codec_compose as _;
+use codec_lossless as _;
+use codec_quant as _;
+
+harness::conformance!();
