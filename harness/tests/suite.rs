@@ -43,6 +43,10 @@ fn seeded_suites_never_change() {
         ("gaussian:32x48", "dbf6c10821e52bae"),
         ("laplace:32x48:bf16", "a34a6427fcbe422b"),
         ("scale-mixed:32x48:f16", "e9aa050e90e3e2f9"),
+        ("seed000/svd", "352323b8addf4621"),
+        ("seed000/sparse", "f80db33fdb309cfe"),
+        ("seed000/quant8", "438648c164509c6c"),
+        ("seed001/gpt2-delta", "c5906b77cf1fda66"),
         ("seed002/layers", "8618038289823330"),
         ("seed002/models/mlp", "f733e5e04f2a8190"),
         ("seed002/models/transformer", "4b6f7f44b0877b3f"),
@@ -99,6 +103,27 @@ fn synthetic_suites_take_shape_and_dtype() {
         let error = Suite::parse(wrong, &SuiteOptions::default()).unwrap_err();
         assert!(matches!(&error, SuiteError::Parameter { name, .. } if name == wrong), "{wrong}: {error}");
     }
+}
+
+#[test]
+fn seed000_and_seed001_have_the_published_structure() {
+    let only = |name: &str| {
+        let suite = suite(name);
+        (suite.items[0].spec.shape().to_vec(), values(&suite.items[0]))
+    };
+    let (shape, svd) = only("seed000/svd");
+    // 50 products of variance 1, and noise of .01².
+    assert!(shape == [1000, 1000] && (moments(&svd).1 / 50.0 - 1.0).abs() < 0.1, "{:?}", moments(&svd));
+    let (shape, sparse) = only("seed000/sparse");
+    let kept: Vec<f32> = sparse.iter().copied().filter(|v| *v != 0.0).collect();
+    let density = kept.len() as f64 / sparse.len() as f64;
+    assert!(shape == [2000, 2000] && (density - 0.05).abs() < 0.001 && (moments(&kept).1 - 1.0).abs() < 0.02);
+    let (shape, clipped) = only("seed000/quant8");
+    let at_the_ends = clipped.iter().filter(|v| v.abs() == 3.0).count();
+    // Of a million normal numbers 2700 are beyond three standard deviations.
+    assert!(shape == [1000, 1000] && clipped.iter().all(|v| v.abs() <= 3.0) && at_the_ends.abs_diff(2700) < 200);
+    let (shape, difference) = only("seed001/gpt2-delta");
+    assert!(shape == [768, 3072] && (moments(&difference).1 / 0.0004 - 1.0).abs() < 0.01);
 }
 
 #[test]

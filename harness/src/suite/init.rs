@@ -1,4 +1,4 @@
-//! How a layer's weights begin: PyTorch's default initialisations.
+//! How made-up weights are drawn: PyTorch's default initialisations, and matrices of a known structure.
 
 use codec_api::{Dtype, TensorSpec};
 
@@ -12,6 +12,14 @@ pub(super) enum Init {
     Constant(f32),
     /// N(0, 1).
     Normal,
+    /// N(0, sd²).
+    Scaled { sd: f64 },
+    /// N(0, 1), held between −limit and limit.
+    Clipped { limit: f64 },
+    /// N(0, 1) with this probability, else 0.
+    Sparse { density: f64 },
+    /// `U·V + noise·N(0, 1)` with U and V of N(0, 1), `rank` columns and rows.
+    LowRank { rank: usize, noise: f64 },
     /// Laplace of unit variance.
     Laplace,
     /// U(−limit, limit).
@@ -44,6 +52,12 @@ impl Init {
         match self {
             Self::Constant(value) => vec![value; n],
             Self::Normal => (0..n).map(|_| draw.normal() as f32).collect(),
+            Self::Scaled { sd } => (0..n).map(|_| (sd * draw.normal()) as f32).collect(),
+            Self::Clipped { limit } => (0..n).map(|_| draw.normal().clamp(-limit, limit) as f32).collect(),
+            Self::Sparse { density } => {
+                (0..n).map(|_| if draw.chance(density) { draw.normal() as f32 } else { 0.0 }).collect()
+            }
+            Self::LowRank { rank, noise } => low_rank(spec.matrix(), rank, noise, draw),
             Self::Laplace => (0..n).map(|_| draw.laplace() as f32).collect(),
             Self::Uniform { limit } => (0..n).map(|_| draw.uniform(limit) as f32).collect(),
             Self::ScaleMixed { sd } => {
@@ -55,4 +69,19 @@ impl Init {
             }
         }
     }
+}
+
+/// Products are summed in f64 in the order of the rank.
+fn low_rank((rows, columns): (usize, usize), rank: usize, noise: f64, draw: &mut Draw) -> Vec<f32> {
+    let mut normal = |n: usize| -> Vec<f64> { (0..n).map(|_| draw.normal()).collect() };
+    let (left, right) = (normal(rows * rank), normal(rank * columns));
+    let mut values = Vec::with_capacity(rows * columns);
+    for left in left.chunks(rank) {
+        let mut row: Vec<f64> = (0..columns).map(|_| noise * draw.normal()).collect();
+        for (l, right) in left.iter().zip(right.chunks(columns)) {
+            row.iter_mut().zip(right).for_each(|(w, r)| *w += l * r);
+        }
+        values.extend(row.iter().map(|w| *w as f32));
+    }
+    values
 }

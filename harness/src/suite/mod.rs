@@ -7,6 +7,8 @@
 mod init;
 mod model;
 mod random;
+mod seed000;
+mod seed001;
 mod seed002;
 mod synthetic;
 
@@ -158,9 +160,11 @@ impl Suite {
     }
 
     fn seeded(text: &str, seed: u64) -> Result<Self, SuiteError> {
-        let items = match text.strip_prefix("seed002/") {
-            Some(rest) => seed002::items(rest, seed),
-            None => synthetic::items(text, seed),
+        let items = match text.split_once('/') {
+            Some(("seed000", rest)) => seed000::items(rest, seed),
+            Some(("seed001", rest)) => seed001::items(rest, seed),
+            Some(("seed002", rest)) => seed002::items(rest, seed),
+            _ => synthetic::items(text, seed),
         };
         let items = items.unwrap_or_else(|| Err(unknown(text)))?;
         Ok(Self::new(text, seed, items))
@@ -189,6 +193,10 @@ pub fn catalogue() -> &'static [(&'static str, &'static str)] {
         ("gaussian[:RxC[:DTYPE]]", "one N(0,1) matrix; 1024x1024, f32 (or f16, bf16)"),
         ("laplace[:RxC[:DTYPE]]", "one Laplace matrix of unit variance"),
         ("scale-mixed[:RxC[:DTYPE]]", "a Gaussian matrix with lognormal row and column scales (sd 0.4 of ln)"),
+        ("seed000/svd", "U·V + 0.01·N, 1000x1000 of rank 50"),
+        ("seed000/sparse", "a 2000x2000 matrix, 5 % of it N(0,1), the rest zeros"),
+        ("seed000/quant8", "a 1000x1000 N(0,1) matrix clipped to ±3"),
+        ("seed001/gpt2-delta", "what a made-up fine-tune, 0.02·N, adds to a 768x3072 layer"),
         ("seed002/layers", "six layers: linear, convolution and embedding, PyTorch's default initialisation"),
         ("seed002/models", "all five models below"),
         ("seed002/models/mlp", "784-512-256-128-10, initialised as PyTorch does"),

@@ -28,6 +28,11 @@ impl Draw {
         (2.0 * self.unit() - 1.0) * limit
     }
 
+    /// True with this probability.
+    pub(super) fn chance(&mut self, probability: f64) -> bool {
+        self.unit() < probability
+    }
+
     /// N(0, 1), by Marsaglia's polar method.
     pub(super) fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
