@@ -1,5 +1,8 @@
 //! `cargo xtask claims`: what the seeds promised beside what is measured here.
 
+mod part;
+mod seed000;
+mod seed001;
 mod seed002;
 
 use std::process::ExitCode;
@@ -23,8 +26,8 @@ struct Seed {
 }
 
 const SEEDS: [Seed; 5] = [
-    Seed { number: "000", subject: "weight store and lazy graph", measure: None },
-    Seed { number: "001", subject: "model deltas and routing", measure: None },
+    Seed { number: "000", subject: "weight store and lazy graph", measure: Some(seed000::measure) },
+    Seed { number: "001", subject: "model deltas and routing", measure: Some(seed001::measure) },
     Seed { number: "002", subject: "SeedLM with progressive encoding", measure: Some(seed002::measure) },
     Seed { number: "003", subject: "lazy tensors and LoRA kernels", measure: None },
     Seed { number: "004", subject: "INT8 for small machines", measure: None },

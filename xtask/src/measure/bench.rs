@@ -129,7 +129,7 @@ mod tests {
     fn row(tensor: &str, codec: &str, status: &str) -> String {
         json!({
             "tensor": tensor, "codec": format!("{codec}:all=keys"), "status": status, "weights": 8, "bytes": 4,
-            "nmse": 0.25, "relative_error": (status == "ok").then_some(0.5), "mse": 1.0, "encode_mb_per_s": 2.0, "decode_mb_per_s": 3.0,
+            "nmse": 0.25, "relative_error": (status == "ok").then_some(0.5), "mse": 1.0, "max_abs_error": 2.0, "encode_mb_per_s": 2.0, "decode_mb_per_s": 3.0,
         })
         .to_string()
     }

@@ -13,6 +13,7 @@ pub struct Measured {
     pub nmse: f64,
     pub relative_error: f64,
     pub mse: f64,
+    pub max_abs_error: f64,
     pub encode_mb_per_s: f64,
     pub decode_mb_per_s: f64,
 }
@@ -123,8 +124,8 @@ mod tests {
     fn cell(weights: u64, bytes: u64, relative_error: f64) -> Measured {
         // One second for 10⁶ weights.
         let (encode_mb_per_s, decode_mb_per_s) = (4.0, 8.0);
-        let (nmse, mse) = (relative_error.powi(2), relative_error);
-        Measured { weights, bytes, nmse, relative_error, mse, encode_mb_per_s, decode_mb_per_s }
+        let (nmse, mse, max_abs_error) = (relative_error.powi(2), relative_error, relative_error);
+        Measured { weights, bytes, nmse, relative_error, mse, max_abs_error, encode_mb_per_s, decode_mb_per_s }
     }
 
     #[test]
