@@ -141,6 +141,13 @@ impl<'a> PayloadView<'a> {
         self.payload.sections.get(&full).ok_or_else(|| CodecError::Missing(format!("section `{full}`")))
     }
 
+    /// Sum of the bytes of all sections in view, for a composite that compares its child's with their cost before it makes room for
+    /// what they decode to.
+    pub fn total_bytes(&self) -> u64 {
+        let sections = self.payload.sections.iter().filter(|(name, _)| name.starts_with(&self.scope));
+        sections.map(|(_, section)| section.data.len() as u64).sum()
+    }
+
     /// Whether there is a section of this name.
     pub fn has(&self, name: &str) -> bool {
         self.section(name).is_ok()

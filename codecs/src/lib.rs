@@ -11,6 +11,8 @@
 pub use codec_compose;
 #[cfg(feature = "lossless")]
 pub use codec_lossless;
+#[cfg(feature = "lowrank")]
+pub use codec_lowrank;
 #[cfg(feature = "quant")]
 pub use codec_quant;
 #[cfg(feature = "seedlm")]

@@ -1,0 +1,210 @@
+//! From a tensor to its largest components.
+
+use codec_api::{
+    Bound, CodecError, DecodeCx, Dtype, EncodeCx, Payload, Result, Section, TensorView, rel_frobenius_error,
+};
+use faer::Mat;
+
+use crate::factors::Factors;
+use crate::keys::{Keep, Svd};
+use crate::matrix::Matrix;
+use crate::size::Sizes;
+use crate::triples::{Decompositions, Triples};
+
+/// An encode under way.
+struct Encoder<'a> {
+    codec: &'a Svd,
+    tensor: &'a TensorView<'a>,
+    values: &'a [f32],
+    sizes: Sizes<'a>,
+    matrix: &'a Matrix,
+    cx: &'a EncodeCx<'a>,
+}
+
+/// A payload, and what it decodes to.
+struct Coded {
+    payload: Payload,
+    decoded: Vec<f32>,
+}
+
+pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+    let values = tensor.to_finite_f32()?;
+    cx.cancel.check()?;
+    let sizes = Sizes::new(&*codec.inner, tensor.spec());
+    refuse_by_size(codec.keep, &sizes)?;
+    let matrix = Matrix::new(tensor.spec().matrix(), &values);
+    let encoder = Encoder { codec, tensor, values: &values, sizes, matrix: &matrix, cx };
+    let Coded { payload, decoded } = encoder.coded()?;
+    cx.progress.tick(values.len() as u64);
+    Ok(payload.with_bound(Bound::measure(&values, &decoded)))
+}
+
+/// What is clear before the decomposition.
+fn refuse_by_size(keep: Keep, sizes: &Sizes<'_>) -> Result<()> {
+    match keep {
+        Keep::Rank(rank) => refuse_rank(rank.get() as usize, sizes),
+        Keep::Bytes(bytes) if sizes.largest_within(bytes.get())? == 0 => {
+            let least = *sizes.bytes(1)?.start();
+            let reason = format!("rank 1 does not fit into {bytes} bytes: it takes");
+            Err(CodecError::Unsuitable { reason, number: least as f64 })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a rank that does not pay.
+fn refuse_rank(rank: usize, sizes: &Sizes<'_>) -> Result<()> {
+    let (rows, columns, number) = (sizes.rows, sizes.columns, rank as f64);
+    if rank > sizes.below_break_even() {
+        let even = sizes.break_even();
+        let reason = format!("a {rows} x {columns} matrix has its break-even at rank {even:.3}; wanted is rank");
+        return Err(CodecError::Unsuitable { reason, number });
+    }
+    let top = sizes.top()?;
+    if rank > top {
+        let (least, dense) = (*sizes.bytes(rank)?.start(), sizes.dense);
+        let reason = format!(
+            "above rank {top} the coded factors take as many bytes as the tensor ({least} of {dense}); wanted is rank"
+        );
+        return Err(CodecError::Unsuitable { reason, number });
+    }
+    Ok(())
+}
+
+impl Encoder<'_> {
+    fn coded(&self) -> Result<Coded> {
+        if self.matrix.energy == 0.0 {
+            return self.zeros();
+        }
+        let coded = match self.codec.keep {
+            Keep::Rank(rank) => {
+                let rank = rank.get() as usize;
+                self.code(&self.decompositions(Some(rank)).next()?, rank)?
+            }
+            Keep::Energy(share) => {
+                let (triples, rank) = self.leaving(1.0 - share.get())?;
+                refuse_rank(rank, &self.sizes)?;
+                self.code(&triples, rank)?
+            }
+            Keep::Error(limit) => self.within_error(limit.get())?,
+            Keep::Bytes(bytes) => self.within_bytes(bytes.get())?,
+        };
+        let (bytes, dense) = (coded.payload.bytes(), self.sizes.dense);
+        if bytes >= dense {
+            let reason = format!("the tensor takes {dense} bytes, its coded factors");
+            return Err(CodecError::Unsuitable { reason, number: bytes as f64 });
+        }
+        Ok(coded)
+    }
+
+    fn decompositions(&self, rank: Option<usize>) -> Decompositions<'_> {
+        Decompositions::new(self.matrix, self.codec.method, rank, self.cx)
+    }
+
+    /// A decomposition, and the fewest of its components that leave at most `rest` of the energy.
+    fn leaving(&self, rest: f64) -> Result<(Triples, usize)> {
+        let mut decompositions = self.decompositions(None);
+        loop {
+            let triples = decompositions.next()?;
+            if let Some(rank) = triples.leaving(rest) {
+                return Ok((triples, rank));
+            }
+        }
+    }
+
+    /// The fewest components whose coded form has an error of at most `limit`. Each try begins at the rank that the error of the one
+    /// before makes necessary, so that none is passed over.
+    fn within_error(&self, limit: f64) -> Result<Coded> {
+        let top = self.sizes.top()?;
+        let mut decompositions = self.decompositions(None);
+        let (mut triples, mut rest, mut least) = (decompositions.next()?, limit * limit, 1);
+        loop {
+            let Some(enough) = triples.leaving(rest) else {
+                triples = decompositions.next()?;
+                continue;
+            };
+            let rank = enough.max(least).min(top);
+            if rank > triples.certain() {
+                triples = decompositions.next()?;
+                continue;
+            }
+            let coded = self.code(&triples, rank)?;
+            let error = rel_frobenius_error(self.values, &coded.decoded);
+            if error <= limit {
+                return Ok(coded);
+            }
+            if rank == top {
+                let reason = format!("even rank {top}, the largest that pays, has a relative error above {limit}:");
+                return Err(CodecError::Unsuitable { reason, number: error });
+            }
+            // Coding adds to what the truncation leaves, and not less to more components.
+            let coding = (error * error - triples.left(rank)).max(0.0);
+            (rest, least) = ((limit * limit - coding).max(0.0), rank + 1);
+        }
+    }
+
+    /// The most components whose sections take at most `limit` bytes, and none that are rounding.
+    fn within_bytes(&self, limit: u64) -> Result<Coded> {
+        let mut most = self.sizes.largest_within(limit.min(self.sizes.dense - 1))?;
+        let triples = self.decompositions(Some(most)).next()?;
+        most = most.min(triples.significant());
+        let mut least = self.sizes.largest_surely_within(limit)?.min(most);
+        // Where the inner codec's size depends on the data: by halving.
+        while least < most {
+            let middle = most - (most - least) / 2;
+            if self.code(&triples, middle)?.payload.bytes() <= limit { least = middle } else { most = middle - 1 }
+        }
+        if least == 0 {
+            let number = self.code(&triples, 1)?.payload.bytes() as f64;
+            let reason = format!("rank 1 does not fit into {limit} bytes: it takes");
+            return Err(CodecError::Unsuitable { reason, number });
+        }
+        self.code(&triples, least)
+    }
+
+    /// Codes the first `rank` components.
+    fn code(&self, triples: &Triples, rank: usize) -> Result<Coded> {
+        let (mut u, mut v) = (flat(&triples.u, rank), flat(&triples.v, rank));
+        for (u, v) in u.chunks_exact_mut(self.sizes.rows).zip(v.chunks_exact_mut(self.sizes.columns)) {
+            if largest(u) < 0.0 {
+                u.iter_mut().chain(v).for_each(|x| *x = -*x);
+            }
+        }
+        self.pack(triples.s[..rank].to_vec(), &u, &v)
+    }
+
+    /// The form of all zeros.
+    fn zeros(&self) -> Result<Coded> {
+        let rank = if let Keep::Rank(rank) = self.codec.keep { rank.get() as usize } else { 1 };
+        self.pack(vec![0.0; rank], &vec![0.0; rank * self.sizes.rows], &vec![0.0; rank * self.sizes.columns])
+    }
+
+    /// The payload, still without a bound, and what it decodes to.
+    fn pack(&self, s: Vec<f32>, u: &[f32], v: &[f32]) -> Result<Coded> {
+        self.cx.cancel.check()?;
+        let rank = s.len();
+        let mut payload = Payload::new(Bound::None)
+            .with("s", Section::from_values(Dtype::F32, [rank], s)?)
+            .with("exponent", Section::from_values(Dtype::I16, [1], vec![self.matrix.exponent])?);
+        for (scope, values) in [("u", u), ("v", v)] {
+            let vectors = TensorView::from_f32([rank, values.len() / rank], values)?;
+            let child = self.codec.inner.encode(vectors, &self.cx.for_child(scope))?;
+            payload = payload.with_scope(scope, child);
+        }
+        let cx = DecodeCx::new().with_cancel(self.cx.cancel);
+        let factors = Factors::read(self.codec, self.tensor.spec(), &payload.view(), &cx)?;
+        let mut decoded = vec![0.0; self.values.len()];
+        factors.multiply(self.cx.cancel, &mut decoded)?;
+        Ok(Coded { payload, decoded })
+    }
+}
+
+/// The first `rank` columns, one after the other.
+fn flat(vectors: &Mat<f32>, rank: usize) -> Vec<f32> {
+    (0..rank).flat_map(|k| vectors.col_as_slice(k)).copied().collect()
+}
+
+/// The element of largest magnitude, the first of several.
+fn largest(vector: &[f32]) -> f32 {
+    vector.iter().fold(0.0, |most: f32, x| if x.abs() > most.abs() { *x } else { most })
+}
