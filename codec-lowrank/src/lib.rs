@@ -44,7 +44,8 @@
 //!
 //! # Limits
 //! F32, F16 and BF16. A rank pays below the break-even `m·n / (m + n + 1)`, and while its sections take fewer bytes than the tensor; another
-//! is unsuitable. Matrices of which no rank pays (vectors, single rows and columns, `m·n ≤ m + n + 1`) are not supported.
+//! is unsuitable. Matrices of which no rank pays (vectors, single rows and columns, `m·n ≤ m + n + 1`) are not supported,
+//! nor are those that a payload of a 2²⁴th of their bytes could stand for (very large ones, if the inner codec may shrink vectors to almost nothing).
 //! The inner codec may need neither base nor calibration. Tensors are not cut into chunks. faer chooses its instructions by the CPU: another CPU
 //! may encode to other last bits, and decodes to the same ones everywhere. The linear operator does not hold a
 //! product at the largest f32, as decoding does with a weight.

@@ -10,6 +10,10 @@ use crate::keys::Keep;
 const VALUE: u64 = 4;
 const EXPONENT: u64 = 2;
 
+/// A payload is at most this many times smaller than its tensor, or a few bytes could ask for all memory there is: with an inner codec of
+/// variable rate, the smallest payload hardly grows with the tensor.
+const LARGEST_RATIO: u64 = 1 << 24;
+
 /// Operations of a decomposition for each weight and each row or column of the shorter side.
 const DECOMPOSITION: f64 = 20.0;
 
@@ -89,9 +93,13 @@ impl<'a> Sizes<'a> {
         }
         // A codec that refuses one vector may not be asked what many cost.
         self.accepts_factors(1)?;
-        let top = self.top()?;
+        let (top, least, dense) = (self.top()?, *self.bytes(1)?.start(), self.dense);
+        if dense / least > LARGEST_RATIO {
+            return Err(CodecError::Unsupported(format!(
+                "a payload of {least} bytes could stand for {dense}, more than {LARGEST_RATIO} times as many"
+            )));
+        }
         if top == 0 {
-            let (least, dense) = (*self.bytes(1)?.start(), self.dense);
             return Err(CodecError::Unsupported(format!(
                 "no rank of a {rows} x {columns} matrix pays: rank 1 takes {least} bytes, the tensor {dense}"
             )));

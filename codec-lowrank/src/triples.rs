@@ -14,7 +14,7 @@ use faer::linalg::householder::{
 use faer::linalg::matmul::matmul;
 use faer::linalg::qr::no_pivoting::factor::{qr_in_place, qr_in_place_scratch, recommended_block_size};
 use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
-use faer::{Accum, Conj, Mat, MatRef, Par};
+use faer::{Accum, Conj, Mat, MatRef, Par, Spec};
 
 use crate::keys::Method;
 use crate::matrix::Matrix;
@@ -132,9 +132,9 @@ fn thin_svd(a: MatRef<'_, f32>) -> Result<(Vec<f32>, Mat<f32>, Mat<f32>)> {
     let size = rows.min(columns);
     let (mut s, mut u, mut v) = (Diag::zeros(size), Mat::zeros(rows, size), Mat::zeros(columns, size));
     let thin = ComputeSvdVectors::Thin;
-    let mut memory = scratch(svd_scratch::<f32>(rows, columns, thin, thin, Par::Seq, Default::default()))?;
+    let mut memory = scratch(svd_scratch::<f32>(rows, columns, thin, thin, Par::Seq, Spec::default()))?;
     let (into_u, into_v) = (Some(u.as_mut()), Some(v.as_mut()));
-    let done = svd(a, s.as_mut(), into_u, into_v, Par::Seq, MemStack::new(&mut memory), Default::default());
+    let done = svd(a, s.as_mut(), into_u, into_v, Par::Seq, MemStack::new(&mut memory), Spec::default());
     let s: Vec<f32> = s.column_vector().iter().copied().collect();
     let finite = |m: &Mat<f32>| (0..size).all(|k| codec_api::first_non_finite(m.col_as_slice(k)).is_none());
     if done.is_err() || codec_api::first_non_finite(&s).is_some() || !finite(&u) || !finite(&v) {
@@ -149,10 +149,10 @@ fn orthonormal(mut a: Mat<f32>) -> Result<Mat<f32>> {
     let (rows, columns) = (a.nrows(), a.ncols());
     let block = recommended_block_size::<f32>(rows, columns);
     let mut factor = Mat::zeros(block, columns);
-    let need = qr_in_place_scratch::<f32>(rows, columns, block, Par::Seq, Default::default());
+    let need = qr_in_place_scratch::<f32>(rows, columns, block, Par::Seq, Spec::default());
     let mut memory = scratch(need.or(apply_scratch::<f32>(rows, block, columns)))?;
     let stack = MemStack::new(&mut memory);
-    qr_in_place(a.as_mut(), factor.as_mut(), Par::Seq, stack, Default::default());
+    qr_in_place(a.as_mut(), factor.as_mut(), Par::Seq, stack, Spec::default());
     let mut q = Mat::identity(rows, columns);
     apply(a.as_ref(), factor.as_ref(), Conj::No, q.as_mut(), Par::Seq, stack);
     Ok(q)

@@ -22,7 +22,7 @@ fn settings_beyond_the_presets_keep_every_law() {
     let subjects = Subject::of_crate(&registry, env!("CARGO_PKG_NAME"), env!("CARGO_MANIFEST_DIR"));
     for spec in [
         "lowrank.svd(lossless.raw):energy=0.6",
-        "lowrank.svd(lossless.zstd):bytes=300",
+        "lowrank.svd(lossless.zstd):bytes=600",
         "lowrank.svd(lossless.zstd):error=0.6",
         "lowrank.svd(quant.int:bits=3):rank=3:method=randomised",
         "lowrank.svd(quant.q8_0):rank=2",
@@ -91,8 +91,10 @@ fn bytes_is_kept_and_used_up() {
                 continue;
             };
             assert!(coded.bytes() <= limit, "{inner}: {} bytes of {limit}", coded.bytes());
-            let more = encode(&format!("lowrank.svd({inner}):rank={}", coded.rank() + 1), &SHAPE, &values).unwrap();
-            assert!(more.bytes() > limit, "{inner}: rank {} also fits into {limit} bytes", coded.rank() + 1);
+            match encode(&format!("lowrank.svd({inner}):rank={}", coded.rank() + 1), &SHAPE, &values) {
+                Ok(more) => assert!(more.bytes() > limit, "{inner}: another component also fits into {limit} bytes"),
+                Err(_) => assert_eq!(coded.rank(), 38, "{inner} in {limit} bytes: the break-even is 38.161"),
+            }
         }
     }
     let refusal = encode("lowrank.svd:bytes=100", &SHAPE, &values).err().unwrap();
@@ -135,7 +137,7 @@ fn what_cannot_pay_is_refused_with_the_number() {
     let registry = Registry::linked().unwrap();
     let codec = registry.parse_spec("lowrank.svd").unwrap();
     for (shape, even) in
-        [(&[1, 300][..], "0.993"), (&[300, 1], "0.993"), (&[77], "0.987"), (&[], "0.333"), (&[0, 5], "0.000")]
+        [(&[1, 300][..], "0.993"), (&[300, 1], "0.993"), (&[77], "0.975"), (&[], "0.333"), (&[0, 5], "0.000")]
     {
         let refusal = codec.accepts(&TensorSpec::new(Dtype::F32, shape).unwrap()).unwrap_err();
         assert!(matches!(&refusal, CodecError::Unsupported(reason) if reason.contains(even)), "{shape:?}: {refusal}");
