@@ -8,6 +8,7 @@ use faer::Mat;
 use crate::factors::Factors;
 use crate::keys::{Keep, Svd};
 use crate::matrix::Matrix;
+use crate::refit::refit;
 use crate::size::Sizes;
 use crate::triples::{Decompositions, Triples};
 
@@ -21,10 +22,12 @@ struct Encoder<'a> {
     cx: &'a EncodeCx<'a>,
 }
 
-/// A payload, and what it decodes to.
+/// A payload, still without a bound, and what it decodes to.
 struct Coded {
     payload: Payload,
     decoded: Vec<f32>,
+    /// The relative Frobenius error.
+    error: f64,
 }
 
 pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -34,7 +37,7 @@ pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) ->
     refuse_by_size(codec.keep, &sizes)?;
     let matrix = Matrix::new(tensor.spec().matrix(), &values);
     let encoder = Encoder { codec, tensor, values: &values, sizes, matrix: &matrix, cx };
-    let Coded { payload, decoded } = encoder.coded()?;
+    let Coded { payload, decoded, .. } = encoder.coded()?;
     cx.progress.tick(values.len() as u64);
     Ok(payload.with_bound(Bound::measure(&values, &decoded)))
 }
@@ -129,7 +132,7 @@ impl Encoder<'_> {
                 continue;
             }
             let coded = self.code(&triples, rank)?;
-            let error = rel_frobenius_error(self.values, &coded.decoded);
+            let error = coded.error;
             if error <= limit {
                 return Ok(coded);
             }
@@ -179,7 +182,7 @@ impl Encoder<'_> {
         self.pack(vec![0.0; rank], &vec![0.0; rank * self.sizes.rows], &vec![0.0; rank * self.sizes.columns])
     }
 
-    /// The payload, still without a bound, and what it decodes to.
+    /// Codes the vectors, and fits the singular values to what became of them.
     fn pack(&self, s: Vec<f32>, u: &[f32], v: &[f32]) -> Result<Coded> {
         self.cx.cancel.check()?;
         let rank = s.len();
@@ -192,10 +195,20 @@ impl Encoder<'_> {
             payload = payload.with_scope(scope, child);
         }
         let cx = DecodeCx::new().with_cancel(self.cx.cancel);
-        let factors = Factors::read(self.codec, self.tensor.spec(), &payload.view(), &cx)?;
+        let mut factors = Factors::read(self.codec, self.tensor.spec(), &payload.view(), &cx)?;
+        let coded = self.decoded(payload, &factors)?;
+        let Some(fitted) = refit(self.matrix, &factors, coded.error * coded.error) else { return Ok(coded) };
+        factors.s.clone_from(&fitted);
+        let section = Section::from_values(Dtype::F32, [rank], fitted)?;
+        let refitted = self.decoded(coded.payload.clone().with("s", section), &factors)?;
+        Ok(if refitted.error < coded.error { refitted } else { coded })
+    }
+
+    fn decoded(&self, payload: Payload, factors: &Factors) -> Result<Coded> {
         let mut decoded = vec![0.0; self.values.len()];
         factors.multiply(self.cx.cancel, &mut decoded)?;
-        Ok(Coded { payload, decoded })
+        let error = rel_frobenius_error(self.values, &decoded);
+        Ok(Coded { payload, decoded, error })
     }
 }
 

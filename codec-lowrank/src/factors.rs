@@ -8,9 +8,9 @@ use crate::size::Sizes;
 
 /// Rows of the matrix that are multiplied between two looks at cancellation.
 const BLOCK: usize = 128;
-/// Rows and columns of the matrix that are kept in registers.
+/// Rows and columns of the matrix whose sums are kept in registers: eight of AVX2's sixteen, or four of AVX-512's.
 const HEIGHT: usize = 4;
-const WIDTH: usize = 16;
+const WIDTH: usize = 8;
 
 /// `W ≈ Σ s_k u_k v_kᵀ`.
 #[derive(Debug)]
@@ -143,13 +143,20 @@ simd::kernel! {
 
 #[inline(always)]
 fn multiply_tile(left: &[f64], right: &[f64]) -> [[f64; WIDTH]; HEIGHT] {
-    let mut sums = [[0.0; WIDTH]; HEIGHT];
+    // Each row's sums are a variable of their own: as one array they may be kept in memory.
+    let (mut a, mut b, mut c, mut d) = ([0.0; WIDTH], [0.0; WIDTH], [0.0; WIDTH], [0.0; WIDTH]);
     for (l, r) in left.as_chunks::<HEIGHT>().0.iter().zip(right.as_chunks::<WIDTH>().0) {
-        for i in 0..HEIGHT {
-            for j in 0..WIDTH {
-                sums[i][j] += l[i] * r[j];
-            }
-        }
+        add_row(&mut a, l[0], r);
+        add_row(&mut b, l[1], r);
+        add_row(&mut c, l[2], r);
+        add_row(&mut d, l[3], r);
     }
-    sums
+    [a, b, c, d]
+}
+
+#[inline(always)]
+fn add_row(sums: &mut [f64; WIDTH], l: f64, r: &[f64; WIDTH]) {
+    for j in 0..WIDTH {
+        sums[j] += l * r[j];
+    }
 }

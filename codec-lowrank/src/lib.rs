@@ -4,8 +4,9 @@
 //! The first axis of the tensor counts the rows of `W`, all others together its columns: a convolution kernel is
 //! `out × in·kh·kw`. The matrix is scaled by a power of two until its largest weight is between 1 and 2, and decomposed in f32. Of each
 //! pair of vectors, the one of `u` has its element of largest magnitude (the first of several) positive. They are rows of the
-//! tensors that the inner codec gets, so that a scale by row or group belongs to one vector. It codes them on their own, and
-//! what is measured and certified is the product that decoding makes.
+//! tensors that the inner codec gets, so that a scale by row or group belongs to one vector. It codes them on their own; where
+//! coarse codes change their lengths, the singular values are fitted anew to the coded vectors. What is measured and certified is the product
+//! that decoding makes.
 //!
 //! How many components are kept is one key: `rank` (so many), `energy` (the fewest that hold this share of `Σ w²`), `error` (the
 //! fewest whose coded form has at most this relative Frobenius error), `bytes` (the most that fit, without those that are rounding).
@@ -18,7 +19,7 @@
 //!
 //! # Sections
 //! For a matrix `m × n` and rank `r`:
-//! - `s` F32 `[r]`: singular values of the scaled matrix, largest first; `r` is at least 1, also for a tensor of zeros;
+//! - `s` F32 `[r]`: singular values of the scaled matrix, largest first (or what suits the coded vectors better); `r` is at least 1, also for a tensor of zeros;
 //! - `exponent` I16 `[1]`, −149 to 127: all values of `s` are multiplied by 2^exponent;
 //! - `u/…`: the inner codec's sections of F32 `[r, m]`, row `k` is `u_k`;
 //! - `v/…`: the inner codec's sections of F32 `[r, n]`, row `k` is `v_k`.
@@ -46,6 +47,7 @@
 //! F32, F16 and BF16. A rank pays below the break-even `m·n / (m + n + 1)`, and while its sections take fewer bytes than the tensor; another
 //! is unsuitable. Matrices of which no rank pays (vectors, single rows and columns, `m·n ≤ m + n + 1`) are not supported,
 //! nor are those that a payload of a 2²⁴th of their bytes could stand for (very large ones, if the inner codec may shrink vectors to almost nothing).
+//! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes a matrix of `kh` rows.
 //! The inner codec may need neither base nor calibration. Tensors are not cut into chunks. faer chooses its instructions by the CPU: another CPU
 //! may encode to other last bits, and decodes to the same ones everywhere. The linear operator does not hold a
 //! product at the largest f32, as decoding does with a weight.
@@ -55,6 +57,7 @@ mod factors;
 mod keys;
 mod linear;
 mod matrix;
+mod refit;
 mod size;
 mod triples;
 

@@ -40,7 +40,7 @@ impl LinearOp for Factors {
 
 simd::kernel! {
     /// `Σ aᵢ·bᵢ` in f64.
-    fn dot<'a>(_simd, a: &'a [f32], b: &'a [f32]) -> f64 {
+    pub(crate) fn dot<'a>(_simd, a: &'a [f32], b: &'a [f32]) -> f64 {
         let mut lanes = [0.0; simd::LANES];
         for (a, b) in a.chunks(simd::LANES).zip(b.chunks(simd::LANES)) {
             let (a, b) = (simd::load(a), simd::load(b));

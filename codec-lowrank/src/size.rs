@@ -123,10 +123,17 @@ impl<'a> Sizes<'a> {
         };
         let (m, n) = (self.rows as f64, self.columns as f64);
         let (encode, decode) = (DECOMPOSITION * m * n * shorter as f64, 2.0 * m * n * rank as f64);
-        let elements = (self.rows * self.columns) as u64;
-        let vectors = (shorter * (self.rows + self.columns)) as u64;
-        let scratch = 4 * (2 * elements + 3 * vectors);
-        Ok(CostEstimate::between(*bytes.start(), *bytes.end()).ops(encode + decode, decode).scratch(scratch))
+        Ok(CostEstimate::between(*bytes.start(), *bytes.end())
+            .ops(encode + decode, decode)
+            .scratch(4 * self.scratch(rank) as u64))
+    }
+
+    /// f32 numbers that an encode keeps at once: matrix and vectors, and with them the decomposition's own memory, or later two decoded
+    /// tensors and the vectors again, flat, coded, decoded, and in front of a refit.
+    fn scratch(&self, rank: usize) -> usize {
+        let (elements, shorter, sum) =
+            (self.rows * self.columns, self.rows.min(self.columns), self.rows + self.columns);
+        elements + shorter * sum + (elements + 9 * shorter * shorter).max(2 * elements + 4 * rank * sum)
     }
 
     fn accepts_factors(&self, rank: usize) -> Result<()> {

@@ -125,11 +125,11 @@ fn error_is_kept_by_the_lowest_rank_that_does() {
 #[test]
 fn zeros_have_one_component_of_nothing() {
     for keep in ["", ":error=0.1", ":bytes=400"] {
-        let coded = encode(&format!("lowrank.svd{keep}"), &SHAPE, &[0.0; 96 * 64]).unwrap();
+        let coded = encode(&format!("lowrank.svd{keep}"), &SHAPE, &vec![0.0; 96 * 64]).unwrap();
         assert_eq!(coded.s(), [0.0]);
         assert!(coded.decoded.iter().all(|w| *w == 0.0));
     }
-    assert_eq!(encode("lowrank.svd:rank=3", &SHAPE, &[0.0; 96 * 64]).unwrap().s(), [0.0; 3]);
+    assert_eq!(encode("lowrank.svd:rank=3", &SHAPE, &vec![0.0; 96 * 64]).unwrap().s(), [0.0; 3]);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn coded_factors_may_not_outweigh_the_tensor() {
     let view = codec_api::TensorView::new(spec, &bytes).unwrap();
     match codec.encode(view, &codec_api::EncodeCx::new(0)).unwrap_err() {
         CodecError::Unsuitable { reason, number } => {
-            assert!(reason.contains("above rank 19") && number == 20.0, "{reason}")
+            assert!(reason.contains("above rank 19") && number == 20.0, "{reason}");
         }
         other => panic!("{other}"),
     }
