@@ -17,3 +17,5 @@ pub use codec_lowrank;
 pub use codec_quant;
 #[cfg(feature = "seedlm")]
 pub use codec_seedlm;
+#[cfg(feature = "sparse")]
+pub use codec_sparse;

@@ -1,0 +1,144 @@
+//! A bit for each element, `sparse.bitmap`: whether it is zero. The values of the others are stored by another codec.
+//!
+//! An element is zero if all its bits are 0: −0 and NaN are values. Elements of a dtype below a byte go by whole bytes. The values, in
+//! row-major order, are a tensor of their own for the inner codec. Where that and the bitmap would not be smaller than what
+//! the inner codec makes of the whole tensor, that is the payload.
+//!
+//! # Source
+//! Bit masks as in `SparTen`, Gondimalla et al., *A sparse tensor accelerator for convolutional neural networks*, MICRO 2019.
+//!
+//! # Sections
+//! With `N` elements and `V` values:
+//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte) and shape `[V]`;
+//! - `bitmap` U8 `[⌈N/8⌉]`: 1 for a value, the lowest bit first; the unused bits of the last byte are 0;
+//! - `crc32c` U32 `[1]`: CRC-32C of the whole tensor's stored bytes, if the inner codec is exact;
+//! - or all of this is `dense/…`: the inner codec's sections for the whole tensor.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"sparse.bitmap","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use {codec_lossless as _, codec_sparse as _};
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//! `inner` is `lossless.raw` where a spec leaves it out.
+//!
+//! # Bound
+//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs`: zeros stay zeros.
+//!
+//! # Cost
+//! What the inner codec takes for `V` values, `⌈N/8⌉` bytes, and 4 for the checksum. At most what the inner codec takes for the whole tensor.
+//!
+//! # Limits
+//! What the inner codec takes; it may need neither base nor calibration. If it does not take `V` values in a row, the whole tensor is its.
+
+use codec_api::{
+    Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::coder::{Coder, sparse_codec};
+use crate::form::{Batches, Form, Positions};
+use crate::grid::Grid;
+use crate::mask::Mask;
+
+const BITMAP: &str = "bitmap";
+
+/// Configuration of `sparse.bitmap`; see the [module's documentation](self) for the format.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Bitmap {
+    /// Format version.
+    #[serde(default)]
+    pub version: FormatVersion<1>,
+    /// Stores the values.
+    pub inner: Box<dyn Codec>,
+}
+
+impl Bitmap {
+    /// With this codec for the values.
+    pub fn new(inner: Box<dyn Codec>) -> Self {
+        Self { version: FormatVersion, inner }
+    }
+
+    fn coder(&self) -> Coder<'_> {
+        Coder::new(&*self.inner, vec![Box::new(Flags)])
+    }
+}
+
+sparse_codec! {
+    #[typetag::serde(name = "sparse.bitmap")]
+    Bitmap
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags;
+
+impl Form for Flags {
+    fn least_bytes(&self, grid: &Grid) -> u64 {
+        grid.units().div_ceil(8) as u64
+    }
+
+    fn bytes(&self, grid: &Grid, _: &Mask) -> u64 {
+        self.least_bytes(grid)
+    }
+
+    fn write(&self, _: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
+        let bytes = stored.to_bytes();
+        Ok(payload.with(BITMAP, Section::new(Dtype::U8, [bytes.len()], bytes)?))
+    }
+
+    fn is_in(&self, payload: &PayloadView<'_>) -> bool {
+        payload.has(BITMAP)
+    }
+
+    fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
+        let units = grid.units();
+        let bitmap = payload.bytes(BITMAP, Dtype::U8, &[units.div_ceil(8)])?.clone();
+        if bitmap.last().is_some_and(|last| u32::from(*last) >> (units + 8 - 8 * bitmap.len()) != 0) {
+            return Err(payload.corrupt(BITMAP, format!("a bit beyond the tensor's {units} elements is set")));
+        }
+        let values = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
+        Ok(Box::new(Bits { bitmap, values }))
+    }
+}
+
+#[derive(Debug)]
+struct Bits {
+    bitmap: Bytes,
+    values: usize,
+}
+
+impl Positions for Bits {
+    fn count(&self) -> usize {
+        self.values
+    }
+
+    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
+        let (words, rest) = self.bitmap.as_chunks();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        for (i, word) in words.iter().chain([&last]).enumerate() {
+            let mut left = u64::from_le_bytes(*word);
+            while left != 0 {
+                batches.push(64 * i + left.trailing_zeros() as usize)?;
+                left &= left - 1;
+            }
+        }
+        batches.flush()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bitmap.len() as u64
+    }
+}
+
+fn presets() -> Vec<Preset> {
+    let header = r#"{"codec":"sparse.bitmap","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
+    Preset::from_header("default", header).into_iter().collect()
+}
+
+register_codec!("sparse.bitmap", "a bit for each element, the values through another codec", presets,
+    .children(&["inner"]).default_children(&["lossless.raw"]));

@@ -1,0 +1,301 @@
+//! What all sparse codecs share: positions in one of some forms, and the values through the inner codec.
+
+use std::borrow::Cow;
+
+use codec_api::{
+    Bound, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, LinearOp, Payload, PayloadView, Result, TensorSpec,
+    TensorView, first_non_finite,
+};
+
+use crate::form::{Form, Positions};
+use crate::grid::Grid;
+use crate::linear::SparseLinear;
+use crate::mask::Mask;
+use crate::scatter::{checked, scatter};
+
+/// Scope of the inner codec's sections for the values.
+const VALUES: &str = "values";
+/// Scope of its sections for the whole tensor, where no form is smaller.
+const DENSE: &str = "dense";
+
+/// An inner codec, and the forms that positions may have; of equally small ones the first.
+pub(crate) struct Coder<'a> {
+    inner: &'a dyn Codec,
+    forms: Vec<Box<dyn Form>>,
+}
+
+/// The smallest form for a tensor.
+struct Chosen<'a> {
+    form: &'a dyn Form,
+    stored: Cow<'a, Mask>,
+    values: TensorSpec,
+    /// Upper end of the payload's size.
+    bytes: u64,
+}
+
+impl<'a> Coder<'a> {
+    pub(crate) fn new(inner: &'a dyn Codec, forms: Vec<Box<dyn Form>>) -> Self {
+        Self { inner, forms }
+    }
+
+    fn is_exact(&self) -> bool {
+        self.inner.as_lossless().is_some()
+    }
+
+    /// Bytes beside positions and values.
+    fn checksum_bytes(&self) -> u64 {
+        if self.is_exact() { Payload::CHECKSUM_BYTES } else { 0 }
+    }
+
+    pub(crate) fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        if !self.is_exact() {
+            spec.require_float()?;
+        }
+        self.inner.needs().require_nothing()?;
+        self.inner.accepts(spec)
+    }
+
+    pub(crate) fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let (grid, dense) = (Grid::new(spec), self.inner.cost(spec));
+        let all_zero = self.forms.iter().filter_map(|form| {
+            let values = self.values_spec(&grid, &**form, 0).ok()?;
+            let positions = form.least_bytes(&grid) + self.checksum_bytes();
+            Some(positions.saturating_add(*self.inner.cost(&values).bytes.start()))
+        });
+        let least = all_zero.fold(*dense.bytes.start(), u64::min);
+        let n = grid.units() as f64;
+        // The mask, and the values at both sides of the inner codec.
+        let scratch = (grid.units() / 8 + 2 * spec.byte_len()) as u64;
+        let estimate = CostEstimate::between(least, *dense.bytes.end())
+            .ops(dense.encode_ops + 2.0 * n, dense.decode_ops + n)
+            .scratch(dense.scratch_bytes.saturating_add(scratch));
+        dense.expected_rel_rmse.map_or(estimate.clone(), |error| estimate.rel_rmse(error))
+    }
+
+    pub(crate) fn encode(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
+        let grid = Grid::new(tensor.spec());
+        let mask = Mask::scan(tensor.bytes(), grid.width);
+        cx.cancel.check()?;
+        let dense = *self.inner.cost(tensor.spec()).bytes.end();
+        let payload = match self.choose(&grid, &mask).filter(|chosen| chosen.bytes < dense) {
+            Some(chosen) => self.encode_sparse(&grid, &chosen, tensor, cx),
+            None => self.encode_dense(tensor, cx),
+        };
+        cx.progress.tick(tensor.spec().elements() as u64);
+        payload
+    }
+
+    /// The smallest form that holds these units. `None` if there is none.
+    fn choose<'m>(&'m self, grid: &Grid, mask: &'m Mask) -> Option<Chosen<'m>> {
+        let mut smallest: Option<Chosen<'m>> = None;
+        for form in &self.forms {
+            let Some(stored) = form.stored(grid, mask) else { continue };
+            let Ok(values) = self.values_spec(grid, &**form, stored.ones()) else { continue };
+            let positions = form.bytes(grid, &stored) + self.checksum_bytes();
+            let bytes = positions.saturating_add(*self.inner.cost(&values).bytes.end());
+            if smallest.as_ref().is_none_or(|smallest| bytes < smallest.bytes) {
+                smallest = Some(Chosen { form: &**form, stored, values, bytes });
+            }
+        }
+        smallest
+    }
+
+    /// The values as a tensor, which the inner codec takes.
+    fn values_spec(&self, grid: &Grid, form: &dyn Form, count: usize) -> Result<TensorSpec> {
+        let spec = grid.values(form.values_shape(grid, count))?;
+        self.inner.accepts(&spec)?;
+        Ok(spec)
+    }
+
+    fn encode_sparse(
+        &self,
+        grid: &Grid,
+        chosen: &Chosen<'_>,
+        tensor: &TensorView<'_>,
+        cx: &EncodeCx<'_>,
+    ) -> Result<Payload> {
+        let values = chosen.stored.gather(tensor.bytes(), grid.width);
+        let values = TensorView::new(chosen.values.clone(), &values)?;
+        if !self.is_exact() && first_non_finite(&values.to_f32()?).is_some() {
+            // Not the index among the values.
+            tensor.to_finite_f32()?;
+        }
+        cx.cancel.check()?;
+        let child = self.inner.encode(values.clone(), &cx.for_child(VALUES))?;
+        let bound = self.bound(&values, &child, cx)?;
+        cx.cancel.check()?;
+        let payload = Payload::new(bound).with_scope(VALUES, child);
+        let payload = chosen.form.write(grid, &chosen.stored, payload)?;
+        if self.is_exact() { payload.with_checksum(tensor.bytes()) } else { Ok(payload) }
+    }
+
+    fn encode_dense(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        let child = self.inner.encode(tensor.clone(), &cx.for_child(DENSE))?;
+        let bound = self.bound(tensor, &child, cx)?;
+        Ok(Payload::new(bound).with_scope(DENSE, child))
+    }
+
+    /// How far what the inner codec has encoded is from its source.
+    fn bound(&self, source: &TensorView<'_>, child: &Payload, cx: &EncodeCx<'_>) -> Result<Bound> {
+        if self.is_exact() {
+            return Ok(Bound::Exact);
+        }
+        let mut decoded = vec![0.0; source.spec().elements()];
+        self.inner.decode(source.spec(), child.view(), &DecodeCx::new().with_cancel(cx.cancel), &mut decoded)?;
+        Ok(Bound::measure(&source.to_f32()?, &decoded))
+    }
+
+    /// The positions in a payload, and the tensor of its values. `None` if it is the inner codec's for the whole tensor.
+    fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Option<(Box<dyn Positions>, TensorSpec)>> {
+        let Some(form) = self.forms.iter().find(|form| form.is_in(payload)) else { return Ok(None) };
+        let positions = form.read(grid, payload)?;
+        let values = self.values_spec(grid, &**form, positions.count())?;
+        Ok(Some((positions, values)))
+    }
+
+    /// Decodes to f32 with an inner codec that is not exact.
+    pub(crate) fn decode(
+        &self,
+        spec: &TensorSpec,
+        payload: &PayloadView<'_>,
+        cx: &DecodeCx<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        spec.check_output(out.len())?;
+        spec.require_float()?;
+        let Some((positions, values_spec)) = self.read(&Grid::new(spec), payload)? else {
+            return self.inner.decode(spec, payload.scoped(DENSE), &cx.for_child(), out);
+        };
+        let mut values = vec![0.0; positions.count()];
+        self.inner.decode(&values_spec, payload.scoped(VALUES), &cx.for_child(), &mut values)?;
+        scatter(&*positions, &values, 0.0, out, cx.cancel).map_err(|e| in_scope(payload, e))
+    }
+
+    /// Decodes to the stored bytes with an exact inner codec.
+    pub(crate) fn decode_bytes(
+        &self,
+        spec: &TensorSpec,
+        payload: &PayloadView<'_>,
+        cx: &DecodeCx<'_>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let Some(inner) = self.inner.as_lossless() else {
+            return Err(CodecError::Unsupported(format!("`{}` is not lossless", self.inner.typetag_name())));
+        };
+        spec.check_output_bytes(out.len())?;
+        let grid = Grid::new(spec);
+        let Some((positions, values_spec)) = self.read(&grid, payload)? else {
+            return inner.decode_bytes(spec, payload.scoped(DENSE), &cx.for_child(), out);
+        };
+        let mut values = vec![0; values_spec.byte_len()];
+        inner.decode_bytes(&values_spec, payload.scoped(VALUES), &cx.for_child(), &mut values)?;
+        let (positions, cancel) = (&*positions, cx.cancel);
+        let scattered = match grid.width {
+            1 => scatter(positions, &values, 0, out, cancel),
+            2 => scatter(positions, values.as_chunks().0, [0; 2], out.as_chunks_mut().0, cancel),
+            4 => scatter(positions, values.as_chunks().0, [0; 4], out.as_chunks_mut().0, cancel),
+            _ => scatter(positions, values.as_chunks().0, [0; 8], out.as_chunks_mut().0, cancel),
+        };
+        scattered.map_err(|e| in_scope(payload, e))?;
+        payload.verify_checksum(out)
+    }
+
+    pub(crate) fn prepare(&self, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
+        spec.require_float()?;
+        let Some(kernel) = self.inner.as_linear() else {
+            return Err(CodecError::Unsupported(format!("`{}` has no operator", self.inner.typetag_name())));
+        };
+        let grid = Grid::new(spec);
+        let Some((positions, values_spec)) = self.read(&grid, payload)? else {
+            return kernel.prepare(spec, payload.scoped(DENSE));
+        };
+        checked(&*positions, grid.units()).map_err(|e| in_scope(payload, e))?;
+        let mut values = vec![0.0; positions.count()];
+        self.inner.decode(&values_spec, payload.scoped(VALUES), &DecodeCx::new(), &mut values)?;
+        Ok(Box::new(SparseLinear::new(grid, positions, values)))
+    }
+}
+
+/// Names the section of an error in full.
+fn in_scope(payload: &PayloadView<'_>, error: CodecError) -> CodecError {
+    match error {
+        CodecError::Corrupt { section, reason } => payload.corrupt(&section, reason),
+        other => other,
+    }
+}
+
+/// Makes a configuration with a field `inner` and a method `coder` a codec.
+macro_rules! sparse_codec {
+    (#[$typetag:meta] $name:ident) => {
+        #[$typetag]
+        impl codec_api::Codec for $name {
+            fn accepts(&self, spec: &codec_api::TensorSpec) -> codec_api::Result<()> {
+                self.coder().accepts(spec)
+            }
+
+            fn chunking(&self, spec: &codec_api::TensorSpec) -> codec_api::Chunking {
+                match self.inner.chunking(spec) {
+                    codec_api::Chunking::Whole => codec_api::Chunking::Whole,
+                    _ => codec_api::Chunking::Rows(std::num::NonZeroUsize::MIN),
+                }
+            }
+
+            fn cost(&self, spec: &codec_api::TensorSpec) -> codec_api::CostEstimate {
+                self.coder().cost(spec)
+            }
+
+            fn encode(
+                &self,
+                tensor: codec_api::TensorView<'_>,
+                cx: &codec_api::EncodeCx<'_>,
+            ) -> codec_api::Result<codec_api::Payload> {
+                self.coder().encode(&tensor, cx)
+            }
+
+            fn decode(
+                &self,
+                spec: &codec_api::TensorSpec,
+                payload: codec_api::PayloadView<'_>,
+                cx: &codec_api::DecodeCx<'_>,
+                out: &mut [f32],
+            ) -> codec_api::Result<()> {
+                if self.inner.as_lossless().is_some() {
+                    return codec_api::decode_exact(self, spec, payload, cx, out);
+                }
+                self.coder().decode(spec, &payload, cx, out)
+            }
+
+            fn as_lossless(&self) -> Option<&dyn codec_api::Lossless> {
+                self.inner.as_lossless().map(|_| self as &dyn codec_api::Lossless)
+            }
+
+            fn as_linear(&self) -> Option<&dyn codec_api::LinearKernel> {
+                self.inner.as_linear().map(|_| self as &dyn codec_api::LinearKernel)
+            }
+        }
+
+        impl codec_api::Lossless for $name {
+            fn decode_bytes(
+                &self,
+                spec: &codec_api::TensorSpec,
+                payload: codec_api::PayloadView<'_>,
+                cx: &codec_api::DecodeCx<'_>,
+                out: &mut [u8],
+            ) -> codec_api::Result<()> {
+                self.coder().decode_bytes(spec, &payload, cx, out)
+            }
+        }
+
+        impl codec_api::LinearKernel for $name {
+            fn prepare(
+                &self,
+                spec: &codec_api::TensorSpec,
+                payload: codec_api::PayloadView<'_>,
+            ) -> codec_api::Result<Box<dyn codec_api::LinearOp>> {
+                self.coder().prepare(spec, &payload)
+            }
+        }
+    };
+}
+pub(crate) use sparse_codec;

@@ -1,0 +1,139 @@
+//! Compressed sparse rows with the zeros before each value in a byte.
+
+use codec_api::{Dtype, Payload, PayloadView, Result, Section};
+
+use crate::form::{Batches, Form, Ints, Positions, beyond};
+use crate::grid::{Grid, Segments};
+use crate::mask::Mask;
+
+const COUNTS: &str = "counts";
+const GAPS: &str = "gaps";
+
+/// Stands for as many zeros and no value.
+const SKIP: u8 = u8::MAX;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gap;
+
+/// The dtype of counts and the longest segment of a row, which has no more bytes than they count.
+fn counts(grid: &Grid) -> (Dtype, usize) {
+    // Each byte stands for one unit at least, and no row of 255 has room for a skip and more.
+    if grid.columns <= u8::MAX.into() { (Dtype::U8, u8::MAX.into()) } else { (Dtype::U16, 1 << 15) }
+}
+
+impl Form for Gap {
+    fn least_bytes(&self, grid: &Grid) -> u64 {
+        let (dtype, segment) = counts(grid);
+        (grid.segments(segment).count() * (dtype.bitsize() / 8)) as u64
+    }
+
+    fn bytes(&self, grid: &Grid, stored: &Mask) -> u64 {
+        let mut gaps = stored.ones() as u64;
+        for segment in grid.segments(counts(grid).1).iter() {
+            let mut next = segment.start;
+            stored.each(segment, |at| {
+                gaps += ((at - next) / usize::from(SKIP)) as u64;
+                next = at + 1;
+            });
+        }
+        self.least_bytes(grid) + gaps
+    }
+
+    fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
+        let (dtype, segment) = counts(grid);
+        let mut gaps = Vec::with_capacity(stored.ones());
+        let mut counts = Vec::with_capacity(grid.segments(segment).count());
+        for segment in grid.segments(segment).iter() {
+            let (before, mut next) = (gaps.len(), segment.start);
+            stored.each(segment, |at| {
+                let mut gap = at - next;
+                while gap >= SKIP.into() {
+                    gaps.push(SKIP);
+                    gap -= usize::from(SKIP);
+                }
+                gaps.push(gap as u8);
+                next = at + 1;
+            });
+            counts.push((gaps.len() - before) as u16);
+        }
+        let counts = match dtype {
+            Dtype::U8 => Section::new(dtype, [counts.len()], counts.iter().map(|n| *n as u8).collect::<Vec<_>>())?,
+            _ => Section::from_values(dtype, [counts.len()], counts)?,
+        };
+        Ok(payload.with(COUNTS, counts).with(GAPS, Section::new(Dtype::U8, [gaps.len()], gaps)?))
+    }
+
+    fn is_in(&self, payload: &PayloadView<'_>) -> bool {
+        payload.has(GAPS)
+    }
+
+    fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
+        let (dtype, segment) = counts(grid);
+        let segments = grid.segments(segment);
+        let counts = Ints::read(payload, COUNTS, dtype, segments.count())?;
+        let gaps = Ints::of_any_length(payload, GAPS, Dtype::U8)?;
+        let counted: u64 = counts.iter().sum();
+        if counted != gaps.len() as u64 {
+            return Err(payload.corrupt(COUNTS, format!("they add up to {counted}, and there are {} gaps", gaps.len())));
+        }
+        let values = gaps.bytes().iter().map(|gap| usize::from(*gap != SKIP)).sum();
+        Ok(Box::new(Rows { segments, counts, gaps, values }))
+    }
+}
+
+#[derive(Debug)]
+struct Rows {
+    segments: Segments,
+    counts: Ints,
+    gaps: Ints,
+    /// Gaps that are no skips.
+    values: usize,
+}
+
+impl Positions for Rows {
+    fn count(&self) -> usize {
+        self.values
+    }
+
+    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
+        let mut rest = self.gaps.bytes();
+        for (segment, count) in self.segments.iter().zip(self.counts.iter()) {
+            let (gaps, others) = rest.split_at(count as usize);
+            rest = others;
+            let mut next = segment.start;
+            for gap in gaps {
+                next += usize::from(*gap);
+                if *gap != SKIP {
+                    batches.push(next)?;
+                    next += 1;
+                }
+            }
+            if next > segment.end {
+                return Err(beyond(segment.end));
+            }
+        }
+        batches.flush()
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.counts.bytes().len() + self.gaps.bytes().len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codec_api::TensorSpec;
+
+    use super::*;
+
+    #[test]
+    fn no_segment_has_more_gaps_than_its_count_can_say() {
+        for columns in [255, 256, 70_000] {
+            let grid = Grid::new(&TensorSpec::new(Dtype::U8, [2, columns]).unwrap());
+            let (dtype, segment) = counts(&grid);
+            // All values; or zeros with a value at the end.
+            let most = segment.min(columns).max(segment / 255 + 1);
+            assert!(most < 1 << dtype.bitsize(), "{columns} columns");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a sparse form is: a way to write down which units are stored, apart from their values.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+use codec_api::{Bytes, CodecError, Dtype, Payload, PayloadView, Result};
+
+use crate::grid::Grid;
+use crate::mask::Mask;
+
+/// A way to store positions.
+pub(crate) trait Form: Debug {
+    /// Bytes of the positions where every unit is zero: the fewest there are.
+    fn least_bytes(&self, grid: &Grid) -> u64;
+
+    /// Shape of the tensor of `count` values; `count` is 0 or what [`Self::stored`] has.
+    fn values_shape(&self, grid: &Grid, count: usize) -> Vec<usize> {
+        let _ = grid;
+        vec![count]
+    }
+
+    /// The units to store: those that are not zero, and what the form needs beside them. `None` if it cannot hold them.
+    fn stored<'a>(&self, grid: &Grid, mask: &'a Mask) -> Option<Cow<'a, Mask>> {
+        let _ = grid;
+        Some(Cow::Borrowed(mask))
+    }
+
+    /// Bytes of the positions of these units.
+    fn bytes(&self, grid: &Grid, stored: &Mask) -> u64;
+
+    /// Adds the sections with these units' positions.
+    fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload>;
+
+    /// Whether a payload has its sections.
+    fn is_in(&self, payload: &PayloadView<'_>) -> bool;
+
+    /// Reads the sections, and compares their sizes with the tensor's and with each other.
+    fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>>;
+}
+
+/// Positions as stored. Their number agrees with the sections, which [`Positions::visit`] checks in every other way.
+pub(crate) trait Positions: Debug + Send + Sync {
+    /// How many values there are.
+    fn count(&self) -> usize;
+
+    /// Hands over all of them.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`] if they do not ascend within the tensor and its segments, and what the batches' taker answers.
+    fn visit(&self, batches: &mut Batches<'_>) -> Result<()>;
+
+    /// Bytes of the sections.
+    fn bytes(&self) -> u64;
+}
+
+/// Positions that are handed over at once.
+const BATCH: usize = 1024;
+
+/// Who takes the positions, at most [`BATCH`] at once.
+pub(crate) type Taker<'a> = &'a mut dyn FnMut(&[usize]) -> Result<()>;
+
+/// Collects positions, and hands them over when they are known to ascend within the tensor.
+pub(crate) struct Batches<'a> {
+    units: usize,
+    /// All positions before this one are handed over.
+    next: usize,
+    waiting: [usize; BATCH],
+    count: usize,
+    take: Taker<'a>,
+}
+
+impl<'a> Batches<'a> {
+    /// For a tensor of `units` units.
+    pub(crate) fn new(units: usize, take: Taker<'a>) -> Self {
+        Self { units, next: 0, waiting: [0; BATCH], count: 0, take }
+    }
+
+    /// Adds a position.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, position: usize) -> Result<()> {
+        if self.count == BATCH {
+            self.flush()?;
+        }
+        self.waiting[self.count] = position;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// No position so far may lie at `end` or beyond it.
+    #[inline(always)]
+    pub(crate) fn end_segment(&self, end: usize) -> Result<()> {
+        let last = self.count.checked_sub(1).map_or(self.next, |last| self.waiting[last] + 1);
+        if last <= end { Ok(()) } else { Err(beyond(end)) }
+    }
+
+    /// Hands over what still waits.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        let waiting = &self.waiting[..self.count];
+        let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else { return Ok(()) };
+        let descents = waiting.windows(2).filter(|pair| pair[0] >= pair[1]).count();
+        if descents > 0 || *first < self.next || *last >= self.units {
+            let reason = format!("the positions do not ascend from 0 to {}", self.units);
+            return Err(CodecError::corrupt(POSITIONS, reason));
+        }
+        self.next = last + 1;
+        self.count = 0;
+        (self.take)(waiting)
+    }
+}
+
+/// What errors of positions name, which several sections make up.
+const POSITIONS: &str = "positions";
+
+/// A position lies beyond its segment.
+pub(crate) fn beyond(end: usize) -> CodecError {
+    CodecError::corrupt(POSITIONS, format!("a position is beyond its row or block, which ends at element {end}"))
+}
+
+/// Unsigned integers of a section, at any alignment.
+#[derive(Clone, Debug)]
+pub(crate) struct Ints {
+    bytes: Bytes,
+    width: usize,
+}
+
+impl Ints {
+    /// The integers of a section of any length.
+    pub(crate) fn of_any_length(payload: &PayloadView<'_>, name: &str, dtype: Dtype) -> Result<Self> {
+        let length = payload.section(name)?.spec().elements();
+        Self::read(payload, name, dtype, length)
+    }
+
+    /// The integers of a section of this length.
+    pub(crate) fn read(payload: &PayloadView<'_>, name: &str, dtype: Dtype, length: usize) -> Result<Self> {
+        let bytes = payload.bytes(name, dtype, &[length])?.clone();
+        Ok(Self { bytes, width: dtype.bitsize() / 8 })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() / self.width
+    }
+
+    /// Their bytes together.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn get(&self, index: usize) -> u64 {
+        let mut value = [0; 8];
+        value[..self.width].copy_from_slice(&self.bytes[index * self.width..][..self.width]);
+        u64::from_le_bytes(value)
+    }
+
+    /// The integers of `dtype`, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.len()).map(|i| self.get(i))
+    }
+}

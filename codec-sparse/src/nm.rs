@@ -1,0 +1,261 @@
+//! At most N values in each group of M neighbours, `sparse.nm`: where in its group each value is, and the values, which another codec stores.
+//!
+//! Groups are M consecutive columns of a row; the last one of a row may be shorter. Each group stores exactly N values, a shorter
+//! one as many as it has columns if that is fewer: the elements that are not zero, and zeros at the lowest columns between them where there are fewer. An
+//! element is zero if all its bits are 0: −0 and NaN are values. Elements of a dtype below a byte go by whole bytes, all in one row. The
+//! values, row by row, are a tensor of their own for the inner codec. Where a group has more than N values, or the form would not
+//! be smaller than what the inner codec makes of the whole tensor, that is the payload.
+//!
+//! # Source
+//! 2:4 sparsity: Mishra et al., *Accelerating sparse deep neural networks*, arXiv 2104.08378, section 3; as there, two bits say where in its
+//! group each of the two values is.
+//!
+//! # Sections
+//! With `R × C` the matrix view and `K = N·⌊C/M⌋ + min(N, C mod M)` values in a row:
+//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte) and shape `[R, K]`;
+//! - `positions` U8 `[R, ⌈K·b/8⌉]` with `b = ⌈log₂ M⌉`: the column of each value in its group, ascending; a little-endian bit stream for each
+//!   row, lowest bit first, whose unused last bits are 0;
+//! - `crc32c` U32 `[1]`: CRC-32C of the whole tensor's stored bytes, if the inner codec is exact;
+//! - or all of this is `dense/…`: the inner codec's sections for the whole tensor.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"sparse.nm","version":1,"inner":{"codec":"lossless.raw","version":1},"n":2,"m":4}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use {codec_lossless as _, codec_sparse as _};
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//! `inner` is `lossless.raw` where a spec leaves it out, `n` 2 and `m` 4. `m` 2 to 16, `n` 1 to `m`.
+//!
+//! # Bound
+//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs`: zeros stay zeros, but for
+//! those that are stored as values.
+//!
+//! # Cost
+//! What the inner codec takes for `R × K` values, `R·⌈K·b/8⌉` bytes, and 4 for the checksum: 10 bits per weight of F16 for 2:4. At most what the
+//! inner codec takes for the whole tensor.
+//!
+//! # Limits
+//! What the inner codec takes; it may need neither base nor calibration. If it does not take rows of `K` values, the whole tensor is its.
+
+use std::borrow::Cow;
+
+use codec_api::{
+    Bounded, Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, pack_bits,
+    register_codec, typetag,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::coder::{Coder, sparse_codec};
+use crate::form::{Batches, Form, Positions, beyond};
+use crate::grid::Grid;
+use crate::mask::Mask;
+
+const POSITIONS: &str = "positions";
+
+/// Configuration of `sparse.nm`; see the [module's documentation](self) for the format.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, try_from = "Unchecked")]
+#[non_exhaustive]
+pub struct Nm {
+    /// Format version.
+    pub version: FormatVersion<1>,
+    /// Stores the values.
+    pub inner: Box<dyn Codec>,
+    /// Values in a group; not more than `m`.
+    pub n: Bounded<1, 16>,
+    /// Columns of a group.
+    pub m: Bounded<2, 16>,
+}
+
+/// The configuration as it is written, before `n` is compared with `m`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    #[serde(default)]
+    version: FormatVersion<1>,
+    inner: Box<dyn Codec>,
+    #[serde(default = "Bounded::at::<2>")]
+    n: Bounded<1, 16>,
+    #[serde(default = "Bounded::at::<4>")]
+    m: Bounded<2, 16>,
+}
+
+impl TryFrom<Unchecked> for Nm {
+    type Error = String;
+
+    fn try_from(Unchecked { version, inner, n, m }: Unchecked) -> Result<Self, String> {
+        if n.get() > m.get() {
+            return Err(format!("`n` is {n}: not more than `m`, which is {m}, is wanted"));
+        }
+        Ok(Self { version, inner, n, m })
+    }
+}
+
+impl Nm {
+    /// At most `n` values in groups of `m`. `None` if `n` is more than `m`.
+    pub fn new(inner: Box<dyn Codec>, n: Bounded<1, 16>, m: Bounded<2, 16>) -> Option<Self> {
+        Unchecked { version: FormatVersion, inner, n, m }.try_into().ok()
+    }
+
+    fn coder(&self) -> Coder<'_> {
+        let groups = Groups { n: self.n.get() as usize, m: self.m.get() as usize };
+        Coder::new(&*self.inner, vec![Box::new(groups)])
+    }
+}
+
+sparse_codec! {
+    #[typetag::serde(name = "sparse.nm")]
+    Nm
+}
+
+/// The groups of a row.
+#[derive(Clone, Copy, Debug)]
+struct Groups {
+    n: usize,
+    m: usize,
+}
+
+impl Groups {
+    /// Bits of a position.
+    fn bits(self) -> usize {
+        (self.m - 1).ilog2() as usize + 1
+    }
+
+    /// Values in a row of this many columns.
+    fn row_values(self, columns: usize) -> usize {
+        columns / self.m * self.n + self.n.min(columns % self.m)
+    }
+
+    /// Bytes of a row's positions.
+    fn row_len(self, columns: usize) -> usize {
+        (self.row_values(columns) * self.bits()).div_ceil(8)
+    }
+
+    /// First flat index and columns of every group.
+    fn each(self, grid: &Grid) -> impl Iterator<Item = (usize, usize)> + use<> {
+        grid.segments(self.m).iter().map(|group| (group.start, group.len()))
+    }
+
+    /// The positions of row `row` in their groups.
+    fn row_positions(self, grid: &Grid, stored: &Mask, row: usize) -> Vec<u64> {
+        let mut positions = Vec::with_capacity(self.row_values(grid.columns));
+        let start = row * grid.columns;
+        for group in (0..grid.columns).step_by(self.m) {
+            let mut left = stored.bits(start + group, self.m.min(grid.columns - group));
+            while left != 0 {
+                positions.push(left.trailing_zeros().into());
+                left &= left - 1;
+            }
+        }
+        positions
+    }
+}
+
+impl Form for Groups {
+    fn least_bytes(&self, grid: &Grid) -> u64 {
+        (grid.rows * self.row_len(grid.columns)) as u64
+    }
+
+    fn values_shape(&self, grid: &Grid, _: usize) -> Vec<usize> {
+        vec![grid.rows, self.row_values(grid.columns)]
+    }
+
+    fn stored<'a>(&self, grid: &Grid, mask: &'a Mask) -> Option<Cow<'a, Mask>> {
+        let mut filled = mask.clone();
+        for (start, columns) in self.each(grid) {
+            let bits = mask.bits(start, columns);
+            if bits.count_ones() as usize > self.n {
+                return None;
+            }
+            let mut all = bits;
+            while (all.count_ones() as usize) < self.n.min(columns) {
+                // Sets the lowest bit that is not.
+                all |= all + 1;
+            }
+            filled.insert(start, all & !bits);
+        }
+        Some(Cow::Owned(filled))
+    }
+
+    fn bytes(&self, grid: &Grid, _: &Mask) -> u64 {
+        self.least_bytes(grid)
+    }
+
+    fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
+        let row_len = self.row_len(grid.columns);
+        let mut packed = Vec::with_capacity(grid.rows * row_len);
+        for row in 0..grid.rows {
+            packed.extend(pack_bits(self.row_positions(grid, stored, row).into_iter(), self.bits()));
+        }
+        Ok(payload.with(POSITIONS, Section::new(Dtype::U8, [grid.rows, row_len], packed)?))
+    }
+
+    fn is_in(&self, payload: &PayloadView<'_>) -> bool {
+        payload.has(POSITIONS)
+    }
+
+    fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
+        let row_len = self.row_len(grid.columns);
+        let packed = payload.bytes(POSITIONS, Dtype::U8, &[grid.rows, row_len])?.clone();
+        Ok(Box::new(InGroups { groups: *self, grid: *grid, packed }))
+    }
+}
+
+#[derive(Debug)]
+struct InGroups {
+    groups: Groups,
+    grid: Grid,
+    packed: Bytes,
+}
+
+impl InGroups {
+    fn visit_row(&self, start: usize, packed: &[u8], batches: &mut Batches<'_>) -> Result<()> {
+        let (Groups { n, m }, bits) = (self.groups, self.groups.bits());
+        let (mut packed, mut pending, mut count) = (packed.iter(), 0u32, 0);
+        for group in (0..self.grid.columns).step_by(m) {
+            let columns = m.min(self.grid.columns - group);
+            for _ in 0..n.min(columns) {
+                if count < bits {
+                    pending |= u32::from(packed.next().copied().unwrap_or(0)) << count;
+                    count += 8;
+                }
+                let position = pending as usize & ((1 << bits) - 1);
+                if position >= columns {
+                    return Err(beyond(start + group + columns));
+                }
+                batches.push(start + group + position)?;
+                pending >>= bits;
+                count -= bits;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Positions for InGroups {
+    fn count(&self) -> usize {
+        self.grid.rows * self.groups.row_values(self.grid.columns)
+    }
+
+    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
+        let row_len = self.groups.row_len(self.grid.columns);
+        for (row, packed) in self.packed.chunks(row_len.max(1)).enumerate() {
+            self.visit_row(row * self.grid.columns, packed, batches)?;
+        }
+        batches.flush()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.packed.len() as u64
+    }
+}
+
+fn presets() -> Vec<Preset> {
+    let header = r#"{"codec":"sparse.nm","version":1,"inner":{"codec":"lossless.raw","version":1},"n":2,"m":4}"#;
+    Preset::from_header("2of4", header).into_iter().collect()
+}
+
+register_codec!("sparse.nm", "at most N values in groups of M, which go through another codec", presets,
+    .children(&["inner"]).default_children(&["lossless.raw"]));

@@ -1,0 +1,87 @@
+//! The smallest of the sparse forms, `sparse`: for each tensor the positions that take the fewest bytes, and the values,
+//! which another codec stores.
+//!
+//! The forms are those of [`sparse.csr`](crate::csr) with every `index`, [`sparse.coo`](crate::coo) and [`sparse.bitmap`](crate::bitmap); their
+//! sizes are computed, not guessed. All store the same values in the same order, so the positions decide. Groups as in
+//! [`sparse.nm`](crate::nm) are for N and M that one knows: a bitmap is never larger than 2:4 has it. Where no form is smaller than what the inner codec
+//! makes of the whole tensor, that is the payload.
+//!
+//! # Source
+//! None: the choice follows from the sizes.
+//!
+//! # Sections
+//! Those of the form, which the decoder knows by: `gaps` (`sparse.csr` with `gap`); `bitmap`; `offsets` (`sparse.coo`); `columns` U8 or U16 with
+//! `pointers` (`narrow`); `columns` U32 (`u32`); or `dense/…`. Of equally small ones, the first in this order.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"sparse","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use {codec_lossless as _, codec_sparse as _};
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//! `inner` is `lossless.raw` where a spec leaves it out.
+//!
+//! # Bound
+//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs`: zeros stay zeros.
+//!
+//! # Cost
+//! That of the smallest form; at most what the inner codec takes for the whole tensor.
+//!
+//! # Limits
+//! What the inner codec takes; it may need neither base nor calibration. If it does not take the values in a row, the whole tensor is its.
+
+use codec_api::{Codec, FormatVersion, Preset, register_codec, typetag};
+use serde::{Deserialize, Serialize};
+
+use crate::bitmap::Flags;
+use crate::coder::{Coder, sparse_codec};
+use crate::coo::Coordinates;
+use crate::csr::{Gap, Pointers};
+
+/// Configuration of `sparse`; see the [module's documentation](self) for the format.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Sparse {
+    /// Format version.
+    #[serde(default)]
+    pub version: FormatVersion<1>,
+    /// Stores the values.
+    pub inner: Box<dyn Codec>,
+}
+
+impl Sparse {
+    /// With this codec for the values.
+    pub fn new(inner: Box<dyn Codec>) -> Self {
+        Self { version: FormatVersion, inner }
+    }
+
+    fn coder(&self) -> Coder<'_> {
+        let forms: [Box<dyn crate::form::Form>; 5] = [
+            Box::new(Gap),
+            Box::new(Flags),
+            Box::new(Coordinates),
+            Box::new(Pointers::Narrow),
+            Box::new(Pointers::U32),
+        ];
+        Coder::new(&*self.inner, forms.into())
+    }
+}
+
+sparse_codec! {
+    #[typetag::serde(name = "sparse")]
+    Sparse
+}
+
+fn presets() -> Vec<Preset> {
+    const RAW: &str = r#"{"codec":"lossless.raw","version":1}"#;
+    const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
+    let preset =
+        |name, inner: &str| Preset::from_header(name, &format!(r#"{{"codec":"sparse","version":1,"inner":{inner}}}"#));
+    [preset("default", RAW), preset("int4", INT4)].into_iter().flatten().collect()
+}
+
+register_codec!("sparse", "the smallest sparse form, the values through another codec", presets,
+    .children(&["inner"]).default_children(&["lossless.raw"]));
