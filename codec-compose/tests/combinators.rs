@@ -7,6 +7,7 @@ use codec_api::{
 };
 use codec_compose as _;
 use codec_lossless as _;
+use codec_lowrank as _;
 use codec_quant as _;
 use harness::testing::{MeanSquares, measure, weights};
 
@@ -28,7 +29,7 @@ fn turned(rows: usize, columns: usize, values: &[f32]) -> Vec<f32> {
 fn every_preset_is_there_when_its_children_are_linked() {
     let registry = Registry::linked().unwrap();
     let presets: Vec<_> = registry.presets().map(|(entry, name, _)| format!("{}:{name}", entry.id)).collect();
-    for wanted in ["residual:int4-int4", "transpose:raw", "transpose:int8"] {
+    for wanted in ["residual:int4-int4", "residual:lowrank-int3", "transpose:raw", "transpose:int8"] {
         assert!(presets.iter().any(|preset| preset == wanted), "{wanted} is not in {presets:?}");
     }
 }

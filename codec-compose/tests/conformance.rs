@@ -2,6 +2,7 @@
 
 use codec_compose as _;
 use codec_lossless as _;
+use codec_lowrank as _;
 use codec_quant as _;
 
 harness::conformance!();

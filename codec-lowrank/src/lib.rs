@@ -108,6 +108,7 @@ fn presets() -> Vec<Preset> {
         Preset::from_header(name, &header)
     };
     let presets = [
+        preset("energy", f16, r#""energy":0.9999"#),
         preset("rank8", f16, r#""rank":8"#),
         preset("rank8-int8", int8, r#""rank":8"#),
         preset("half-energy", f16, r#""energy":0.5"#),
