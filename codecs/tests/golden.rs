@@ -33,7 +33,9 @@ fn every_preset_has_a_file_and_encodes_to_it_at_every_level() {
         let path = golden::directory().join(format!("{name}.safetensors"));
         let file =
             fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; `cargo xtask golden` writes it", path.display()));
-        if MAY_ENCODE_DIFFERENTLY.contains(&codec.typetag_name()) {
+        // Also as a child.
+        let header = codec_api::header(&*codec).unwrap();
+        if MAY_ENCODE_DIFFERENTLY.iter().any(|id| header.contains(&format!(r#""codec":"{id}""#))) {
             continue;
         }
         for level in simd::Level::available() {

@@ -37,14 +37,20 @@ pub fn weights([rows, columns]: [usize; 2]) -> Vec<f32> {
     weights
 }
 
+/// A tensor of rank one, for codecs that call the other one unsuitable.
+fn of_rank_one([rows, columns]: [usize; 2]) -> Vec<f32> {
+    (0..rows * columns).map(|i| (i / columns) as f32 * 0.25 * ((i % columns * 37 % columns) as f32 - 20.0)).collect()
+}
+
 /// The file of a preset as this program writes it.
 pub fn encode(codec: Arc<dyn Codec>) -> Vec<u8> {
     let cx = EncodeCx::for_chunk(0, "golden", 0);
-    let encoded = SHAPES.into_iter().find_map(|shape| {
-        let weights = weights(shape);
-        let tensor = TensorView::from_f32(shape, &weights).expect("the shape fits");
-        EncodedTensor::encode(codec.clone(), tensor, &cx).ok()
-    });
+    let fills: [fn([usize; 2]) -> Vec<f32>; 2] = [weights, of_rank_one];
+    let encoded =
+        fills.into_iter().flat_map(|fill| SHAPES.map(|shape| (shape, fill(shape)))).find_map(|(shape, weights)| {
+            let tensor = TensorView::from_f32(shape, &weights).expect("the shape fits");
+            EncodedTensor::encode(codec.clone(), tensor, &cx).ok()
+        });
     encoded.expect("it takes one of them").to_bytes().expect("it serialises")
 }
 

@@ -45,9 +45,9 @@ pub fn beside(measured: &str, claim: &str, worse: bool) -> String {
     format!("{measured} ({verdict} {claim})")
 }
 
-/// A compression ratio beside the claimed one.
+/// A compression ratio beside the claimed one; worse is what shows as worse.
 pub fn ratio_beside(measured: f64, claim: f64) -> String {
-    beside(&ratio(measured), &format!("{claim:?}x"), measured < claim)
+    beside(&ratio(measured), &format!("{claim:?}x"), measured + 0.005 < claim)
 }
 
 /// An error beside the claimed one.
@@ -95,6 +95,7 @@ mod tests {
     #[test]
     fn what_is_worse_is_called_so() {
         assert_eq!(ratio_beside(19.98, 8.0), "19.98x (claim 8.0x)");
+        assert_eq!(ratio_beside(3.99999, 4.0), "4.00x (claim 4.0x)");
         assert_eq!(ratio_beside(7.5, 8.0), "7.50x (**worse** than the claim 8.0x)");
         assert_eq!(error_beside(0.5131, 0.234), "0.513 (**worse** than the claim 0.234)");
         assert_eq!(error_beside(0.113, 0.845), "0.113 (claim 0.845)");
