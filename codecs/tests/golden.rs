@@ -39,7 +39,7 @@ fn every_preset_has_a_file_and_encodes_to_it_at_every_level() {
             continue;
         }
         for level in simd::Level::available() {
-            let written = simd::with_level(level, || golden::encode(codec.clone()));
+            let written = simd::with_level(level, || golden::encode(&codec));
             assert!(written == file, "{name} at {level}: the bytes differ from those of format version 1");
         }
     }

@@ -43,13 +43,13 @@ fn of_rank_one([rows, columns]: [usize; 2]) -> Vec<f32> {
 }
 
 /// The file of a preset as this program writes it.
-pub fn encode(codec: Arc<dyn Codec>) -> Vec<u8> {
+pub fn encode(codec: &Arc<dyn Codec>) -> Vec<u8> {
     let cx = EncodeCx::for_chunk(0, "golden", 0);
     let fills: [fn([usize; 2]) -> Vec<f32>; 2] = [weights, of_rank_one];
     let encoded =
         fills.into_iter().flat_map(|fill| SHAPES.map(|shape| (shape, fill(shape)))).find_map(|(shape, weights)| {
             let tensor = TensorView::from_f32(shape, &weights).expect("the shape fits");
-            EncodedTensor::encode(codec.clone(), tensor, &cx).ok()
+            EncodedTensor::encode(Arc::clone(codec), tensor, &cx).ok()
         });
     encoded.expect("it takes one of them").to_bytes().expect("it serialises")
 }
