@@ -10,7 +10,7 @@ use crate::keys::{Keep, Svd};
 use crate::matrix::Matrix;
 use crate::refit::refit;
 use crate::size::Sizes;
-use crate::triples::{Decompositions, Triples};
+use crate::triples::{Decompositions, FIRST_BLOCK, Triples};
 
 /// An encode under way.
 struct Encoder<'a> {
@@ -31,9 +31,10 @@ struct Coded {
 }
 
 pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+    let sizes = Sizes::new(&*codec.inner, tensor.spec());
+    sizes.accepts()?;
     let values = tensor.to_finite_f32()?;
     cx.cancel.check()?;
-    let sizes = Sizes::new(&*codec.inner, tensor.spec());
     refuse_by_size(codec.keep, &sizes)?;
     let matrix = Matrix::new(tensor.spec().matrix(), &values);
     let encoder = Encoder { codec, tensor, values: &values, sizes, matrix: &matrix, cx };
@@ -82,7 +83,7 @@ impl Encoder<'_> {
         let coded = match self.codec.keep {
             Keep::Rank(rank) => {
                 let rank = rank.get() as usize;
-                self.code(&self.decompositions(Some(rank)).next()?, rank)?
+                self.code(&self.decompositions(rank).next(rank)?, rank)?
             }
             Keep::Energy(share) => {
                 let (triples, rank) = self.leaving(1.0 - share.get())?;
@@ -100,17 +101,18 @@ impl Encoder<'_> {
         Ok(coded)
     }
 
-    fn decompositions(&self, rank: Option<usize>) -> Decompositions<'_> {
-        Decompositions::new(self.matrix, self.codec.method, rank, self.cx)
+    fn decompositions(&self, wanted: usize) -> Decompositions<'_> {
+        Decompositions::new(self.matrix, self.codec.method, wanted, self.cx)
     }
 
     /// A decomposition, and the fewest of its components that leave at most `rest` of the energy.
     fn leaving(&self, rest: f64) -> Result<(Triples, usize)> {
-        let mut decompositions = self.decompositions(None);
+        let (mut decompositions, mut needed) = (self.decompositions(FIRST_BLOCK), 1);
         loop {
-            let triples = decompositions.next()?;
-            if let Some(rank) = triples.leaving(rest) {
-                return Ok((triples, rank));
+            let triples = decompositions.next(needed)?;
+            match triples.leaving(rest) {
+                Ok(rank) => return Ok((triples, rank)),
+                Err(at_least) => needed = at_least,
             }
         }
     }
@@ -119,16 +121,13 @@ impl Encoder<'_> {
     /// before makes necessary, so that none is passed over.
     fn within_error(&self, limit: f64) -> Result<Coded> {
         let top = self.sizes.top()?;
-        let mut decompositions = self.decompositions(None);
-        let (mut triples, mut rest, mut least) = (decompositions.next()?, limit * limit, 1);
+        let mut decompositions = self.decompositions(FIRST_BLOCK);
+        let (mut triples, mut rest, mut least) = (decompositions.next(1)?, limit * limit, 1);
         loop {
-            let Some(enough) = triples.leaving(rest) else {
-                triples = decompositions.next()?;
-                continue;
-            };
-            let rank = enough.max(least).min(top);
+            let needed = triples.leaving(rest).unwrap_or_else(|at_least| at_least).max(least);
+            let rank = needed.min(top);
             if rank > triples.certain() {
-                triples = decompositions.next()?;
+                triples = decompositions.next(rank)?;
                 continue;
             }
             let coded = self.code(&triples, rank)?;
@@ -149,7 +148,7 @@ impl Encoder<'_> {
     /// The most components whose sections take at most `limit` bytes, and none that are rounding.
     fn within_bytes(&self, limit: u64) -> Result<Coded> {
         let mut most = self.sizes.largest_within(limit.min(self.sizes.dense - 1))?;
-        let triples = self.decompositions(Some(most)).next()?;
+        let triples = self.decompositions(most).next(most)?;
         most = most.min(triples.significant());
         let mut least = self.sizes.largest_surely_within(limit)?.min(most);
         // Where the inner codec's size depends on the data: by halving.

@@ -25,8 +25,8 @@ const LARGE: usize = 2048;
 const OVERSAMPLING: usize = 10;
 /// Times that a random block goes through the matrix and back, to turn it towards the largest components.
 const POWER_ITERATIONS: usize = 2;
-/// Components of the first random block where their number is not known.
-const FIRST_BLOCK: usize = 64;
+/// Components to begin with where their number is not known.
+pub(crate) const FIRST_BLOCK: usize = 64;
 /// Singular values below this part of the largest are rounding: faer's errors on matrices of exact low rank are smaller.
 const ROUNDING: f32 = 16.0 * f32::EPSILON;
 
@@ -60,17 +60,23 @@ impl Triples {
         1.0 - kept / self.energy
     }
 
-    /// The fewest components that leave at most `rest` of the energy, if as many are certain.
-    pub(crate) fn leaving(&self, rest: f64) -> Option<usize> {
-        let mut left = self.energy;
-        let enough = |s: &f32| {
-            left -= f64::from(*s) * f64::from(*s);
-            left <= rest * self.energy
-        };
+    /// The fewest components that leave at most `rest` of the energy, or else how many it takes at least: what comes after the
+    /// certain ones is not larger than they are.
+    pub(crate) fn leaving(&self, rest: f64) -> Result<usize, usize> {
         let candidates = &self.s[..self.significant().min(self.certain())];
-        let found = candidates.iter().position(enough).map(|k| k + 1);
-        // What is left of all components is rounding.
-        found.or(self.all.then(|| self.significant()))
+        let mut left = self.energy;
+        for (k, s) in candidates.iter().enumerate() {
+            left -= f64::from(*s) * f64::from(*s);
+            if left <= rest * self.energy {
+                return Ok(k + 1);
+            }
+        }
+        if self.all {
+            // What is left is rounding.
+            return Ok(candidates.len());
+        }
+        let last = f64::from(candidates[candidates.len() - 1]);
+        Err(candidates.len() + ((left - rest * self.energy) / (last * last)).ceil() as usize)
     }
 }
 
@@ -78,20 +84,21 @@ impl Triples {
 pub(crate) struct Decompositions<'a> {
     matrix: &'a Matrix,
     method: Method,
-    /// Components that the next one shall have.
+    /// Components that the next one has at least.
     wanted: usize,
     cx: &'a EncodeCx<'a>,
 }
 
 impl<'a> Decompositions<'a> {
-    /// Begins with `rank` components, if that is known.
-    pub(crate) fn new(matrix: &'a Matrix, method: Method, rank: Option<usize>, cx: &'a EncodeCx<'a>) -> Self {
-        Self { matrix, method, wanted: rank.unwrap_or(FIRST_BLOCK), cx }
+    /// Begins with `wanted` components.
+    pub(crate) fn new(matrix: &'a Matrix, method: Method, wanted: usize, cx: &'a EncodeCx<'a>) -> Self {
+        Self { matrix, method, wanted, cx }
     }
 
-    /// The next one; not to be called after the one with all components.
-    pub(crate) fn next(&mut self) -> Result<Triples> {
+    /// The next one, with `needed` components or more; not to be called after the one that has all.
+    pub(crate) fn next(&mut self, needed: usize) -> Result<Triples> {
         self.cx.cancel.check()?;
+        self.wanted = self.wanted.max(needed);
         let a = self.matrix.transposed.as_ref();
         let shorter = a.nrows().min(a.ncols());
         let randomised = match self.method {
@@ -99,8 +106,8 @@ impl<'a> Decompositions<'a> {
             Method::Exact => false,
             Method::Randomised => true,
         };
-        let block = self.wanted + OVERSAMPLING;
-        self.wanted *= 2;
+        let block = self.wanted.saturating_add(OVERSAMPLING);
+        self.wanted = self.wanted.saturating_mul(2);
         if !randomised || block > shorter / 3 {
             let (s, v, u) = thin_svd(a)?;
             let energy = s.iter().map(|s| f64::from(*s) * f64::from(*s)).sum();
