@@ -26,8 +26,6 @@ struct Encoder<'a> {
 struct Coded {
     payload: Payload,
     decoded: Vec<f32>,
-    /// The relative Frobenius error.
-    error: f64,
 }
 
 pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -38,7 +36,7 @@ pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) ->
     refuse_by_size(codec.keep, &sizes)?;
     let matrix = Matrix::new(tensor.spec().matrix(), &values);
     let encoder = Encoder { codec, tensor, values: &values, sizes, matrix: &matrix, cx };
-    let Coded { payload, decoded, .. } = encoder.coded()?;
+    let Coded { payload, decoded } = encoder.coded()?;
     cx.progress.tick(values.len() as u64);
     Ok(payload.with_bound(Bound::measure(&values, &decoded)))
 }
@@ -131,7 +129,7 @@ impl Encoder<'_> {
                 continue;
             }
             let coded = self.code(&triples, rank)?;
-            let error = coded.error;
+            let error = self.error(&coded);
             if error <= limit {
                 return Ok(coded);
             }
@@ -172,17 +170,17 @@ impl Encoder<'_> {
                 u.iter_mut().chain(v).for_each(|x| *x = -*x);
             }
         }
-        self.pack(triples.s[..rank].to_vec(), &u, &v)
+        self.pack(triples.s[..rank].to_vec(), &u, &v, triples.left(rank) * triples.energy)
     }
 
     /// The form of all zeros.
     fn zeros(&self) -> Result<Coded> {
         let rank = if let Keep::Rank(rank) = self.codec.keep { rank.get() as usize } else { 1 };
-        self.pack(vec![0.0; rank], &vec![0.0; rank * self.sizes.rows], &vec![0.0; rank * self.sizes.columns])
+        self.pack(vec![0.0; rank], &vec![0.0; rank * self.sizes.rows], &vec![0.0; rank * self.sizes.columns], 0.0)
     }
 
-    /// Codes the vectors, and fits the singular values to what became of them.
-    fn pack(&self, s: Vec<f32>, u: &[f32], v: &[f32]) -> Result<Coded> {
+    /// Codes the vectors, and fits the singular values to what became of them; `left` is the energy of other components.
+    fn pack(&self, s: Vec<f32>, u: &[f32], v: &[f32], left: f64) -> Result<Coded> {
         self.cx.cancel.check()?;
         let rank = s.len();
         let mut payload = Payload::new(Bound::None)
@@ -196,18 +194,22 @@ impl Encoder<'_> {
         let cx = DecodeCx::new().with_cancel(self.cx.cancel);
         let mut factors = Factors::read(self.codec, self.tensor.spec(), &payload.view(), &cx)?;
         let coded = self.decoded(payload, &factors)?;
-        let Some(fitted) = refit(self.matrix, &factors, coded.error * coded.error) else { return Ok(coded) };
+        let Some(fitted) = refit(&factors, u, v, left) else { return Ok(coded) };
         factors.s.clone_from(&fitted);
         let section = Section::from_values(Dtype::F32, [rank], fitted)?;
         let refitted = self.decoded(coded.payload.clone().with("s", section), &factors)?;
-        Ok(if refitted.error < coded.error { refitted } else { coded })
+        Ok(if self.error(&refitted) < self.error(&coded) { refitted } else { coded })
     }
 
     fn decoded(&self, payload: Payload, factors: &Factors) -> Result<Coded> {
         let mut decoded = vec![0.0; self.values.len()];
         factors.multiply(self.cx.cancel, &mut decoded)?;
-        let error = rel_frobenius_error(self.values, &decoded);
-        Ok(Coded { payload, decoded, error })
+        Ok(Coded { payload, decoded })
+    }
+
+    /// The relative Frobenius error.
+    fn error(&self, coded: &Coded) -> f64 {
+        rel_frobenius_error(self.values, &coded.decoded)
     }
 }
 

@@ -21,9 +21,7 @@ impl Matrix {
         let mut energy = 0.0;
         for (row, values) in values.chunks_exact(columns).enumerate() {
             let scaled = transposed.col_as_slice_mut(row);
-            for (to, from) in scaled.iter_mut().zip(values) {
-                *to = (f64::from(*from) * factor) as f32;
-            }
+            scale(values, factor, scaled);
             energy += squares(scaled);
         }
         Self { transposed, exponent, energy }
@@ -31,8 +29,16 @@ impl Matrix {
 }
 
 simd::kernel! {
+    fn scale<'a>(_simd, values: &'a [f32], factor: f64, scaled: &'a mut [f32]) {
+        for (to, from) in scaled.iter_mut().zip(values) {
+            *to = (f64::from(*from) * factor) as f32;
+        }
+    }
+}
+
+simd::kernel! {
     /// `Σ x²`, in f64.
-    pub(crate) fn squares<'a>(_simd, values: &'a [f32]) -> f64 {
+    fn squares<'a>(_simd, values: &'a [f32]) -> f64 {
         let mut lanes = [0.0; simd::LANES];
         for x in values.chunks(simd::LANES) {
             let x = simd::load(x);

@@ -1,33 +1,29 @@
 //! Singular values that suit the coded vectors: coarse codes make vectors longer or shorter, and turn them.
 
-use faer::Mat;
-
 use crate::factors::Factors;
 use crate::linear::dot;
-use crate::matrix::Matrix;
-use crate::triples::product;
 
 /// Part of the squared error that refitting has to save: less is not worth decoding again.
 const WORTHWHILE: f64 = 1e-3;
 
-/// For each pair of coded vectors the value of least squared error, `uᵀWv / (‖u‖²‖v‖²)`, as if the others were at right angles, which they
-/// nearly are. `None` if they save too little of the relative squared error there is.
-pub(crate) fn refit(matrix: &Matrix, factors: &Factors, squared_error: f64) -> Option<Vec<f32>> {
-    let rank = factors.s.len();
-    // faer's own buffers are aligned, which its bits may depend on.
-    let mut u = Mat::zeros(factors.rows, rank);
-    for (k, from) in factors.u.chunks_exact(factors.rows).enumerate() {
-        u.col_as_slice_mut(k).copy_from_slice(from);
-    }
-    let images = product(matrix.transposed.as_ref(), u.as_ref());
-    let mut saved = 0.0;
-    let fitted = factors.v.chunks_exact(factors.columns).zip(&factors.s).enumerate().map(|(k, (v, s))| {
-        let (u, image) = (u.col_as_slice(k), images.col_as_slice(k));
-        let lengths = dot(u, u) * dot(v, v);
-        let fitted = if lengths > 0.0 { (dot(v, image) / lengths) as f32 } else { *s };
-        saved += lengths * f64::from(fitted - s).powi(2);
-        fitted
+/// For each pair of coded vectors `û`, `v̂` the value of least squared error, as if the others were at right angles, which they nearly are:
+/// `ûᵀWv̂ / (‖û‖²‖v̂‖²)`, where `ûᵀWv̂` is nearly `s (û·u)(v̂·v)`. `None` if that saves too little of the squared error, which is what the
+/// truncation leaves (`left`, in the scale of the singular values) and what coding adds.
+pub(crate) fn refit(factors: &Factors, u: &[f32], v: &[f32], left: f64) -> Option<Vec<f32>> {
+    let (rows, columns) = (factors.rows, factors.columns);
+    let left_vectors = u.chunks_exact(rows).zip(factors.u.chunks_exact(rows));
+    let right_vectors = v.chunks_exact(columns).zip(factors.v.chunks_exact(columns));
+    let (mut error, mut saved) = (left, 0.0);
+    let fitted = left_vectors.zip(right_vectors).zip(&factors.s).map(|(((u, coded_u), (v, coded_v)), s)| {
+        let (of_u, of_v) = (dot(coded_u, coded_u), dot(coded_v, coded_v));
+        let (along_u, along_v) = (dot(coded_u, u), dot(coded_v, v));
+        let (square, lengths) = (f64::from(*s) * f64::from(*s), of_u * of_v);
+        // ‖û v̂ᵀ − u vᵀ‖², since u and v have the length 1.
+        error += square * (lengths - 2.0 * along_u * along_v + 1.0);
+        let factor = if lengths > 0.0 { along_u * along_v / lengths } else { 1.0 };
+        saved += square * lengths * (factor - 1.0) * (factor - 1.0);
+        (f64::from(*s) * factor) as f32
     });
     let fitted: Vec<f32> = fitted.collect();
-    (saved > WORTHWHILE * squared_error * matrix.energy && fitted.iter().all(|s| s.is_finite())).then_some(fitted)
+    (saved > WORTHWHILE * error && fitted.iter().all(|s| s.is_finite())).then_some(fitted)
 }

@@ -129,11 +129,11 @@ impl<'a> Sizes<'a> {
     }
 
     /// f32 numbers that an encode keeps at once: matrix and vectors, and with them the decomposition's own memory, or later two decoded
-    /// tensors and the vectors again, flat, coded, decoded, and in front of a refit.
+    /// tensors and the vectors again, flat, coded and decoded.
     fn scratch(&self, rank: usize) -> usize {
         let (elements, shorter, sum) =
             (self.rows * self.columns, self.rows.min(self.columns), self.rows + self.columns);
-        elements + shorter * sum + (elements + 9 * shorter * shorter).max(2 * elements + 4 * rank * sum)
+        elements + shorter * sum + (elements + 9 * shorter * shorter).max(2 * elements + 3 * rank * sum)
     }
 
     fn accepts_factors(&self, rank: usize) -> Result<()> {

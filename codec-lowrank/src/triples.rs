@@ -165,7 +165,7 @@ fn orthonormal(mut a: Mat<f32>) -> Result<Mat<f32>> {
     Ok(q)
 }
 
-pub(crate) fn product(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Mat<f32> {
+fn product(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Mat<f32> {
     let mut c = Mat::zeros(a.nrows(), b.ncols());
     matmul(&mut c, Accum::Replace, a, b, 1.0, Par::Seq);
     c
