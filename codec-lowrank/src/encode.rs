@@ -75,10 +75,8 @@ fn refuse_rank(rank: usize, sizes: &Sizes<'_>) -> Result<()> {
 
 impl Encoder<'_> {
     fn coded(&self) -> Result<Coded> {
-        if self.matrix.energy == 0.0 {
-            return self.zeros();
-        }
         let coded = match self.codec.keep {
+            _ if self.matrix.energy == 0.0 => self.zeros()?,
             Keep::Rank(rank) => {
                 let rank = rank.get() as usize;
                 self.code(&self.decompositions(rank).next(rank)?, rank)?
@@ -91,12 +89,19 @@ impl Encoder<'_> {
             Keep::Error(limit) => self.within_error(limit.get())?,
             Keep::Bytes(bytes) => self.within_bytes(bytes.get())?,
         };
-        let (bytes, dense) = (coded.payload.bytes(), self.sizes.dense);
-        if bytes >= dense {
-            let reason = format!("the tensor takes {dense} bytes, its coded factors");
-            return Err(CodecError::Unsuitable { reason, number: bytes as f64 });
-        }
+        self.refuse_bytes(&coded.payload)?;
         Ok(coded)
+    }
+
+    /// What is clear only now, if the inner codec's size depends on the data.
+    fn refuse_bytes(&self, payload: &Payload) -> Result<()> {
+        let (bytes, dense) = (payload.bytes(), self.sizes.dense);
+        let reason = match self.codec.keep {
+            Keep::Bytes(limit) if bytes > limit.get() => format!("rank 1 does not fit into {limit} bytes: it takes"),
+            _ if bytes >= dense => format!("the tensor takes {dense} bytes, its coded factors"),
+            _ => return Ok(()),
+        };
+        Err(CodecError::Unsuitable { reason, number: bytes as f64 })
     }
 
     fn decompositions(&self, wanted: usize) -> Decompositions<'_> {
@@ -154,12 +159,7 @@ impl Encoder<'_> {
             let middle = most - (most - least) / 2;
             if self.code(&triples, middle)?.payload.bytes() <= limit { least = middle } else { most = middle - 1 }
         }
-        if least == 0 {
-            let number = self.code(&triples, 1)?.payload.bytes() as f64;
-            let reason = format!("rank 1 does not fit into {limit} bytes: it takes");
-            return Err(CodecError::Unsuitable { reason, number });
-        }
-        self.code(&triples, least)
+        self.code(&triples, least.max(1))
     }
 
     /// Codes the first `rank` components.
