@@ -34,7 +34,7 @@
 //! ```
 //! One of `rank` (1 to 2³²−1), `energy` and `error` (above 0, at most 1), `bytes` (at least 1); if none is given, `energy` is 0.9999.
 //! `method` is `exact`, `randomised`, or `auto`: randomised where the shorter side is above 2048. A random block of a third of the shorter
-//! side or more is not worth it; the decomposition is exact then.
+//! side or more is not worth it; the decomposition is exact then. With `energy` and `error`, a random block may keep one or two components more.
 //!
 //! # Bound
 //! `MaxAbs`, measured; `RelFrobenius` where a weight near the end of f32 is off by more than an f32 can say.
