@@ -138,9 +138,7 @@ impl Positions for Blocks {
         for (block, count) in self.segments.iter().zip(self.counts.iter()) {
             let (offsets, others) = rest.split_at(count as usize);
             rest = others;
-            for offset in offsets {
-                batches.push(block.start + usize::from(u16::from_le_bytes(*offset)))?;
-            }
+            batches.extend(offsets, |offset| block.start + usize::from(u16::from_le_bytes(offset)))?;
             batches.end_segment(block.end)?;
         }
         batches.flush()

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 
 use codec_api::{Bytes, CodecError, Dtype, Payload, PayloadView, Result};
+use simd::kernel;
 
 use crate::grid::Grid;
 use crate::mask::Mask;
@@ -86,6 +87,24 @@ impl<'a> Batches<'a> {
         Ok(())
     }
 
+    /// Adds positions.
+    #[inline(always)]
+    pub(crate) fn extend<T: Copy>(&mut self, items: &[T], position: impl Fn(T) -> usize) -> Result<()> {
+        let mut items = items;
+        while !items.is_empty() {
+            if self.count == BATCH {
+                self.flush()?;
+            }
+            let (now, later) = items.split_at(items.len().min(BATCH - self.count));
+            for (place, item) in self.waiting[self.count..].iter_mut().zip(now) {
+                *place = position(*item);
+            }
+            self.count += now.len();
+            items = later;
+        }
+        Ok(())
+    }
+
     /// No position so far may lie at `end` or beyond it.
     #[inline(always)]
     pub(crate) fn end_segment(&self, end: usize) -> Result<()> {
@@ -97,14 +116,21 @@ impl<'a> Batches<'a> {
     pub(crate) fn flush(&mut self) -> Result<()> {
         let waiting = &self.waiting[..self.count];
         let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else { return Ok(()) };
-        let descents = waiting.windows(2).filter(|pair| pair[0] >= pair[1]).count();
-        if descents > 0 || *first < self.next || *last >= self.units {
+        if !ascend(waiting) || *first < self.next || *last >= self.units {
             let reason = format!("the positions do not ascend from 0 to {}", self.units);
             return Err(CodecError::corrupt(POSITIONS, reason));
         }
         self.next = last + 1;
         self.count = 0;
         (self.take)(waiting)
+    }
+}
+
+kernel! {
+    /// Whether each of these is larger than the one before.
+    fn ascend<'a>(_simd, positions: &'a [usize]) -> bool {
+        let pairs = positions.iter().zip(positions.iter().skip(1));
+        pairs.map(|(one, next)| usize::from(one >= next)).sum::<usize>() == 0
     }
 }
 

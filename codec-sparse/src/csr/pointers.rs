@@ -122,9 +122,7 @@ impl Rows {
         let mut from = 0;
         for (segment, to) in self.segments.iter().zip(self.pointers.iter().skip(1)) {
             let to = to as usize;
-            for column in &columns[from..to] {
-                batches.push(segment.start + widen(*column))?;
-            }
+            batches.extend(&columns[from..to], |column| segment.start + widen(column))?;
             batches.end_segment(segment.end)?;
             from = to;
         }

@@ -1,0 +1,110 @@
+//! Damaged payloads of sparse tensors: the laws damage those of dense ones, which have no positions.
+
+mod support;
+
+use codec_api::{CodecError, DecodeCx, EncodedTensor, Payload, Section};
+use support::{FORMS, encoded_f32, is_sparse, noise, stored};
+
+fn weights(elements: usize) -> Vec<f32> {
+    (0..elements).map(|i| if stored(i, 0.04) { 1.0 + (noise(i as u64) % 100) as f32 } else { 0.0 }).collect()
+}
+
+fn with(encoded: &EncodedTensor, name: &str, section: Section) -> EncodedTensor {
+    let mut damaged = encoded.clone();
+    damaged.payload = damaged.payload.with(name, section);
+    damaged
+}
+
+/// Decodes in every way. `true` if all answer with an error; an operator does not make the bytes that the checksum is of.
+fn refused(encoded: &EncodedTensor) -> bool {
+    let cx = DecodeCx::new();
+    let operator = codec_api::Codec::as_linear(&*encoded.codec).unwrap();
+    let prepared = operator.prepare(&encoded.spec, encoded.payload.view());
+    let (rows, columns) = encoded.spec.matrix();
+    let multiplied = prepared.and_then(|operator| operator.apply(&vec![1.0; columns], &mut vec![0.0; rows]));
+    let bytes = encoded.codec.as_lossless().map(|_| encoded.decode_bytes(&cx));
+    encoded.decode(&cx).is_err() & bytes.is_none_or(|bytes| bytes.is_err()) & multiplied.is_err()
+}
+
+#[test]
+fn every_flipped_bit_of_an_exact_payload_is_an_error() {
+    for (spec, shape) in FORMS.into_iter().flat_map(|spec| [(spec, [7, 90]), (spec, [2, 300]), (spec, [150, 4])]) {
+        let weights = weights(shape[0] * shape[1]);
+        let encoded = encoded_f32(spec, &shape, &weights);
+        assert!(is_sparse(&encoded), "{spec}");
+        for (name, section) in encoded.payload.sections() {
+            for bit in 0..8 * section.data().len() {
+                let mut data = section.data().to_vec();
+                data[bit / 8] ^= 1 << (bit % 8);
+                let damaged = Section::new(section.spec().dtype(), section.spec().shape(), data).unwrap();
+                // A filler of a group may say another column, and be a zero there; the last bits of a row mean nothing.
+                match with(&encoded, name, damaged).decode(&DecodeCx::new()) {
+                    Ok(values) => assert!(spec.contains(".nm") && values == weights, "{spec}: bit {bit} of {name}"),
+                    Err(CodecError::Corrupt { .. }) => {}
+                    Err(e) => panic!("{spec}: bit {bit} of {name}: {e}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_the_positions_nothing_panics() {
+    for spec in FORMS.into_iter().flat_map(|spec| {
+        let (id, keys) = spec.split_once(':').map_or((spec, String::new()), |(id, keys)| (id, format!(":{keys}")));
+        [spec.to_owned(), format!("{id}(quant.int:bits=4){keys}")]
+    }) {
+        for shape in [[7, 90], [2, 300], [1, 2000]] {
+            let encoded = encoded_f32(&spec, &shape, &weights(shape[0] * shape[1]));
+            assert!(is_sparse(&encoded), "{spec} {shape:?}");
+            for (name, section) in encoded.payload.sections() {
+                let (dtype, len) = (section.spec().dtype(), section.data().len() as u64);
+                for seed in 0..40 {
+                    let few = noise(seed) % 3 + 1;
+                    let mut data = section.data().to_vec();
+                    for i in 0..if seed < 20 { few } else { len } {
+                        let at = if seed < 20 { noise(seed ^ i << 8) % len.max(1) } else { i };
+                        data.iter_mut().skip(at as usize).take(1).for_each(|b| *b = noise(i ^ seed << 32) as u8);
+                    }
+                    refused(&with(&encoded, name, Section::new(dtype, section.spec().shape(), data).unwrap()));
+                }
+                for longer in [0, section.spec().elements() / 2, 2 * section.spec().elements() + 1] {
+                    let data = vec![1; longer * dtype.bitsize() / 8];
+                    let other = with(&encoded, name, Section::new(dtype, [longer], data).unwrap());
+                    let unused = name == "crc32c" || longer == section.spec().elements();
+                    assert!(refused(&other) || unused, "{spec}: {name} of {longer}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn positions_that_contradict_each_other_are_named() {
+    let shape = [4, 300];
+    let weights = weights(4 * 300);
+    let damaged = |spec: &str, name: &str, change: fn(&mut [u8])| {
+        let encoded = encoded_f32(spec, &shape, &weights);
+        let section = &encoded.payload.sections()[name];
+        let mut data = section.data().to_vec();
+        change(&mut data);
+        let section = Section::new(section.spec().dtype(), section.spec().shape(), data).unwrap();
+        with(&encoded, name, section).decode(&DecodeCx::new()).unwrap_err().to_string()
+    };
+    for (message, reason) in [
+        (damaged("sparse.csr:index=u32", "pointers", |p| p[0] = 1), "do not go from 0"),
+        (damaged("sparse.csr:index=u32", "pointers", |p| p[4..8].fill(1)), "below the one before"),
+        (damaged("sparse.csr:index=u32", "columns", |c| c[3] = 1), "ascend"),
+        (damaged("sparse.csr:index=narrow", "columns", |c| c.copy_within(2..4, 0)), "ascend"),
+        (damaged("sparse.csr:index=gap", "counts", |c| c[0] += 1), "add up"),
+        (damaged("sparse.csr:index=gap", "gaps", |g| *g.last_mut().unwrap() = 254), "beyond its row"),
+        (damaged("sparse.coo", "counts", |c| c[0] += 1), "add up"),
+        (damaged("sparse.coo", "offsets", |o| *o.last_mut().unwrap() = 255), "beyond its row or block"),
+        (damaged("sparse.bitmap", "bitmap", |b| b[0] ^= 1), "values"),
+    ] {
+        assert!(message.contains(reason), "{message}, not {reason}");
+    }
+    let mut nothing = encoded_f32("sparse", &shape, &weights);
+    nothing.payload = Payload::new(codec_api::Bound::Exact);
+    assert!(refused(&nothing));
+}
