@@ -9,6 +9,17 @@ use crate::tensor::{Dtype, TensorSpec, widen};
 /// Name of the section with the CRC-32C of the stored bytes.
 const CHECKSUM: &str = "crc32c";
 
+/// The checksum of decoded bytes, for decoders that take them piece by piece while they are in the cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Checksum(u32);
+
+impl Checksum {
+    /// Adds the bytes that follow.
+    pub fn update(&mut self, decoded: &[u8]) {
+        self.0 = crc32c::crc32c_append(self.0, decoded);
+    }
+}
+
 impl Payload {
     /// Bytes of the section that [`Self::with_checksum`] adds.
     pub const CHECKSUM_BYTES: u64 = 4;
@@ -28,8 +39,17 @@ impl PayloadView<'_> {
     /// # Errors
     /// [`CodecError::Corrupt`] with both checksums, [`CodecError::Missing`] without the section.
     pub fn verify_checksum(&self, decoded: &[u8]) -> Result<()> {
+        let mut checksum = Checksum::default();
+        checksum.update(decoded);
+        self.verify(checksum)
+    }
+
+    /// [`Self::verify_checksum`] for a checksum made piece by piece.
+    ///
+    /// # Errors
+    /// As [`Self::verify_checksum`].
+    pub fn verify(&self, Checksum(found): Checksum) -> Result<()> {
         let stored = self.values::<u32>(CHECKSUM, Dtype::U32, &[1])?[0];
-        let found = crc32c::crc32c(decoded);
         if stored == found {
             return Ok(());
         }

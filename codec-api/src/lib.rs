@@ -101,7 +101,7 @@ pub use context::{BaseTensor, Calibration, Cancel, DecodeCx, EncodeCx, NoProgres
 pub use cost::CostEstimate;
 pub use encoded::EncodedTensor;
 pub use error::{CodecError, FormatError, Result, SpecError};
-pub use exact::decode_exact;
+pub use exact::{Checksum, decode_exact};
 pub use payload::{Payload, PayloadView, Section};
 pub use registry::{CodecEntry, Preset, Registry, RegistryError};
 pub use spec::{MAX_NESTING, header};

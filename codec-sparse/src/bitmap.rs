@@ -37,6 +37,7 @@ use codec_api::{
     Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
+use simd::kernel;
 
 use crate::coder::{Coder, sparse_codec};
 use crate::form::{Batches, Form, Positions};
@@ -100,8 +101,17 @@ impl Form for Flags {
         if bitmap.last().is_some_and(|last| u32::from(*last) >> (units + 8 - 8 * bitmap.len()) != 0) {
             return Err(payload.corrupt(BITMAP, format!("a bit beyond the tensor's {units} elements is set")));
         }
-        let values = bitmap.iter().map(|byte| byte.count_ones() as usize).sum();
+        let values = ones(&bitmap);
         Ok(Box::new(Bits { bitmap, values }))
+    }
+}
+
+kernel! {
+    /// How many bits are set.
+    fn ones<'a>(_simd, bitmap: &'a [u8]) -> usize {
+        let (words, rest) = bitmap.as_chunks();
+        let of_words: usize = words.iter().map(|word| u64::from_le_bytes(*word).count_ones() as usize).sum();
+        of_words + rest.iter().map(|byte| byte.count_ones() as usize).sum::<usize>()
     }
 }
 
@@ -121,11 +131,14 @@ impl Positions for Bits {
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
         for (i, word) in words.iter().chain([&last]).enumerate() {
-            let mut left = u64::from_le_bytes(*word);
+            let (mut left, mut count) = (u64::from_le_bytes(*word), 0);
+            let places = batches.room(64)?;
             while left != 0 {
-                batches.push(64 * i + left.trailing_zeros() as usize)?;
+                places[count] = 64 * i + left.trailing_zeros() as usize;
+                count += 1;
                 left &= left - 1;
             }
+            batches.added(count);
         }
         batches.flush()
     }

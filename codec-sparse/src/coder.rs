@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, LinearOp, Payload, PayloadView, Result, TensorSpec,
-    TensorView, first_non_finite,
+    Bound, Cancel, Checksum, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, LinearOp, Payload, PayloadView,
+    Result, TensorSpec, TensorView, first_non_finite,
 };
 
 use crate::form::{Form, Positions};
@@ -169,7 +169,7 @@ impl<'a> Coder<'a> {
         };
         let mut values = vec![0.0; positions.count()];
         self.inner.decode(&values_spec, payload.scoped(VALUES), &cx.for_child(), &mut values)?;
-        scatter(&*positions, &values, 0.0, out, cx.cancel).map_err(|e| in_scope(payload, e))
+        scatter(&*positions, &values, 0.0, out, cx.cancel, |_| ()).map_err(|e| in_scope(payload, e))
     }
 
     /// Decodes to the stored bytes with an exact inner codec.
@@ -190,15 +190,16 @@ impl<'a> Coder<'a> {
         };
         let mut values = vec![0; values_spec.byte_len()];
         inner.decode_bytes(&values_spec, payload.scoped(VALUES), &cx.for_child(), &mut values)?;
+        let mut checksum = Checksum::default();
         let (positions, cancel) = (&*positions, cx.cancel);
         let scattered = match grid.width {
-            1 => scatter(positions, &values, 0, out, cancel),
-            2 => scatter(positions, values.as_chunks().0, [0; 2], out.as_chunks_mut().0, cancel),
-            4 => scatter(positions, values.as_chunks().0, [0; 4], out.as_chunks_mut().0, cancel),
-            _ => scatter(positions, values.as_chunks().0, [0; 8], out.as_chunks_mut().0, cancel),
+            1 => scatter_units::<1>(positions, &values, out, cancel, &mut checksum),
+            2 => scatter_units::<2>(positions, &values, out, cancel, &mut checksum),
+            4 => scatter_units::<4>(positions, &values, out, cancel, &mut checksum),
+            _ => scatter_units::<8>(positions, &values, out, cancel, &mut checksum),
         };
         scattered.map_err(|e| in_scope(payload, e))?;
-        payload.verify_checksum(out)
+        payload.verify(checksum)
     }
 
     pub(crate) fn prepare(&self, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
@@ -215,6 +216,18 @@ impl<'a> Coder<'a> {
         self.inner.decode(&values_spec, payload.scoped(VALUES), &DecodeCx::new(), &mut values)?;
         Ok(Box::new(SparseLinear::new(grid, positions, values)))
     }
+}
+
+/// Scatters units of `WIDTH` bytes, and takes their checksum.
+fn scatter_units<const WIDTH: usize>(
+    positions: &dyn Positions,
+    values: &[u8],
+    out: &mut [u8],
+    cancel: &Cancel,
+    checksum: &mut Checksum,
+) -> Result<()> {
+    let (values, out) = (values.as_chunks().0, out.as_chunks_mut().0);
+    scatter(positions, values, [0; WIDTH], out, cancel, |units| checksum.update(units.as_flattened()))
 }
 
 /// Names the section of an error in full.

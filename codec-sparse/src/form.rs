@@ -87,6 +87,21 @@ impl<'a> Batches<'a> {
         Ok(())
     }
 
+    /// Places for `len` positions at the end, at most [`BATCH`]; [`Self::added`] says how many of them are filled.
+    #[inline(always)]
+    pub(crate) fn room(&mut self, len: usize) -> Result<&mut [usize]> {
+        if self.count + len > BATCH {
+            self.flush()?;
+        }
+        Ok(&mut self.waiting[self.count..self.count + len])
+    }
+
+    /// Counts positions that were put where [`Self::room`] is.
+    #[inline(always)]
+    pub(crate) fn added(&mut self, len: usize) {
+        self.count += len;
+    }
+
     /// Adds positions.
     #[inline(always)]
     pub(crate) fn extend<T: Copy>(&mut self, items: &[T], position: impl Fn(T) -> usize) -> Result<()> {

@@ -213,22 +213,28 @@ struct InGroups {
 impl InGroups {
     fn visit_row(&self, start: usize, packed: &[u8], batches: &mut Batches<'_>) -> Result<()> {
         let (Groups { n, m }, bits) = (self.groups, self.groups.bits());
-        let (mut packed, mut pending, mut count) = (packed.iter(), 0u32, 0);
+        let (mut packed, mut pending, mut count) = (packed, 0u64, 0);
         for group in (0..self.grid.columns).step_by(m) {
             let columns = m.min(self.grid.columns - group);
-            for _ in 0..n.min(columns) {
+            let (values, mut last) = (n.min(columns), 0);
+            for place in batches.room(values)? {
                 if count < bits {
-                    pending |= u32::from(packed.next().copied().unwrap_or(0)) << count;
-                    count += 8;
+                    let (next, rest) = packed.split_at(packed.len().min(4));
+                    let mut word = [0; 8];
+                    word[..next.len()].copy_from_slice(next);
+                    pending |= u64::from_le_bytes(word) << count;
+                    (packed, count) = (rest, count + 32);
                 }
-                let position = pending as usize & ((1 << bits) - 1);
-                if position >= columns {
-                    return Err(beyond(start + group + columns));
-                }
-                batches.push(start + group + position)?;
+                last = pending as usize & ((1 << bits) - 1);
+                *place = start + group + last;
                 pending >>= bits;
                 count -= bits;
             }
+            // They ascend, or are refused.
+            if last >= columns {
+                return Err(beyond(start + group + columns));
+            }
+            batches.added(values);
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ fn with(encoded: &EncodedTensor, name: &str, section: Section) -> EncodedTensor 
 /// Decodes in every way. `true` if all answer with an error; an operator does not make the bytes that the checksum is of.
 fn refused(encoded: &EncodedTensor) -> bool {
     let cx = DecodeCx::new();
-    let operator = codec_api::Codec::as_linear(&*encoded.codec).unwrap();
+    let operator = encoded.codec.as_linear().expect("the inner codecs have operators");
     let prepared = operator.prepare(&encoded.spec, encoded.payload.view());
     let (rows, columns) = encoded.spec.matrix();
     let multiplied = prepared.and_then(|operator| operator.apply(&vec![1.0; columns], &mut vec![0.0; rows]));
