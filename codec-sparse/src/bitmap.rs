@@ -115,6 +115,30 @@ kernel! {
     }
 }
 
+/// Words whose bits are looked for at once.
+const WORDS: usize = 8;
+/// Bits that are looked for without asking whether they are there: seldom does a word of a sparse tensor have more.
+const AT_ONCE: usize = 8;
+
+kernel! {
+    /// Writes the indices of the set bits, counted from `start`, and some more, to `places`; returns how many are set.
+    fn find<'a>(_simd, words: &'a [u64; WORDS], start: usize, places: &'a mut [usize]) -> usize {
+        let mut count = 0;
+        for (i, word) in words.iter().enumerate() {
+            let (mut left, mut at) = (*word, count);
+            while left != 0 {
+                for place in &mut places[at..at + AT_ONCE] {
+                    *place = start + 64 * i + left.trailing_zeros() as usize;
+                    left &= left.wrapping_sub(1);
+                }
+                at += AT_ONCE;
+            }
+            count += word.count_ones() as usize;
+        }
+        count
+    }
+}
+
 #[derive(Debug)]
 struct Bits {
     bitmap: Bytes,
@@ -127,17 +151,14 @@ impl Positions for Bits {
     }
 
     fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
-        let (words, rest) = self.bitmap.as_chunks();
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        for (i, word) in words.iter().chain([&last]).enumerate() {
-            let (mut left, mut count) = (u64::from_le_bytes(*word), 0);
-            let places = batches.room(64)?;
-            while left != 0 {
-                places[count] = 64 * i + left.trailing_zeros() as usize;
-                count += 1;
-                left &= left - 1;
+        for (part, bytes) in self.bitmap.chunks(8 * WORDS).enumerate() {
+            let mut words = [0; WORDS];
+            for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+                let mut whole = [0; 8];
+                whole[..bytes.len()].copy_from_slice(bytes);
+                *word = u64::from_le_bytes(whole);
             }
+            let count = find(&words, part * WORDS * 64, batches.room(WORDS * 64 + AT_ONCE)?);
             batches.added(count);
         }
         batches.flush()

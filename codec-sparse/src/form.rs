@@ -192,7 +192,7 @@ impl Ints {
         u64::from_le_bytes(value)
     }
 
-    /// The integers of `dtype`, in order.
+    /// All of them, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         (0..self.len()).map(|i| self.get(i))
     }

@@ -10,6 +10,7 @@
 //! | [`sparse.prune`](Prune) | – | sets small weights to zero and leaves the rest to another codec |
 //!
 //! All store the values through another codec, as a tensor of their own. With an exact one they are exact, for every dtype.
+//! Their operators check positions for sense and leave the checksum of the whole tensor, whose bytes they never make, to decoding.
 
 pub mod bitmap;
 mod coder;

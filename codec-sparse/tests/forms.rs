@@ -2,7 +2,7 @@
 
 mod support;
 
-use codec_api::{Bound, CodecError, DecodeCx, Dtype, EncodeCx, TensorSpec, TensorView};
+use codec_api::{Bound, CodecError, DecodeCx, Dtype, EncodeCx, Registry, TensorSpec, TensorView};
 use support::{FORMS, bytes, codec, encoded, encoded_f32, is_sparse, noise, restored, section, stored};
 
 fn u32s(bytes: &[u8]) -> Vec<u32> {
@@ -111,7 +111,7 @@ fn long_rows_are_cut_and_long_gaps_are_skipped() {
 
 #[test]
 fn all_zeros_take_next_to_nothing_and_no_elements_nothing_more() {
-    let zeros = bytes(&[0.0; 100 * 1000]);
+    let zeros = bytes(&vec![0.0; 100 * 1000]);
     for (spec, positions) in FORMS.into_iter().zip([4 * 101, 4 * 101, 2 * 100, 4 * 2, 100_000 / 8]) {
         assert_eq!(restored(spec, Dtype::F32, &[100, 1000], &zeros).payload.bytes(), positions + 8, "{spec}");
         assert!(!is_sparse(&restored(spec, Dtype::F32, &[0, 1000], &[])));
@@ -126,12 +126,12 @@ fn operators_multiply_values_where_they_are() {
     }) {
         for shape in [[64, 1000], [1, 5000], [5000, 1], [300, 260]] {
             let weights: Vec<f32> = (0..shape[0] * shape[1])
-                .map(|i| if stored(i, 0.02) { noise(i as u64) as i16 as f32 } else { 0.0 })
+                .map(|i| if stored(i, 0.02) { f32::from(noise(i as u64) as i16) } else { 0.0 })
                 .collect();
             let encoded = encoded_f32(&spec, &shape, &weights);
             let operator = codec(&spec).as_linear().unwrap().prepare(&encoded.spec, encoded.payload.view()).unwrap();
             let decoded = encoded.decode(&DecodeCx::new()).unwrap();
-            let x: Vec<f32> = (0..3 * shape[1]).map(|i| noise(i as u64) as i8 as f32 / 64.0).collect();
+            let x: Vec<f32> = (0..3 * shape[1]).map(|i| f32::from(noise(i as u64) as i8) / 64.0).collect();
             let mut y = vec![f32::NAN; 3 * shape[0]];
             operator.apply(&x, &mut y).unwrap();
             for (x, y) in x.chunks(shape[1]).zip(y.chunks(shape[0])) {
@@ -170,4 +170,30 @@ fn an_inner_codec_that_takes_only_whole_blocks_gets_the_whole_tensor() {
     assert!(!is_sparse(&encoded_f32("sparse.csr(quant.q8_0)", &[64, 256], &weights)));
     let whole = TensorView::from_f32([64, 255], &weights[..64 * 255]).unwrap();
     assert!(matches!(encoded("sparse.csr(quant.q8_0)", whole), Err(CodecError::Unsupported(_))));
+}
+
+#[test]
+fn all_presets_are_there_and_children_are_read_from_spec_and_header() {
+    let registry = Registry::linked().unwrap();
+    let ours = registry.presets().filter(|(entry, ..)| entry.origin.0 == env!("CARGO_PKG_NAME"));
+    let names: Vec<_> = ours.map(|(entry, name, _)| format!("{} {name}", entry.id)).collect();
+    let expected = [
+        "sparse default",
+        "sparse int4",
+        "sparse.bitmap default",
+        "sparse.coo default",
+        "sparse.csr u32",
+        "sparse.csr narrow",
+        "sparse.csr gap",
+        "sparse.csr int4",
+        "sparse.csr gap-int4",
+        "sparse.nm 2of4",
+        "sparse.prune density10",
+        "sparse.prune 2of4",
+    ];
+    assert_eq!(names, expected);
+    let spec = registry.parse_spec("sparse.csr(quant.int:bits=4)").unwrap();
+    let header = codec_api::header(&*spec).unwrap();
+    assert_eq!(codec_api::header(&*registry.parse_header(&header).unwrap()).unwrap(), header);
+    assert_eq!(registry.spec_of(&*codec("sparse.csr:preset=int4")), registry.spec_of(&*spec));
 }

@@ -6,7 +6,7 @@ use codec_api::{Bound, Chunking, CodecError, DecodeCx, Dtype, EncodeCx, Registry
 use support::{codec, encoded, encoded_f32, section};
 
 fn kept(spec: &str, shape: &[usize], weights: &[f32]) -> Vec<f32> {
-    encoded_f32(spec, shape, weights).decode(&DecodeCx::new()).unwrap()
+    encoded_f32(spec, shape, weights).decode(&DecodeCx::new()).expect("its own payload decodes")
 }
 
 #[test]
