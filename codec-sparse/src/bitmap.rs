@@ -33,6 +33,8 @@
 //! # Limits
 //! What the inner codec takes; it may need neither base nor calibration. If it does not take `V` values in a row, the whole tensor is its.
 
+use std::borrow::Cow;
+
 use codec_api::{
     Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag,
 };
@@ -162,6 +164,10 @@ impl Positions for Bits {
             batches.added(count);
         }
         batches.flush()
+    }
+
+    fn flags(&self) -> Result<Option<Cow<'_, [u8]>>> {
+        Ok(Some(Cow::Borrowed(&self.bitmap)))
     }
 
     fn bytes(&self) -> u64 {

@@ -167,9 +167,10 @@ impl<'a> Coder<'a> {
         let Some((positions, values_spec)) = self.read(&Grid::new(spec), payload)? else {
             return self.inner.decode(spec, payload.scoped(DENSE), &cx.for_child(), out);
         };
-        let mut values = vec![0.0; positions.count()];
+        let mut values = vec![0.0f32; positions.count()];
         self.inner.decode(&values_spec, payload.scoped(VALUES), &cx.for_child(), &mut values)?;
-        scatter(&*positions, &values, 0.0, out, cx.cancel, |_| ()).map_err(|e| in_scope(payload, e))
+        let (values, out) = (bytemuck::cast_slice(&values), bytemuck::cast_slice_mut(out));
+        scatter::<{ size_of::<f32>() }>(&*positions, values, out, cx.cancel, |_| ()).map_err(|e| in_scope(payload, e))
     }
 
     /// Decodes to the stored bytes with an exact inner codec.
@@ -227,7 +228,7 @@ fn scatter_units<const WIDTH: usize>(
     checksum: &mut Checksum,
 ) -> Result<()> {
     let (values, out) = (values.as_chunks().0, out.as_chunks_mut().0);
-    scatter(positions, values, [0; WIDTH], out, cancel, |units| checksum.update(units.as_flattened()))
+    scatter::<WIDTH>(positions, values, out, cancel, |units| checksum.update(units.as_flattened()))
 }
 
 /// Names the section of an error in full.

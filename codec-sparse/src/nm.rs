@@ -42,7 +42,7 @@
 use std::borrow::Cow;
 
 use codec_api::{
-    Bounded, Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, pack_bits,
+    Bounded, Bytes, Codec, CodecError, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, pack_bits,
     register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
@@ -212,23 +212,14 @@ struct InGroups {
 
 impl InGroups {
     fn visit_row(&self, start: usize, packed: &[u8], batches: &mut Batches<'_>) -> Result<()> {
-        let (Groups { n, m }, bits) = (self.groups, self.groups.bits());
-        let (mut packed, mut pending, mut count) = (packed, 0u64, 0);
+        let Groups { n, m } = self.groups;
+        let mut codes = Codes { packed, pending: 0, count: 0, bits: self.groups.bits() };
         for group in (0..self.grid.columns).step_by(m) {
             let columns = m.min(self.grid.columns - group);
             let (values, mut last) = (n.min(columns), 0);
             for place in batches.room(values)? {
-                if count < bits {
-                    let (next, rest) = packed.split_at(packed.len().min(4));
-                    let mut word = [0; 8];
-                    word[..next.len()].copy_from_slice(next);
-                    pending |= u64::from_le_bytes(word) << count;
-                    (packed, count) = (rest, count + 32);
-                }
-                last = pending as usize & ((1 << bits) - 1);
+                last = codes.next();
                 *place = start + group + last;
-                pending >>= bits;
-                count -= bits;
             }
             // They ascend, or are refused.
             if last >= columns {
@@ -237,6 +228,81 @@ impl InGroups {
             batches.added(values);
         }
         Ok(())
+    }
+}
+
+/// For 2 of 4, the bits of each pair of positions; 0 where they do not ascend.
+const PAIRS: [u8; 16] = {
+    let mut pairs = [0; 16];
+    let mut code = 0;
+    while code < 16 {
+        let (first, second) = (code & 3, code >> 2);
+        pairs[code] = if first < second { 1 << first | 1 << second } else { 0 };
+        code += 1;
+    }
+    pairs
+};
+
+impl InGroups {
+    /// A bit for each column of a row.
+    fn flags_of_row(&self, start: usize, packed: &[u8], flags: &mut Flags) -> Result<()> {
+        let (Groups { n, m }, columns) = (self.groups, self.grid.columns);
+        let mut done = 0;
+        if (n, m) == (2, 4) {
+            // A byte is two groups.
+            for byte in &packed[..columns / 8] {
+                let [low, high] = [PAIRS[usize::from(byte & 15)], PAIRS[usize::from(byte >> 4)]];
+                if low == 0 || high == 0 {
+                    return Err(disorder(start));
+                }
+                flags.push(u64::from(low | high << 4), 8);
+            }
+            done = columns / 8 * 8;
+        }
+        let mut codes = Codes { packed: &packed[done / 8..], pending: 0, count: 0, bits: self.groups.bits() };
+        for group in (done..columns).step_by(m) {
+            let (width, mut bits) = (m.min(columns - group), 0u64);
+            for _ in 0..n.min(width) {
+                let bit = 1 << codes.next();
+                if bit <= bits {
+                    return Err(disorder(start));
+                }
+                bits |= bit;
+            }
+            if bits >> width != 0 {
+                return Err(beyond(start + group + width));
+            }
+            flags.push(bits, width);
+        }
+        Ok(())
+    }
+}
+
+fn disorder(row: usize) -> CodecError {
+    CodecError::corrupt(POSITIONS, format!("the positions in a group of the row at element {row} do not ascend"))
+}
+
+/// Positions of a row, one after the other.
+struct Codes<'a> {
+    packed: &'a [u8],
+    pending: u64,
+    count: usize,
+    bits: usize,
+}
+
+impl Codes<'_> {
+    #[inline(always)]
+    fn next(&mut self) -> usize {
+        if self.count < self.bits {
+            let (next, rest) = self.packed.split_at(self.packed.len().min(4));
+            let mut word = [0; 8];
+            word[..next.len()].copy_from_slice(next);
+            self.pending |= u64::from_le_bytes(word) << self.count;
+            (self.packed, self.count) = (rest, self.count + 32);
+        }
+        let code = self.pending as usize & ((1 << self.bits) - 1);
+        (self.pending, self.count) = (self.pending >> self.bits, self.count - self.bits);
+        code
     }
 }
 
@@ -253,8 +319,42 @@ impl Positions for InGroups {
         batches.flush()
     }
 
+    fn flags(&self) -> Result<Option<Cow<'_, [u8]>>> {
+        let mut flags = Flags { bytes: Vec::with_capacity(self.grid.units().div_ceil(8)), pending: 0, count: 0 };
+        let row_len = self.groups.row_len(self.grid.columns);
+        for (row, packed) in self.packed.chunks(row_len.max(1)).enumerate() {
+            self.flags_of_row(row * self.grid.columns, packed, &mut flags)?;
+        }
+        Ok(Some(Cow::Owned(flags.finish())))
+    }
+
     fn bytes(&self) -> u64 {
         self.packed.len() as u64
+    }
+}
+
+/// Bits that become bytes, lowest first.
+struct Flags {
+    bytes: Vec<u8>,
+    pending: u64,
+    count: usize,
+}
+
+impl Flags {
+    /// Adds `len` bits, at most 32.
+    #[inline(always)]
+    fn push(&mut self, bits: u64, len: usize) {
+        self.pending |= bits << self.count;
+        self.count += len;
+        if self.count >= 32 {
+            self.bytes.extend((self.pending as u32).to_le_bytes());
+            (self.pending, self.count) = (self.pending >> 32, self.count - 32);
+        }
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.bytes.extend(&self.pending.to_le_bytes()[..self.count.div_ceil(8)]);
+        self.bytes
     }
 }
 

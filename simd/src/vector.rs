@@ -41,6 +41,9 @@ pub trait Simd: Copy {
     /// A bit for each lane in which `a ≥ b`; none where one of them is NaN.
     fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16;
 
+    /// The first of `values` in the first lane whose bit is set, the second in the second, …; 0 in the other lanes.
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES];
+
     /// Two codes below 16 a byte: the first of each pair in the high nibble, or in the low one.
     fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2];
 
@@ -135,6 +138,17 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        let mut next = 0;
+        lanes!(i => {
+            let set = usize::from(mask >> i & 1);
+            let value = values[next & (LANES - 1)] * set as u32;
+            next += set;
+            value
+        })
+    }
+
+    #[inline(always)]
     fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2] {
         let mut bytes = [0; LANES / 2];
         for (byte, [first, second]) in bytes.iter_mut().zip(codes.as_chunks::<2>().0) {
@@ -199,6 +213,7 @@ mod tests {
         nibbles: [[u8; LANES / 2]; 2],
         gathered: u64,
         scattered: u64,
+        expanded: [u32; LANES],
     }
     kernel! {
         fn others<'a>(simd, values: &'a [f32; LANES], codes: &'a [u8; LANES], x: u64, mask: u64) -> Found {
@@ -218,6 +233,7 @@ mod tests {
                 nibbles: [simd.pack_nibbles::<true>(&low), simd.pack_nibbles::<false>(&low)],
                 gathered: simd.gather_bits(x, mask),
                 scattered: simd.scatter_bits(x, mask),
+                expanded: simd.expand(&lanes!(i => (x >> i) as u32), mask as u16),
             }
         }
     }

@@ -5,24 +5,25 @@
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT,
-    _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps,
-    _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128,
-    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_ph,
-    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps,
-    _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps,
+    _mm_cvtsi64_si128, _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss,
+    _mm_movehl_ps, _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_permutevar8x32_epi32,
+    _mm256_permutevar8x32_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtph_ps,
+    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32,
+    _mm512_mask_mov_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps,
     _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_ps,
     _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 
 use std::mem::transmute;
 
-use crate::LANES;
 use crate::vector::{MAGNITUDE, Simd};
+use crate::{LANES, lanes};
 
 /// AVX2, FMA, F16C.
 #[derive(Clone, Copy)]
@@ -65,6 +66,21 @@ fn halves(lanes: &[f32; LANES]) -> [__m256; 2] {
 fn vector(lanes: &[f32; LANES]) -> __m512 {
     // SAFETY: the same number of floats, and every bit pattern is one.
     unsafe { transmute::<[f32; LANES], __m512>(*lanes) }
+}
+
+/// The first values in the lanes whose bits are set, 0 in the others.
+#[inline(always)]
+unsafe fn expand_eight(values: [u32; 8], mask: u8) -> [u32; 8] {
+    /// Numbers of the eight lanes, a byte each.
+    const LANE_NUMBERS: u64 = 0x0706_0504_0302_0100;
+    // SAFETY: the caller's CPU has AVX2 and BMI2; eight values have the bits of their vector.
+    unsafe {
+        let bytes = _pdep_u64(mask.into(), 0x0101_0101_0101_0101).wrapping_mul(0xff);
+        let sources = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(_pdep_u64(LANE_NUMBERS, bytes) as i64));
+        let set = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes as i64));
+        let values = transmute::<[u32; 8], __m256i>(values);
+        transmute::<__m256i, [u32; 8]>(_mm256_and_si256(_mm256_permutevar8x32_epi32(values, sources), set))
+    }
 }
 
 /// What both levels do in the same way.
@@ -246,6 +262,20 @@ impl Simd for Avx2 {
         }
     }
 
+    #[inline(always)]
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        // The values of the upper half begin behind those of the lower one.
+        let first = (mask & 0xff).count_ones() as usize;
+        let mut both = [0; LANES + 8];
+        both[..LANES].copy_from_slice(values);
+        let (mut low, mut high) = ([0; 8], [0; 8]);
+        low.copy_from_slice(&both[..8]);
+        high.copy_from_slice(&both[first..first + 8]);
+        // SAFETY: as above.
+        let (low, high) = unsafe { (expand_eight(low, mask as u8), expand_eight(high, (mask >> 8) as u8)) };
+        lanes!(i => if i < 8 { low[i % 8] } else { high[i % 8] })
+    }
+
     common_operations!();
 
     #[inline(always)]
@@ -378,6 +408,15 @@ impl Simd for Avx512 {
     fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
         // SAFETY: as above.
         unsafe { _mm512_cmp_ps_mask::<_CMP_GE_OQ>(vector(a), vector(b)) }
+    }
+
+    #[inline(always)]
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        // SAFETY: as above; sixteen integers have the bits of their vector.
+        unsafe {
+            let values = transmute::<[u32; LANES], __m512i>(*values);
+            transmute::<__m512i, [u32; LANES]>(_mm512_maskz_expand_epi32(mask, values))
+        }
     }
 
     common_operations!();
