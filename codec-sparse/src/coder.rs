@@ -11,7 +11,7 @@ use crate::form::{Form, Positions};
 use crate::grid::Grid;
 use crate::linear::SparseLinear;
 use crate::mask::Mask;
-use crate::scatter::{checked, scatter};
+use crate::scatter::{checked, expand, scatter};
 
 /// Scope of the inner codec's sections for the values.
 const VALUES: &str = "values";
@@ -167,10 +167,17 @@ impl<'a> Coder<'a> {
         let Some((positions, values_spec)) = self.read(&Grid::new(spec), payload)? else {
             return self.inner.decode(spec, payload.scoped(DENSE), &cx.for_child(), out);
         };
-        let mut values = vec![0.0f32; positions.count()];
-        self.inner.decode(&values_spec, payload.scoped(VALUES), &cx.for_child(), &mut values)?;
-        let (values, out) = (bytemuck::cast_slice(&values), bytemuck::cast_slice_mut(out));
-        scatter::<{ size_of::<f32>() }>(&*positions, values, out, cx.cancel, |_| ()).map_err(|e| in_scope(payload, e))
+        let values =
+            |values: &mut [f32]| self.inner.decode(&values_spec, payload.scoped(VALUES), &cx.for_child(), values);
+        if let Some(flags) = positions.flags().map_err(|e| in_scope(payload, e))? {
+            let first = out.len().saturating_sub(positions.count());
+            values(&mut out[first..])?;
+            return expand(&flags, positions.count(), as_units::<F32>(out), cx.cancel, |_| ());
+        }
+        let mut apart = vec![0.0; positions.count()];
+        values(&mut apart)?;
+        scatter(&*positions, as_units::<F32>(&mut apart), as_units(out), cx.cancel, |_| ())
+            .map_err(|e| in_scope(payload, e))
     }
 
     /// Decodes to the stored bytes with an exact inner codec.
@@ -189,18 +196,16 @@ impl<'a> Coder<'a> {
         let Some((positions, values_spec)) = self.read(&grid, payload)? else {
             return inner.decode_bytes(spec, payload.scoped(DENSE), &cx.for_child(), out);
         };
-        let mut values = vec![0; values_spec.byte_len()];
-        inner.decode_bytes(&values_spec, payload.scoped(VALUES), &cx.for_child(), &mut values)?;
-        let mut checksum = Checksum::default();
-        let (positions, cancel) = (&*positions, cx.cancel);
-        let scattered = match grid.width {
-            1 => scatter_units::<1>(positions, &values, out, cancel, &mut checksum),
-            2 => scatter_units::<2>(positions, &values, out, cancel, &mut checksum),
-            4 => scatter_units::<4>(positions, &values, out, cancel, &mut checksum),
-            _ => scatter_units::<8>(positions, &values, out, cancel, &mut checksum),
+        let values =
+            |values: &mut [u8]| inner.decode_bytes(&values_spec, payload.scoped(VALUES), &cx.for_child(), values);
+        let decoded = Decoded { payload, positions: &*positions, len: values_spec.byte_len(), values: &values };
+        let checksum = match grid.width {
+            1 => decoded.place::<1>(out, cx.cancel),
+            2 => decoded.place::<2>(out, cx.cancel),
+            4 => decoded.place::<4>(out, cx.cancel),
+            _ => decoded.place::<8>(out, cx.cancel),
         };
-        scattered.map_err(|e| in_scope(payload, e))?;
-        payload.verify(checksum)
+        payload.verify(checksum?)
     }
 
     pub(crate) fn prepare(&self, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
@@ -219,16 +224,40 @@ impl<'a> Coder<'a> {
     }
 }
 
-/// Scatters units of `WIDTH` bytes, and takes their checksum.
-fn scatter_units<const WIDTH: usize>(
-    positions: &dyn Positions,
-    values: &[u8],
-    out: &mut [u8],
-    cancel: &Cancel,
-    checksum: &mut Checksum,
-) -> Result<()> {
-    let (values, out) = (values.as_chunks().0, out.as_chunks_mut().0);
-    scatter::<WIDTH>(positions, values, out, cancel, |units| checksum.update(units.as_flattened()))
+/// Bytes of an f32.
+const F32: usize = size_of::<f32>();
+
+/// f32 values as units.
+fn as_units<const WIDTH: usize>(values: &mut [f32]) -> &mut [[u8; WIDTH]] {
+    bytemuck::cast_slice_mut::<f32, u8>(values).as_chunks_mut().0
+}
+
+/// Positions, and the stored bytes of the values as the inner codec decodes them.
+struct Decoded<'a> {
+    payload: &'a PayloadView<'a>,
+    positions: &'a dyn Positions,
+    /// Bytes of the values.
+    len: usize,
+    values: &'a dyn Fn(&mut [u8]) -> Result<()>,
+}
+
+impl Decoded<'_> {
+    /// Puts units of `WIDTH` bytes where they belong, and takes their checksum.
+    fn place<const WIDTH: usize>(&self, out: &mut [u8], cancel: &Cancel) -> Result<Checksum> {
+        let mut checksum = Checksum::default();
+        let finished = |units: &[[u8; WIDTH]]| checksum.update(units.as_flattened());
+        if let Some(flags) = self.positions.flags().map_err(|e| in_scope(self.payload, e))? {
+            let first = out.len().saturating_sub(self.len);
+            (self.values)(&mut out[first..])?;
+            expand(&flags, self.positions.count(), out.as_chunks_mut().0, cancel, finished)?;
+        } else {
+            let mut values = vec![0; self.len];
+            (self.values)(&mut values)?;
+            scatter(self.positions, values.as_chunks().0, out.as_chunks_mut().0, cancel, finished)
+                .map_err(|e| in_scope(self.payload, e))?;
+        }
+        Ok(checksum)
+    }
 }
 
 /// Names the section of an error in full.

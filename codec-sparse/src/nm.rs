@@ -46,6 +46,7 @@ use codec_api::{
     register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
+use simd::kernel;
 
 use crate::coder::{Coder, sparse_codec};
 use crate::form::{Batches, Form, Positions, beyond};
@@ -231,31 +232,35 @@ impl InGroups {
     }
 }
 
-/// For 2 of 4, the bits of each pair of positions; 0 where they do not ascend.
-const PAIRS: [u8; 16] = {
-    let mut pairs = [0; 16];
-    let mut code = 0;
-    while code < 16 {
-        let (first, second) = (code & 3, code >> 2);
-        pairs[code] = if first < second { 1 << first | 1 << second } else { 0 };
-        code += 1;
+kernel! {
+    /// For 2 of 4, the bits of the eight columns that each byte's four positions belong to; whether they ascend in all groups.
+    fn flags_of_pairs<'a>(_simd, packed: &'a [u8], flags: &'a mut [u8]) -> bool {
+        let mut disorder = 0;
+        for (flags, byte) in flags.iter_mut().zip(packed) {
+            let bits: [u8; 4] = [bit(*byte), bit(byte >> 2), bit(byte >> 4), bit(byte >> 6)];
+            disorder |= u8::from(bits[0] >= bits[1]) | u8::from(bits[2] >= bits[3]);
+            *flags = bits[0] | bits[1] | (bits[2] | bits[3]) << 4;
+        }
+        disorder == 0
     }
-    pairs
-};
+}
+
+/// `1 << (position & 3)`, in operations that there are for vectors of bytes.
+#[inline(always)]
+fn bit(position: u8) -> u8 {
+    let odd = 1 + (position & 1);
+    odd + 3 * odd * (position >> 1 & 1)
+}
 
 impl InGroups {
     /// A bit for each column of a row.
     fn flags_of_row(&self, start: usize, packed: &[u8], flags: &mut Flags) -> Result<()> {
         let (Groups { n, m }, columns) = (self.groups, self.grid.columns);
         let mut done = 0;
-        if (n, m) == (2, 4) {
+        if (n, m) == (2, 4) && flags.count.is_multiple_of(8) {
             // A byte is two groups.
-            for byte in &packed[..columns / 8] {
-                let [low, high] = [PAIRS[usize::from(byte & 15)], PAIRS[usize::from(byte >> 4)]];
-                if low == 0 || high == 0 {
-                    return Err(disorder(start));
-                }
-                flags.push(u64::from(low | high << 4), 8);
+            if !flags_of_pairs(packed, flags.whole_bytes(columns / 8)) {
+                return Err(disorder(start));
             }
             done = columns / 8 * 8;
         }
@@ -350,6 +355,15 @@ impl Flags {
             self.bytes.extend((self.pending as u32).to_le_bytes());
             (self.pending, self.count) = (self.pending >> 32, self.count - 32);
         }
+    }
+
+    /// Places for whole bytes, where the bits so far are some.
+    fn whole_bytes(&mut self, len: usize) -> &mut [u8] {
+        self.bytes.extend(&self.pending.to_le_bytes()[..self.count / 8]);
+        (self.pending, self.count) = (0, 0);
+        let start = self.bytes.len();
+        self.bytes.resize(start + len, 0);
+        &mut self.bytes[start..]
     }
 
     fn finish(mut self) -> Vec<u8> {

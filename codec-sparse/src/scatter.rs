@@ -1,7 +1,7 @@
 //! Putting values where they belong.
 
 use codec_api::{Cancel, CodecError, Result};
-use simd::{LANES, Simd, kernel, lanes, store};
+use simd::{LANES, Simd, kernel, lanes};
 
 use crate::form::{Batches, Positions};
 
@@ -11,8 +11,7 @@ const AHEAD: usize = 1 << 12;
 /// Places that are handed to `finished` at once, or more: short pieces would cost more.
 const PIECE: usize = 1 << 12;
 
-/// Fills `out` with the values at their positions and zeros elsewhere; there are as many values as positions. Tells `finished` piece by
-/// piece what will not change any more.
+/// Fills `out` with the values at their positions and zeros elsewhere. Tells `finished` piece by piece what will not change any more.
 pub(crate) fn scatter<const WIDTH: usize>(
     positions: &dyn Positions,
     values: &[[u8; WIDTH]],
@@ -20,15 +19,6 @@ pub(crate) fn scatter<const WIDTH: usize>(
     cancel: &Cancel,
     mut finished: impl FnMut(&[[u8; WIDTH]]),
 ) -> Result<()> {
-    if let Some(flags) = positions.flags()? {
-        let mut values = values;
-        for (out, flags) in out.chunks_mut(PIECE).zip(flags.chunks(PIECE / 8)) {
-            cancel.check()?;
-            values = &values[expand(flags, values.as_flattened(), out.as_flattened_mut(), WIDTH).min(values.len())..];
-            finished(out);
-        }
-        return Ok(());
-    }
     let (units, mut cleared, mut done, mut values) = (out.len(), 0, 0, values);
     let mut place = |batch: &[usize]| {
         cancel.check()?;
@@ -57,32 +47,80 @@ pub(crate) fn scatter<const WIDTH: usize>(
     Ok(())
 }
 
+/// Moves the values, which are the last units of `out`, to where bits are set, and puts zeros elsewhere; there are as many
+/// values as bits. Tells `finished` as [`scatter`] does.
+///
+/// No value is overwritten before it is moved: those that are left always have room behind the units that are done.
+pub(crate) fn expand<const WIDTH: usize>(
+    flags: &[u8],
+    values: usize,
+    out: &mut [[u8; WIDTH]],
+    cancel: &Cancel,
+    mut finished: impl FnMut(&[[u8; WIDTH]]),
+) -> Result<()> {
+    let (units, mut at) = (out.len(), 0);
+    let mut next = units.saturating_sub(values);
+    for flags in flags.chunks(PIECE / 8) {
+        cancel.check()?;
+        let end = (at + PIECE).min(units);
+        if end <= next {
+            // Clearing brings lines into the cache without reading them, which the stores of single blocks would not.
+            out[at..end].fill([0; WIDTH]);
+        }
+        next = expand_piece(flags, out.as_flattened_mut(), at, next, WIDTH);
+        finished(&out[at..end]);
+        at = end;
+    }
+    Ok(())
+}
+
 kernel! {
-    /// Puts values of `width` bytes where bits are set and zeros elsewhere; returns how many there were places for.
-    fn expand<'a>(simd, flags: &'a [u8], values: &'a [u8], out: &'a mut [u8], width: usize) -> usize {
+    /// Moves the values from the unit `next` on to the units from `at` whose bits are set; returns where the next value is.
+    fn expand_piece<'a>(simd, flags: &'a [u8], out: &'a mut [u8], at: usize, next: usize, width: usize) -> usize {
         match width {
-            1 => expand_units::<1, _>(simd, flags, values, out),
-            2 => expand_units::<2, _>(simd, flags, values, out),
-            4 => expand_units::<4, _>(simd, flags, values, out),
-            _ => expand_units::<8, _>(simd, flags, values, out),
+            1 => expand_units::<1, _>(simd, flags, out.as_chunks_mut().0, at, next),
+            2 => expand_units::<2, _>(simd, flags, out.as_chunks_mut().0, at, next),
+            4 => expand_units::<4, _>(simd, flags, out.as_chunks_mut().0, at, next),
+            _ => expand_units::<8, _>(simd, flags, out.as_chunks_mut().0, at, next),
         }
     }
 }
 
 #[inline(always)]
-fn expand_units<const WIDTH: usize, S: Simd>(simd: S, flags: &[u8], values: &[u8], out: &mut [u8]) -> usize {
-    let (values, out) = (values.as_chunks::<WIDTH>().0, out.as_chunks_mut::<WIDTH>().0);
-    let mut next = 0;
-    for (flags, out) in flags.chunks(LANES / 8).zip(out.chunks_mut(LANES)) {
-        let mask = u16::from(flags[0]) | flags.get(1).map_or(0, |high| u16::from(*high) << 8);
-        let block = match values.get(next..).and_then(|rest| rest.first_chunk()) {
+fn expand_units<const WIDTH: usize, S: Simd>(
+    simd: S,
+    flags: &[u8],
+    out: &mut [[u8; WIDTH]],
+    mut at: usize,
+    mut next: usize,
+) -> usize {
+    let (pairs, rest) = flags.as_chunks();
+    for pair in pairs {
+        let mask = u16::from_le_bytes(*pair);
+        let block = match out.get(next..).and_then(|rest| rest.first_chunk()) {
             Some(block) => *block,
-            None => last_block(values, next),
+            None => last_block(out, next),
         };
-        store(expand_block(simd, &block, mask), out);
-        next += mask.count_ones() as usize;
+        match out.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+            Some(to) => *to = expand_block(simd, &block, mask),
+            None => end_with(out, at, &expand_block(simd, &block, mask)),
+        }
+        (at, next) = (at + LANES, next + mask.count_ones() as usize);
+    }
+    if let [last] = rest {
+        let block = expand_block(simd, &last_block(out, next), (*last).into());
+        end_with(out, at, &block);
+        next += last.count_ones() as usize;
     }
     next
+}
+
+/// Writes as many units as there are places from `at` on.
+#[inline(never)]
+fn end_with<const WIDTH: usize>(out: &mut [[u8; WIDTH]], at: usize, block: &[[u8; WIDTH]; LANES]) {
+    for (to, from) in out.iter_mut().skip(at).zip(block) {
+        *to = *from;
+    }
 }
 
 /// What is left of the values, filled up with zeros.
@@ -98,27 +136,37 @@ fn last_block<const WIDTH: usize>(values: &[[u8; WIDTH]], next: usize) -> [[u8; 
 /// The first of sixteen units where the first bit is set, and so on.
 #[inline(always)]
 fn expand_block<const WIDTH: usize, S: Simd>(simd: S, units: &[[u8; WIDTH]; LANES], mask: u16) -> [[u8; WIDTH]; LANES] {
-    // The arms but one are left out for each width.
+    if WIDTH > 4 {
+        let (mut out, mut next) = ([[0; WIDTH]; LANES], 0);
+        for (_, out) in out.iter_mut().enumerate().filter(|(i, _)| mask >> i & 1 == 1) {
+            *out = units[next];
+            next += 1;
+        }
+        return out;
+    }
+    let wide: [u32; LANES] = lanes!(i => widen(units[i]));
+    let wide = simd.expand(&wide, mask);
     let mut out = [[0; WIDTH]; LANES];
-    if WIDTH <= 4 {
-        let wide: [u32; LANES] = lanes!(i => {
-            let mut wide = [0; 4];
-            wide[..WIDTH].copy_from_slice(&units[i]);
-            u32::from_le_bytes(wide)
-        });
-        let wide = simd.expand(&wide, mask);
-        for (out, wide) in out.iter_mut().zip(wide) {
-            out.copy_from_slice(&wide.to_le_bytes()[..WIDTH]);
-        }
-    } else {
-        let mut next = 0;
-        for (i, out) in out.iter_mut().enumerate() {
-            let set = mask >> i & 1 == 1;
-            *out = if set { units[next] } else { [0; WIDTH] };
-            next += usize::from(set);
-        }
+    for i in 0..LANES {
+        out[i] = narrow(wide[i]);
     }
     out
+}
+
+/// A unit of at most four bytes as an integer.
+#[inline(always)]
+fn widen<const WIDTH: usize>(unit: [u8; WIDTH]) -> u32 {
+    let mut bytes = [0; 4];
+    bytes[..WIDTH.min(4)].copy_from_slice(&unit[..WIDTH.min(4)]);
+    u32::from_le_bytes(bytes)
+}
+
+/// The inverse of [`widen`].
+#[inline(always)]
+fn narrow<const WIDTH: usize>(wide: u32) -> [u8; WIDTH] {
+    let (bytes, mut unit) = (wide.to_le_bytes(), [0; WIDTH]);
+    unit[..WIDTH.min(4)].copy_from_slice(&bytes[..WIDTH.min(4)]);
+    unit
 }
 
 /// Checks positions in a tensor of `units` units without using them.
