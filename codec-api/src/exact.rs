@@ -1,5 +1,7 @@
 //! What every exact codec shares: the checksum of the stored bytes, and decoding to f32 by way of them.
 
+use crc_fast::{CrcAlgorithm, Digest};
+
 use crate::codec::Lossless;
 use crate::context::DecodeCx;
 use crate::error::{CodecError, Result};
@@ -10,13 +12,24 @@ use crate::tensor::{Dtype, TensorSpec, widen};
 const CHECKSUM: &str = "crc32c";
 
 /// The checksum of decoded bytes, for decoders that take them piece by piece while they are in the cache.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Checksum(u32);
+#[derive(Clone, Debug)]
+pub struct Checksum(Digest);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+}
 
 impl Checksum {
     /// Adds the bytes that follow.
     pub fn update(&mut self, decoded: &[u8]) {
-        self.0 = crc32c::crc32c_append(self.0, decoded);
+        self.0.update(decoded);
+    }
+
+    /// CRC-32C (Castagnoli; RFC 3720, appendix B.4) of all bytes so far.
+    fn get(&self) -> u32 {
+        self.0.finalize() as u32
     }
 }
 
@@ -24,12 +37,14 @@ impl Payload {
     /// Bytes of the section that [`Self::with_checksum`] adds.
     pub const CHECKSUM_BYTES: u64 = 4;
 
-    /// Adds the section `crc32c` U32 `[1]`: CRC-32C (Castagnoli; RFC 3720, appendix B.4) of the tensor's stored bytes.
+    /// Adds the section `crc32c` U32 `[1]`: CRC-32C of the tensor's stored bytes.
     ///
     /// # Errors
     /// Never: the section has the size of its shape.
     pub fn with_checksum(self, stored: &[u8]) -> Result<Self> {
-        Ok(self.with(CHECKSUM, Section::from_values(Dtype::U32, [1], vec![crc32c::crc32c(stored)])?))
+        let mut checksum = Checksum::default();
+        checksum.update(stored);
+        Ok(self.with(CHECKSUM, Section::from_values(Dtype::U32, [1], vec![checksum.get()])?))
     }
 }
 
@@ -41,15 +56,15 @@ impl PayloadView<'_> {
     pub fn verify_checksum(&self, decoded: &[u8]) -> Result<()> {
         let mut checksum = Checksum::default();
         checksum.update(decoded);
-        self.verify(checksum)
+        self.verify(&checksum)
     }
 
     /// [`Self::verify_checksum`] for a checksum made piece by piece.
     ///
     /// # Errors
     /// As [`Self::verify_checksum`].
-    pub fn verify(&self, Checksum(found): Checksum) -> Result<()> {
-        let stored = self.values::<u32>(CHECKSUM, Dtype::U32, &[1])?[0];
+    pub fn verify(&self, checksum: &Checksum) -> Result<()> {
+        let (stored, found) = (self.values::<u32>(CHECKSUM, Dtype::U32, &[1])?[0], checksum.get());
         if stored == found {
             return Ok(());
         }

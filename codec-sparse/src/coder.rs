@@ -205,7 +205,7 @@ impl<'a> Coder<'a> {
             4 => decoded.place::<4>(out, cx.cancel),
             _ => decoded.place::<8>(out, cx.cancel),
         };
-        payload.verify(checksum?)
+        payload.verify(&checksum?)
     }
 
     pub(crate) fn prepare(&self, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Box<dyn LinearOp>> {

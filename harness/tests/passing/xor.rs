@@ -50,7 +50,7 @@ impl Codec for Xor {
         cx.progress.tick(tensor.spec().elements() as u64);
         Ok(Payload::new(Bound::Exact)
             .with("base", Section::new(Dtype::U8, [32], base.id.to_vec())?)
-            .with("crc", Section::from_values(Dtype::U32, [1], vec![crc32c::crc32c(tensor.bytes())])?)
+            .with("crc", Section::from_values(Dtype::U32, [1], vec![checksum(tensor.bytes())])?)
             .with("xor", Section::new(Dtype::U8, [xor.len()], xor)?))
     }
 
@@ -97,10 +97,14 @@ fn restored(spec: &TensorSpec, payload: &PayloadView<'_>, cx: &DecodeCx<'_>) -> 
     }
     let bytes: Vec<u8> = xor.iter().zip(base.view.bytes()).map(|(a, b)| a ^ b).collect();
     let crc = payload.values::<u32>("crc", Dtype::U32, &[1])?[0];
-    if crc32c::crc32c(&bytes) == crc { Ok(bytes) } else { Err(payload.corrupt("xor", "its checksum does not agree")) }
+    if checksum(&bytes) == crc { Ok(bytes) } else { Err(payload.corrupt("xor", "its checksum does not agree")) }
 }
 
 fn presets() -> Vec<Preset> {
     vec![Preset::new("default", Xor::default())]
 }
 register_codec!("test.xor", "difference in bits to a base", presets);
+
+fn checksum(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
