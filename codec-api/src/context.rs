@@ -129,7 +129,7 @@ impl<'a> EncodeCx<'a> {
     }
 
     /// The surroundings of a composite's child: a seed of its own for each `scope`, and the same cancellation. Base and calibration are
-    /// of the composite's tensor, and are left out; so is progress, which the composite reports.
+    /// of the composite's tensor, and progress is the composite's to report: they are left out, and it may hand on what fits.
     #[must_use]
     pub fn for_child(&self, scope: &str) -> Self {
         let mut child = Self::for_chunk(self.seed, scope, 0);

@@ -59,8 +59,8 @@ pub struct Residual {
 
 impl Residual {
     /// `second` for what `first` leaves.
-    pub fn new(first: impl Codec + 'static, second: impl Codec + 'static) -> Self {
-        Self { version: FormatVersion, first: Box::new(first), second: Box::new(second) }
+    pub fn new(first: Box<dyn Codec>, second: Box<dyn Codec>) -> Self {
+        Self { version: FormatVersion, first, second }
     }
 }
 
@@ -203,7 +203,7 @@ impl LinearOp for Sum {
 fn presets() -> Vec<Preset> {
     const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
     const INT3: &str = r#"{"codec":"quant.int","version":1,"bits":3,"group":"row","symmetric":true,"clip":false}"#;
-    const LOW_RANK: &str = r#"{"codec":"lowrank.svd","version":1,"inner":{"codec":"quant.int","version":1,"bits":8,"group":"row","symmetric":true,"clip":false}}"#;
+    const LOW_RANK: &str = r#"{"codec":"lowrank.svd","version":1,"inner":{"codec":"quant.int","version":1,"bits":8,"group":"row","symmetric":true,"clip":false},"energy":0.9999,"method":"auto"}"#;
     let of = |first, second| format!(r#"{{"codec":"residual","version":1,"first":{first},"second":{second}}}"#);
     [Preset::from_header("int4-int4", &of(INT4, INT4)), Preset::from_header("lowrank-int3", &of(LOW_RANK, INT3))]
         .into_iter()

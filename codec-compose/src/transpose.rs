@@ -53,8 +53,8 @@ pub struct Transpose {
 
 impl Transpose {
     /// `inner` for the transposed matrix.
-    pub fn new(inner: impl Codec + 'static) -> Self {
-        Self { version: FormatVersion, inner: Box::new(inner) }
+    pub fn new(inner: Box<dyn Codec>) -> Self {
+        Self { version: FormatVersion, inner }
     }
 }
 
@@ -104,7 +104,9 @@ impl Codec for Transpose {
         child_cx.calibration = calibration.as_ref().map(|turned| turned as &dyn Calibration);
         let mut bytes = Cow::Borrowed(tensor.bytes());
         if turns(spec) {
-            transpose_bytes(spec, tensor.bytes(), bytes.to_mut())?;
+            let mut turned = vec![0; bytes.len()];
+            transpose_bytes(spec, &bytes, &mut turned)?;
+            bytes = Cow::Owned(turned);
         }
         let payload = self.inner.encode(TensorView::new(turned_spec(spec)?, &bytes)?, &child_cx)?;
         Ok(Payload::new(payload.bound()).with_scope(INNER, payload))

@@ -9,6 +9,7 @@ use codec_compose as _;
 use codec_lossless as _;
 use codec_lowrank as _;
 use codec_quant as _;
+use codec_sparse as _;
 use harness::testing::{MeanSquares, measure, weights};
 
 fn codec(spec: &str) -> Arc<dyn Codec> {
@@ -123,4 +124,14 @@ fn bytes_of_every_width_come_back() {
         assert_eq!(encoded.payload.bound(), Bound::Exact);
         assert_eq!(encoded.decode_bytes(&DecodeCx::new()).unwrap(), bytes, "{spec}");
     }
+}
+
+#[test]
+fn a_sparse_child_that_refuses_the_values_alone_gets_the_tensor() {
+    // 2:4, so that the values are half as many; their matrix has its break-even below the rank.
+    let gaussian = weights("gaussian", 64 * 64);
+    let values: Vec<f32> = gaussian.iter().enumerate().map(|(i, w)| if i % 4 < 2 { *w } else { 0.0 }).collect();
+    let tensor = TensorView::from_f32([64, 64], &values).unwrap();
+    let encoded = EncodedTensor::encode(codec("sparse.nm(lowrank.svd:rank=25)"), tensor, &EncodeCx::new(0)).unwrap();
+    assert!(encoded.payload.sections().keys().all(|name| name.starts_with("dense/")));
 }

@@ -150,7 +150,9 @@ impl Encoder<'_> {
 
     /// The most components whose sections take at most `limit` bytes, and none that are rounding.
     fn within_bytes(&self, limit: u64) -> Result<Coded> {
-        let mut most = self.sizes.largest_within(limit.min(self.sizes.dense - 1))?;
+        // What would take as many bytes as the tensor is refused.
+        let limit = limit.min(self.sizes.dense - 1);
+        let mut most = self.sizes.largest_within(limit)?;
         let triples = self.decompositions(most).next(most)?;
         most = most.min(triples.significant());
         let mut least = self.sizes.largest_surely_within(limit)?.min(most);

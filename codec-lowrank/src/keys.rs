@@ -23,8 +23,8 @@ pub struct Svd {
 
 impl Svd {
     /// Keeps this many components, whose vectors `inner` codes.
-    pub fn new(inner: impl Codec + 'static, keep: Keep) -> Self {
-        Self { version: FormatVersion, inner: Box::new(inner), keep, method: Method::Auto }
+    pub fn new(inner: Box<dyn Codec>, keep: Keep) -> Self {
+        Self { version: FormatVersion, inner, keep, method: Method::Auto }
     }
 
     /// With a choice how the decomposition is computed.

@@ -113,7 +113,8 @@ impl<'a> Sizes<'a> {
         let shorter = self.rows.min(self.columns);
         let (bytes, rank) = if let Keep::Rank(rank) = keep {
             let rank = shorter.min(rank.get() as usize);
-            (self.bytes(rank)?, rank)
+            let (least, most) = self.bytes(rank)?.into_inner();
+            (least..=most.min(self.dense.saturating_sub(1)).max(least), rank)
         } else {
             let (top, limit) = (self.top()?, if let Keep::Bytes(limit) = keep { limit.get() } else { u64::MAX });
             let least = *self.bytes(1)?.start();

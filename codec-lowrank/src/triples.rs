@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_decomposition_is_foretold() {
-        let codec = Svd::new(codec_quant::Cast::default(), Keep::Rank(Bounded::at::<8>()));
+        let codec = Svd::new(Box::new(codec_quant::Cast::default()), Keep::Rank(Bounded::at::<8>()));
         for shape in [[768, 768], [3072, 768], [768, 3072], [4096, 4096], [4096, 11008]] {
             let [rows, columns] = shape;
             let thin = ComputeSvdVectors::Thin;

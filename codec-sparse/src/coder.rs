@@ -1,6 +1,7 @@
 //! What all sparse codecs share: positions in one of some forms, and the values through the inner codec.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use codec_api::{
     Bound, Cancel, Checksum, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, LinearOp, Payload, PayloadView,
@@ -11,7 +12,7 @@ use crate::form::{Form, Positions};
 use crate::grid::Grid;
 use crate::linear::SparseLinear;
 use crate::mask::Mask;
-use crate::scatter::{checked, expand, scatter};
+use crate::scatter::{check, expand, scatter};
 
 /// Scope of the inner codec's sections for the values.
 const VALUES: &str = "values";
@@ -31,6 +32,33 @@ struct Chosen<'a> {
     values: TensorSpec,
     /// Upper end of the payload's size.
     bytes: u64,
+}
+
+/// A tensor of values, and what the inner codec takes for it.
+struct ValueCost {
+    spec: TensorSpec,
+    bytes: RangeInclusive<u64>,
+}
+
+/// The cost of the values last asked for: most forms have the same values, and codecs nested in each other would ask each
+/// other again and again.
+#[derive(Default)]
+struct ValueCosts {
+    shape: Vec<usize>,
+    last: Option<ValueCost>,
+}
+
+impl ValueCosts {
+    /// For `count` values in a form; `None` if the inner codec does not take them.
+    fn of(&mut self, coder: &Coder<'_>, grid: &Grid, form: &dyn Form, count: usize) -> Option<&ValueCost> {
+        let shape = form.values_shape(grid, count);
+        if self.last.is_none() || self.shape != shape {
+            let spec = coder.values_spec(grid, form, count).ok()?;
+            let bytes = coder.inner.cost(&spec).bytes;
+            (self.shape, self.last) = (shape, Some(ValueCost { spec, bytes }));
+        }
+        self.last.as_ref()
+    }
 }
 
 impl<'a> Coder<'a> {
@@ -57,10 +85,11 @@ impl<'a> Coder<'a> {
 
     pub(crate) fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let (grid, dense) = (Grid::new(spec), self.inner.cost(spec));
+        let mut costs = ValueCosts::default();
         let all_zero = self.forms.iter().filter_map(|form| {
-            let values = self.values_spec(&grid, &**form, 0).ok()?;
+            let values = costs.of(self, &grid, &**form, 0)?;
             let positions = form.least_bytes(&grid) + self.checksum_bytes();
-            Some(positions.saturating_add(*self.inner.cost(&values).bytes.start()))
+            Some(positions.saturating_add(*values.bytes.start()))
         });
         let least = all_zero.fold(*dense.bytes.start(), u64::min);
         let n = grid.units() as f64;
@@ -78,22 +107,26 @@ impl<'a> Coder<'a> {
         let mask = Mask::scan(tensor.bytes(), grid.width);
         cx.cancel.check()?;
         let dense = *self.inner.cost(tensor.spec()).bytes.end();
-        let payload = match self.choose(&grid, &mask).filter(|chosen| chosen.bytes < dense) {
-            Some(chosen) => self.encode_sparse(&grid, &chosen, tensor, cx),
-            None => self.encode_dense(tensor, cx),
+        let chosen = self.choose(&grid, &mask).filter(|chosen| chosen.bytes < dense);
+        let sparse = chosen.map(|chosen| self.encode_sparse(&grid, &chosen, tensor, cx));
+        let payload = match sparse {
+            // The inner codec may take the whole tensor where its values alone do not suit it.
+            Some(Err(e)) if e.is_refusal() => self.encode_dense(tensor, cx)?,
+            Some(payload) => payload?,
+            None => self.encode_dense(tensor, cx)?,
         };
         cx.progress.tick(tensor.spec().elements() as u64);
-        payload
+        Ok(payload)
     }
 
     /// The smallest form that holds these units. `None` if there is none.
     fn choose<'m>(&'m self, grid: &Grid, mask: &'m Mask) -> Option<Chosen<'m>> {
-        let mut smallest: Option<Chosen<'m>> = None;
+        let (mut smallest, mut costs): (Option<Chosen<'m>>, _) = (None, ValueCosts::default());
         for form in &self.forms {
             let Some(stored) = form.stored(grid, mask) else { continue };
-            let Ok(values) = self.values_spec(grid, &**form, stored.ones()) else { continue };
-            let positions = form.bytes(grid, &stored) + self.checksum_bytes();
-            let bytes = positions.saturating_add(*self.inner.cost(&values).bytes.end());
+            let Some(ValueCost { spec, bytes }) = costs.of(self, grid, &**form, stored.ones()) else { continue };
+            let (values, positions) = (spec.clone(), form.bytes(grid, &stored) + self.checksum_bytes());
+            let bytes = positions.saturating_add(*bytes.end());
             if smallest.as_ref().is_none_or(|smallest| bytes < smallest.bytes) {
                 smallest = Some(Chosen { form: &**form, stored, values, bytes });
             }
@@ -217,7 +250,7 @@ impl<'a> Coder<'a> {
         let Some((positions, values_spec)) = self.read(&grid, payload)? else {
             return kernel.prepare(spec, payload.scoped(DENSE));
         };
-        checked(&*positions, grid.units()).map_err(|e| in_scope(payload, e))?;
+        check(&*positions, grid.units()).map_err(|e| in_scope(payload, e))?;
         let mut values = vec![0.0; positions.count()];
         self.inner.decode(&values_spec, payload.scoped(VALUES), &DecodeCx::new(), &mut values)?;
         Ok(Box::new(SparseLinear::new(grid, positions, values)))

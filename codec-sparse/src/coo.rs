@@ -28,7 +28,7 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs`: zeros stay zeros.
+//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros.
 //!
 //! # Cost
 //! What the inner codec takes for `V` values, `4·⌈N/2¹⁶⌉ + 2·V` bytes, and 4 for the checksum. At most what the inner codec takes for

@@ -170,6 +170,6 @@ fn narrow<const WIDTH: usize>(wide: u32) -> [u8; WIDTH] {
 }
 
 /// Checks positions in a tensor of `units` units without using them.
-pub(crate) fn checked(positions: &dyn Positions, units: usize) -> Result<()> {
+pub(crate) fn check(positions: &dyn Positions, units: usize) -> Result<()> {
     positions.visit(&mut Batches::new(units, &mut |_| Ok(())))
 }

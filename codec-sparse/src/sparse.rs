@@ -2,7 +2,7 @@
 //! which another codec stores.
 //!
 //! The forms are those of [`sparse.csr`](crate::csr) with every `index`, [`sparse.coo`](crate::coo) and [`sparse.bitmap`](crate::bitmap); their
-//! sizes are computed, not guessed. All store the same values in the same order, so the positions decide. Groups as in
+//! sizes are computed, with the upper end of what the inner codec says that the values cost. All store the same values in the same order, so the positions decide. Groups as in
 //! [`sparse.nm`](crate::nm) are for N and M that one knows: a bitmap is never larger than 2:4 has it. Where no form is smaller than what the inner codec
 //! makes of the whole tensor, that is the payload.
 //!
@@ -24,7 +24,7 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs`: zeros stay zeros.
+//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros.
 //!
 //! # Cost
 //! That of the smallest form; at most what the inner codec takes for the whole tensor.

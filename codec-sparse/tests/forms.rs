@@ -197,3 +197,11 @@ fn all_presets_are_there_and_children_are_read_from_spec_and_header() {
     assert_eq!(codec_api::header(&*registry.parse_header(&header).unwrap()).unwrap(), header);
     assert_eq!(registry.spec_of(&*codec("sparse.csr:preset=int4")), registry.spec_of(&*spec));
 }
+
+#[test]
+fn costs_of_nested_codecs_are_asked_for_once() {
+    // Six questions a level would be half a million of them.
+    let nested = "sparse(".repeat(7) + "lossless.raw" + &")".repeat(7);
+    let spec = TensorSpec::new(Dtype::F32, [300, 300]).unwrap();
+    assert!(codec(&nested).cost(&spec).bytes.contains(&360_000));
+}

@@ -69,7 +69,7 @@ fn the_smallest_form_wins_at_every_density() {
 }
 
 #[test]
-fn two_of_four_takes_ten_bits_a_half() {
+fn two_of_four_takes_nine_bits_a_half() {
     let all = harness::testing::weights("gaussian:64x256", 64 * 256);
     let halves: Vec<u8> = (all.iter().enumerate())
         .flat_map(|(i, w)| half::f16::from_f32(if i % 4 < 2 { *w } else { 0.0 }).to_le_bytes())

@@ -266,11 +266,9 @@ impl Simd for Avx2 {
     fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
         // The values of the upper half begin behind those of the lower one.
         let first = (mask & 0xff).count_ones() as usize;
-        let mut both = [0; LANES + 8];
-        both[..LANES].copy_from_slice(values);
         let (mut low, mut high) = ([0; 8], [0; 8]);
-        low.copy_from_slice(&both[..8]);
-        high.copy_from_slice(&both[first..first + 8]);
+        low.copy_from_slice(&values[..8]);
+        high.copy_from_slice(&values[first..first + 8]);
         // SAFETY: as above.
         let (low, high) = unsafe { (expand_eight(low, mask as u8), expand_eight(high, (mask >> 8) as u8)) };
         lanes!(i => if i < 8 { low[i % 8] } else { high[i % 8] })

@@ -34,11 +34,11 @@
 //! `inner` is `lossless.raw` where a spec leaves it out, `index` `gap`.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs`: zeros stay zeros.
+//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros.
 //!
 //! # Cost
 //! What the inner codec takes for `V` values, `4·(S+1) + 4·V` bytes for `u32`, `4·(S+1)` + `V` or `2·V` for `narrow`, `S` or `2·S` + `V` + the skips for
-//! `gap`, and 4 for the checksum. At most what the inner codec takes for the whole tensor.
+//! `gap`, and 4 for the checksum; from 2³² elements on pointers take 8 bytes instead of 4. At most what the inner codec takes for the whole tensor.
 //!
 //! # Limits
 //! What the inner codec takes; it may need neither base nor calibration. If it does not take `V` values in a row, the whole tensor is its.

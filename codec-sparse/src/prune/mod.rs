@@ -52,7 +52,7 @@ const KEPT: &str = "kept";
 
 /// Configuration of `sparse.prune`; see the [module's documentation](self) for the format.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, try_from = "Unchecked")]
+#[serde(try_from = "Unchecked")]
 #[non_exhaustive]
 pub struct Prune {
     /// Format version.

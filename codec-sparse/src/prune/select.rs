@@ -40,11 +40,8 @@ fn keep_largest(weights: &[f32], count: usize, kept: &mut Vec<bool>) {
         return;
     }
     let mut magnitudes: Vec<u32> = weights.iter().map(|w| magnitude(*w)).collect();
-    // `count` is below the length, and the smallest that is kept is the `count`-th from above.
-    let Some(last) = count.checked_sub(1) else {
-        kept.resize(kept.len() + weights.len(), false);
-        return;
-    };
+    // `count` is below the length and at least 1: the smallest that is kept is the `count`-th from above.
+    let last = count.saturating_sub(1);
     let (_, smallest, _) = magnitudes.select_nth_unstable_by(last, |a, b| b.cmp(a));
     let smallest = *smallest;
     let above = magnitudes[..last].iter().filter(|m| **m > smallest).count();

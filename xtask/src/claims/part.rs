@@ -21,7 +21,7 @@ pub(super) struct Part {
 const HOW_TO_READ: &str = "\
 A ratio is dense F32 bytes to all section bytes of the payload, then the claim of the seed's report in parentheses; where the measured
 value is worse, it says so. Every value comes from weights that were encoded, written as bytes, read back and decoded, and whose error
-was checked against the bound that the encoder certified. Sizes and errors are the same on every machine.";
+was checked against the bound that the encoder certified.";
 
 /// Measures all parts; `remark` ends the introduction.
 pub(super) fn page(tree: &Tree, parts: &[Part], remark: &str) -> Result<String> {

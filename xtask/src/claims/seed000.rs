@@ -57,7 +57,7 @@ const PARTS: [Part; 3] = [
 ];
 
 const MISSING: &str = "\
-Errors of the SVD may differ in their last digits between machines. What the report says about deltas, checkpoints, graphs and memory is \
+Sizes and errors are the same on every machine, but for the last digits of the SVD's errors. What the report says about deltas, checkpoints, graphs and memory is \
 not measured yet.";
 
 /// Measures what the report says about one weight.
