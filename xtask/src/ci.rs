@@ -88,6 +88,10 @@ impl Copy {
         // Without `--manifest-path`: the alias `xtask` is found from the current directory.
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.arg(subcommand).args(args).current_dir(&self.place.root).env("CARGO_TARGET_DIR", &self.target);
+        // What is built here shall run, not be fast: optimising the libraries takes minutes.
+        for (key, value) in [("LTO", "off"), ("CODEGEN_UNITS", "16"), ("OPT_LEVEL", "1")] {
+            command.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
+        }
         command
     }
 }
