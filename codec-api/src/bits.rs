@@ -21,6 +21,21 @@ pub fn pack_bits(codes: impl ExactSizeIterator<Item = u64>, bits: usize) -> Vec<
     packed
 }
 
+/// The inverse of [`pack_bits`]: codes of `bits` bits each, 57 at most, for as long as there are bytes; what the last code
+/// is short of is 0.
+pub fn unpack_bits(packed: &[u8], bits: usize) -> impl Iterator<Item = u64> {
+    let (mut bytes, mut pending, mut count) = (packed.iter(), 0, 0);
+    (0..(8 * packed.len()).div_ceil(bits)).map(move |_| {
+        while count < bits {
+            pending |= bytes.next().map_or(0, |byte| u64::from(*byte)) << count;
+            count += 8;
+        }
+        let code = pending & ((1 << bits) - 1);
+        (pending, count) = (pending >> bits, count - bits);
+        code
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,5 +45,15 @@ mod tests {
         assert_eq!(pack_bits([0b101, 0b011, 0b110].into_iter(), 3), [0b1001_1101, 0b1]);
         assert_eq!(pack_bits([1 << 56, 1].into_iter(), 57), [0, 0, 0, 0, 0, 0, 0, 0b11, 0, 0, 0, 0, 0, 0, 0]);
         assert!(pack_bits([].into_iter(), 5).is_empty());
+    }
+
+    #[test]
+    fn codes_come_back_before_what_fills_the_last_byte() {
+        for bits in [1, 3, 4, 8, 13, 57] {
+            let codes: Vec<u64> = (0..20).map(|i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - bits)).collect();
+            let found: Vec<u64> = unpack_bits(&pack_bits(codes.iter().copied(), bits), bits).collect();
+            assert_eq!(found[..20], codes, "{bits} bits");
+            assert!(found[20..].iter().all(|code| *code == 0));
+        }
     }
 }

@@ -68,6 +68,26 @@ pub trait Codec: Debug + Send + Sync {
     }
 }
 
+impl dyn Codec + '_ {
+    /// [`Codec::as_lossless`], for those who need it.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] naming the codec.
+    pub fn require_lossless(&self) -> Result<&dyn Lossless> {
+        let lossless = self.as_lossless();
+        lossless.ok_or_else(|| CodecError::Unsupported(format!("`{}` is not lossless", self.typetag_name())))
+    }
+
+    /// [`Codec::as_linear`], for those who need it.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] naming the codec.
+    pub fn require_linear(&self) -> Result<&dyn LinearKernel> {
+        let linear = self.as_linear();
+        linear.ok_or_else(|| CodecError::Unsupported(format!("`{}` has no linear operator", self.typetag_name())))
+    }
+}
+
 /// Restores the stored bytes.
 pub trait Lossless {
     /// Decodes to the tensor's own dtype; `out` has exactly `spec.byte_len()` bytes.

@@ -83,10 +83,7 @@ impl EncodedTensor {
     /// # Errors
     /// As [`Self::decode`]; [`CodecError::Unsupported`] if the codec is not lossless.
     pub fn decode_bytes(&self, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
-        let codec = self
-            .codec
-            .as_lossless()
-            .ok_or_else(|| CodecError::Unsupported(format!("`{}` is not lossless", self.codec.typetag_name())))?;
+        let codec = self.codec.require_lossless()?;
         self.codec.accepts(&self.spec)?;
         self.check_size(None)?;
         let mut out = vec![0; self.spec.byte_len()];

@@ -90,7 +90,7 @@ mod registry;
 mod spec;
 mod tensor;
 
-pub use bits::pack_bits;
+pub use bits::{pack_bits, unpack_bits};
 pub use bound::{Bound, max_abs_error, rel_frobenius_error};
 pub use codec::{
     Chunking, Codec, LinearKernel, LinearOp, Lossless, Need, Needs, Progressive, QualityLevel, check_batch,

@@ -35,8 +35,8 @@
 use std::num::NonZeroUsize;
 
 use codec_api::{
-    Bound, Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, LinearOp,
-    Need, Needs, Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    Bound, Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, LinearOp, Need,
+    Needs, Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -164,9 +164,8 @@ fn lcm(a: NonZeroUsize, b: NonZeroUsize) -> Option<NonZeroUsize> {
 
 impl LinearKernel for Residual {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
-        let none = || CodecError::Unsupported("a child of this residual does not multiply".to_owned());
-        let first = self.first.as_linear().ok_or_else(none)?.prepare(spec, payload.scoped(FIRST))?;
-        let second = self.second.as_linear().ok_or_else(none)?.prepare(&rest_spec(spec)?, payload.scoped(SECOND))?;
+        let first = self.first.require_linear()?.prepare(spec, payload.scoped(FIRST))?;
+        let second = self.second.require_linear()?.prepare(&rest_spec(spec)?, payload.scoped(SECOND))?;
         Ok(Box::new(Sum { first, second }))
     }
 }

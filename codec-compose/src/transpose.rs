@@ -138,8 +138,7 @@ impl Lossless for Transpose {
         out: &mut [u8],
     ) -> Result<()> {
         spec.check_output_bytes(out.len())?;
-        let missing = || CodecError::Unsupported("the inner codec is not lossless".to_owned());
-        let inner = self.inner.as_lossless().ok_or_else(missing)?;
+        let inner = self.inner.require_lossless()?;
         let (turned, payload, child_cx) = (turned_spec(spec)?, payload.scoped(INNER), cx.for_child());
         if !turns(spec) {
             return inner.decode_bytes(&turned, payload, &child_cx, out);

@@ -1,6 +1,9 @@
 //! Encode beside the bare decomposition that it contains, the random block beside the exact way, decode and multiplication
 //! beside a memcpy of the dense matrix.
 
+#[path = "../tests/it/harmonic.rs"]
+mod harmonic;
+
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -10,6 +13,7 @@ use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
 use faer::{Mat, MatRef, Par, Spec};
+use harmonic::{best_of_harmonic, harmonic};
 use harness::testing::weights;
 use {codec_lossless as _, codec_lowrank as _, codec_quant as _};
 
@@ -22,16 +26,6 @@ fn codec(spec: &str) -> std::sync::Arc<dyn Codec> {
 
 fn gaussian([rows, columns]: [usize; 2]) -> Vec<f32> {
     weights("gaussian:4096x1024", rows * columns)
-}
-
-/// Singular values 1, 1/2, 1/3, … and random singular vectors.
-fn harmonic([rows, columns]: [usize; 2]) -> Vec<f32> {
-    let all = weights("gaussian:4096x1024", (rows + columns) * columns);
-    let (left, right) = all.split_at(rows * columns);
-    let basis = |values, rows| MatRef::from_row_major_slice(values, rows, columns).qr().compute_thin_Q();
-    let scale = |i, j| if i == j { 1.0 / (i + 1) as f32 } else { 0.0 };
-    let matrix = basis(left, rows) * Mat::from_fn(columns, columns, scale) * basis(right, columns).transpose();
-    (0..rows * columns).map(|i| matrix[(i / columns, i % columns)]).collect()
 }
 
 /// The call that the encoder makes, on the same transposed matrix.
@@ -81,8 +75,7 @@ fn random_block(c: &mut Criterion) {
     let shape = SHAPES[1];
     let values = harmonic(shape);
     let tensor = TensorView::from_f32(shape, &values).expect("the shape fits");
-    let squares = |from: usize| (from..=shape[1]).map(|i| 1.0 / (i * i) as f64).sum::<f64>();
-    let best = (squares(RANK + 1) / squares(1)).sqrt();
+    let best = best_of_harmonic(shape[1], RANK);
     let mut group = group(c, "method", shape);
     for method in ["exact", "randomised"] {
         let codec = codec(&format!("lowrank.svd(lossless.raw):rank={RANK}:method={method}"));

@@ -1,8 +1,6 @@
 //! From a tensor to its largest components.
 
-use codec_api::{
-    Bound, CodecError, DecodeCx, Dtype, EncodeCx, Payload, Result, Section, TensorView, rel_frobenius_error,
-};
+use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView, rel_frobenius_error};
 use faer::Mat;
 
 use crate::factors::Factors;
@@ -193,7 +191,7 @@ impl Encoder<'_> {
             let child = self.codec.inner.encode(vectors, &self.cx.for_child(scope))?;
             payload = payload.with_scope(scope, child);
         }
-        let cx = DecodeCx::new().with_cancel(self.cx.cancel);
+        let cx = self.cx.decoding();
         let mut factors = Factors::read(self.codec, self.tensor.spec(), &payload.view(), &cx)?;
         let coded = self.decoded(payload, &factors)?;
         let Some(fitted) = refit(&factors, u, v, left) else { return Ok(coded) };

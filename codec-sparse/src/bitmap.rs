@@ -33,8 +33,6 @@
 //! # Limits
 //! What the inner codec takes; it may need neither base nor calibration. If it does not take `V` values in a row, the whole tensor is its.
 
-use std::borrow::Cow;
-
 use codec_api::{
     Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag,
 };
@@ -103,8 +101,7 @@ impl Form for Flags {
         if bitmap.last().is_some_and(|last| u32::from(*last) >> (units + 8 - 8 * bitmap.len()) != 0) {
             return Err(payload.corrupt(BITMAP, format!("a bit beyond the tensor's {units} elements is set")));
         }
-        let values = ones(&bitmap);
-        Ok(Box::new(Bits { bitmap, values }))
+        Ok(Box::new(Bits::new(bitmap)))
     }
 }
 
@@ -141,10 +138,19 @@ kernel! {
     }
 }
 
+/// Positions as a bit for each unit.
 #[derive(Debug)]
-struct Bits {
+pub(crate) struct Bits {
     bitmap: Bytes,
     values: usize,
+}
+
+impl Bits {
+    /// Of a bitmap without bits beyond the last unit.
+    pub(crate) fn new(bitmap: Bytes) -> Self {
+        let values = ones(&bitmap);
+        Self { bitmap, values }
+    }
 }
 
 impl Positions for Bits {
@@ -166,8 +172,8 @@ impl Positions for Bits {
         batches.flush()
     }
 
-    fn flags(&self) -> Result<Option<Cow<'_, [u8]>>> {
-        Ok(Some(Cow::Borrowed(&self.bitmap)))
+    fn flags(&self) -> Option<&[u8]> {
+        Some(&self.bitmap)
     }
 
     fn bytes(&self) -> u64 {

@@ -43,21 +43,17 @@ struct ValueCost {
 /// The cost of the values last asked for: most forms have the same values, and codecs nested in each other would ask each
 /// other again and again.
 #[derive(Default)]
-struct ValueCosts {
-    shape: Vec<usize>,
-    last: Option<ValueCost>,
-}
+struct ValueCosts(Option<ValueCost>);
 
 impl ValueCosts {
     /// For `count` values in a form; `None` if the inner codec does not take them.
     fn of(&mut self, coder: &Coder<'_>, grid: &Grid, form: &dyn Form, count: usize) -> Option<&ValueCost> {
-        let shape = form.values_shape(grid, count);
-        if self.last.is_none() || self.shape != shape {
-            let spec = coder.values_spec(grid, form, count).ok()?;
+        let spec = coder.values_spec(grid, form, count).ok()?;
+        if self.0.as_ref().is_none_or(|last| last.spec != spec) {
             let bytes = coder.inner.cost(&spec).bytes;
-            (self.shape, self.last) = (shape, Some(ValueCost { spec, bytes }));
+            self.0 = Some(ValueCost { spec, bytes });
         }
-        self.last.as_ref()
+        self.0.as_ref()
     }
 }
 
@@ -175,7 +171,7 @@ impl<'a> Coder<'a> {
             return Ok(Bound::Exact);
         }
         let mut decoded = vec![0.0; source.spec().elements()];
-        self.inner.decode(source.spec(), child.view(), &DecodeCx::new().with_cancel(cx.cancel), &mut decoded)?;
+        self.inner.decode(source.spec(), child.view(), &cx.decoding().for_child(), &mut decoded)?;
         Ok(Bound::measure(&source.to_f32()?, &decoded))
     }
 
@@ -202,15 +198,8 @@ impl<'a> Coder<'a> {
         };
         let values =
             |values: &mut [f32]| self.inner.decode(&values_spec, payload.scoped(VALUES), &cx.for_child(), values);
-        if let Some(flags) = positions.flags().map_err(|e| in_scope(payload, e))? {
-            let first = out.len().saturating_sub(positions.count());
-            values(&mut out[first..])?;
-            return expand(&flags, positions.count(), as_units::<F32>(out), cx.cancel, |_| ());
-        }
-        let mut apart = vec![0.0; positions.count()];
-        values(&mut apart)?;
-        scatter(&*positions, as_units::<F32>(&mut apart), as_units(out), cx.cancel, |_| ())
-            .map_err(|e| in_scope(payload, e))
+        let decoded = Decoded { payload, positions: &*positions, len: positions.count(), values: &values };
+        decoded.place::<{ size_of::<f32>() }>(out, cx.cancel, |_| ())
     }
 
     /// Decodes to the stored bytes with an exact inner codec.
@@ -221,9 +210,7 @@ impl<'a> Coder<'a> {
         cx: &DecodeCx<'_>,
         out: &mut [u8],
     ) -> Result<()> {
-        let Some(inner) = self.inner.as_lossless() else {
-            return Err(CodecError::Unsupported(format!("`{}` is not lossless", self.inner.typetag_name())));
-        };
+        let inner = self.inner.require_lossless()?;
         spec.check_output_bytes(out.len())?;
         let grid = Grid::new(spec);
         let Some((positions, values_spec)) = self.read(&grid, payload)? else {
@@ -232,20 +219,19 @@ impl<'a> Coder<'a> {
         let values =
             |values: &mut [u8]| inner.decode_bytes(&values_spec, payload.scoped(VALUES), &cx.for_child(), values);
         let decoded = Decoded { payload, positions: &*positions, len: values_spec.byte_len(), values: &values };
-        let checksum = match grid.width {
-            1 => decoded.place::<1>(out, cx.cancel),
-            2 => decoded.place::<2>(out, cx.cancel),
-            4 => decoded.place::<4>(out, cx.cancel),
-            _ => decoded.place::<8>(out, cx.cancel),
-        };
-        payload.verify(&checksum?)
+        let mut checksum = Checksum::default();
+        match grid.width {
+            1 => decoded.place::<1>(out, cx.cancel, |units| checksum.update(units.as_flattened()))?,
+            2 => decoded.place::<2>(out, cx.cancel, |units| checksum.update(units.as_flattened()))?,
+            4 => decoded.place::<4>(out, cx.cancel, |units| checksum.update(units.as_flattened()))?,
+            _ => decoded.place::<8>(out, cx.cancel, |units| checksum.update(units.as_flattened()))?,
+        }
+        payload.verify(&checksum)
     }
 
     pub(crate) fn prepare(&self, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
         spec.require_float()?;
-        let Some(kernel) = self.inner.as_linear() else {
-            return Err(CodecError::Unsupported(format!("`{}` has no operator", self.inner.typetag_name())));
-        };
+        let kernel = self.inner.require_linear()?;
         let grid = Grid::new(spec);
         let Some((positions, values_spec)) = self.read(&grid, payload)? else {
             return kernel.prepare(spec, payload.scoped(DENSE));
@@ -257,40 +243,38 @@ impl<'a> Coder<'a> {
     }
 }
 
-/// Bytes of an f32.
-const F32: usize = size_of::<f32>();
-
-/// f32 values as units.
-fn as_units<const WIDTH: usize>(values: &mut [f32]) -> &mut [[u8; WIDTH]] {
-    bytemuck::cast_slice_mut::<f32, u8>(values).as_chunks_mut().0
-}
-
-/// Positions, and the stored bytes of the values as the inner codec decodes them.
-struct Decoded<'a> {
+/// Positions, and the values as the inner codec decodes them: f32, or stored bytes.
+struct Decoded<'a, T> {
     payload: &'a PayloadView<'a>,
     positions: &'a dyn Positions,
-    /// Bytes of the values.
+    /// How many of them there are.
     len: usize,
-    values: &'a dyn Fn(&mut [u8]) -> Result<()>,
+    values: &'a dyn Fn(&mut [T]) -> Result<()>,
 }
 
-impl Decoded<'_> {
-    /// Puts units of `WIDTH` bytes where they belong, and takes their checksum.
-    fn place<const WIDTH: usize>(&self, out: &mut [u8], cancel: &Cancel) -> Result<Checksum> {
-        let mut checksum = Checksum::default();
-        let finished = |units: &[[u8; WIDTH]]| checksum.update(units.as_flattened());
-        if let Some(flags) = self.positions.flags().map_err(|e| in_scope(self.payload, e))? {
+impl<T: bytemuck::Pod> Decoded<'_, T> {
+    /// Puts units of `WIDTH` bytes where they belong, and tells `finished` piece by piece what will not change any more.
+    fn place<const WIDTH: usize>(
+        &self,
+        out: &mut [T],
+        cancel: &Cancel,
+        finished: impl FnMut(&[[u8; WIDTH]]),
+    ) -> Result<()> {
+        if let Some(flags) = self.positions.flags() {
             let first = out.len().saturating_sub(self.len);
             (self.values)(&mut out[first..])?;
-            expand(&flags, self.positions.count(), out.as_chunks_mut().0, cancel, finished)?;
-        } else {
-            let mut values = vec![0; self.len];
-            (self.values)(&mut values)?;
-            scatter(self.positions, values.as_chunks().0, out.as_chunks_mut().0, cancel, finished)
-                .map_err(|e| in_scope(self.payload, e))?;
+            return expand(flags, self.positions.count(), as_units(out), cancel, finished);
         }
-        Ok(checksum)
+        let mut values = vec![T::zeroed(); self.len];
+        (self.values)(&mut values)?;
+        scatter(self.positions, as_units(&mut values), as_units(out), cancel, finished)
+            .map_err(|e| in_scope(self.payload, e))
     }
+}
+
+/// Values as units.
+fn as_units<T: bytemuck::Pod, const WIDTH: usize>(values: &mut [T]) -> &mut [[u8; WIDTH]] {
+    bytemuck::cast_slice_mut::<T, u8>(values).as_chunks_mut().0
 }
 
 /// Names the section of an error in full.

@@ -50,12 +50,9 @@ pub(crate) trait Positions: Debug + Send + Sync {
     /// [`CodecError::Corrupt`] if they do not ascend within the tensor and its segments, and what the batches' taker answers.
     fn visit(&self, batches: &mut Batches<'_>) -> Result<()>;
 
-    /// The same as a bit for each unit, lowest first, where that is quicker than visiting them.
-    ///
-    /// # Errors
-    /// As [`Self::visit`].
-    fn flags(&self) -> Result<Option<Cow<'_, [u8]>>> {
-        Ok(None)
+    /// The same as a bit for each unit, lowest first, where they are kept so.
+    fn flags(&self) -> Option<&[u8]> {
+        None
     }
 
     /// Bytes of the sections.

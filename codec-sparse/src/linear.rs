@@ -5,7 +5,7 @@ use codec_api::{LinearOp, Result, check_batch};
 use crate::form::{Batches, Positions};
 use crate::grid::Grid;
 
-/// A matrix of values at their positions, which stay as stored.
+/// A matrix of values at their positions.
 #[derive(Debug)]
 pub(crate) struct SparseLinear {
     grid: Grid,

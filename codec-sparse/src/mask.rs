@@ -24,6 +24,11 @@ impl Mask {
         Self { words, units, ones }
     }
 
+    /// Of so many units none.
+    pub(crate) fn none(units: usize) -> Self {
+        Self { words: vec![0; units.div_ceil(WORD)], units, ones: 0 }
+    }
+
     /// How many units are stored.
     pub(crate) fn ones(&self) -> usize {
         self.ones

@@ -42,14 +42,15 @@
 use std::borrow::Cow;
 
 use codec_api::{
-    Bounded, Bytes, Codec, CodecError, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, pack_bits,
-    register_codec, typetag,
+    Bounded, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, pack_bits, register_codec,
+    typetag, unpack_bits,
 };
 use serde::{Deserialize, Serialize};
 use simd::kernel;
 
+use crate::bitmap::Bits;
 use crate::coder::{Coder, sparse_codec};
-use crate::form::{Batches, Form, Positions, beyond};
+use crate::form::{Form, Positions};
 use crate::grid::Grid;
 use crate::mask::Mask;
 
@@ -134,17 +135,17 @@ impl Groups {
         (self.row_values(columns) * self.bits()).div_ceil(8)
     }
 
-    /// First flat index and columns of every group.
-    fn each(self, grid: &Grid) -> impl Iterator<Item = (usize, usize)> + use<> {
-        grid.segments(self.m).iter().map(|group| (group.start, group.len()))
+    /// First flat index and columns of every group of a row.
+    fn each_of_row(self, grid: &Grid, row: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let (m, columns) = (self.m, grid.columns);
+        (0..columns).step_by(m).map(move |group| (row * columns + group, m.min(columns - group)))
     }
 
     /// The positions of row `row` in their groups.
     fn row_positions(self, grid: &Grid, stored: &Mask, row: usize) -> Vec<u64> {
         let mut positions = Vec::with_capacity(self.row_values(grid.columns));
-        let start = row * grid.columns;
-        for group in (0..grid.columns).step_by(self.m) {
-            let mut left = stored.bits(start + group, self.m.min(grid.columns - group));
+        for (start, columns) in self.each_of_row(grid, row) {
+            let mut left = stored.bits(start, columns);
             while left != 0 {
                 positions.push(left.trailing_zeros().into());
                 left &= left - 1;
@@ -165,7 +166,7 @@ impl Form for Groups {
 
     fn stored<'a>(&self, grid: &Grid, mask: &'a Mask) -> Option<Cow<'a, Mask>> {
         let mut filled = mask.clone();
-        for (start, columns) in self.each(grid) {
+        for (start, columns) in (0..grid.rows).flat_map(|row| self.each_of_row(grid, row)) {
             let bits = mask.bits(start, columns);
             if bits.count_ones() as usize > self.n {
                 return None;
@@ -200,36 +201,46 @@ impl Form for Groups {
     fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
         let row_len = self.row_len(grid.columns);
         let packed = payload.bytes(POSITIONS, Dtype::U8, &[grid.rows, row_len])?.clone();
-        Ok(Box::new(InGroups { groups: *self, grid: *grid, packed }))
+        let flags = self.flags(grid, &packed).map_err(|reason| payload.corrupt(POSITIONS, reason))?;
+        Ok(Box::new(Bits::new(flags.into())))
     }
 }
 
-#[derive(Debug)]
-struct InGroups {
-    groups: Groups,
-    grid: Grid,
-    packed: Bytes,
-}
-
-impl InGroups {
-    fn visit_row(&self, start: usize, packed: &[u8], batches: &mut Batches<'_>) -> Result<()> {
-        let Groups { n, m } = self.groups;
-        let mut codes = Codes { packed, pending: 0, count: 0, bits: self.groups.bits() };
-        for group in (0..self.grid.columns).step_by(m) {
-            let columns = m.min(self.grid.columns - group);
-            let (values, mut last) = (n.min(columns), 0);
-            for place in batches.room(values)? {
-                last = codes.next();
-                *place = start + group + last;
-            }
-            // They ascend, or are refused.
-            if last >= columns {
-                return Err(beyond(start + group + columns));
-            }
-            batches.added(values);
+impl Groups {
+    /// A bit for each unit that has a value.
+    fn flags(self, grid: &Grid, packed: &[u8]) -> Result<Vec<u8>, String> {
+        if (self.n, self.m) == (2, 4) && grid.columns.is_multiple_of(8) {
+            // A byte is two groups, and rows are whole bytes.
+            let mut flags = vec![0; packed.len()];
+            return if flags_of_pairs(packed, &mut flags) { Ok(flags) } else { Err(disorder(0)) };
         }
-        if codes.are_done() { Ok(()) } else { Err(beyond(start + self.grid.columns)) }
+        let mut flags = Mask::none(grid.units());
+        for (row, packed) in packed.chunks(self.row_len(grid.columns).max(1)).enumerate() {
+            let mut codes = unpack_bits(packed, self.bits());
+            for (start, columns) in self.each_of_row(grid, row) {
+                let mut bits = 0u32;
+                for code in codes.by_ref().take(self.n.min(columns)) {
+                    let bit = 1 << code;
+                    if bit <= bits {
+                        return Err(disorder(start));
+                    }
+                    bits |= bit;
+                }
+                if bits >> columns != 0 {
+                    return Err(format!("a position is beyond its group, which has {columns} columns"));
+                }
+                flags.insert(start, bits);
+            }
+            if codes.any(|code| code != 0) {
+                return Err(format!("the last bits of row {row} are not 0"));
+            }
+        }
+        Ok(flags.to_bytes())
     }
+}
+
+fn disorder(from: usize) -> String {
+    format!("at or after element {from} the positions in a group do not ascend")
 }
 
 kernel! {
@@ -250,131 +261,6 @@ kernel! {
 fn bit(position: u8) -> u8 {
     let odd = 1 + (position & 1);
     odd + 3 * odd * (position >> 1 & 1)
-}
-
-impl InGroups {
-    /// A bit for each column of a row.
-    fn flags_of_row(&self, start: usize, packed: &[u8], flags: &mut Flags) -> Result<()> {
-        let (Groups { n, m }, columns) = (self.groups, self.grid.columns);
-        let mut done = 0;
-        if (n, m) == (2, 4) && flags.count.is_multiple_of(8) {
-            // A byte is two groups.
-            if !flags_of_pairs(packed, flags.whole_bytes(columns / 8)) {
-                return Err(disorder(start));
-            }
-            done = columns / 8 * 8;
-        }
-        let mut codes = Codes { packed: &packed[done / 8..], pending: 0, count: 0, bits: self.groups.bits() };
-        for group in (done..columns).step_by(m) {
-            let (width, mut bits) = (m.min(columns - group), 0u64);
-            for _ in 0..n.min(width) {
-                let bit = 1 << codes.next();
-                if bit <= bits {
-                    return Err(disorder(start));
-                }
-                bits |= bit;
-            }
-            if bits >> width != 0 {
-                return Err(beyond(start + group + width));
-            }
-            flags.push(bits, width);
-        }
-        if codes.are_done() { Ok(()) } else { Err(beyond(start + columns)) }
-    }
-}
-
-fn disorder(row: usize) -> CodecError {
-    CodecError::corrupt(POSITIONS, format!("the positions in a group of the row at element {row} do not ascend"))
-}
-
-/// Positions of a row, one after the other.
-struct Codes<'a> {
-    packed: &'a [u8],
-    pending: u64,
-    count: usize,
-    bits: usize,
-}
-
-impl Codes<'_> {
-    #[inline(always)]
-    fn next(&mut self) -> usize {
-        if self.count < self.bits {
-            let (next, rest) = self.packed.split_at(self.packed.len().min(4));
-            let mut word = [0; 8];
-            word[..next.len()].copy_from_slice(next);
-            self.pending |= u64::from_le_bytes(word) << self.count;
-            (self.packed, self.count) = (rest, self.count + 32);
-        }
-        let code = self.pending as usize & ((1 << self.bits) - 1);
-        (self.pending, self.count) = (self.pending >> self.bits, self.count - self.bits);
-        code
-    }
-
-    /// Whether only zeros are left.
-    fn are_done(&self) -> bool {
-        self.pending == 0 && self.packed.iter().all(|byte| *byte == 0)
-    }
-}
-
-impl Positions for InGroups {
-    fn count(&self) -> usize {
-        self.grid.rows * self.groups.row_values(self.grid.columns)
-    }
-
-    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
-        let row_len = self.groups.row_len(self.grid.columns);
-        for (row, packed) in self.packed.chunks(row_len.max(1)).enumerate() {
-            self.visit_row(row * self.grid.columns, packed, batches)?;
-        }
-        batches.flush()
-    }
-
-    fn flags(&self) -> Result<Option<Cow<'_, [u8]>>> {
-        let mut flags = Flags { bytes: Vec::with_capacity(self.grid.units().div_ceil(8)), pending: 0, count: 0 };
-        let row_len = self.groups.row_len(self.grid.columns);
-        for (row, packed) in self.packed.chunks(row_len.max(1)).enumerate() {
-            self.flags_of_row(row * self.grid.columns, packed, &mut flags)?;
-        }
-        Ok(Some(Cow::Owned(flags.finish())))
-    }
-
-    fn bytes(&self) -> u64 {
-        self.packed.len() as u64
-    }
-}
-
-/// Bits that become bytes, lowest first.
-struct Flags {
-    bytes: Vec<u8>,
-    pending: u64,
-    count: usize,
-}
-
-impl Flags {
-    /// Adds `len` bits, at most 32.
-    #[inline(always)]
-    fn push(&mut self, bits: u64, len: usize) {
-        self.pending |= bits << self.count;
-        self.count += len;
-        if self.count >= 32 {
-            self.bytes.extend((self.pending as u32).to_le_bytes());
-            (self.pending, self.count) = (self.pending >> 32, self.count - 32);
-        }
-    }
-
-    /// Places for whole bytes, where the bits so far are some.
-    fn whole_bytes(&mut self, len: usize) -> &mut [u8] {
-        self.bytes.extend(&self.pending.to_le_bytes()[..self.count / 8]);
-        (self.pending, self.count) = (0, 0);
-        let start = self.bytes.len();
-        self.bytes.resize(start + len, 0);
-        &mut self.bytes[start..]
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.bytes.extend(&self.pending.to_le_bytes()[..self.count.div_ceil(8)]);
-        self.bytes
-    }
 }
 
 fn presets() -> Vec<Preset> {

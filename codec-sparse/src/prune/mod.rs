@@ -40,8 +40,8 @@ mod rule;
 mod select;
 
 use codec_api::{
-    Bound, Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, LinearOp,
-    Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    Bound, Chunking, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, LinearOp, Payload,
+    PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
 };
 use rule::Keys;
 pub use rule::{Pattern, Rule, Scope};
@@ -107,7 +107,7 @@ impl Prune {
             return Ok(Bound::measure(source, &pruned.to_f32()?));
         }
         let mut decoded = vec![0.0; source.len()];
-        self.inner.decode(pruned.spec(), child.view(), &DecodeCx::new().with_cancel(cx.cancel), &mut decoded)?;
+        self.inner.decode(pruned.spec(), child.view(), &cx.decoding().for_child(), &mut decoded)?;
         Ok(Bound::measure(source, &decoded))
     }
 }
@@ -166,10 +166,7 @@ impl Codec for Prune {
 
 impl LinearKernel for Prune {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
-        let Some(kernel) = self.inner.as_linear() else {
-            return Err(CodecError::Unsupported(format!("`{}` has no operator", self.inner.typetag_name())));
-        };
-        kernel.prepare(spec, payload.scoped(KEPT))
+        self.inner.require_linear()?.prepare(spec, payload.scoped(KEPT))
     }
 }
 

@@ -35,9 +35,10 @@ impl Exact {
 
     fn checked<'a>(&self, spec: &TensorSpec, payload: &PayloadView<'a>) -> Result<&'a [u8]> {
         let data = payload.bytes("data", Dtype::U8, &[spec.byte_len()])?;
-        let crc = payload.values::<u32>("crc", Dtype::U32, &[1])?[0];
-        let wrong = self.fault != Fault::NoChecksum && checksum(data) != crc;
-        if wrong { Err(payload.corrupt("data", "its checksum does not agree")) } else { Ok(data) }
+        if self.fault != Fault::NoChecksum {
+            payload.verify_checksum(data)?;
+        }
+        Ok(data)
     }
 
     /// The mistakes of a codec that takes its bytes through floats.
@@ -79,9 +80,8 @@ impl Codec for Exact {
         let bytes = self.through_floats(&tensor);
         cx.progress.tick(tensor.spec().elements() as u64);
         let bound = if self.fault == Fault::NotExact { Bound::MaxAbs(0.0) } else { Bound::Exact };
-        Ok(Payload::new(bound)
-            .with("crc", Section::from_values(Dtype::U32, [1], vec![checksum(&bytes)])?)
-            .with("data", Section::new(Dtype::U8, [bytes.len()], bytes)?))
+        let payload = Payload::new(bound).with_checksum(&bytes)?;
+        Ok(payload.with("data", Section::new(Dtype::U8, [bytes.len()], bytes)?))
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -118,8 +118,4 @@ impl Lossless for Exact {
 
 pub fn presets() -> Vec<Preset> {
     vec![Preset::new("sound", Exact::default())]
-}
-
-fn checksum(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }

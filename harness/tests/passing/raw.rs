@@ -4,7 +4,7 @@
 //! None: the plainest exact codec.
 //!
 //! # Sections
-//! `data` U8 `[byte_len]`: the tensor's bytes. `crc` U32 `[1]`: crc32c of them.
+//! `data` U8 `[byte_len]`: the tensor's bytes. `crc32c` U32 `[1]`: crc32c of them.
 //!
 //! # Header
 //! ```
@@ -42,9 +42,8 @@ impl Codec for Raw {
         cx.cancel.check()?;
         let bytes = tensor.bytes();
         cx.progress.tick(tensor.spec().elements() as u64);
-        Ok(Payload::new(Bound::Exact)
-            .with("data", Section::new(Dtype::U8, [bytes.len()], bytes.to_vec())?)
-            .with("crc", Section::from_values(Dtype::U32, [1], vec![checksum(bytes)])?))
+        let data = Section::new(Dtype::U8, [bytes.len()], bytes.to_vec())?;
+        Payload::new(Bound::Exact).with("data", data).with_checksum(bytes)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -77,15 +76,11 @@ impl Lossless for Raw {
 /// The stored bytes, if their checksum agrees.
 fn checked<'a>(spec: &TensorSpec, payload: &PayloadView<'a>) -> Result<&'a [u8]> {
     let data = payload.bytes("data", Dtype::U8, &[spec.byte_len()])?;
-    let crc = payload.values::<u32>("crc", Dtype::U32, &[1])?[0];
-    if checksum(data) == crc { Ok(data) } else { Err(payload.corrupt("data", "its checksum does not agree")) }
+    payload.verify_checksum(data)?;
+    Ok(data)
 }
 
 fn presets() -> Vec<Preset> {
     vec![Preset::new("default", Raw::default())]
 }
 register_codec!("test.raw", "the bytes as they are", presets);
-
-fn checksum(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
-}

@@ -4,8 +4,7 @@
 //! None: the plainest codec relative to a base.
 //!
 //! # Sections
-//! `xor` U8 `[byte_len]`: the tensor's bytes xor the base's. `base` U8 `[32]`: blake3 of the base's bytes. `crc` U32
-//! `[1]`: crc32c of the tensor's bytes.
+//! `xor` U8 `[byte_len]`: the tensor's bytes xor the base's. `base` U8 `[32]`: blake3 of the base's bytes. `crc32c` U32 `[1]`: crc32c of the tensor's bytes.
 //!
 //! # Header
 //! ```
@@ -48,10 +47,10 @@ impl Codec for Xor {
         cx.cancel.check()?;
         let xor: Vec<u8> = tensor.bytes().iter().zip(base.view.bytes()).map(|(a, b)| a ^ b).collect();
         cx.progress.tick(tensor.spec().elements() as u64);
-        Ok(Payload::new(Bound::Exact)
+        Payload::new(Bound::Exact)
             .with("base", Section::new(Dtype::U8, [32], base.id.to_vec())?)
-            .with("crc", Section::from_values(Dtype::U32, [1], vec![checksum(tensor.bytes())])?)
-            .with("xor", Section::new(Dtype::U8, [xor.len()], xor)?))
+            .with("xor", Section::new(Dtype::U8, [xor.len()], xor)?)
+            .with_checksum(tensor.bytes())
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -96,15 +95,11 @@ fn restored(spec: &TensorSpec, payload: &PayloadView<'_>, cx: &DecodeCx<'_>) -> 
         return Err(payload.corrupt("base", "it names another base tensor"));
     }
     let bytes: Vec<u8> = xor.iter().zip(base.view.bytes()).map(|(a, b)| a ^ b).collect();
-    let crc = payload.values::<u32>("crc", Dtype::U32, &[1])?[0];
-    if checksum(&bytes) == crc { Ok(bytes) } else { Err(payload.corrupt("xor", "its checksum does not agree")) }
+    payload.verify_checksum(&bytes)?;
+    Ok(bytes)
 }
 
 fn presets() -> Vec<Preset> {
     vec![Preset::new("default", Xor::default())]
 }
 register_codec!("test.xor", "difference in bits to a base", presets);
-
-fn checksum(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
-}

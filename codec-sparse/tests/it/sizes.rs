@@ -1,9 +1,7 @@
 //! How small sparse tensors become.
 
-mod support;
-
+use crate::support::{FORMS, bytes, encoded_f32, is_sparse, restored, section, with_exactly};
 use codec_api::{Bound, DecodeCx, Dtype};
-use support::{bytes, encoded_f32, is_sparse, restored, section, with_exactly};
 
 const SHAPE: [usize; 2] = [2000, 2000];
 const VALUES: usize = 200_000;
@@ -61,7 +59,7 @@ fn the_smallest_form_wins_at_every_density() {
         let weights = bytes(&with_exactly(&all, all.len() * per_million / 1_000_000));
         let best = restored("sparse", Dtype::F32, &[256, 1024], &weights);
         assert!(best.payload.view().has(form), "{per_million}: {:?}", best.payload.sections().keys());
-        for other in support::FORMS.into_iter().filter(|spec| !spec.contains(".nm")) {
+        for other in FORMS.into_iter().filter(|spec| !spec.contains(".nm")) {
             let other = restored(other, Dtype::F32, &[256, 1024], &weights);
             assert!(best.payload.bytes() <= other.payload.bytes(), "{per_million}: {:?}", other.codec);
         }
@@ -82,7 +80,7 @@ fn two_of_four_takes_nine_bits_a_half() {
 #[test]
 fn what_is_not_sparse_costs_nothing_more() {
     let weights = bytes(&harness::testing::weights("gaussian:64x64", 64 * 64));
-    for spec in support::FORMS {
+    for spec in FORMS {
         let encoded = restored(spec, Dtype::F32, &[64, 64], &weights);
         assert!(!is_sparse(&encoded));
         assert_eq!(encoded.payload.bytes(), 4 * 64 * 64 + 4, "{spec}");

@@ -1,9 +1,7 @@
 //! A registry refuses what would be silent confusion later, and says what to do.
 
-mod sign;
-
+use crate::sign::{Sign, entry, presets};
 use codec_api::{CodecEntry, Preset, Registry, RegistryError};
-use sign::{Sign, entry, presets};
 
 #[test]
 fn empty_registry_names_the_missing_line() {

@@ -1,10 +1,7 @@
 //! What each key promises, what is refused, and the laws beyond the presets.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
-mod common;
-
+use crate::common::{encode, low_rank};
 use codec_api::{CodecError, Dtype, Registry, TensorSpec};
-use common::{encode, low_rank};
 use harness::laws::{Law, Subject};
 use harness::testing::weights;
 

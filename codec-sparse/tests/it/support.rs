@@ -1,10 +1,4 @@
 //! Sparse tensors and round trips for the tests of this crate.
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "each test uses some of it, and has failed without it"
-)]
 
 use std::sync::Arc;
 

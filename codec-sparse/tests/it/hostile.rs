@@ -1,9 +1,7 @@
 //! Damaged payloads of sparse tensors: the laws damage those of dense ones, which have no positions.
 
-mod support;
-
+use crate::support::{FORMS, encoded_f32, is_sparse, noise, stored};
 use codec_api::{CodecError, DecodeCx, EncodedTensor, Payload, Section};
-use support::{FORMS, encoded_f32, is_sparse, noise, stored};
 
 fn weights(elements: usize) -> Vec<f32> {
     (0..elements).map(|i| if stored(i, 0.04) { 1.0 + (noise(i as u64) % 100) as f32 } else { 0.0 }).collect()

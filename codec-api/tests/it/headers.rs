@@ -1,9 +1,7 @@
 //! Text that is not a codec's, and files that are not an encoded tensor's, are refused with what is wrong.
 
-mod sign;
-
+use crate::sign::{entry, registry, wrap};
 use codec_api::{Bytes, DecodeCx, EncodeCx, EncodedTensor, Payload, Registry, Section, SpecError, TensorView};
-use sign::{entry, registry, wrap};
 
 /// The refusal of a JSON header.
 fn refusal(json: &str) -> String {

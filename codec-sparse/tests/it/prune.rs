@@ -1,9 +1,7 @@
 //! What pruning keeps.
 
-mod support;
-
+use crate::support::{codec, encoded, encoded_f32, section};
 use codec_api::{Bound, Chunking, CodecError, DecodeCx, Dtype, EncodeCx, Registry, TensorSpec, TensorView};
-use support::{codec, encoded, encoded_f32, section};
 
 fn kept(spec: &str, shape: &[usize], weights: &[f32]) -> Vec<f32> {
     encoded_f32(spec, shape, weights).decode(&DecodeCx::new()).expect("its own payload decodes")

@@ -1,9 +1,7 @@
 //! Ranks, sizes and errors on matrices whose best approximation is known.
-#![allow(clippy::unwrap_used, reason = "test helpers may")]
 
-mod common;
-
-use common::{best_of_harmonic, encode, harmonic, low_rank};
+use crate::common::{encode, low_rank};
+use crate::harmonic::{best_of_harmonic, harmonic};
 
 const SQUARE: [usize; 2] = [1000, 1000];
 

@@ -76,7 +76,6 @@ pub fn entry() -> CodecEntry {
 }
 
 /// A codec around another one.
-#[allow(dead_code, reason = "not every test that shares this file uses it")]
 pub fn wrap() -> CodecEntry {
     fn wrapped() -> Vec<Preset> {
         vec![Preset::new("sign", Wrap { version: FormatVersion, inner: Box::new(Sign::default()) })]
@@ -85,7 +84,6 @@ pub fn wrap() -> CodecEntry {
 }
 
 /// Both codecs.
-#[allow(dead_code, reason = "not every test that shares this file uses it")]
 pub fn registry() -> Registry {
     Registry::from_entries([entry(), wrap()]).expect("two codecs")
 }

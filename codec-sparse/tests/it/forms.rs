@@ -1,9 +1,7 @@
 //! The sections of each form, and tensors at the edges of their formats.
 
-mod support;
-
+use crate::support::{FORMS, bytes, codec, encoded, encoded_f32, is_sparse, noise, restored, section, stored};
 use codec_api::{Bound, CodecError, DecodeCx, Dtype, EncodeCx, Registry, TensorSpec, TensorView};
-use support::{FORMS, bytes, codec, encoded, encoded_f32, is_sparse, noise, restored, section, stored};
 
 fn u32s(bytes: &[u8]) -> Vec<u32> {
     bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect()

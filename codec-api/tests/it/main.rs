@@ -1,0 +1,6 @@
+//! Registry, headers and seeds.
+
+mod headers;
+mod registry;
+mod seeds;
+mod sign;

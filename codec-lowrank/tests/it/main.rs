@@ -1,0 +1,7 @@
+//! Quality and settings of `lowrank.svd`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod common;
+mod harmonic;
+mod quality;
+mod settings;

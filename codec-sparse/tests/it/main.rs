@@ -1,0 +1,8 @@
+//! Sizes, layouts, pruning and damaged payloads.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod forms;
+mod hostile;
+mod prune;
+mod sizes;
+mod support;
