@@ -35,4 +35,4 @@ pub use lanes::{LANES, load, store};
 pub use level::{Level, with_level};
 pub use reduce::{Lanes, dot, dot_tolerance, magnitudes, max_abs, sum};
 pub use stream::{StreamWriter, prefetch, stream};
-pub use vector::Simd;
+pub use vector::{Simd, Table};

@@ -7,6 +7,29 @@ use crate::{LANES, lanes};
 /// All bits of an f32 but the sign.
 pub(crate) const MAGNITUDE: u32 = 0x7fff_ffff;
 
+/// A table whose length is a power of two, so that every index, modulo that, has an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a>(&'a [u32]);
+
+impl<'a> Table<'a> {
+    /// `None` if the length is no power of two, or above 2³¹.
+    pub fn new(entries: &'a [u32]) -> Option<Self> {
+        (entries.len().is_power_of_two() && entries.len() <= 1 << 31).then_some(Self(entries))
+    }
+
+    /// The entries.
+    #[inline(always)]
+    pub(crate) fn entries(self) -> &'a [u32] {
+        self.0
+    }
+
+    /// What to mask an index with.
+    #[inline(always)]
+    pub(crate) fn mask(self) -> u32 {
+        (self.0.len() - 1) as u32
+    }
+}
+
 /// Operations on [`LANES`] values at one level. A value of such a type exists only where the CPU has the level.
 pub trait Simd: Copy {
     /// `table[codes[i] & 15]` for each lane.
@@ -41,9 +64,6 @@ pub trait Simd: Copy {
     /// A bit for each lane in which `a ≥ b`; none where one of them is NaN.
     fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16;
 
-    /// The first of `values` in the first lane whose bit is set, the second in the second, …; 0 in the other lanes.
-    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES];
-
     /// Two codes below 16 a byte: the first of each pair in the high nibble, or in the low one.
     fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2];
 
@@ -52,6 +72,21 @@ pub trait Simd: Copy {
 
     /// The inverse of [`Self::gather_bits`]: the low bits of `x`, moved to where `mask` is set.
     fn scatter_bits(self, x: u64, mask: u64) -> u64;
+
+    /// A bit for each lane in which `a < b`.
+    fn below(self, a: &[u32; LANES], b: &[u32; LANES]) -> u16;
+
+    /// `a / b`, rounded down, where no `b` is 0 and no quotient is 2³¹ or more.
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES];
+
+    /// The entries of a table at these indices, modulo its length.
+    fn gather(self, table: Table<'_>, indices: &[u32; LANES]) -> [u32; LANES];
+
+    /// The first of `values` in the first lane whose bit is set, the second in the second, …; 0 in the other lanes.
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES];
+
+    /// The inverse of [`Self::expand`]: the lanes whose bits are set, moved together at the front; then zeros.
+    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES];
 
     /// Rounds finite values to BF16, nearest, ties to even; beyond its range gives infinity.
     #[inline(always)]
@@ -138,17 +173,6 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
-        let mut next = 0;
-        lanes!(i => {
-            let set = usize::from(mask >> i & 1);
-            let value = values[next & (LANES - 1)] * set as u32;
-            next += set;
-            value
-        })
-    }
-
-    #[inline(always)]
     fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2] {
         let mut bytes = [0; LANES / 2];
         for (byte, [first, second]) in bytes.iter_mut().zip(codes.as_chunks::<2>().0) {
@@ -175,6 +199,47 @@ impl Simd for Scalar {
             out |= (x & 1) << mask.trailing_zeros();
             x >>= 1;
             mask &= mask - 1;
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn below(self, a: &[u32; LANES], b: &[u32; LANES]) -> u16 {
+        let below: [u16; LANES] = lanes!(i => u16::from(a[i] < b[i]));
+        below.iter().enumerate().fold(0, |mask, (i, lane)| mask | lane << i)
+    }
+
+    #[inline(always)]
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
+        lanes!(i => a[i] / b[i].max(1))
+    }
+
+    #[inline(always)]
+    fn gather(self, table: Table<'_>, indices: &[u32; LANES]) -> [u32; LANES] {
+        let (entries, mask) = (table.entries(), table.mask());
+        lanes!(i => entries[(indices[i] & mask) as usize])
+    }
+
+    #[inline(always)]
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        let mut next = 0;
+        lanes!(i => {
+            let set = usize::from(mask >> i & 1);
+            let value = values[next & (LANES - 1)] * set as u32;
+            next += set;
+            value
+        })
+    }
+
+    #[inline(always)]
+    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        let (mut out, mut next) = ([0; LANES], 0);
+        for (i, lane) in lanes.iter().enumerate() {
+            let set = usize::from(mask >> i & 1);
+            if set == 1 {
+                out[next] = *lane;
+            }
+            next += set;
         }
         out
     }
@@ -213,7 +278,11 @@ mod tests {
         nibbles: [[u8; LANES / 2]; 2],
         gathered: u64,
         scattered: u64,
+        below: u16,
+        quotients: [u32; LANES],
+        entries: [u32; LANES],
         expanded: [u32; LANES],
+        compressed: [u32; LANES],
     }
     kernel! {
         fn others<'a>(simd, values: &'a [f32; LANES], codes: &'a [u8; LANES], x: u64, mask: u64) -> Found {
@@ -221,6 +290,10 @@ mod tests {
             let floats: [f32; LANES] = lanes!(i => f32::from(low[i]) * 0.37 - 2.0);
             let mut least = (floats, lanes!(i => i as u32));
             simd.keep_least(values, 77, &mut least.0, &mut least.1);
+            // Divisors of every size, and quotients up to the limit.
+            let divisors: [u32; LANES] = lanes!(i => (x as u32 >> (2 * i)).max(2));
+            let dividends: [u32; LANES] = lanes!(i => (mask as u32).wrapping_mul(i as u32 + 1));
+            let table: [u32; 8] = std::array::from_fn(|i| (x >> i) as u32);
             Found {
                 lookup: simd.lookup16(values, codes),
                 numbers: simd.u8_to_f32(codes),
@@ -233,7 +306,11 @@ mod tests {
                 nibbles: [simd.pack_nibbles::<true>(&low), simd.pack_nibbles::<false>(&low)],
                 gathered: simd.gather_bits(x, mask),
                 scattered: simd.scatter_bits(x, mask),
+                below: simd.below(&divisors, &dividends),
+                quotients: simd.divide(&dividends, &divisors),
+                entries: simd.gather(Table(&table), &dividends),
                 expanded: simd.expand(&lanes!(i => (x >> i) as u32), mask as u16),
+                compressed: simd.compress(&dividends, mask as u16),
             }
         }
     }

@@ -1,0 +1,343 @@
+//! The operations of [`Simd`] with AVX2.
+
+use std::arch::x86_64::{
+    __m128i, __m256, __m256i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi64_si128,
+    _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps,
+    _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castpd_si256, _mm256_castps_si256,
+    _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32,
+    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64,
+    _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps,
+    _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps,
+    _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256, _pdep_u64, _pext_u64,
+};
+use std::mem::transmute;
+
+use super::common_operations;
+use crate::LANES;
+use crate::vector::{MAGNITUDE, Simd, Table};
+
+/// AVX2, FMA, F16C.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// Callable only where the features are enabled: the value is their proof.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,bmi2")]
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
+// The operations of the hottest loops take arrays by value: loads and stores through pointers are checked in builds with debug
+// assertions, which would keep the values of such a loop in memory.
+
+/// Two vectors of eight.
+#[inline(always)]
+fn halves(lanes: &[f32; LANES]) -> [__m256; 2] {
+    // SAFETY: the same number of floats, and every bit pattern is one.
+    unsafe { transmute::<[f32; LANES], [__m256; 2]>(*lanes) }
+}
+
+/// Two vectors of eight integers.
+#[inline(always)]
+fn integers(lanes: &[u32; LANES]) -> [__m256i; 2] {
+    // SAFETY: the same number of integers, and every bit pattern is one.
+    unsafe { transmute::<[u32; LANES], [__m256i; 2]>(*lanes) }
+}
+
+/// Their lanes.
+#[inline(always)]
+fn lanes_of(vectors: [__m256i; 2]) -> [u32; LANES] {
+    // SAFETY: as above.
+    unsafe { transmute::<[__m256i; 2], [u32; LANES]>(vectors) }
+}
+
+/// Numbers of the eight lanes, a byte each.
+const LANE_NUMBERS: u64 = 0x0706_0504_0302_0100;
+
+/// All bits of a byte for each bit of `mask`.
+#[inline(always)]
+unsafe fn byte_mask(mask: u8) -> u64 {
+    // SAFETY: the caller's CPU has BMI2.
+    unsafe { _pdep_u64(mask.into(), 0x0101_0101_0101_0101) }.wrapping_mul(0xff)
+}
+
+/// The first values in the lanes whose bits are set, 0 in the others.
+#[inline(always)]
+unsafe fn expand_eight(values: [u32; 8], mask: u8) -> __m256i {
+    // SAFETY: the caller's CPU has AVX2 and BMI2; eight values have the bits of their vector.
+    unsafe {
+        let bytes = byte_mask(mask);
+        let sources = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(_pdep_u64(LANE_NUMBERS, bytes) as i64));
+        let set = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes as i64));
+        let values = transmute::<[u32; 8], __m256i>(values);
+        _mm256_and_si256(_mm256_permutevar8x32_epi32(values, sources), set)
+    }
+}
+
+/// The lanes whose bits are set, moved to the front; then zeros.
+#[inline(always)]
+unsafe fn compress_eight(lanes: __m256i, mask: u8) -> [u32; 8] {
+    // SAFETY: as above.
+    unsafe {
+        let bytes = byte_mask(mask);
+        let sources = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(_pext_u64(LANE_NUMBERS, bytes) as i64));
+        // Ones in as many bytes as lanes are kept.
+        let set = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(_pext_u64(bytes, bytes) as i64));
+        let front = _mm256_and_si256(_mm256_permutevar8x32_epi32(lanes, sources), set);
+        transmute::<__m256i, [u32; 8]>(front)
+    }
+}
+
+// SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from arrays
+// of exactly the length that is read or written, and the loads and stores are the unaligned ones.
+impl Simd for Avx2 {
+    #[inline(always)]
+    fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            let (low, high) = (_mm256_loadu_ps(table.as_ptr()), _mm256_loadu_ps(table.as_ptr().add(8)));
+            for half in 0..2 {
+                let eight = _mm_loadl_epi64(codes.as_ptr().add(8 * half).cast::<__m128i>());
+                let index = _mm256_and_si256(_mm256_cvtepu8_epi32(eight), _mm256_set1_epi32(15));
+                // Bit 3 of the code, moved to the sign, chooses the upper half of the table.
+                let upper: __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
+                let (a, b) = (_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index));
+                _mm256_storeu_ps(out.as_mut_ptr().add(8 * half), _mm256_blendv_ps(a, b, upper));
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn rank16(self, thresholds: &[f32; LANES], values: &[f32; LANES]) -> [u8; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            // A binary search; the first step chooses the half of the table that the others look into.
+            let (low, high) = (_mm256_loadu_ps(thresholds.as_ptr()), _mm256_loadu_ps(thresholds.as_ptr().add(8)));
+            for half in 0..2 {
+                let v = _mm256_loadu_ps(values.as_ptr().add(8 * half));
+                let upper = _mm256_cmp_ps::<_CMP_GT_OQ>(v, _mm256_set1_ps(thresholds[7]));
+                let mut index = _mm256_setzero_si256();
+                for step in [4, 2, 1] {
+                    let at = _mm256_add_epi32(index, _mm256_set1_epi32(step - 1));
+                    let (a, b) = (_mm256_permutevar8x32_ps(low, at), _mm256_permutevar8x32_ps(high, at));
+                    let above = _mm256_cmp_ps::<_CMP_GT_OQ>(v, _mm256_blendv_ps(a, b, upper));
+                    index =
+                        _mm256_add_epi32(index, _mm256_and_si256(_mm256_castps_si256(above), _mm256_set1_epi32(step)));
+                }
+                index = _mm256_add_epi32(index, _mm256_and_si256(_mm256_castps_si256(upper), _mm256_set1_epi32(8)));
+                let mut lanes = [0u32; 8];
+                _mm256_storeu_si256(lanes.as_mut_ptr().cast::<__m256i>(), index);
+                for (out, lane) in out[8 * half..].iter_mut().zip(lanes) {
+                    *out = lane as u8;
+                }
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn u8_to_f32(self, codes: &[u8; LANES]) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            for half in 0..2 {
+                let eight = _mm_loadl_epi64(codes.as_ptr().add(8 * half).cast::<__m128i>());
+                let values = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+                _mm256_storeu_ps(out.as_mut_ptr().add(8 * half), values);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, largest: &[u32; LANES], x: &[f32; LANES]) -> [u32; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            for half in 0..2 {
+                let bits = _mm256_loadu_si256(x.as_ptr().add(8 * half).cast::<__m256i>());
+                let bits = _mm256_and_si256(bits, _mm256_set1_epi32(MAGNITUDE as i32));
+                let most = _mm256_max_epu32(_mm256_loadu_si256(largest.as_ptr().add(8 * half).cast::<__m256i>()), bits);
+                _mm256_storeu_si256(out.as_mut_ptr().add(8 * half).cast::<__m256i>(), most);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn reduce_max(self, lanes: &[f32; LANES]) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let eight = _mm256_max_ps(_mm256_loadu_ps(lanes.as_ptr()), _mm256_loadu_ps(lanes.as_ptr().add(8)));
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: see above; two vectors have the bits of an array.
+        unsafe {
+            let (a, b, c) = (halves(a), halves(b), halves(c));
+            transmute::<[__m256; 2], [f32; LANES]>([
+                _mm256_fmadd_ps(a[0], b[0], c[0]),
+                _mm256_fmadd_ps(a[1], b[1], c[1]),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (halves(a), halves(b));
+            transmute::<[__m256; 2], [f32; LANES]>([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
+        }
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b, c) = (halves(a), halves(b), halves(c));
+            transmute::<[__m256; 2], [f32; LANES]>([
+                _mm256_sub_ps(a[0], _mm256_mul_ps(b[0], c[0])),
+                _mm256_sub_ps(a[1], _mm256_mul_ps(b[1], c[1])),
+            ])
+        }
+    }
+
+    #[inline(always)]
+    fn keep_least(self, values: &[f32; LANES], index: u32, least: &mut [f32; LANES], indices: &mut [u32; LANES]) {
+        // SAFETY: as above; vectors of floats and of integers have the bits of their arrays.
+        unsafe {
+            let (v, m) = (halves(values), halves(least));
+            let mut i = transmute::<[u32; LANES], [__m256; 2]>(*indices);
+            let k = _mm256_castsi256_ps(_mm256_set1_epi32(index as i32));
+            for half in 0..2 {
+                i[half] = _mm256_blendv_ps(i[half], k, _mm256_cmp_ps::<_CMP_LT_OQ>(v[half], m[half]));
+            }
+            *least = transmute::<[__m256; 2], [f32; LANES]>([_mm256_min_ps(v[0], m[0]), _mm256_min_ps(v[1], m[1])]);
+            *indices = transmute::<[__m256; 2], [u32; LANES]>(i);
+        }
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (halves(a), halves(b));
+            let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a[0], b[0]));
+            let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(a[1], b[1]));
+            (low | high << 8) as u16
+        }
+    }
+
+    #[inline(always)]
+    fn below(self, a: &[u32; LANES], b: &[u32; LANES]) -> u16 {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = (integers(a), integers(b));
+            // Signed comparison, after the top bit is flipped in both.
+            let top = _mm256_set1_epi32(i32::MIN);
+            let below = |half: usize| {
+                let greater = _mm256_cmpgt_epi32(_mm256_xor_si256(b[half], top), _mm256_xor_si256(a[half], top));
+                _mm256_movemask_ps(_mm256_castsi256_ps(greater))
+            };
+            (below(0) | below(1) << 8) as u16
+        }
+    }
+
+    #[inline(always)]
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
+        let (mut out, a, b) = ([0; LANES], a.as_chunks::<4>().0, b.as_chunks::<4>().0);
+        // SAFETY: as above. In f64 the quotient of two such integers is never rounded up to the next one.
+        unsafe {
+            // The bits of 2^52 + n hold n, which spares a conversion of unsigned integers.
+            let offset = _mm256_set1_pd(4_503_599_627_370_496.0);
+            let double = |n: &[u32; 4]| {
+                let wide = _mm256_cvtepu32_epi64(transmute::<[u32; 4], __m128i>(*n));
+                _mm256_sub_pd(_mm256_castsi256_pd(_mm256_or_si256(wide, _mm256_castpd_si256(offset))), offset)
+            };
+            for ((out, a), b) in out.as_chunks_mut::<4>().0.iter_mut().zip(a).zip(b) {
+                let quotients = _mm256_cvttpd_epi32(_mm256_div_pd(double(a), double(b)));
+                *out = transmute::<__m128i, [u32; 4]>(quotients);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn gather(self, table: Table<'_>, indices: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above; a masked index is below the table's length, which is at most 2^31.
+        unsafe {
+            let (indices, mask) = (integers(indices), _mm256_set1_epi32(table.mask() as i32));
+            let entries = table.entries().as_ptr().cast::<i32>();
+            let half = |index| _mm256_i32gather_epi32::<4>(entries, _mm256_and_si256(index, mask));
+            lanes_of([half(indices[0]), half(indices[1])])
+        }
+    }
+
+    #[inline(always)]
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        // The values of the upper half begin behind those of the lower one.
+        let first = (mask & 0xff).count_ones() as usize;
+        let (mut low, mut high) = ([0; 8], [0; 8]);
+        low.copy_from_slice(&values[..8]);
+        high.copy_from_slice(&values[first..first + 8]);
+        // SAFETY: as above.
+        unsafe { lanes_of([expand_eight(low, mask as u8), expand_eight(high, (mask >> 8) as u8)]) }
+    }
+
+    #[inline(always)]
+    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        let (low, high) = (mask as u8, (mask >> 8) as u8);
+        let first = low.count_ones() as usize;
+        let mut out = [0; LANES];
+        // SAFETY: as above.
+        unsafe {
+            let lanes = integers(lanes);
+            out[..8].copy_from_slice(&compress_eight(lanes[0], low));
+            out[first..first + 8].copy_from_slice(&compress_eight(lanes[1], high));
+        }
+        out
+    }
+
+    common_operations!();
+
+    #[inline(always)]
+    fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            for half in 0..2 {
+                let eight = _mm256_loadu_ps(values.as_ptr().add(8 * half));
+                let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(eight);
+                _mm_storeu_si128(out.as_mut_ptr().add(8 * half).cast::<__m128i>(), bits);
+            }
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, bits: &[u16; LANES]) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            for half in 0..2 {
+                let eight = _mm_loadu_si128(bits.as_ptr().add(8 * half).cast::<__m128i>());
+                _mm256_storeu_ps(out.as_mut_ptr().add(8 * half), _mm256_cvtph_ps(eight));
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,226 @@
+//! The operations of [`Simd`] with AVX-512.
+
+use std::arch::x86_64::{
+    __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128,
+    _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64, _mm_storeu_si128, _mm256_loadu_si256,
+    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castsi256_si512,
+    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu32_pd, _mm512_cvtph_ps,
+    _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd, _mm512_extracti64x4_epi64, _mm512_fmadd_ps,
+    _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32,
+    _mm512_mask_mov_epi32, _mm512_maskz_compress_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_setzero_si512,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
+};
+use std::mem::transmute;
+
+use super::common_operations;
+use crate::LANES;
+use crate::vector::{MAGNITUDE, Simd, Table};
+
+/// AVX-512 F, BW, DQ, VL, VBMI.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// Callable only where the features are enabled: the value is their proof.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,bmi2")]
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+}
+
+// The operations of the hottest loops take arrays by value: loads and stores through pointers are checked in builds with debug
+// assertions, which would keep the values of such a loop in memory.
+
+/// A vector of sixteen.
+#[inline(always)]
+fn vector(lanes: &[f32; LANES]) -> __m512 {
+    // SAFETY: the same number of floats, and every bit pattern is one.
+    unsafe { transmute::<[f32; LANES], __m512>(*lanes) }
+}
+
+/// A vector of sixteen integers.
+#[inline(always)]
+fn integers(lanes: &[u32; LANES]) -> __m512i {
+    // SAFETY: the same number of integers, and every bit pattern is one.
+    unsafe { transmute::<[u32; LANES], __m512i>(*lanes) }
+}
+
+/// Its lanes.
+#[inline(always)]
+fn lanes_of(vector: __m512i) -> [u32; LANES] {
+    // SAFETY: as above.
+    unsafe { transmute::<__m512i, [u32; LANES]>(vector) }
+}
+
+// SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from arrays
+// of exactly the length that is read or written, and the loads and stores are the unaligned ones.
+impl Simd for Avx512 {
+    #[inline(always)]
+    fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: see above. The permutation uses the low four bits of each index.
+        unsafe {
+            let index: __m512i = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().cast::<__m128i>()));
+            let values: __m512 = _mm512_permutexvar_ps(index, _mm512_loadu_ps(table.as_ptr()));
+            _mm512_storeu_ps(out.as_mut_ptr(), values);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn rank16(self, thresholds: &[f32; LANES], values: &[f32; LANES]) -> [u8; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            let (table, v) = (_mm512_loadu_ps(thresholds.as_ptr()), _mm512_loadu_ps(values.as_ptr()));
+            let mut index = _mm512_setzero_si512();
+            // A binary search. A macro, for a loop over the steps is not always unrolled.
+            macro_rules! narrow {
+                ($step:literal) => {
+                    let at = _mm512_add_epi32(index, _mm512_set1_epi32($step - 1));
+                    let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(v, _mm512_permutexvar_ps(at, table));
+                    index = _mm512_mask_add_epi32(index, above, index, _mm512_set1_epi32($step));
+                };
+            }
+            narrow!(8);
+            narrow!(4);
+            narrow!(2);
+            narrow!(1);
+            _mm_storeu_si128(out.as_mut_ptr().cast::<__m128i>(), _mm512_cvtepi32_epi8(index));
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn u8_to_f32(self, codes: &[u8; LANES]) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().cast::<__m128i>()));
+            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtepi32_ps(codes));
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn max_magnitude(self, largest: &[u32; LANES], x: &[f32; LANES]) -> [u32; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm512_loadu_si512(x.as_ptr().cast::<__m512i>());
+            let bits = _mm512_and_si512(bits, _mm512_set1_epi32(MAGNITUDE as i32));
+            let most = _mm512_max_epu32(_mm512_loadu_si512(largest.as_ptr().cast::<__m512i>()), bits);
+            _mm512_storeu_si512(out.as_mut_ptr().cast::<__m512i>(), most);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn reduce_max(self, lanes: &[f32; LANES]) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_max_ps(_mm512_loadu_ps(lanes.as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: see above; a vector has the bits of an array.
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_fmadd_ps(vector(a), vector(b), vector(c))) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_add_ps(vector(a), vector(b))) }
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_sub_ps(vector(a), _mm512_mul_ps(vector(b), vector(c)))) }
+    }
+
+    #[inline(always)]
+    fn keep_least(self, values: &[f32; LANES], index: u32, least: &mut [f32; LANES], indices: &mut [u32; LANES]) {
+        // SAFETY: as above; a vector of integers has the bits of its array.
+        unsafe {
+            let (v, m) = (vector(values), vector(least));
+            let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(v, m);
+            let i = transmute::<[u32; LANES], __m512i>(*indices);
+            let i = _mm512_mask_mov_epi32(i, less, _mm512_set1_epi32(index as i32));
+            *least = transmute::<__m512, [f32; LANES]>(_mm512_min_ps(v, m));
+            *indices = transmute::<__m512i, [u32; LANES]>(i);
+        }
+    }
+
+    #[inline(always)]
+    fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
+        // SAFETY: as above.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_GE_OQ>(vector(a), vector(b)) }
+    }
+
+    #[inline(always)]
+    fn below(self, a: &[u32; LANES], b: &[u32; LANES]) -> u16 {
+        // SAFETY: as above.
+        unsafe { _mm512_cmplt_epu32_mask(integers(a), integers(b)) }
+    }
+
+    #[inline(always)]
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above. In f64 the quotient of two such integers is never rounded up to the next one.
+        unsafe {
+            let (a, b) = (integers(a), integers(b));
+            let half = |a, b| _mm512_cvttpd_epu32(_mm512_div_pd(_mm512_cvtepu32_pd(a), _mm512_cvtepu32_pd(b)));
+            let low = half(_mm512_castsi512_si256(a), _mm512_castsi512_si256(b));
+            let high = half(_mm512_extracti64x4_epi64::<1>(a), _mm512_extracti64x4_epi64::<1>(b));
+            lanes_of(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high))
+        }
+    }
+
+    #[inline(always)]
+    fn gather(self, table: Table<'_>, indices: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above; a masked index is below the table's length, which is at most 2^31.
+        unsafe {
+            let index = _mm512_and_si512(integers(indices), _mm512_set1_epi32(table.mask() as i32));
+            lanes_of(_mm512_i32gather_epi32::<4>(index, table.entries().as_ptr().cast::<i32>()))
+        }
+    }
+
+    #[inline(always)]
+    fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe { lanes_of(_mm512_maskz_expand_epi32(mask, integers(values))) }
+    }
+
+    #[inline(always)]
+    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe { lanes_of(_mm512_maskz_compress_epi32(mask, integers(lanes))) }
+    }
+
+    common_operations!();
+
+    #[inline(always)]
+    fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(_mm512_loadu_ps(values.as_ptr()));
+            _mm256_storeu_si256(out.as_mut_ptr().cast::<__m256i>(), bits);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn f16_to_f32(self, bits: &[u16; LANES]) -> [f32; LANES] {
+        let mut out = [0.0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            let sixteen = _mm256_loadu_si256(bits.as_ptr().cast::<__m256i>());
+            _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtph_ps(sixteen));
+        }
+        out
+    }
+}

@@ -1,0 +1,41 @@
+//! The operations of [`Simd`](crate::Simd) with AVX2 and AVX-512.
+#![allow(unsafe_code)]
+// Every such pointer goes to an unaligned load or store.
+#![allow(clippy::cast_ptr_alignment)]
+
+mod avx2;
+mod avx512;
+
+pub(crate) use avx2::Avx2;
+pub(crate) use avx512::Avx512;
+
+/// What both levels do in the same way.
+macro_rules! common_operations {
+    () => {
+        #[inline(always)]
+        fn gather_bits(self, x: u64, mask: u64) -> u64 {
+            // SAFETY: `self` exists, so the CPU has AVX2 and BMI2.
+            unsafe { _pext_u64(x, mask) }
+        }
+
+        #[inline(always)]
+        fn scatter_bits(self, x: u64, mask: u64) -> u64 {
+            // SAFETY: as above.
+            unsafe { _pdep_u64(x, mask) }
+        }
+
+        #[inline(always)]
+        fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2] {
+            let mut out = [0; LANES / 2];
+            // SAFETY: as above; the array is as long as the load, and twice as long as the store.
+            unsafe {
+                // Each pair of bytes times 16 and 1, or 1 and 16, added.
+                let weights = _mm_set1_epi16(if HIGH_FIRST { 0x0110 } else { 0x1001 });
+                let pairs = _mm_maddubs_epi16(_mm_loadu_si128(codes.as_ptr().cast::<__m128i>()), weights);
+                _mm_storel_epi64(out.as_mut_ptr().cast::<__m128i>(), _mm_packus_epi16(pairs, pairs));
+            }
+            out
+        }
+    };
+}
+use common_operations;
