@@ -1,0 +1,80 @@
+//! From bytes to symbols.
+
+use simd::{LANES, Table, kernel, lanes, load, store};
+
+use crate::frequencies::{PRECISION, TOTAL};
+use crate::lanes::{STATES, VECTORS};
+use crate::{Error, Frequencies, Lanes, check_contexts};
+
+/// Tables to decode with, one for each context.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// 2¹² entries for each context, and for as many more as make a power of two: symbol (8 bits), frequency − 1 (12), slot − start (12).
+    entries: Vec<u32>,
+    contexts: usize,
+}
+
+impl Decoder {
+    /// Tables of 16 KiB for each context, of which there is at least one and at most 256.
+    pub fn new(frequencies: &[Frequencies]) -> Self {
+        let slots = TOTAL as usize;
+        let mut entries = vec![0; frequencies.len().next_power_of_two() * slots];
+        for (table, frequencies) in entries.chunks_mut(slots).zip(frequencies) {
+            for (symbol, start, f) in frequencies.ranges() {
+                let common = u32::from(symbol) << (2 * PRECISION) | (f - 1) << PRECISION;
+                for (entry, offset) in table[start as usize..][..f as usize].iter_mut().zip(0..) {
+                    *entry = common | offset;
+                }
+            }
+        }
+        Self { entries, contexts: frequencies.len() }
+    }
+
+    /// The tables for [`Lanes::step`]; that of context `c` is the `c`-th, and a context without a table decodes to anything.
+    pub fn table(&self) -> Option<Table<'_>> {
+        Table::new(&self.entries)
+    }
+
+    /// Decodes as many symbols as `out` has places, given a context for each, or no contexts at all if all have the first.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for bytes that [`crate::Encoder::encode`] did not write for so many symbols (not every change of a
+    /// byte is found); [`Error::Contexts`] and [`Error::NoTable`].
+    pub fn decode(&self, bytes: &[u8], contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        check_contexts(contexts, out.len(), self.contexts)?;
+        let Some(table) = self.table() else { return Err(Error::NoTable { context: 0, tables: 0 }) };
+        let states = Lanes::new(bytes, out.len())?;
+        if contexts.is_empty() { plain(states, table, out) } else { with_contexts(states, table, contexts, out) }
+    }
+}
+
+kernel! {
+    fn plain<'a>(simd, states: Lanes<'a>, table: Table<'a>, out: &'a mut [u8]) -> Result<(), Error> {
+        let mut states = states;
+        for out in out.chunks_mut(STATES) {
+            let symbols = states.step(simd, table, &[[0; LANES]; VECTORS]);
+            put(&symbols, out);
+        }
+        states.finish()
+    }
+}
+
+kernel! {
+    fn with_contexts<'a>(simd, states: Lanes<'a>, table: Table<'a>, contexts: &'a [u8], out: &'a mut [u8]) -> Result<(), Error> {
+        let mut states = states;
+        for (out, contexts) in out.chunks_mut(STATES).zip(contexts.chunks(STATES)) {
+            let (first, second) = contexts.split_at(contexts.len().min(LANES));
+            let [first, second]: [[u8; LANES]; VECTORS] = [load(first), load(second)];
+            let symbols = states.step(simd, table, &[lanes!(i => first[i].into()), lanes!(i => second[i].into())]);
+            put(&symbols, out);
+        }
+        states.finish()
+    }
+}
+
+#[inline(always)]
+fn put(symbols: &[[u8; LANES]; VECTORS], out: &mut [u8]) {
+    let (first, second) = out.split_at_mut(out.len().min(LANES));
+    store(symbols[0], first);
+    store(symbols[1], second);
+}

@@ -1,0 +1,215 @@
+//! How often each symbol is expected, in units of 2⁻¹².
+
+/// Bits of a table: frequencies add up to two to this power.
+pub const PRECISION: u32 = 12;
+
+/// What all frequencies add up to.
+pub(crate) const TOTAL: u32 = 1 << PRECISION;
+
+/// Number of symbols.
+const SYMBOLS: usize = 256;
+
+/// A frequency for each of 256 symbols. Those that occur have at least 1; all add up to 2¹².
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frequencies([u16; SYMBOLS]);
+
+/// No symbol occurs: for contexts without any.
+impl Default for Frequencies {
+    fn default() -> Self {
+        Self([0; SYMBOLS])
+    }
+}
+
+impl Frequencies {
+    /// Of these, which add up to 2¹².
+    pub(crate) fn from_raw(frequencies: &[u16; SYMBOLS]) -> Self {
+        Self(*frequencies)
+    }
+
+    /// The frequencies nearest to these counts in the bits that they cost; `None` if nothing is counted.
+    pub fn of_counts(counts: &[u64; SYMBOLS]) -> Option<Self> {
+        // With room for multiplication below.
+        let largest = counts.iter().copied().max().filter(|n| *n > 0)?;
+        let shift = (64 - largest.leading_zeros()).saturating_sub(32);
+        let counts = counts.map(|n| if n == 0 { 0 } else { (n >> shift).max(1) });
+        let total: u64 = counts.iter().sum();
+        let mut frequencies = counts.map(|n| match n * u64::from(TOTAL) / total {
+            0 if n > 0 => 1,
+            share => share as u16,
+        });
+        balance(&counts, &mut frequencies);
+        Some(Self(frequencies))
+    }
+
+    /// The frequencies nearest to those of these symbols; `None` if there are none.
+    pub fn of_symbols(symbols: &[u8]) -> Option<Self> {
+        Self::of_counts(&count(symbols))
+    }
+
+    /// The frequency of a symbol.
+    pub fn get(&self, symbol: u8) -> u16 {
+        self.0[usize::from(symbol)]
+    }
+
+    /// The symbols that occur, each with the sum of the frequencies before it and its own.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (u8, u32, u32)> {
+        let mut start = 0;
+        (0..=u8::MAX).zip(self.0).filter(|(_, f)| *f > 0).map(move |(symbol, f)| {
+            let before = start;
+            start += u32::from(f);
+            (symbol, before, f.into())
+        })
+    }
+
+    /// Bits that symbols counted like this cost; infinite if one of them has frequency 0.
+    pub fn cost(&self, counts: &[u64; SYMBOLS]) -> f64 {
+        let pairs = counts.iter().zip(self.0).filter(|(n, _)| **n > 0);
+        pairs.map(|(n, f)| *n as f64 * (f64::from(PRECISION) - libm::log2(f.into()))).sum()
+    }
+
+    /// Appends the frequencies: the first symbol that occurs and the last one, then the frequency of each from the one to the other,
+    /// the last left out; below 128 as a byte, others as two, of which the first holds the low seven bits and 128.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let first = self.0.iter().position(|f| *f > 0).unwrap_or_default();
+        let last = self.0.iter().rposition(|f| *f > 0).unwrap_or_default();
+        out.extend([first as u8, last as u8]);
+        for f in &self.0[first..last] {
+            if *f < 0x80 {
+                out.push(*f as u8);
+            } else {
+                out.extend([(f & 0x7f | 0x80) as u8, (f >> 7) as u8]);
+            }
+        }
+    }
+
+    /// Reads what [`Self::write`] wrote, and moves `bytes` behind it; `None` for anything else.
+    pub fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let (&[first, last], mut rest) = bytes.split_first_chunk()?;
+        if last < first {
+            return None;
+        }
+        let (mut frequencies, mut left) = ([0; SYMBOLS], TOTAL);
+        for f in &mut frequencies[first.into()..last.into()] {
+            let (low, after) = rest.split_first()?;
+            (*f, rest) = (u16::from(low & 0x7f), after);
+            if *low >= 0x80 {
+                let (high, after) = rest.split_first()?;
+                (*f, rest) = (*f | u16::from(*high) << 7, after);
+            }
+            left = left.checked_sub((*f).into())?;
+        }
+        // The last one occurs, and so does the first.
+        frequencies[usize::from(last)] = left as u16;
+        if left == 0 || frequencies[usize::from(first)] == 0 {
+            return None;
+        }
+        *bytes = rest;
+        Some(Self(frequencies))
+    }
+}
+
+/// How often each symbol occurs.
+pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
+    // Four tables in turn: equal neighbours do not wait for each other.
+    let mut tables = [[0u64; SYMBOLS]; 4];
+    let (fours, rest) = symbols.as_chunks::<4>();
+    for four in fours {
+        for (table, symbol) in tables.iter_mut().zip(four) {
+            table[usize::from(*symbol)] += 1;
+        }
+    }
+    for symbol in rest {
+        tables[0][usize::from(*symbol)] += 1;
+    }
+    std::array::from_fn(|symbol| tables.iter().map(|table| table[symbol]).sum())
+}
+
+/// Raises and lowers frequencies by one where it gains or costs the fewest bits, until they add up. Symbol `s` gains
+/// `n·log((f + 1)/f)`, about `n/(f + ½)`, and loses about `n/(f − ½)`; of equals it is the lowest.
+fn balance(counts: &[u64; SYMBOLS], frequencies: &mut [u16; SYMBOLS]) {
+    let mut sum: u32 = frequencies.iter().map(|f| u32::from(*f)).sum();
+    while sum != TOTAL {
+        let raise = sum < TOTAL;
+        let mut best: Option<(usize, u64, u64)> = None;
+        for (symbol, (&n, &f)) in counts.iter().zip(&*frequencies).enumerate() {
+            if n == 0 || !raise && f == 1 {
+                continue;
+            }
+            let width = if raise { 2 * u64::from(f) + 1 } else { 2 * u64::from(f) - 1 };
+            let better = |(_, m, other): (usize, u64, u64)| {
+                if raise { n * other > m * width } else { n * other < m * width }
+            };
+            if best.is_none_or(better) {
+                best = Some((symbol, n, width));
+            }
+        }
+        let Some((symbol, ..)) = best else { return };
+        (frequencies[symbol], sum) =
+            if raise { (frequencies[symbol] + 1, sum + 1) } else { (frequencies[symbol] - 1, sum - 1) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(pairs: &[(u8, u64)]) -> [u64; SYMBOLS] {
+        let mut counts = [0; SYMBOLS];
+        for (symbol, n) in pairs {
+            counts[usize::from(*symbol)] = *n;
+        }
+        counts
+    }
+
+    #[test]
+    fn every_symbol_that_occurs_has_a_place() {
+        assert_eq!(Frequencies::of_counts(&[0; SYMBOLS]), None);
+        for counts in [
+            counts(&[(7, 1)]),
+            counts(&[(0, 1), (255, u64::MAX)]),
+            [1; SYMBOLS],
+            [u64::MAX; SYMBOLS],
+            std::array::from_fn(|i| (i as u64).pow(7)),
+            std::array::from_fn(|i| 1 << (i / 4)),
+        ] {
+            let frequencies = Frequencies::of_counts(&counts).expect("something is counted");
+            assert_eq!(frequencies.0.iter().map(|f| u32::from(*f)).sum::<u32>(), TOTAL);
+            assert!(frequencies.0.iter().zip(counts).all(|(f, n)| (*f > 0) == (n > 0)));
+        }
+    }
+
+    #[test]
+    fn frequencies_cost_little_more_than_the_entropy() {
+        let counts: [u64; SYMBOLS] = std::array::from_fn(|i| 1_000_000 >> (i / 16).min(8));
+        let total: u64 = counts.iter().sum();
+        let entropy: f64 = counts.iter().map(|n| -(*n as f64) * libm::log2(*n as f64 / total as f64)).sum();
+        let cost = Frequencies::of_counts(&counts).expect("counts").cost(&counts);
+        assert!(entropy <= cost && cost < 1.002 * entropy, "{cost} bits, the entropy is {entropy}");
+        // No single exchange makes it cheaper by much.
+        let frequencies = Frequencies::of_counts(&counts).expect("counts").0;
+        for (up, down) in (0..128).flat_map(|up| (0..128).map(move |down| (up, down))).filter(|(up, down)| up != down) {
+            let mut other = frequencies;
+            (other[up], other[down]) = (other[up] + 1, other[down] - 1);
+            assert!(other[down] == 0 || Frequencies(other).cost(&counts) > cost * (1.0 - 1e-5), "{up} {down}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for counts in [counts(&[(0, 1)]), counts(&[(255, 9)]), counts(&[(3, 5), (200, 70)]), [3; SYMBOLS]] {
+            let frequencies = Frequencies::of_counts(&counts).expect("counts");
+            let mut bytes = Vec::new();
+            frequencies.write(&mut bytes);
+            for end in 0..bytes.len() {
+                assert_eq!(Frequencies::read(&mut &bytes[..end]), None, "{end} bytes");
+            }
+            bytes.push(77);
+            let mut rest = &bytes[..];
+            assert_eq!(Frequencies::read(&mut rest), Some(frequencies));
+            assert_eq!(rest, [77]);
+        }
+        for wrong in [&[5, 4, 1][..], &[0, 1, 0], &[0, 1, 0x80, 0x20], &[0, 1, 0xff, 0xff]] {
+            assert_eq!(Frequencies::read(&mut &*wrong), None, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The states of a stream, sixteen to a vector, and the step that takes a symbol from each.
+
+use simd::{LANES, Simd, Table, lanes, load};
+
+use crate::frequencies::PRECISION;
+use crate::{Error, LOWEST};
+
+/// Vectors of states: while one waits for its table, the other goes on.
+pub(crate) const VECTORS: usize = 2;
+
+/// States of a stream.
+pub const STATES: usize = VECTORS * LANES;
+
+/// A symbol from each state; their contexts, and places in tables, have the same form.
+pub type LaneSymbols<T> = [[T; LANES]; VECTORS];
+
+/// The states of a decoder, for models whose contexts depend on symbols just decoded. [`Self::step`] takes the next 32
+/// symbols of the stream; it is meant for a loop inside of `simd::kernel!`.
+#[derive(Clone, Debug)]
+pub struct Lanes<'a> {
+    states: LaneSymbols<u32>,
+    words: &'a [[u8; 2]],
+    /// The next word. Behind the last one there are zeros, and the end finds out.
+    next: usize,
+    /// Symbols yet to come.
+    left: usize,
+}
+
+impl<'a> Lanes<'a> {
+    /// The states that a stream of so many symbols begins with.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if there are fewer bytes than these states take, or half a word at the end.
+    pub fn new(bytes: &'a [u8], symbols: usize) -> Result<Self, Error> {
+        let cut = Error::Damaged("it is cut off");
+        let (first, rest) = bytes.split_at_checked(4 * symbols.min(STATES)).ok_or(cut)?;
+        let (words, []) = rest.as_chunks() else { return Err(cut) };
+        let mut states = [[LOWEST; LANES]; VECTORS];
+        for (state, bytes) in states.as_flattened_mut().iter_mut().zip(first.as_chunks().0) {
+            *state = u32::from_le_bytes(*bytes);
+        }
+        if states.as_flattened().iter().any(|state| *state < LOWEST) {
+            return Err(Error::Damaged("a state is too small"));
+        }
+        Ok(Self { states, words, next: 0, left: symbols })
+    }
+
+    /// The next symbols, whose contexts are these. In the last step there may be fewer than 32: the others are of no meaning.
+    #[inline(always)]
+    pub fn step<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
+        if self.left < STATES {
+            return self.last_step(simd, table, contexts);
+        }
+        self.left -= STATES;
+        let mut symbols = [[0; LANES]; VECTORS];
+        for vector in 0..VECTORS {
+            symbols[vector] = self.take(simd, table, &contexts[vector], vector, u16::MAX);
+        }
+        symbols
+    }
+
+    #[inline(never)]
+    fn last_step<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
+        let active = (1u32 << self.left) - 1;
+        self.left = 0;
+        let mut symbols = [[0; LANES]; VECTORS];
+        for vector in 0..VECTORS {
+            let mask = (active >> (LANES * vector)) as u16;
+            symbols[vector] = self.take(simd, table, &contexts[vector], vector, mask);
+        }
+        symbols
+    }
+
+    /// A symbol from each state of a vector whose bit is set in `active`.
+    #[inline(always)]
+    fn take<S: Simd>(
+        &mut self,
+        simd: S,
+        table: Table<'_>,
+        contexts: &[u32; LANES],
+        vector: usize,
+        active: u16,
+    ) -> [u8; LANES] {
+        const SLOTS: u32 = (1 << PRECISION) - 1;
+        let old = self.states[vector];
+        let places: [u32; LANES] = lanes!(i => contexts[i] << PRECISION | old[i] & SLOTS);
+        let entries = simd.gather(table, &places);
+        let states: [u32; LANES] = lanes!(i => ((entries[i] >> PRECISION & SLOTS) + 1).wrapping_mul(old[i] >> PRECISION).wrapping_add(entries[i] & SLOTS));
+        let low = simd.below(&states, &[LOWEST; LANES]) & active;
+        let words: [[u8; 2]; LANES] = load(self.words.get(self.next..).unwrap_or_default());
+        let words = simd.expand(&lanes!(i => u16::from_le_bytes(words[i]).into()), low);
+        self.next += low.count_ones() as usize;
+        let next: [u32; LANES] = lanes!(i => if states[i] < LOWEST { states[i] << 16 | words[i] } else { states[i] });
+        self.states[vector] =
+            if active == u16::MAX { next } else { lanes!(i => if active >> i & 1 == 1 { next[i] } else { old[i] }) };
+        lanes!(i => (entries[i] >> (2 * PRECISION)) as u8)
+    }
+
+    /// Checks that the stream ended where it should.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if symbols or words are left, or a state is not where the encoder began.
+    pub fn finish(self) -> Result<(), Error> {
+        let ended = self.left == 0 && self.next == self.words.len();
+        if ended && self.states.as_flattened().iter().all(|state| *state == LOWEST) {
+            return Ok(());
+        }
+        Err(Error::Damaged("it does not end where it should"))
+    }
+}

@@ -1,0 +1,47 @@
+//! Distributions of rounded numbers, for tables that need no counts. Only arithmetic and the `libm` crate: the same everywhere.
+
+/// Probabilities of the integers from `−reach` to `reach` when N(0, 1) is divided by `step` and rounded to the nearest.
+/// What is beyond is left out: they add up to less than 1.
+pub fn gaussian(step: f64, reach: u32) -> Vec<f64> {
+    // Between two ends of one sign the small tails are subtracted, not numbers near 1.
+    let tail = |x: f64| 0.5 * libm::erfc(x * std::f64::consts::FRAC_1_SQRT_2);
+    rounded(reach, |middle| {
+        let (low, high) = ((middle - 0.5) * step, (middle + 0.5) * step);
+        if low < 0.0 { 1.0 - 2.0 * tail(high) } else { tail(low) - tail(high) }
+    })
+}
+
+/// The same for the Laplace distribution of unit variance.
+pub fn laplace(step: f64, reach: u32) -> Vec<f64> {
+    let tail = |x: f64| 0.5 * libm::exp(-x * std::f64::consts::SQRT_2);
+    rounded(reach, |middle| {
+        let (low, high) = ((middle - 0.5) * step, (middle + 0.5) * step);
+        if low < 0.0 { 1.0 - 2.0 * tail(high) } else { tail(low) - tail(high) }
+    })
+}
+
+/// Symmetric probabilities of the integers, given those from 0 up.
+fn rounded(reach: u32, probability: impl Fn(f64) -> f64) -> Vec<f64> {
+    let reach = i64::from(reach);
+    (-reach..=reach).map(|k| probability(k.unsigned_abs() as f64)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_add_up_and_have_the_right_variance() {
+        for (step, reach) in [(0.1, 100), (0.5, 20), (1.0, 12)] {
+            for distribution in [gaussian(step, reach), laplace(step, 4 * reach)] {
+                let half = distribution.len() as f64 / 2.0 - 0.5;
+                let sum: f64 = distribution.iter().sum();
+                let moment = |(i, p): (usize, &f64)| p * ((i as f64 - half) * step).powi(2);
+                let variance: f64 = distribution.iter().enumerate().map(moment).sum();
+                assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+                // Rounding adds the variance of a uniform step; not quite that much where steps are wide.
+                assert!((variance - 1.0 - step * step / 12.0).abs() < 0.02 * step, "{variance}");
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! A plane of bytes in whatever model takes the fewest bits: what codecs of several kinds of numbers build on.
+//!
+//! # Layout
+//! A byte says how the plane is coded; then come
+//! - 0, constant: the byte that all are;
+//! - 1, raw: the bytes;
+//! - 2, one table: frequencies, and a stream;
+//! - 3, contexts: frequencies of each context that occurs, and a stream whose contexts are those that encoder and decoder were given;
+//! - 4, by the plane before: the number of its classes and, for each but the last, the byte of the plane before that it stands for;
+//!   the last class is all other bytes. Then as 3, with the classes for contexts.
+//!
+//! In modes 3 and 4 a byte before the frequencies says how they are written: 0, each as [`Frequencies::write`] has it; 1, sixteen frequencies of
+//! the upper four bits, of 256 in all, each shared out to sixteen bytes equally. A context without symbols has the two bytes 1, 0 instead.
+
+use std::borrow::Cow;
+
+use crate::frequencies::count;
+use crate::{Decoder, Encoder, Error, Frequencies};
+
+/// Classes of the plane before at most, also of contexts.
+pub const MOST_CONTEXTS: usize = 64;
+/// Classes of the plane before.
+const CLASSES: usize = 32;
+
+/// What encoder and decoder know of a plane before it is coded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// A context below [`MOST_CONTEXTS`] for each byte, or nothing.
+    pub contexts: &'a [u8],
+    /// Bytes that it takes to tell the decoder the contexts; they must save as many.
+    pub toll: usize,
+    /// The plane before, or nothing.
+    pub before: &'a [u8],
+}
+
+/// The mode of planes with contexts.
+const BY_CONTEXTS: u8 = 3;
+
+/// Whether a coded plane needs its contexts to be decoded.
+pub fn needs_contexts(plane: &[u8]) -> bool {
+    plane.first() == Some(&BY_CONTEXTS)
+}
+
+/// A model, and what the plane costs in it.
+struct Candidate<'a> {
+    mode: u8,
+    /// Everything before the stream.
+    head: Vec<u8>,
+    contexts: Cow<'a, [u8]>,
+    tables: Vec<Frequencies>,
+    /// Head and stream, in bytes.
+    cost: f64,
+}
+
+/// Codes a plane. It stays raw unless a model saves at least `gain` of it; with a `gain` of 1 none is tried.
+///
+/// # Errors
+/// [`Error::Contexts`] and [`Error::NoTable`] for contexts that are not as [`Known`] says.
+pub fn encode(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Vec<u8>, Error> {
+    for given in [known.contexts, known.before] {
+        if !given.is_empty() && given.len() != bytes.len() {
+            return Err(Error::Contexts { contexts: given.len(), symbols: bytes.len() });
+        }
+    }
+    if let Some(context) = known.contexts.iter().find(|context| usize::from(**context) >= MOST_CONTEXTS) {
+        return Err(Error::NoTable { context: *context, tables: MOST_CONTEXTS });
+    }
+    let Some(first) = bytes.first() else { return Ok(Vec::new()) };
+    if bytes.iter().all(|byte| byte == first) {
+        return Ok(vec![0, *first]);
+    }
+    let candidates = if gain < 1.0 {
+        [plain(bytes), by_contexts(bytes, known), by_classes(bytes, known.before)]
+    } else {
+        [None, None, None]
+    };
+    let best = candidates.into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
+    let mut out = Vec::new();
+    match best.filter(|best| best.cost < (1.0 - gain) * bytes.len() as f64) {
+        Some(best) => {
+            let stream = Encoder::new(&best.tables).encode(bytes, &best.contexts)?;
+            out.push(best.mode);
+            out.extend(best.head);
+            out.extend(stream);
+        }
+        None => out.push(1),
+    }
+    if out.len() <= 1 || out.len() > bytes.len() {
+        out = Vec::with_capacity(bytes.len() + 1);
+        out.push(1);
+        out.extend(bytes);
+    }
+    Ok(out)
+}
+
+/// The share of this plane that one table saves, estimated from a part of it; tables of several contexts may save more.
+pub fn sampled_gain(bytes: &[u8]) -> f64 {
+    const PART: usize = 1 << 12;
+    const PARTS: usize = 16;
+    let step = (bytes.len() / PARTS).max(PART);
+    let mut counts = [0; 256];
+    for part in bytes.chunks(step) {
+        for byte in &part[..part.len().min(PART)] {
+            counts[usize::from(*byte)] += 1;
+        }
+    }
+    let total: u64 = counts.iter().sum();
+    Frequencies::of_counts(&counts).map_or(0.0, |frequencies| 1.0 - frequencies.cost(&counts) / (8 * total) as f64)
+}
+
+fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
+    let counts = count(bytes);
+    let frequencies = Frequencies::of_counts(&counts)?;
+    let mut head = Vec::new();
+    frequencies.write(&mut head);
+    let cost = frequencies.cost(&counts) / 8.0 + head.len() as f64 + 128.0;
+    Some(Candidate { mode: 2, head, contexts: Cow::Borrowed(&[]), tables: vec![frequencies], cost })
+}
+
+fn by_contexts<'a>(bytes: &[u8], known: Known<'a>) -> Option<Candidate<'a>> {
+    let most = known.contexts.iter().max()?;
+    let (head, tables, cost) = tables_of(bytes, known.contexts, usize::from(*most) + 1);
+    let cost = cost + known.toll as f64;
+    Some(Candidate { mode: BY_CONTEXTS, head, contexts: known.contexts.into(), tables, cost })
+}
+
+fn by_classes<'a>(bytes: &[u8], before: &[u8]) -> Option<Candidate<'a>> {
+    if before.is_empty() {
+        return None;
+    }
+    // The most frequent bytes, the lowest of equal ones first, have classes of their own.
+    let counts = count(before);
+    let mut order: Vec<u8> = (0..=u8::MAX).filter(|byte| counts[usize::from(*byte)] > 0).collect();
+    order.sort_by_key(|byte| std::cmp::Reverse(counts[usize::from(*byte)]));
+    order.truncate(CLASSES - 1);
+    let classes = classify(before, &order);
+    let mut head = vec![order.len() as u8 + 1];
+    head.extend(&order);
+    let (rest, tables, cost) = tables_of(bytes, &classes, order.len() + 1);
+    let cost = cost + head.len() as f64;
+    head.extend(rest);
+    Some(Candidate { mode: 4, head, contexts: classes.into(), tables, cost })
+}
+
+/// The class of each byte: its place in `order`, or behind the last.
+fn classify(bytes: &[u8], order: &[u8]) -> Vec<u8> {
+    let mut class = [order.len() as u8; 256];
+    for (place, byte) in (0..).zip(order) {
+        class[usize::from(*byte)] = place;
+    }
+    bytes.iter().map(|byte| class[usize::from(*byte)]).collect()
+}
+
+/// Tables of each context in the smaller way to write them: their text, the tables, and all costs.
+fn tables_of(bytes: &[u8], contexts: &[u8], n: usize) -> (Vec<u8>, Vec<Frequencies>, f64) {
+    let mut counts = vec![[0u64; 256]; n];
+    // Two tables in turn: equal neighbours do not wait for each other.
+    let mut others = counts.clone();
+    let (pairs, of_pairs) = (bytes.as_chunks::<2>().0, contexts.as_chunks::<2>().0);
+    for ([a, b], [of_a, of_b]) in pairs.iter().zip(of_pairs) {
+        counts[usize::from(*of_a)][usize::from(*a)] += 1;
+        others[usize::from(*of_b)][usize::from(*b)] += 1;
+    }
+    if let (true, Some(byte), Some(context)) = (bytes.len() % 2 == 1, bytes.last(), contexts.last()) {
+        counts[usize::from(*context)][usize::from(*byte)] += 1;
+    }
+    for (count, other) in counts.as_flattened_mut().iter_mut().zip(others.as_flattened()) {
+        *count += other;
+    }
+    let whole = |counts: &[u64; 256], text: &mut Vec<u8>| {
+        let frequencies = Frequencies::of_counts(counts)?;
+        frequencies.write(text);
+        Some(frequencies)
+    };
+    let shared = |counts: &[u64; 256], text: &mut Vec<u8>| {
+        let shares = Shares::of_counts(counts)?;
+        text.extend(shares.0.map(|share| share as u8));
+        Some(shares.frequencies())
+    };
+    let (a, b) = (written(0, &counts, whole), written(1, &counts, shared));
+    if b.2 < a.2 { b } else { a }
+}
+
+fn written(
+    way: u8,
+    counts: &[[u64; 256]],
+    mut write: impl FnMut(&[u64; 256], &mut Vec<u8>) -> Option<Frequencies>,
+) -> (Vec<u8>, Vec<Frequencies>, f64) {
+    let (mut text, mut tables, mut bits) = (vec![way], Vec::with_capacity(counts.len()), 0.0);
+    for counts in counts {
+        let table = write(counts, &mut text);
+        if table.is_none() {
+            text.extend(NO_TABLE);
+        }
+        let table = table.unwrap_or_default();
+        bits += table.cost(counts);
+        tables.push(table);
+    }
+    let cost = bits / 8.0 + text.len() as f64 + 128.0;
+    (text, tables, cost)
+}
+
+/// In place of the table of a context without symbols: a last symbol before the first.
+const NO_TABLE: [u8; 2] = [1, 0];
+
+/// Frequencies of the upper four bits of a byte; they add up to 256.
+struct Shares([u16; 16]);
+
+impl Shares {
+    fn of_counts(counts: &[u64; 256]) -> Option<Self> {
+        let mut upper = [0; 256];
+        for (bin, sixteen) in upper.iter_mut().zip(counts.as_chunks::<16>().0) {
+            *bin = sixteen.iter().sum();
+        }
+        if upper.iter().all(|n| *n == 0) {
+            return None;
+        }
+        // Each bin occurs, if not here: the text has no place for more than 255.
+        let upper = std::array::from_fn(|i| if i < 16 { upper[i] * 16 + 1 } else { 0 });
+        let fine = Frequencies::of_counts(&upper)?;
+        let mut shares: [u16; 16] = std::array::from_fn(|i| (fine.get(i as u8) / 16).max(1));
+        // What rounding left goes to the largest, or comes from it.
+        let sum: u16 = shares.iter().sum();
+        let largest = (0..16).max_by_key(|i| (shares[*i], 16 - i))?;
+        shares[largest] = (shares[largest] + 256).checked_sub(sum)?;
+        Some(Self(shares))
+    }
+
+    /// Reads sixteen shares as frequencies, and moves `bytes` behind them.
+    fn read(bytes: &mut &[u8]) -> Option<Frequencies> {
+        let (shares, rest) = bytes.split_first_chunk()?;
+        let shares = Self(shares.map(u16::from));
+        *bytes = rest;
+        (shares.0.iter().sum::<u16>() == 256 && !shares.0.contains(&0)).then(|| shares.frequencies())
+    }
+
+    fn frequencies(&self) -> Frequencies {
+        // 256 times sixteen is what frequencies add up to.
+        Frequencies::from_raw(&std::array::from_fn(|i| self.0[i / 16]))
+    }
+}
+
+/// Decodes a plane of as many bytes as `out` has places.
+///
+/// # Errors
+/// [`Error::Damaged`] for anything that [`encode`] did not write for the same length and the same knowledge, as far as it can be told.
+pub fn decode(mut bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), Error> {
+    if out.is_empty() {
+        return if bytes.is_empty() { Ok(()) } else { Err(Error::Damaged("there is more than nothing")) };
+    }
+    let cut = Error::Damaged("a plane is cut off");
+    let (mode, rest) = bytes.split_first().ok_or(cut)?;
+    bytes = rest;
+    match (*mode, bytes) {
+        (0, [byte]) => out.fill(*byte),
+        (1, raw) if raw.len() == out.len() => out.copy_from_slice(raw),
+        (2, _) => {
+            let table = Frequencies::read(&mut bytes).ok_or(Error::Damaged("frequencies"))?;
+            Decoder::new(&[table]).decode(bytes, &[], out)?;
+        }
+        (BY_CONTEXTS, _) => {
+            let n = known.contexts.iter().max().ok_or(Error::Damaged("there are no contexts"))?;
+            let tables = read_tables(&mut bytes, usize::from(*n) + 1)?;
+            Decoder::new(&tables).decode(bytes, known.contexts, out)?;
+        }
+        (4, _) if !known.before.is_empty() => {
+            let (n, rest) = bytes.split_first().ok_or(cut)?;
+            let (order, rest) = rest.split_at_checked(usize::from(*n).wrapping_sub(1)).ok_or(cut)?;
+            bytes = rest;
+            let tables = read_tables(&mut bytes, order.len() + 1)?;
+            Decoder::new(&tables).decode(bytes, &classify(known.before, order), out)?;
+        }
+        _ => return Err(Error::Damaged("there is no such model")),
+    }
+    Ok(())
+}
+
+fn read_tables(bytes: &mut &[u8], n: usize) -> Result<Vec<Frequencies>, Error> {
+    let wrong = Error::Damaged("frequencies");
+    let (way, rest) = bytes.split_first().ok_or(wrong)?;
+    *bytes = rest;
+    if n > MOST_CONTEXTS || *way > 1 {
+        return Err(wrong);
+    }
+    let mut tables = Vec::with_capacity(n);
+    for _ in 0..n {
+        // Neither way begins a table like this: no share is 0, and no last symbol before the first.
+        if let Some(rest) = bytes.strip_prefix(&NO_TABLE) {
+            *bytes = rest;
+            tables.push(Frequencies::default());
+            continue;
+        }
+        let table = if *way == 0 { Frequencies::read(bytes) } else { Shares::read(bytes) };
+        tables.push(table.ok_or(wrong)?);
+    }
+    Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// The mode and size of a plane, which comes back.
+    fn coded(bytes: &[u8], known: Known<'_>, gain: f64) -> (u8, usize) {
+        let plane = encode(bytes, known, gain).expect("it encodes");
+        let mut out = vec![0; bytes.len()];
+        assert_eq!(decode(&plane, known, &mut out), Ok(()));
+        assert!(out == bytes);
+        for end in 0..plane.len().min(300) {
+            assert!(decode(&plane[..end], known, &mut out).is_err(), "{end} of {} bytes", plane.len());
+        }
+        (plane[0], plane.len())
+    }
+
+    #[test]
+    fn each_plane_has_the_model_that_suits_it() {
+        let (n, nothing) = (20_000, Known::default());
+        assert_eq!(encode(&[], nothing, 0.0), Ok(Vec::new()));
+        assert_eq!(coded(&vec![9; n], nothing, 0.0), (0, 2));
+        let random = noise(n);
+        assert_eq!(coded(&random, nothing, 0.0), (1, n + 1));
+        let low: Vec<u8> = random.iter().map(|byte| byte & 15).collect();
+        assert_eq!(coded(&low, nothing, 0.0).0, 2);
+        assert_eq!(coded(&low, nothing, 0.6).0, 1, "four bits of eight are not six tenths");
+        // The upper half follows from the context, or from the plane before.
+        let around: Vec<u8> =
+            low.iter().zip(noise(2 * n).iter().skip(n)).map(|(low, byte)| low << 4 | byte & 15).collect();
+        let (mode, size) = coded(&around, Known { contexts: &low, ..nothing }, 0.0);
+        assert!(mode == 3 && size < n / 2 + 1000, "{mode} {size}");
+        let (mode, size) = coded(&around, Known { before: &low, ..nothing }, 0.0);
+        assert!(mode == 4 && size < n / 2 + 1000, "{mode} {size}");
+        // Tables of every byte would cost more than they save.
+        let known = Known { contexts: &low[..3000], ..nothing };
+        let (mode, size) = coded(&around[..3000], known, 0.0);
+        assert!(mode == 3 && size < 1500 + 16 * 20 + 200, "{mode} {size}");
+    }
+
+    #[test]
+    fn wrong_knowledge_is_refused() {
+        let bytes = noise(100);
+        assert!(encode(&bytes, Known { contexts: &bytes[1..], ..Known::default() }, 0.0).is_err());
+        assert!(encode(&bytes, Known { contexts: &[64; 100], ..Known::default() }, 0.0).is_err());
+        let mut out = vec![0; 100];
+        for mode in 0..=255 {
+            for rest in [&[][..], &[0; 40], &[255; 40], &[1; 120]] {
+                let plane = [&[mode], rest].concat();
+                for known in [
+                    Known::default(),
+                    Known { contexts: &[63; 100], ..Known::default() },
+                    Known { before: &bytes, ..Known::default() },
+                ] {
+                    let _ = decode(&plane, known, &mut out);
+                }
+            }
+        }
+    }
+}
