@@ -114,12 +114,18 @@ impl Lossless for Zstd {
         if frame.spec().dtype() != Dtype::U8 {
             return Err(payload.corrupt("frame", format!("it is {}, the format wants bytes", frame.spec())));
         }
-        // Straight into `out`: the frame cannot make the decoder allocate a window of its choice.
-        match zstd::bulk::decompress_to_buffer(frame.data(), out) {
-            Ok(written) if written == out.len() => payload.verify_checksum(out),
-            Ok(written) => Err(payload.corrupt("frame", format!("it holds {written} bytes, the tensor {}", out.len()))),
-            Err(e) => Err(payload.corrupt("frame", e.to_string())),
-        }
+        unpack(&payload, frame.data(), out)?;
+        payload.verify_checksum(out)
+    }
+}
+
+/// Unpacks the section `frame`, which must fill `out`.
+pub(crate) fn unpack(payload: &PayloadView<'_>, frame: &[u8], out: &mut [u8]) -> Result<()> {
+    // Straight into `out`: the frame cannot make the decoder allocate a window of its choice.
+    match zstd::bulk::decompress_to_buffer(frame, out) {
+        Ok(written) if written == out.len() => Ok(()),
+        Ok(written) => Err(payload.corrupt("frame", format!("it holds {written} bytes, the tensor {}", out.len()))),
+        Err(e) => Err(payload.corrupt("frame", e.to_string())),
     }
 }
 

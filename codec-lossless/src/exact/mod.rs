@@ -1,0 +1,256 @@
+//! Weights bit for bit in as few bytes as their distribution allows, `lossless`.
+//!
+//! Each element is cut into bytes, so that those of one significance lie in a plane. The exponents of floats are a plane of their own:
+//! those of trained weights take about 2.6 bits of 8. Rows and columns of a matrix have scales of their own, which a histogram of the whole
+//! tensor mixes up; with the mean exponents of row and column for a context the exponents take as many bits as those of a tensor of one scale.
+//! The first bits of the mantissa are not quite uniform, given the exponent. Planes that are constant (F32 numbers that were
+//! BF16 once) take no bytes. Where a Zstandard frame or the stored bytes are smaller, they are the payload.
+//!
+//! # Source
+//! Exponents apart as in `ZipNN`, arXiv 2411.05239, section 3; the contexts are ours. The coder is that of the crate `entropy`.
+//!
+//! # Sections
+//! One of
+//! - `data`: the tensor itself, of its own dtype and shape;
+//! - `frame` U8: one Zstandard frame of the stored bytes;
+//! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of `entropy::plane`.
+//!
+//! Of F32 and BF16 the bits are first rotated by one to the left, so that the sign is last; then, and of all other dtypes, the planes are the bytes
+//! from the highest to the lowest (of C64 those of its two parts together, as of a 64-bit integer; of sub-byte dtypes there is one plane, of their bytes). For the plane before (`entropy::plane::Known`) each plane but the first has
+//! the one above it. If plane 0 of a float has contexts, there are
+//! - `rows` U8 and `columns` U8: coded planes of `R` and `C` bytes, for the matrix view: the context of an element is half their sum, rounded down.
+//!
+//! And always
+//! - `crc32c` U32 `[1]`: CRC-32C of the stored bytes;
+//! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes: no few bytes stand for an enormous tensor.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"lossless","version":1,"level":"fast"}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_lossless as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//! `level` is `fast` or `max` and matters to the encoder only: `fast` leaves a plane as it is unless a model saves a sixteenth of it, `max` unless it
+//! saves a 512th.
+//!
+//! # Bound
+//! `Exact`.
+//!
+//! # Cost
+//! From a 2²⁰th of the stored size to all of it, and 4 bytes.
+//!
+//! # Limits
+//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes. The Zstandard frame of
+//! the same tensor may differ between versions of the library.
+
+mod scales;
+mod split;
+
+use codec_api::{
+    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
+    Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+};
+use entropy::plane::{self, Known};
+use scales::Scales;
+use serde::{Deserialize, Serialize};
+use split::Split;
+
+/// How hard an encoder tries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Models where they save much.
+    #[default]
+    Fast,
+    /// Models where they save anything.
+    Max,
+}
+
+impl Level {
+    /// The part of the `k`-th plane that a model must save; 1 if a part of the plane already says that none will.
+    fn gain(self, k: usize, plane: &[u8]) -> f64 {
+        let (gain, always) = match self {
+            Self::Fast => (1.0 / 16.0, 1),
+            // The second plane of a float holds the first bits of the mantissa: what exponents tell of them no part can say.
+            Self::Max => (1.0 / 512.0, 2),
+        };
+        if k >= always && plane::sampled_gain(plane) < gain { 1.0 } else { gain }
+    }
+}
+
+/// Configuration of `lossless`; see the [module's documentation](self) for the format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Exact {
+    /// Format version.
+    pub version: FormatVersion<1>,
+    /// How hard the encoder tries.
+    pub level: Level,
+}
+
+impl Exact {
+    /// At this level.
+    pub fn new(level: Level) -> Self {
+        Self { version: FormatVersion, level }
+    }
+}
+
+/// Stored bytes that a byte of payload stands for at most.
+const MAX_RATIO: usize = 1 << 20;
+/// The level of Zstandard frames.
+const ZSTD_LEVEL: i32 = 3;
+/// Tensors up to this size are tried with Zstandard; larger ones if a part of them speaks for it.
+const ALWAYS_TRIED: usize = 1 << 20;
+
+#[typetag::serde(name = "lossless")]
+impl Codec for Exact {
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let n = spec.byte_len();
+        let passes = if self.level == Level::Fast { 4.0 } else { 8.0 };
+        CostEstimate::between((n / MAX_RATIO) as u64, n as u64 + Payload::CHECKSUM_BYTES)
+            .ops(passes * n as f64, 4.0 * n as f64)
+            // Planes and their contexts, coded planes, and a Zstandard frame.
+            .scratch(4 * n as u64 + (8 << 20))
+            .rel_rmse(0.0)
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
+        let planes = self.encode_planes(&tensor, cx)?;
+        cx.cancel.check()?;
+        let (spec, bytes) = (tensor.spec(), tensor.bytes());
+        let mut best = if planes.bytes() < bytes.len() as u64 {
+            planes
+        } else {
+            Payload::new(Bound::Exact).with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)
+        };
+        if let Some(frame) = smaller_frame(bytes, best.bytes())? {
+            best = Payload::new(Bound::Exact).with("frame", Section::new(Dtype::U8, [frame.len()], frame)?);
+        }
+        cx.progress.tick(spec.elements() as u64);
+        padded(best.with_checksum(bytes)?, bytes.len())
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        decode_exact(self, spec, payload, cx, out)
+    }
+
+    fn as_lossless(&self) -> Option<&dyn Lossless> {
+        Some(self)
+    }
+}
+
+impl Exact {
+    fn encode_planes(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        let spec = tensor.spec();
+        let split = Split::of(spec.dtype());
+        let planes = split.planes(tensor.bytes());
+        let mut payload = Payload::new(Bound::Exact);
+        let scales = planes.first().and_then(|exponents| Scales::of(spec, exponents));
+        let (contexts, told) = scales.as_ref().map_or_else(Default::default, |scales| (scales.contexts(), scales.coded()));
+        let toll = told.iter().map(|(_, bytes)| bytes.len()).sum();
+        for (k, bytes) in planes.iter().enumerate() {
+            cx.cancel.check()?;
+            let known = match k {
+                0 => Known { contexts: &contexts, toll, before: &[] },
+                _ => Known { before: &planes[k - 1], ..Known::default() },
+            };
+            let coded = plane::encode(bytes, known, self.level.gain(k, bytes)).map_err(CodecError::codec)?;
+            if plane::needs_contexts(&coded) {
+                for (name, bytes) in &told {
+                    payload = payload.with(name, Section::new(Dtype::U8, [bytes.len()], bytes.clone())?);
+                }
+            }
+            payload = payload.with(&plane_name(k), Section::new(Dtype::U8, [coded.len()], coded)?);
+        }
+        Ok(payload)
+    }
+
+    fn decode_planes(spec: &TensorSpec, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+        let split = Split::of(spec.dtype());
+        let units = out.len() / split.width();
+        let scales = Scales::read(spec, payload)?;
+        let contexts = scales.map_or_else(Vec::new, |scales| scales.contexts());
+        let mut planes: Vec<Vec<u8>> = Vec::with_capacity(split.width());
+        for k in 0..split.width() {
+            cx.cancel.check()?;
+            let known = match planes.last() {
+                None => Known { contexts: &contexts, ..Known::default() },
+                Some(before) => Known { before, ..Known::default() },
+            };
+            let name = plane_name(k);
+            let coded = section_bytes(payload, &name)?;
+            let mut bytes = vec![0; units];
+            plane::decode(coded, known, &mut bytes).map_err(|e| payload.corrupt(&name, e.to_string()))?;
+            planes.push(bytes);
+        }
+        split.join(&planes, out);
+        Ok(())
+    }
+}
+
+impl Lossless for Exact {
+    fn decode_bytes(
+        &self,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        cx: &DecodeCx<'_>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        spec.check_output_bytes(out.len())?;
+        cx.cancel.check()?;
+        if payload.has("data") {
+            out.copy_from_slice(payload.bytes("data", spec.dtype(), spec.shape())?);
+        } else if payload.has("frame") {
+            let frame = section_bytes(&payload, "frame")?;
+            crate::zstd_frame::unpack(&payload, frame, out)?;
+        } else {
+            Self::decode_planes(spec, &payload, cx, out)?;
+        }
+        payload.verify_checksum(out)
+    }
+}
+
+fn plane_name(k: usize) -> String {
+    format!("plane{k}")
+}
+
+/// The bytes of a section of U8, however many.
+fn section_bytes<'a>(payload: &PayloadView<'a>, name: &str) -> Result<&'a [u8]> {
+    let section = payload.section(name)?;
+    if section.spec().dtype() == Dtype::U8 {
+        return Ok(section.data());
+    }
+    Err(payload.corrupt(name, format!("it is {}, the format wants bytes", section.spec())))
+}
+
+/// A Zstandard frame of less than `limit` bytes, where it is worth the try.
+fn smaller_frame(bytes: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
+    let compress = |bytes: &[u8]| zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(CodecError::codec);
+    if bytes.len() > ALWAYS_TRIED {
+        // A part from the middle; the whole would have to be smaller by a fifth of what planes make of it to be passed over.
+        let part = &bytes[bytes.len() / 2..][..ALWAYS_TRIED / 4];
+        if compress(part)?.len() as f64 * bytes.len() as f64 > 1.2 * limit as f64 * part.len() as f64 {
+            return Ok(None);
+        }
+    }
+    Ok(Some(compress(bytes)?).filter(|frame| (frame.len() as u64) < limit))
+}
+
+/// Adds the padding that the size of the tensor asks for.
+fn padded(payload: Payload, stored: usize) -> Result<Payload> {
+    let missing = (stored / MAX_RATIO).saturating_sub(payload.bytes() as usize);
+    if missing == 0 {
+        return Ok(payload);
+    }
+    Ok(payload.with("padding", Section::new(Dtype::U8, [missing], vec![0; missing])?))
+}
+
+fn presets() -> Vec<Preset> {
+    vec![Preset::new("fast", Exact::default()), Preset::new("max", Exact::new(Level::Max))]
+}
+
+register_codec!("lossless", "every bit, in planes of bytes with the models that suit them", presets);

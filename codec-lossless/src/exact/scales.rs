@@ -1,0 +1,89 @@
+//! Contexts for exponents: how large the weights of a row and of a column are.
+
+use codec_api::{Dtype, PayloadView, Result, TensorSpec};
+use entropy::plane::{self, Known, MOST_CONTEXTS};
+
+/// Steps of a scale to an octave.
+const PER_OCTAVE: i64 = 8;
+
+/// Steps that scales of long rows and columns differ by when their weights do not.
+const CHANCE: u8 = 2;
+
+/// A scale for each row and each column, in eighths of an octave above the least.
+pub(super) struct Scales {
+    rows: Vec<u8>,
+    columns: Vec<u8>,
+}
+
+/// Whether exponents of this dtype are a plane by themselves.
+fn has_exponents(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::BF16)
+}
+
+impl Scales {
+    /// The scales of a float matrix whose exponents are these; `None` where there is nothing to gain.
+    pub(super) fn of(spec: &TensorSpec, exponents: &[u8]) -> Option<Self> {
+        let (rows, columns) = spec.matrix();
+        if !has_exponents(spec.dtype()) || rows < 2 || columns < 2 {
+            return None;
+        }
+        let row_sums: Vec<i64> = exponents.chunks(columns).map(|row| row.iter().map(|e| i64::from(*e)).sum()).collect();
+        // Integers of 32 bits hold 2²⁴ bytes, and are added by vectors.
+        let mut column_sums = vec![0i64; columns];
+        for rows in exponents.chunks(columns.saturating_mul(1 << 24)) {
+            let mut sums = vec![0u32; columns];
+            for row in rows.chunks(columns) {
+                sums.iter_mut().zip(row).for_each(|(sum, e)| *sum += u32::from(*e));
+            }
+            column_sums.iter_mut().zip(sums).for_each(|(sum, part)| *sum += i64::from(part));
+        }
+        let scales = Self { rows: above_the_least(&row_sums, columns), columns: above_the_least(&column_sums, rows) };
+        // Means of a few exponents differ by that much by chance.
+        let differ = |scales: &[u8]| scales.iter().max() > Some(&CHANCE);
+        (differ(&scales.rows) || differ(&scales.columns)).then_some(scales)
+    }
+
+    /// The context of each element: a quarter of an octave each.
+    pub(super) fn contexts(&self) -> Vec<u8> {
+        let of = |row: &u8| {
+            let row = *row;
+            self.columns.iter().map(move |column| row.midpoint(*column).min(LARGEST))
+        };
+        self.rows.iter().flat_map(of).collect()
+    }
+
+    /// Names and coded planes of the two.
+    pub(super) fn coded(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let coded = |bytes: &[u8]| plane::encode(bytes, Known::default(), 0.0).unwrap_or_default();
+        vec![(ROWS, coded(&self.rows)), (COLUMNS, coded(&self.columns))]
+    }
+
+    /// Reads what [`Self::coded`] made, if it is there.
+    pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Self>> {
+        if !payload.has(ROWS) {
+            return Ok(None);
+        }
+        let (rows, columns) = spec.matrix();
+        let decoded = |name, len| {
+            let mut bytes = vec![0; len];
+            let coded = super::section_bytes(payload, name)?;
+            plane::decode(coded, Known::default(), &mut bytes).map_err(|e| payload.corrupt(name, e.to_string()))?;
+            Ok(bytes)
+        };
+        Ok(Some(Self { rows: decoded(ROWS, rows)?, columns: decoded(COLUMNS, columns)? }))
+    }
+}
+
+const ROWS: &str = "rows";
+const COLUMNS: &str = "columns";
+
+const LARGEST: u8 = MOST_CONTEXTS as u8 - 1;
+
+/// Means of `n` exponents each, in steps above the least of them that is not far below the others.
+fn above_the_least(sums: &[i64], n: usize) -> Vec<u8> {
+    let means: Vec<i64> = sums.iter().map(|sum| (2 * PER_OCTAVE * sum + n as i64) / (2 * n as i64)).collect();
+    let largest = means.iter().max().copied().unwrap_or_default();
+    // Contexts reach over sixteen octaves, of which rows and columns share.
+    let least = means.iter().min().copied().unwrap_or_default().max(largest - i64::from(LARGEST));
+    means.iter().map(|mean| (mean - least).max(0) as u8).collect()
+}

@@ -1,0 +1,103 @@
+//! From elements to planes of bytes, and back.
+
+use codec_api::Dtype;
+
+/// How the elements of a dtype are cut.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Split {
+    /// Bytes of an element, and number of planes.
+    width: usize,
+    /// Whether the sign goes from the highest bit to the lowest.
+    rotate: bool,
+}
+
+impl Split {
+    pub(super) fn of(dtype: Dtype) -> Self {
+        let width = if dtype.bitsize().is_multiple_of(8) { dtype.bitsize() / 8 } else { 1 };
+        Self { width, rotate: matches!(dtype, Dtype::F32 | Dtype::BF16) }
+    }
+
+    pub(super) fn width(self) -> usize {
+        self.width
+    }
+
+    /// The planes, from the highest bytes to the lowest.
+    pub(super) fn planes(self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        match (self.width, self.rotate) {
+            (2, true) => split(bytes, |b| u16::from_le_bytes(b).rotate_left(1).to_be_bytes()),
+            (4, true) => split(bytes, |b| u32::from_le_bytes(b).rotate_left(1).to_be_bytes()),
+            (2, _) => split(bytes, |[a, b]| [b, a]),
+            (4, _) => split(bytes, |[a, b, c, d]| [d, c, b, a]),
+            (8, _) => split(bytes, |b| u64::from_le_bytes(b).to_be_bytes()),
+            _ => vec![bytes.to_vec()],
+        }
+    }
+
+    /// Puts planes of equal length together; `out` has a place for each of their bytes.
+    pub(super) fn join(self, planes: &[Vec<u8>], out: &mut [u8]) {
+        match (planes, self.rotate) {
+            ([a, b], rotate) => {
+                for ((out, a), b) in out.as_chunks_mut().0.iter_mut().zip(a).zip(b) {
+                    let wide = u16::from_be_bytes([*a, *b]);
+                    *out = if rotate { wide.rotate_right(1) } else { wide }.to_le_bytes();
+                }
+            }
+            ([a, b, c, d], rotate) => {
+                for ((((out, a), b), c), d) in out.as_chunks_mut().0.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+                    let wide = u32::from_be_bytes([*a, *b, *c, *d]);
+                    *out = if rotate { wide.rotate_right(1) } else { wide }.to_le_bytes();
+                }
+            }
+            ([only], _) => out.copy_from_slice(only),
+            _ => {
+                for (i, out) in out.chunks_exact_mut(planes.len().max(1)).enumerate() {
+                    for (out, plane) in out.iter_mut().rev().zip(planes) {
+                        *out = plane[i];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Elements that stay in the cache for all planes.
+const BLOCK: usize = 1 << 10;
+
+fn split<const WIDTH: usize>(bytes: &[u8], order: impl Fn([u8; WIDTH]) -> [u8; WIDTH]) -> Vec<Vec<u8>> {
+    let elements = bytes.as_chunks::<WIDTH>().0;
+    let mut planes = vec![vec![0; elements.len()]; WIDTH];
+    for (block, elements) in elements.chunks(BLOCK).enumerate() {
+        for (k, plane) in planes.iter_mut().enumerate() {
+            for (byte, element) in plane[block * BLOCK..].iter_mut().zip(elements) {
+                *byte = order(*element)[k];
+            }
+        }
+    }
+    planes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponents_are_the_first_plane_and_everything_comes_back() {
+        for (dtype, first) in
+            [(Dtype::F32, 127), (Dtype::BF16, 127), (Dtype::F16, 0xbc), (Dtype::I64, 0xbf), (Dtype::U8, 0x80)]
+        {
+            let width = dtype.bitsize() / 8;
+            // −1.0, or its upper bytes.
+            let one = [0, 0, 0, 0, 0, 0, 0x80, 0xbf];
+            let f16 = [0x00, 0xbc];
+            let element = if dtype == Dtype::F16 { &f16[..] } else { &one[8 - width..] };
+            let bytes = [element, &(1..=width as u8).collect::<Vec<_>>()].concat();
+            let split = Split::of(dtype);
+            let planes = split.planes(&bytes);
+            assert_eq!((planes.len(), split.width()), (width, width));
+            assert_eq!(planes[0][0], if dtype == Dtype::U8 { 0xbf } else { first }, "{dtype}");
+            let mut out = vec![0; bytes.len()];
+            split.join(&planes, &mut out);
+            assert_eq!(out, bytes, "{dtype}");
+        }
+    }
+}
