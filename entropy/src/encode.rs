@@ -32,12 +32,12 @@ impl Encoder {
         Self { entries, contexts: frequencies.len() }
     }
 
-    /// Encodes symbols, given a context for each, or no contexts at all if all have the first. The bytes are not longer than
-    /// two for each symbol and 4 for each of 32 states.
+    /// Encodes symbols and appends the stream, given a context for each, or no contexts at all if all have the first. It is not longer
+    /// than two bytes for each symbol and 4 for each of 32 states; after an error nothing is appended.
     ///
     /// # Errors
     /// [`Error::Impossible`], [`Error::Contexts`] and [`Error::NoTable`].
-    pub fn encode(&self, symbols: &[u8], contexts: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn append(&self, symbols: &[u8], contexts: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         check_contexts(contexts, symbols.len(), self.contexts)?;
         let Some(table) = Table::new(&self.entries) else { return Err(Error::NoTable { context: 0, tables: 0 }) };
         // Each symbol lets go of one word at most, and words are written by blocks.
@@ -47,9 +47,19 @@ impl Encoder {
             return Err(self.impossible(symbols, contexts));
         }
         let states = &states.as_flattened()[..symbols.len().min(STATES)];
-        let mut bytes = Vec::with_capacity(4 * states.len() + 2 * (words.len() - free));
-        bytes.extend(states.iter().flat_map(|state| state.to_le_bytes()));
-        bytes.extend(words[free..].iter().flat_map(|word| word.to_le_bytes()));
+        out.reserve_exact(4 * states.len() + 2 * (words.len() - free));
+        out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
+        out.extend(words[free..].iter().flat_map(|word| word.to_le_bytes()));
+        Ok(())
+    }
+
+    /// The stream by itself; see [`Self::append`].
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn encode(&self, symbols: &[u8], contexts: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.append(symbols, contexts, &mut bytes)?;
         Ok(bytes)
     }
 

@@ -33,12 +33,26 @@ pub struct Known<'a> {
     pub before: &'a [u8],
 }
 
+impl<'a> Known<'a> {
+    /// The plane before, and no contexts.
+    pub fn after(before: &'a [u8]) -> Self {
+        Self { before, ..Self::default() }
+    }
+}
+
 /// The mode of planes with contexts.
 const BY_CONTEXTS: u8 = 3;
+/// The mode of planes with classes of the plane before.
+const BY_CLASSES: u8 = 4;
 
 /// Whether a coded plane needs its contexts to be decoded.
 pub fn needs_contexts(plane: &[u8]) -> bool {
     plane.first() == Some(&BY_CONTEXTS)
+}
+
+/// Whether a coded plane needs the plane before to be decoded.
+pub fn needs_before(plane: &[u8]) -> bool {
+    plane.first() == Some(&BY_CLASSES)
 }
 
 /// A model, and what the plane costs in it.
@@ -78,10 +92,10 @@ pub fn encode(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Vec<u8>, Erro
     let mut out = Vec::new();
     match best.filter(|best| best.cost < (1.0 - gain) * bytes.len() as f64) {
         Some(best) => {
-            let stream = Encoder::new(&best.tables).encode(bytes, &best.contexts)?;
+            out.reserve_exact(best.cost as usize + 256);
             out.push(best.mode);
             out.extend(best.head);
-            out.extend(stream);
+            Encoder::new(&best.tables).append(bytes, &best.contexts, &mut out)?;
         }
         None => out.push(1),
     }
@@ -139,7 +153,7 @@ fn by_classes<'a>(bytes: &[u8], before: &[u8]) -> Option<Candidate<'a>> {
     let (rest, tables, cost) = tables_of(bytes, &classes, order.len() + 1);
     let cost = cost + head.len() as f64;
     head.extend(rest);
-    Some(Candidate { mode: 4, head, contexts: classes.into(), tables, cost })
+    Some(Candidate { mode: BY_CLASSES, head, contexts: classes.into(), tables, cost })
 }
 
 /// The class of each byte: its place in `order`, or behind the last.
@@ -263,7 +277,7 @@ pub fn decode(mut bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), 
             let tables = read_tables(&mut bytes, usize::from(*n) + 1)?;
             Decoder::new(&tables).decode(bytes, known.contexts, out)?;
         }
-        (4, _) if !known.before.is_empty() => {
+        (BY_CLASSES, _) if !known.before.is_empty() => {
             let (n, rest) = bytes.split_first().ok_or(cut)?;
             let (order, rest) = rest.split_at_checked(usize::from(*n).wrapping_sub(1)).ok_or(cut)?;
             bytes = rest;

@@ -16,9 +16,10 @@
 //! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of `entropy::plane`.
 //!
 //! Of F32 and BF16 the bits are first rotated by one to the left, so that the sign is last; then, and of all other dtypes, the planes are the bytes
-//! from the highest to the lowest (of C64 those of its two parts together, as of a 64-bit integer; of sub-byte dtypes there is one plane, of their bytes). For the plane before (`entropy::plane::Known`) each plane but the first has
-//! the one above it. If plane 0 of a float has contexts, there are
-//! - `rows` U8 and `columns` U8: coded planes of `R` and `C` bytes, for the matrix view: the context of an element is half their sum, rounded down.
+//! from the highest to the lowest (of C64 those of its two parts together, as of a 64-bit integer; of sub-byte dtypes there is one plane, of their bytes). The plane before (`entropy::plane::Known`) of each plane but the first is
+//! the one above it. If plane 0 has contexts, there are
+//! - `rows` U8 and `columns` U8: coded planes of `R` and `C` bytes, for the matrix view: the context of an element is half their sum, rounded down,
+//!   and at most 63. Then the plane before of plane 1 is four times plane 0 less the contexts, modulo 256.
 //!
 //! And always
 //! - `crc32c` U32 `[1]`: CRC-32C of the stored bytes;
@@ -47,6 +48,8 @@
 
 mod scales;
 mod split;
+
+use std::borrow::Cow;
 
 use codec_api::{
     Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
@@ -150,19 +153,21 @@ impl Exact {
         let planes = split.planes(tensor.bytes());
         let mut payload = Payload::new(Bound::Exact);
         let scales = planes.first().and_then(|exponents| Scales::of(spec, exponents));
-        let (contexts, told) = scales.as_ref().map_or_else(Default::default, |scales| (scales.contexts(), scales.coded()));
+        let (mut contexts, told) =
+            scales.as_ref().map_or_else(Default::default, |scales| (scales.contexts(), scales.coded()));
         let toll = told.iter().map(|(_, bytes)| bytes.len()).sum();
         for (k, bytes) in planes.iter().enumerate() {
             cx.cancel.check()?;
-            let known = match k {
-                0 => Known { contexts: &contexts, toll, before: &[] },
-                _ => Known { before: &planes[k - 1], ..Known::default() },
-            };
-            let coded = plane::encode(bytes, known, self.level.gain(k, bytes)).map_err(CodecError::codec)?;
+            let gain = self.level.gain(k, bytes);
+            let before = if gain < 1.0 { before(k, &planes, &contexts) } else { Cow::default() };
+            let known = if k == 0 { Known { contexts: &contexts, toll, before: &[] } } else { Known::after(&before) };
+            let coded = plane::encode(bytes, known, gain).map_err(CodecError::codec)?;
             if plane::needs_contexts(&coded) {
                 for (name, bytes) in &told {
                     payload = payload.with(name, Section::new(Dtype::U8, [bytes.len()], bytes.clone())?);
                 }
+            } else if k == 0 {
+                contexts.clear();
             }
             payload = payload.with(&plane_name(k), Section::new(Dtype::U8, [coded.len()], coded)?);
         }
@@ -177,12 +182,10 @@ impl Exact {
         let mut planes: Vec<Vec<u8>> = Vec::with_capacity(split.width());
         for k in 0..split.width() {
             cx.cancel.check()?;
-            let known = match planes.last() {
-                None => Known { contexts: &contexts, ..Known::default() },
-                Some(before) => Known { before, ..Known::default() },
-            };
             let name = plane_name(k);
             let coded = section_bytes(payload, &name)?;
+            let before = if plane::needs_before(coded) { before(k, &planes, &contexts) } else { Cow::default() };
+            let known = if k == 0 { Known { contexts: &contexts, ..Known::default() } } else { Known::after(&before) };
             let mut bytes = vec![0; units];
             plane::decode(coded, known, &mut bytes).map_err(|e| payload.corrupt(&name, e.to_string()))?;
             planes.push(bytes);
@@ -214,6 +217,15 @@ impl Lossless for Exact {
     }
 }
 
+/// What the `k`-th plane may follow: the one above it. If scales are known, what follows the exponents follows their distance from
+/// the scale of row and column, for that is what tells where in the distribution a weight is.
+fn before<'a>(k: usize, planes: &'a [Vec<u8>], contexts: &[u8]) -> Cow<'a, [u8]> {
+    match (k, planes) {
+        (1, [exponents, ..]) if !contexts.is_empty() => scales::relative(exponents, contexts).into(),
+        _ => k.checked_sub(1).and_then(|k| planes.get(k)).map_or_else(Cow::default, Into::into),
+    }
+}
+
 fn plane_name(k: usize) -> String {
     format!("plane{k}")
 }
@@ -231,9 +243,9 @@ fn section_bytes<'a>(payload: &PayloadView<'a>, name: &str) -> Result<&'a [u8]> 
 fn smaller_frame(bytes: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
     let compress = |bytes: &[u8]| zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(CodecError::codec);
     if bytes.len() > ALWAYS_TRIED {
-        // A part from the middle; the whole would have to be smaller by a fifth of what planes make of it to be passed over.
+        // A part from the middle; the whole would have to be within a twentieth of what planes make of it.
         let part = &bytes[bytes.len() / 2..][..ALWAYS_TRIED / 4];
-        if compress(part)?.len() as f64 * bytes.len() as f64 > 1.2 * limit as f64 * part.len() as f64 {
+        if compress(part)?.len() as f64 * bytes.len() as f64 > 1.05 * limit as f64 * part.len() as f64 {
             return Ok(None);
         }
     }

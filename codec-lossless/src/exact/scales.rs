@@ -74,6 +74,11 @@ impl Scales {
     }
 }
 
+/// Exponents in quarters of an octave above the scale that the contexts stand for, modulo 256.
+pub(super) fn relative(exponents: &[u8], contexts: &[u8]) -> Vec<u8> {
+    exponents.iter().zip(contexts).map(|(e, context)| e.wrapping_mul(4).wrapping_sub(*context)).collect()
+}
+
 const ROWS: &str = "rows";
 const COLUMNS: &str = "columns";
 

@@ -24,11 +24,11 @@ impl Split {
     /// The planes, from the highest bytes to the lowest.
     pub(super) fn planes(self, bytes: &[u8]) -> Vec<Vec<u8>> {
         match (self.width, self.rotate) {
-            (2, true) => split(bytes, |b| u16::from_le_bytes(b).rotate_left(1).to_be_bytes()),
-            (4, true) => split(bytes, |b| u32::from_le_bytes(b).rotate_left(1).to_be_bytes()),
-            (2, _) => split(bytes, |[a, b]| [b, a]),
-            (4, _) => split(bytes, |[a, b, c, d]| [d, c, b, a]),
-            (8, _) => split(bytes, |b| u64::from_le_bytes(b).to_be_bytes()),
+            (2, true) => split(bytes, |b, shift| (u16::from_le_bytes(b).rotate_left(1) >> shift) as u8),
+            (4, true) => split(bytes, |b, shift| (u32::from_le_bytes(b).rotate_left(1) >> shift) as u8),
+            (2, _) => split(bytes, |b, shift| (u16::from_le_bytes(b) >> shift) as u8),
+            (4, _) => split(bytes, |b, shift| (u32::from_le_bytes(b) >> shift) as u8),
+            (8, _) => split(bytes, |b, shift| (u64::from_le_bytes(b) >> shift) as u8),
             _ => vec![bytes.to_vec()],
         }
     }
@@ -63,13 +63,14 @@ impl Split {
 /// Elements that stay in the cache for all planes.
 const BLOCK: usize = 1 << 10;
 
-fn split<const WIDTH: usize>(bytes: &[u8], order: impl Fn([u8; WIDTH]) -> [u8; WIDTH]) -> Vec<Vec<u8>> {
+/// Cuts elements by a function that gives an element's byte behind so many bits.
+fn split<const WIDTH: usize>(bytes: &[u8], byte: impl Fn([u8; WIDTH], u32) -> u8) -> Vec<Vec<u8>> {
     let elements = bytes.as_chunks::<WIDTH>().0;
     let mut planes = vec![vec![0; elements.len()]; WIDTH];
     for (block, elements) in elements.chunks(BLOCK).enumerate() {
-        for (k, plane) in planes.iter_mut().enumerate() {
-            for (byte, element) in plane[block * BLOCK..].iter_mut().zip(elements) {
-                *byte = order(*element)[k];
+        for (shift, plane) in (0..).step_by(8).zip(planes.iter_mut().rev()) {
+            for (place, element) in plane[block * BLOCK..].iter_mut().zip(elements) {
+                *place = byte(*element, shift);
             }
         }
     }

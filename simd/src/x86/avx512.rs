@@ -4,13 +4,13 @@ use std::arch::x86_64::{
     __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128,
     _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64, _mm_storeu_si128, _mm256_loadu_si256,
     _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castsi256_si512,
-    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8,
-    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu32_pd, _mm512_cvtph_ps,
-    _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd, _mm512_extracti64x4_epi64, _mm512_fmadd_ps,
-    _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mask_add_epi32,
-    _mm512_mask_mov_epi32, _mm512_maskz_compress_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
+    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
+    _mm512_cvtepu8_epi32, _mm512_cvtepu32_pd, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd,
+    _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_compress_epi32,
+    _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps, _mm512_permutexvar_ps,
+    _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512,
+    _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
