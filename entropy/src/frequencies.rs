@@ -124,6 +124,25 @@ pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
     std::array::from_fn(|symbol| tables.iter().map(|table| table[symbol]).sum())
 }
 
+/// How often each symbol occurs in each context; all contexts are below `n`.
+pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; SYMBOLS]> {
+    // Two tables in turn: equal neighbours do not wait for each other.
+    let mut tables = vec![[0u64; SYMBOLS]; 2 * n];
+    let (pairs, of_pairs) = (symbols.as_chunks::<2>().0, contexts.as_chunks::<2>().0);
+    for ([a, b], [of_a, of_b]) in pairs.iter().zip(of_pairs) {
+        tables[usize::from(*of_a)][usize::from(*a)] += 1;
+        tables[n + usize::from(*of_b)][usize::from(*b)] += 1;
+    }
+    for (symbol, context) in symbols.iter().zip(contexts).skip(2 * pairs.len()) {
+        tables[usize::from(*context)][usize::from(*symbol)] += 1;
+    }
+    let others = tables.split_off(n);
+    for (count, other) in tables.as_flattened_mut().iter_mut().zip(others.as_flattened()) {
+        *count += other;
+    }
+    tables
+}
+
 /// Raises and lowers frequencies by one where it gains or costs the fewest bits, until they add up. Symbol `s` gains
 /// `n·log((f + 1)/f)`, about `n/(f + ½)`, and loses about `n/(f − ½)`; of equals it is the lowest.
 fn balance(counts: &[u64; SYMBOLS], frequencies: &mut [u16; SYMBOLS]) {

@@ -5,17 +5,22 @@
 //! - 0, constant: the byte that all are;
 //! - 1, raw: the bytes;
 //! - 2, one table: frequencies, and a stream;
-//! - 3, contexts: frequencies of each context that occurs, and a stream whose contexts are those that encoder and decoder were given;
+//! - 3, contexts: tables, and a stream. The contexts are those that encoder and decoder were given;
 //! - 4, by the plane before: the number of its classes and, for each but the last, the byte of the plane before that it stands for;
 //!   the last class is all other bytes. Then as 3, with the classes for contexts.
 //!
-//! In modes 3 and 4 a byte before the frequencies says how they are written: 0, each as [`Frequencies::write`] has it; 1, sixteen frequencies of
-//! the upper four bits, of 256 in all, each shared out to sixteen bytes equally. A context without symbols has the two bytes 1, 0 instead.
+//! Tables are a byte for the way in which frequencies are written, a bit for each context but the first (the lowest bit first, filled up with zeros
+//! to whole bytes), and frequencies. Where the bit is set the context begins a new table; else it has that of the context before. In way 0 frequencies
+//! are as [`Frequencies::write`] has them; in way 1 they are sixteen bytes, the frequencies of the upper four bits, of 256 in all, each shared out to sixteen symbols
+//! equally. There are as many contexts as the largest one says, in mode 4 as classes.
+
+mod tables;
 
 use std::borrow::Cow;
 
 use crate::frequencies::count;
 use crate::{Decoder, Encoder, Error, Frequencies};
+use tables::Tables;
 
 /// Classes of the plane before at most, also of contexts.
 pub const MOST_CONTEXTS: usize = 64;
@@ -133,125 +138,47 @@ fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
 
 fn by_contexts<'a>(bytes: &[u8], known: Known<'a>) -> Option<Candidate<'a>> {
     let most = known.contexts.iter().max()?;
-    let (head, tables, cost) = tables_of(bytes, known.contexts, usize::from(*most) + 1);
-    let cost = cost + known.toll as f64;
-    Some(Candidate { mode: BY_CONTEXTS, head, contexts: known.contexts.into(), tables, cost })
+    let tables = Tables::of(bytes, known.contexts, usize::from(*most) + 1)?;
+    let contexts = map(known.contexts, &tables.group);
+    let cost = tables.cost + known.toll as f64;
+    Some(Candidate { mode: BY_CONTEXTS, head: tables.head, contexts, tables: tables.frequencies, cost })
 }
 
-fn by_classes<'a>(bytes: &[u8], before: &[u8]) -> Option<Candidate<'a>> {
+fn by_classes<'a>(bytes: &[u8], before: &'a [u8]) -> Option<Candidate<'a>> {
     if before.is_empty() {
         return None;
     }
-    // The most frequent bytes, the lowest of equal ones first, have classes of their own.
+    // The most frequent bytes, the lowest of equal ones first, have classes of their own, in the order of their values.
     let counts = count(before);
     let mut order: Vec<u8> = (0..=u8::MAX).filter(|byte| counts[usize::from(*byte)] > 0).collect();
     order.sort_by_key(|byte| std::cmp::Reverse(counts[usize::from(*byte)]));
     order.truncate(CLASSES - 1);
-    let classes = classify(before, &order);
-    let mut head = vec![order.len() as u8 + 1];
-    head.extend(&order);
-    let (rest, tables, cost) = tables_of(bytes, &classes, order.len() + 1);
-    let cost = cost + head.len() as f64;
-    head.extend(rest);
-    Some(Candidate { mode: BY_CLASSES, head, contexts: classes.into(), tables, cost })
+    order.sort_unstable();
+    let class = classes(&order);
+    let found = Tables::of(bytes, &map(before, &class), order.len() + 1)?;
+    let head = [&[order.len() as u8 + 1], &order[..], &found.head].concat();
+    let cost = found.cost + (1 + order.len()) as f64;
+    let contexts = map(before, &class.map(|class| found.group[usize::from(class)]));
+    Some(Candidate { mode: BY_CLASSES, head, contexts, tables: found.frequencies, cost })
 }
 
-/// The class of each byte: its place in `order`, or behind the last.
-fn classify(bytes: &[u8], order: &[u8]) -> Vec<u8> {
+/// The class of each byte value: its place in `order`, or behind the last.
+fn classes(order: &[u8]) -> [u8; 256] {
     let mut class = [order.len() as u8; 256];
     for (place, byte) in (0..).zip(order) {
         class[usize::from(*byte)] = place;
     }
-    bytes.iter().map(|byte| class[usize::from(*byte)]).collect()
+    class
 }
 
-/// Tables of each context in the smaller way to write them: their text, the tables, and all costs.
-fn tables_of(bytes: &[u8], contexts: &[u8], n: usize) -> (Vec<u8>, Vec<Frequencies>, f64) {
-    let mut counts = vec![[0u64; 256]; n];
-    // Two tables in turn: equal neighbours do not wait for each other.
-    let mut others = counts.clone();
-    let (pairs, of_pairs) = (bytes.as_chunks::<2>().0, contexts.as_chunks::<2>().0);
-    for ([a, b], [of_a, of_b]) in pairs.iter().zip(of_pairs) {
-        counts[usize::from(*of_a)][usize::from(*a)] += 1;
-        others[usize::from(*of_b)][usize::from(*b)] += 1;
+/// What a table says of each byte; of those behind its end nothing is asked.
+fn map<'a>(bytes: &'a [u8], table: &[u8]) -> Cow<'a, [u8]> {
+    if table.iter().zip(0..).all(|(new, old)| *new == old) {
+        return bytes.into();
     }
-    if let (true, Some(byte), Some(context)) = (bytes.len() % 2 == 1, bytes.last(), contexts.last()) {
-        counts[usize::from(*context)][usize::from(*byte)] += 1;
-    }
-    for (count, other) in counts.as_flattened_mut().iter_mut().zip(others.as_flattened()) {
-        *count += other;
-    }
-    let whole = |counts: &[u64; 256], text: &mut Vec<u8>| {
-        let frequencies = Frequencies::of_counts(counts)?;
-        frequencies.write(text);
-        Some(frequencies)
-    };
-    let shared = |counts: &[u64; 256], text: &mut Vec<u8>| {
-        let shares = Shares::of_counts(counts)?;
-        text.extend(shares.0.map(|share| share as u8));
-        Some(shares.frequencies())
-    };
-    let (a, b) = (written(0, &counts, whole), written(1, &counts, shared));
-    if b.2 < a.2 { b } else { a }
-}
-
-fn written(
-    way: u8,
-    counts: &[[u64; 256]],
-    mut write: impl FnMut(&[u64; 256], &mut Vec<u8>) -> Option<Frequencies>,
-) -> (Vec<u8>, Vec<Frequencies>, f64) {
-    let (mut text, mut tables, mut bits) = (vec![way], Vec::with_capacity(counts.len()), 0.0);
-    for counts in counts {
-        let table = write(counts, &mut text);
-        if table.is_none() {
-            text.extend(NO_TABLE);
-        }
-        let table = table.unwrap_or_default();
-        bits += table.cost(counts);
-        tables.push(table);
-    }
-    let cost = bits / 8.0 + text.len() as f64 + 128.0;
-    (text, tables, cost)
-}
-
-/// In place of the table of a context without symbols: a last symbol before the first.
-const NO_TABLE: [u8; 2] = [1, 0];
-
-/// Frequencies of the upper four bits of a byte; they add up to 256.
-struct Shares([u16; 16]);
-
-impl Shares {
-    fn of_counts(counts: &[u64; 256]) -> Option<Self> {
-        let mut upper = [0; 256];
-        for (bin, sixteen) in upper.iter_mut().zip(counts.as_chunks::<16>().0) {
-            *bin = sixteen.iter().sum();
-        }
-        if upper.iter().all(|n| *n == 0) {
-            return None;
-        }
-        // Each bin occurs, if not here: the text has no place for more than 255.
-        let upper = std::array::from_fn(|i| if i < 16 { upper[i] * 16 + 1 } else { 0 });
-        let fine = Frequencies::of_counts(&upper)?;
-        let mut shares: [u16; 16] = std::array::from_fn(|i| (fine.get(i as u8) / 16).max(1));
-        // What rounding left goes to the largest, or comes from it.
-        let sum: u16 = shares.iter().sum();
-        let largest = (0..16).max_by_key(|i| (shares[*i], 16 - i))?;
-        shares[largest] = (shares[largest] + 256).checked_sub(sum)?;
-        Some(Self(shares))
-    }
-
-    /// Reads sixteen shares as frequencies, and moves `bytes` behind them.
-    fn read(bytes: &mut &[u8]) -> Option<Frequencies> {
-        let (shares, rest) = bytes.split_first_chunk()?;
-        let shares = Self(shares.map(u16::from));
-        *bytes = rest;
-        (shares.0.iter().sum::<u16>() == 256 && !shares.0.contains(&0)).then(|| shares.frequencies())
-    }
-
-    fn frequencies(&self) -> Frequencies {
-        // 256 times sixteen is what frequencies add up to.
-        Frequencies::from_raw(&std::array::from_fn(|i| self.0[i / 16]))
-    }
+    let mut all = [0; 256];
+    all[..table.len()].copy_from_slice(table);
+    bytes.iter().map(|byte| all[usize::from(*byte)]).collect::<Vec<_>>().into()
 }
 
 /// Decodes a plane of as many bytes as `out` has places.
@@ -273,41 +200,21 @@ pub fn decode(mut bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), 
             Decoder::new(&[table]).decode(bytes, &[], out)?;
         }
         (BY_CONTEXTS, _) => {
-            let n = known.contexts.iter().max().ok_or(Error::Damaged("there are no contexts"))?;
-            let tables = read_tables(&mut bytes, usize::from(*n) + 1)?;
-            Decoder::new(&tables).decode(bytes, known.contexts, out)?;
+            let most = known.contexts.iter().max().ok_or(Error::Damaged("there are no contexts"))?;
+            let (group, tables) = Tables::read(&mut bytes, usize::from(*most) + 1)?;
+            Decoder::new(&tables).decode(bytes, &map(known.contexts, &group), out)?;
         }
         (BY_CLASSES, _) if !known.before.is_empty() => {
             let (n, rest) = bytes.split_first().ok_or(cut)?;
             let (order, rest) = rest.split_at_checked(usize::from(*n).wrapping_sub(1)).ok_or(cut)?;
             bytes = rest;
-            let tables = read_tables(&mut bytes, order.len() + 1)?;
-            Decoder::new(&tables).decode(bytes, &classify(known.before, order), out)?;
+            let (group, tables) = Tables::read(&mut bytes, order.len() + 1)?;
+            let table = classes(order).map(|class| group[usize::from(class)]);
+            Decoder::new(&tables).decode(bytes, &map(known.before, &table), out)?;
         }
         _ => return Err(Error::Damaged("there is no such model")),
     }
     Ok(())
-}
-
-fn read_tables(bytes: &mut &[u8], n: usize) -> Result<Vec<Frequencies>, Error> {
-    let wrong = Error::Damaged("frequencies");
-    let (way, rest) = bytes.split_first().ok_or(wrong)?;
-    *bytes = rest;
-    if n > MOST_CONTEXTS || *way > 1 {
-        return Err(wrong);
-    }
-    let mut tables = Vec::with_capacity(n);
-    for _ in 0..n {
-        // Neither way begins a table like this: no share is 0, and no last symbol before the first.
-        if let Some(rest) = bytes.strip_prefix(&NO_TABLE) {
-            *bytes = rest;
-            tables.push(Frequencies::default());
-            continue;
-        }
-        let table = if *way == 0 { Frequencies::read(bytes) } else { Shares::read(bytes) };
-        tables.push(table.ok_or(wrong)?);
-    }
-    Ok(tables)
 }
 
 #[cfg(test)]

@@ -1,0 +1,200 @@
+//! The tables of contexts: which neighbours share one, and how they are written.
+
+use crate::frequencies::count_by;
+use crate::{Error, Frequencies};
+
+/// Neighbouring contexts in groups, with a table for each group.
+pub(super) struct Tables {
+    /// Groups and tables as a decoder reads them.
+    pub head: Vec<u8>,
+    pub frequencies: Vec<Frequencies>,
+    /// The group of each context.
+    pub group: Vec<u8>,
+    /// Head and symbols, in bytes.
+    pub cost: f64,
+}
+
+/// How frequencies are written.
+#[derive(Clone, Copy)]
+enum Way {
+    /// As [`Frequencies::write`] has it.
+    Whole,
+    /// Of the upper four bits only.
+    Shared,
+}
+
+impl Way {
+    /// Bytes that symbols counted like this take with a table of their own, nearly.
+    fn price(self, counts: &[u64; 256]) -> f64 {
+        match self {
+            Self::Whole => {
+                let used = counts.iter().position(|n| *n > 0).zip(counts.iter().rposition(|n| *n > 0));
+                let total: u64 = counts.iter().sum();
+                // Frequencies from 128 of 4096 up are written in two bytes.
+                let long = counts.iter().filter(|n| **n * 32 >= total && **n > 0).count();
+                information(counts) / 8.0 + used.map_or(0.0, |(first, last)| (2 + last - first + long) as f64)
+            }
+            Self::Shared => {
+                let bins = bins(counts);
+                let total: u64 = bins.iter().sum();
+                (information(&bins) + 4.0 * total as f64) / 8.0 + 16.0
+            }
+        }
+    }
+
+    fn table(self, counts: &[u64; 256], head: &mut Vec<u8>) -> Option<Frequencies> {
+        match self {
+            Self::Whole => {
+                let frequencies = Frequencies::of_counts(counts)?;
+                frequencies.write(head);
+                Some(frequencies)
+            }
+            Self::Shared => {
+                let shares = Shares::of_counts(counts)?;
+                head.extend(shares.0.map(|share| share as u8));
+                Some(shares.frequencies())
+            }
+        }
+    }
+}
+
+/// How often each value of the upper four bits occurs.
+fn bins(counts: &[u64; 256]) -> [u64; 16] {
+    let sixteens = counts.as_chunks::<16>().0;
+    std::array::from_fn(|bin| sixteens[bin].iter().sum())
+}
+
+/// Bits of an ideal code: the number of symbols times their entropy.
+fn information(counts: &[u64]) -> f64 {
+    let weighed = |n: u64| n as f64 * libm::log2(n as f64);
+    weighed(counts.iter().sum::<u64>().max(1)) - counts.iter().filter(|n| **n > 1).map(|n| weighed(*n)).sum::<f64>()
+}
+
+impl Tables {
+    /// Tables for contexts below `n`, in whichever way is smaller; `None` without symbols.
+    pub(super) fn of(bytes: &[u8], contexts: &[u8], n: usize) -> Option<Self> {
+        let counts = count_by(bytes, contexts, n);
+        let (a, b) = (Self::written(Way::Whole, &counts)?, Self::written(Way::Shared, &counts)?);
+        Some(if b.cost < a.cost { b } else { a })
+    }
+
+    fn written(way: Way, counts: &[[u64; 256]]) -> Option<Self> {
+        let groups = groups(counts, |counts| way.price(counts));
+        let mut head = vec![way as u8];
+        let mut group = Vec::with_capacity(counts.len());
+        let mut starts = vec![0u8; (counts.len() - 1).div_ceil(8)];
+        for (i, (members, _)) in groups.iter().enumerate() {
+            if let Some(boundary) = group.len().checked_sub(1) {
+                starts[boundary / 8] |= 1 << (boundary % 8);
+            }
+            group.extend(std::iter::repeat_n(i as u8, *members));
+        }
+        head.extend(starts);
+        let (mut frequencies, mut bits) = (Vec::with_capacity(groups.len()), 0.0);
+        for (_, counts) in &groups {
+            let table = way.table(counts, &mut head)?;
+            bits += table.cost(counts);
+            frequencies.push(table);
+        }
+        let cost = bits / 8.0 + head.len() as f64 + 128.0;
+        Some(Self { head, frequencies, group, cost })
+    }
+
+    /// Reads tables for contexts below `n` and moves `bytes` behind them: the group of each context, and the tables.
+    pub(super) fn read(bytes: &mut &[u8], n: usize) -> Result<(Vec<u8>, Vec<Frequencies>), Error> {
+        let wrong = Error::Damaged("tables");
+        let (way, rest) = bytes.split_first().ok_or(wrong)?;
+        let (starts, rest) = rest.split_at_checked(n.saturating_sub(1).div_ceil(8)).ok_or(wrong)?;
+        *bytes = rest;
+        let read = match way {
+            0 => Frequencies::read,
+            1 => Shares::read,
+            _ => return Err(wrong),
+        };
+        let (mut group, mut frequencies) = (vec![0], vec![read(bytes).ok_or(wrong)?]);
+        for boundary in 0..n.saturating_sub(1) {
+            if starts[boundary / 8] >> (boundary % 8) & 1 == 1 {
+                frequencies.push(read(bytes).ok_or(wrong)?);
+            }
+            group.push((frequencies.len() - 1) as u8);
+        }
+        // A bit that stands for no context could change unseen.
+        let unused = 8 * starts.len() - n.saturating_sub(1);
+        if starts.last().is_some_and(|last| u32::from(*last).leading_zeros() < 24 + unused as u32) {
+            return Err(wrong);
+        }
+        Ok((group, frequencies))
+    }
+}
+
+/// Neighbours in groups, as long as that lowers the sum of all prices: the number of each group's contexts, and their counts. Every
+/// group has a symbol, if there are any at all.
+fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usize, [u64; 256])> {
+    let together = |a: &[u64; 256], b: &[u64; 256]| std::array::from_fn(|s| a[s] + b[s]);
+    let mut groups: Vec<(usize, [u64; 256])> = Vec::with_capacity(counts.len());
+    for counts in counts {
+        let empty = counts.iter().all(|n| *n == 0);
+        match groups.last_mut() {
+            Some((members, last)) if empty || last.iter().all(|n| *n == 0) => {
+                (*members, *last) = (*members + 1, together(last, counts));
+            }
+            _ => groups.push((1, *counts)),
+        }
+    }
+    let mut prices: Vec<f64> = groups.iter().map(|(_, counts)| price(counts)).collect();
+    // What it costs to leave each and its right neighbour alone, above a table for both; and that table.
+    let gain = |groups: &[(usize, [u64; 256])], prices: &[f64], i: usize| {
+        let both = together(&groups[i].1, &groups[i + 1].1);
+        prices[i] + prices[i + 1] - price(&both)
+    };
+    let mut gains: Vec<f64> = (1..groups.len()).map(|i| gain(&groups, &prices, i - 1)).collect();
+    while let Some((i, best)) = gains.iter().copied().enumerate().rev().max_by(|a, b| a.1.total_cmp(&b.1))
+        && best > 0.0
+    {
+        let (members, right) = groups.remove(i + 1);
+        groups[i] = (groups[i].0 + members, together(&groups[i].1, &right));
+        prices[i] = prices[i] + prices.remove(i + 1) - best;
+        gains.remove(i);
+        for pair in [i.checked_sub(1), Some(i)].into_iter().flatten().filter(|pair| pair + 1 < groups.len()) {
+            gains[pair] = gain(&groups, &prices, pair);
+        }
+    }
+    groups
+}
+
+/// Frequencies of the upper four bits of a byte; they add up to 256.
+struct Shares([u16; 16]);
+
+impl Shares {
+    fn of_counts(counts: &[u64; 256]) -> Option<Self> {
+        let mut upper = [0; 256];
+        for (bin, sixteen) in upper.iter_mut().zip(counts.as_chunks::<16>().0) {
+            *bin = sixteen.iter().sum();
+        }
+        if upper.iter().all(|n| *n == 0) {
+            return None;
+        }
+        // Each bin occurs, if not here: the text has no place for more than 255.
+        let upper = std::array::from_fn(|i| if i < 16 { upper[i] * 16 + 1 } else { 0 });
+        let fine = Frequencies::of_counts(&upper)?;
+        let mut shares: [u16; 16] = std::array::from_fn(|i| (fine.get(i as u8) / 16).max(1));
+        // What rounding left goes to the largest, or comes from it.
+        let sum: u16 = shares.iter().sum();
+        let largest = (0..16).max_by_key(|i| (shares[*i], 16 - i))?;
+        shares[largest] = (shares[largest] + 256).checked_sub(sum)?;
+        Some(Self(shares))
+    }
+
+    /// Reads sixteen shares as frequencies, and moves `bytes` behind them.
+    fn read(bytes: &mut &[u8]) -> Option<Frequencies> {
+        let (shares, rest) = bytes.split_first_chunk()?;
+        let shares = Self(shares.map(u16::from));
+        *bytes = rest;
+        (shares.0.iter().sum::<u16>() == 256 && !shares.0.contains(&0)).then(|| shares.frequencies())
+    }
+
+    fn frequencies(&self) -> Frequencies {
+        // 256 times sixteen is what frequencies add up to.
+        Frequencies::from_raw(&std::array::from_fn(|i| self.0[i / 16]))
+    }
+}
