@@ -48,6 +48,21 @@ impl Payload {
     }
 }
 
+impl Payload {
+    /// Stored bytes that a byte of a [padded](Self::padded) payload stands for at most.
+    pub const MOST_EXPANSION: usize = 1 << 20;
+
+    /// Adds the section `padding` U8 of zeros if the payload of so many stored bytes takes less than a 2²⁰th of them: no few bytes shall
+    /// stand for an enormous tensor.
+    ///
+    /// # Errors
+    /// Never: the section has the size of its shape.
+    pub fn padded(self, stored: usize) -> Result<Self> {
+        let missing = (stored / Self::MOST_EXPANSION).saturating_sub(self.bytes() as usize);
+        Ok(if missing == 0 { self } else { self.with("padding", Section::from_bytes(vec![0; missing])?) })
+    }
+}
+
 impl PayloadView<'_> {
     /// Compares decoded bytes with the section `crc32c`.
     ///

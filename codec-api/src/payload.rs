@@ -30,6 +30,14 @@ impl Section {
         Ok(Self { spec, data })
     }
 
+    /// A section U8 of as many bytes as there are.
+    ///
+    /// # Errors
+    /// Never: it has the size of its shape.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        Self::new(Dtype::U8, [bytes.len()], bytes)
+    }
+
     /// A section of these values (u8, u16, f32, …), whose type must be as wide as `dtype`; nothing is copied.
     ///
     /// # Errors
@@ -164,6 +172,15 @@ impl<'a> PayloadView<'a> {
             return Ok(section.data());
         }
         Err(self.corrupt(name, format!("it is {spec}, the format wants {dtype} {shape:?}")))
+    }
+
+    /// The bytes of a U8 section of any length.
+    ///
+    /// # Errors
+    /// [`CodecError::Missing`] or [`CodecError::Corrupt`].
+    pub fn byte_section(&self, name: &str) -> Result<&'a Bytes> {
+        let section = self.section(name)?;
+        self.bytes(name, Dtype::U8, &[section.data().len()])
     }
 
     /// Like [`Self::bytes`], as little-endian values in a buffer of their own.

@@ -27,8 +27,8 @@
 //! The frame of the same tensor may differ between versions of the library; each reads the others'.
 
 use codec_api::{
-    Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+    Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
+    Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -87,8 +87,7 @@ impl Codec for Zstd {
         cx.cancel.check()?;
         let frame = zstd::bulk::compress(tensor.bytes(), self.level.get() as i32).map_err(CodecError::codec)?;
         cx.progress.tick(tensor.spec().elements() as u64);
-        let frame = Section::new(Dtype::U8, [frame.len()], frame)?;
-        Payload::new(Bound::Exact).with("frame", frame).with_checksum(tensor.bytes())
+        Payload::new(Bound::Exact).with("frame", Section::from_bytes(frame)?).with_checksum(tensor.bytes())
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -110,11 +109,7 @@ impl Lossless for Zstd {
     ) -> Result<()> {
         spec.check_output_bytes(out.len())?;
         cx.cancel.check()?;
-        let frame = payload.section("frame")?;
-        if frame.spec().dtype() != Dtype::U8 {
-            return Err(payload.corrupt("frame", format!("it is {}, the format wants bytes", frame.spec())));
-        }
-        unpack(&payload, frame.data(), out)?;
+        unpack(&payload, payload.byte_section("frame")?, out)?;
         payload.verify_checksum(out)
     }
 }

@@ -52,8 +52,8 @@ mod split;
 use std::borrow::Cow;
 
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
-    Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+    Bound, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
+    Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
 };
 use entropy::plane::{self, Known};
 use scales::Scales;
@@ -96,13 +96,11 @@ pub struct Exact {
 
 impl Exact {
     /// At this level.
-    pub fn new(level: Level) -> Self {
+    pub const fn new(level: Level) -> Self {
         Self { version: FormatVersion, level }
     }
 }
 
-/// Stored bytes that a byte of payload stands for at most.
-const MAX_RATIO: usize = 1 << 20;
 /// The level of Zstandard frames.
 const ZSTD_LEVEL: i32 = 3;
 /// Tensors up to this size are tried with Zstandard; larger ones if a part of them speaks for it.
@@ -113,7 +111,7 @@ impl Codec for Exact {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let n = spec.byte_len();
         let passes = if self.level == Level::Fast { 4.0 } else { 8.0 };
-        CostEstimate::between((n / MAX_RATIO) as u64, n as u64 + Payload::CHECKSUM_BYTES)
+        CostEstimate::between((n / Payload::MOST_EXPANSION) as u64, n as u64 + Payload::CHECKSUM_BYTES)
             .ops(passes * n as f64, 4.0 * n as f64)
             // Planes and their contexts, coded planes, and a Zstandard frame.
             .scratch(4 * n as u64 + (8 << 20))
@@ -131,10 +129,10 @@ impl Codec for Exact {
             Payload::new(Bound::Exact).with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)
         };
         if let Some(frame) = smaller_frame(bytes, best.bytes())? {
-            best = Payload::new(Bound::Exact).with("frame", Section::new(Dtype::U8, [frame.len()], frame)?);
+            best = Payload::new(Bound::Exact).with("frame", Section::from_bytes(frame)?);
         }
         cx.progress.tick(spec.elements() as u64);
-        padded(best.with_checksum(bytes)?, bytes.len())
+        best.with_checksum(bytes)?.padded(bytes.len())
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -164,12 +162,12 @@ impl Exact {
             let coded = plane::encode(bytes, known, gain).map_err(CodecError::codec)?;
             if plane::needs_contexts(&coded) {
                 for (name, bytes) in &told {
-                    payload = payload.with(name, Section::new(Dtype::U8, [bytes.len()], bytes.clone())?);
+                    payload = payload.with(name, Section::from_bytes(bytes.clone())?);
                 }
             } else if k == 0 {
                 contexts.clear();
             }
-            payload = payload.with(&plane_name(k), Section::new(Dtype::U8, [coded.len()], coded)?);
+            payload = payload.with(&plane_name(k), Section::from_bytes(coded)?);
         }
         Ok(payload)
     }
@@ -183,7 +181,7 @@ impl Exact {
         for k in 0..split.width() {
             cx.cancel.check()?;
             let name = plane_name(k);
-            let coded = section_bytes(payload, &name)?;
+            let coded = payload.byte_section(&name)?;
             let before = if plane::needs_before(coded) { before(k, &planes, &contexts) } else { Cow::default() };
             let known = if k == 0 { Known { contexts: &contexts, ..Known::default() } } else { Known::after(&before) };
             let mut bytes = vec![0; units];
@@ -208,7 +206,7 @@ impl Lossless for Exact {
         if payload.has("data") {
             out.copy_from_slice(payload.bytes("data", spec.dtype(), spec.shape())?);
         } else if payload.has("frame") {
-            let frame = section_bytes(&payload, "frame")?;
+            let frame = payload.byte_section("frame")?;
             crate::zstd_frame::unpack(&payload, frame, out)?;
         } else {
             Self::decode_planes(spec, &payload, cx, out)?;
@@ -230,15 +228,6 @@ fn plane_name(k: usize) -> String {
     format!("plane{k}")
 }
 
-/// The bytes of a section of U8, however many.
-fn section_bytes<'a>(payload: &PayloadView<'a>, name: &str) -> Result<&'a [u8]> {
-    let section = payload.section(name)?;
-    if section.spec().dtype() == Dtype::U8 {
-        return Ok(section.data());
-    }
-    Err(payload.corrupt(name, format!("it is {}, the format wants bytes", section.spec())))
-}
-
 /// A Zstandard frame of less than `limit` bytes, where it is worth the try.
 fn smaller_frame(bytes: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
     let compress = |bytes: &[u8]| zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(CodecError::codec);
@@ -250,15 +239,6 @@ fn smaller_frame(bytes: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
         }
     }
     Ok(Some(compress(bytes)?).filter(|frame| (frame.len() as u64) < limit))
-}
-
-/// Adds the padding that the size of the tensor asks for.
-fn padded(payload: Payload, stored: usize) -> Result<Payload> {
-    let missing = (stored / MAX_RATIO).saturating_sub(payload.bytes() as usize);
-    if missing == 0 {
-        return Ok(payload);
-    }
-    Ok(payload.with("padding", Section::new(Dtype::U8, [missing], vec![0; missing])?))
 }
 
 fn presets() -> Vec<Preset> {

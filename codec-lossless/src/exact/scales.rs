@@ -66,7 +66,7 @@ impl Scales {
         let (rows, columns) = spec.matrix();
         let decoded = |name, len| {
             let mut bytes = vec![0; len];
-            let coded = super::section_bytes(payload, name)?;
+            let coded = payload.byte_section(name)?;
             plane::decode(coded, Known::default(), &mut bytes).map_err(|e| payload.corrupt(name, e.to_string()))?;
             Ok(bytes)
         };
