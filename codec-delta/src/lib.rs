@@ -1,0 +1,13 @@
+//! Tensors relative to a base tensor of the same dtype and shape: a fine-tuned model beside the one it was made from.
+//!
+//! | codec | what |
+//! |---|---|
+//! | [`delta.sign`](sign) | a bit for each weight, and scales for rows and columns |
+//!
+//! A payload names its base by blake3, and is decoded with no other.
+
+mod base;
+mod difference;
+pub mod sign;
+
+pub use sign::Sign;
