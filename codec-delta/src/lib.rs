@@ -3,11 +3,14 @@
 //! | codec | what |
 //! |---|---|
 //! | [`delta.sign`](sign) | a bit for each weight, and scales for rows and columns |
+//! | [`delta(inner)`](delta) | any codec for the difference |
 //!
 //! A payload names its base by blake3, and is decoded with no other.
 
 mod base;
+pub mod delta;
 mod difference;
 pub mod sign;
 
+pub use delta::Delta;
 pub use sign::Sign;

@@ -1,0 +1,51 @@
+//! Tensors with a base, there and back.
+
+use std::sync::Arc;
+
+use codec_api::{
+    BaseTensor, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView, rel_frobenius_error,
+};
+use codec_delta as _;
+use codec_lossless as _;
+use codec_lowrank as _;
+use codec_quant as _;
+use codec_sparse as _;
+use harness::testing::weights;
+
+pub fn codec(spec: &str) -> Arc<dyn Codec> {
+    Registry::linked().unwrap().parse_spec(spec).unwrap_or_else(|e| panic!("{spec}: {e}"))
+}
+
+/// Gaussian weights, and a base that they differ from by Gaussian numbers of this share of their size.
+pub fn fine_tuned(n: usize, share: f32) -> (Vec<f32>, Vec<f32>) {
+    let all = weights("gaussian", 2 * n);
+    let (base, change) = all.split_at(n);
+    (base.iter().zip(change).map(|(b, d)| b + share * d).collect(), base.to_vec())
+}
+
+/// Encodes, serialises, reads back.
+pub fn encoded(spec: &str, shape: &[usize], values: &[f32], base: &[f32]) -> Result<EncodedTensor, CodecError> {
+    let [tensor, base] = [values, base].map(|values| TensorView::from_f32(shape, values).unwrap());
+    let cx = EncodeCx::new(7).with_base(BaseTensor::new(base));
+    let file = EncodedTensor::encode(codec(spec), tensor, &cx)?.to_bytes().unwrap();
+    Ok(EncodedTensor::from_bytes(&file.into(), &Registry::linked().unwrap()).unwrap())
+}
+
+pub fn decoded(encoded: &EncodedTensor, base: &[f32]) -> Result<Vec<f32>, CodecError> {
+    let base = TensorView::from_f32(encoded.spec.shape(), base)?;
+    encoded.decode(&DecodeCx::new().with_base(BaseTensor::new(base)))
+}
+
+/// There and back; the certified bound holds.
+pub fn round_trip(spec: &str, shape: &[usize], values: &[f32], base: &[f32]) -> (EncodedTensor, Vec<f32>) {
+    let encoded = encoded(spec, shape, values, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
+    let decoded = decoded(&encoded, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
+    assert!(encoded.payload.bound().holds(values, &decoded), "{spec}: {}", encoded.payload.bound());
+    (encoded, decoded)
+}
+
+/// The relative error of the difference to the base.
+pub fn delta_error(values: &[f32], decoded: &[f32], base: &[f32]) -> f64 {
+    let [wanted, found] = [values, decoded].map(|w| w.iter().zip(base).map(|(w, b)| w - b).collect::<Vec<f32>>());
+    rel_frobenius_error(&wanted, &found)
+}
