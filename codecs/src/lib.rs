@@ -9,6 +9,8 @@
 
 #[cfg(feature = "compose")]
 pub use codec_compose;
+#[cfg(feature = "delta")]
+pub use codec_delta;
 #[cfg(feature = "lossless")]
 pub use codec_lossless;
 #[cfg(feature = "lowrank")]

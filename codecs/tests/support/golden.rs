@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use codec_api::{Codec, CodecEntry, EncodeCx, EncodedTensor, Registry, TensorView};
+use codec_api::{BaseTensor, Codec, CodecEntry, DecodeCx, EncodeCx, EncodedTensor, Need, Registry, TensorView};
 
 /// Rows that end within a group of any size, rows of whole blocks for the codecs that take only those, and more rows for
 /// those that few do not pay for.
@@ -47,17 +47,30 @@ fn mostly_zeros(shape: [usize; 2]) -> Vec<f32> {
     weights(shape).into_iter().enumerate().map(|(i, w)| if i % 19 == 0 { w } else { 0.0 }).collect()
 }
 
+/// The base of codecs that need one: all weights of the first tensor a few per cent off.
+fn base(shape: [usize; 2]) -> Vec<f32> {
+    weights(shape).into_iter().enumerate().map(|(i, w)| w * (1.0 + 0.005 * ((i * 37 % 13) as f32 - 6.0))).collect()
+}
+
 /// The file of a preset as this program writes it.
 pub fn encode(codec: &Arc<dyn Codec>) -> Vec<u8> {
     let cx = EncodeCx::for_chunk(0, "golden", 0);
+    let relative = codec.needs().base == Need::Requires;
+    let mut shapes = SHAPES;
+    if relative {
+        // Enough rows for what is shared by a column.
+        shapes.reverse();
+    }
     // Pruning makes its own zeros.
     let sparse = codec.typetag_name().starts_with("sparse") && codec.typetag_name() != "sparse.prune";
     let first = if sparse { mostly_zeros } else { weights };
     let encoded = [first as fn([usize; 2]) -> Vec<f32>, of_rank_one]
         .into_iter()
-        .flat_map(|fill| SHAPES.map(|shape| (shape, fill(shape))))
+        .flat_map(|fill| shapes.map(|shape| (shape, fill(shape))))
         .find_map(|(shape, weights)| {
-            let tensor = TensorView::from_f32(shape, &weights).expect("the shape fits");
+            let (base, mut cx) = (base(shape), cx.clone());
+            let [tensor, base] = [&weights, &base].map(|v| TensorView::from_f32(shape, v).expect("the shape fits"));
+            cx.base = relative.then(|| BaseTensor::new(base));
             EncodedTensor::encode(Arc::clone(codec), tensor, &cx).ok()
         });
     encoded.expect("it takes one of them").to_bytes().expect("it serialises")
@@ -66,7 +79,12 @@ pub fn encode(codec: &Arc<dyn Codec>) -> Vec<u8> {
 /// blake3 of the decoded values' bits, in hexadecimal.
 pub fn decoded_hash(file: Vec<u8>, registry: &Registry) -> String {
     let encoded = EncodedTensor::from_bytes(&file.into(), registry).expect("the file is read");
-    let values = encoded.decode(&codec_api::DecodeCx::new()).expect("the file decodes");
+    let base = <[usize; 2]>::try_from(encoded.spec.shape()).map(base).expect("every file has a matrix");
+    let mut cx = DecodeCx::new();
+    if encoded.codec.needs().base == Need::Requires {
+        cx = cx.with_base(BaseTensor::new(TensorView::from_f32(encoded.spec.shape(), &base).expect("the shape fits")));
+    }
+    let values = encoded.decode(&cx).expect("the file decodes");
     let mut hash = blake3::Hasher::new();
     for value in values {
         hash.update(&value.to_le_bytes());
