@@ -28,11 +28,12 @@ fn moments(values: &[f32]) -> (f64, f64, f64) {
     (moment(1), moment(2), moment(4))
 }
 
-/// blake3 of names and bytes, its first 16 digits.
+/// blake3 of names and bytes, bases too, its first 16 digits.
 fn hash(suite: &Suite) -> String {
     let mut hash = blake3::Hasher::new();
     for item in &suite.items {
         hash.update(item.name.as_bytes()).update(&item.data);
+        item.base.as_ref().map(|base| hash.update(base));
     }
     hash.finalize().to_hex()[..16].to_owned()
 }
@@ -43,6 +44,12 @@ fn seeded_suites_never_change() {
         ("gaussian:32x48", "dbf6c10821e52bae"),
         ("laplace:32x48:bf16", "a34a6427fcbe422b"),
         ("scale-mixed:32x48:f16", "e9aa050e90e3e2f9"),
+        ("delta/gaussian:r=0.01:32x48", "f518941878c47a18"),
+        ("delta/changed:p=0.1:32x48:bf16", "801f0ce4b7c11595"),
+        ("seed000/delta", "29e163d8c0eabaa6"),
+        ("seed000/checkpoints", "f7564d3b7e9140f5"),
+        ("seed001/gpt2-fine-tune", "f421e587a4651766"),
+        ("seed001/distilgpt2-workflow", "456ea795abd57cfb"),
         ("seed000/svd", "352323b8addf4621"),
         ("seed000/sparse", "f80db33fdb309cfe"),
         ("seed000/quant8", "438648c164509c6c"),
@@ -124,6 +131,104 @@ fn seed000_and_seed001_have_the_published_structure() {
     assert!(shape == [1000, 1000] && clipped.iter().all(|v| v.abs() <= 3.0) && at_the_ends.abs_diff(2700) < 200);
     let (shape, difference) = only("seed001/gpt2-delta");
     assert!(shape == [768, 3072] && (moments(&difference).1 / 0.0004 - 1.0).abs() < 0.01);
+}
+
+/// Tensor minus base, and the share of equal weights.
+fn difference(item: &Item) -> (Vec<f32>, f64) {
+    let base = item.base_view().unwrap().unwrap().to_f32().unwrap().into_owned();
+    let differences: Vec<f32> = values(item).iter().zip(&base).map(|(w, b)| w - b).collect();
+    let equal = differences.iter().filter(|d| **d == 0.0).count();
+    (differences, equal as f64 / base.len() as f64)
+}
+
+#[test]
+fn delta_suites_are_as_far_from_their_bases_as_they_say() {
+    for (text, unchanged) in [("delta/gaussian:r=0.001", 0.775), ("delta/gaussian:r=1e-2", 0.174)] {
+        // Half an ulp of bf16 swallows the rest.
+        let (_, equal) = difference(&suite(text).items[0]);
+        assert!((equal - unchanged).abs() < 0.005, "{text}: {equal}");
+    }
+    for (text, sd) in [("delta/gaussian:r=0.001:500x700:f32", 0.001), ("delta/gaussian:r=0.1:500x700:f16", 0.1)] {
+        let (mean, variance, fourth) = moments(&difference(&suite(text).items[0]).0);
+        let fourth = fourth / (sd * sd * sd * sd);
+        assert!(mean.abs() < 0.01 * sd && (variance.sqrt() / sd - 1.0).abs() < 0.01, "{text}: {mean} {variance}");
+        assert!((fourth - 3.0).abs() < 0.1, "{text}: {fourth}");
+    }
+    assert!(difference(&suite("delta/gaussian:r=0:40x40").items[0]).1 == 1.0);
+}
+
+#[test]
+fn changed_weights_are_one_step_from_their_bases() {
+    for dtype in ["f32", "f16", "bf16"] {
+        let suite = suite(&format!("delta/changed:p=0.2:500x700:{dtype}"));
+        let item = &suite.items[0];
+        let (_, equal) = difference(item);
+        assert!((equal - 0.8).abs() < 0.003, "{dtype}: {equal}");
+        let width = item.spec.dtype().bitsize() / 8;
+        let bits = |bytes: &[u8]| bytes.iter().rev().fold(0i64, |bits, byte| bits << 8 | i64::from(*byte));
+        let pairs = item.data.chunks(width).zip(item.base.as_ref().unwrap().chunks(width));
+        let steps: Vec<i64> = pairs.map(|(tuned, base)| bits(tuned) - bits(base)).collect();
+        let ups = steps.iter().filter(|step| **step == 1).count() as f64 / (0.2 * steps.len() as f64);
+        assert!(steps.iter().all(|step| step.abs() <= 1) && (ups - 0.5).abs() < 0.01, "{dtype}: {ups}");
+    }
+    let share = |p| difference(&suite(&format!("delta/changed:p={p}:40x40")).items[0]).1;
+    assert!(share("0") == 1.0 && share("1") == 0.0);
+}
+
+#[test]
+fn delta_suites_name_what_is_wrong() {
+    let default = suite("delta/changed:p=0.01");
+    assert_eq!(default.items[0].spec, TensorSpec::new(Dtype::BF16, [2048, 2048]).unwrap());
+    for (wrong, part) in [
+        ("delta/gaussian", "such as `r=0.01`"),
+        ("delta/gaussian:32x32", "`32x32` is not `r=…`"),
+        ("delta/gaussian:p=0.1", "`p` is not a key"),
+        ("delta/changed:r=0.1", "begins with `p=`"),
+        ("delta/gaussian:r=2", "`2` is not from 0 to 1"),
+        ("delta/gaussian:r=-0.1", "`-0.1` is not"),
+        ("delta/changed:p=NaN", "`NaN` is not"),
+        ("delta/changed:p=0.1:32", "`32` is not ROWSxCOLUMNS"),
+        ("delta/changed:p=0.1:32x32:i8", "`i8` is not one of"),
+    ] {
+        let error = Suite::parse(wrong, &SuiteOptions::default()).unwrap_err();
+        assert!(matches!(&error, SuiteError::Parameter { name, .. } if name == wrong), "{wrong}: {error}");
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn versions_in_the_seeds_have_their_bases() {
+    let sd = |item: &Item| moments(&difference(item).0).1.sqrt();
+    let near = |items: &[Item], expected: f64| {
+        assert!(items.iter().all(|item| (sd(item) / expected - 1.0).abs() < 0.01), "{:?}", items.iter().map(sd));
+    };
+    for (name, shape, tensors, expected) in [
+        ("seed000/delta", [1000, 1000], 1, 0.01),
+        ("seed001/gpt2-fine-tune", [768, 3072], 1, 0.02),
+        ("seed001/distilgpt2-workflow", [768, 3072], 3, 0.01),
+    ] {
+        let items = suite(name).items;
+        assert!(items.len() == tensors && items.iter().all(|item| item.spec.shape() == shape), "{name}");
+        near(&items, expected);
+    }
+
+    let steps = suite("seed000/checkpoints").items;
+    assert!(steps.len() == 5 && steps[0].base.is_none());
+    assert!(steps.windows(2).all(|pair| pair[1].base.as_ref() == Some(&pair[0].data)));
+    near(&steps[1..], 0.001);
+
+    let members = suite("seed000/ensemble").items;
+    let layers = members.len() / 5;
+    let weights: usize = members[..layers].iter().map(|item| item.spec.elements()).sum();
+    assert_eq!((layers, weights), (36, 6 * (4 * 512 * 512 + 2 * 512 * 2048)));
+    for (place, item) in members.iter().enumerate() {
+        let first = &members[place % layers];
+        // One buffer is the base of all members.
+        let shared = item.base.as_ref().is_none_or(|base| base.as_ptr() == first.data.as_ptr());
+        assert!(shared && item.base.is_none() == (place < layers), "{}", item.name);
+        assert_eq!(item.name.split_once('.').unwrap().1, first.name.split_once('.').unwrap().1);
+    }
+    near(&[members[layers].clone(), members[members.len() - 1].clone()], 0.02);
 }
 
 #[test]

@@ -131,7 +131,9 @@ impl<'a> Cell<'a> {
     fn check_needs(&self) -> Result<(), Stop> {
         let needs = self.column.codec.needs();
         if needs.base == Need::Requires && self.tensor.base.is_none() {
-            return Err(Stop::Unsupported("it needs a base tensor; `model:PATH` takes a base model".to_owned()));
+            return Err(Stop::Unsupported(
+                "it needs a base tensor, which `delta/…` suites have and `model:PATH` takes".to_owned(),
+            ));
         }
         if needs.calibration == Need::Requires {
             return Err(Stop::Unsupported("it needs calibration, which no suite has".to_owned()));

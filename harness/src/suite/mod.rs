@@ -4,6 +4,7 @@
 //! seed and its own name alone, with the same bits on every machine: integers, IEEE arithmetic and the `libm`
 //! crate, nothing of the platform's mathematics.
 
+mod delta;
 mod init;
 mod model;
 mod random;
@@ -11,6 +12,7 @@ mod seed000;
 mod seed001;
 mod seed002;
 mod synthetic;
+mod tuned;
 
 use std::path::PathBuf;
 
@@ -116,7 +118,7 @@ pub enum SuiteError {
         reason: String,
     },
     /// A base was given to a seeded suite.
-    #[error("suite `{0}` is made from a seed and has no base: a base goes with `model:PATH`")]
+    #[error("suite `{0}` is made from a seed and takes no base: a base goes with `model:PATH`")]
     Base(String),
     /// Casting to something else than the three float dtypes.
     #[error("cannot cast to {0}: F32, F16 and BF16 are the dtypes to cast to")]
@@ -161,6 +163,7 @@ impl Suite {
 
     fn seeded(text: &str, seed: u64) -> Result<Self, SuiteError> {
         let items = match text.split_once('/') {
+            Some(("delta", rest)) => delta::items(rest, seed),
             Some(("seed000", rest)) => seed000::items(rest, seed),
             Some(("seed001", rest)) => seed001::items(rest, seed),
             Some(("seed002", rest)) => seed002::items(rest, seed),
@@ -193,10 +196,17 @@ pub fn catalogue() -> &'static [(&'static str, &'static str)] {
         ("gaussian[:RxC[:DTYPE]]", "one N(0,1) matrix; 1024x1024, f32 (or f16, bf16)"),
         ("laplace[:RxC[:DTYPE]]", "one Laplace matrix of unit variance"),
         ("scale-mixed[:RxC[:DTYPE]]", "a Gaussian matrix with lognormal row and column scales (sd 0.4 of ln)"),
+        ("delta/gaussian:r=0.001[:RxC[:DTYPE]]", "an N(0,1) matrix + r·N(0,1), and its base; 2048x2048, bf16"),
+        ("delta/changed:p=0.01[:RxC[:DTYPE]]", "an N(0,1) matrix, this share of it one ulp up or down, and its base"),
         ("seed000/svd", "U·V + 0.01·N, 1000x1000 of rank 50"),
         ("seed000/sparse", "a 2000x2000 matrix, 5 % of it N(0,1), the rest zeros"),
         ("seed000/quant8", "a 1000x1000 N(0,1) matrix clipped to ±3"),
+        ("seed000/delta", "a made-up fine-tune, + 0.01·N, of a 1000x1000 N(0,1) matrix, and its base"),
+        ("seed000/checkpoints", "five 1000x1000 checkpoints, each + 0.001·N from the one before, its base"),
+        ("seed000/ensemble", "five members of six layers, + 0.02·N from the first, the base; 377 MB"),
         ("seed001/gpt2-delta", "what a made-up fine-tune, 0.02·N, adds to a 768x3072 layer"),
+        ("seed001/gpt2-fine-tune", "such a layer, N(0,1) + 0.02·N, and its base"),
+        ("seed001/distilgpt2-workflow", "three such layers, N(0,1) + 0.01·N, and their bases"),
         ("seed002/layers", "six layers: linear, convolution and embedding, PyTorch's default initialisation"),
         ("seed002/models", "all five models below"),
         ("seed002/models/mlp", "784-512-256-128-10, initialised as PyTorch does"),

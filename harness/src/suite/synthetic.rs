@@ -18,19 +18,21 @@ pub(super) fn items(text: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteErro
         _ => return None,
     };
     let wrong = |reason| SuiteError::Parameter { name: text.to_owned(), reason };
-    let item =
-        read(parameters).map_err(wrong).and_then(|(shape, dtype)| init.item(seed, name.to_owned(), dtype, &shape));
+    let item = matrix(parameters, [1024, 1024], Dtype::F32)
+        .map_err(wrong)
+        .and_then(|(shape, dtype)| init.item(seed, name.to_owned(), dtype, &shape));
     Some(item.map(|item| vec![item]))
 }
 
-fn read(parameters: Option<&str>) -> Result<([usize; 2], Dtype), String> {
-    let Some(parameters) = parameters else { return Ok(([1024, 1024], Dtype::F32)) };
-    let (shape, dtype) = parameters.split_once(':').unwrap_or((parameters, "f32"));
-    let dtype = match dtype {
-        "f32" => Dtype::F32,
-        "f16" => Dtype::F16,
-        "bf16" => Dtype::BF16,
-        other => return Err(format!("`{other}` is not one of f32, f16, bf16")),
+/// `RxC[:DTYPE]`; what is not said is as given here.
+pub(super) fn matrix(text: Option<&str>, shape: [usize; 2], dtype: Dtype) -> Result<([usize; 2], Dtype), String> {
+    let Some(text) = text else { return Ok((shape, dtype)) };
+    let (shape, dtype) = match text.split_once(':') {
+        None => (text, dtype),
+        Some((shape, "f32")) => (shape, Dtype::F32),
+        Some((shape, "f16")) => (shape, Dtype::F16),
+        Some((shape, "bf16")) => (shape, Dtype::BF16),
+        Some((_, other)) => return Err(format!("`{other}` is not one of f32, f16, bf16")),
     };
     let numbers = shape.split_once('x').and_then(|(r, c)| Some([r.parse().ok()?, c.parse().ok()?]));
     let [rows, columns]: [usize; 2] =
