@@ -4,6 +4,7 @@ mod part;
 mod seed000;
 mod seed001;
 mod seed002;
+mod versions;
 
 use std::process::ExitCode;
 

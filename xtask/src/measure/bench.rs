@@ -97,6 +97,18 @@ impl Bench {
         Ok(column)
     }
 
+    /// Every tensor through one codec, or those that it refuses through `instead`.
+    ///
+    /// # Errors
+    /// If a codec is not in the run, or a cell is not `ok`.
+    pub fn suite_column(&self, spec: &str, instead: Option<&str>) -> Result<Column<'_>> {
+        let cell = |row: &Row| {
+            let instead = instead.filter(|_| row.name.status == "unsupported");
+            self.cell(instead.unwrap_or(spec), &row.name.tensor).map(Some)
+        };
+        self.rows_of(spec)?.map(cell).collect()
+    }
+
     fn rows_of(&self, spec: &str) -> Result<impl Iterator<Item = &Row>> {
         // Rows have the codec with all its keys, so the place tells which spec it was.
         let place = self.specs.iter().position(|known| known == spec);
@@ -146,6 +158,16 @@ mod tests {
         assert!(bench.cell("b", "t.1").is_err() && bench.cell("a", "v").is_err() && bench.cell("c", "t.1").is_err());
         assert_eq!(bench.column("b", "").unwrap().success(), 0.5);
         assert_eq!(bench.column("b", "u.").unwrap().success(), 1.0);
+    }
+
+    #[test]
+    fn what_a_codec_refuses_another_takes() {
+        let rows = |status| [row("t", "a", "ok"), row("t", "b", status), row("u", "a", "ok"), row("u", "b", "ok")];
+        let run = bench(&rows("unsupported")).unwrap();
+        assert_eq!(run.suite_column("b", Some("a")).unwrap().bytes(), 8);
+        assert!(run.suite_column("b", None).is_err() && run.suite_column("b", Some("b")).is_err());
+        // What failed is not refused.
+        assert!(bench(&rows("failed")).unwrap().suite_column("b", Some("a")).is_err());
     }
 
     #[test]

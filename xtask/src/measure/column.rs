@@ -66,7 +66,12 @@ impl Column<'_> {
 
     /// All dense bytes to all section bytes.
     pub fn ratio(&self) -> f64 {
-        self.weights() as f64 * DENSE / self.ok.iter().map(|cell| cell.bytes).sum::<u64>() as f64
+        self.weights() as f64 * DENSE / self.bytes() as f64
+    }
+
+    /// All section bytes.
+    pub fn bytes(&self) -> u64 {
+        self.ok.iter().map(|cell| cell.bytes).sum()
     }
 
     /// Part of the cells that are `ok`.
@@ -96,7 +101,17 @@ impl Column<'_> {
 
     /// The largest relative Frobenius error.
     pub fn max_error(&self) -> f64 {
-        self.ok.iter().map(|cell| cell.relative_error).fold(0.0, f64::max)
+        self.largest(|cell| cell.relative_error)
+    }
+
+    /// The largest mean squared error of a tensor.
+    pub fn max_mse(&self) -> f64 {
+        self.largest(|cell| cell.mse)
+    }
+
+    /// The largest error of a weight.
+    pub fn max_abs_error(&self) -> f64 {
+        self.largest(|cell| cell.max_abs_error)
     }
 
     /// Mean of the tensors' NMSEs; `None` if not all cells are `ok`.
@@ -107,6 +122,10 @@ impl Column<'_> {
     /// Mean of the tensors' mean squared errors.
     pub fn mean_mse(&self) -> f64 {
         self.spread(|cell| cell.mse).0
+    }
+
+    fn largest(&self, of: impl Fn(&Measured) -> f64) -> f64 {
+        self.ok.iter().map(|cell| of(cell)).fold(0.0, f64::max)
     }
 
     fn spread(&self, of: impl Fn(&Measured) -> f64) -> (f64, f64) {
@@ -138,6 +157,7 @@ mod tests {
         let (mean, deviation) = column.error_spread();
         assert!((mean - 0.2).abs() < 1e-12 && (deviation - 0.1).abs() < 1e-12);
         assert_eq!((column.max_error(), column.mean_mse()), (0.3, mean));
+        assert_eq!((column.bytes(), column.max_mse(), column.max_abs_error()), (2_000_000, 0.3, 0.3));
         assert_eq!((large.ratio(), small.bits()), (12.0, 8.0));
         assert_eq!((large.encode_speed(), large.decode_speed()), (1e6, 2e6));
         let both: Column = [Some(&small), Some(&large)].into_iter().collect();
