@@ -2,6 +2,7 @@
 //!
 //! | codec | what |
 //! |---|---|
+//! | [`delta.exact`](exact) | every bit, as differences of ordered integers |
 //! | [`delta.sign`](sign) | a bit for each weight, and scales for rows and columns |
 //! | [`delta(inner)`](delta) | any codec for the difference |
 //!
@@ -10,7 +11,9 @@
 mod base;
 pub mod delta;
 mod difference;
+pub mod exact;
 pub mod sign;
 
 pub use delta::Delta;
+pub use exact::ExactDelta;
 pub use sign::Sign;

@@ -1,0 +1,204 @@
+//! Weights bit for bit as the difference from a base tensor, `delta.exact`.
+//!
+//! Floats of one dtype, ordered by value, can be numbered. The difference of two numbers is small where the weights are close, and how small depends on
+//! the exponent: the same change moves a small weight by many of its units in the last place, and a large one by none. The decoder has the base, so the
+//! base's exponent is known to both sides and chooses the table that the difference is coded with.
+//!
+//! # Source
+//! Ordered integers and their difference as in `FM-Delta`, Ning et al. 2024; tables by the base's exponent are ours. The coder is that of
+//! the crate `entropy`.
+//!
+//! # Sections
+//! With a base: `base` U8 `[32]`, blake3 of the base's stored bytes. A tensor that is equal to its base has nothing else. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
+//! `F8_E5M2`,
+//! - `symbols` U8: a coded plane (`entropy::plane`) of a symbol for each element. The context of an element is the distance of the base's exponent field from
+//!   the largest of the base's finite elements, at most 63; of elements that are not finite, 0;
+//! - `raw` U8: bits that are not coded, the first at the lowest bit of the first byte; the last byte is filled up with zeros.
+//!
+//! If few elements differ, `symbols` is the plane of those that do, and there are
+//! - `gaps` U8: a coded plane: for each of them the number of equal elements before it and behind the last one that differs; 255 says that there are 255 equal ones and
+//!   the number goes on;
+//! - `gap_bytes` U64 `[1]`: bytes of that plane.
+//!
+//! The number of a float is its bits with the sign bit set if they are not negative, and all bits inverted if they are. The difference is that of the number and the base's, modulo
+//! `2ᵂ` for W bits, from `−2ᵂ⁻¹` up. With `T = 3` (2 for F64) a magnitude `m` below `2ᵀ⁺¹` is its own symbol. Otherwise, with
+//! `r` such that `2ᵀ ≤ ⌊m/2ʳ⌋ < 2ᵀ⁺¹`, the symbol is `r·2ᵀ + ⌊m/2ʳ⌋`. Each element whose symbol is not 0 has `1 + r` raw bits: 1 if the
+//! difference is negative, then the low `r` bits of `m`.
+//!
+//! Without a base, and where the base does not help: `alone/…`, the sections of `lossless:level=max`; otherwise there are
+//! - `crc32c` U32 `[1]`: CRC-32C of the stored bytes;
+//! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"delta.exact","version":1}"#;
+//! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
+//! assert_eq!(serde_json::to_string(&codec)?, header);
+//! # use codec_delta as _;
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! # Bound
+//! `Exact`.
+//!
+//! # Cost
+//! From a 2²⁰th of the stored size to all of it, and 4 bytes.
+//!
+//! # Limits
+//! None: every dtype and shape. A payload that names a base is decoded with that base alone. Decoding to f32 exists for F32, F16 and BF16.
+
+mod gaps;
+mod symbols;
+
+use codec_api::{
+    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs, Payload,
+    PayloadView, Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+};
+use codec_lossless::exact::{Exact, Level};
+use entropy::plane::{self, Known};
+use serde::{Deserialize, Serialize};
+use symbols::{Difference, Layout};
+
+use crate::base;
+
+/// Configuration of `delta.exact`; see the [module's documentation](self) for the format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct ExactDelta {
+    /// Format version.
+    pub version: FormatVersion<1>,
+}
+
+/// What a tensor is stored by if not by its difference.
+const ALONE: Exact = Exact::new(Level::Max);
+const SCOPE: &str = "alone";
+
+const SYMBOLS: &str = "symbols";
+const RAW: &str = "raw";
+const GAPS: &str = "gaps";
+const GAP_BYTES: &str = "gap_bytes";
+
+#[typetag::serde(name = "delta.exact")]
+impl Codec for ExactDelta {
+    fn needs(&self) -> Needs {
+        Needs::default().base(Need::Uses)
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        let n = spec.byte_len() as u64;
+        ALONE.cost(spec).ops(12.0 * n as f64, 6.0 * n as f64).scratch(6 * n + (8 << 20))
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
+        let (spec, bytes) = (tensor.spec(), tensor.bytes());
+        let payload = match encode_relative(&tensor, cx)? {
+            // The difference of what is alike takes less than half.
+            Some(payload) if payload.bytes() < bytes.len() as u64 / 2 => payload,
+            relative => {
+                let alone =
+                    Payload::new(Bound::Exact).with_scope(SCOPE, ALONE.encode(tensor.clone(), &cx.for_child(SCOPE))?);
+                relative.filter(|payload| payload.bytes() < alone.bytes()).unwrap_or(alone)
+            }
+        };
+        cx.progress.tick(spec.elements() as u64);
+        Ok(payload)
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        decode_exact(self, spec, payload, cx, out)
+    }
+
+    fn as_lossless(&self) -> Option<&dyn Lossless> {
+        Some(self)
+    }
+}
+
+/// The tensor as a difference, if there is a base, and the difference is of floats or nothing.
+fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<Payload>> {
+    if cx.base.is_none() {
+        return Ok(None);
+    }
+    let (spec, bytes) = (tensor.spec(), tensor.bytes());
+    let base = base::given(spec, cx)?;
+    let mut payload = Payload::new(Bound::Exact).with(base::BASE, base::section(base)?);
+    if bytes != base.view.bytes() {
+        let Some(layout) = Layout::of(spec.dtype()) else { return Ok(None) };
+        let Difference { symbols, raw } = Difference::of(layout, bytes, base.view.bytes());
+        cx.cancel.check()?;
+        payload =
+            with_symbols(payload, &symbols, &layout.contexts(base.view.bytes()))?.with(RAW, Section::from_bytes(raw)?);
+    }
+    payload.with_checksum(bytes)?.padded(bytes.len()).map(Some)
+}
+
+fn with_symbols(mut payload: Payload, symbols: &[u8], contexts: &[u8]) -> Result<Payload> {
+    let coded = |bytes: &[u8], contexts: &[u8]| {
+        let known = Known { contexts, ..Known::default() };
+        Section::from_bytes(plane::encode(bytes, known, 0.0).map_err(CodecError::codec)?)
+    };
+    let Some((gaps, few)) = gaps::of(symbols) else {
+        return Ok(payload.with(SYMBOLS, coded(symbols, contexts)?));
+    };
+    payload = payload.with(GAP_BYTES, Section::from_values(Dtype::U64, [1], vec![gaps.len() as u64])?);
+    let contexts = gaps::kept(contexts, symbols);
+    Ok(payload.with(GAPS, coded(&gaps, &[])?).with(SYMBOLS, coded(&few, &contexts)?))
+}
+
+impl Lossless for ExactDelta {
+    fn decode_bytes(
+        &self,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        cx: &DecodeCx<'_>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        spec.check_output_bytes(out.len())?;
+        cx.cancel.check()?;
+        if !payload.has(base::BASE) {
+            return ALONE.decode_bytes(spec, payload.scoped(SCOPE), &cx.for_child(), out);
+        }
+        let base = base::expect(&payload, spec, cx)?;
+        out.copy_from_slice(base.view.bytes());
+        if payload.has(SYMBOLS) {
+            let Some(layout) = Layout::of(spec.dtype()) else {
+                return Err(payload.corrupt(SYMBOLS, format!("there are none for {}", spec.dtype())));
+            };
+            let symbols = read_symbols(&payload, &layout.contexts(out))?;
+            cx.cancel.check()?;
+            symbols::add(layout, &symbols, payload.byte_section(RAW)?, out).map_err(|e| payload.corrupt(RAW, e))?;
+        }
+        payload.verify_checksum(out)
+    }
+}
+
+/// A symbol for each context.
+fn read_symbols(payload: &PayloadView<'_>, contexts: &[u8]) -> Result<Vec<u8>> {
+    let read = |name, contexts: &[u8], n| {
+        let (known, mut out) = (Known { contexts, ..Known::default() }, vec![0; n]);
+        plane::decode(payload.byte_section(name)?, known, &mut out)
+            .map_err(|e| payload.corrupt(name, e.to_string()))?;
+        Ok(out)
+    };
+    let elements = contexts.len();
+    if !payload.has(GAPS) {
+        return read(SYMBOLS, contexts, elements);
+    }
+    let bytes = payload.values::<u64>(GAP_BYTES, Dtype::U64, &[1])?[0];
+    // A byte stands for an element at least.
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= elements);
+    let bytes = bytes.ok_or_else(|| payload.corrupt(GAP_BYTES, "there are more gaps than elements"))?;
+    let places = gaps::places(&read(GAPS, &[], bytes)?, elements);
+    let places = places.ok_or_else(|| payload.corrupt(GAPS, "they reach beyond the tensor"))?;
+    let contexts: Vec<u8> = places.iter().map(|place| contexts[*place]).collect();
+    let mut symbols = vec![0; elements];
+    places.iter().zip(read(SYMBOLS, &contexts, places.len())?).for_each(|(place, symbol)| symbols[*place] = symbol);
+    Ok(symbols)
+}
+
+fn presets() -> Vec<Preset> {
+    vec![Preset::new("exact", ExactDelta::default())]
+}
+
+register_codec!("delta.exact", "every bit, as the difference from a base", presets);
