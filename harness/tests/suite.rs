@@ -181,9 +181,9 @@ fn delta_suites_name_what_is_wrong() {
     assert_eq!(default.items[0].spec, TensorSpec::new(Dtype::BF16, [2048, 2048]).unwrap());
     for (wrong, part) in [
         ("delta/gaussian", "such as `r=0.01`"),
-        ("delta/gaussian:32x32", "`32x32` is not `r=…`"),
-        ("delta/gaussian:p=0.1", "`p` is not a key"),
-        ("delta/changed:r=0.1", "begins with `p=`"),
+        ("delta/gaussian:32x32", "`r=` is missing"),
+        ("delta/gaussian:p=0.1", "there is no key `p`"),
+        ("delta/changed:r=0.1", "`p=` and a number from 0 to 1"),
         ("delta/gaussian:r=2", "`2` is not from 0 to 1"),
         ("delta/gaussian:r=-0.1", "`-0.1` is not"),
         ("delta/changed:p=NaN", "`NaN` is not"),

@@ -38,10 +38,10 @@ pub(super) fn items(text: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteErro
 
 /// The number between 0 and 1 in `key=0.01`.
 fn part_of_one(text: &str, key: &str) -> Result<f64, String> {
-    let hint = format!("it begins with `{key}=` and a number from 0 to 1, such as `{key}=0.01`");
+    let hint = format!("`{key}=` and a number from 0 to 1 come first, such as `{key}=0.01`");
     match text.split_once('=') {
-        None => Err(format!("`{text}` is not `{key}=…`; {hint}")),
-        Some((other, _)) if other != key => Err(format!("`{other}` is not a key of it; {hint}")),
+        None => Err(format!("`{key}=` is missing; {hint}")),
+        Some((other, _)) if other != key => Err(format!("there is no key `{other}`; {hint}")),
         Some((_, number)) => {
             let part = number.parse().ok().filter(|part| (0.0..=1.0).contains(part));
             part.ok_or_else(|| format!("`{number}` is not from 0 to 1; {hint}"))
