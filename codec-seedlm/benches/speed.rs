@@ -16,8 +16,13 @@ const BRUTE_FORCED: usize = 192;
 /// 64 MiB of f32.
 const DECODED: usize = 1 << 24;
 
-fn presets() -> [(&'static str, SeedLm); 3] {
-    [("4bit", SeedLm::four_bit()), ("3bit", SeedLm::three_bit()), ("2bit", SeedLm::two_bit())]
+fn presets() -> [(&'static str, SeedLm); 4] {
+    [
+        ("4bit", SeedLm::four_bit()),
+        ("4bit-coded", SeedLm::four_bit().coded()),
+        ("3bit", SeedLm::three_bit()),
+        ("2bit", SeedLm::two_bit()),
+    ]
 }
 
 /// The same format, from so many drawn seeds.

@@ -7,7 +7,7 @@ pub(crate) const MAX_RANK: usize = 4;
 /// Most weights of a block.
 pub(crate) const MAX_BLOCK: usize = 16;
 /// Bits of the exponent's field.
-const EXPONENT_BITS: u32 = EXPONENTS.ilog2();
+pub(crate) const EXPONENT_BITS: u32 = EXPONENTS.ilog2();
 
 /// The numbers that make a block's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,14 @@ impl Shape {
     /// Bytes of the blocks of `n` weights.
     pub(crate) fn bytes(&self, n: usize) -> usize {
         (n.div_ceil(self.weights) * self.bits()).div_ceil(8)
+    }
+
+    /// A mantissa of the lowest bits of a byte.
+    #[inline(always)]
+    pub(crate) fn mantissa(&self, bits: u8) -> i8 {
+        let unused = u8::BITS - self.mantissa_bits;
+        // Shifted to the top and back, the sign bit fills the byte.
+        bits.wrapping_shl(unused) as i8 >> unused
     }
 
     /// The state in the middle, which stands for 0.
@@ -119,10 +127,8 @@ impl Code {
             mantissas: [0; MAX_RANK],
         };
         let mut place = shape.seed_bits + EXPONENT_BITS;
-        let unused = u8::BITS - shape.mantissa_bits;
         for mantissa in &mut code.mantissas[..shape.rank] {
-            // Shifted to the top and back, the sign bit fills the byte.
-            *mantissa = ((bits >> place) as u8).wrapping_shl(unused) as i8 >> unused;
+            *mantissa = shape.mantissa((bits >> place) as u8);
             place += shape.mantissa_bits;
         }
         code

@@ -28,6 +28,9 @@ pub struct SeedLm {
     pub search: Budget,
     /// Quality levels.
     pub layers: Bounded<1, 4>,
+    /// Entropy coding of exponents and mantissas. It came after the first payloads, whose headers do not have it: false is not written.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub coded: bool,
 }
 
 impl Default for SeedLm {
@@ -49,6 +52,7 @@ impl SeedLm {
             refine: true,
             search: Budget::All,
             layers: Bounded::at::<1>(),
+            coded: false,
         }
     }
 
@@ -72,6 +76,13 @@ impl SeedLm {
     #[must_use]
     pub fn layered(mut self, layers: Bounded<1, 4>) -> Self {
         self.layers = layers;
+        self
+    }
+
+    /// With exponents and mantissas entropy-coded.
+    #[must_use]
+    pub fn coded(mut self) -> Self {
+        self.coded = true;
         self
     }
 

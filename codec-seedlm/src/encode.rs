@@ -5,12 +5,13 @@ use rand_xoshiro::rand_core::Rng;
 
 use crate::block::{Code, MAX_BLOCK};
 use crate::config::{Budget, SeedLm};
-use crate::decode::{Layer, decode};
+use crate::decode::{Blocks, Layer, decode};
 use crate::fit::Fitter;
 use crate::grid::Grid;
 use crate::importance::{Alike, alike};
-use crate::layers::names;
+use crate::layers::{BIAS, CODES, name};
 use crate::lfsr::Lfsr;
+use crate::planes;
 use crate::scan::WALK_BYTES;
 use crate::search::{BATCH, Method, Search, Seeds};
 use crate::tables::run_row;
@@ -33,16 +34,18 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
         let fitter = Fitter::new(shape, config.refine, grid);
         let search = Search { fitter: &fitter, lfsr: &lfsr, seeds: &seeds, method, cancel: cx.cancel, ticks: &ticks };
         let best = best_codes(&search, &rest, &alike)?;
-        let codes = pack_bits(best.into_iter().map(|code| code.to_bits(shape)), shape.bits());
-        decode(&lfsr, shape, &Layer { codes: &codes, grid }, level > 0, &mut decoded);
+        let codes = pack_bits(best.iter().map(|code| code.to_bits(shape)), shape.bits());
+        decode(&lfsr, shape, &Layer { blocks: Blocks::Packed(&codes), grid }, level > 0, &mut decoded);
         for ((rest, w), d) in rest.iter_mut().zip(source.iter()).zip(&decoded) {
             // Both ends of f32 are further apart than an f32 can say.
             *rest = (w - d).clamp(f32::MIN, f32::MAX);
         }
-        let [codes_name, bias_name] = names(level);
-        payload = payload
-            .with(&codes_name, Section::new(Dtype::U8, [codes.len()], codes)?)
-            .with(&bias_name, Section::from_values(Dtype::I16, [1], vec![grid.bias as i16])?);
+        payload = if config.coded {
+            planes::write(shape, level, &best, payload)?
+        } else {
+            payload.with(&name(CODES, level), Section::new(Dtype::U8, [codes.len()], codes)?)
+        };
+        payload = payload.with(&name(BIAS, level), Section::from_values(Dtype::I16, [1], vec![grid.bias as i16])?);
     }
     Ok(payload.with_bound(Bound::measure(&source, &decoded)))
 }

@@ -1,25 +1,35 @@
 //! Quality levels: a base layer, and layers that each code what those before it left.
 
+use std::ops::RangeInclusive;
+
 use codec_api::{Progressive, QualityLevel, TensorSpec};
 
 use crate::config::SeedLm;
+use crate::planes;
 
-/// Names of the sections of a level: codes and bias.
-pub(crate) fn names(level: usize) -> [String; 2] {
-    let name = |what| if level == 0 { String::from(what) } else { format!("{what}_{level}") };
-    [name("codes"), name("bias")]
+pub(crate) const CODES: &str = "codes";
+pub(crate) const BIAS: &str = "bias";
+
+/// The name of a level's section.
+pub(crate) fn name(what: &str, level: usize) -> String {
+    if level == 0 { what.to_owned() } else { format!("{what}_{level}") }
 }
 
 impl SeedLm {
     /// Bytes of the sections of one level.
-    pub(crate) fn level_bytes(&self, spec: &TensorSpec) -> u64 {
-        (self.shape().bytes(spec.elements()) + size_of::<i16>()) as u64
+    pub(crate) fn level_bytes(&self, spec: &TensorSpec) -> RangeInclusive<u64> {
+        let (shape, bias) = (self.shape(), size_of::<i16>() as u64);
+        let codes = shape.bytes(spec.elements()) as u64;
+        let (least, most) = if self.coded { planes::bytes(shape, spec.elements()) } else { (codes, codes) };
+        least + bias..=most + bias
     }
 }
 
 impl Progressive for SeedLm {
     fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel> {
         let bytes = self.level_bytes(spec);
-        (0..self.layers.get() as usize).map(|level| QualityLevel::new(names(level).into(), bytes..=bytes)).collect()
+        let codes: &[&str] = if self.coded { &planes::NAMES } else { &[CODES] };
+        let names = |level| codes.iter().chain(&[BIAS]).map(|what| name(what, level)).collect();
+        (0..self.layers.get() as usize).map(|level| QualityLevel::new(names(level), bytes.clone())).collect()
     }
 }
