@@ -14,10 +14,11 @@ use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterio
 const ROWS: usize = 4096;
 const COLUMNS: usize = 4096;
 
-const SPECS: [&str; 6] = [
+const SPECS: [&str; 7] = [
     "sparse.csr:index=u32",
     "sparse.csr:index=narrow",
     "sparse.csr:index=gap",
+    "sparse.csr:index=coded",
     "sparse.coo",
     "sparse.bitmap",
     "sparse",

@@ -2,7 +2,7 @@
 //!
 //! | codec | positions | what |
 //! |---|---|---|
-//! | [`sparse.csr`](Csr) | 1, 2 or 4 bytes a value | compressed sparse rows: gaps, narrow columns, or as `SciPy` has them |
+//! | [`sparse.csr`](Csr) | under 1, 1, 2 or 4 bytes a value | compressed sparse rows: coded gaps, gaps, narrow columns, or as `SciPy` has them |
 //! | [`sparse.coo`](Coo) | 2 bytes a value | flat coordinates in blocks |
 //! | [`sparse.bitmap`](Bitmap) | 1 bit an element | a bit for each element |
 //! | [`sparse.nm`](Nm) | ⌈log₂ M⌉ bits a value | N of each M neighbours, as 2:4 |

@@ -1,7 +1,7 @@
 //! The smallest of the sparse forms, `sparse`: for each tensor the positions that take the fewest bytes, and the values,
 //! which another codec stores.
 //!
-//! The forms are those of [`sparse.csr`](crate::csr) with every `index`, [`sparse.coo`](crate::coo) and [`sparse.bitmap`](crate::bitmap); their
+//! The forms are those of [`sparse.csr`](crate::csr) with every `index` but `coded`, whose size only coding tells, [`sparse.coo`](crate::coo) and [`sparse.bitmap`](crate::bitmap); their
 //! sizes are computed, with the upper end of what the inner codec says that the values cost. All store the same values in the same order, so the positions decide. Groups as in
 //! [`sparse.nm`](crate::nm) are for N and M that one knows: a bitmap is never larger than 2:4 has it. Where no form is smaller than what the inner codec
 //! makes of the whole tensor, that is the payload.

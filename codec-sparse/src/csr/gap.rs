@@ -1,12 +1,12 @@
 //! Compressed sparse rows with the zeros before each value in a byte.
 
-use codec_api::{Dtype, Payload, PayloadView, Result, Section};
+use codec_api::{Bytes, Dtype, Payload, PayloadView, Result, Section};
 
 use crate::form::{Batches, Form, Ints, Positions, beyond};
 use crate::grid::{Grid, Segments};
 use crate::mask::Mask;
 
-const COUNTS: &str = "counts";
+pub(super) const COUNTS: &str = "counts";
 const GAPS: &str = "gaps";
 
 /// Stands for as many zeros and no value.
@@ -40,27 +40,8 @@ impl Form for Gap {
     }
 
     fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
-        let (dtype, segment) = counts(grid);
-        let mut gaps = Vec::with_capacity(stored.ones());
-        let mut counts = Vec::with_capacity(grid.segments(segment).count());
-        for segment in grid.segments(segment).iter() {
-            let (before, mut next) = (gaps.len(), segment.start);
-            stored.each(segment, |at| {
-                let mut gap = at - next;
-                while gap >= SKIP.into() {
-                    gaps.push(SKIP);
-                    gap -= usize::from(SKIP);
-                }
-                gaps.push(gap as u8);
-                next = at + 1;
-            });
-            counts.push((gaps.len() - before) as u16);
-        }
-        let counts = match dtype {
-            Dtype::U8 => Section::new(dtype, [counts.len()], counts.iter().map(|n| *n as u8).collect::<Vec<_>>())?,
-            _ => Section::from_values(dtype, [counts.len()], counts)?,
-        };
-        Ok(payload.with(COUNTS, counts).with(GAPS, Section::new(Dtype::U8, [gaps.len()], gaps)?))
+        let (payload, gaps) = lay_out(grid, stored, payload)?;
+        Ok(payload.with(GAPS, Section::new(Dtype::U8, [gaps.len()], gaps)?))
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {
@@ -68,26 +49,74 @@ impl Form for Gap {
     }
 
     fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
+        let counts = Counts::read(grid, payload)?;
+        let length = payload.section(GAPS)?.spec().elements();
+        let gaps = payload.bytes(GAPS, Dtype::U8, &[length])?.clone();
+        if counts.total != gaps.len() as u64 {
+            let reason = format!("they add up to {}, and there are {} gaps", counts.total, gaps.len());
+            return Err(payload.corrupt(COUNTS, reason));
+        }
+        Ok(Box::new(Rows::new(counts, gaps)))
+    }
+}
+
+/// Adds the section of counts; and the gaps.
+pub(super) fn lay_out(grid: &Grid, stored: &Mask, payload: Payload) -> Result<(Payload, Vec<u8>)> {
+    let (dtype, segment) = counts(grid);
+    let mut gaps = Vec::with_capacity(stored.ones());
+    let mut counts = Vec::with_capacity(grid.segments(segment).count());
+    for segment in grid.segments(segment).iter() {
+        let (before, mut next) = (gaps.len(), segment.start);
+        stored.each(segment, |at| {
+            let mut gap = at - next;
+            while gap >= SKIP.into() {
+                gaps.push(SKIP);
+                gap -= usize::from(SKIP);
+            }
+            gaps.push(gap as u8);
+            next = at + 1;
+        });
+        counts.push((gaps.len() - before) as u16);
+    }
+    let counts = match dtype {
+        Dtype::U8 => Section::new(dtype, [counts.len()], counts.iter().map(|n| *n as u8).collect::<Vec<_>>())?,
+        _ => Section::from_values(dtype, [counts.len()], counts)?,
+    };
+    Ok((payload.with(COUNTS, counts), gaps))
+}
+
+/// How many gaps each segment has.
+#[derive(Debug)]
+pub(super) struct Counts {
+    segments: Segments,
+    each: Ints,
+    pub(super) total: u64,
+}
+
+impl Counts {
+    pub(super) fn read(grid: &Grid, payload: &PayloadView<'_>) -> Result<Self> {
         let (dtype, segment) = counts(grid);
         let segments = grid.segments(segment);
-        let counts = Ints::read(payload, COUNTS, dtype, segments.count())?;
-        let gaps = Ints::of_any_length(payload, GAPS, Dtype::U8)?;
-        let counted: u64 = counts.iter().sum();
-        if counted != gaps.len() as u64 {
-            return Err(payload.corrupt(COUNTS, format!("they add up to {counted}, and there are {} gaps", gaps.len())));
-        }
-        let values = gaps.bytes().iter().map(|gap| usize::from(*gap != SKIP)).sum();
-        Ok(Box::new(Rows { segments, counts, gaps, values }))
+        let each = Ints::read(payload, COUNTS, dtype, segments.count())?;
+        let total = each.iter().sum();
+        Ok(Self { segments, each, total })
     }
 }
 
 #[derive(Debug)]
-struct Rows {
-    segments: Segments,
-    counts: Ints,
-    gaps: Ints,
+pub(super) struct Rows {
+    counts: Counts,
+    gaps: Bytes,
     /// Gaps that are no skips.
     values: usize,
+}
+
+impl Rows {
+    /// Of as many gaps as are counted.
+    pub(super) fn new(counts: Counts, gaps: Bytes) -> Self {
+        let values = gaps.iter().map(|gap| usize::from(*gap != SKIP)).sum();
+        Self { counts, gaps, values }
+    }
 }
 
 impl Positions for Rows {
@@ -96,8 +125,8 @@ impl Positions for Rows {
     }
 
     fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
-        let mut rest = self.gaps.bytes();
-        for (segment, count) in self.segments.iter().zip(self.counts.iter()) {
+        let mut rest: &[u8] = &self.gaps;
+        for (segment, count) in self.counts.segments.iter().zip(self.counts.each.iter()) {
             let (gaps, others) = rest.split_at(count as usize);
             rest = others;
             let mut next = segment.start;
@@ -116,7 +145,7 @@ impl Positions for Rows {
     }
 
     fn bytes(&self) -> u64 {
-        (self.counts.bytes().len() + self.gaps.bytes().len()) as u64
+        (self.counts.each.bytes().len() + self.gaps.len()) as u64
     }
 }
 

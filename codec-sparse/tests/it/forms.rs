@@ -110,7 +110,7 @@ fn long_rows_are_cut_and_long_gaps_are_skipped() {
 #[test]
 fn all_zeros_take_next_to_nothing_and_no_elements_nothing_more() {
     let zeros = bytes(&vec![0.0; 100 * 1000]);
-    for (spec, positions) in FORMS.into_iter().zip([4 * 101, 4 * 101, 2 * 100, 4 * 2, 100_000 / 8]) {
+    for (spec, positions) in FORMS.into_iter().zip([4 * 101, 4 * 101, 2 * 100, 2 * 100, 4 * 2, 100_000 / 8]) {
         assert_eq!(restored(spec, Dtype::F32, &[100, 1000], &zeros).payload.bytes(), positions + 8, "{spec}");
         assert!(!is_sparse(&restored(spec, Dtype::F32, &[0, 1000], &[])));
     }
@@ -185,6 +185,7 @@ fn all_presets_are_there_and_children_are_read_from_spec_and_header() {
         "sparse.csr gap",
         "sparse.csr int4",
         "sparse.csr gap-int4",
+        "sparse.csr coded",
         "sparse.nm 2of4",
         "sparse.prune density10",
         "sparse.prune 2of4",

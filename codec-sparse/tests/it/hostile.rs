@@ -96,6 +96,8 @@ fn positions_that_contradict_each_other_are_named() {
         (damaged("sparse.csr:index=narrow", "columns", |c| c.copy_within(2..4, 0)), "ascend"),
         (damaged("sparse.csr:index=gap", "counts", |c| c[0] += 1), "add up"),
         (damaged("sparse.csr:index=gap", "gaps", |g| *g.last_mut().unwrap() = 254), "beyond its row"),
+        (damaged("sparse.csr:index=coded", "counts", |c| c.fill(255)), "there are 1200 elements"),
+        (damaged("sparse.csr:index=coded", "coded_gaps", |g| g[0] = 9), "section `coded_gaps`"),
         (damaged("sparse.coo", "counts", |c| c[0] += 1), "add up"),
         (damaged("sparse.coo", "offsets", |o| *o.last_mut().unwrap() = 255), "beyond its row or block"),
         (damaged("sparse.bitmap", "bitmap", |b| b[0] ^= 1), "values"),

@@ -8,10 +8,11 @@ use codec_quant as _;
 use codec_sparse as _;
 
 /// The codecs whose positions differ, without children.
-pub const FORMS: [&str; 7] = [
+pub const FORMS: [&str; 8] = [
     "sparse.csr:index=u32",
     "sparse.csr:index=narrow",
     "sparse.csr:index=gap",
+    "sparse.csr:index=coded",
     "sparse.coo",
     "sparse.bitmap",
     "sparse.nm:n=3:m=16",

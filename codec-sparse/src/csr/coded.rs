@@ -1,0 +1,49 @@
+//! Compressed sparse rows with entropy-coded gaps.
+
+use codec_api::{CodecError, Dtype, Payload, PayloadView, Result, Section};
+use entropy::plane::{self, Known};
+
+use super::gap::{COUNTS, Counts, Gap, Rows, lay_out};
+use crate::form::{Form, Positions};
+use crate::grid::Grid;
+use crate::mask::Mask;
+
+const CODED_GAPS: &str = "coded_gaps";
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Coded;
+
+impl Form for Coded {
+    fn least_bytes(&self, grid: &Grid) -> u64 {
+        Gap.least_bytes(grid)
+    }
+
+    /// An upper end: where no model is smaller, a byte says so before the gaps. How much smaller it is, coding would say.
+    fn bytes(&self, grid: &Grid, stored: &Mask) -> u64 {
+        Gap.bytes(grid, stored) + 1
+    }
+
+    fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
+        let (payload, gaps) = lay_out(grid, stored, payload)?;
+        let coded = plane::encode(&gaps, Known::default(), 0.0).map_err(CodecError::codec)?;
+        Ok(payload.with(CODED_GAPS, Section::new(Dtype::U8, [coded.len()], coded)?))
+    }
+
+    fn is_in(&self, payload: &PayloadView<'_>) -> bool {
+        payload.has(CODED_GAPS)
+    }
+
+    fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
+        let counts = Counts::read(grid, payload)?;
+        // Before there is room for them: each gap stands for a unit or more.
+        if counts.total > grid.units() as u64 {
+            let reason = format!("they add up to {}, and there are {} elements", counts.total, grid.units());
+            return Err(payload.corrupt(COUNTS, reason));
+        }
+        let length = payload.section(CODED_GAPS)?.spec().elements();
+        let coded = payload.bytes(CODED_GAPS, Dtype::U8, &[length])?;
+        let mut gaps = vec![0; counts.total as usize];
+        plane::decode(coded, Known::default(), &mut gaps).map_err(|e| payload.corrupt(CODED_GAPS, e.to_string()))?;
+        Ok(Box::new(Rows::new(counts, gaps.into())))
+    }
+}
