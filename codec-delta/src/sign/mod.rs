@@ -33,7 +33,7 @@
 //! comes back as it is.
 //!
 //! # Cost
-//! `32 + R·⌈C/8⌉ + 4·R + 2·C` bytes with both kinds of scales: 1.014 bits per weight for 4096 × 4096.
+//! `32 + R·⌈C/8⌉ + 4·R + 2·C` bytes with both kinds of scales: 1.012 bits per weight for 4096 × 4096.
 //!
 //! # Limits
 //! F32, F16 and BF16, with a base of the same dtype and shape whose values are finite. A chunk of rows has column scales of its own.
