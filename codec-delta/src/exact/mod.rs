@@ -11,8 +11,8 @@
 //! # Sections
 //! With a base: `base` U8 `[32]`, blake3 of the base's stored bytes. A tensor that is equal to its base has nothing else. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
 //! `F8_E5M2`,
-//! - `symbols` U8: a coded plane (`entropy::plane`) of a symbol for each element. The context of an element is the distance of the base's exponent field from
-//!   the largest of the base's finite elements, at most 63; of elements that are not finite, 0;
+//! - `symbols` U8: a coded plane (`entropy::plane`) of a symbol for each element. The context of an element is the base's exponent field; of F64 that
+//!   less 896, between 0 and 255;
 //! - `raw` U8: bits that are not coded, the first at the lowest bit of the first byte; the last byte is filled up with zeros.
 //!
 //! If few elements differ, `symbols` is the plane of those that do, and there are
@@ -125,7 +125,7 @@ fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<
     let mut payload = Payload::new(Bound::Exact).with(base::BASE, base::section(base)?);
     if bytes != base.view.bytes() {
         let Some(layout) = Layout::of(spec.dtype()) else { return Ok(None) };
-        let Difference { symbols, raw } = Difference::of(layout, bytes, base.view.bytes());
+        let Difference { symbols, raw } = symbols::difference(layout, bytes, base.view.bytes());
         cx.cancel.check()?;
         payload =
             with_symbols(payload, &symbols, &layout.contexts(base.view.bytes()))?.with(RAW, Section::from_bytes(raw)?);

@@ -1,7 +1,7 @@
 //! Differences of floats as symbols and raw bits.
 
 use codec_api::Dtype;
-use entropy::plane::MOST_CONTEXTS;
+use simd::kernel;
 
 /// How a float is made of bits: sign, exponent, mantissa, from the highest to the lowest.
 #[derive(Clone, Copy, Debug)]
@@ -27,25 +27,19 @@ impl Layout {
         Some(Self { width, mantissa })
     }
 
-    /// The exponent fields of floats, as contexts: how far each is below the largest of a finite one, at most 63. What is not
-    /// finite has context 0.
+    /// The exponent fields of floats, as contexts; those of F64 less 896, between 0 and 255.
     pub(super) fn contexts(self, floats: &[u8]) -> Vec<u8> {
+        let field = (1u16 << (8 * self.width as u32 - 1 - self.mantissa)) - 1;
+        let (mantissa, field) = (self.mantissa, field as u8);
         match self.width {
-            1 => self.contexts_of::<1>(floats),
-            2 => self.contexts_of::<2>(floats),
-            4 => self.contexts_of::<4>(floats),
-            _ => self.contexts_of::<8>(floats),
+            1 => floats.iter().map(|float| float >> mantissa & field).collect(),
+            2 => floats.as_chunks().0.iter().map(|b| (u16::from_le_bytes(*b) >> mantissa) as u8 & field).collect(),
+            4 => floats.as_chunks().0.iter().map(|b| (u32::from_le_bytes(*b) >> mantissa) as u8 & field).collect(),
+            _ => {
+                let exponent = |b: &[u8; 8]| (u64::from_le_bytes(*b) >> mantissa) as u16 & 0x7ff;
+                floats.as_chunks().0.iter().map(|b| exponent(b).saturating_sub(896).min(255) as u8).collect()
+            }
         }
-    }
-
-    fn contexts_of<const WIDTH: usize>(self, floats: &[u8]) -> Vec<u8> {
-        let floats = floats.as_chunks::<WIDTH>().0;
-        let infinite = (1u32 << (8 * WIDTH as u32 - 1 - self.mantissa)) - 1;
-        let exponent = |bytes: &[u8; WIDTH]| (word(*bytes) >> self.mantissa) as u32 & infinite;
-        let finite = |e: u32| if e == infinite { 0 } else { e };
-        let largest = floats.iter().map(|bytes| finite(exponent(bytes))).fold(0, u32::max);
-        let context = |bytes| largest.saturating_sub(exponent(bytes)).min(MOST_CONTEXTS as u32 - 1) as u8;
-        floats.iter().map(context).collect()
     }
 }
 
@@ -57,15 +51,23 @@ fn word<const WIDTH: usize>(bytes: [u8; WIDTH]) -> u64 {
     u64::from_le_bytes(wide)
 }
 
-/// Floats as integers of the same order, and back; `sign` is the sign's bit.
+/// Floats of W bits as integers of the same order.
 #[inline(always)]
-fn ordered(float: u64, sign: u64) -> u64 {
-    if float & sign == 0 { float | sign } else { !float & (2 * (sign - 1) + 1) }
+fn ordered<const WIDTH: usize>(float: u64) -> u64 {
+    let negative = float >> (8 * WIDTH - 1);
+    (float ^ negative.wrapping_neg() & all::<WIDTH>()) ^ (negative ^ 1) << (8 * WIDTH - 1)
 }
 
+/// The inverse.
 #[inline(always)]
-fn unordered(integer: u64, sign: u64) -> u64 {
-    if integer & sign == 0 { !integer & (2 * (sign - 1) + 1) } else { integer ^ sign }
+fn unordered<const WIDTH: usize>(integer: u64) -> u64 {
+    let negative = integer >> (8 * WIDTH - 1) ^ 1;
+    (integer ^ negative.wrapping_neg() & all::<WIDTH>()) ^ (negative ^ 1) << (8 * WIDTH - 1)
+}
+
+/// W bits.
+const fn all<const WIDTH: usize>() -> u64 {
+    u64::MAX >> (64 - 8 * WIDTH)
 }
 
 /// The symbols of magnitudes below 2ᵂ⁻¹ and of that one, for W bits: those below 2ᵀ⁺¹ are their own; above, each power of two has 2ᵀ symbols,
@@ -91,20 +93,19 @@ impl Classes {
     }
 
     /// The least magnitude of each symbol, and its raw bits with the sign.
-    fn table(self, width: usize) -> ([u64; 256], [u8; 256]) {
-        let (mut least, mut bits) = ([0; 256], [0; 256]);
-        for symbol in 0..self.symbols(width) {
+    fn table(self, width: usize) -> [(u64, u32); 256] {
+        std::array::from_fn(|symbol| {
+            if symbol > usize::from(self.last(width)) {
+                return (0, 0);
+            }
             let raw = (symbol >> self.top).saturating_sub(1);
-            least[symbol as usize] = u64::from(symbol - (raw << self.top)) << raw;
-            bits[symbol as usize] = raw as u8 + u8::from(symbol > 0);
-        }
-        (least, bits)
+            (((symbol - (raw << self.top)) as u64) << raw, raw as u32 + u32::from(symbol > 0))
+        })
     }
 
-    /// Symbols that there are.
-    fn symbols(self, width: usize) -> u32 {
-        let most = 1u64 << (8 * width - 1);
-        u32::from(self.split(most).0) + 1
+    /// The symbol of the largest magnitude.
+    fn last(self, width: usize) -> u8 {
+        self.split(1 << (8 * width - 1)).0
     }
 }
 
@@ -117,22 +118,25 @@ pub(super) struct Difference {
     pub raw: Vec<u8>,
 }
 
-impl Difference {
-    /// Of floats from those of the base.
-    pub(super) fn of(layout: Layout, floats: &[u8], base: &[u8]) -> Self {
+kernel! {
+    /// The difference of floats from those of the base.
+    pub(super) fn difference<'a>(_simd, layout: Layout, floats: &'a [u8], base: &'a [u8]) -> Difference {
         match layout.width {
-            1 => Self::of_width::<1>(floats, base),
-            2 => Self::of_width::<2>(floats, base),
-            4 => Self::of_width::<4>(floats, base),
-            _ => Self::of_width::<8>(floats, base),
+            1 => Difference::of::<1>(floats, base),
+            2 => Difference::of::<2>(floats, base),
+            4 => Difference::of::<4>(floats, base),
+            _ => Difference::of::<8>(floats, base),
         }
     }
+}
 
-    fn of_width<const WIDTH: usize>(floats: &[u8], base: &[u8]) -> Self {
+impl Difference {
+    #[inline(always)]
+    fn of<const WIDTH: usize>(floats: &[u8], base: &[u8]) -> Self {
         let (floats, base) = (floats.as_chunks::<WIDTH>().0, base.as_chunks::<WIDTH>().0);
-        let (sign, classes, mut bits) = (1u64 << (8 * WIDTH - 1), Classes::of(WIDTH), Writer::default());
+        let (classes, mut bits) = (Classes::of(WIDTH), Writer::default());
         let symbol = |(float, base): (&[u8; WIDTH], &[u8; WIDTH])| {
-            let difference = ordered(word(*float), sign).wrapping_sub(ordered(word(*base), sign));
+            let difference = ordered::<WIDTH>(word(*float)).wrapping_sub(ordered::<WIDTH>(word(*base)));
             // Modulo 2ᵂ, from −2ᵂ⁻¹ up.
             let difference = ((difference << (64 - 8 * WIDTH)) as i64) >> (64 - 8 * WIDTH);
             let magnitude = difference.unsigned_abs();
@@ -148,29 +152,40 @@ impl Difference {
     }
 }
 
-/// Adds a difference to the floats of the base in `out`; says what is wrong with it if it is not one.
-pub(super) fn add(layout: Layout, symbols: &[u8], raw: &[u8], out: &mut [u8]) -> Result<(), &'static str> {
-    match layout.width {
-        1 => add_width::<1>(symbols, raw, out),
-        2 => add_width::<2>(symbols, raw, out),
-        4 => add_width::<4>(symbols, raw, out),
-        _ => add_width::<8>(symbols, raw, out),
+kernel! {
+    /// Adds a difference to the floats of the base in `out`; says what is wrong with it if it is not one.
+    pub(super) fn add<'a>(_simd, layout: Layout, symbols: &'a [u8], raw: &'a [u8], out: &'a mut [u8]) -> Result<(), &'static str> {
+        match layout.width {
+            1 => add_width::<1>(symbols, raw, out),
+            2 => add_width::<2>(symbols, raw, out),
+            4 => add_width::<4>(symbols, raw, out),
+            _ => add_width::<8>(symbols, raw, out),
+        }
     }
 }
 
+/// Differences that are read before any is added.
+const BLOCK: usize = 64;
+
+#[inline(always)]
 fn add_width<const WIDTH: usize>(symbols: &[u8], raw: &[u8], out: &mut [u8]) -> Result<(), &'static str> {
-    let (sign, classes) = (1u64 << (8 * WIDTH - 1), Classes::of(WIDTH));
-    let ((least, bits), mut reader) = (classes.table(WIDTH), Reader { bytes: raw, place: 0 });
-    for (float, symbol) in out.as_chunks_mut::<WIDTH>().0.iter_mut().zip(symbols) {
-        let symbol = usize::from(*symbol);
-        let raw = reader.take::<WIDTH>(bits[symbol]);
-        let magnitude = least[symbol] + (raw >> 1);
-        let difference = if raw & 1 == 1 { magnitude.wrapping_neg() } else { magnitude };
-        let integer = ordered(word(*float), sign).wrapping_add(difference) & (2 * (sign - 1) + 1);
-        float.copy_from_slice(&unordered(integer, sign).to_le_bytes()[..WIDTH]);
-    }
-    if symbols.iter().any(|symbol| u32::from(*symbol) >= classes.symbols(WIDTH)) {
+    let classes = Classes::of(WIDTH);
+    if symbols.iter().fold(0, |most, symbol| *symbol.max(&most)) > classes.last(WIDTH) {
         return Err("there is no such symbol");
+    }
+    let (table, mut reader) = (classes.table(WIDTH), Reader { bytes: raw, place: 0 });
+    let mut differences = [0u64; BLOCK];
+    for (floats, symbols) in out.as_chunks_mut::<WIDTH>().0.chunks_mut(BLOCK).zip(symbols.chunks(BLOCK)) {
+        for (difference, symbol) in differences.iter_mut().zip(symbols) {
+            let (least, bits) = table[usize::from(*symbol)];
+            let raw = reader.take::<WIDTH>(bits);
+            let negative = raw & 1;
+            *difference = (least.wrapping_add(raw >> 1) ^ negative.wrapping_neg()).wrapping_add(negative);
+        }
+        for (float, difference) in floats.iter_mut().zip(&differences) {
+            let integer = ordered::<WIDTH>(word(*float)).wrapping_add(*difference) & all::<WIDTH>();
+            float.copy_from_slice(&unordered::<WIDTH>(integer).to_le_bytes()[..WIDTH]);
+        }
     }
     reader.finish()
 }
@@ -212,16 +227,31 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The next `count` bits: at most 56, or 64 if the floats have eight bytes.
+    /// The next `count` bits: at most 56, or 63 if the floats have eight bytes.
     #[inline(always)]
-    fn take<const WIDTH: usize>(&mut self, count: u8) -> u64 {
-        let rest = self.bytes.get(self.place / 8..).unwrap_or_default();
-        let shift = self.place % 8;
-        self.place += usize::from(count);
-        if WIDTH == 8 {
-            return (u128::from_le_bytes(first(rest)) >> shift) as u64 & low_bits(count);
-        }
-        (u64::from_le_bytes(first(rest)) >> shift) & low_bits(count)
+    fn take<const WIDTH: usize>(&mut self, count: u32) -> u64 {
+        let (at, shift) = (self.place / 8, self.place % 8);
+        self.place += count as usize;
+        let bits = if WIDTH == 8 {
+            (u128::from_le_bytes(self.window(at)) >> shift) as u64
+        } else {
+            u64::from_le_bytes(self.window(at)) >> shift
+        };
+        bits & ((1 << count) - 1)
+    }
+
+    #[inline(always)]
+    fn window<const N: usize>(&self, at: usize) -> [u8; N] {
+        self.bytes.get(at..at + N).and_then(|window| window.try_into().ok()).unwrap_or_else(|| self.last(at))
+    }
+
+    /// The bytes from here to the end, and zeros.
+    #[cold]
+    #[inline(never)]
+    fn last<const N: usize>(&self, at: usize) -> [u8; N] {
+        let (rest, mut padded) = (self.bytes.get(at..).unwrap_or_default(), [0; N]);
+        padded[..rest.len()].copy_from_slice(rest);
+        padded
     }
 
     /// Whether all bits were read, but for less than a byte of zeros.
@@ -238,22 +268,6 @@ impl Reader<'_> {
     }
 }
 
-#[inline(always)]
-fn low_bits(count: u8) -> u64 {
-    // `count` is below 64: the largest magnitude has two bits in its symbol.
-    (1 << count) - 1
-}
-
-/// The first bytes, and zeros if there are fewer.
-#[inline(always)]
-fn first<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.first_chunk().copied().unwrap_or_else(|| {
-        let mut padded = [0; N];
-        padded[..bytes.len()].copy_from_slice(bytes);
-        padded
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,16 +276,16 @@ mod tests {
     fn every_magnitude_has_a_symbol_and_comes_back() {
         for width in [1, 2, 4, 8] {
             let (classes, most) = (Classes::of(width), 1u64 << (8 * width - 1));
-            let (least, bits) = classes.table(width);
+            let table = classes.table(width);
             let powers =
                 (0..8 * width as u32).flat_map(|k| [(1u64 << k) - 1, 1 << k, (1 << k) + 1, (1 << k) + (1 << k) / 3]);
             for magnitude in (0..2000).chain(powers).filter(|m| *m <= most) {
                 let (symbol, raw) = classes.split(magnitude);
-                let symbol = usize::from(symbol);
-                assert_eq!(least[symbol] + (magnitude & ((1 << raw) - 1)), magnitude, "{width} bytes");
-                assert_eq!(u32::from(bits[symbol]), raw + u32::from(magnitude > 0), "{magnitude} of {width} bytes");
+                let (least, bits) = table[usize::from(symbol)];
+                assert_eq!(least + (magnitude & ((1 << raw) - 1)), magnitude, "{width} bytes");
+                assert_eq!(bits, raw + u32::from(magnitude > 0), "{magnitude} of {width} bytes");
             }
-            assert!(classes.symbols(width) <= 256 && (0..256).all(|s| bits[s] < 64), "{width} bytes");
+            assert!(table.iter().all(|(_, bits)| *bits < 64), "{width} bytes");
         }
     }
 
@@ -285,7 +299,7 @@ mod tests {
         let bytes = writer.finish();
         let mut reader = Reader { bytes: &bytes, place: 0 };
         for i in 0..1000 {
-            assert_eq!(reader.take::<8>((i % 63) as u8), field(i, (i % 63) as u32));
+            assert_eq!(reader.take::<8>((i % 63) as u32), field(i, (i % 63) as u32));
         }
         assert_eq!(reader.finish(), Ok(()));
         assert!(Reader { bytes: &bytes[1..], place: reader.place }.finish().is_err());

@@ -1,7 +1,7 @@
 //! Contexts for exponents: how large the weights of a row and of a column are.
 
 use codec_api::{Dtype, PayloadView, Result, TensorSpec};
-use entropy::plane::{self, Known, MOST_CONTEXTS};
+use entropy::plane::{self, Known};
 
 /// Steps of a scale to an octave.
 const PER_OCTAVE: i64 = 8;
@@ -82,13 +82,14 @@ pub(super) fn relative(exponents: &[u8], contexts: &[u8]) -> Vec<u8> {
 const ROWS: &str = "rows";
 const COLUMNS: &str = "columns";
 
-const LARGEST: u8 = MOST_CONTEXTS as u8 - 1;
+/// Contexts reach over so many quarters of an octave.
+const LARGEST: u8 = 63;
 
 /// Means of `n` exponents each, in steps above the least of them that is not far below the others.
 fn above_the_least(sums: &[i64], n: usize) -> Vec<u8> {
     let means: Vec<i64> = sums.iter().map(|sum| (2 * PER_OCTAVE * sum + n as i64) / (2 * n as i64)).collect();
     let largest = means.iter().max().copied().unwrap_or_default();
-    // Contexts reach over sixteen octaves, of which rows and columns share.
+    // Rows and columns share what contexts reach over.
     let least = means.iter().min().copied().unwrap_or_default().max(largest - i64::from(LARGEST));
     means.iter().map(|mean| (mean - least).max(0) as u8).collect()
 }

@@ -9,10 +9,9 @@
 //! - 4, by the plane before: the number of its classes and, for each but the last, the byte of the plane before that it stands for;
 //!   the last class is all other bytes. Then as 3, with the classes for contexts.
 //!
-//! Tables are a byte for the way in which frequencies are written, a bit for each context but the first (the lowest bit first, filled up with zeros
-//! to whole bytes), and frequencies. Where the bit is set the context begins a new table; else it has that of the context before. In way 0 frequencies
-//! are as [`Frequencies::write`] has them; in way 1 they are sixteen bytes, the frequencies of the upper four bits, of 256 in all, each shared out to sixteen symbols
-//! equally. There are as many contexts as the largest one says, in mode 4 as classes.
+//! Neighbouring contexts share tables. What says so is a byte for the way in which frequencies are written, a byte for the number of tables after the first, at
+//! most 63, and for each of these the context that it begins with, ascending; then come the frequencies of all tables. In way 0 frequencies are as
+//! [`Frequencies::write`] has them; in way 1 they are sixteen bytes, the frequencies of the upper four bits, of 256 in all, each shared out to sixteen symbols equally.
 
 mod tables;
 
@@ -22,15 +21,13 @@ use crate::frequencies::count;
 use crate::{Decoder, Encoder, Error, Frequencies};
 use tables::Tables;
 
-/// Classes of the plane before at most, also of contexts.
-pub const MOST_CONTEXTS: usize = 64;
 /// Classes of the plane before.
 const CLASSES: usize = 32;
 
 /// What encoder and decoder know of a plane before it is coded.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
-    /// A context below [`MOST_CONTEXTS`] for each byte, or nothing.
+    /// A context for each byte, or nothing. Those of neighbouring numbers should be alike.
     pub contexts: &'a [u8],
     /// Bytes that it takes to tell the decoder the contexts; they must save as many.
     pub toll: usize,
@@ -74,15 +71,12 @@ struct Candidate<'a> {
 /// Codes a plane. It stays raw unless a model saves at least `gain` of it; with a `gain` of 1 none is tried.
 ///
 /// # Errors
-/// [`Error::Contexts`] and [`Error::NoTable`] for contexts that are not as [`Known`] says.
+/// [`Error::Contexts`] for contexts that are not as [`Known`] says.
 pub fn encode(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Vec<u8>, Error> {
     for given in [known.contexts, known.before] {
         if !given.is_empty() && given.len() != bytes.len() {
             return Err(Error::Contexts { contexts: given.len(), symbols: bytes.len() });
         }
-    }
-    if let Some(context) = known.contexts.iter().find(|context| usize::from(**context) >= MOST_CONTEXTS) {
-        return Err(Error::NoTable { context: *context, tables: MOST_CONTEXTS });
     }
     let Some(first) = bytes.first() else { return Ok(Vec::new()) };
     if bytes.iter().all(|byte| byte == first) {
@@ -199,16 +193,15 @@ pub fn decode(mut bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), 
             let table = Frequencies::read(&mut bytes).ok_or(Error::Damaged("frequencies"))?;
             Decoder::new(&[table]).decode(bytes, &[], out)?;
         }
-        (BY_CONTEXTS, _) => {
-            let most = known.contexts.iter().max().ok_or(Error::Damaged("there are no contexts"))?;
-            let (group, tables) = Tables::read(&mut bytes, usize::from(*most) + 1)?;
+        (BY_CONTEXTS, _) if !known.contexts.is_empty() => {
+            let (group, tables) = Tables::read(&mut bytes)?;
             Decoder::new(&tables).decode(bytes, &map(known.contexts, &group), out)?;
         }
         (BY_CLASSES, _) if !known.before.is_empty() => {
             let (n, rest) = bytes.split_first().ok_or(cut)?;
             let (order, rest) = rest.split_at_checked(usize::from(*n).wrapping_sub(1)).ok_or(cut)?;
             bytes = rest;
-            let (group, tables) = Tables::read(&mut bytes, order.len() + 1)?;
+            let (group, tables) = Tables::read(&mut bytes)?;
             let table = classes(order).map(|class| group[usize::from(class)]);
             Decoder::new(&tables).decode(bytes, &map(known.before, &table), out)?;
         }
@@ -269,7 +262,6 @@ mod tests {
     fn wrong_knowledge_is_refused() {
         let bytes = noise(100);
         assert!(encode(&bytes, Known { contexts: &bytes[1..], ..Known::default() }, 0.0).is_err());
-        assert!(encode(&bytes, Known { contexts: &[64; 100], ..Known::default() }, 0.0).is_err());
         let mut out = vec![0; 100];
         for mode in 0..=255 {
             for rest in [&[][..], &[0; 40], &[255; 40], &[1; 120]] {

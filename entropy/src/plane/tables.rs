@@ -3,12 +3,15 @@
 use crate::frequencies::count_by;
 use crate::{Error, Frequencies};
 
+/// Groups of contexts at most: tables of a mebibyte to decode with.
+const MOST_GROUPS: usize = 64;
+
 /// Neighbouring contexts in groups, with a table for each group.
 pub(super) struct Tables {
     /// Groups and tables as a decoder reads them.
     pub head: Vec<u8>,
     pub frequencies: Vec<Frequencies>,
-    /// The group of each context.
+    /// The group of each context that there is.
     pub group: Vec<u8>,
     /// Head and symbols, in bytes.
     pub cost: f64,
@@ -80,16 +83,15 @@ impl Tables {
 
     fn written(way: Way, counts: &[[u64; 256]]) -> Option<Self> {
         let groups = groups(counts, |counts| way.price(counts));
-        let mut head = vec![way as u8];
         let mut group = Vec::with_capacity(counts.len());
-        let mut starts = vec![0u8; (counts.len() - 1).div_ceil(8)];
+        let mut starts = Vec::with_capacity(groups.len());
         for (i, (members, _)) in groups.iter().enumerate() {
-            if let Some(boundary) = group.len().checked_sub(1) {
-                starts[boundary / 8] |= 1 << (boundary % 8);
-            }
+            starts.push(group.len() as u8);
             group.extend(std::iter::repeat_n(i as u8, *members));
         }
-        head.extend(starts);
+        // The first one starts at 0; in its place is how many others there are.
+        let mut head = vec![way as u8, groups.len() as u8 - 1];
+        head.extend(&starts[1..]);
         let (mut frequencies, mut bits) = (Vec::with_capacity(groups.len()), 0.0);
         for (_, counts) in &groups {
             let table = way.table(counts, &mut head)?;
@@ -100,35 +102,32 @@ impl Tables {
         Some(Self { head, frequencies, group, cost })
     }
 
-    /// Reads tables for contexts below `n` and moves `bytes` behind them: the group of each context, and the tables.
-    pub(super) fn read(bytes: &mut &[u8], n: usize) -> Result<(Vec<u8>, Vec<Frequencies>), Error> {
+    /// Reads tables and moves `bytes` behind them: the group of each context, and the tables.
+    pub(super) fn read(bytes: &mut &[u8]) -> Result<([u8; 256], Vec<Frequencies>), Error> {
         let wrong = Error::Damaged("tables");
-        let (way, rest) = bytes.split_first().ok_or(wrong)?;
-        let (starts, rest) = rest.split_at_checked(n.saturating_sub(1).div_ceil(8)).ok_or(wrong)?;
+        let (&[way, others], rest) = bytes.split_first_chunk().ok_or(wrong)?;
+        let (starts, rest) = rest.split_at_checked(others.into()).ok_or(wrong)?;
         *bytes = rest;
         let read = match way {
             0 => Frequencies::read,
             1 => Shares::read,
             _ => return Err(wrong),
         };
-        let (mut group, mut frequencies) = (vec![0], vec![read(bytes).ok_or(wrong)?]);
-        for boundary in 0..n.saturating_sub(1) {
-            if starts[boundary / 8] >> (boundary % 8) & 1 == 1 {
-                frequencies.push(read(bytes).ok_or(wrong)?);
-            }
-            group.push((frequencies.len() - 1) as u8);
-        }
-        // A bit that stands for no context could change unseen.
-        let unused = 8 * starts.len() - n.saturating_sub(1);
-        if starts.last().is_some_and(|last| u32::from(*last).leading_zeros() < 24 + unused as u32) {
+        let ascending = starts.first() != Some(&0) && starts.is_sorted_by(|a, b| a < b);
+        if !ascending || starts.len() >= MOST_GROUPS {
             return Err(wrong);
         }
+        let mut group = [0; 256];
+        for start in starts {
+            group[usize::from(*start)..].iter_mut().for_each(|group| *group += 1);
+        }
+        let frequencies = (0..=starts.len()).map(|_| read(bytes).ok_or(wrong)).collect::<Result<_, _>>()?;
         Ok((group, frequencies))
     }
 }
 
-/// Neighbours in groups, as long as that lowers the sum of all prices: the number of each group's contexts, and their counts. Every
-/// group has a symbol, if there are any at all.
+/// Neighbours in groups, as long as that lowers the sum of all prices or there are too many: the number of each group's contexts, and their counts.
+/// Every group has a symbol, if there are any at all.
 fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usize, [u64; 256])> {
     let together = |a: &[u64; 256], b: &[u64; 256]| std::array::from_fn(|s| a[s] + b[s]);
     let mut groups: Vec<(usize, [u64; 256])> = Vec::with_capacity(counts.len());
@@ -149,7 +148,7 @@ fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usi
     };
     let mut gains: Vec<f64> = (1..groups.len()).map(|i| gain(&groups, &prices, i - 1)).collect();
     while let Some((i, best)) = gains.iter().copied().enumerate().rev().max_by(|a, b| a.1.total_cmp(&b.1))
-        && best > 0.0
+        && (best > 0.0 || groups.len() > MOST_GROUPS)
     {
         let (members, right) = groups.remove(i + 1);
         groups[i] = (groups[i].0 + members, together(&groups[i].1, &right));
