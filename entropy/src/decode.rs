@@ -42,25 +42,45 @@ impl Decoder {
     /// byte is found); [`Error::Contexts`] and [`Error::NoTable`].
     pub fn decode(&self, bytes: &[u8], contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
         check_contexts(contexts, out.len(), self.contexts)?;
+        let mut states = Lanes::new(bytes, out.len())?;
+        self.decode_part(&mut states, contexts, out)?;
+        states.finish()
+    }
+
+    /// Decodes the next symbols of a stream: a multiple of 32, or all that are left.
+    ///
+    /// # Errors
+    /// [`Error::Part`] for any other number; [`Error::Contexts`] and [`Error::NoTable`].
+    pub fn decode_part(&self, states: &mut Lanes<'_>, contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        check_contexts(contexts, out.len(), self.contexts)?;
+        let left = states.left();
+        if out.len() != left && (out.len() > left || !out.len().is_multiple_of(STATES)) {
+            return Err(Error::Part { symbols: out.len(), left });
+        }
         let Some(table) = self.table() else { return Err(Error::NoTable { context: 0, tables: 0 }) };
-        let states = Lanes::new(bytes, out.len())?;
-        if contexts.is_empty() { plain(states, table, out) } else { with_contexts(states, table, contexts, out) }
+        // The states move into the kernel and back: through a pointer they would live in memory.
+        *states = if contexts.is_empty() {
+            plain(states.clone(), table, out)
+        } else {
+            with_contexts(states.clone(), table, contexts, out)
+        };
+        Ok(())
     }
 }
 
 kernel! {
-    fn plain<'a>(simd, states: Lanes<'a>, table: Table<'a>, out: &'a mut [u8]) -> Result<(), Error> {
+    fn plain<'s, 'a>(simd, states: Lanes<'s>, table: Table<'a>, out: &'a mut [u8]) -> Lanes<'s> {
         let mut states = states;
         for out in out.chunks_mut(STATES) {
             let symbols = states.step(simd, table, &[[0; LANES]; VECTORS]);
             put(&symbols, out);
         }
-        states.finish()
+        states
     }
 }
 
 kernel! {
-    fn with_contexts<'a>(simd, states: Lanes<'a>, table: Table<'a>, contexts: &'a [u8], out: &'a mut [u8]) -> Result<(), Error> {
+    fn with_contexts<'s, 'a>(simd, states: Lanes<'s>, table: Table<'a>, contexts: &'a [u8], out: &'a mut [u8]) -> Lanes<'s> {
         let mut states = states;
         for (out, contexts) in out.chunks_mut(STATES).zip(contexts.chunks(STATES)) {
             let (first, second) = contexts.split_at(contexts.len().min(LANES));
@@ -68,7 +88,7 @@ kernel! {
             let symbols = states.step(simd, table, &[lanes!(i => first[i].into()), lanes!(i => second[i].into())]);
             put(&symbols, out);
         }
-        states.finish()
+        states
     }
 }
 

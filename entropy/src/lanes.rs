@@ -96,6 +96,11 @@ impl<'a> Lanes<'a> {
         lanes!(i => (entries[i] >> (2 * PRECISION)) as u8)
     }
 
+    /// Symbols yet to come.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
     /// Checks that the stream ended where it should.
     ///
     /// # Errors

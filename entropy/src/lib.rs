@@ -69,6 +69,14 @@ pub enum Error {
         /// Tables given.
         tables: usize,
     },
+    /// A part of a stream is neither a multiple of 32 symbols nor all that are left.
+    #[error("{symbols} symbols, where {left} are left: a part must be a multiple of 32, or all of them")]
+    Part {
+        /// Symbols asked for.
+        symbols: usize,
+        /// Symbols left.
+        left: usize,
+    },
     /// The bytes are not those of a stream of so many symbols.
     #[error("the rANS stream is damaged: {0}")]
     Damaged(&'static str),

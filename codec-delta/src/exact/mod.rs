@@ -55,9 +55,9 @@ use codec_api::{
     PayloadView, Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
 };
 use codec_lossless::exact::{Exact, Level};
-use entropy::plane::{self, Known};
+use entropy::plane::{self, Known, Reader};
 use serde::{Deserialize, Serialize};
-use symbols::{Difference, Layout};
+use symbols::{Difference, Layout, Sum};
 
 use crate::base;
 
@@ -135,8 +135,7 @@ fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<
 
 fn with_symbols(mut payload: Payload, symbols: &[u8], contexts: &[u8]) -> Result<Payload> {
     let coded = |bytes: &[u8], contexts: &[u8]| {
-        let known = Known { contexts, ..Known::default() };
-        Section::from_bytes(plane::encode(bytes, known, 0.0).map_err(CodecError::codec)?)
+        Section::from_bytes(plane::encode(bytes, Known::of_contexts(contexts), 0.0).map_err(CodecError::codec)?)
     };
     let Some((gaps, few)) = gaps::of(symbols) else {
         return Ok(payload.with(SYMBOLS, coded(symbols, contexts)?));
@@ -165,26 +164,46 @@ impl Lossless for ExactDelta {
             let Some(layout) = Layout::of(spec.dtype()) else {
                 return Err(payload.corrupt(SYMBOLS, format!("there are none for {}", spec.dtype())));
             };
-            let symbols = read_symbols(&payload, &layout.contexts(out))?;
-            cx.cancel.check()?;
-            symbols::add(layout, &symbols, payload.byte_section(RAW)?, out).map_err(|e| payload.corrupt(RAW, e))?;
+            add_difference(layout, &payload, cx, out)?;
         }
         payload.verify_checksum(out)
     }
 }
 
-/// A symbol for each context.
-fn read_symbols(payload: &PayloadView<'_>, contexts: &[u8]) -> Result<Vec<u8>> {
+/// Adds the difference to the base's floats in `out`.
+fn add_difference(layout: Layout, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+    let damaged = |e: entropy::Error| payload.corrupt(SYMBOLS, e.to_string());
+    let wrong = |reason| payload.corrupt(RAW, reason);
+    let mut sum = Sum::new(layout, payload.byte_section(RAW)?);
+    if payload.has(GAPS) {
+        let symbols = read_few(payload, &layout.contexts(out))?;
+        sum.add(&symbols, out).map_err(wrong)?;
+    } else {
+        let mut reader = Reader::new(payload.byte_section(SYMBOLS)?, out.len() / layout.width).map_err(damaged)?;
+        let mut symbols = vec![0; BLOCK];
+        for out in out.chunks_mut(BLOCK * layout.width) {
+            cx.cancel.check()?;
+            let symbols = &mut symbols[..out.len() / layout.width];
+            reader.read(Known::of_contexts(&layout.contexts(out)), symbols).map_err(damaged)?;
+            sum.add(symbols, out).map_err(wrong)?;
+        }
+        reader.finish().map_err(damaged)?;
+    }
+    sum.finish().map_err(wrong)
+}
+
+/// Elements that are decoded at a time; a multiple of 32.
+const BLOCK: usize = 1 << 13;
+
+/// A symbol for each context, of which few are not 0.
+fn read_few(payload: &PayloadView<'_>, contexts: &[u8]) -> Result<Vec<u8>> {
     let read = |name, contexts: &[u8], n| {
-        let (known, mut out) = (Known { contexts, ..Known::default() }, vec![0; n]);
-        plane::decode(payload.byte_section(name)?, known, &mut out)
-            .map_err(|e| payload.corrupt(name, e.to_string()))?;
+        let mut out = vec![0; n];
+        let read = plane::decode(payload.byte_section(name)?, Known::of_contexts(contexts), &mut out);
+        read.map_err(|e| payload.corrupt(name, e.to_string()))?;
         Ok(out)
     };
     let elements = contexts.len();
-    if !payload.has(GAPS) {
-        return read(SYMBOLS, contexts, elements);
-    }
     let bytes = payload.values::<u64>(GAP_BYTES, Dtype::U64, &[1])?[0];
     // A byte stands for an element at least.
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= elements);

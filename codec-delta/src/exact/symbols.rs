@@ -92,8 +92,7 @@ impl Classes {
         ((u64::from(raw << self.top) + (magnitude >> raw)) as u8, raw)
     }
 
-    /// The least magnitude of each symbol, and its raw bits with the sign.
-    fn table(self, width: usize) -> [(u64, u32); 256] {
+    fn table(self, width: usize) -> Table {
         std::array::from_fn(|symbol| {
             if symbol > usize::from(self.last(width)) {
                 return (0, 0);
@@ -108,6 +107,9 @@ impl Classes {
         self.split(1 << (8 * width - 1)).0
     }
 }
+
+/// The least magnitude of each symbol, and its raw bits with the sign.
+type Table = [(u64, u32); 256];
 
 /// The difference of two tensors of floats.
 #[derive(Debug, Default)]
@@ -152,14 +154,43 @@ impl Difference {
     }
 }
 
+/// The sum of floats of a base and a difference, made part by part.
+pub(super) struct Sum<'a> {
+    layout: Layout,
+    classes: Classes,
+    table: Table,
+    raw: Reader<'a>,
+}
+
+impl<'a> Sum<'a> {
+    /// Nothing yet, and these raw bits.
+    pub(super) fn new(layout: Layout, raw: &'a [u8]) -> Self {
+        let classes = Classes::of(layout.width);
+        Self { layout, classes, table: classes.table(layout.width), raw: Reader { bytes: raw, place: 0 } }
+    }
+
+    /// Adds the differences of these symbols to the floats in `out`, which are the base's.
+    pub(super) fn add(&mut self, symbols: &[u8], out: &mut [u8]) -> Result<(), &'static str> {
+        if symbols.iter().fold(0, |most, symbol| *symbol.max(&most)) > self.classes.last(self.layout.width) {
+            return Err("there is no such symbol");
+        }
+        self.raw = add(self.layout, &self.table, self.raw, symbols, out);
+        Ok(())
+    }
+
+    /// Checks that no raw bits are left.
+    pub(super) fn finish(self) -> Result<(), &'static str> {
+        self.raw.finish()
+    }
+}
+
 kernel! {
-    /// Adds a difference to the floats of the base in `out`; says what is wrong with it if it is not one.
-    pub(super) fn add<'a>(_simd, layout: Layout, symbols: &'a [u8], raw: &'a [u8], out: &'a mut [u8]) -> Result<(), &'static str> {
+    fn add<'a, 'r>(_simd, layout: Layout, table: &'a Table, raw: Reader<'r>, symbols: &'a [u8], out: &'a mut [u8]) -> Reader<'r> {
         match layout.width {
-            1 => add_width::<1>(symbols, raw, out),
-            2 => add_width::<2>(symbols, raw, out),
-            4 => add_width::<4>(symbols, raw, out),
-            _ => add_width::<8>(symbols, raw, out),
+            1 => add_width::<1>(table, raw, symbols, out),
+            2 => add_width::<2>(table, raw, symbols, out),
+            4 => add_width::<4>(table, raw, symbols, out),
+            _ => add_width::<8>(table, raw, symbols, out),
         }
     }
 }
@@ -168,17 +199,12 @@ kernel! {
 const BLOCK: usize = 64;
 
 #[inline(always)]
-fn add_width<const WIDTH: usize>(symbols: &[u8], raw: &[u8], out: &mut [u8]) -> Result<(), &'static str> {
-    let classes = Classes::of(WIDTH);
-    if symbols.iter().fold(0, |most, symbol| *symbol.max(&most)) > classes.last(WIDTH) {
-        return Err("there is no such symbol");
-    }
-    let (table, mut reader) = (classes.table(WIDTH), Reader { bytes: raw, place: 0 });
+fn add_width<'r, const WIDTH: usize>(table: &Table, mut raw: Reader<'r>, symbols: &[u8], out: &mut [u8]) -> Reader<'r> {
     let mut differences = [0u64; BLOCK];
     for (floats, symbols) in out.as_chunks_mut::<WIDTH>().0.chunks_mut(BLOCK).zip(symbols.chunks(BLOCK)) {
         for (difference, symbol) in differences.iter_mut().zip(symbols) {
             let (least, bits) = table[usize::from(*symbol)];
-            let raw = reader.take::<WIDTH>(bits);
+            let raw = raw.take::<WIDTH>(bits);
             let negative = raw & 1;
             *difference = (least.wrapping_add(raw >> 1) ^ negative.wrapping_neg()).wrapping_add(negative);
         }
@@ -187,7 +213,7 @@ fn add_width<const WIDTH: usize>(symbols: &[u8], raw: &[u8], out: &mut [u8]) -> 
             float.copy_from_slice(&unordered::<WIDTH>(integer).to_le_bytes()[..WIDTH]);
         }
     }
-    reader.finish()
+    raw
 }
 
 /// Bits, from the lowest of the first byte.
@@ -220,6 +246,7 @@ impl Writer {
 }
 
 /// Reads what [`Writer`] wrote. Behind the end there are zeros, and [`Self::finish`] finds out.
+#[derive(Clone, Copy)]
 struct Reader<'a> {
     bytes: &'a [u8],
     /// In bits.

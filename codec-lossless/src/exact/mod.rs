@@ -55,7 +55,7 @@ use codec_api::{
     Bound, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
     Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
 };
-use entropy::plane::{self, Known};
+use entropy::plane::{self, Known, Reader};
 use scales::Scales;
 use serde::{Deserialize, Serialize};
 use split::Split;
@@ -151,8 +151,12 @@ impl Exact {
         let planes = split.planes(tensor.bytes());
         let mut payload = Payload::new(Bound::Exact);
         let scales = planes.first().and_then(|exponents| Scales::of(spec, exponents));
-        let (mut contexts, told) =
-            scales.as_ref().map_or_else(Default::default, |scales| (scales.contexts(), scales.coded()));
+        let (mut contexts, mut told) = (Vec::new(), Vec::new());
+        if let Some(scales) = &scales {
+            contexts = vec![0; spec.elements()];
+            scales.contexts(0, &mut contexts);
+            told = scales.coded();
+        }
         let toll = told.iter().map(|(_, bytes)| bytes.len()).sum();
         for (k, bytes) in planes.iter().enumerate() {
             cx.cancel.check()?;
@@ -174,24 +178,33 @@ impl Exact {
 
     fn decode_planes(spec: &TensorSpec, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
         let split = Split::of(spec.dtype());
-        let units = out.len() / split.width();
+        let (width, elements) = (split.width(), out.len() / split.width());
         let scales = Scales::read(spec, payload)?;
-        let contexts = scales.map_or_else(Vec::new, |scales| scales.contexts());
-        let mut planes: Vec<Vec<u8>> = Vec::with_capacity(split.width());
-        for k in 0..split.width() {
+        let damaged = |k| move |e: entropy::Error| payload.corrupt(&plane_name(k), e.to_string());
+        let reader = |k| Reader::new(payload.byte_section(&plane_name(k))?, elements).map_err(damaged(k));
+        let mut readers = (0..width).map(reader).collect::<Result<Vec<_>>>()?;
+        let (mut contexts, mut planes) = (Vec::new(), vec![Vec::new(); width]);
+        for (first, out) in (0..).step_by(BLOCK).zip(out.chunks_mut(BLOCK * width)) {
             cx.cancel.check()?;
-            let name = plane_name(k);
-            let coded = payload.byte_section(&name)?;
-            let before = if plane::needs_before(coded) { before(k, &planes, &contexts) } else { Cow::default() };
-            let known = if k == 0 { Known { contexts: &contexts, ..Known::default() } } else { Known::after(&before) };
-            let mut bytes = vec![0; units];
-            plane::decode(coded, known, &mut bytes).map_err(|e| payload.corrupt(&name, e.to_string()))?;
-            planes.push(bytes);
+            if let Some(scales) = &scales {
+                contexts.resize(out.len() / width, 0);
+                scales.contexts(first, &mut contexts);
+            }
+            for (k, reader) in readers.iter_mut().enumerate() {
+                let (above, plane) = planes.split_at_mut(k);
+                plane[0].resize(out.len() / width, 0);
+                let before = if reader.needs_before() { before(k, above, &contexts) } else { Cow::default() };
+                let known = Known { contexts: &contexts, before: &before, ..Known::default() };
+                reader.read(known, &mut plane[0]).map_err(damaged(k))?;
+            }
+            split.join(&planes, out);
         }
-        split.join(&planes, out);
-        Ok(())
+        readers.into_iter().enumerate().try_for_each(|(k, reader)| reader.finish().map_err(damaged(k)))
     }
 }
+
+/// Elements that are decoded at a time; a multiple of 32.
+const BLOCK: usize = 1 << 13;
 
 impl Lossless for Exact {
     fn decode_bytes(

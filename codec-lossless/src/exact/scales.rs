@@ -43,13 +43,16 @@ impl Scales {
         (differ(&scales.rows) || differ(&scales.columns)).then_some(scales)
     }
 
-    /// The context of each element: a quarter of an octave each.
-    pub(super) fn contexts(&self) -> Vec<u8> {
-        let of = |row: &u8| {
-            let row = *row;
-            self.columns.iter().map(move |column| row.midpoint(*column).min(LARGEST))
-        };
-        self.rows.iter().flat_map(of).collect()
+    /// The contexts, quarters of an octave, of the elements from `first` on.
+    pub(super) fn contexts(&self, first: usize, mut out: &mut [u8]) {
+        let columns = self.columns.len().max(1);
+        let mut column = first % columns;
+        for row in self.rows.iter().skip(first / columns) {
+            let run = &self.columns[column..];
+            let (now, rest) = out.split_at_mut(run.len().min(out.len()));
+            now.iter_mut().zip(run).for_each(|(context, column)| *context = row.midpoint(*column).min(LARGEST));
+            (out, column) = (rest, 0);
+        }
     }
 
     /// Names and coded planes of the two.

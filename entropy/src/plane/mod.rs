@@ -13,12 +13,14 @@
 //! most 63, and for each of these the context that it begins with, ascending; then come the frequencies of all tables. In way 0 frequencies are as
 //! [`Frequencies::write`] has them; in way 1 they are sixteen bytes, the frequencies of the upper four bits, of 256 in all, each shared out to sixteen symbols equally.
 
+mod reader;
 mod tables;
 
 use std::borrow::Cow;
 
 use crate::frequencies::count;
-use crate::{Decoder, Encoder, Error, Frequencies};
+use crate::{Encoder, Error, Frequencies};
+pub use reader::Reader;
 use tables::Tables;
 
 /// Classes of the plane before.
@@ -36,6 +38,11 @@ pub struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
+    /// These contexts, which the decoder has anyhow.
+    pub fn of_contexts(contexts: &'a [u8]) -> Self {
+        Self { contexts, ..Self::default() }
+    }
+
     /// The plane before, and no contexts.
     pub fn after(before: &'a [u8]) -> Self {
         Self { before, ..Self::default() }
@@ -50,11 +57,6 @@ const BY_CLASSES: u8 = 4;
 /// Whether a coded plane needs its contexts to be decoded.
 pub fn needs_contexts(plane: &[u8]) -> bool {
     plane.first() == Some(&BY_CONTEXTS)
-}
-
-/// Whether a coded plane needs the plane before to be decoded.
-pub fn needs_before(plane: &[u8]) -> bool {
-    plane.first() == Some(&BY_CLASSES)
 }
 
 /// A model, and what the plane costs in it.
@@ -178,36 +180,11 @@ fn map<'a>(bytes: &'a [u8], table: &[u8]) -> Cow<'a, [u8]> {
 /// Decodes a plane of as many bytes as `out` has places.
 ///
 /// # Errors
-/// [`Error::Damaged`] for anything that [`encode`] did not write for the same length and the same knowledge, as far as it can be told.
-pub fn decode(mut bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), Error> {
-    if out.is_empty() {
-        return if bytes.is_empty() { Ok(()) } else { Err(Error::Damaged("there is more than nothing")) };
-    }
-    let cut = Error::Damaged("a plane is cut off");
-    let (mode, rest) = bytes.split_first().ok_or(cut)?;
-    bytes = rest;
-    match (*mode, bytes) {
-        (0, [byte]) => out.fill(*byte),
-        (1, raw) if raw.len() == out.len() => out.copy_from_slice(raw),
-        (2, _) => {
-            let table = Frequencies::read(&mut bytes).ok_or(Error::Damaged("frequencies"))?;
-            Decoder::new(&[table]).decode(bytes, &[], out)?;
-        }
-        (BY_CONTEXTS, _) if !known.contexts.is_empty() => {
-            let (group, tables) = Tables::read(&mut bytes)?;
-            Decoder::new(&tables).decode(bytes, &map(known.contexts, &group), out)?;
-        }
-        (BY_CLASSES, _) if !known.before.is_empty() => {
-            let (n, rest) = bytes.split_first().ok_or(cut)?;
-            let (order, rest) = rest.split_at_checked(usize::from(*n).wrapping_sub(1)).ok_or(cut)?;
-            bytes = rest;
-            let (group, tables) = Tables::read(&mut bytes)?;
-            let table = classes(order).map(|class| group[usize::from(class)]);
-            Decoder::new(&tables).decode(bytes, &map(known.before, &table), out)?;
-        }
-        _ => return Err(Error::Damaged("there is no such model")),
-    }
-    Ok(())
+/// As those of [`Reader`].
+pub fn decode(bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), Error> {
+    let mut reader = Reader::new(bytes, out.len())?;
+    reader.read(known, out)?;
+    reader.finish()
 }
 
 #[cfg(test)]
