@@ -71,7 +71,7 @@ fn packed_bytes(fields: usize, bits: u32) -> usize {
 /// A coded plane; the fields packed where that is not shorter.
 fn shortest(fields: &[u8], bits: u32, contexts: &[u8]) -> Result<Vec<u8>> {
     let known = Known { contexts, ..Known::default() };
-    let coded = plane::encode(fields, known, 0.0).map_err(CodecError::codec)?;
+    let coded = plane::encode(fields, known).map_err(CodecError::codec)?;
     if coded.len() < packed_bytes(fields.len(), bits) {
         return Ok(coded);
     }

@@ -135,7 +135,7 @@ fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<
 
 fn with_symbols(mut payload: Payload, symbols: &[u8], contexts: &[u8]) -> Result<Payload> {
     let coded = |bytes: &[u8], contexts: &[u8]| {
-        Section::from_bytes(plane::encode(bytes, Known::of_contexts(contexts), 0.0).map_err(CodecError::codec)?)
+        Section::from_bytes(plane::encode(bytes, Known::of_contexts(contexts)).map_err(CodecError::codec)?)
     };
     let Some((gaps, few)) = gaps::of(symbols) else {
         return Ok(payload.with(SYMBOLS, coded(symbols, contexts)?));

@@ -51,9 +51,10 @@ mod split;
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
-    Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
+    Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
 };
 use entropy::plane::{self, Known, Reader};
 use scales::Scales;
@@ -148,9 +149,11 @@ impl Exact {
     fn encode_planes(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let spec = tensor.spec();
         let split = Split::of(spec.dtype());
-        let planes = split.planes(tensor.bytes());
+        // Shared with the payload where they stay as they are.
+        let raw: Vec<Bytes> = split.planes(tensor.bytes()).into_iter().map(Bytes::from).collect();
+        let planes: Vec<&[u8]> = raw.iter().map(|plane| plane.get(1..).unwrap_or_default()).collect();
         let mut payload = Payload::new(Bound::Exact);
-        let scales = planes.first().and_then(|exponents| Scales::of(spec, exponents));
+        let scales = Scales::of(spec, planes[0]);
         let (mut contexts, mut told) = (Vec::new(), Vec::new());
         if let Some(scales) = &scales {
             contexts = vec![0; spec.elements()];
@@ -158,12 +161,13 @@ impl Exact {
             told = scales.coded();
         }
         let toll = told.iter().map(|(_, bytes)| bytes.len()).sum();
-        for (k, bytes) in planes.iter().enumerate() {
+        for (k, (bytes, raw)) in planes.iter().zip(&raw).enumerate() {
             cx.cancel.check()?;
             let gain = self.level.gain(k, bytes);
             let before = if gain < 1.0 { before(k, &planes, &contexts) } else { Cow::default() };
             let known = if k == 0 { Known { contexts: &contexts, toll, before: &[] } } else { Known::after(&before) };
-            let coded = plane::encode(bytes, known, gain).map_err(CodecError::codec)?;
+            let coded = plane::encode_smaller(bytes, known, gain).map_err(CodecError::codec)?;
+            let coded = coded.map_or_else(|| raw.clone(), Bytes::from);
             if plane::needs_contexts(&coded) {
                 for (name, bytes) in &told {
                     payload = payload.with(name, Section::from_bytes(bytes.clone())?);
@@ -171,7 +175,7 @@ impl Exact {
             } else if k == 0 {
                 contexts.clear();
             }
-            payload = payload.with(&plane_name(k), Section::from_bytes(coded)?);
+            payload = payload.with(&plane_name(k), Section::new(Dtype::U8, [coded.len()], coded)?);
         }
         Ok(payload)
     }
@@ -230,10 +234,10 @@ impl Lossless for Exact {
 
 /// What the `k`-th plane may follow: the one above it. If scales are known, what follows the exponents follows their distance from
 /// the scale of row and column, for that is what tells where in the distribution a weight is.
-fn before<'a>(k: usize, planes: &'a [Vec<u8>], contexts: &[u8]) -> Cow<'a, [u8]> {
+fn before<'a>(k: usize, planes: &'a [impl AsRef<[u8]>], contexts: &[u8]) -> Cow<'a, [u8]> {
     match (k, planes) {
-        (1, [exponents, ..]) if !contexts.is_empty() => scales::relative(exponents, contexts).into(),
-        _ => k.checked_sub(1).and_then(|k| planes.get(k)).map_or_else(Cow::default, Into::into),
+        (1, [exponents, ..]) if !contexts.is_empty() => scales::relative(exponents.as_ref(), contexts).into(),
+        _ => k.checked_sub(1).and_then(|k| planes.get(k)).map_or_else(Cow::default, |plane| plane.as_ref().into()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use codec_api::{Dtype, PayloadView, Result, TensorSpec};
 use entropy::plane::{self, Known};
+use simd::kernel;
 
 /// Steps of a scale to an octave.
 const PER_OCTAVE: i64 = 8;
@@ -27,16 +28,7 @@ impl Scales {
         if !has_exponents(spec.dtype()) || rows < 2 || columns < 2 {
             return None;
         }
-        let row_sums: Vec<i64> = exponents.chunks(columns).map(|row| row.iter().map(|e| i64::from(*e)).sum()).collect();
-        // Integers of 32 bits hold 2²⁴ bytes, and are added by vectors.
-        let mut column_sums = vec![0i64; columns];
-        for rows in exponents.chunks(columns.saturating_mul(1 << 24)) {
-            let mut sums = vec![0u32; columns];
-            for row in rows.chunks(columns) {
-                sums.iter_mut().zip(row).for_each(|(sum, e)| *sum += u32::from(*e));
-            }
-            column_sums.iter_mut().zip(sums).for_each(|(sum, part)| *sum += i64::from(part));
-        }
+        let (row_sums, column_sums) = sums(exponents, columns);
         let scales = Self { rows: above_the_least(&row_sums, columns), columns: above_the_least(&column_sums, rows) };
         // Means of a few exponents differ by that much by chance.
         let differ = |scales: &[u8]| scales.iter().max() > Some(&CHANCE);
@@ -57,7 +49,7 @@ impl Scales {
 
     /// Names and coded planes of the two.
     pub(super) fn coded(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let coded = |bytes: &[u8]| plane::encode(bytes, Known::default(), 0.0).unwrap_or_default();
+        let coded = |bytes: &[u8]| plane::encode(bytes, Known::default()).unwrap_or_default();
         vec![(ROWS, coded(&self.rows)), (COLUMNS, coded(&self.columns))]
     }
 
@@ -74,6 +66,24 @@ impl Scales {
             Ok(bytes)
         };
         Ok(Some(Self { rows: decoded(ROWS, rows)?, columns: decoded(COLUMNS, columns)? }))
+    }
+}
+
+kernel! {
+    /// Sums of rows of so many bytes, and of columns.
+    fn sums<'a>(_simd, bytes: &'a [u8], columns: usize) -> (Vec<i64>, Vec<i64>) {
+        // Integers of 32 bits hold 2²⁴ bytes, and are added by vectors.
+        let sum = |part: &[u8]| i64::from(part.iter().map(|byte| u32::from(*byte)).sum::<u32>());
+        let row_sums = bytes.chunks(columns).map(|row| row.chunks(1 << 24).map(sum).sum()).collect();
+        let mut column_sums = vec![0; columns];
+        for rows in bytes.chunks(columns.saturating_mul(1 << 24)) {
+            let mut sums = vec![0u32; columns];
+            for row in rows.chunks(columns) {
+                sums.iter_mut().zip(row).for_each(|(sum, byte)| *sum += u32::from(*byte));
+            }
+            column_sums.iter_mut().zip(sums).for_each(|(sum, part)| *sum += i64::from(part));
+        }
+        (row_sums, column_sums)
     }
 }
 

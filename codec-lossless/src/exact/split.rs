@@ -1,6 +1,8 @@
 //! From elements to planes of bytes, and back.
 
 use codec_api::Dtype;
+use entropy::plane;
+use simd::kernel;
 
 /// How the elements of a dtype are cut.
 #[derive(Clone, Copy, Debug)]
@@ -21,16 +23,9 @@ impl Split {
         self.width
     }
 
-    /// The planes, from the highest bytes to the lowest.
+    /// The planes, from the highest bytes to the lowest, each as a raw one (`entropy::plane::raw`).
     pub(super) fn planes(self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        match (self.width, self.rotate) {
-            (2, true) => split(bytes, |b, shift| (u16::from_le_bytes(b).rotate_left(1) >> shift) as u8),
-            (4, true) => split(bytes, |b, shift| (u32::from_le_bytes(b).rotate_left(1) >> shift) as u8),
-            (2, _) => split(bytes, |b, shift| (u16::from_le_bytes(b) >> shift) as u8),
-            (4, _) => split(bytes, |b, shift| (u32::from_le_bytes(b) >> shift) as u8),
-            (8, _) => split(bytes, |b, shift| (u64::from_le_bytes(b) >> shift) as u8),
-            _ => vec![bytes.to_vec()],
-        }
+        split(self.width, self.rotate, bytes)
     }
 
     /// Puts planes of equal length together; `out` has a place for each of their bytes.
@@ -60,16 +55,30 @@ impl Split {
     }
 }
 
+kernel! {
+    fn split<'a>(_simd, width: usize, rotate: bool, bytes: &'a [u8]) -> Vec<Vec<u8>> {
+        match (width, rotate) {
+            (2, true) => cut(bytes, |b, shift| (u16::from_le_bytes(b).rotate_left(1) >> shift) as u8),
+            (4, true) => cut(bytes, |b, shift| (u32::from_le_bytes(b).rotate_left(1) >> shift) as u8),
+            (2, _) => cut(bytes, |b, shift| (u16::from_le_bytes(b) >> shift) as u8),
+            (4, _) => cut(bytes, |b, shift| (u32::from_le_bytes(b) >> shift) as u8),
+            (8, _) => cut(bytes, |b, shift| (u64::from_le_bytes(b) >> shift) as u8),
+            _ => vec![plane::raw(bytes)],
+        }
+    }
+}
+
 /// Elements that stay in the cache for all planes.
 const BLOCK: usize = 1 << 10;
 
 /// Cuts elements by a function that gives an element's byte behind so many bits.
-fn split<const WIDTH: usize>(bytes: &[u8], byte: impl Fn([u8; WIDTH], u32) -> u8) -> Vec<Vec<u8>> {
+#[inline(always)]
+fn cut<const WIDTH: usize>(bytes: &[u8], byte: impl Fn([u8; WIDTH], u32) -> u8) -> Vec<Vec<u8>> {
     let elements = bytes.as_chunks::<WIDTH>().0;
-    let mut planes = vec![vec![0; elements.len()]; WIDTH];
+    let mut planes = vec![vec![plane::RAW; elements.len() + usize::from(!elements.is_empty())]; WIDTH];
     for (block, elements) in elements.chunks(BLOCK).enumerate() {
         for (shift, plane) in (0..).step_by(8).zip(planes.iter_mut().rev()) {
-            for (place, element) in plane[block * BLOCK..].iter_mut().zip(elements) {
+            for (place, element) in plane[1 + block * BLOCK..].iter_mut().zip(elements) {
                 *place = byte(*element, shift);
             }
         }
@@ -95,8 +104,9 @@ mod tests {
             let split = Split::of(dtype);
             let planes = split.planes(&bytes);
             assert_eq!((planes.len(), split.width()), (width, width));
-            assert_eq!(planes[0][0], if dtype == Dtype::U8 { 0xbf } else { first }, "{dtype}");
+            assert_eq!(planes[0][1], if dtype == Dtype::U8 { 0xbf } else { first }, "{dtype}");
             let mut out = vec![0; bytes.len()];
+            let planes: Vec<_> = planes.iter().map(|plane| plane[1..].to_vec()).collect();
             split.join(&planes, &mut out);
             assert_eq!(out, bytes, "{dtype}");
         }

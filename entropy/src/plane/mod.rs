@@ -49,6 +49,8 @@ impl<'a> Known<'a> {
     }
 }
 
+/// The mode of planes as they are: the first byte of such a plane, before its bytes.
+pub const RAW: u8 = 1;
 /// The mode of planes with contexts.
 const BY_CONTEXTS: u8 = 3;
 /// The mode of planes with classes of the plane before.
@@ -70,42 +72,44 @@ struct Candidate<'a> {
     cost: f64,
 }
 
-/// Codes a plane. It stays raw unless a model saves at least `gain` of it; with a `gain` of 1 none is tried.
+/// Codes a plane in the smallest model, or raw.
 ///
 /// # Errors
 /// [`Error::Contexts`] for contexts that are not as [`Known`] says.
-pub fn encode(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Vec<u8>, Error> {
+pub fn encode(bytes: &[u8], known: Known<'_>) -> Result<Vec<u8>, Error> {
+    Ok(encode_smaller(bytes, known, 0.0)?.unwrap_or_else(|| raw(bytes)))
+}
+
+/// A plane as it is.
+pub fn raw(bytes: &[u8]) -> Vec<u8> {
+    if bytes.is_empty() { Vec::new() } else { [&[RAW], bytes].concat() }
+}
+
+/// Codes a plane if a model saves at least `gain` of it; with a `gain` of 1 only that of constants is tried.
+///
+/// # Errors
+/// [`Error::Contexts`] for contexts that are not as [`Known`] says.
+pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Option<Vec<u8>>, Error> {
     for given in [known.contexts, known.before] {
         if !given.is_empty() && given.len() != bytes.len() {
             return Err(Error::Contexts { contexts: given.len(), symbols: bytes.len() });
         }
     }
-    let Some(first) = bytes.first() else { return Ok(Vec::new()) };
+    let Some(first) = bytes.first() else { return Ok(None) };
     if bytes.iter().all(|byte| byte == first) {
-        return Ok(vec![0, *first]);
+        return Ok(Some(vec![0, *first]));
     }
-    let candidates = if gain < 1.0 {
-        [plain(bytes), by_contexts(bytes, known), by_classes(bytes, known.before)]
-    } else {
-        [None, None, None]
-    };
+    if gain >= 1.0 {
+        return Ok(None);
+    }
+    let candidates = [plain(bytes), by_contexts(bytes, known), by_classes(bytes, known.before)];
     let best = candidates.into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
-    let mut out = Vec::new();
-    match best.filter(|best| best.cost < (1.0 - gain) * bytes.len() as f64) {
-        Some(best) => {
-            out.reserve_exact(best.cost as usize + 256);
-            out.push(best.mode);
-            out.extend(best.head);
-            Encoder::new(&best.tables).append(bytes, &best.contexts, &mut out)?;
-        }
-        None => out.push(1),
-    }
-    if out.len() <= 1 || out.len() > bytes.len() {
-        out = Vec::with_capacity(bytes.len() + 1);
-        out.push(1);
-        out.extend(bytes);
-    }
-    Ok(out)
+    let Some(best) = best.filter(|best| best.cost < (1.0 - gain) * bytes.len() as f64) else { return Ok(None) };
+    let mut out = Vec::with_capacity(best.cost as usize + 256);
+    out.push(best.mode);
+    out.extend(best.head);
+    Encoder::new(&best.tables).append(bytes, &best.contexts, &mut out)?;
+    Ok(Some(out).filter(|out| out.len() <= bytes.len()))
 }
 
 /// The share of this plane that one table saves, estimated from a part of it; tables of several contexts may save more.
@@ -202,7 +206,7 @@ mod tests {
 
     /// The mode and size of a plane, which comes back.
     fn coded(bytes: &[u8], known: Known<'_>, gain: f64) -> (u8, usize) {
-        let plane = encode(bytes, known, gain).expect("it encodes");
+        let plane = encode_smaller(bytes, known, gain).expect("it encodes").unwrap_or_else(|| raw(bytes));
         let mut out = vec![0; bytes.len()];
         assert_eq!(decode(&plane, known, &mut out), Ok(()));
         assert!(out == bytes);
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn each_plane_has_the_model_that_suits_it() {
         let (n, nothing) = (20_000, Known::default());
-        assert_eq!(encode(&[], nothing, 0.0), Ok(Vec::new()));
+        assert_eq!(encode(&[], nothing), Ok(Vec::new()));
         assert_eq!(coded(&vec![9; n], nothing, 0.0), (0, 2));
         let random = noise(n);
         assert_eq!(coded(&random, nothing, 0.0), (1, n + 1));
@@ -238,7 +242,7 @@ mod tests {
     #[test]
     fn wrong_knowledge_is_refused() {
         let bytes = noise(100);
-        assert!(encode(&bytes, Known { contexts: &bytes[1..], ..Known::default() }, 0.0).is_err());
+        assert!(encode(&bytes, Known { contexts: &bytes[1..], ..Known::default() }).is_err());
         let mut out = vec![0; 100];
         for mode in 0..=255 {
             for rest in [&[][..], &[0; 40], &[255; 40], &[1; 120]] {

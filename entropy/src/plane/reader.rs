@@ -1,7 +1,7 @@
 //! Decoding a plane part by part, so that several of them go through the cache together.
 
 use super::tables::Tables;
-use super::{BY_CLASSES, BY_CONTEXTS, Known, classes};
+use super::{BY_CLASSES, BY_CONTEXTS, Known, RAW, classes};
 use crate::{Decoder, Error, Frequencies, Lanes};
 
 /// A coded plane on its way to bytes.
@@ -53,7 +53,7 @@ impl<'a> Reader<'a> {
         let (mode, mut rest) = bytes.split_first().ok_or(Error::Damaged("a plane is cut off"))?;
         let model = match (*mode, rest) {
             (0, [byte]) => Model::Constant(*byte),
-            (1, raw) if raw.len() == len => Model::Raw(raw),
+            (RAW, raw) if raw.len() == len => Model::Raw(raw),
             (2, _) => {
                 let table = Frequencies::read(&mut rest).ok_or(Error::Damaged("frequencies"))?;
                 Model::coded(By::Nothing, &[table], rest, len)?
