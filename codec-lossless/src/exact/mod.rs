@@ -4,7 +4,7 @@
 //! those of trained weights take about 2.6 bits of 8. Rows and columns of a matrix have scales of their own, which a histogram of the whole
 //! tensor mixes up; with the mean exponents of row and column for a context the exponents take as many bits as those of a tensor of one scale.
 //! The first bits of the mantissa are not quite uniform, given the exponent. Planes that are constant (F32 numbers that were
-//! BF16 once) take no bytes. Where a Zstandard frame or the stored bytes are smaller, they are the payload.
+//! BF16 once) take no bytes, and zeros only what it takes to tell where they are. Tensors of few values become a palette of them. Where a Zstandard frame or the stored bytes are smaller, they are the payload.
 //!
 //! # Source
 //! Exponents apart as in `ZipNN`, arXiv 2411.05239, section 3; the contexts are ours. The coder is that of the crate `entropy`.
@@ -13,6 +13,9 @@
 //! One of
 //! - `data`: the tensor itself, of its own dtype and shape;
 //! - `frame` U8: one Zstandard frame of the stored bytes;
+//! - `palette` U8 and `indices` U8, of elements of 2, 4 or 8 bytes: the values that occur, 2 to 4096, and a coded plane (`entropy::plane`) of the place in the
+//!   palette of each element. With more than 256 values `indices` are the upper bytes of the places, and `low_indices` U8 the plane of the lower ones, whose plane
+//!   before they are;
 //! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of `entropy::plane`.
 //!
 //! Of F32 and BF16 the bits are first rotated by one to the left, so that the sign is last; then, and of all other dtypes, the planes are the bytes
@@ -46,6 +49,7 @@
 //! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes. The Zstandard frame of
 //! the same tensor may differ between versions of the library.
 
+mod palette;
 mod scales;
 mod split;
 
@@ -124,11 +128,14 @@ impl Codec for Exact {
         let planes = self.encode_planes(&tensor, cx)?;
         cx.cancel.check()?;
         let (spec, bytes) = (tensor.spec(), tensor.bytes());
-        let mut best = if planes.bytes() < bytes.len() as u64 {
-            planes
-        } else {
-            Payload::new(Bound::Exact).with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)
-        };
+        let raw = || Section::new(spec.dtype(), spec.shape(), bytes.to_vec());
+        let mut best =
+            if planes.bytes() < bytes.len() as u64 { planes } else { Payload::new(Bound::Exact).with("data", raw()?) };
+        if let Some(few) =
+            palette::encode(bytes, Split::of(spec.dtype()).width())?.filter(|few| few.bytes() < best.bytes())
+        {
+            best = few;
+        }
         if let Some(frame) = smaller_frame(bytes, best.bytes())? {
             best = Payload::new(Bound::Exact).with("frame", Section::from_bytes(frame)?);
         }
@@ -225,6 +232,8 @@ impl Lossless for Exact {
         } else if payload.has("frame") {
             let frame = payload.byte_section("frame")?;
             crate::zstd_frame::unpack(&payload, frame, out)?;
+        } else if palette::is(&payload) {
+            palette::decode(&payload, Split::of(spec.dtype()).width(), cx, out)?;
         } else {
             Self::decode_planes(spec, &payload, cx, out)?;
         }
