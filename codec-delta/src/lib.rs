@@ -7,6 +7,23 @@
 //! | [`delta(inner)`](delta) | any codec for the difference |
 //!
 //! A payload names its base by blake3, and is decoded with no other.
+//!
+//! # How good they are
+//! A Llama of 969,216 weights and its fine-tunes of 10, 100 and 400 steps, all in BF16 (1,938,432 bytes): bytes, and the relative error of the
+//! result (`netweight bench --suite model:TUNED --base BASE --cast bf16`).
+//!
+//! | | base → 10 | 100 → 400 | base → 400 |
+//! |---|---|---|---|
+//! | `delta.exact` | 629,656, 0 | 947,891, 0 | 1,055,521, 0 |
+//! | planes of the XOR, `zstd -19` | 824,069, 0 | 1,092,482, 0 | 1,173,239, 0 |
+//! | `delta(quant.int:bits=8)` | 983,671, .00004 | 983,671, .00038 | 983,671, .00065 |
+//! | `delta:preset=int4` | 505,495, .00063 | 505,495, .0059 | 505,495, .0103 |
+//! | `delta.sign` | 159,920, .0046 | 159,920, .0267 | 159,920, .0456 |
+//! | `delta:preset=rank8` (matrices) | 197,080, .0066 | 197,080, .0431 | 197,080, .0726 |
+//! | `delta:preset=largest10` | 204,025, .0069 | 204,107, .0601 | 204,107, .1107 |
+//!
+//! The lossy tiers take the same bytes however far apart the two are; so the exact one is smaller than 8-bit differences of a short fine-tune.
+//! Per bit, signs with scales keep more of these fine-tunes than low rank and the largest differences do.
 
 mod base;
 pub mod delta;
