@@ -217,7 +217,7 @@ fn read_few(payload: &PayloadView<'_>, contexts: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn presets() -> Vec<Preset> {
-    vec![Preset::new("exact", ExactDelta::default())]
+    vec![Preset::new("default", ExactDelta::default())]
 }
 
 register_codec!("delta.exact", "every bit, as the difference from a base", presets);
