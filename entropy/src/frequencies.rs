@@ -41,6 +41,16 @@ impl Frequencies {
         Some(Self(frequencies))
     }
 
+    /// The frequencies nearest to these probabilities of the symbols from 0 up, of which there are at most 256; they need not add up to 1, and
+    /// a symbol of any probability above 0 has a frequency. `None` if there are none, or more.
+    pub fn of_probabilities(probabilities: &[f64]) -> Option<Self> {
+        let mut counts = [0; SYMBOLS];
+        for (count, p) in counts.get_mut(..probabilities.len())?.iter_mut().zip(probabilities) {
+            *count = if *p > 0.0 { ((p * (1u64 << 40) as f64) as u64).max(1) } else { 0 };
+        }
+        Self::of_counts(&counts)
+    }
+
     /// The frequencies nearest to those of these symbols; `None` if there are none.
     pub fn of_symbols(symbols: &[u8]) -> Option<Self> {
         Self::of_counts(&count(symbols))
@@ -211,6 +221,19 @@ mod tests {
             (other[up], other[down]) = (other[up] + 1, other[down] - 1);
             assert!(other[down] == 0 || Frequencies(other).cost(&counts) > cost * (1.0 - 1e-5), "{up} {down}");
         }
+    }
+
+    #[test]
+    fn a_distribution_is_as_good_as_counts_of_it() {
+        let probabilities = crate::parametric::gaussian(0.1, 60);
+        let frequencies = Frequencies::of_probabilities(&probabilities).expect("probabilities");
+        let mut counts = [0; SYMBOLS];
+        counts.iter_mut().zip(&probabilities).for_each(|(n, p)| *n = (p * 1e9) as u64);
+        let counted = Frequencies::of_counts(&counts).expect("counts");
+        assert!((frequencies.cost(&counts) / counted.cost(&counts) - 1.0).abs() < 1e-3);
+        assert_eq!(Frequencies::of_probabilities(&[0.0; 256]), None);
+        assert_eq!(Frequencies::of_probabilities(&[1.0; 257]), None);
+        assert!(Frequencies::of_probabilities(&[1.0, 1e-300]).is_some_and(|f| f.get(1) == 1));
     }
 
     #[test]
