@@ -2,7 +2,7 @@
 
 use super::tables::Tables;
 use super::{BY_CLASSES, BY_CONTEXTS, Known, RAW, classes};
-use crate::{Decoder, Error, Frequencies, Lanes};
+use crate::{Decoder, Error, Frequencies, Lanes, STATES};
 
 /// A coded plane on its way to bytes.
 #[derive(Debug)]
@@ -84,7 +84,10 @@ impl<'a> Reader<'a> {
     /// [`Error::Part`] for another number, [`Error::Contexts`] if what is needed is not known of each byte.
     pub fn read(&mut self, known: Known<'_>, out: &mut [u8]) -> Result<(), Error> {
         let (symbols, left) = (out.len(), self.left);
-        self.left = left.checked_sub(symbols).ok_or(Error::Part { symbols, left })?;
+        if symbols > left || symbols < left && !symbols.is_multiple_of(STATES) {
+            return Err(Error::Part { symbols, left });
+        }
+        self.left -= symbols;
         match &mut self.model {
             Model::Constant(byte) => out.fill(*byte),
             Model::Raw(bytes) => {
