@@ -1,7 +1,9 @@
-//! Bases, errors against theory, and what comes back exactly.
+//! Bases, errors against theory, sizes, what comes back exactly, and damage.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod bases;
+mod damage;
 mod delta;
+mod exact;
 mod sign;
 mod support;
