@@ -52,7 +52,7 @@ pub trait Codec: Debug + Send + Sync {
     /// codec and spec; never a panic, whatever the bytes.
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()>;
 
-    /// The codec as one that restores every bit of every dtype.
+    /// The codec as one that restores every bit of every dtype, or of those that it is [registered for alone](crate::CodecEntry::only).
     fn as_lossless(&self) -> Option<&dyn Lossless> {
         None
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::codec::Codec;
+use crate::tensor::Dtype;
 
 /// A named configuration that `list` shows and every matrix and law covers.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct CodecEntry {
     /// Whether the certified bound follows from the format, not from decoding what was encoded. The laws allow it to be up
     /// to four times the real error, instead of 1.01 times.
     pub analytic_bound: bool,
+    /// The dtypes of an exact codec whose format is made for these alone; empty if it takes every dtype, as the laws else want.
+    pub only: &'static [Dtype],
     /// Configuration fields that hold child codecs, in the order of the spec grammar's parentheses.
     pub children: &'static [&'static str],
     /// Specs of the children when the parentheses are left out; empty if they must be there.
@@ -64,6 +67,7 @@ impl CodecEntry {
             origin,
             experimental: false,
             analytic_bound: false,
+            only: &[],
             children: &[],
             default_children: &[],
             presets,
@@ -81,6 +85,13 @@ impl CodecEntry {
     #[must_use]
     pub const fn analytic_bound(mut self) -> Self {
         self.analytic_bound = true;
+        self
+    }
+
+    /// States that an exact codec's format is made for these dtypes alone; it refuses all others as unsupported.
+    #[must_use]
+    pub const fn only(mut self, dtypes: &'static [Dtype]) -> Self {
+        self.only = dtypes;
         self
     }
 

@@ -80,6 +80,22 @@ fn bound_law_finds_exact_faults() {
 }
 
 #[test]
+fn bound_law_lets_exact_codecs_be_for_some_dtypes_alone() {
+    use codec_api::Dtype;
+    let only = |fault, dtypes| {
+        let mut subject = subject(exact::Exact::with(fault), exact::presets);
+        subject.entry = subject.entry.only(dtypes);
+        subject
+    };
+    let floats = &[Dtype::F32, Dtype::F16, Dtype::BF16];
+    laws::bound(&only(exact::Fault::FloatsOnly, floats)).expect("what it is registered for");
+    laws::refusals(&only(exact::Fault::FloatsOnly, floats)).expect("what it is registered for");
+    let (more, fewer) = (&[Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::I16], &[Dtype::BF16]);
+    assert_caught(Law::Bound, &only(exact::Fault::FloatsOnly, more), "a lossless codec encodes every dtype");
+    assert_caught(Law::Bound, &only(exact::Fault::FloatsOnly, fewer), "it is accepted");
+}
+
+#[test]
 fn determinism_law_finds_its_faults() {
     finds(
         Law::Determinism,

@@ -1,6 +1,6 @@
-//! The exact half of law 1: every bit of every dtype comes back, and a damaged payload is noticed.
+//! The exact half of law 1: every bit of every dtype that the codec is for comes back, and a damaged payload is noticed.
 
-use codec_api::{Bound, EncodedTensor};
+use codec_api::{Bound, CodecError, EncodedTensor};
 
 use super::mutations::with_data;
 use super::sample::noise;
@@ -48,7 +48,7 @@ pub(super) fn exact(subject: &Subject) -> Result<(), Violation> {
 
 /// The stored bytes come back; as f32 too where the dtype is a float, and not otherwise.
 fn restores(trial: &Trial<'_>) -> Result<(), Violation> {
-    let encoded = encode(trial)?;
+    let Some(encoded) = encode(trial)? else { return Ok(()) };
     if encoded.payload.bound() != Bound::Exact {
         return Err(trial.violation(format!("bound `{}`", encoded.payload.bound()), "a lossless codec is exact"));
     }
@@ -71,7 +71,7 @@ fn restores(trial: &Trial<'_>) -> Result<(), Violation> {
 /// Each flipped bit of the payload is an error, on both ways to decode, unless it changes nothing (a format may
 /// have bits that it ignores).
 fn notices_flips(trial: &Trial<'_>) -> Result<(), Violation> {
-    let encoded = encode(trial)?;
+    let Some(encoded) = encode(trial)? else { return Ok(()) };
     for (name, section) in encoded.payload.sections() {
         let bits = section.data().len() * 8;
         for i in 0..bits.min(FLIPS) {
@@ -106,7 +106,18 @@ fn decode_any(trial: &Trial<'_>, encoded: &EncodedTensor) -> Result<Option<Vec<f
     Ok(trial.calmly("decode", || encoded.decode(&trial.sample.decode_cx(trial.offer)?))?.ok())
 }
 
-fn encode(trial: &Trial<'_>) -> Result<EncodedTensor, Violation> {
-    let wanted = "a lossless codec encodes every dtype";
-    trial.try_encode()?.map_err(|e| trial.violation(format!("encode failed: {e}"), wanted))
+/// Encodes; `None` for a dtype that the codec is not registered for, and refuses.
+fn encode(trial: &Trial<'_>) -> Result<Option<EncodedTensor>, Violation> {
+    let (subject, spec) = (trial.subject, trial.sample.spec());
+    if subject.entry.only.is_empty() || subject.entry.only.contains(&spec.dtype()) {
+        let wanted = "a lossless codec encodes every dtype, or those that it is registered for alone";
+        return trial.try_encode()?.map(Some).map_err(|e| trial.violation(format!("encode failed: {e}"), wanted));
+    }
+    match trial.calmly("accepts", || subject.codec.accepts(spec))? {
+        Err(CodecError::Unsupported(reason)) if !reason.is_empty() => Ok(None),
+        answer => {
+            let found = answer.map_or_else(|e| e.to_string(), |()| "it is accepted".to_owned());
+            Err(trial.violation(found, "`accepts` refuses a dtype that the codec is not registered for as unsupported"))
+        }
+    }
 }
