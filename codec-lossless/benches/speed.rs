@@ -8,7 +8,8 @@ use codec_lossless as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use half::bf16;
 
-const SPECS: [&str; 4] = ["lossless.raw", "lossless.zstd:level=3", "lossless:level=fast", "lossless:level=max"];
+const SPECS: [&str; 5] =
+    ["lossless.raw", "lossless.zstd:level=3", "lossless.bf16x12", "lossless:level=fast", "lossless:level=max"];
 
 /// Sums of four uniform numbers, which are near enough to Gaussian.
 fn weights() -> Vec<u8> {

@@ -1,5 +1,6 @@
-//! Sizes of what `lossless` makes of weights, and damage to it.
+//! Sizes of what the codecs make of weights, parts of it, and damage to it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod bf16x12;
 mod damage;
 mod sizes;

@@ -1,0 +1,146 @@
+//! From sections to stored bytes, from any element on.
+
+use codec_api::{Bytes, CodecError, Dtype, PayloadView, Result, TensorSpec};
+use simd::{LANES, kernel, lanes, load, store};
+
+use super::palette::Palette;
+use super::{BLOCK, DATA, ESCAPES, ESCAPES_BEFORE, INDEX, LOW, escapes};
+
+/// Decodes any range of a tensor's elements. It shares the payload's sections and looks only at those parts of them that the range needs.
+#[derive(Clone, Debug)]
+pub struct Decoder(Form);
+
+#[derive(Clone, Debug)]
+enum Form {
+    Packed(Packed),
+    /// The stored bytes.
+    Data(Bytes),
+}
+
+#[derive(Clone, Debug)]
+struct Packed {
+    low: Bytes,
+    index: Bytes,
+    /// For each index the float of its exponent.
+    floats: [f32; LANES],
+    escapes: Bytes,
+    /// Little-endian U32.
+    escapes_before: Bytes,
+}
+
+impl Decoder {
+    /// Checks dtypes and shapes of all sections, and the palette.
+    ///
+    /// # Errors
+    /// [`CodecError::Missing`] or [`CodecError::Corrupt`].
+    pub fn new(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+        if payload.has(DATA) {
+            return Ok(Self(Form::Data(payload.bytes(DATA, Dtype::BF16, spec.shape())?.clone())));
+        }
+        let n = spec.elements();
+        let packed = Packed {
+            low: payload.bytes(LOW, Dtype::U8, &[n])?.clone(),
+            index: payload.bytes(INDEX, Dtype::U8, &[n.div_ceil(2)])?.clone(),
+            floats: Palette::read(payload)?.floats(),
+            escapes: payload.byte_section(ESCAPES)?.clone(),
+            escapes_before: payload.bytes(ESCAPES_BEFORE, Dtype::U32, &[n.div_ceil(BLOCK)])?.clone(),
+        };
+        if n % 2 == 1 && packed.index.last().is_some_and(|last| *last >= 16) {
+            return Err(payload.corrupt(INDEX, "the nibble behind the last element is not 0"));
+        }
+        Ok(Self(Form::Packed(packed)))
+    }
+
+    /// Decodes the elements from `first` on to `out`, two bytes for each, little-endian.
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if there are not so many elements, or `out` ends within one; [`CodecError::Corrupt`] if the escapes are not those that are
+    /// counted. A changed bit of anything else is not noticed here.
+    pub fn read(&self, first: usize, out: &mut [u8]) -> Result<()> {
+        let elements = match &self.0 {
+            Form::Packed(packed) => packed.low.len(),
+            Form::Data(bytes) => bytes.len() / 2,
+        };
+        let end = first.checked_add(out.len() / 2).filter(|end| *end <= elements && out.len().is_multiple_of(2));
+        let Some(end) = end else {
+            let reason = format!("{} bytes from element {first} on of a tensor of {elements}", out.len());
+            return Err(CodecError::Limit(reason));
+        };
+        match &self.0 {
+            Form::Packed(packed) => packed.read(first, end, out.as_chunks_mut().0),
+            Form::Data(bytes) => {
+                out.copy_from_slice(&bytes[2 * first..2 * end]);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Packed {
+    fn read(&self, first: usize, end: usize, out: &mut [[u8; 2]]) -> Result<()> {
+        // Up to where a vector of indices begins.
+        let start = first.next_multiple_of(LANES).min(end);
+        let (head, rest) = out.split_at_mut(start - first);
+        for (i, out) in (first..).zip(head) {
+            *out = join(self.floats[usize::from(self.index[i / 2] >> (i % 2 * 4) & 15)], self.low[i]);
+        }
+        expand(&self.low[start..end], &self.index[start / 2..end.div_ceil(2)], &self.floats, rest);
+        (first / BLOCK..end.div_ceil(BLOCK)).try_for_each(|block| self.patch(block, first, out))
+    }
+
+    /// Sets the exponents of a block's escapes, in what is decoded from `first` on.
+    fn patch(&self, block: usize, first: usize, out: &mut [[u8; 2]]) -> Result<()> {
+        let start = block * BLOCK;
+        let index = &self.index[start / 2..self.index.len().min((start + BLOCK) / 2)];
+        let mut exponents = self.escapes_of(block).ok_or_else(|| miscounted(block))?.iter();
+        for place in escapes::places(index) {
+            let exponent = exponents.next().ok_or_else(|| miscounted(block))?;
+            if let Some(out) = (start + place).checked_sub(first).and_then(|i| out.get_mut(i)) {
+                let bits = u16::from_le_bytes(*out) & 0x807f | u16::from(*exponent) << 7;
+                *out = bits.to_le_bytes();
+            }
+        }
+        if exponents.next().is_some() { Err(miscounted(block)) } else { Ok(()) }
+    }
+
+    /// The exponents of a block's escapes, if there are so many.
+    fn escapes_of(&self, block: usize) -> Option<&[u8]> {
+        let before = self.escapes_before.as_chunks().0;
+        let place = |block: usize| before.get(block).map(|count| u32::from_le_bytes(*count) as usize);
+        self.escapes.get(place(block)?..place(block + 1).unwrap_or(self.escapes.len()))
+    }
+}
+
+fn miscounted(block: usize) -> CodecError {
+    CodecError::corrupt(ESCAPES_BEFORE, format!("block {block} has another number of escapes"))
+}
+
+/// The element of this exponent, sign and mantissa.
+#[inline(always)]
+fn join(exponent: f32, low: u8) -> [u8; 2] {
+    let low = u16::from(low);
+    ((exponent.to_bits() >> 16) as u16 | (low << 8 | low) & 0x807f).to_le_bytes()
+}
+
+kernel! {
+    /// Decodes elements whose first index is at the beginning of a byte; those of escapes have some other exponent.
+    fn expand<'a>(simd, low: &'a [u8], index: &'a [u8], floats: &'a [f32; LANES], out: &'a mut [[u8; 2]]) {
+        for ((out, low), index) in out.chunks_mut(LANES).zip(low.chunks(LANES)).zip(index.chunks(LANES / 2)) {
+            let mut bytes = [0; LANES / 2];
+            bytes[..index.len()].copy_from_slice(index);
+            let (codes, low) = (unpacked(bytes), load(low));
+            let exponents = simd.lookup16(floats, &codes);
+            store(lanes!(i => join(exponents[i], low[i])), out);
+        }
+    }
+}
+
+/// Sixteen indices, the first of each byte in the low nibble.
+#[inline(always)]
+fn unpacked(bytes: [u8; LANES / 2]) -> [u8; LANES] {
+    let mut codes = [0; LANES];
+    for (pair, byte) in codes.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        *pair = [byte & 15, byte >> 4];
+    }
+    codes
+}

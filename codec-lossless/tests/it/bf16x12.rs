@@ -1,0 +1,147 @@
+//! `lossless.bf16x12`.
+
+use codec_api::{
+    Codec, CodecError, DecodeCx, Dtype, EncodeCx, Lossless, Payload, Result, Section, TensorSpec, TensorView,
+};
+use codec_lossless::Bf16x12;
+use codec_lossless::bf16x12::Decoder;
+use half::bf16;
+
+fn spec(elements: usize) -> TensorSpec {
+    TensorSpec::new(Dtype::BF16, [elements]).unwrap()
+}
+
+fn stored(elements: &[u16]) -> Vec<u8> {
+    elements.iter().flat_map(|bits| bits.to_le_bytes()).collect()
+}
+
+fn encode(elements: &[u16]) -> Payload {
+    let bytes = stored(elements);
+    let tensor = TensorView::new(spec(elements.len()), &bytes).unwrap();
+    Bf16x12::default().encode(tensor, &EncodeCx::new(0)).unwrap()
+}
+
+fn decode(elements: usize, payload: &Payload) -> Result<Vec<u8>> {
+    let mut out = vec![0; 2 * elements];
+    Bf16x12::default().decode_bytes(&spec(elements), payload.view(), &DecodeCx::new(), &mut out)?;
+    Ok(out)
+}
+
+/// Weights of four octaves; each element for which `special` says so has any bits at all.
+fn weights(n: usize, special: impl Fn(usize) -> bool) -> Vec<u16> {
+    let mut state = 1u32;
+    let mut random = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as u16
+    };
+    let weight = |bits: u16| bits & 0x81ff | 0x3d00;
+    (0..n).map(|i| if special(i) { random() } else { weight(random()) }).collect()
+}
+
+fn escapes(payload: &Payload) -> usize {
+    payload.sections()["escapes"].data().len()
+}
+
+#[test]
+fn every_bit_pattern_comes_back_at_every_level() {
+    let patterns: Vec<u16> = (0..=u16::MAX).collect();
+    // All exponents are as frequent: there is no palette that pays.
+    assert!(encode(&patterns).view().has("data"));
+    // With enough other weights there is.
+    let mostly_weights = [weights(1 << 17, |_| false), patterns.clone()].concat();
+    let constants = [0u16, 0x8000, 0x7f80, 0xffff, 0x0001].map(|bits| vec![bits; 3001]);
+    let lengths = [0, 1, 2, 15, 16, 17, 1023, 1024, 1025].map(|n| weights(n, |i| i % 9 == 2));
+    for elements in [vec![patterns, mostly_weights.clone()], constants.to_vec(), lengths.to_vec()].concat() {
+        for level in simd::Level::available() {
+            simd::with_level(level, || {
+                let payload = encode(&elements);
+                let decoded = decode(elements.len(), &payload).unwrap();
+                assert!(decoded == stored(&elements), "{} elements at {level}", elements.len());
+            });
+        }
+    }
+    // Fourteen or fifteen exponents of the patterns have an index.
+    assert!((240 * 256..=242 * 256).contains(&escapes(&encode(&mostly_weights))));
+}
+
+#[test]
+fn twelve_bits_and_little_more() {
+    let n = 1 << 18;
+    let uniform = |i: u64| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / (1 << 24) as f32 - 0.5;
+    let bell = |i: u64| (0..4).map(|k| uniform(4 * i + k)).sum::<f32>();
+    let elements: Vec<u16> = (0..n as u64).map(|i| bf16::from_f32(0.02 * bell(i)).to_bits()).collect();
+    let payload = encode(&elements);
+    assert!(escapes(&payload) < n / 2000, "{} escapes", escapes(&payload));
+    let bits = 8.0 * payload.bytes() as f64 / n as f64;
+    assert!((12.03..12.04).contains(&bits), "{bits} bits per weight");
+    // Of one exponent, the shortest form.
+    let least = encode(&vec![0x3f80; n]).bytes();
+    assert_eq!(*Bf16x12::default().cost(&spec(n)).bytes.start(), least);
+}
+
+#[test]
+fn any_range_is_what_the_whole_says() {
+    for elements in [weights(5001, |i| i % 7 == 3), weights(5001, |i| i % 2 == 0), weights(2048, |i| i % 1024 == 1023)]
+    {
+        let (payload, bytes) = (encode(&elements), stored(&elements));
+        let decoder = Decoder::new(&spec(elements.len()), &payload.view()).unwrap();
+        let places = [0, 1, 2, 15, 16, 17, 31, 1000, 1023, 1024, 1025, 1040, 2047, 2048, 3333, 4096, 4999, 5000, 5001];
+        let inside = || places.into_iter().filter(|place| *place <= elements.len());
+        for (first, end) in inside().flat_map(|first| inside().map(move |end| (first, end))) {
+            let mut out = vec![0; 2 * end.saturating_sub(first)];
+            decoder.read(first, &mut out).unwrap();
+            assert_eq!(out, bytes[2 * first..][..out.len()], "elements {first}..{end}");
+        }
+        for (first, len) in [(elements.len(), 2), (0, bytes.len() + 2), (usize::MAX, 2), (0, 3)] {
+            assert!(matches!(decoder.read(first, &mut vec![0; len]), Err(CodecError::Limit(_))), "{first}, {len}");
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_an_error() {
+    // An odd number; fewer exponents than the palette has places; escapes; a block without any; the raw form.
+    for elements in [
+        weights(1301, |i| (3..40).contains(&i)),
+        weights(151, |_| false),
+        vec![0; 77],
+        weights(64, |_| true),
+        weights(1, |_| true),
+    ] {
+        let payload = encode(&elements);
+        for (name, section) in payload.sections() {
+            for bit in 0..8 * section.data().len() {
+                let mut data = section.data().to_vec();
+                data[bit / 8] ^= 1 << (bit % 8);
+                let flipped = Section::new(section.spec().dtype(), section.spec().shape(), data).unwrap();
+                let answer = decode(elements.len(), &payload.clone().with(name, flipped));
+                assert!(matches!(answer, Err(CodecError::Corrupt { .. })), "bit {bit} of `{name}`: {answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_range_finds_escapes_that_are_miscounted() {
+    let elements = weights(4096, |i| i % 100 == 50);
+    let payload = encode(&elements);
+    let counts: Vec<u32> = payload.view().values("escapes_before", Dtype::U32, &[4]).unwrap();
+    for (block, count) in [(1, counts[1] + 1), (1, counts[1] - 1), (1, u32::MAX), (1, counts[2] + 1)] {
+        let mut counts = counts.clone();
+        counts[block] = count;
+        let changed = payload.clone().with("escapes_before", Section::from_values(Dtype::U32, [4], counts).unwrap());
+        let decoder = Decoder::new(&spec(4096), &changed.view()).unwrap();
+        for first in [0, 1024] {
+            let answer = decoder.read(first + 100, &mut [0; 200]);
+            assert!(matches!(answer, Err(CodecError::Corrupt { .. })), "{block} {count}: {answer:?}");
+        }
+        decoder.read(2048, &mut [0; 4096]).unwrap();
+    }
+}
+
+#[test]
+fn other_dtypes_are_refused_by_name() {
+    let spec = TensorSpec::new(Dtype::F16, [4, 4]).unwrap();
+    let Err(CodecError::Unsupported(reason)) = Bf16x12::default().accepts(&spec) else { panic!("it is accepted") };
+    assert!(reason.contains("F16") && reason.contains("BF16"), "{reason}");
+}
