@@ -48,18 +48,56 @@ impl Payload {
     }
 }
 
+/// Name of the section that [`Payload::sealed`] adds.
+const SEAL: &str = "seal";
+
 impl Payload {
-    /// Stored bytes that a byte of a [padded](Self::padded) payload stands for at most.
+    /// Bytes of the section `seal`.
+    pub const SEAL_BYTES: u64 = 4;
+
+    /// Stored bytes that a byte of a [sealed](Self::sealed) payload stands for at most.
     pub const MOST_EXPANSION: usize = 1 << 20;
 
-    /// Adds the section `padding` U8 of zeros if the payload of so many stored bytes takes less than a 2²⁰th of them: no few bytes shall
-    /// stand for an enormous tensor.
+    /// Adds what makes a payload of compressed bytes safe: the section `padding` U8 of zeros if the others take less than a 2²⁰th of the stored bytes (no
+    /// few bytes shall stand for an enormous tensor), and the section `seal` U32 `[1]`, CRC-32C of the stored bytes followed by those of all
+    /// other sections in the order of their names. So a changed bit is noticed even where it would not change a weight.
     ///
     /// # Errors
-    /// Never: the section has the size of its shape.
-    pub fn padded(self, stored: usize) -> Result<Self> {
-        let missing = (stored / Self::MOST_EXPANSION).saturating_sub(self.bytes() as usize);
-        Ok(if missing == 0 { self } else { self.with("padding", Section::from_bytes(vec![0; missing])?) })
+    /// Never: the sections have the sizes of their shapes.
+    pub fn sealed(mut self, stored: &[u8]) -> Result<Self> {
+        let missing = (stored.len() / Self::MOST_EXPANSION).saturating_sub(self.bytes() as usize);
+        if missing > 0 {
+            self = self.with("padding", Section::from_bytes(vec![0; missing])?);
+        }
+        let seal = self.view().seal(stored);
+        Ok(self.with(SEAL, Section::from_values(Dtype::U32, [1], vec![seal])?))
+    }
+}
+
+impl PayloadView<'_> {
+    fn seal(&self, stored: &[u8]) -> u32 {
+        let mut checksum = Checksum::default();
+        checksum.update(stored);
+        for (_, section) in self.sections().filter(|(name, _)| *name != SEAL) {
+            checksum.update(section.data());
+        }
+        checksum.get()
+    }
+
+    /// Compares decoded bytes and the sections with the section `seal`.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`] with both checksums, [`CodecError::Missing`] without the section.
+    pub fn verify_seal(&self, decoded: &[u8]) -> Result<()> {
+        self.compare(SEAL, "the decoded bytes and the sections have", self.seal(decoded))
+    }
+
+    fn compare(&self, name: &str, what: &str, found: u32) -> Result<()> {
+        let stored = self.values::<u32>(name, Dtype::U32, &[1])?[0];
+        if stored == found {
+            return Ok(());
+        }
+        Err(self.corrupt(name, format!("{what} CRC-32C {found:08x}, stored is {stored:08x}: the payload is damaged")))
     }
 }
 
@@ -79,14 +117,7 @@ impl PayloadView<'_> {
     /// # Errors
     /// As [`Self::verify_checksum`].
     pub fn verify(&self, checksum: &Checksum) -> Result<()> {
-        let (stored, found) = (self.values::<u32>(CHECKSUM, Dtype::U32, &[1])?[0], checksum.get());
-        if stored == found {
-            return Ok(());
-        }
-        Err(self.corrupt(
-            CHECKSUM,
-            format!("the decoded bytes have CRC-32C {found:08x}, stored is {stored:08x}: the payload is damaged"),
-        ))
+        self.compare(CHECKSUM, "the decoded bytes have", checksum.get())
     }
 }
 

@@ -152,8 +152,12 @@ impl<'a> PayloadView<'a> {
     /// Sum of the bytes of all sections in view, for a composite that compares its child's with their cost before it makes room for
     /// what they decode to.
     pub fn total_bytes(&self) -> u64 {
-        let sections = self.payload.sections.iter().filter(|(name, _)| name.starts_with(&self.scope));
-        sections.map(|(_, section)| section.data.len() as u64).sum()
+        self.sections().map(|(_, section)| section.data.len() as u64).sum()
+    }
+
+    /// All sections in view, in the order of their names, which are those below the scope.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = (&str, &'a Section)> {
+        self.payload.sections.iter().filter_map(|(name, section)| Some((name.strip_prefix(&*self.scope)?, section)))
     }
 
     /// Whether there is a section of this name.

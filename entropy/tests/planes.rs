@@ -65,7 +65,7 @@ proptest! {
     fn damaged_planes_are_decoded_or_refused(kind in 0u8..5, at in any::<prop::sample::Index>(), byte in 1u8.., seed in any::<u64>()) {
         let (contexts, before, bytes) = planes(kind, 700, seed);
         let known = Known { contexts: &contexts, before: &before, ..Known::default() };
-        let mut coded = plane::encode(&bytes, known, 0.0).expect("it encodes");
+        let mut coded = plane::encode(&bytes, known).expect("it encodes");
         let at = at.index(coded.len());
         coded[at] ^= byte;
         let _ = plane::decode(&coded, known, &mut vec![0; bytes.len()]);
@@ -75,7 +75,7 @@ proptest! {
     fn parts_do_not_matter(kind in 0u8..5, len in 1usize..9000, parts in vec(1usize..150, 1..5), seed in any::<u64>()) {
         let (contexts, before, bytes) = planes(kind, len, seed);
         let known = Known { contexts: &contexts, before: &before, ..Known::default() };
-        let coded = plane::encode(&bytes, known, 0.0).expect("it encodes");
+        let coded = plane::encode(&bytes, known).expect("it encodes");
         prop_assert_eq!(read(&coded, known, len, &parts), Ok(bytes));
     }
 }
@@ -98,7 +98,7 @@ fn other_parts_are_refused_in_every_mode() {
     for kind in 0..5 {
         let (contexts, before, bytes) = planes(kind, 5000, 3);
         let known = Known { contexts: &contexts, before: &before, ..Known::default() };
-        let coded = plane::encode(&bytes, known, 0.0).expect("it encodes");
+        let coded = plane::encode(&bytes, known).expect("it encodes");
         modes.push(coded[0]);
         for wrong in [1, 31, 33, 4095, 4100, 4999, 5001] {
             let (contexts, before) = (vec![0; wrong], vec![0; wrong]);

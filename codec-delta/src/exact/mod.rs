@@ -26,8 +26,8 @@
 //! difference is negative, then the low `r` bits of `m`.
 //!
 //! Without a base, and where the base does not help: `alone/…`, the sections of `lossless:level=max`; otherwise there are
-//! - `crc32c` U32 `[1]`: CRC-32C of the stored bytes;
-//! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes.
+//! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes;
+//! - `seal` U32 `[1]`: CRC-32C of the stored bytes followed by those of all other sections in the order of their names.
 //!
 //! # Header
 //! ```
@@ -130,7 +130,7 @@ fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<
         payload =
             with_symbols(payload, &symbols, &layout.contexts(base.view.bytes()))?.with(RAW, Section::from_bytes(raw)?);
     }
-    payload.with_checksum(bytes)?.padded(bytes.len()).map(Some)
+    payload.sealed(bytes).map(Some)
 }
 
 fn with_symbols(mut payload: Payload, symbols: &[u8], contexts: &[u8]) -> Result<Payload> {
@@ -166,7 +166,7 @@ impl Lossless for ExactDelta {
             };
             add_difference(layout, &payload, cx, out)?;
         }
-        payload.verify_checksum(out)
+        payload.verify_seal(out)
     }
 }
 

@@ -91,7 +91,7 @@ impl Packed {
     /// Sets the exponents of a block's escapes, in what is decoded from `first` on.
     fn patch(&self, block: usize, first: usize, out: &mut [[u8; 2]]) -> Result<()> {
         let start = block * BLOCK;
-        let index = &self.index[start / 2..self.index.len().min((start + BLOCK) / 2)];
+        let index = &self.index[start / 2..self.index.len().min(start / 2 + BLOCK / 2)];
         let mut exponents = self.escapes_of(block).ok_or_else(|| miscounted(block))?.iter();
         for place in escapes::places(index) {
             let exponent = exponents.next().ok_or_else(|| miscounted(block))?;

@@ -25,8 +25,8 @@
 //!   and at most 63. Then the plane before of plane 1 is four times plane 0 less the contexts, modulo 256.
 //!
 //! And always
-//! - `crc32c` U32 `[1]`: CRC-32C of the stored bytes;
-//! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes: no few bytes stand for an enormous tensor.
+//! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes;
+//! - `seal` U32 `[1]`: CRC-32C of the stored bytes followed by those of all other sections in the order of their names.
 //!
 //! # Header
 //! ```
@@ -116,10 +116,10 @@ impl Codec for Exact {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let n = spec.byte_len();
         let passes = if self.level == Level::Fast { 4.0 } else { 8.0 };
-        CostEstimate::between((n / Payload::MOST_EXPANSION) as u64, n as u64 + Payload::CHECKSUM_BYTES)
+        CostEstimate::between((n / Payload::MOST_EXPANSION) as u64, n as u64 + Payload::SEAL_BYTES)
             .ops(passes * n as f64, 4.0 * n as f64)
             // Planes and their contexts, coded planes, and a Zstandard frame.
-            .scratch(4 * n as u64 + (8 << 20))
+            .scratch(5 * n as u64 + (8 << 20))
             .rel_rmse(0.0)
     }
 
@@ -140,7 +140,7 @@ impl Codec for Exact {
             best = Payload::new(Bound::Exact).with("frame", Section::from_bytes(frame)?);
         }
         cx.progress.tick(spec.elements() as u64);
-        best.with_checksum(bytes)?.padded(bytes.len())
+        best.sealed(bytes)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -237,7 +237,7 @@ impl Lossless for Exact {
         } else {
             Self::decode_planes(spec, &payload, cx, out)?;
         }
-        payload.verify_checksum(out)
+        payload.verify_seal(out)
     }
 }
 
