@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn places_are_those_of_the_nibbles_of_ones() {
         for bytes in [0, 1, 7, 8, 9, 64, 67] {
-            let byte = |i: u8| if i % 5 == 0 { 0xef } else { i.wrapping_mul(73) };
+            let byte = |i: u8| if i.is_multiple_of(5) { 0xef } else { i.wrapping_mul(73) };
             let index: Vec<u8> = (0..bytes).map(byte).collect();
             let nibbles = index.iter().flat_map(|byte| [byte & 15, byte >> 4]);
             let wanted: Vec<usize> =
