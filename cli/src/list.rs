@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::args::List;
 use crate::text;
 
-/// What the nominal rate is told for.
+/// What the nominal rate is told for: such a matrix of F32, or of the first dtype that the codec is for.
 const NOMINAL: [usize; 2] = [1024, 1024];
 
 #[derive(Serialize)]
@@ -37,8 +37,7 @@ struct ListedPreset {
 /// # Errors
 /// If the output cannot be written.
 pub fn run(args: &List, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let nominal = TensorSpec::new(Dtype::F32, NOMINAL)?;
-    let codecs: Vec<_> = registry.entries().map(|entry| listed(entry, registry, &nominal)).collect();
+    let codecs = registry.entries().map(|entry| listed(entry, registry)).collect::<Result<Vec<_>>>()?;
     if args.json {
         text::write_json(out, &codecs)?;
         return Ok(Outcome::Clean);
@@ -57,20 +56,21 @@ pub fn run(args: &List, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     Ok(Outcome::Clean)
 }
 
-fn listed(entry: &CodecEntry, registry: &Registry, nominal: &TensorSpec) -> Listed {
+fn listed(entry: &CodecEntry, registry: &Registry) -> Result<Listed> {
+    let nominal = TensorSpec::new(entry.only.first().copied().unwrap_or(Dtype::F32), NOMINAL)?;
     let preset = |preset: codec_api::Preset| ListedPreset {
         name: preset.name,
         codec: registry.spec_of(&*preset.codec),
-        bits_per_weight: rate(&*preset.codec, nominal),
+        bits_per_weight: rate(&*preset.codec, &nominal),
     };
-    Listed {
+    Ok(Listed {
         id: entry.id,
         summary: entry.summary,
         package: entry.origin.0,
         version: entry.origin.1,
         experimental: entry.experimental,
         presets: (entry.presets)().into_iter().map(preset).collect(),
-    }
+    })
 }
 
 fn rate(codec: &dyn Codec, spec: &TensorSpec) -> Option<[f64; 2]> {

@@ -24,7 +24,7 @@ pub(crate) fn given<'c, 'a>(spec: &TensorSpec, cx: &'c EncodeCx<'a>) -> Result<&
 /// # Errors
 /// Never: the section has the size of its shape.
 pub(crate) fn section(base: &BaseTensor<'_>) -> Result<Section> {
-    Section::new(Dtype::U8, [base.id.len()], base.id.to_vec())
+    Section::from_bytes(base.id.to_vec())
 }
 
 /// The base that the payload of a tensor of this spec names.

@@ -2,7 +2,7 @@
 //!
 //! | codec | what |
 //! |---|---|
-//! | [`lossless`](Exact) | planes of bytes with the models that suit them, or one of the others |
+//! | [`lossless`](Exact) | planes of bytes with the models that suit them; or a palette, a Zstandard frame, the stored bytes |
 //! | [`lossless.raw`](Raw) | the stored bytes themselves |
 //! | [`lossless.zstd`](Zstd) | one Zstandard frame |
 //! | [`lossless.bf16x12`](Bf16x12) | BF16 in twelve bits of fixed length, any row on its own |

@@ -96,7 +96,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as published), 2 or 4;
-//! `layers` 1 to 4; and `"coded":true`, which no header has without it. `refine` and `search` matter to the encoder only: `search` is `"all"` or a number of seeds drawn at
+//! `layers` 1 to 4; `coded` is written only where it is true. `refine` and `search` matter to the encoder only: `search` is `"all"` or a number of seeds drawn at
 //! random for the tensor (some maybe twice; no fewer than there are means all), which is quicker and worse. All seeds
 //! of `k` = 24 take 256 times as long as those of 16.
 //!

@@ -70,7 +70,7 @@ fn packed_bytes(fields: usize, bits: u32) -> usize {
 
 /// A coded plane; the fields packed where that is not shorter.
 fn shortest(fields: &[u8], bits: u32, contexts: &[u8]) -> Result<Vec<u8>> {
-    let known = Known { contexts, ..Known::default() };
+    let known = Known::of_contexts(contexts);
     let coded = plane::encode(fields, known).map_err(CodecError::codec)?;
     if coded.len() < packed_bytes(fields.len(), bits) {
         return Ok(coded);
@@ -87,7 +87,7 @@ fn read(name: &str, payload: &PayloadView<'_>, count: usize, bits: u32, contexts
         return Ok(unpack_bits(bytes, bits as usize).take(count).map(|field| field as u8).collect());
     }
     let mut fields = vec![0; count];
-    let known = Known { contexts, ..Known::default() };
+    let known = Known::of_contexts(contexts);
     plane::decode(bytes, known, &mut fields).map_err(|e| payload.corrupt(name, e.to_string()))?;
     let largest = fields.iter().fold(0, |largest, field| *field.max(&largest));
     if largest >> bits != 0 {

@@ -13,13 +13,6 @@ const SYMBOLS: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frequencies([u16; SYMBOLS]);
 
-/// No symbol occurs: for contexts without any.
-impl Default for Frequencies {
-    fn default() -> Self {
-        Self([0; SYMBOLS])
-    }
-}
-
 impl Frequencies {
     /// Of these, which add up to 2¹².
     pub(crate) fn from_raw(frequencies: &[u16; SYMBOLS]) -> Self {

@@ -20,7 +20,7 @@
 //! Duda, *Asymmetric numeral systems*, arXiv 1311.2540; interleaving as in Giesen, arXiv 1402.3392.
 //!
 //! # Stream
-//! Frequencies add up to 2¹². A state is an integer from 2¹⁶ to 2³² − 1. Symbol `i` belongs to state `i mod 32`. The stream begins with the
+//! Frequencies `f` add up to 2¹² (written as [`Frequencies::write`] has it); `start` of a symbol is the sum of those below it. Integers are little-endian. A state is an integer from 2¹⁶ to 2³² − 1. Symbol `i` belongs to state `i mod 32`. The stream begins with the
 //! states that a decoder starts from, U32, one for each symbol if there are fewer than 32; then come U16 words. To decode a
 //! symbol from state `x`: the slot is `x mod 2¹²`, the symbol `s` is the one with `start(s) ≤ slot < start(s) + f(s)`, and `x` becomes
 //! `f(s)·⌊x/2¹²⌋ + slot − start(s)`, times 2¹⁶ plus the next word if it is below 2¹⁶. Each group of 32 symbols reads its words in the order of

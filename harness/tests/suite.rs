@@ -184,7 +184,7 @@ fn delta_suites_name_what_is_wrong() {
         ("delta/gaussian:32x32", "`r=` is missing"),
         ("delta/gaussian:p=0.1", "there is no key `p`"),
         ("delta/changed:r=0.1", "`p=` and a number from 0 to 1"),
-        ("delta/gaussian:r=2", "`2` is not from 0 to 1"),
+        ("delta/gaussian:r=2", "`2` is not a number from 0 to 1"),
         ("delta/gaussian:r=-0.1", "`-0.1` is not"),
         ("delta/changed:p=NaN", "`NaN` is not"),
         ("delta/changed:p=0.1:32", "`32` is not ROWSxCOLUMNS"),

@@ -7,6 +7,11 @@ const MORE: u8 = u8::MAX;
 /// smaller entropy cost more than they are worth.
 const FEW: usize = 512;
 
+/// Bytes that the gaps of so many elements take at most.
+pub(super) fn most_bytes(elements: usize) -> usize {
+    elements / FEW + elements / usize::from(MORE)
+}
+
 /// The gaps before symbols other than 0, and these symbols; `None` if they are not few.
 pub(super) fn of(symbols: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let few: Vec<u8> = symbols.iter().copied().filter(|symbol| *symbol != 0).collect();

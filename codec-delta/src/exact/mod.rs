@@ -9,20 +9,20 @@
 //! the crate `entropy`.
 //!
 //! # Sections
-//! With a base: `base` U8 `[32]`, blake3 of the base's stored bytes. A tensor that is equal to its base has nothing else. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
+//! Relative to a base: `base` U8 `[32]`, blake3 of the base's stored bytes. A tensor that is equal to its base has nothing else but the seal. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
 //! `F8_E5M2`,
 //! - `symbols` U8: a coded plane (`entropy::plane`) of a symbol for each element. The context of an element is the base's exponent field; of F64 that
 //!   less 896, between 0 and 255;
 //! - `raw` U8: bits that are not coded, the first at the lowest bit of the first byte; the last byte is filled up with zeros.
 //!
-//! If few elements differ, `symbols` is the plane of those that do, and there are
+//! If no more than one element in 512 differs, `symbols` is the plane of those that do, and there are
 //! - `gaps` U8: a coded plane: for each of them the number of equal elements before it and behind the last one that differs; 255 says that there are 255 equal ones and
 //!   the number goes on;
-//! - `gap_bytes` U64 `[1]`: bytes of that plane.
+//! - `gap_bytes` U64 `[1]`: the bytes that plane decodes to.
 //!
 //! The number of a float is its bits with the sign bit set if they are not negative, and all bits inverted if they are. The difference is that of the number and the base's, modulo
 //! `2ᵂ` for W bits, from `−2ᵂ⁻¹` up. With `T = 3` (2 for F64) a magnitude `m` below `2ᵀ⁺¹` is its own symbol. Otherwise, with
-//! `r` such that `2ᵀ ≤ ⌊m/2ʳ⌋ < 2ᵀ⁺¹`, the symbol is `r·2ᵀ + ⌊m/2ʳ⌋`. Each element whose symbol is not 0 has `1 + r` raw bits: 1 if the
+//! `r` such that `2ᵀ ≤ ⌊m/2ʳ⌋ < 2ᵀ⁺¹`, the symbol is `r·2ᵀ + ⌊m/2ʳ⌋`; below, `r` is 0. Each element whose symbol is not 0 has `1 + r` raw bits: 1 if the
 //! difference is negative, then the low `r` bits of `m`.
 //!
 //! Without a base, and where the base does not help: `alone/…`, the sections of `lossless:level=max`; otherwise there are
@@ -173,11 +173,11 @@ impl Lossless for ExactDelta {
 /// Adds the difference to the base's floats in `out`.
 fn add_difference(layout: Layout, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
     let damaged = |e: entropy::Error| payload.corrupt(SYMBOLS, e.to_string());
-    let wrong = |reason| payload.corrupt(RAW, reason);
+    let none = |reason| payload.corrupt(SYMBOLS, reason);
     let mut sum = Sum::new(layout, payload.byte_section(RAW)?);
     if payload.has(GAPS) {
         let symbols = read_few(payload, &layout.contexts(out))?;
-        sum.add(&symbols, out).map_err(wrong)?;
+        sum.add(&symbols, out).map_err(none)?;
     } else {
         let mut reader = Reader::new(payload.byte_section(SYMBOLS)?, out.len() / layout.width).map_err(damaged)?;
         let mut symbols = vec![0; BLOCK];
@@ -185,11 +185,11 @@ fn add_difference(layout: Layout, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, 
             cx.cancel.check()?;
             let symbols = &mut symbols[..out.len() / layout.width];
             reader.read(Known::of_contexts(&layout.contexts(out)), symbols).map_err(damaged)?;
-            sum.add(symbols, out).map_err(wrong)?;
+            sum.add(symbols, out).map_err(none)?;
         }
         reader.finish().map_err(damaged)?;
     }
-    sum.finish().map_err(wrong)
+    sum.finish().map_err(|reason| payload.corrupt(RAW, reason))
 }
 
 /// Elements that are decoded at a time; a multiple of 32.
@@ -205,9 +205,8 @@ fn read_few(payload: &PayloadView<'_>, contexts: &[u8]) -> Result<Vec<u8>> {
     };
     let elements = contexts.len();
     let bytes = payload.values::<u64>(GAP_BYTES, Dtype::U64, &[1])?[0];
-    // A byte stands for an element at least.
-    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= elements);
-    let bytes = bytes.ok_or_else(|| payload.corrupt(GAP_BYTES, "there are more gaps than elements"))?;
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= gaps::most_bytes(elements));
+    let bytes = bytes.ok_or_else(|| payload.corrupt(GAP_BYTES, "there are more gaps than in a tensor of few"))?;
     let places = gaps::places(&read(GAPS, &[], bytes)?, elements);
     let places = places.ok_or_else(|| payload.corrupt(GAPS, "they reach beyond the tensor"))?;
     let contexts: Vec<u8> = places.iter().map(|place| contexts[*place]).collect();

@@ -34,6 +34,7 @@ impl Decoder {
     /// # Errors
     /// [`CodecError::Missing`] or [`CodecError::Corrupt`].
     pub fn new(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+        super::only_bf16(spec)?;
         if payload.has(DATA) {
             return Ok(Self(Form::Data(payload.bytes(DATA, Dtype::BF16, spec.shape())?.clone())));
         }

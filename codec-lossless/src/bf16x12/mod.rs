@@ -84,11 +84,7 @@ fn packed_bytes(elements: usize, palette: usize, escapes: usize) -> usize {
 #[typetag::serde(name = "lossless.bf16x12")]
 impl Codec for Bf16x12 {
     fn accepts(&self, spec: &TensorSpec) -> Result<()> {
-        if spec.dtype() == Dtype::BF16 {
-            return Ok(());
-        }
-        let reason = format!("dtype {}: twelve bits for each element are a form of BF16 alone", spec.dtype());
-        Err(CodecError::Unsupported(reason))
+        only_bf16(spec)
     }
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
@@ -140,6 +136,14 @@ impl Lossless for Bf16x12 {
         }
         payload.verify(&checksum)
     }
+}
+
+fn only_bf16(spec: &TensorSpec) -> Result<()> {
+    if spec.dtype() == Dtype::BF16 {
+        return Ok(());
+    }
+    let reason = format!("dtype {}: twelve bits for each element are a form of BF16 alone", spec.dtype());
+    Err(CodecError::Unsupported(reason))
 }
 
 register_codec!(

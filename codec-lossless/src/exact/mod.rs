@@ -13,14 +13,14 @@
 //! One of
 //! - `data`: the tensor itself, of its own dtype and shape;
 //! - `frame` U8: one Zstandard frame of the stored bytes;
-//! - `palette` U8 and `indices` U8, of elements of 2, 4 or 8 bytes: the values that occur, 2 to 4096, and a coded plane (`entropy::plane`) of the place in the
+//! - `palette` U8 and `indices` U8, of elements of 2, 4 or 8 bytes: the values that occur, 2 to 4096, ascending as unsigned numbers, and a coded plane (`entropy::plane`) of the place in the
 //!   palette of each element. With more than 256 values `indices` are the upper bytes of the places, and `low_indices` U8 the plane of the lower ones, whose plane
 //!   before they are;
 //! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of `entropy::plane`.
 //!
 //! Of F32 and BF16 the bits are first rotated by one to the left, so that the sign is last; then, and of all other dtypes, the planes are the bytes
 //! from the highest to the lowest (of C64 those of its two parts together, as of a 64-bit integer; of sub-byte dtypes there is one plane, of their bytes). The plane before (`entropy::plane::Known`) of each plane but the first is
-//! the one above it. If plane 0 has contexts, there are
+//! the one above it. If plane 0 of F32 or BF16 has contexts, there are
 //! - `rows` U8 and `columns` U8: coded planes of `R` and `C` bytes, for the matrix view: the context of an element is half their sum, rounded down,
 //!   and at most 63. Then the plane before of plane 1 is four times plane 0 less the contexts, modulo 256.
 //!
@@ -72,7 +72,7 @@ pub enum Level {
     /// Models where they save much.
     #[default]
     Fast,
-    /// Models where they save anything.
+    /// Models where they save a little.
     Max,
 }
 
@@ -165,7 +165,7 @@ impl Exact {
         if let Some(scales) = &scales {
             contexts = vec![0; spec.elements()];
             scales.contexts(0, &mut contexts);
-            told = scales.coded();
+            told = scales.coded()?.to_vec();
         }
         let toll = told.iter().map(|(_, bytes)| bytes.len()).sum();
         for (k, (bytes, raw)) in planes.iter().zip(&raw).enumerate() {

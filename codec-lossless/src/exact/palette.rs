@@ -30,7 +30,7 @@ pub(super) fn encode(bytes: &[u8], width: usize) -> Result<Option<Payload>> {
 
 fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize, too_many: usize) -> Result<Option<Payload>> {
     let elements = bytes.as_chunks::<WIDTH>().0;
-    let sample: HashSet<&[u8; WIDTH]> = elements.iter().step_by((elements.len() / SAMPLE).max(1)).collect();
+    let sample: HashSet<&[u8; WIDTH]> = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1)).collect();
     if sample.len() < 2 || sample.len() > too_many {
         return Ok(None);
     }
@@ -73,7 +73,7 @@ pub(super) fn is(payload: &PayloadView<'_>) -> bool {
 pub(super) fn decode(payload: &PayloadView<'_>, width: usize, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
     let palette = payload.byte_section(PALETTE)?;
     let values = palette.len() / width;
-    if !palette.len().is_multiple_of(width) || !(2..=MOST).contains(&values) {
+    if width < 2 || !palette.len().is_multiple_of(width) || !(2..=MOST).contains(&values) {
         return Err(payload.corrupt(PALETTE, format!("{} bytes are no palette of {width}-byte values", palette.len())));
     }
     let elements = out.len() / width;

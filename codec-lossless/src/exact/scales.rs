@@ -1,6 +1,6 @@
 //! Contexts for exponents: how large the weights of a row and of a column are.
 
-use codec_api::{Dtype, PayloadView, Result, TensorSpec};
+use codec_api::{CodecError, Dtype, PayloadView, Result, TensorSpec};
 use entropy::plane::{self, Known};
 use simd::kernel;
 
@@ -48,15 +48,18 @@ impl Scales {
     }
 
     /// Names and coded planes of the two.
-    pub(super) fn coded(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let coded = |bytes: &[u8]| plane::encode(bytes, Known::default()).unwrap_or_default();
-        vec![(ROWS, coded(&self.rows)), (COLUMNS, coded(&self.columns))]
+    pub(super) fn coded(&self) -> Result<[(&'static str, Vec<u8>); 2]> {
+        let coded = |bytes: &[u8]| plane::encode(bytes, Known::default()).map_err(CodecError::codec);
+        Ok([(ROWS, coded(&self.rows)?), (COLUMNS, coded(&self.columns)?)])
     }
 
     /// Reads what [`Self::coded`] made, if it is there.
     pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Self>> {
         if !payload.has(ROWS) {
             return Ok(None);
+        }
+        if !has_exponents(spec.dtype()) {
+            return Err(payload.corrupt(ROWS, format!("there are no exponents in {}", spec.dtype())));
         }
         let (rows, columns) = spec.matrix();
         let decoded = |name, len| {

@@ -26,7 +26,7 @@ impl Form for Coded {
     fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
         let (payload, gaps) = lay_out(grid, stored, payload)?;
         let coded = plane::encode(&gaps, Known::default()).map_err(CodecError::codec)?;
-        Ok(payload.with(CODED_GAPS, Section::new(Dtype::U8, [coded.len()], coded)?))
+        Ok(payload.with(CODED_GAPS, Section::from_bytes(coded)?))
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {

@@ -41,7 +41,7 @@ impl Form for Gap {
 
     fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
         let (payload, gaps) = lay_out(grid, stored, payload)?;
-        Ok(payload.with(GAPS, Section::new(Dtype::U8, [gaps.len()], gaps)?))
+        Ok(payload.with(GAPS, Section::from_bytes(gaps)?))
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {

@@ -1,12 +1,12 @@
 //! A plane of bytes in whatever model takes the fewest bits: what codecs of several kinds of numbers build on.
 //!
 //! # Layout
-//! A byte says how the plane is coded; then come
+//! An empty plane has no bytes. Else a byte says how the plane is coded; then come
 //! - 0, constant: the byte that all are;
 //! - 1, raw: the bytes;
 //! - 2, one table: frequencies, and a stream;
 //! - 3, contexts: tables, and a stream. The contexts are those that encoder and decoder were given;
-//! - 4, by the plane before: the number of its classes and, for each but the last, the byte of the plane before that it stands for;
+//! - 4, by the plane before: the number of its classes (the encoder makes 32 at most) and, for each but the last, ascending, the byte of the plane before that it stands for;
 //!   the last class is all other bytes. Then as 3, with the classes for contexts.
 //!
 //! Neighbouring contexts share tables. What says so is a byte for the way in which frequencies are written, a byte for the number of tables after the first, at

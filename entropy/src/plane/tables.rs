@@ -141,7 +141,7 @@ fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usi
         }
     }
     let mut prices: Vec<f64> = groups.iter().map(|(_, counts)| price(counts)).collect();
-    // What it costs to leave each and its right neighbour alone, above a table for both; and that table.
+    // What it costs to leave each and its right neighbour alone, above a table for both.
     let gain = |groups: &[(usize, [u64; 256])], prices: &[f64], i: usize| {
         let both = together(&groups[i].1, &groups[i + 1].1);
         prices[i] + prices[i + 1] - price(&both)
@@ -166,10 +166,7 @@ struct Shares([u16; 16]);
 
 impl Shares {
     fn of_counts(counts: &[u64; 256]) -> Option<Self> {
-        let mut upper = [0; 256];
-        for (bin, sixteen) in upper.iter_mut().zip(counts.as_chunks::<16>().0) {
-            *bin = sixteen.iter().sum();
-        }
+        let upper = bins(counts);
         if upper.iter().all(|n| *n == 0) {
             return None;
         }

@@ -132,7 +132,7 @@ impl<'a> Cell<'a> {
         let needs = self.column.codec.needs();
         if needs.base == Need::Requires && self.tensor.base.is_none() {
             return Err(Stop::Unsupported(
-                "it needs a base tensor, which `delta/…` suites have and `model:PATH` takes".to_owned(),
+                "it needs a base tensor: give the base of `model:PATH` with `--base`, or take a suite that has one, such as `delta/gaussian`".to_owned(),
             ));
         }
         if needs.calibration == Need::Requires {

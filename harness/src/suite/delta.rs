@@ -44,7 +44,7 @@ fn part_of_one(text: &str, key: &str) -> Result<f64, String> {
         Some((other, _)) if other != key => Err(format!("there is no key `{other}`; {hint}")),
         Some((_, number)) => {
             let part = number.parse().ok().filter(|part| (0.0..=1.0).contains(part));
-            part.ok_or_else(|| format!("`{number}` is not from 0 to 1; {hint}"))
+            part.ok_or_else(|| format!("`{number}` is not a number from 0 to 1; {hint}"))
         }
     }
 }
