@@ -176,8 +176,14 @@ fn add_difference(layout: Layout, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, 
     let none = |reason| payload.corrupt(SYMBOLS, reason);
     let mut sum = Sum::new(layout, payload.byte_section(RAW)?);
     if payload.has(GAPS) {
-        let symbols = read_few(payload, &layout.contexts(out))?;
-        sum.add(&symbols, out).map_err(none)?;
+        let places = read_places(payload, out.len() / layout.width)?;
+        let ranges = || places.iter().map(|place| place * layout.width..(place + 1) * layout.width);
+        let mut few: Vec<u8> = ranges().flat_map(|range| &out[range]).copied().collect();
+        let symbols = read_plane(payload, SYMBOLS, &layout.contexts(&few), places.len())?;
+        sum.add(&symbols, &mut few).map_err(none)?;
+        for (range, float) in ranges().zip(few.chunks(layout.width)) {
+            out[range].copy_from_slice(float);
+        }
     } else {
         let mut reader = Reader::new(payload.byte_section(SYMBOLS)?, out.len() / layout.width).map_err(damaged)?;
         let mut symbols = vec![0; BLOCK];
@@ -195,24 +201,20 @@ fn add_difference(layout: Layout, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, 
 /// Elements that are decoded at a time; a multiple of 32.
 const BLOCK: usize = 1 << 13;
 
-/// A symbol for each context, of which few are not 0.
-fn read_few(payload: &PayloadView<'_>, contexts: &[u8]) -> Result<Vec<u8>> {
-    let read = |name, contexts: &[u8], n| {
-        let mut out = vec![0; n];
-        let read = plane::decode(payload.byte_section(name)?, Known::of_contexts(contexts), &mut out);
-        read.map_err(|e| payload.corrupt(name, e.to_string()))?;
-        Ok(out)
-    };
-    let elements = contexts.len();
+/// The places of the elements that differ.
+fn read_places(payload: &PayloadView<'_>, elements: usize) -> Result<Vec<usize>> {
     let bytes = payload.values::<u64>(GAP_BYTES, Dtype::U64, &[1])?[0];
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= gaps::most_bytes(elements));
     let bytes = bytes.ok_or_else(|| payload.corrupt(GAP_BYTES, "there are more gaps than in a tensor of few"))?;
-    let places = gaps::places(&read(GAPS, &[], bytes)?, elements);
-    let places = places.ok_or_else(|| payload.corrupt(GAPS, "they reach beyond the tensor"))?;
-    let contexts: Vec<u8> = places.iter().map(|place| contexts[*place]).collect();
-    let mut symbols = vec![0; elements];
-    places.iter().zip(read(SYMBOLS, &contexts, places.len())?).for_each(|(place, symbol)| symbols[*place] = symbol);
-    Ok(symbols)
+    let places = gaps::places(&read_plane(payload, GAPS, &[], bytes)?, elements);
+    places.ok_or_else(|| payload.corrupt(GAPS, "they reach beyond the tensor"))
+}
+
+fn read_plane(payload: &PayloadView<'_>, name: &str, contexts: &[u8], len: usize) -> Result<Vec<u8>> {
+    let mut out = vec![0; len];
+    let read = plane::decode(payload.byte_section(name)?, Known::of_contexts(contexts), &mut out);
+    read.map_err(|e| payload.corrupt(name, e.to_string()))?;
+    Ok(out)
 }
 
 fn presets() -> Vec<Preset> {
