@@ -3,8 +3,8 @@
 use simd::{LANES, Table, kernel, lanes, load, store};
 
 use crate::frequencies::{PRECISION, TOTAL};
-use crate::lanes::{STATES, VECTORS};
-use crate::{Error, Frequencies, Lanes, check_contexts};
+use crate::states::{STATES, VECTORS};
+use crate::{Error, Frequencies, States, check_contexts};
 
 /// Tables to decode with, one for each context.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Decoder {
         Self { entries, contexts: frequencies.len() }
     }
 
-    /// The tables for [`Lanes::step`]; that of context `c` is the `c`-th, and a context without a table decodes to anything.
+    /// The tables for [`States::step`]; that of context `c` is the `c`-th, and a context without a table decodes to anything.
     pub fn table(&self) -> Option<Table<'_>> {
         Table::new(&self.entries)
     }
@@ -42,8 +42,8 @@ impl Decoder {
     /// byte is found); [`Error::Contexts`] and [`Error::NoTable`].
     pub fn decode(&self, bytes: &[u8], contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
         check_contexts(contexts, out.len(), self.contexts)?;
-        let mut states = Lanes::new(bytes, out.len())?;
-        self.decode_part(&mut states, contexts, out)?;
+        let mut states = States::new(bytes, out.len())?;
+        self.run(&mut states, contexts, out)?;
         states.finish()
     }
 
@@ -51,12 +51,16 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Error::Part`] for any other number; [`Error::Contexts`] and [`Error::NoTable`].
-    pub fn decode_part(&self, states: &mut Lanes<'_>, contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
+    pub fn decode_part(&self, states: &mut States<'_>, contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
         check_contexts(contexts, out.len(), self.contexts)?;
         let left = states.left();
         if out.len() != left && (out.len() > left || !out.len().is_multiple_of(STATES)) {
             return Err(Error::Part { symbols: out.len(), left });
         }
+        self.run(states, contexts, out)
+    }
+
+    fn run(&self, states: &mut States<'_>, contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let Some(table) = self.table() else { return Err(Error::NoTable { context: 0, tables: 0 }) };
         // The states move into the kernel and back: through a pointer they would live in memory.
         *states = if contexts.is_empty() {
@@ -69,7 +73,7 @@ impl Decoder {
 }
 
 kernel! {
-    fn plain<'s, 'a>(simd, states: Lanes<'s>, table: Table<'a>, out: &'a mut [u8]) -> Lanes<'s> {
+    fn plain<'s, 'a>(simd, states: States<'s>, table: Table<'a>, out: &'a mut [u8]) -> States<'s> {
         let mut states = states;
         for out in out.chunks_mut(STATES) {
             let symbols = states.step(simd, table, &[[0; LANES]; VECTORS]);
@@ -80,7 +84,7 @@ kernel! {
 }
 
 kernel! {
-    fn with_contexts<'s, 'a>(simd, states: Lanes<'s>, table: Table<'a>, contexts: &'a [u8], out: &'a mut [u8]) -> Lanes<'s> {
+    fn with_contexts<'s, 'a>(simd, states: States<'s>, table: Table<'a>, contexts: &'a [u8], out: &'a mut [u8]) -> States<'s> {
         let mut states = states;
         for (out, contexts) in out.chunks_mut(STATES).zip(contexts.chunks(STATES)) {
             let (first, second) = contexts.split_at(contexts.len().min(LANES));

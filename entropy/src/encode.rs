@@ -3,7 +3,7 @@
 use simd::{LANES, Simd, Table, kernel, lanes, load};
 
 use crate::frequencies::{PRECISION, TOTAL};
-use crate::lanes::{STATES, VECTORS};
+use crate::states::{STATES, VECTORS};
 use crate::{Error, Frequencies, LOWEST, check_contexts};
 
 /// Symbols of a table.

@@ -1,7 +1,7 @@
 //! Entropy coding for codecs: interleaved range asymmetric numeral systems (rANS) with static tables.
 //!
 //! Symbols are bytes. Each has a context, which chooses the [`Frequencies`] it is coded with; the decoder must know the contexts, or
-//! find them as it goes ([`Lanes`]). Thirty-two states take turns, so that vectors code sixteen symbols at once; the bytes do not
+//! find them as it goes ([`States`]). Thirty-two states take turns, so that vectors code sixteen symbols at once; the bytes do not
 //! depend on the CPU.
 //!
 //! ```
@@ -29,14 +29,14 @@
 mod decode;
 mod encode;
 mod frequencies;
-mod lanes;
 pub mod parametric;
 pub mod plane;
+mod states;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
-pub use frequencies::{Frequencies, PRECISION};
-pub use lanes::{LaneSymbols, Lanes, STATES};
+pub use frequencies::{Frequencies, PRECISION, count};
+pub use states::{LaneSymbols, STATES, States};
 
 /// Where every state begins at encoding, and ends at decoding.
 const LOWEST: u32 = 1 << 16;

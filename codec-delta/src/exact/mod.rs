@@ -42,7 +42,7 @@
 //! `Exact`.
 //!
 //! # Cost
-//! From a 2²⁰th of the stored size to all of it, and 4 bytes.
+//! From a 2²⁰th of the stored size to all of it and 4 bytes.
 //!
 //! # Limits
 //! None: every dtype and shape. A payload that names a base is decoded with that base alone. Decoding to f32 exists for F32, F16 and BF16.
@@ -57,7 +57,7 @@ use codec_api::{
 use codec_lossless::exact::{Exact, Level};
 use entropy::plane::{self, Known, Reader};
 use serde::{Deserialize, Serialize};
-use symbols::{Difference, Layout, Sum};
+use symbols::{Difference, FloatFormat, Sum};
 
 use crate::base;
 
@@ -124,11 +124,11 @@ fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<
     let base = base::given(spec, cx)?;
     let mut payload = Payload::new(Bound::Exact).with(base::BASE, base::section(base)?);
     if bytes != base.view.bytes() {
-        let Some(layout) = Layout::of(spec.dtype()) else { return Ok(None) };
-        let Difference { symbols, raw } = symbols::difference(layout, bytes, base.view.bytes());
+        let Some(format) = FloatFormat::of(spec.dtype()) else { return Ok(None) };
+        let Difference { symbols, raw } = symbols::difference(format, bytes, base.view.bytes());
         cx.cancel.check()?;
         payload =
-            with_symbols(payload, &symbols, &layout.contexts(base.view.bytes()))?.with(RAW, Section::from_bytes(raw)?);
+            with_symbols(payload, &symbols, &format.contexts(base.view.bytes()))?.with(RAW, Section::from_bytes(raw)?);
     }
     payload.sealed(bytes).map(Some)
 }
@@ -161,36 +161,36 @@ impl Lossless for ExactDelta {
         let base = base::expect(&payload, spec, cx)?;
         out.copy_from_slice(base.view.bytes());
         if payload.has(SYMBOLS) {
-            let Some(layout) = Layout::of(spec.dtype()) else {
+            let Some(format) = FloatFormat::of(spec.dtype()) else {
                 return Err(payload.corrupt(SYMBOLS, format!("there are none for {}", spec.dtype())));
             };
-            add_difference(layout, &payload, cx, out)?;
+            add_difference(format, &payload, cx, out)?;
         }
         payload.verify_seal(out)
     }
 }
 
 /// Adds the difference to the base's floats in `out`.
-fn add_difference(layout: Layout, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+fn add_difference(format: FloatFormat, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
     let damaged = |e: entropy::Error| payload.corrupt(SYMBOLS, e.to_string());
     let none = |reason| payload.corrupt(SYMBOLS, reason);
-    let mut sum = Sum::new(layout, payload.byte_section(RAW)?);
+    let mut sum = Sum::new(format, payload.byte_section(RAW)?);
     if payload.has(GAPS) {
-        let places = read_places(payload, out.len() / layout.width)?;
-        let ranges = || places.iter().map(|place| place * layout.width..(place + 1) * layout.width);
+        let places = read_places(payload, out.len() / format.width)?;
+        let ranges = || places.iter().map(|place| place * format.width..(place + 1) * format.width);
         let mut few: Vec<u8> = ranges().flat_map(|range| &out[range]).copied().collect();
-        let symbols = read_plane(payload, SYMBOLS, &layout.contexts(&few), places.len())?;
+        let symbols = read_plane(payload, SYMBOLS, &format.contexts(&few), places.len())?;
         sum.add(&symbols, &mut few).map_err(none)?;
-        for (range, float) in ranges().zip(few.chunks(layout.width)) {
+        for (range, float) in ranges().zip(few.chunks(format.width)) {
             out[range].copy_from_slice(float);
         }
     } else {
-        let mut reader = Reader::new(payload.byte_section(SYMBOLS)?, out.len() / layout.width).map_err(damaged)?;
+        let mut reader = Reader::new(payload.byte_section(SYMBOLS)?, out.len() / format.width).map_err(damaged)?;
         let mut symbols = vec![0; BLOCK];
-        for out in out.chunks_mut(BLOCK * layout.width) {
+        for out in out.chunks_mut(BLOCK * format.width) {
             cx.cancel.check()?;
-            let symbols = &mut symbols[..out.len() / layout.width];
-            reader.read(Known::of_contexts(&layout.contexts(out)), symbols).map_err(damaged)?;
+            let symbols = &mut symbols[..out.len() / format.width];
+            reader.read(Known::of_contexts(&format.contexts(out)), symbols).map_err(damaged)?;
             sum.add(symbols, out).map_err(none)?;
         }
         reader.finish().map_err(damaged)?;

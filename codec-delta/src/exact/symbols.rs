@@ -5,14 +5,14 @@ use simd::kernel;
 
 /// How a float is made of bits: sign, exponent, mantissa, from the highest to the lowest.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
+pub(super) struct FloatFormat {
     /// Bytes.
     pub width: usize,
     /// Bits of the mantissa.
     mantissa: u32,
 }
 
-impl Layout {
+impl FloatFormat {
     /// `None` for what is no such float of whole bytes.
     pub(super) fn of(dtype: Dtype) -> Option<Self> {
         let (width, mantissa) = match dtype {
@@ -92,7 +92,7 @@ impl Classes {
         ((u64::from(raw << self.top) + (magnitude >> raw)) as u8, raw)
     }
 
-    fn table(self, width: usize) -> Table {
+    fn table(self, width: usize) -> SymbolTable {
         std::array::from_fn(|symbol| {
             if symbol > usize::from(self.last(width)) {
                 return (0, 0);
@@ -109,7 +109,7 @@ impl Classes {
 }
 
 /// The least magnitude of each symbol, and its raw bits with the sign.
-type Table = [(u64, u32); 256];
+type SymbolTable = [(u64, u32); 256];
 
 /// The difference of two tensors of floats.
 #[derive(Debug, Default)]
@@ -122,8 +122,8 @@ pub(super) struct Difference {
 
 kernel! {
     /// The difference of floats from those of the base.
-    pub(super) fn difference<'a>(_simd, layout: Layout, floats: &'a [u8], base: &'a [u8]) -> Difference {
-        match layout.width {
+    pub(super) fn difference<'a>(_simd, format: FloatFormat, floats: &'a [u8], base: &'a [u8]) -> Difference {
+        match format.width {
             1 => Difference::of::<1>(floats, base),
             2 => Difference::of::<2>(floats, base),
             4 => Difference::of::<4>(floats, base),
@@ -136,7 +136,7 @@ impl Difference {
     #[inline(always)]
     fn of<const WIDTH: usize>(floats: &[u8], base: &[u8]) -> Self {
         let (floats, base) = (floats.as_chunks::<WIDTH>().0, base.as_chunks::<WIDTH>().0);
-        let (classes, mut bits) = (Classes::of(WIDTH), Writer::default());
+        let (classes, mut bits) = (Classes::of(WIDTH), BitWriter::default());
         let symbol = |(float, base): (&[u8; WIDTH], &[u8; WIDTH])| {
             let difference = ordered::<WIDTH>(word(*float)).wrapping_sub(ordered::<WIDTH>(word(*base)));
             // Modulo 2ᵂ, from −2ᵂ⁻¹ up.
@@ -156,25 +156,25 @@ impl Difference {
 
 /// The sum of floats of a base and a difference, made part by part.
 pub(super) struct Sum<'a> {
-    layout: Layout,
+    format: FloatFormat,
     classes: Classes,
-    table: Table,
-    raw: Reader<'a>,
+    table: SymbolTable,
+    raw: BitReader<'a>,
 }
 
 impl<'a> Sum<'a> {
     /// Nothing yet, and these raw bits.
-    pub(super) fn new(layout: Layout, raw: &'a [u8]) -> Self {
-        let classes = Classes::of(layout.width);
-        Self { layout, classes, table: classes.table(layout.width), raw: Reader { bytes: raw, place: 0 } }
+    pub(super) fn new(format: FloatFormat, raw: &'a [u8]) -> Self {
+        let classes = Classes::of(format.width);
+        Self { format, classes, table: classes.table(format.width), raw: BitReader { bytes: raw, place: 0 } }
     }
 
     /// Adds the differences of these symbols to the floats in `out`, which are the base's.
     pub(super) fn add(&mut self, symbols: &[u8], out: &mut [u8]) -> Result<(), &'static str> {
-        if symbols.iter().fold(0, |most, symbol| *symbol.max(&most)) > self.classes.last(self.layout.width) {
+        if symbols.iter().fold(0, |most, symbol| *symbol.max(&most)) > self.classes.last(self.format.width) {
             return Err("there is no such symbol");
         }
-        self.raw = add(self.layout, &self.table, self.raw, symbols, out);
+        self.raw = add(self.format, &self.table, self.raw, symbols, out);
         Ok(())
     }
 
@@ -185,8 +185,8 @@ impl<'a> Sum<'a> {
 }
 
 kernel! {
-    fn add<'a, 'r>(_simd, layout: Layout, table: &'a Table, raw: Reader<'r>, symbols: &'a [u8], out: &'a mut [u8]) -> Reader<'r> {
-        match layout.width {
+    fn add<'a, 'r>(_simd, format: FloatFormat, table: &'a SymbolTable, raw: BitReader<'r>, symbols: &'a [u8], out: &'a mut [u8]) -> BitReader<'r> {
+        match format.width {
             1 => add_width::<1>(table, raw, symbols, out),
             2 => add_width::<2>(table, raw, symbols, out),
             4 => add_width::<4>(table, raw, symbols, out),
@@ -199,7 +199,12 @@ kernel! {
 const BLOCK: usize = 64;
 
 #[inline(always)]
-fn add_width<'r, const WIDTH: usize>(table: &Table, mut raw: Reader<'r>, symbols: &[u8], out: &mut [u8]) -> Reader<'r> {
+fn add_width<'r, const WIDTH: usize>(
+    table: &SymbolTable,
+    mut raw: BitReader<'r>,
+    symbols: &[u8],
+    out: &mut [u8],
+) -> BitReader<'r> {
     let mut differences = [0u64; BLOCK];
     for (floats, symbols) in out.as_chunks_mut::<WIDTH>().0.chunks_mut(BLOCK).zip(symbols.chunks(BLOCK)) {
         for (difference, symbol) in differences.iter_mut().zip(symbols) {
@@ -218,14 +223,14 @@ fn add_width<'r, const WIDTH: usize>(table: &Table, mut raw: Reader<'r>, symbols
 
 /// Bits, from the lowest of the first byte.
 #[derive(Debug, Default)]
-struct Writer {
+struct BitWriter {
     bytes: Vec<u8>,
     /// Bits that are no whole byte yet, and how many.
     rest: u128,
     count: u32,
 }
 
-impl Writer {
+impl BitWriter {
     /// Appends the low `count` bits of `bits`, of which the others are 0.
     #[inline(always)]
     fn put(&mut self, bits: u64, count: u32) {
@@ -245,15 +250,15 @@ impl Writer {
     }
 }
 
-/// Reads what [`Writer`] wrote. Behind the end there are zeros, and [`Self::finish`] finds out.
+/// Reads what [`BitWriter`] wrote. Behind the end there are zeros, and [`Self::finish`] finds out.
 #[derive(Clone, Copy)]
-struct Reader<'a> {
+struct BitReader<'a> {
     bytes: &'a [u8],
     /// In bits.
     place: usize,
 }
 
-impl Reader<'_> {
+impl BitReader<'_> {
     /// The next `count` bits: at most 56, or 63 if the floats have eight bytes.
     #[inline(always)]
     fn take<const WIDTH: usize>(&mut self, count: u32) -> u64 {
@@ -318,22 +323,22 @@ mod tests {
 
     #[test]
     fn bits_of_every_length_come_back() {
-        let mut writer = Writer::default();
+        let mut writer = BitWriter::default();
         let field = |i: u64, count: u32| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1) & ((1 << count) - 1);
         for i in 0..1000 {
             writer.put(field(i, (i % 63) as u32), (i % 63) as u32);
         }
         let bytes = writer.finish();
-        let mut reader = Reader { bytes: &bytes, place: 0 };
+        let mut reader = BitReader { bytes: &bytes, place: 0 };
         for i in 0..1000 {
             assert_eq!(reader.take::<8>((i % 63) as u32), field(i, (i % 63) as u32));
         }
         assert_eq!(reader.finish(), Ok(()));
-        assert!(Reader { bytes: &bytes[1..], place: reader.place }.finish().is_err());
+        assert!(BitReader { bytes: &bytes[1..], place: reader.place }.finish().is_err());
         let mut more = bytes.clone();
         if let Some(last) = more.last_mut() {
             *last |= 0x80;
         }
-        assert!(Reader { bytes: &more, place: reader.place }.finish().is_err() || reader.place.is_multiple_of(8));
+        assert!(BitReader { bytes: &more, place: reader.place }.finish().is_err() || reader.place.is_multiple_of(8));
     }
 }

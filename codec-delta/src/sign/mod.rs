@@ -15,7 +15,7 @@
 //! - `rows` F32 `[R]`, or `[1]` for all rows together where `C < 32`;
 //! - `columns` BF16 `[C]`, the largest of which is 1, only where `R ≥ 16`; else the column scales are 1.
 //!
-//! So no kind of scale takes more than a bit for each weight. The product of the scales is rounded to f32, then the sum, which is held within
+//! So no kind of scale takes more than a bit for each weight of a tensor of 32 or more. The product of the scales is rounded to f32, then the sum, which is held within
 //! the range of f32; with a product of 0 the weight is the base. For a tensor without elements all but `base` are empty.
 //!
 //! # Header

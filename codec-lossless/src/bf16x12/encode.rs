@@ -44,17 +44,13 @@ fn exponent(element: [u8; 2]) -> u8 {
 
 /// How often each exponent occurs.
 fn count(elements: &[[u8; 2]], cancel: &Cancel) -> Result<[u64; 256]> {
-    // Four tables in turn: equal neighbours do not wait for each other.
-    let mut tables = [[0u64; 256]; 4];
+    let mut counts = [0; 256];
     for part in elements.chunks(PART) {
         cancel.check()?;
-        for four in part.chunks(tables.len()) {
-            for (table, element) in tables.iter_mut().zip(four) {
-                table[usize::from(exponent(*element))] += 1;
-            }
-        }
+        let exponents: Vec<u8> = part.iter().map(|element| exponent(*element)).collect();
+        counts.iter_mut().zip(entropy::count(&exponents)).for_each(|(count, more)| *count += more);
     }
-    Ok(std::array::from_fn(|e| tables.iter().map(|table| table[e]).sum()))
+    Ok(counts)
 }
 
 fn pack_elements(elements: &[[u8; 2]], indices: &[u8; 256], low: &mut [u8], index: &mut [u8]) {

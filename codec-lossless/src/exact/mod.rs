@@ -4,7 +4,7 @@
 //! those of trained weights take about 2.6 bits of 8. Rows and columns of a matrix have scales of their own, which a histogram of the whole
 //! tensor mixes up; with the mean exponents of row and column for a context the exponents take as many bits as those of a tensor of one scale.
 //! The first bits of the mantissa are not quite uniform, given the exponent. Planes that are constant (F32 numbers that were
-//! BF16 once) take no bytes, and zeros only what it takes to tell where they are. Tensors of few values become a palette of them. Where a Zstandard frame or the stored bytes are smaller, they are the payload.
+//! BF16 once) take no bytes, and zeros only what it takes to tell where they are. Tensors of few values become a palette of them. Where a Zstandard frame (of large tensors one is tried where a part speaks for it) or the stored bytes are smaller, they are the payload.
 //!
 //! # Source
 //! Exponents apart as in `ZipNN`, arXiv 2411.05239, section 3; the contexts are ours. The coder is that of the crate `entropy`.
@@ -43,7 +43,7 @@
 //! `Exact`.
 //!
 //! # Cost
-//! From a 2²⁰th of the stored size to all of it, and 4 bytes.
+//! From a 2²⁰th of the stored size to all of it and 4 bytes.
 //!
 //! # Limits
 //! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes. The Zstandard frame of
@@ -128,9 +128,11 @@ impl Codec for Exact {
         let planes = self.encode_planes(&tensor, cx)?;
         cx.cancel.check()?;
         let (spec, bytes) = (tensor.spec(), tensor.bytes());
-        let raw = || Section::new(spec.dtype(), spec.shape(), bytes.to_vec());
-        let mut best =
-            if planes.bytes() < bytes.len() as u64 { planes } else { Payload::new(Bound::Exact).with("data", raw()?) };
+        let mut best = if planes.bytes() < bytes.len() as u64 {
+            planes
+        } else {
+            Payload::new(Bound::Exact).with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)
+        };
         if let Some(few) =
             palette::encode(bytes, Split::of(spec.dtype()).width())?.filter(|few| few.bytes() < best.bytes())
         {
@@ -161,22 +163,23 @@ impl Exact {
         let planes: Vec<&[u8]> = raw.iter().map(|plane| plane.get(1..).unwrap_or_default()).collect();
         let mut payload = Payload::new(Bound::Exact);
         let scales = Scales::of(spec, planes[0]);
-        let (mut contexts, mut told) = (Vec::new(), Vec::new());
+        let (mut contexts, mut coded_scales) = (Vec::new(), Vec::new());
         if let Some(scales) = &scales {
             contexts = vec![0; spec.elements()];
             scales.contexts(0, &mut contexts);
-            told = scales.coded()?.to_vec();
+            coded_scales = scales.coded()?.to_vec();
         }
-        let toll = told.iter().map(|(_, bytes)| bytes.len()).sum();
+        let side_bytes = coded_scales.iter().map(|(_, bytes)| bytes.len()).sum();
         for (k, (bytes, raw)) in planes.iter().zip(&raw).enumerate() {
             cx.cancel.check()?;
             let gain = self.level.gain(k, bytes);
             let before = if gain < 1.0 { before(k, &planes, &contexts) } else { Cow::default() };
-            let known = if k == 0 { Known { contexts: &contexts, toll, before: &[] } } else { Known::after(&before) };
+            let known =
+                if k == 0 { Known { contexts: &contexts, side_bytes, before: &[] } } else { Known::after(&before) };
             let coded = plane::encode_smaller(bytes, known, gain).map_err(CodecError::codec)?;
             let coded = coded.map_or_else(|| raw.clone(), Bytes::from);
             if plane::needs_contexts(&coded) {
-                for (name, bytes) in &told {
+                for (name, bytes) in &coded_scales {
                     payload = payload.with(name, Section::from_bytes(bytes.clone())?);
                 }
             } else if k == 0 {

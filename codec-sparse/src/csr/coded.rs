@@ -1,6 +1,6 @@
 //! Compressed sparse rows with entropy-coded gaps.
 
-use codec_api::{CodecError, Dtype, Payload, PayloadView, Result, Section};
+use codec_api::{CodecError, Payload, PayloadView, Result, Section};
 use entropy::plane::{self, Known};
 
 use super::gap::{COUNTS, Counts, Gap, Rows, lay_out};
@@ -40,8 +40,7 @@ impl Form for Coded {
             let reason = format!("they add up to {}, and there are {} elements", counts.total, grid.units());
             return Err(payload.corrupt(COUNTS, reason));
         }
-        let length = payload.section(CODED_GAPS)?.spec().elements();
-        let coded = payload.bytes(CODED_GAPS, Dtype::U8, &[length])?;
+        let coded = payload.byte_section(CODED_GAPS)?;
         let mut gaps = vec![0; counts.total as usize];
         plane::decode(coded, Known::default(), &mut gaps).map_err(|e| payload.corrupt(CODED_GAPS, e.to_string()))?;
         Ok(Box::new(Rows::new(counts, gaps.into())))

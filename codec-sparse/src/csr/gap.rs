@@ -50,8 +50,7 @@ impl Form for Gap {
 
     fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
         let counts = Counts::read(grid, payload)?;
-        let length = payload.section(GAPS)?.spec().elements();
-        let gaps = payload.bytes(GAPS, Dtype::U8, &[length])?.clone();
+        let gaps = payload.byte_section(GAPS)?.clone();
         if counts.total != gaps.len() as u64 {
             let reason = format!("they add up to {}, and there are {} gaps", counts.total, gaps.len());
             return Err(payload.corrupt(COUNTS, reason));

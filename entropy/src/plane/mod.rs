@@ -32,7 +32,7 @@ pub struct Known<'a> {
     /// A context for each byte, or nothing. Those of neighbouring numbers should be alike.
     pub contexts: &'a [u8],
     /// Bytes that it takes to tell the decoder the contexts; they must save as many.
-    pub toll: usize,
+    pub side_bytes: usize,
     /// The plane before, or nothing.
     pub before: &'a [u8],
 }
@@ -140,7 +140,7 @@ fn by_contexts<'a>(bytes: &[u8], known: Known<'a>) -> Option<Candidate<'a>> {
     let most = known.contexts.iter().max()?;
     let tables = Tables::of(bytes, known.contexts, usize::from(*most) + 1)?;
     let contexts = map(known.contexts, &tables.group);
-    let cost = tables.cost + known.toll as f64;
+    let cost = tables.cost + known.side_bytes as f64;
     Some(Candidate { mode: BY_CONTEXTS, head: tables.head, contexts, tables: tables.frequencies, cost })
 }
 

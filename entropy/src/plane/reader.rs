@@ -2,7 +2,7 @@
 
 use super::tables::Tables;
 use super::{BY_CLASSES, BY_CONTEXTS, Known, RAW, classes};
-use crate::{Decoder, Error, Frequencies, Lanes, STATES};
+use crate::{Decoder, Error, Frequencies, STATES, States};
 
 /// A coded plane on its way to bytes.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ enum Model<'a> {
 
 #[derive(Debug)]
 struct Coded<'a> {
-    states: Lanes<'a>,
+    states: States<'a>,
     decoder: Decoder,
     by: By,
 }
@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
 
 impl<'a> Model<'a> {
     fn coded(by: By, tables: &[Frequencies], stream: &'a [u8], len: usize) -> Result<Self, Error> {
-        Ok(Self::Coded(Box::new(Coded { states: Lanes::new(stream, len)?, decoder: Decoder::new(tables), by })))
+        Ok(Self::Coded(Box::new(Coded { states: States::new(stream, len)?, decoder: Decoder::new(tables), by })))
     }
 }
 

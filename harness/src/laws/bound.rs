@@ -13,7 +13,8 @@ const ANALYTIC: f64 = 4.0;
 
 /// A lossy codec's bound holds and is at most 1.01 times the real error, or 4 times if it is analytic; it refuses dtypes
 /// other than F32, F16 and BF16. An exact codec restores every bit of every dtype, or of those
-/// that it is registered for alone ([`codec_api::CodecEntry::only`]), and notices every flipped bit of its payload.
+/// that it is registered for alone ([`codec_api::CodecEntry::only`]), and notices every flipped bit of its payload that changes
+/// anything.
 ///
 /// # Errors
 /// The first violation found.

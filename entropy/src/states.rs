@@ -17,8 +17,8 @@ pub type LaneSymbols<T> = [[T; LANES]; VECTORS];
 /// The states of a decoder, for models whose contexts depend on symbols just decoded. [`Self::step`] takes the next 32
 /// symbols of the stream; it is meant for a loop inside of `simd::kernel!`.
 #[derive(Clone, Debug)]
-pub struct Lanes<'a> {
-    states: LaneSymbols<u32>,
+pub struct States<'a> {
+    lanes: LaneSymbols<u32>,
     words: &'a [[u8; 2]],
     /// The next word. Behind the last one there are zeros, and the end finds out.
     next: usize,
@@ -26,7 +26,7 @@ pub struct Lanes<'a> {
     left: usize,
 }
 
-impl<'a> Lanes<'a> {
+impl<'a> States<'a> {
     /// The states that a stream of so many symbols begins with.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl<'a> Lanes<'a> {
         if states.as_flattened().iter().any(|state| *state < LOWEST) {
             return Err(Error::Damaged("a state is too small"));
         }
-        Ok(Self { states, words, next: 0, left: symbols })
+        Ok(Self { lanes: states, words, next: 0, left: symbols })
     }
 
     /// The next symbols, whose contexts are these. In the last step there may be fewer than 32: the others are of no meaning.
@@ -82,7 +82,7 @@ impl<'a> Lanes<'a> {
         active: u16,
     ) -> [u8; LANES] {
         const SLOTS: u32 = (1 << PRECISION) - 1;
-        let old = self.states[vector];
+        let old = self.lanes[vector];
         let places: [u32; LANES] = lanes!(i => contexts[i] << PRECISION | old[i] & SLOTS);
         let entries = simd.gather(table, &places);
         let states: [u32; LANES] = lanes!(i => ((entries[i] >> PRECISION & SLOTS) + 1).wrapping_mul(old[i] >> PRECISION).wrapping_add(entries[i] & SLOTS));
@@ -91,7 +91,7 @@ impl<'a> Lanes<'a> {
         let words = simd.expand(&lanes!(i => u16::from_le_bytes(words[i]).into()), low);
         self.next += low.count_ones() as usize;
         let next: [u32; LANES] = lanes!(i => if states[i] < LOWEST { states[i] << 16 | words[i] } else { states[i] });
-        self.states[vector] =
+        self.lanes[vector] =
             if active == u16::MAX { next } else { lanes!(i => if active >> i & 1 == 1 { next[i] } else { old[i] }) };
         lanes!(i => (entries[i] >> (2 * PRECISION)) as u8)
     }
@@ -107,7 +107,7 @@ impl<'a> Lanes<'a> {
     /// [`Error::Damaged`] if symbols or words are left, or a state is not where the encoder began.
     pub fn finish(self) -> Result<(), Error> {
         let ended = self.left == 0 && self.next == self.words.len();
-        if ended && self.states.as_flattened().iter().all(|state| *state == LOWEST) {
+        if ended && self.lanes.as_flattened().iter().all(|state| *state == LOWEST) {
             return Ok(());
         }
         Err(Error::Damaged("it does not end where it should"))
