@@ -21,3 +21,5 @@ pub use codec_quant;
 pub use codec_seedlm;
 #[cfg(feature = "sparse")]
 pub use codec_sparse;
+#[cfg(feature = "trellis")]
+pub use codec_trellis;

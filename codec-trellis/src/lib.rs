@@ -1,0 +1,1 @@
+//! Trellis-coded quantisation: a weight is quantised together with those after it.
