@@ -53,6 +53,36 @@ impl Encoder {
         Ok(())
     }
 
+    /// The same in a stream of `width` states, at most 32: they cost 4 bytes each, which is much for few symbols, and symbol `i` belongs to state
+    /// `i mod width`. [`States::narrow`](crate::States::narrow) decodes it.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_narrow(&self, symbols: &[u8], contexts: &[u8], width: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+        let width = width.clamp(1, STATES);
+        if width == STATES {
+            return self.append(symbols, contexts, out);
+        }
+        check_contexts(contexts, symbols.len(), self.contexts)?;
+        let (mut states, mut words) = (vec![LOWEST; width], Vec::new());
+        for (i, symbol) in symbols.iter().enumerate().rev() {
+            let context = contexts.get(i).copied().unwrap_or_default();
+            let entry = self.entries[usize::from(context) * SYMBOLS + usize::from(*symbol)];
+            if entry == 0 {
+                return Err(self.impossible(symbols, contexts));
+            }
+            let (state, frequency) = (&mut states[i % width], entry & 0xffff);
+            if *state >> (32 - PRECISION) >= frequency {
+                words.push(*state as u16);
+                *state >>= 16;
+            }
+            *state = (*state / frequency << PRECISION) + *state % frequency + (entry >> 16);
+        }
+        out.extend(states.iter().take(symbols.len()).flat_map(|state| state.to_le_bytes()));
+        out.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));
+        Ok(())
+    }
+
     /// The stream by itself; see [`Self::append`].
     ///
     /// # Errors

@@ -24,19 +24,23 @@
 //! states that a decoder starts from, U32, one for each symbol if there are fewer than 32; then come U16 words. To decode a
 //! symbol from state `x`: the slot is `x mod 2¹²`, the symbol `s` is the one with `start(s) ≤ slot < start(s) + f(s)`, and `x` becomes
 //! `f(s)·⌊x/2¹²⌋ + slot − start(s)`, times 2¹⁶ plus the next word if it is below 2¹⁶. Each group of 32 symbols reads its words in the order of
-//! its symbols. All states end at 2¹⁶, where the encoder began, and no word is left over.
+//! its symbols. All states end at 2¹⁶, where the encoder began, and no word is left over. A narrow stream is the same with fewer states.
 
 mod decode;
 mod encode;
 mod frequencies;
 pub mod parametric;
 pub mod plane;
+mod scales;
 mod states;
+mod tables;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
-pub use frequencies::{Frequencies, PRECISION, count};
+pub use frequencies::{Frequencies, PRECISION, count, count_by};
+pub use scales::Scales;
 pub use states::{LaneSymbols, STATES, States};
+pub use tables::Tables;
 
 /// Where every state begins at encoding, and ends at decoding.
 const LOWEST: u32 = 1 << 16;

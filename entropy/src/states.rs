@@ -11,6 +11,9 @@ pub(crate) const VECTORS: usize = 2;
 /// States of a stream.
 pub const STATES: usize = VECTORS * LANES;
 
+/// The bits of a state that are a slot.
+const SLOTS: u32 = (1 << PRECISION) - 1;
+
 /// A symbol from each state; their contexts, and places in tables, have the same form.
 pub type LaneSymbols<T> = [[T; LANES]; VECTORS];
 
@@ -24,6 +27,8 @@ pub struct States<'a> {
     next: usize,
     /// Symbols yet to come.
     left: usize,
+    /// States that are there.
+    width: usize,
 }
 
 impl<'a> States<'a> {
@@ -32,8 +37,17 @@ impl<'a> States<'a> {
     /// # Errors
     /// [`Error::Damaged`] if there are fewer bytes than these states take, or half a word at the end.
     pub fn new(bytes: &'a [u8], symbols: usize) -> Result<Self, Error> {
+        Self::narrow(bytes, symbols, STATES)
+    }
+
+    /// The same for a stream of `width` states, at most 32; see [`crate::Encoder::append_narrow`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn narrow(bytes: &'a [u8], symbols: usize, width: usize) -> Result<Self, Error> {
         let cut = Error::Damaged("it is cut off");
-        let (first, rest) = bytes.split_at_checked(4 * symbols.min(STATES)).ok_or(cut)?;
+        let width = width.clamp(1, STATES);
+        let (first, rest) = bytes.split_at_checked(4 * symbols.min(width)).ok_or(cut)?;
         let (words, []) = rest.as_chunks() else { return Err(cut) };
         let mut states = [[LOWEST; LANES]; VECTORS];
         for (state, bytes) in states.as_flattened_mut().iter_mut().zip(first.as_chunks().0) {
@@ -42,57 +56,57 @@ impl<'a> States<'a> {
         if states.as_flattened().iter().any(|state| *state < LOWEST) {
             return Err(Error::Damaged("a state is too small"));
         }
-        Ok(Self { lanes: states, words, next: 0, left: symbols })
+        Ok(Self { lanes: states, words, next: 0, left: symbols, width })
     }
 
-    /// The next symbols, whose contexts are these. In the last step there may be fewer than 32: the others are of no meaning.
+    /// The next 32 symbols, whose contexts are these. In the last step there may be fewer: the others are of no meaning.
     #[inline(always)]
     pub fn step<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
-        if self.left < STATES {
-            return self.last_step(simd, table, contexts);
+        if self.left < STATES || self.width < STATES {
+            return self.one_by_one(table, contexts);
         }
         self.left -= STATES;
         let mut symbols = [[0; LANES]; VECTORS];
         for vector in 0..VECTORS {
-            symbols[vector] = self.take(simd, table, &contexts[vector], vector, u16::MAX);
+            symbols[vector] = self.take(simd, table, &contexts[vector], vector);
         }
         symbols
     }
 
+    /// A step of a narrow stream, or the last one.
     #[inline(never)]
-    fn last_step<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
-        let active = (1u32 << self.left) - 1;
-        self.left = 0;
+    fn one_by_one(&mut self, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
         let mut symbols = [[0; LANES]; VECTORS];
-        for vector in 0..VECTORS {
-            let mask = (active >> (LANES * vector)) as u16;
-            symbols[vector] = self.take(simd, table, &contexts[vector], vector, mask);
+        let count = self.left.min(STATES);
+        self.left -= count;
+        for (i, (symbol, context)) in
+            symbols.as_flattened_mut().iter_mut().zip(contexts.as_flattened()).take(count).enumerate()
+        {
+            let state = &mut self.lanes.as_flattened_mut()[i % self.width];
+            let entry = table.get(context << PRECISION | *state & SLOTS);
+            *state = ((entry >> PRECISION & SLOTS) + 1).wrapping_mul(*state >> PRECISION).wrapping_add(entry & SLOTS);
+            if *state < LOWEST {
+                let word = self.words.get(self.next).copied().unwrap_or_default();
+                *state = *state << 16 | u32::from(u16::from_le_bytes(word));
+                self.next += 1;
+            }
+            *symbol = (entry >> (2 * PRECISION)) as u8;
         }
         symbols
     }
 
-    /// A symbol from each state of a vector whose bit is set in `active`.
+    /// A symbol from each state of a vector.
     #[inline(always)]
-    fn take<S: Simd>(
-        &mut self,
-        simd: S,
-        table: Table<'_>,
-        contexts: &[u32; LANES],
-        vector: usize,
-        active: u16,
-    ) -> [u8; LANES] {
-        const SLOTS: u32 = (1 << PRECISION) - 1;
+    fn take<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &[u32; LANES], vector: usize) -> [u8; LANES] {
         let old = self.lanes[vector];
         let places: [u32; LANES] = lanes!(i => contexts[i] << PRECISION | old[i] & SLOTS);
         let entries = simd.gather(table, &places);
         let states: [u32; LANES] = lanes!(i => ((entries[i] >> PRECISION & SLOTS) + 1).wrapping_mul(old[i] >> PRECISION).wrapping_add(entries[i] & SLOTS));
-        let low = simd.below(&states, &[LOWEST; LANES]) & active;
+        let low = simd.below(&states, &[LOWEST; LANES]);
         let words: [[u8; 2]; LANES] = load(self.words.get(self.next..).unwrap_or_default());
         let words = simd.expand(&lanes!(i => u16::from_le_bytes(words[i]).into()), low);
         self.next += low.count_ones() as usize;
-        let next: [u32; LANES] = lanes!(i => if states[i] < LOWEST { states[i] << 16 | words[i] } else { states[i] });
-        self.lanes[vector] =
-            if active == u16::MAX { next } else { lanes!(i => if active >> i & 1 == 1 { next[i] } else { old[i] }) };
+        self.lanes[vector] = lanes!(i => if states[i] < LOWEST { states[i] << 16 | words[i] } else { states[i] });
         lanes!(i => (entries[i] >> (2 * PRECISION)) as u8)
     }
 

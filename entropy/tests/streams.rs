@@ -2,11 +2,11 @@
 
 use constriction::stream::model::DefaultContiguousCategoricalEntropyModel;
 use constriction::stream::stack::DefaultAnsCoder;
-use entropy::{Decoder, Encoder, Error, Frequencies, PRECISION};
+use entropy::{Decoder, Encoder, Error, Frequencies, PRECISION, STATES, States};
 use proptest::prelude::*;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use simd::{Level, with_level};
+use simd::{LANES, Level, Table, with_level};
 
 /// Symbols with geometric frequencies around a middle that depends on the context.
 fn geometric(n: usize, contexts: u8, seed: u64) -> (Vec<u8>, Vec<u8>) {
@@ -144,4 +144,41 @@ fn what_has_no_table_is_refused() {
     assert_eq!(decoder.decode(&[0; 8], &[0, 1], &mut [0; 2]), Err(Error::NoTable { context: 1, tables: 1 }));
     assert!(Encoder::new(&[]).encode(&[1], &[]).is_err() && Decoder::new(&[]).decode(&[], &[], &mut [0]).is_err());
     assert_eq!(Decoder::new(&[]).decode(&[], &[], &mut []), Ok(()));
+}
+
+#[test]
+fn narrow_streams_come_back_and_are_shorter() {
+    for n in [0, 1, 5, 31, 32, 33, 100, 1000] {
+        let (symbols, contexts) = geometric(n, 3, n as u64);
+        let tables = tables(&symbols, &contexts, 3);
+        let (encoder, decoder) = (Encoder::new(&tables), Decoder::new(&tables));
+        let table = decoder.table().expect("tables");
+        let whole = encoder.encode(&symbols, &contexts).expect("every symbol has a frequency").len();
+        for width in [1, 2, 4, 8, 16, 32] {
+            let mut bytes = Vec::new();
+            encoder.append_narrow(&symbols, &contexts, width, &mut bytes).expect("every symbol has a frequency");
+            assert!(bytes.len() <= whole + 2, "{n} symbols, {width} states: {} of {whole} bytes", bytes.len());
+            for level in Level::available() {
+                let decoded = with_level(level, || narrow(table, &bytes, &contexts, width)).expect("it decodes");
+                assert_eq!(decoded, symbols, "{n} symbols, {width} states, {level}");
+            }
+            for end in 0..bytes.len() {
+                assert!(narrow(table, &bytes[..end], &contexts, width).is_err(), "{end} of {} bytes", bytes.len());
+            }
+        }
+    }
+}
+
+simd::kernel! {
+    fn narrow<'a>(simd, table: Table<'a>, bytes: &'a [u8], contexts: &'a [u8], width: usize) -> Result<Vec<u8>, Error> {
+        let mut states = States::narrow(bytes, contexts.len(), width)?;
+        let mut out = Vec::new();
+        for contexts in contexts.chunks(STATES) {
+            let mut known = [[0u32; LANES]; 2];
+            known.as_flattened_mut().iter_mut().zip(contexts).for_each(|(lane, context)| *lane = (*context).into());
+            out.extend(&states.step(simd, table, &known).as_flattened()[..contexts.len()]);
+        }
+        states.finish()?;
+        Ok(out)
+    }
 }

@@ -17,6 +17,12 @@ impl<'a> Table<'a> {
         (entries.len().is_power_of_two() && entries.len() <= 1 << 31).then_some(Self(entries))
     }
 
+    /// The entry at this index, modulo the length.
+    #[inline(always)]
+    pub fn get(self, index: u32) -> u32 {
+        self.0[(index & self.mask()) as usize]
+    }
+
     /// The entries.
     #[inline(always)]
     pub(crate) fn entries(self) -> &'a [u32] {
@@ -216,8 +222,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     fn gather(self, table: Table<'_>, indices: &[u32; LANES]) -> [u32; LANES] {
-        let (entries, mask) = (table.entries(), table.mask());
-        lanes!(i => entries[(indices[i] & mask) as usize])
+        lanes!(i => table.get(indices[i]))
     }
 
     #[inline(always)]

@@ -61,7 +61,6 @@ use codec_api::{
     Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
 };
 use entropy::plane::{self, Known, Reader};
-use scales::Scales;
 use serde::{Deserialize, Serialize};
 use split::Split;
 
@@ -162,12 +161,12 @@ impl Exact {
         let raw: Vec<Bytes> = split.planes(tensor.bytes()).into_iter().map(Bytes::from).collect();
         let planes: Vec<&[u8]> = raw.iter().map(|plane| plane.get(1..).unwrap_or_default()).collect();
         let mut payload = Payload::new(Bound::Exact);
-        let scales = Scales::of(spec, planes[0]);
+        let scales = scales::of_exponents(spec, planes[0]);
         let (mut contexts, mut coded_scales) = (Vec::new(), Vec::new());
         if let Some(scales) = &scales {
             contexts = vec![0; spec.elements()];
             scales.contexts(0, &mut contexts);
-            coded_scales = scales.coded()?.to_vec();
+            coded_scales = scales::coded(scales)?.to_vec();
         }
         let side_bytes = coded_scales.iter().map(|(_, bytes)| bytes.len()).sum();
         for (k, (bytes, raw)) in planes.iter().zip(&raw).enumerate() {
@@ -193,7 +192,7 @@ impl Exact {
     fn decode_planes(spec: &TensorSpec, payload: &PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
         let split = Split::of(spec.dtype());
         let (width, elements) = (split.width(), out.len() / split.width());
-        let scales = Scales::read(spec, payload)?;
+        let scales = scales::read(spec, payload)?;
         let damaged = |k| move |e: entropy::Error| payload.corrupt(&plane_name(k), e.to_string());
         let reader = |k| Reader::new(payload.byte_section(&plane_name(k))?, elements).map_err(damaged(k));
         let mut readers = (0..width).map(reader).collect::<Result<Vec<_>>>()?;

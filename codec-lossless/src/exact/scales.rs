@@ -1,75 +1,43 @@
 //! Contexts for exponents: how large the weights of a row and of a column are.
 
 use codec_api::{CodecError, Dtype, PayloadView, Result, TensorSpec};
-use entropy::plane::{self, Known};
+use entropy::Scales;
 use simd::kernel;
-
-/// Steps of a scale to an octave.
-const PER_OCTAVE: i64 = 8;
-
-/// Steps that scales of long rows and columns differ by when their weights do not.
-const CHANCE: u8 = 2;
-
-/// A scale for each row and each column, in eighths of an octave above the least.
-pub(super) struct Scales {
-    rows: Vec<u8>,
-    columns: Vec<u8>,
-}
 
 /// Whether exponents of this dtype are a plane by themselves.
 fn has_exponents(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::BF16)
 }
 
-impl Scales {
-    /// The scales of a float matrix whose exponents are these; `None` where there is nothing to gain.
-    pub(super) fn of(spec: &TensorSpec, exponents: &[u8]) -> Option<Self> {
-        let (rows, columns) = spec.matrix();
-        if !has_exponents(spec.dtype()) || rows < 2 || columns < 2 {
-            return None;
-        }
-        let (row_sums, column_sums) = sums(exponents, columns);
-        let scales = Self { rows: above_the_least(&row_sums, columns), columns: above_the_least(&column_sums, rows) };
-        // Means of a few exponents differ by that much by chance.
-        let differ = |scales: &[u8]| scales.iter().max() > Some(&CHANCE);
-        (differ(&scales.rows) || differ(&scales.columns)).then_some(scales)
+/// The scales of a float matrix whose exponents are these; `None` where there is nothing to gain.
+pub(super) fn of_exponents(spec: &TensorSpec, exponents: &[u8]) -> Option<Scales> {
+    let (rows, columns) = spec.matrix();
+    if !has_exponents(spec.dtype()) || rows < 2 || columns < 2 {
+        return None;
     }
+    let (row_sums, column_sums) = sums(exponents, columns);
+    Scales::of_logarithms(&means(&row_sums, columns), &means(&column_sums, rows))
+}
 
-    /// The contexts, quarters of an octave, of the elements from `first` on.
-    pub(super) fn contexts(&self, first: usize, mut out: &mut [u8]) {
-        let columns = self.columns.len().max(1);
-        let mut column = first % columns;
-        for row in self.rows.iter().skip(first / columns) {
-            let run = &self.columns[column..];
-            let (now, rest) = out.split_at_mut(run.len().min(out.len()));
-            now.iter_mut().zip(run).for_each(|(context, column)| *context = row.midpoint(*column).min(LARGEST));
-            (out, column) = (rest, 0);
-        }
-    }
+/// Names and coded planes of the two.
+pub(super) fn coded(scales: &Scales) -> Result<[(&'static str, Vec<u8>); 2]> {
+    let [rows, columns] = scales.encode().map_err(CodecError::codec)?;
+    Ok([(ROWS, rows), (COLUMNS, columns)])
+}
 
-    /// Names and coded planes of the two.
-    pub(super) fn coded(&self) -> Result<[(&'static str, Vec<u8>); 2]> {
-        let coded = |bytes: &[u8]| plane::encode(bytes, Known::default()).map_err(CodecError::codec);
-        Ok([(ROWS, coded(&self.rows)?), (COLUMNS, coded(&self.columns)?)])
+/// Reads what [`coded`] made, if it is there.
+pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Scales>> {
+    if !payload.has(ROWS) {
+        return Ok(None);
     }
-
-    /// Reads what [`Self::coded`] made, if it is there.
-    pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Self>> {
-        if !payload.has(ROWS) {
-            return Ok(None);
-        }
-        if !has_exponents(spec.dtype()) {
-            return Err(payload.corrupt(ROWS, format!("there are no exponents in {}", spec.dtype())));
-        }
-        let (rows, columns) = spec.matrix();
-        let decoded = |name, len| {
-            let mut bytes = vec![0; len];
-            let coded = payload.byte_section(name)?;
-            plane::decode(coded, Known::default(), &mut bytes).map_err(|e| payload.corrupt(name, e.to_string()))?;
-            Ok(bytes)
-        };
-        Ok(Some(Self { rows: decoded(ROWS, rows)?, columns: decoded(COLUMNS, columns)? }))
+    if !has_exponents(spec.dtype()) {
+        return Err(payload.corrupt(ROWS, format!("there are no exponents in {}", spec.dtype())));
     }
+    let (rows, columns) = spec.matrix();
+    let decoded = |name, len| {
+        Scales::decode_plane(payload.byte_section(name)?, len).map_err(|e| payload.corrupt(name, e.to_string()))
+    };
+    Ok(Some(Scales::new(decoded(ROWS, rows)?, decoded(COLUMNS, columns)?)))
 }
 
 kernel! {
@@ -98,14 +66,8 @@ pub(super) fn relative(exponents: &[u8], contexts: &[u8]) -> Vec<u8> {
 const ROWS: &str = "rows";
 const COLUMNS: &str = "columns";
 
-/// Contexts reach over so many quarters of an octave.
-const LARGEST: u8 = 63;
-
-/// Means of `n` exponents each, in steps above the least of them that is not far below the others.
-fn above_the_least(sums: &[i64], n: usize) -> Vec<u8> {
-    let means: Vec<i64> = sums.iter().map(|sum| (2 * PER_OCTAVE * sum + n as i64) / (2 * n as i64)).collect();
-    let largest = means.iter().max().copied().unwrap_or_default();
-    // Rows and columns share what contexts reach over.
-    let least = means.iter().min().copied().unwrap_or_default().max(largest - i64::from(LARGEST));
-    means.iter().map(|mean| (mean - least).max(0) as u8).collect()
+/// Means of `n` exponents each, in the steps of scales.
+fn means(sums: &[i64], n: usize) -> Vec<i64> {
+    let n = n as i64;
+    sums.iter().map(|sum| (2 * Scales::PER_OCTAVE * sum + n) / (2 * n)).collect()
 }

@@ -14,14 +14,12 @@
 //! [`Frequencies::write`] has them; in way 1 they are sixteen bytes, the frequencies of the upper four bits, of 256 in all, each shared out to sixteen symbols equally.
 
 mod reader;
-mod tables;
 
 use std::borrow::Cow;
 
-use crate::frequencies::count;
-use crate::{Encoder, Error, Frequencies};
+use crate::frequencies::{count, count_by};
+use crate::{Encoder, Error, Frequencies, Tables};
 pub use reader::Reader;
-use tables::Tables;
 
 /// Classes of the plane before.
 const CLASSES: usize = 32;
@@ -138,7 +136,7 @@ fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
 
 fn by_contexts<'a>(bytes: &[u8], known: Known<'a>) -> Option<Candidate<'a>> {
     let most = known.contexts.iter().max()?;
-    let tables = Tables::of(bytes, known.contexts, usize::from(*most) + 1)?;
+    let tables = Tables::of_counts(&count_by(bytes, known.contexts, usize::from(*most) + 1))?;
     let contexts = map(known.contexts, &tables.group);
     let cost = tables.cost + known.side_bytes as f64;
     Some(Candidate { mode: BY_CONTEXTS, head: tables.head, contexts, tables: tables.frequencies, cost })
@@ -155,7 +153,7 @@ fn by_classes<'a>(bytes: &[u8], before: &'a [u8]) -> Option<Candidate<'a>> {
     order.truncate(CLASSES - 1);
     order.sort_unstable();
     let class = classes(&order);
-    let found = Tables::of(bytes, &map(before, &class), order.len() + 1)?;
+    let found = Tables::of_counts(&count_by(bytes, &map(before, &class), order.len() + 1))?;
     let head = [&[order.len() as u8 + 1], &order[..], &found.head].concat();
     let cost = found.cost + (1 + order.len()) as f64;
     let contexts = map(before, &class.map(|class| found.group[usize::from(class)]));

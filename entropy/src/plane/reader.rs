@@ -1,8 +1,7 @@
 //! Decoding a plane part by part, so that several of them go through the cache together.
 
-use super::tables::Tables;
 use super::{BY_CLASSES, BY_CONTEXTS, Known, RAW, classes};
-use crate::{Decoder, Error, Frequencies, STATES, States};
+use crate::{Decoder, Error, Frequencies, STATES, States, Tables};
 
 /// A coded plane on its way to bytes.
 #[derive(Debug)]

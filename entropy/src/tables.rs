@@ -1,15 +1,16 @@
 //! The tables of contexts: which neighbours share one, and how they are written.
 
-use crate::frequencies::count_by;
 use crate::{Error, Frequencies};
 
 /// Groups of contexts at most: tables of a mebibyte to decode with.
 const MOST_GROUPS: usize = 64;
 
-/// Neighbouring contexts in groups, with a table for each group.
-pub(super) struct Tables {
+/// Neighbouring contexts in groups, with a table for each group; see [`crate::plane`] for how they are written.
+#[derive(Clone, Debug)]
+pub struct Tables {
     /// Groups and tables as a decoder reads them.
     pub head: Vec<u8>,
+    /// The table of each group.
     pub frequencies: Vec<Frequencies>,
     /// The group of each context that there is.
     pub group: Vec<u8>,
@@ -74,10 +75,9 @@ fn information(counts: &[u64]) -> f64 {
 }
 
 impl Tables {
-    /// Tables for contexts below `n`, in whichever way is smaller; `None` without symbols.
-    pub(super) fn of(bytes: &[u8], contexts: &[u8], n: usize) -> Option<Self> {
-        let counts = count_by(bytes, contexts, n);
-        let (a, b) = (Self::written(Way::Whole, &counts)?, Self::written(Way::Shared, &counts)?);
+    /// Tables for the symbols counted in each context, of which there are at most 256, in whichever way is smaller; `None` without symbols.
+    pub fn of_counts(counts: &[[u64; 256]]) -> Option<Self> {
+        let (a, b) = (Self::written(Way::Whole, counts)?, Self::written(Way::Shared, counts)?);
         Some(if b.cost < a.cost { b } else { a })
     }
 
@@ -103,7 +103,10 @@ impl Tables {
     }
 
     /// Reads tables and moves `bytes` behind them: the group of each context, and the tables.
-    pub(super) fn read(bytes: &mut &[u8]) -> Result<([u8; 256], Vec<Frequencies>), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for anything that is not the `head` of such tables.
+    pub fn read(bytes: &mut &[u8]) -> Result<([u8; 256], Vec<Frequencies>), Error> {
         let wrong = Error::Damaged("tables");
         let (&[way, others], rest) = bytes.split_first_chunk().ok_or(wrong)?;
         let (starts, rest) = rest.split_at_checked(others.into()).ok_or(wrong)?;

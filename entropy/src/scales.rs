@@ -1,0 +1,75 @@
+//! Contexts of a matrix: how large the numbers of a row and of a column are.
+
+use crate::Error;
+use crate::plane::{self, Known};
+
+/// Steps that scales of long rows and columns differ by when their numbers do not.
+const CHANCE: u8 = 2;
+
+/// Contexts reach over so many quarters of an octave.
+const LARGEST: u8 = 63;
+
+/// A scale for each row and each column of a matrix, in eighths of an octave above the least.
+#[derive(Clone, Debug)]
+pub struct Scales {
+    rows: Vec<u8>,
+    columns: Vec<u8>,
+}
+
+impl Scales {
+    /// Contexts that [`Self::contexts`] tells apart.
+    pub const CONTEXTS: usize = LARGEST as usize + 1;
+
+    /// Steps of a scale to an octave.
+    pub const PER_OCTAVE: i64 = 8;
+
+    /// Of logarithms in eighths of an octave; `None` where rows and columns differ no more than by chance.
+    pub fn of_logarithms(rows: &[i64], columns: &[i64]) -> Option<Self> {
+        let scales = Self { rows: above_the_least(rows), columns: above_the_least(columns) };
+        let differ = |scales: &[u8]| scales.iter().max() > Some(&CHANCE);
+        (differ(&scales.rows) || differ(&scales.columns)).then_some(scales)
+    }
+
+    /// The contexts, quarters of an octave, of the elements from `first` on.
+    pub fn contexts(&self, first: usize, mut out: &mut [u8]) {
+        let columns = self.columns.len().max(1);
+        let mut column = first % columns;
+        for row in self.rows.iter().skip(first / columns) {
+            let run = &self.columns[column..];
+            let (now, rest) = out.split_at_mut(run.len().min(out.len()));
+            now.iter_mut().zip(run).for_each(|(context, column)| *context = row.midpoint(*column).min(LARGEST));
+            (out, column) = (rest, 0);
+        }
+    }
+
+    /// The scales of rows and of columns as two planes.
+    ///
+    /// # Errors
+    /// Never: a plane without contexts is always coded.
+    pub fn encode(&self) -> Result<[Vec<u8>; 2], Error> {
+        Ok([plane::encode(&self.rows, Known::default())?, plane::encode(&self.columns, Known::default())?])
+    }
+
+    /// Reads one of the planes that [`Self::encode`] made, of so many rows or columns.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for any other bytes.
+    pub fn decode_plane(plane: &[u8], len: usize) -> Result<Vec<u8>, Error> {
+        let mut scales = vec![0; len];
+        plane::decode(plane, Known::default(), &mut scales)?;
+        Ok(scales)
+    }
+
+    /// Of the scales of rows and of columns.
+    pub fn new(rows: Vec<u8>, columns: Vec<u8>) -> Self {
+        Self { rows, columns }
+    }
+}
+
+/// Steps above the least logarithm that is not far below the others.
+fn above_the_least(logarithms: &[i64]) -> Vec<u8> {
+    let largest = logarithms.iter().max().copied().unwrap_or_default();
+    // Rows and columns share what contexts reach over.
+    let least = logarithms.iter().min().copied().unwrap_or_default().max(largest - i64::from(LARGEST));
+    logarithms.iter().map(|log| (log - least).max(0) as u8).collect()
+}
