@@ -1,0 +1,242 @@
+//! From multiples to sections.
+
+use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorSpec};
+use entropy::{Encoder, STATES, Scales};
+use simd::LANES;
+
+use super::alphabet::{Alphabet, ESCAPE};
+use super::decode::{COLUMN_SCALES, ESCAPE_LENGTHS, ESCAPES, LENGTHS, LOW, ROW_SCALES, STREAMS, low_bytes};
+use super::escapes::{self, Escape};
+use super::exponent::Exponent;
+use super::model::{CONTEXTS, MODEL, Model};
+use super::points::Points;
+use super::quantise::{Quantised, Source, too_large};
+use super::segments::{Segments, width};
+use super::stats::Stats;
+
+/// Scales of rows and columns that may be worth their bytes, and these.
+#[derive(Clone, Debug)]
+pub(super) struct Contexts {
+    pub scales: Scales,
+    planes: [Vec<u8>; 2],
+}
+
+impl Contexts {
+    /// Of the weights' mean squares by row and by column, if these differ.
+    pub(super) fn of(source: &Source<'_>, spec: &TensorSpec) -> Result<Option<Self>> {
+        let (rows, columns) = spec.matrix();
+        if rows < 2 || columns < 2 {
+            return Ok(None);
+        }
+        let (mut of_rows, mut of_columns) = (vec![0.0f64; rows], vec![0.0f64; columns]);
+        for segment in 0..source.segments.count() {
+            let first = source.segments.weights(segment).start;
+            for (i, w) in (first..).zip(source.segment(segment)) {
+                let square = f64::from(w) * f64::from(w);
+                of_rows[i / columns] += square;
+                of_columns[i % columns] += square;
+            }
+        }
+        let Some(scales) = Scales::of_logarithms(&logarithms(&of_rows), &logarithms(&of_columns)) else {
+            return Ok(None);
+        };
+        let planes = scales.encode().map_err(CodecError::codec)?;
+        Ok(Some(Self { scales, planes }))
+    }
+
+    fn bytes(&self) -> usize {
+        self.planes.iter().map(Vec::len).sum()
+    }
+}
+
+/// Logarithms of the roots of sums, in parts of an octave.
+fn logarithms(sums: &[f64]) -> Vec<i64> {
+    let log = |sum: &f64| libm::round(0.5 * Scales::PER_OCTAVE as f64 * libm::log2(sum.max(1e-300))) as i64;
+    sums.iter().map(log).collect()
+}
+
+/// A model and points for a quantised tensor, and what it will take.
+pub(super) struct Coding<'a> {
+    pub model: Model,
+    pub points: Points,
+    contexts: Option<&'a Contexts>,
+    /// Bytes of the payload, nearly, without those that the whole tensor has anyhow.
+    pub bytes: f64,
+    /// Squared error, in squared weights.
+    pub distortion: f64,
+}
+
+impl<'a> Coding<'a> {
+    /// The smallest coding; with `contexts` only if these save more than they cost.
+    pub(super) fn best(found: &Quantised, segments: Segments, contexts: Option<&'a Contexts>) -> Option<Self> {
+        let stats = &found.stats;
+        let alphabet = Alphabet::best(stats);
+        let mut model = Model::best(alphabet, &counts(stats, alphabet))?;
+        let mut used = None;
+        // Of some segments only, contexts are not counted.
+        if let Some(contexts) = contexts.filter(|_| found.multiples.len() == stats.weights) {
+            let by_contexts =
+                Model::best(alphabet, &counts_by(&found.multiples, segments, alphabet, &contexts.scales))?;
+            if by_contexts.size() + 8.0 * (contexts.bytes() as f64) < model.size() {
+                (model, used) = (by_contexts, Some(contexts));
+            }
+        }
+        let points = Points::fit(stats, found.plan.step);
+        let step = f64::from(found.plan.step);
+        let low = low_bytes(stats.weights, alphabet.low_bits);
+        let bytes = model.size() / 8.0 + (low + points.bytes() + used.map_or(0, Contexts::bytes)) as f64;
+        let distortion = points.distortion(stats, found.plan.step) * step * step;
+        Some(Self { model, points, contexts: used, bytes, distortion })
+    }
+
+    /// The sections of everything but exponent and inputs.
+    pub(super) fn payload(&self, source: &Source<'_>, found: &Quantised, cx: &EncodeCx<'_>) -> Result<Payload> {
+        let mut parts = Parts::default();
+        let encoder = Encoder::new(&self.model.frequencies);
+        for segment in 0..source.segments.count() {
+            cx.cancel.check()?;
+            self.segment(segment, source, found, &encoder, &mut parts)?;
+            cx.progress.tick(source.segments.weights(segment).len() as u64);
+        }
+        let mut payload = self.points.write(Payload::new(Bound::None))?.with(MODEL, self.model.section()?);
+        if let Some(Contexts { planes: [rows, columns], .. }) = self.contexts {
+            payload = payload.with(ROW_SCALES, Section::from_bytes(rows.clone())?);
+            payload = payload.with(COLUMN_SCALES, Section::from_bytes(columns.clone())?);
+        }
+        parts.write(payload)
+    }
+
+    fn segment(
+        &self,
+        segment: usize,
+        source: &Source<'_>,
+        found: &Quantised,
+        encoder: &Encoder,
+        parts: &mut Parts,
+    ) -> Result<()> {
+        let range = source.segments.weights(segment);
+        let multiples = &found.multiples[range.clone()];
+        let tables = self.tables(range.start, multiples);
+        let alphabet = self.model.alphabet;
+        let mut symbols: Vec<u8> = multiples.iter().map(|j| alphabet.symbol(alphabet.upper(*j))).collect();
+        let weights = source.segment(segment);
+        let escapes_before = parts.escapes.len();
+        for (((symbol, table), j), w) in symbols.iter_mut().zip(&tables).zip(multiples).zip(weights) {
+            let upper = alphabet.upper(*j);
+            if too_large(w * (1.0 / found.plan.step)) {
+                *symbol = ESCAPE;
+                escapes::write(Escape::Weight(upper & 1 == 1, w), &mut parts.escapes);
+            } else if *symbol == ESCAPE || self.model.frequencies[usize::from(*table)].get(*symbol) == 0 {
+                *symbol = ESCAPE;
+                escapes::write(Escape::Upper(upper), &mut parts.escapes);
+            }
+        }
+        parts.escape_lengths.push((parts.escapes.len() - escapes_before) as u32);
+        let before = parts.streams.len();
+        encoder
+            .append_narrow(&symbols, &tables, width(symbols.len()), &mut parts.streams)
+            .map_err(CodecError::codec)?;
+        parts.lengths.push((parts.streams.len() - before) as u32);
+        low_bits(multiples, alphabet.low_bits, &mut parts.low);
+        Ok(())
+    }
+
+    /// The table of each weight.
+    fn tables(&self, first: usize, multiples: &[i32]) -> Vec<u8> {
+        let mut contexts = vec![0; multiples.len()];
+        if let Some(Contexts { scales, .. }) = self.contexts {
+            scales.contexts(first, &mut contexts);
+        }
+        let table = |(context, j): (&u8, &i32)| (self.model.tables_of[usize::from(*context)] >> (8 * (j & 1))) as u8;
+        contexts.iter().zip(multiples).map(table).collect()
+    }
+}
+
+/// The streams, escapes and low bits of all segments.
+#[derive(Default)]
+struct Parts {
+    streams: Vec<u8>,
+    lengths: Vec<u32>,
+    escapes: Vec<u8>,
+    escape_lengths: Vec<u32>,
+    low: Vec<u8>,
+}
+
+impl Parts {
+    fn write(mut self, mut payload: Payload) -> Result<Payload> {
+        self.lengths.pop();
+        self.escape_lengths.pop();
+        let several = !self.lengths.is_empty();
+        let lengths = |lengths: Vec<u32>| Section::from_values(Dtype::U32, [lengths.len()], lengths);
+        payload = payload.with(STREAMS, Section::from_bytes(self.streams)?);
+        if several {
+            payload = payload.with(LENGTHS, lengths(self.lengths)?);
+        }
+        if !self.escapes.is_empty() {
+            payload = payload.with(ESCAPES, Section::from_bytes(self.escapes)?);
+            if several {
+                payload = payload.with(ESCAPE_LENGTHS, lengths(self.escape_lengths)?);
+            }
+        }
+        if !self.low.is_empty() {
+            payload = payload.with(LOW, Section::from_bytes(self.low)?);
+        }
+        Ok(payload)
+    }
+}
+
+/// Appends the low bits of a segment: for each 32 weights a word of 32 bits for each of them, the lowest first.
+fn low_bits(multiples: &[i32], low_bits: u32, out: &mut Vec<u8>) {
+    for step in multiples.chunks(STATES) {
+        for plane in 0..low_bits {
+            let mut word = 0u32;
+            for (lane, j) in step.iter().enumerate() {
+                word |= ((j >> 1 >> plane & 1) as u32) << lane;
+            }
+            out.extend(word.to_le_bytes());
+        }
+    }
+}
+
+/// How often each symbol occurs with each parity.
+fn counts(stats: &Stats, alphabet: Alphabet) -> Vec<[u64; 256]> {
+    let mut counts = vec![[0; 256]; 2];
+    for (sides, counts) in stats.uppers(alphabet.low_bits).iter().zip(&mut counts) {
+        for (side, sign) in sides.iter().zip([1, -1]) {
+            for (magnitude, n) in side.iter().enumerate() {
+                counts[usize::from(alphabet.symbol(sign * magnitude as i32))] += u64::from(*n);
+            }
+        }
+    }
+    counts
+}
+
+/// The same by context.
+fn counts_by(multiples: &[i32], segments: Segments, alphabet: Alphabet, scales: &Scales) -> Vec<[u64; 256]> {
+    let mut counts = vec![[0; 256]; 2 * CONTEXTS];
+    let mut contexts = vec![0; segments.longest()];
+    for segment in 0..segments.count() {
+        let range = segments.weights(segment);
+        let contexts = &mut contexts[..range.len()];
+        scales.contexts(range.start, contexts);
+        for (j, context) in multiples[range].iter().zip(contexts) {
+            let id = CONTEXTS * (j & 1) as usize + usize::from(*context);
+            counts[id][usize::from(alphabet.symbol(alphabet.upper(*j)))] += 1;
+        }
+    }
+    counts
+}
+
+/// Bytes besides those of [`Coding::bytes`]: states and lengths of the streams, exponent and inputs.
+pub(super) fn fixed_bytes(source: &Source<'_>, exponent: Exponent) -> f64 {
+    /// What a state holds of the stream, of its 32 bits.
+    const HELD: f64 = 8.0;
+    let segments = source.segments.count();
+    let states: usize = (0..segments).map(|s| width(source.segments.weights(s).len())).sum();
+    let inputs = source.inputs.as_ref().map_or(0, |inputs| inputs.bytes());
+    let lengths = 4 * (segments - 1) + exponent.bytes() + inputs;
+    states as f64 * (32.0 - HELD) / 8.0 + lengths as f64
+}
+
+/// A whole vector has as many lanes as half a step.
+const _: () = assert!(STATES == 2 * LANES);

@@ -1,0 +1,80 @@
+//! Upper parts that have no symbol, and weights too large for multiples of the step.
+
+/// What stands behind an escape.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Escape {
+    /// An upper part.
+    Upper(i32),
+    /// The weight itself, with the last bit of what stands for an upper part.
+    Weight(bool, f32),
+}
+
+/// The largest magnitude of an upper part.
+const MOST: u64 = 1 << 24;
+
+/// Appends an escape: a number in bytes of seven bits, the lowest first, all but the last with the eighth bit set. 0 and 1 are a weight, F32 after it; `n + 2` is the
+/// upper part `n/2` if `n` is even, else `−(n + 1)/2`.
+pub(super) fn write(escape: Escape, out: &mut Vec<u8>) {
+    let mut number = match escape {
+        Escape::Upper(q) => u64::from((q << 1 ^ q >> 31) as u32) + 2,
+        Escape::Weight(bit, _) => bit.into(),
+    };
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+    if let Escape::Weight(_, weight) = escape {
+        out.extend(weight.to_le_bytes());
+    }
+}
+
+/// Reads what [`write`] wrote, and moves `bytes` behind it; `None` for anything else.
+pub(super) fn read(bytes: &mut &[u8]) -> Option<Escape> {
+    let mut number = 0u64;
+    for place in 0.. {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if number > 2 * MOST + 2 {
+            return None;
+        }
+        if byte & 0x80 == 0 {
+            break;
+        }
+        if place == 4 {
+            return None;
+        }
+    }
+    let Some(n) = number.checked_sub(2) else {
+        let (weight, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        return Some(Escape::Weight(number == 1, f32::from_le_bytes(*weight)))
+            .filter(|_| f32::from_le_bytes(*weight).is_finite());
+    };
+    let n = n as u32;
+    Some(Escape::Upper((n >> 1) as i32 ^ -((n & 1) as i32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_come_back() {
+        let largest = MOST as i32;
+        let mut escapes: Vec<_> =
+            [0, 1, -1, 62, -63, 63, 64, -64, 8000, -9000, largest, -largest].map(Escape::Upper).into();
+        escapes.extend([Escape::Weight(false, 1e30), Escape::Weight(true, -0.5)]);
+        let mut bytes = Vec::new();
+        escapes.iter().for_each(|escape| write(*escape, &mut bytes));
+        let mut rest = bytes.as_slice();
+        for escape in &escapes {
+            assert_eq!(read(&mut rest), Some(*escape));
+        }
+        assert!(rest.is_empty());
+        for wrong in [&[][..], &[0x80], &[0, 1, 2, 3], &[0xff; 9], &[0, 0, 0, 0xc0, 0x7f]] {
+            assert_eq!(read(&mut &*wrong), None, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! How much finer the weights of some inputs are quantised than those of others.
+
+use codec_api::{CodecError, EncodeCx, Payload, PayloadView, Result, Section, TensorSpec, relative_importance};
+use entropy::plane::{self, Known};
+
+/// Factors to an octave.
+const PER_OCTAVE: f64 = 8.0;
+
+/// A factor for each input: weights are multiplied by it before they are quantised.
+#[derive(Clone, Debug)]
+pub(super) struct Inputs {
+    /// Whether inputs are rows.
+    rows: bool,
+    /// The factors are 2 to the power of these, negative, in eighths.
+    codes: Vec<u8>,
+}
+
+impl Inputs {
+    /// From the mean squares of calibration: the square root of how important each input is, if there is any calibration.
+    pub(super) fn of(cx: &EncodeCx<'_>, spec: &TensorSpec) -> Result<Option<Self>> {
+        let Some((axis, squares)) = cx.input_squares(spec)? else { return Ok(None) };
+        let mut importance = squares.to_vec();
+        relative_importance(&mut importance);
+        let code = |h: &f32| libm::round(-0.5 * PER_OCTAVE * libm::log2(f64::from(*h))) as u8;
+        Ok(Some(Self { rows: axis == 0, codes: importance.iter().map(code).collect() }))
+    }
+
+    pub(super) fn write(&self, payload: Payload) -> Result<Payload> {
+        let plane = plane::encode(&self.codes, Known::default()).map_err(CodecError::codec)?;
+        Ok(payload.with(if self.rows { ROWS } else { COLUMNS }, Section::from_bytes(plane)?))
+    }
+
+    pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Self>> {
+        let rows = payload.has(ROWS);
+        if !rows && !payload.has(COLUMNS) {
+            return Ok(None);
+        }
+        let (name, len) = if rows { (ROWS, spec.matrix().0) } else { (COLUMNS, spec.matrix().1) };
+        let mut codes = vec![0; len];
+        let plane = payload.byte_section(name)?;
+        plane::decode(plane, Known::default(), &mut codes).map_err(|e| payload.corrupt(name, e.to_string()))?;
+        Ok(Some(Self { rows, codes }))
+    }
+
+    /// Multiplies weights from the flat index `first` on, of rows of so many columns, by their factors, or by the inverse of these.
+    pub(super) fn multiply(&self, first: usize, columns: usize, inverse: bool, weights: &mut [f32]) {
+        let sign = if inverse { 1.0 } else { -1.0 };
+        let factors: [f32; 256] = std::array::from_fn(|code| libm::exp2(sign * code as f64 / PER_OCTAVE) as f32);
+        let factor = |code: u8| factors[usize::from(code)];
+        let mut column = first % columns;
+        let mut rest = weights;
+        for row in first / columns.. {
+            let (now, after) = rest.split_at_mut((columns - column).min(rest.len()));
+            if now.is_empty() {
+                break;
+            }
+            if self.rows {
+                let f = factor(self.codes[row]);
+                now.iter_mut().for_each(|w| *w *= f);
+            } else {
+                now.iter_mut().zip(&self.codes[column..]).for_each(|(w, code)| *w *= factor(*code));
+            }
+            (rest, column) = (after, 0);
+        }
+    }
+
+    /// Bytes of the section, nearly.
+    pub(super) fn bytes(&self) -> usize {
+        self.codes.len()
+    }
+}
+
+const ROWS: &str = "input_rows";
+const COLUMNS: &str = "input_columns";

@@ -1,0 +1,97 @@
+//! The trellis: which multiples of the step a state allows, and which state follows.
+
+use serde::{Deserialize, Serialize};
+
+/// Number of states of a trellis: a power of two from 4 to 256, or 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "u32")]
+pub struct States(u32);
+
+impl States {
+    /// `None` if there is no such trellis.
+    pub const fn new(states: u32) -> Option<Self> {
+        match states {
+            4 | 8 | 16 | 32 | 64 | 128 | 256 | 1024 => Some(Self(states)),
+            _ => None,
+        }
+    }
+
+    /// 8.
+    pub const FEW: Self = Self(8);
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for States {
+    type Error = String;
+
+    fn try_from(states: i64) -> Result<Self, String> {
+        let known = u32::try_from(states).ok().and_then(Self::new);
+        known.ok_or_else(|| format!("{states} is out of range: 4, 8, 16, 32, 64, 128, 256 or 1024 is wanted"))
+    }
+}
+
+impl From<States> for u32 {
+    fn from(states: States) -> Self {
+        states.0
+    }
+}
+
+/// What moves a trellis from state to state. From state `s` the multiples `j` with the parity of `s` are allowed, and then follows
+/// `s/2`, changed by `odd` if `s` is odd and by `second` if the second bit of `j` is set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine {
+    /// Half the first parity polynomial.
+    pub odd: u32,
+    /// Half the second.
+    pub second: u32,
+}
+
+impl Machine {
+    /// Ungerboeck's codes for amplitude modulation: parity polynomials (h0, h1) in octal.
+    pub(super) const fn new(states: u32) -> Self {
+        let (h0, h1) = match states {
+            4 => (0o5, 0o2),
+            8 => (0o13, 0o4),
+            16 => (0o23, 0o4),
+            32 => (0o45, 0o10),
+            64 => (0o103, 0o24),
+            128 => (0o235, 0o126),
+            256 => (0o515, 0o362),
+            _ => (0o2007, 0o664),
+        };
+        Self { odd: h0 >> 1, second: h1 >> 1 }
+    }
+
+    /// The state after `state`, where the second bit of the multiple is `bit`.
+    #[inline(always)]
+    pub(super) const fn next(self, state: u32, bit: u32) -> u32 {
+        (state >> 1) ^ (state & 1).wrapping_neg() & self.odd ^ bit.wrapping_neg() & self.second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The butterflies of the search: states below half follow even ones, and each state follows two.
+    #[test]
+    fn every_state_follows_two_of_one_parity() {
+        for states in [4, 8, 16, 32, 64, 128, 256, 1024] {
+            let machine = Machine::new(states);
+            let mut before = vec![Vec::new(); states as usize];
+            for (state, bit) in (0..states).flat_map(|state| [(state, 0), (state, 1)]) {
+                before[machine.next(state, bit) as usize].push((state, bit));
+            }
+            for (state, before) in (0..).zip(before) {
+                let odd = u32::from(state >= states / 2);
+                assert_eq!(before.len(), 2, "{states}");
+                assert!(before.iter().all(|(s, _)| s & 1 == odd), "{states}");
+                assert!(before[0].1 != before[1].1, "{states}");
+            }
+        }
+    }
+}

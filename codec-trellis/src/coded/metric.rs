@@ -1,0 +1,102 @@
+//! What it costs to quantise a weight to the best member of each subset of multiples.
+
+use simd::{LANES, Simd, lanes};
+
+/// Multiples of the step from a weight of sixteen lanes to the members of each subset, `j mod 4`.
+pub(super) type Lanes = [f32; LANES];
+
+/// Rounds to the nearest integer, ties to even, for magnitudes below 2²²: the same at every level, and without a call where there is no instruction.
+#[inline(always)]
+fn round(x: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (x + SHIFT) - SHIFT
+}
+
+/// How costs are counted.
+pub(super) trait Metric: Copy {
+    /// The cost of the best member of each subset.
+    fn costs<S: Simd>(self, simd: S, x: &Lanes) -> [Lanes; 4];
+
+    /// The best members of these subsets, as [`Self::costs`] found them.
+    fn members<S: Simd>(self, simd: S, x: &Lanes, subsets: &[u8; LANES]) -> [i32; LANES];
+}
+
+/// Squared distance alone, in units of four steps: of a subset the nearest member.
+#[derive(Clone, Copy)]
+pub(super) struct Distance;
+
+impl Metric for Distance {
+    #[inline(always)]
+    fn costs<S: Simd>(self, _: S, x: &Lanes) -> [Lanes; 4] {
+        let quarters: Lanes = lanes!(i => x[i] * 0.25);
+        let mut costs = [[0.0; LANES]; 4];
+        for (subset, costs) in costs.iter_mut().enumerate() {
+            *costs = lanes!(i => {
+                let y = quarters[i] - subset as f32 * 0.25;
+                let distance = y - round(y);
+                distance * distance
+            });
+        }
+        costs
+    }
+
+    #[inline(always)]
+    fn members<S: Simd>(self, _: S, x: &Lanes, subsets: &[u8; LANES]) -> [i32; LANES] {
+        lanes!(i => {
+            let subset = f32::from(subsets[i]);
+            (round(x[i] * 0.25 - subset * 0.25) * 4.0 + subset) as i32
+        })
+    }
+}
+
+/// Squared distance, in steps, and bits: by the magnitude of the multiple, the last entry for all larger ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RateDistortion {
+    /// Where a multiple is decoded to.
+    pub points: Lanes,
+    /// Lagrange's factor times its bits.
+    pub rates: Lanes,
+}
+
+impl RateDistortion {
+    /// Cost and number of a member: the nearest, or its neighbour on the other side of the weight or of zero, if that is cheaper.
+    #[inline(always)]
+    fn best<S: Simd>(self, simd: S, x: &Lanes, subset: &Lanes) -> (Lanes, Lanes) {
+        let nearest: Lanes = lanes!(i => round((x[i] - subset[i]) * 0.25) * 4.0 + subset[i]);
+        let inner: Lanes = lanes!(i => nearest[i] - 4f32.copysign(nearest[i]));
+        let (first, second) = (self.cost(simd, x, &nearest), self.cost(simd, x, &inner));
+        (
+            lanes!(i => if second[i] < first[i] { second[i] } else { first[i] }),
+            lanes!(i => if second[i] < first[i] { inner[i] } else { nearest[i] }),
+        )
+    }
+
+    #[inline(always)]
+    fn cost<S: Simd>(self, simd: S, x: &Lanes, member: &Lanes) -> Lanes {
+        let class: [u8; LANES] = lanes!(i => (member[i].abs() as i32).min(LANES as i32 - 1) as u8);
+        let (points, rates) = (simd.lookup16(&self.points, &class), simd.lookup16(&self.rates, &class));
+        lanes!(i => {
+            // Beyond the table, points are as far from their multiples as the last one.
+            let magnitude = points[i] + (member[i].abs() - f32::from(class[i]));
+            let distance = x[i] - magnitude.copysign(member[i]);
+            distance * distance + rates[i]
+        })
+    }
+}
+
+impl Metric for RateDistortion {
+    #[inline(always)]
+    fn costs<S: Simd>(self, simd: S, x: &Lanes) -> [Lanes; 4] {
+        let mut costs = [[0.0; LANES]; 4];
+        for (subset, costs) in costs.iter_mut().enumerate() {
+            *costs = self.best(simd, x, &[subset as f32; LANES]).0;
+        }
+        costs
+    }
+
+    #[inline(always)]
+    fn members<S: Simd>(self, simd: S, x: &Lanes, subsets: &[u8; LANES]) -> [i32; LANES] {
+        let members = self.best(simd, x, &lanes!(i => f32::from(subsets[i]))).1;
+        lanes!(i => members[i] as i32)
+    }
+}

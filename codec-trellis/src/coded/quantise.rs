@@ -1,0 +1,154 @@
+//! From weights to multiples of a step.
+
+use codec_api::{Cancel, Result};
+use entropy::STATES;
+use simd::{LANES, kernel, lanes, load};
+
+use super::config::Trellis;
+use super::inputs::Inputs;
+use super::metric::{Distance, Lanes, RateDistortion};
+use super::segments::Segments;
+use super::stats::Stats;
+use super::viterbi::{Room, quantise};
+
+/// Weights of so many steps and more are stored as they are.
+const LARGEST: f32 = 2_097_152.0;
+
+/// The weights of a tensor, ready to be quantised.
+#[derive(Debug)]
+pub(super) struct Source<'a> {
+    pub weights: &'a [f32],
+    pub columns: usize,
+    pub segments: Segments,
+    pub inputs: Option<Inputs>,
+}
+
+impl Source<'_> {
+    /// Weights of a segment, each times the factor of its input.
+    pub(super) fn segment(&self, segment: usize) -> Vec<f32> {
+        let range = self.segments.weights(segment);
+        let mut weights = self.weights[range.clone()].to_vec();
+        if let Some(inputs) = &self.inputs {
+            inputs.multiply(range.start, self.columns, false, &mut weights);
+        }
+        weights
+    }
+
+    /// Mean of the weights' squares.
+    pub(super) fn power(&self) -> f64 {
+        let squares = |segment| self.segment(segment).iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>();
+        (0..self.segments.count()).map(squares).sum::<f64>() / self.weights.len().max(1) as f64
+    }
+}
+
+/// How weights are quantised.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub states: u32,
+    pub step: f32,
+    /// None for the nearest multiples.
+    pub metric: Option<RateDistortion>,
+}
+
+/// A quantised tensor, or some segments of it.
+#[derive(Debug)]
+pub(super) struct Quantised {
+    pub plan: Plan,
+    /// The multiples of all segments, or of those that were taken.
+    pub multiples: Vec<i32>,
+    pub stats: Stats,
+}
+
+impl Quantised {
+    /// What the next search has to know of this one.
+    pub(super) fn light(&self) -> Self {
+        Self { plan: self.plan, multiples: Vec::new(), stats: self.stats.clone() }
+    }
+}
+
+/// Whether a weight, in steps, is too large for a multiple.
+pub(super) fn too_large(x: f32) -> bool {
+    x.abs() >= LARGEST
+}
+
+/// Quantises every `stride`-th segment.
+pub(super) fn run(
+    source: &Source<'_>,
+    plan: Plan,
+    stride: usize,
+    room: &mut Rooms,
+    cancel: &Cancel,
+) -> Result<Quantised> {
+    let mut found = Quantised { plan, multiples: Vec::new(), stats: Stats::new() };
+    for segment in (0..source.segments.count()).step_by(stride) {
+        cancel.check()?;
+        let mut x = source.segment(segment);
+        scale(&mut x, 1.0 / plan.step);
+        let first = found.multiples.len();
+        found.multiples.resize(first + x.len(), 0);
+        let multiples = &mut found.multiples[first..];
+        for vector in 0..STATES / LANES {
+            gather(&x, vector, &mut room.x);
+            room.out.resize(room.x.len(), [0; LANES]);
+            match plan.metric {
+                None => quantise(plan.states, Distance, &room.x, &mut room.paths, &mut room.out),
+                Some(metric) => quantise(plan.states, metric, &room.x, &mut room.paths, &mut room.out),
+            }
+            scatter(&room.out, vector, multiples);
+        }
+        found.stats.add(&x, multiples);
+    }
+    Ok(found)
+}
+
+/// Room that quantising takes, used again by the next run.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    paths: Room,
+    x: Vec<Lanes>,
+    out: Vec<[i32; LANES]>,
+}
+
+kernel! {
+    /// Weights in steps; those too large for multiples become 0.
+    fn scale<'a>(_simd, weights: &'a mut [f32], inverse: f32) {
+        for w in weights {
+            let x = *w * inverse;
+            *w = if x.abs() < LARGEST { x } else { 0.0 };
+        }
+    }
+}
+
+/// The weights of sixteen lanes, step by step; those behind the last are 0.
+fn gather(x: &[f32], vector: usize, out: &mut Vec<Lanes>) {
+    out.clear();
+    out.extend(x.chunks(STATES).map(|x| load(x.get(vector * LANES..).unwrap_or_default())));
+}
+
+fn scatter(lanes: &[[i32; LANES]], vector: usize, out: &mut [i32]) {
+    for (lanes, out) in lanes.iter().zip(out.chunks_mut(STATES)) {
+        let out = out.get_mut(vector * LANES..).unwrap_or_default();
+        let len = out.len().min(LANES);
+        out[..len].copy_from_slice(&lanes[..len]);
+    }
+}
+
+impl Trellis {
+    /// Costs that follow what multiples took at the last time, for low rates.
+    pub(super) fn metric(&self, last: &Quantised) -> RateDistortion {
+        let stats = &last.stats;
+        let [even, odd] = stats.parities().map(|n| n.max(1.0));
+        let bits = |p: f64| -libm::log2(p);
+        // What has not been seen costs as much as if it had been once.
+        let rate = |i: usize| {
+            let of_parity = if i % 2 == 0 { even } else { odd };
+            let count = if i == 0 { stats.zeros() } else { stats.magnitude(i).count / 2.0 };
+            bits(count.max(0.5) / of_parity)
+        };
+        let point = |i: usize| {
+            let of = stats.magnitude(i.max(1));
+            if i > 0 && of.count >= 64.0 { of.sum / of.count } else { i as f64 }
+        };
+        RateDistortion { points: lanes!(i => point(i) as f32), rates: lanes!(i => (self.lambda * rate(i)) as f32) }
+    }
+}

@@ -1,0 +1,128 @@
+//! What a quantisation of a tensor looks like: how often each multiple occurs, and which weights became it.
+
+use super::alphabet::Uppers;
+
+/// Magnitudes that are counted one by one.
+const COUNTED: usize = 1 << 11;
+
+/// Counts and sums over quantised weights, in units of the step.
+#[derive(Clone, Debug)]
+pub(super) struct Stats {
+    /// Weights counted.
+    pub weights: usize,
+    /// Of each multiple from −2¹¹ up.
+    counts: Vec<u32>,
+    /// Sum of the weights that became it.
+    sums: Vec<f64>,
+    /// Multiples beyond.
+    far: Vec<i32>,
+    far_sums: [f64; 2],
+    /// Sum of the weights' squares.
+    pub squares: f64,
+}
+
+/// The weights of one magnitude: how many, and the sum of theirs, each times the sign of its multiple.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Magnitude {
+    pub count: f64,
+    pub sum: f64,
+}
+
+impl Stats {
+    pub(super) fn new() -> Self {
+        let bins = 2 * COUNTED + 1;
+        Self {
+            weights: 0,
+            counts: vec![0; bins],
+            sums: vec![0.0; bins],
+            far: Vec::new(),
+            far_sums: [0.0; 2],
+            squares: 0.0,
+        }
+    }
+
+    /// Adds weights, in steps, and the multiples that they became.
+    pub(super) fn add(&mut self, x: &[f32], multiples: &[i32]) {
+        self.weights += x.len();
+        for (x, j) in x.iter().zip(multiples) {
+            let x = f64::from(*x);
+            self.squares += x * x;
+            let place = (*j as usize).wrapping_add(COUNTED);
+            if let (Some(count), Some(sum)) = (self.counts.get_mut(place), self.sums.get_mut(place)) {
+                *count += 1;
+                *sum += x;
+            } else {
+                self.far.push(*j);
+                let j = f64::from(*j);
+                self.far_sums[0] += j * x;
+                self.far_sums[1] += j * j;
+            }
+        }
+    }
+
+    /// The weights that became `j` or `−j`; `j` is not 0 and one of those counted one by one.
+    pub(super) fn magnitude(&self, j: usize) -> Magnitude {
+        let (above, below) = (COUNTED + j, COUNTED - j);
+        Magnitude {
+            count: f64::from(self.counts[above]) + f64::from(self.counts[below]),
+            sum: self.sums[above] - self.sums[below],
+        }
+    }
+
+    /// How many weights became 0.
+    pub(super) fn zeros(&self) -> f64 {
+        self.counts[COUNTED].into()
+    }
+
+    /// How many multiples are even, and odd.
+    pub(super) fn parities(&self) -> [f64; 2] {
+        let mut parities = [0.0; 2];
+        for (place, count) in self.counts.iter().enumerate() {
+            parities[place & 1] += f64::from(*count);
+        }
+        for j in &self.far {
+            parities[(*j & 1) as usize] += 1.0;
+        }
+        parities
+    }
+
+    /// Sums over weights `x` and multiples `j` of `x·j` and of `j²`, from a magnitude on.
+    pub(super) fn products(&self, from: usize) -> [f64; 2] {
+        let mut sums = self.far_sums;
+        for j in from.max(1)..=COUNTED {
+            let Magnitude { count, sum } = self.magnitude(j);
+            sums[0] += sum * j as f64;
+            sums[1] += count * (j * j) as f64;
+        }
+        sums
+    }
+
+    /// Sums, from a magnitude on: how many, of `|j|`, and of weights times the sign of their multiple; those beyond the counted are left out.
+    pub(super) fn firsts(&self, from: usize) -> [f64; 3] {
+        let mut sums = [0.0; 3];
+        for j in from..=COUNTED {
+            let Magnitude { count, sum } = self.magnitude(j);
+            sums[0] += count;
+            sums[1] += count * j as f64;
+            sums[2] += sum;
+        }
+        sums
+    }
+
+    /// How often each upper part occurs; see [`Uppers`].
+    pub(super) fn uppers(&self, low_bits: u32) -> Uppers {
+        let mut uppers = Uppers::default();
+        let counted = self.counts.iter().zip(-(COUNTED as i32)..).map(|(n, j)| (j, *n)).filter(|(_, n)| *n > 0);
+        for (j, n) in counted.chain(self.far.iter().map(|j| (*j, 1))) {
+            let q = j >> 1 >> low_bits;
+            let side = &mut uppers[(j & 1) as usize][usize::from(q < 0)];
+            // Far beyond every reach all are alike.
+            let magnitude = (q.unsigned_abs() as usize).min(COUNTED);
+            if side.len() <= magnitude {
+                side.resize(magnitude + 1, 0);
+            }
+            side[magnitude] += n;
+        }
+        uppers
+    }
+}
