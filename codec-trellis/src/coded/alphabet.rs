@@ -95,6 +95,8 @@ fn reaches(uppers: &Uppers) -> Vec<u32> {
 fn bits(uppers: &Uppers, reach: u32) -> f64 {
     /// Bits of an escape's text, about, and of a frequency's.
     const TEXT: f64 = 8.0;
+    /// Bits of the text of a shape, which may stand for all frequencies.
+    const SHAPE: f64 = 56.0;
     let mut bits = 0.0;
     for sides in uppers {
         let inside = |side: &Vec<u32>| side.len().min(reach as usize + 1);
@@ -105,7 +107,6 @@ fn bits(uppers: &Uppers, reach: u32) -> f64 {
         let price =
             |n: f64| if n > 0.0 { n * libm::log2(total / n) + (total / 4096.0 - n).max(0.0) * 1.44 } else { 0.0 };
         bits += coded().map(price).sum::<f64>() + price(escapes) + escapes * TEXT;
-        bits += TEXT * f64::from(2 * reach + 1);
     }
-    bits
+    bits + SHAPE.min(TEXT * f64::from(2 * (2 * reach + 1)))
 }

@@ -4,6 +4,7 @@ use codec_api::FormatVersion;
 use serde::{Deserialize, Serialize};
 
 use super::machine::States;
+use super::search::LEAST_BITS;
 
 /// Configuration of `trellis`; see the [module's documentation](super) for the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ pub enum Target {
 
 impl Default for Trellis {
     fn default() -> Self {
-        Self::new(States::FEW, Target::Bits(4.0))
+        Self::new(States::FAST, Target::Bits(4.0))
     }
 }
 
@@ -63,7 +64,7 @@ struct Fields {
 
 impl Default for Fields {
     fn default() -> Self {
-        Self { version: FormatVersion, states: States::FEW, bits: None, error: None, step: None, lambda: LAMBDA }
+        Self { version: FormatVersion, states: States::FAST, bits: None, error: None, step: None, lambda: LAMBDA }
     }
 }
 
@@ -73,7 +74,7 @@ impl TryFrom<Fields> for Trellis {
     fn try_from(fields: Fields) -> Result<Self, String> {
         let target = match (fields.bits, fields.error, fields.step) {
             (None, None, None) => Target::Bits(4.0),
-            (Some(bits), None, None) => Target::Bits(within("bits", bits, 0.1, 16.0)?),
+            (Some(bits), None, None) => Target::Bits(within("bits", bits, LEAST_BITS, 16.0)?),
             (None, Some(error), None) => Target::Error(within("error", error, 1e-9, 1.0)?),
             (None, None, Some(step)) => Target::Step(within("step", step, 1e-30, 1e30)?),
             _ => return Err("one of `bits`, `error` and `step` is wanted, not several".to_owned()),

@@ -240,7 +240,7 @@ kernel! {
                 }
                 let k: [u32; LANES] = lanes!(i => (upper[vector][i] as u32) << low_bits | bits[i]);
                 let parity: [u32; LANES] = lanes!(i => trellis[vector][i] & 1);
-                let multiples: [i32; LANES] = lanes!(i => (2 * k[i] | parity[i]) as i32);
+                let multiples: [i32; LANES] = lanes!(i => (k[i] << 1 | parity[i]) as i32);
                 trellis[vector] = lanes!(i => machine.next(trellis[vector][i], k[i] & 1));
                 values[vector] = points::values(simd, step, shifts, &multiples);
             }

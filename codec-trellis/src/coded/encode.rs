@@ -96,7 +96,6 @@ impl<'a> Coding<'a> {
         for segment in 0..source.segments.count() {
             cx.cancel.check()?;
             self.segment(segment, source, found, &encoder, &mut parts)?;
-            cx.progress.tick(source.segments.weights(segment).len() as u64);
         }
         let mut payload = self.points.write(Payload::new(Bound::None))?.with(MODEL, self.model.section()?);
         if let Some(Contexts { planes: [rows, columns], .. }) = self.contexts {

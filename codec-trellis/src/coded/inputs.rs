@@ -13,21 +13,30 @@ pub(super) struct Inputs {
     rows: bool,
     /// The factors are 2 to the power of these, negative, in eighths.
     codes: Vec<u8>,
+    /// The codes as a payload has them; of one that was read, nothing.
+    plane: Vec<u8>,
 }
 
+/// Weights that an input must have: with fewer, its factor costs more than it gains.
+const WORTH: usize = 64;
+
 impl Inputs {
-    /// From the mean squares of calibration: the square root of how important each input is, if there is any calibration.
+    /// From the mean squares of calibration: the square root of how important each input is; `None` without calibration, and where inputs have few weights.
     pub(super) fn of(cx: &EncodeCx<'_>, spec: &TensorSpec) -> Result<Option<Self>> {
         let Some((axis, squares)) = cx.input_squares(spec)? else { return Ok(None) };
+        if spec.elements() < WORTH * squares.len() {
+            return Ok(None);
+        }
         let mut importance = squares.to_vec();
         relative_importance(&mut importance);
         let code = |h: &f32| libm::round(-0.5 * PER_OCTAVE * libm::log2(f64::from(*h))) as u8;
-        Ok(Some(Self { rows: axis == 0, codes: importance.iter().map(code).collect() }))
+        let codes: Vec<u8> = importance.iter().map(code).collect();
+        let plane = plane::encode(&codes, Known::default()).map_err(CodecError::codec)?;
+        Ok(Some(Self { rows: axis == 0, codes, plane }))
     }
 
     pub(super) fn write(&self, payload: Payload) -> Result<Payload> {
-        let plane = plane::encode(&self.codes, Known::default()).map_err(CodecError::codec)?;
-        Ok(payload.with(if self.rows { ROWS } else { COLUMNS }, Section::from_bytes(plane)?))
+        Ok(payload.with(if self.rows { ROWS } else { COLUMNS }, Section::from_bytes(self.plane.clone())?))
     }
 
     pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Self>> {
@@ -39,7 +48,7 @@ impl Inputs {
         let mut codes = vec![0; len];
         let plane = payload.byte_section(name)?;
         plane::decode(plane, Known::default(), &mut codes).map_err(|e| payload.corrupt(name, e.to_string()))?;
-        Ok(Some(Self { rows, codes }))
+        Ok(Some(Self { rows, codes, plane: Vec::new() }))
     }
 
     /// Multiplies weights from the flat index `first` on, of rows of so many columns, by their factors, or by the inverse of these.
@@ -64,9 +73,9 @@ impl Inputs {
         }
     }
 
-    /// Bytes of the section, nearly.
+    /// Bytes of the section.
     pub(super) fn bytes(&self) -> usize {
-        self.codes.len()
+        self.plane.len()
     }
 }
 

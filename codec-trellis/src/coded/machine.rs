@@ -16,8 +16,12 @@ impl States {
         }
     }
 
-    /// 8.
-    pub const FEW: Self = Self(8);
+    /// 8: .075 bits above the bound.
+    pub const FAST: Self = Self(8);
+    /// 64: .05 bits above it.
+    pub const BALANCED: Self = Self(64);
+    /// 256: .036 bits above it.
+    pub const BEST: Self = Self(256);
 
     /// The number.
     pub const fn get(self) -> u32 {

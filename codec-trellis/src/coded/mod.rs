@@ -127,7 +127,8 @@ impl Trellis {
 
     /// The payload of quantised weights; `None` without weights.
     fn encode_values(&self, values: &[f32], spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Payload>> {
-        let exponent = Exponent::of(simd::max_abs(values));
+        let largest = simd::max_abs(values);
+        let exponent = Exponent::of(largest);
         let mut reduced = Vec::new();
         if !exponent.is_none() {
             reduced = values.to_vec();
@@ -147,24 +148,23 @@ impl Trellis {
             contexts: contexts.as_ref(),
             exponent,
             power,
+            largest: f64::from(largest) * exponent.factor(),
             cx,
             rooms: Rooms::default(),
         };
         let most = if let Target::Bits(bits) = self.target { budget(bits, spec) } else { u64::MAX };
         let mut aim = most as f64;
-        let mut payload = None;
         // The size that a search goes by is an estimate; a few bytes less the next time, if it was too low.
         for _ in 0..ROUNDS {
-            let Some(tried) = search.run(aim)? else { break };
-            let found = self.payload(&source, exponent, &tried, values, spec, cx)?;
-            let excess = found.bytes().saturating_sub(most);
-            payload = Some(found);
-            if excess == 0 {
-                return Ok(payload);
+            let Some(tried) = search.run(aim)? else { return Ok(None) };
+            let payload = self.payload(&source, exponent, &tried, values, spec, cx)?;
+            if payload.bytes() <= most {
+                return Ok(Some(payload));
             }
-            aim -= excess as f64 + 1.0;
+            aim -= (payload.bytes() - most) as f64 + 1.0;
         }
-        Ok(payload)
+        let zeros = search.zeros()?;
+        zeros.map(|zeros| self.payload(&source, exponent, &zeros, values, spec, cx)).transpose()
     }
 
     fn payload(
@@ -193,7 +193,22 @@ const DATA: &str = "data";
 
 fn presets() -> Vec<Preset> {
     let preset = |name, states, bits| Preset::new(name, Trellis::new(states, Target::Bits(bits)));
-    vec![preset("2bit-fast", States::FEW, 2.0)]
+    vec![
+        preset("2bit-fast", States::FAST, 2.0),
+        preset("3bit-fast", States::FAST, 3.0),
+        preset("4bit-fast", States::FAST, 4.0),
+        preset("5bit-fast", States::FAST, 5.0),
+        preset("2bit-balanced", States::BALANCED, 2.0),
+        preset("3bit-balanced", States::BALANCED, 3.0),
+        preset("4bit-balanced", States::BALANCED, 4.0),
+        preset("5bit-balanced", States::BALANCED, 5.0),
+        preset("2bit-best", States::BEST, 2.0),
+        preset("3bit-best", States::BEST, 3.0),
+        preset("4bit-best", States::BEST, 4.0),
+        preset("5bit-best", States::BEST, 5.0),
+        // A thirtieth of 32 bits, rounded down.
+        preset("30x", States::BEST, 1.0666),
+    ]
 }
 
 register_codec!("trellis", "entropy-coded trellis quantisation, near the rate-distortion bound", presets);

@@ -18,14 +18,14 @@ const LOW_RATE: f64 = 1.5;
 const SETTLING: usize = 4;
 
 /// Rates are met to this part.
-const TOLERANCE: f64 = 0.005;
+const TOLERANCE: f64 = 0.003;
 
 /// A part of a tensor is enough to come as near as this, in bits a weight.
 const NEAR: f64 = 0.02;
 
-/// Weights up to which a payload may take a few bytes more than the rate says.
-const SMALL: usize = 1024;
-const MORE_BYTES: f64 = 16.0;
+/// What any payload may take, in bytes and in bits a weight: then all weights may become 0, at least.
+const LEAST_BYTES: f64 = 24.0;
+pub(super) const LEAST_BITS: f64 = 0.25;
 
 /// The squared error of a trellis of few states, in squared steps.
 const DISTORTION: f64 = 0.26;
@@ -36,8 +36,9 @@ pub(super) struct Search<'a> {
     pub source: &'a Source<'a>,
     pub contexts: Option<&'a Contexts>,
     pub exponent: Exponent,
-    /// Mean square of the weights.
+    /// Mean square of the weights, and the largest magnitude.
     pub power: f64,
+    pub largest: f64,
     pub cx: &'a EncodeCx<'a>,
     pub rooms: Rooms,
 }
@@ -52,9 +53,8 @@ pub(super) struct Tried<'a> {
 
 /// The most bytes of a payload at a rate.
 pub(super) fn budget(bits: f64, spec: &TensorSpec) -> u64 {
-    let weights = spec.elements();
-    let more = if weights < SMALL { MORE_BYTES } else { 0.0 };
-    (bits * weights as f64 / 8.0 + more) as u64
+    let weights = spec.elements() as f64;
+    (bits * weights / 8.0).max(LEAST_BITS * weights / 8.0 + LEAST_BYTES) as u64
 }
 
 impl<'a> Search<'a> {
@@ -67,14 +67,19 @@ impl<'a> Search<'a> {
             return self.at_step(1.0);
         }
         let parts = (self.source.segments.count() / 4).max(1);
-        let many = self.codec.states.get() > 2 * States::FEW.get();
+        let many = self.codec.states.get() > 2 * States::FAST.get();
         let mut log = libm::log2(self.first_step());
         let mut last = None;
         if parts > 1 || many {
-            (log, last) = self.descend(log, None, States::FEW.get(), parts, bytes, NEAR)?.0;
+            (log, last) = self.descend(log, None, States::FAST.get(), parts, bytes, NEAR)?.0;
         }
         let ((_, _), best) = self.descend(log, last, self.codec.states.get(), 1, bytes, 0.0)?;
         Ok(best)
+    }
+
+    /// All weights 0: of all codings the smallest.
+    pub(super) fn zeros(&mut self) -> Result<Option<Tried<'a>>> {
+        self.attempt(16.0 * self.largest, None, self.codec.states.get(), 1, f64::INFINITY)
     }
 
     fn at_step(&mut self, step: f64) -> Result<Option<Tried<'a>>> {
@@ -146,14 +151,16 @@ impl<'a> Search<'a> {
             let inside = bracket[0] < next && next < bracket[1];
             let middle = 0.5 * (bracket[0] + bracket[1]);
             log = if inside || !middle.is_finite() { next } else { middle };
+            // Beyond, all weights are 0, or too many too large for multiples.
+            log = log.clamp(libm::log2(self.largest) - 20.0, libm::log2(self.largest) + 4.0);
         }
         Ok(((log, last), best))
     }
 
-    /// How far below the target is near enough, in bits a weight.
+    /// How far below the target is near enough, in bits a weight; two bytes are.
     fn tolerance(&self) -> f64 {
         match self.codec.target {
-            Target::Bits(bits) => TOLERANCE * bits,
+            Target::Bits(bits) => (TOLERANCE * bits).max(16.0 / self.source.weights.len() as f64),
             _ => -0.5 * libm::log2(1.0 - TOLERANCE),
         }
     }

@@ -6,7 +6,7 @@ use super::alphabet::{Alphabet, ESCAPE};
 use super::model::Counts;
 
 /// Exponents of generalised Gaussians, in tenths, that are tried: 10 is Laplace's distribution, 20 Gauss's.
-const EXPONENTS: [u8; 8] = [6, 8, 10, 12, 15, 18, 20, 24];
+const EXPONENTS: [u8; 5] = [7, 10, 13, 16, 20];
 
 /// Parts of an octave in which widths are told.
 const PER_OCTAVE: f64 = 256.0;
@@ -28,16 +28,19 @@ pub(super) struct Shape {
 impl Shape {
     /// The likeliest one, nearly.
     pub(super) fn fit(alphabet: Alphabet, counts: &Counts) -> Self {
-        let cells = cells(alphabet, counts);
-        let moments = EXPONENTS.map(|tenths| (tenths, log_width(&cells, tenths)));
-        let likely = |(tenths, log): &(u8, f64)| misfit(alphabet, counts, *tenths, *log);
-        let least = |list: &[(u8, f64)]| {
-            list.iter().copied().min_by(|a, b| likely(a).total_cmp(&likely(b))).unwrap_or((20, 0.0))
-        };
-        // Moments tell the width of a density; at few steps to it, its samples are another thing.
-        let (tenths, log) = least(&moments);
-        let around: Vec<_> = (-6..=6).map(|eighth| (tenths, log + f64::from(eighth) / 8.0)).collect();
-        let (tenths, log) = least(&around);
+        let logs = Logs::of(alphabet);
+        let misfit = |tenths: u8, log: f64| misfit(&logs, counts, tenths, log);
+        let moments = EXPONENTS.map(|tenths| (tenths, log_width(&logs, counts, tenths)));
+        let misfits = moments.map(|(tenths, log)| (misfit(tenths, log), tenths, log));
+        let least = misfits.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut least, tenths, mut log) = least.unwrap_or((0.0, EXPONENTS[0], 0.0));
+        // Moments tell the width of a density; its samples at a few steps are another thing.
+        for step in [0.25, -0.25, 0.125, -0.125] {
+            while misfit(tenths, log + step) < least {
+                log += step;
+                least = misfit(tenths, log);
+            }
+        }
         let width = libm::round(((log + OCTAVES) * PER_OCTAVE).clamp(0.0, f64::from(u16::MAX))) as u16;
         Self { tenths, width }
     }
@@ -56,7 +59,10 @@ impl Shape {
     /// The table of a parity and a context.
     pub(super) fn frequencies(self, alphabet: Alphabet, parity: usize, context: usize) -> Option<Frequencies> {
         let log = f64::from(self.width) / PER_OCTAVE - OCTAVES;
-        let mut p: Vec<f64> = densities(alphabet, self.tenths, log, parity, context).collect();
+        let logs = Logs::of(alphabet);
+        let energies = energies(&logs, self.tenths, log, parity, context);
+        let least = energies.iter().copied().fold(f64::INFINITY, f64::min);
+        let mut p: Vec<f64> = energies.iter().map(|energy| libm::exp(least - energy)).collect();
         let sum: f64 = p.iter().sum();
         p[usize::from(ESCAPE)] = 0.0;
         for p in &mut p {
@@ -67,61 +73,53 @@ impl Shape {
     }
 }
 
-/// The density at the middle of each symbol, the escape's left at nothing.
-fn densities(alphabet: Alphabet, tenths: u8, log: f64, parity: usize, context: usize) -> impl Iterator<Item = f64> {
-    let inverse = libm::exp2(-log - 0.25 * context as f64);
-    let exponent = f64::from(tenths) / 10.0;
-    // Relative to the largest, so that there is always one.
-    let power = move |s: usize| libm::pow(alphabet.middle(s, parity).abs() * inverse, exponent);
-    let middle = alphabet.reach as usize + 1;
-    let most = [middle - 1, middle, middle + 1].map(power).into_iter().fold(f64::INFINITY, f64::min);
-    (0..alphabet.symbols()).map(move |s| if s == usize::from(ESCAPE) { 0.0 } else { libm::exp(most - power(s)) })
-}
+/// Natural logarithms of the magnitudes that symbols stand for, by parity.
+struct Logs([Vec<f64>; 2]);
 
-/// A magnitude of a context, and how often it occurs.
-struct Cell {
-    magnitude: f64,
-    context: usize,
-    count: f64,
-}
-
-fn cells(alphabet: Alphabet, counts: &Counts) -> Vec<Cell> {
-    let contexts = counts.len() / 2;
-    let mut cells = Vec::new();
-    for (id, counts) in counts.iter().enumerate() {
-        for symbol in (1..alphabet.symbols()).filter(|symbol| counts[*symbol] > 0) {
-            let magnitude = alphabet.middle(symbol, id / contexts).abs();
-            cells.push(Cell { magnitude, context: id % contexts, count: counts[symbol] as f64 });
-        }
+impl Logs {
+    fn of(alphabet: Alphabet) -> Self {
+        let log = |symbol, parity| libm::log(alphabet.middle(symbol, parity).abs());
+        Self([0, 1].map(|parity| (0..alphabet.symbols()).map(|symbol| log(symbol, parity)).collect()))
     }
-    cells
+}
+
+/// Minus the logarithms of the density at each symbol, up to a constant; that of the escape is infinite.
+fn energies(logs: &Logs, tenths: u8, log: f64, parity: usize, context: usize) -> Vec<f64> {
+    let exponent = f64::from(tenths) / 10.0;
+    let width = std::f64::consts::LN_2 * (log + 0.25 * context as f64);
+    let mut energies: Vec<f64> = logs.0[parity].iter().map(|log| libm::exp(exponent * (log - width))).collect();
+    energies[usize::from(ESCAPE)] = f64::INFINITY;
+    energies
 }
 
 /// The logarithm of the width that the mean of the magnitudes' powers tells.
-fn log_width(cells: &[Cell], tenths: u8) -> f64 {
-    let exponent = f64::from(tenths) / 10.0;
-    let (mut sum, mut count) = (0.0, 0.0);
-    for cell in cells {
-        sum += cell.count * libm::pow(cell.magnitude * libm::exp2(-0.25 * cell.context as f64), exponent);
-        count += cell.count;
+fn log_width(logs: &Logs, counts: &Counts, tenths: u8) -> f64 {
+    let contexts = counts.len() / 2;
+    let (mut sum, mut total) = (0.0, 0.0);
+    for (id, counts) in counts.iter().enumerate().filter(|(_, counts)| counts[1..].iter().any(|n| *n > 0)) {
+        let energies = energies(logs, tenths, 0.0, id / contexts, id % contexts);
+        for (energy, n) in energies.iter().zip(counts).skip(1).filter(|(_, n)| **n > 0) {
+            sum += *n as f64 * energy;
+            total += *n as f64;
+        }
     }
-    if sum > 0.0 { libm::log2(exponent * sum / count) / exponent } else { -OCTAVES }
+    let exponent = f64::from(tenths) / 10.0;
+    if sum > 0.0 { libm::log2(exponent * sum / total) / exponent } else { -OCTAVES }
 }
 
 /// The negative logarithm of the likelihood.
-fn misfit(alphabet: Alphabet, counts: &Counts, tenths: u8, log: f64) -> f64 {
+fn misfit(logs: &Logs, counts: &Counts, tenths: u8, log: f64) -> f64 {
+    /// What an escape costs, about: the density may be nothing.
+    const MOST: f64 = 14.0;
     let contexts = counts.len() / 2;
     let mut sum = 0.0;
-    for (id, counts) in counts.iter().enumerate() {
-        let total: u64 = counts[1..].iter().sum();
-        if total > 0 {
-            let (parity, context) = (id / contexts, id % contexts);
-            let densities: Vec<f64> = densities(alphabet, tenths, log, parity, context).collect();
-            let all = libm::log(densities.iter().sum());
-            let parts = densities.iter().zip(counts).filter(|(_, n)| **n > 0).skip(usize::from(counts[0] > 0));
-            // Where the density is nothing, an escape it is.
-            sum += parts.map(|(p, n)| *n as f64 * (all - libm::log(p.max(1e-8))).min(20.0)).sum::<f64>();
-        }
+    for (id, counts) in counts.iter().enumerate().filter(|(_, counts)| counts[1..].iter().any(|n| *n > 0)) {
+        let energies = energies(logs, tenths, log, id / contexts, id % contexts);
+        let least = energies.iter().copied().fold(f64::INFINITY, f64::min);
+        let near = energies.iter().map(|energy| energy - least).filter(|above| *above < 40.0);
+        let all = libm::log(near.map(|above| libm::exp(-above)).sum());
+        let seen = energies.iter().zip(counts).skip(1).filter(|(_, n)| **n > 0);
+        sum += seen.map(|(energy, n)| *n as f64 * (energy - least + all).min(MOST)).sum::<f64>();
     }
     sum
 }
