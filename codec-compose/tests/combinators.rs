@@ -30,7 +30,16 @@ fn turned(rows: usize, columns: usize, values: &[f32]) -> Vec<f32> {
 fn every_preset_is_there_when_its_children_are_linked() {
     let registry = Registry::linked().unwrap();
     let presets: Vec<_> = registry.presets().map(|(entry, name, _)| format!("{}:{name}", entry.id)).collect();
-    for wanted in ["residual:int4-int4", "residual:lowrank-int3", "transpose:raw", "transpose:int8"] {
+    let wanted = [
+        "hadamard:int4",
+        "hadamard:nf4",
+        "hadamard:mxfp4",
+        "residual:int4-int4",
+        "residual:lowrank-int3",
+        "transpose:raw",
+        "transpose:int8",
+    ];
+    for wanted in wanted {
         assert!(presets.iter().any(|preset| preset == wanted), "{wanted} is not in {presets:?}");
     }
 }
@@ -134,4 +143,103 @@ fn a_sparse_child_that_refuses_the_values_alone_gets_the_tensor() {
     let tensor = TensorView::from_f32([64, 64], &values).unwrap();
     let encoded = EncodedTensor::encode(codec("sparse.nm(lowrank.svd:rank=25)"), tensor, &EncodeCx::new(0)).unwrap();
     assert!(encoded.payload.sections().keys().all(|name| name.starts_with("dense/")));
+}
+
+/// Widths of whole windows, of windows that overlap, and of less than a vector.
+const WIDTHS: [usize; 9] = [1, 3, 7, 16, 100, 384, 1000, 1024, 2500];
+
+#[test]
+fn rows_of_every_width_are_rotated_back() {
+    for columns in WIDTHS {
+        let values = weights("scale-mixed", 3 * columns);
+        let decode = || decoded("hadamard(lossless.raw)", &[3, columns], &values, &EncodeCx::new(0));
+        let back = decode();
+        assert!(codec_api::rel_frobenius_error(&values, &back) < 1e-6, "{columns} columns");
+        assert!(columns < 16 || back != values, "{columns} columns: nothing was rotated");
+        for level in simd::Level::available() {
+            assert_eq!(simd::with_level(level, decode), back, "{columns} columns at {level}");
+        }
+    }
+}
+
+#[test]
+fn outliers_are_spread_and_gaussians_stay() {
+    let shape = [128, 1000];
+    let gaussian = weights("gaussian", 128 * 1000);
+    let outliers: Vec<f32> =
+        gaussian.iter().enumerate().map(|(i, w)| if i % 1000 % 100 == 7 { 10.0 * w } else { *w }).collect();
+    let error = |spec: &str, values: &[f32]| measure(spec, &shape, values).relative_error.unwrap();
+    let [alone, rotated] = ["quant.int:bits=4", "hadamard(quant.int:bits=4)"];
+    assert!(error(rotated, &outliers) < 0.35 * error(alone, &outliers));
+    let (rotated, alone) = (error(rotated, &gaussian), error(alone, &gaussian));
+    assert!((rotated / alone - 1.0).abs() < 0.02, "{rotated} for {alone}");
+}
+
+#[test]
+fn signs_follow_from_the_header_alone() {
+    let (shape, values) = ([8, 96], weights("gaussian", 8 * 96));
+    let of = |spec: &str, cx: &EncodeCx<'_>| decoded(spec, &shape, &values, cx);
+    let first = of("hadamard(quant.int:bits=2)", &EncodeCx::new(0));
+    assert_eq!(of("hadamard(quant.int:bits=2):seed=0:block=1024", &EncodeCx::new(7)), first);
+    assert_ne!(of("hadamard(quant.int:bits=2):seed=1", &EncodeCx::new(0)), first);
+    // Rows on their own are the rows of the whole.
+    let last: Vec<f32> = decoded("hadamard(quant.int:bits=2)", &[3, 96], &values[5 * 96..], &EncodeCx::new(0));
+    assert_eq!(last, first[5 * 96..]);
+}
+
+#[test]
+fn only_powers_of_two_are_blocks() {
+    for block in ["0", "8", "100", "131072", "-16"] {
+        let error = Registry::linked().unwrap().parse_spec(&format!("hadamard(quant.int):block={block}")).unwrap_err();
+        assert!(error.to_string().contains("a power of two from 16 to 65536 is wanted"), "{error}");
+    }
+}
+
+#[test]
+fn sums_beyond_f32_are_unsuitable() {
+    let encode = |value: f32| {
+        let values = vec![value; 4 * 256];
+        let tensor = TensorView::from_f32([4, 256], &values).unwrap();
+        EncodedTensor::encode(codec("hadamard(quant.int):block=256"), tensor, &EncodeCx::new(0)).map(drop)
+    };
+    assert!(encode(f32::MAX / 17.0).is_ok());
+    // Some window's signs add up to more than 16 of 256.
+    let spike = [f32::MAX; 16];
+    let tensor = TensorView::from_f32([16], &spike).unwrap();
+    let answer = EncodedTensor::encode(codec("hadamard(lossless.raw):seed=3"), tensor, &EncodeCx::new(0));
+    assert!(matches!(answer, Err(CodecError::Unsuitable { number, .. }) if number == f64::from(f32::MAX)));
+}
+
+#[test]
+fn calibration_of_columns_is_not_one_of_rotated_columns() {
+    let values = weights("gaussian", 32 * 64);
+    let calibration = MeanSquares { axis: 1, squares: (0..64).map(|i| (i % 7) as f32 + 0.01).collect() };
+    let with = EncodeCx::new(0).with_calibration(&calibration);
+    let spec = "hadamard(quant.q4_0)";
+    assert_eq!(decoded(spec, &[32, 64], &values, &with), decoded(spec, &[32, 64], &values, &EncodeCx::new(0)));
+}
+
+#[test]
+fn rotated_inputs_give_the_products_of_the_decoded_matrix() {
+    for columns in WIDTHS {
+        let (rows, batch) = (5, 2);
+        let values = weights("gaussian", (rows + batch) * columns);
+        let (w, x) = values.split_at(rows * columns);
+        let codec = codec("hadamard(quant.int:bits=4)");
+        let encoded =
+            EncodedTensor::encode(codec, TensorView::from_f32([rows, columns], w).unwrap(), &EncodeCx::new(0));
+        let (encoded, mut y) = (encoded.unwrap(), vec![0.0; batch * rows]);
+        let matrix = encoded.decode(&DecodeCx::new()).unwrap();
+        let kernel = encoded.codec.require_linear().unwrap();
+        let operator = kernel.prepare(&encoded.spec, encoded.payload.view()).unwrap();
+        operator.apply(x, &mut y).unwrap();
+        for (x, y) in x.chunks(columns).zip(y.chunks(rows)) {
+            for (w, y) in matrix.chunks(columns).zip(y) {
+                let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                let norms = [w, x].map(|v| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt());
+                let off = (products.sum::<f64>() - f64::from(*y)).abs();
+                assert!(off <= f64::from(operator.tolerance()) * norms[0] * norms[1], "{columns} columns: {off}");
+            }
+        }
+    }
 }
