@@ -38,8 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         codecs = CODECS.map(str::to_owned).to_vec();
     }
     let cases = cases()?;
-    let names: Vec<_> = cases.iter().map(|case| case.suite.name.trim_start_matches("model:assets/")).collect();
-    println!("| codec | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
+    let titles: Vec<_> = cases.iter().map(|case| case.title.as_str()).collect();
+    println!("| codec | {} |\n|---|{}", titles.join(" | "), "---|".repeat(titles.len()));
     for alone in codecs {
         let rotated = [format!("hadamard({alone})")].iter().chain(&keys).cloned().collect::<Vec<_>>().join(":");
         let both = [registry.parse_spec(&alone)?, registry.parse_spec(&rotated)?];
@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Matrices whose errors are pooled.
 struct Case {
+    title: String,
     suite: Suite,
     /// The columns whose errors count.
     counts: fn(usize) -> bool,
@@ -60,7 +61,8 @@ struct Case {
 fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
     let mut cases = Vec::new();
     for name in SUITES {
-        cases.push(Case { suite: Suite::parse(name, &SuiteOptions::default())?, counts: |_| true });
+        let title = format!("`{}`", name.trim_start_matches("model:assets/"));
+        cases.push(Case { title, suite: Suite::parse(name, &SuiteOptions::default())?, counts: |_| true });
     }
     let normal = weights("gaussian:2048x2048", 4 * SIDE * SIDE);
     let (w, rest) = normal.split_at(SIDE * SIDE);
@@ -70,9 +72,9 @@ fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
         let values = w.iter().enumerate().map(|(i, w)| if loud(i % SIDE) { 10.0 * w } else { *w });
         values.collect::<Vec<f32>>()
     };
-    let mut add = |name, values: Vec<f32>, counts| -> Result<(), CodecError> {
-        let item = Item::from_f32(name, &[SIDE, SIDE], &values)?;
-        cases.push(Case { suite: Suite::new(name, 0, vec![item]), counts });
+    let mut add = |title: &str, values: Vec<f32>, counts| -> Result<(), CodecError> {
+        let item = Item::from_f32(title, &[SIDE, SIDE], &values)?;
+        cases.push(Case { title: title.to_owned(), suite: Suite::new(title, 0, vec![item]), counts });
         Ok(())
     };
     add("Student's t", student, |_| true)?;
