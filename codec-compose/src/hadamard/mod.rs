@@ -69,8 +69,8 @@
 //! 14.6 instead of 13.9 for Student's t and 26.2 instead of 13.1 for 128 loud columns where a row shares a scale, but 9.0 instead of 9.8 for the eleven
 //! loud columns, and 10.0 instead of 36.9 beside the 128, where a group of 128 does.
 //!
-//! Of 64 MiB of f32, `quant.int:bits=4:group=128:symmetric=false` decodes in 2.8 ms and rotated in 14.1, where a memcpy takes 3.7; it encodes in 6.7 and rotated in 185, most
-//! of which it decodes again and measures the bound (`cargo bench -p netweight-codec-compose`, 2026-11-21, one core of a busy AMD EPYC with AVX-512).
+//! Of 64 MiB of f32, `quant.int:bits=4:group=128:symmetric=false` decodes in 2.8 ms and rotated in 14.1, where a memcpy takes 3.7; it encodes in 6.7 and rotated
+//! in 185, a third of which compares what was decoded with the source (`cargo bench -p netweight-codec-compose`, 2026-11-21, one core of a busy AMD EPYC with AVX-512).
 
 mod block;
 mod linear;
