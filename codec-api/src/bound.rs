@@ -89,10 +89,24 @@ impl fmt::Display for Bound {
 
 /// `max |a − b|`, computed in f64. NaN anywhere gives infinity.
 pub fn max_abs_error(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).fold(0.0, |worst: f64, (&x, &y)| {
+    // Several partial results, so that vectors can be used. One that is NaN stays so: no comparison with it holds.
+    const LANES: usize = 8;
+    let mut worst = [0.0f64; LANES];
+    let keep = |worst: &mut f64, x: f32, y: f32| {
         let error = (f64::from(x) - f64::from(y)).abs();
-        if error.is_nan() { f64::INFINITY } else { worst.max(error) }
-    })
+        *worst = if error > *worst || error.is_nan() { error } else { *worst };
+    };
+    let len = a.len().min(b.len());
+    let ((a, last_a), (b, last_b)) = (a[..len].as_chunks::<LANES>(), b[..len].as_chunks::<LANES>());
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..LANES {
+            keep(&mut worst[i], a[i], b[i]);
+        }
+    }
+    for (x, y) in last_a.iter().zip(last_b) {
+        keep(&mut worst[0], *x, *y);
+    }
+    worst.into_iter().fold(0.0, |all, lane| if lane.is_nan() { f64::INFINITY } else { all.max(lane) })
 }
 
 /// `‖a − b‖₂ / ‖a‖₂`, computed in f64; 0 if both are zero, infinite if only `a` is.

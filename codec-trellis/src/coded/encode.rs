@@ -22,24 +22,12 @@ pub(super) struct Contexts {
 }
 
 impl Contexts {
-    /// Of the weights' mean squares by row and by column, if these differ.
-    pub(super) fn of(source: &Source<'_>, spec: &TensorSpec) -> Result<Option<Self>> {
-        let (rows, columns) = spec.matrix();
-        if rows < 2 || columns < 2 {
+    /// From the sums of squares of rows and of columns, if their means differ.
+    pub(super) fn of([rows, columns]: &[Vec<f64>; 2]) -> Result<Option<Self>> {
+        if rows.len() < 2 || columns.len() < 2 {
             return Ok(None);
         }
-        let (mut of_rows, mut of_columns) = (vec![0.0f64; rows], vec![0.0f64; columns]);
-        for segment in 0..source.segments.count() {
-            let first = source.segments.weights(segment).start;
-            for (i, w) in (first..).zip(source.segment(segment)) {
-                let square = f64::from(w) * f64::from(w);
-                of_rows[i / columns] += square;
-                of_columns[i % columns] += square;
-            }
-        }
-        let Some(scales) = Scales::of_logarithms(&logarithms(&of_rows), &logarithms(&of_columns)) else {
-            return Ok(None);
-        };
+        let Some(scales) = Scales::of_logarithms(&logarithms(rows), &logarithms(columns)) else { return Ok(None) };
         let planes = scales.encode().map_err(CodecError::codec)?;
         Ok(Some(Self { scales, planes }))
     }
@@ -119,12 +107,13 @@ impl<'a> Coding<'a> {
         let alphabet = self.model.alphabet;
         let mut symbols: Vec<u8> = multiples.iter().map(|j| alphabet.symbol(alphabet.upper(*j))).collect();
         let weights = source.segment(segment);
+        let inverse = 1.0 / found.plan.step;
         let escapes_before = parts.escapes.len();
-        for (((symbol, table), j), w) in symbols.iter_mut().zip(&tables).zip(multiples).zip(weights) {
+        for (((symbol, table), j), w) in symbols.iter_mut().zip(&tables).zip(multiples).zip(weights.iter()) {
             let upper = alphabet.upper(*j);
-            if too_large(w * (1.0 / found.plan.step)) {
+            if too_large(w * inverse) {
                 *symbol = ESCAPE;
-                escapes::write(Escape::Weight(upper & 1 == 1, w), &mut parts.escapes);
+                escapes::write(Escape::Weight(upper & 1 == 1, *w), &mut parts.escapes);
             } else if *symbol == ESCAPE || self.model.frequencies[usize::from(*table)].get(*symbol) == 0 {
                 *symbol = ESCAPE;
                 escapes::write(Escape::Upper(upper), &mut parts.escapes);

@@ -212,14 +212,14 @@ impl Trellis {
             segments: Segments::of(spec),
             inputs: Inputs::of(cx, spec)?,
         };
-        let contexts = Contexts::of(&source, spec)?;
-        let power = source.power();
+        let squares = source.squares();
+        let contexts = Contexts::of(&squares)?;
         let mut search = Search {
             codec: self,
             source: &source,
             contexts: contexts.as_ref(),
             exponent,
-            power,
+            power: squares[0].iter().sum::<f64>() / values.len().max(1) as f64,
             largest: f64::from(largest) * exponent.factor(),
             cx,
             rooms: Rooms::default(),

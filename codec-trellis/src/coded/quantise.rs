@@ -1,8 +1,10 @@
 //! From weights to multiples of a step.
 
+use std::borrow::Cow;
+
 use codec_api::{Cancel, Result};
 use entropy::STATES;
-use simd::{LANES, kernel, lanes, load};
+use simd::{LANES, kernel, lanes, load, store};
 
 use super::config::Trellis;
 use super::inputs::Inputs;
@@ -25,19 +27,46 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     /// Weights of a segment, each times the factor of its input.
-    pub(super) fn segment(&self, segment: usize) -> Vec<f32> {
+    pub(super) fn segment(&self, segment: usize) -> Cow<'_, [f32]> {
         let range = self.segments.weights(segment);
-        let mut weights = self.weights[range.clone()].to_vec();
-        if let Some(inputs) = &self.inputs {
-            inputs.multiply(range.start, self.columns, false, &mut weights);
-        }
-        weights
+        let weights = &self.weights[range.clone()];
+        let Some(inputs) = &self.inputs else { return weights.into() };
+        let mut weights = weights.to_vec();
+        inputs.multiply(range.start, self.columns, false, &mut weights);
+        weights.into()
     }
 
-    /// Mean of the weights' squares.
-    pub(super) fn power(&self) -> f64 {
-        let squares = |segment| self.segment(segment).iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>();
-        (0..self.segments.count()).map(squares).sum::<f64>() / self.weights.len().max(1) as f64
+    /// Sums of squares by row and by column.
+    pub(super) fn squares(&self) -> [Vec<f64>; 2] {
+        let rows = self.weights.len().checked_div(self.columns).unwrap_or(0);
+        let (mut of_rows, mut of_columns) = (vec![0.0; rows], vec![0.0; self.columns]);
+        for segment in 0..self.segments.count() {
+            let mut first = self.segments.weights(segment).start;
+            let weights = self.segment(segment);
+            let mut rest: &[f32] = &weights;
+            while !rest.is_empty() {
+                let (row, column) = (first / self.columns, first % self.columns);
+                let (now, after) = rest.split_at(rest.len().min(self.columns - column));
+                of_rows[row] += add_squares(now, &mut of_columns[column..]);
+                (first, rest) = (first + now.len(), after);
+            }
+        }
+        [of_rows, of_columns]
+    }
+}
+
+kernel! {
+    /// Adds the square of each weight of a row to the sum of its column, and gives the sum of all.
+    fn add_squares<'a>(_simd, weights: &'a [f32], columns: &'a mut [f64]) -> f64 {
+        let mut sums = [0.0f64; LANES];
+        for (weights, columns) in weights.chunks(LANES).zip(columns.chunks_mut(LANES)) {
+            let weights = load(weights);
+            let squares: [f64; LANES] = lanes!(i => f64::from(weights[i]) * f64::from(weights[i]));
+            sums = lanes!(i => sums[i] + squares[i]);
+            let together = load(columns);
+            store(lanes!(i => together[i] + squares[i]), columns);
+        }
+        simd::sum(sums)
     }
 }
 
@@ -82,13 +111,15 @@ pub(super) fn run(
     let mut found = Quantised { plan, multiples: Vec::new(), stats: Stats::new() };
     for segment in (0..source.segments.count()).step_by(stride) {
         cancel.check()?;
-        let mut x = source.segment(segment);
-        scale(&mut x, 1.0 / plan.step);
+        let weights = source.segment(segment);
+        room.scaled.resize(weights.len(), 0.0);
+        scale(&weights, 1.0 / plan.step, &mut room.scaled);
+        let x = &room.scaled;
         let first = found.multiples.len();
         found.multiples.resize(first + x.len(), 0);
         let multiples = &mut found.multiples[first..];
         for vector in 0..STATES / LANES {
-            gather(&x, vector, &mut room.x);
+            gather(x, vector, &mut room.x);
             room.out.resize(room.x.len(), [0; LANES]);
             match plan.metric {
                 None => quantise(plan.states, Distance, &room.x, &mut room.paths, &mut room.out),
@@ -96,7 +127,7 @@ pub(super) fn run(
             }
             scatter(&room.out, vector, multiples);
         }
-        found.stats.add(&x, multiples);
+        found.stats.add(x, multiples);
     }
     Ok(found)
 }
@@ -105,16 +136,18 @@ pub(super) fn run(
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     paths: Room,
+    /// A segment's weights in steps, and those of one vector.
+    scaled: Vec<f32>,
     x: Vec<Lanes>,
     out: Vec<[i32; LANES]>,
 }
 
 kernel! {
     /// Weights in steps; those too large for multiples become 0.
-    fn scale<'a>(_simd, weights: &'a mut [f32], inverse: f32) {
-        for w in weights {
+    fn scale<'a>(_simd, weights: &'a [f32], inverse: f32, out: &'a mut [f32]) {
+        for (w, out) in weights.iter().zip(out) {
             let x = *w * inverse;
-            *w = if x.abs() < LARGEST { x } else { 0.0 };
+            *out = if x.abs() < LARGEST { x } else { 0.0 };
         }
     }
 }

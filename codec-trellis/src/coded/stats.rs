@@ -10,10 +10,8 @@ const COUNTED: usize = 1 << 11;
 pub(super) struct Stats {
     /// Weights counted.
     pub weights: usize,
-    /// Of each multiple from −2¹¹ up.
-    counts: Vec<u32>,
-    /// Sum of the weights that became it.
-    sums: Vec<f64>,
+    /// Of each multiple from −2¹¹ up, how often it occurs, and the sum of the weights that became it: of even places and of odd ones.
+    bins: [Vec<(u32, f64)>; 2],
     /// Multiples beyond.
     far: Vec<i32>,
     far_sums: [f64; 2],
@@ -30,25 +28,20 @@ pub(super) struct Magnitude {
 
 impl Stats {
     pub(super) fn new() -> Self {
-        let bins = 2 * COUNTED + 1;
-        Self {
-            weights: 0,
-            counts: vec![0; bins],
-            sums: vec![0.0; bins],
-            far: Vec::new(),
-            far_sums: [0.0; 2],
-            squares: 0.0,
-        }
+        let bins = || vec![(0, 0.0); 2 * COUNTED + 1];
+        Self { weights: 0, bins: [bins(), bins()], far: Vec::new(), far_sums: [0.0; 2], squares: 0.0 }
     }
 
     /// Adds weights, in steps, and the multiples that they became.
     pub(super) fn add(&mut self, x: &[f32], multiples: &[i32]) {
         self.weights += x.len();
-        for (x, j) in x.iter().zip(multiples) {
+        let mut squares = [0.0; 4];
+        for (i, (x, j)) in x.iter().zip(multiples).enumerate() {
             let x = f64::from(*x);
-            self.squares += x * x;
+            squares[i % 4] += x * x;
             let place = (*j as usize).wrapping_add(COUNTED);
-            if let (Some(count), Some(sum)) = (self.counts.get_mut(place), self.sums.get_mut(place)) {
+            // Two tables in turn: equal neighbours do not wait for each other.
+            if let Some((count, sum)) = self.bins[i % 2].get_mut(place) {
                 *count += 1;
                 *sum += x;
             } else {
@@ -58,27 +51,33 @@ impl Stats {
                 self.far_sums[1] += j * j;
             }
         }
+        self.squares += squares.iter().sum::<f64>();
+    }
+
+    /// How often a multiple occurs.
+    fn count(&self, place: usize) -> u32 {
+        self.bins[0][place].0 + self.bins[1][place].0
     }
 
     /// The weights that became `j` or `−j`; `j` is not 0 and one of those counted one by one.
     pub(super) fn magnitude(&self, j: usize) -> Magnitude {
         let (above, below) = (COUNTED + j, COUNTED - j);
         Magnitude {
-            count: f64::from(self.counts[above]) + f64::from(self.counts[below]),
-            sum: self.sums[above] - self.sums[below],
+            count: f64::from(self.count(above)) + f64::from(self.count(below)),
+            sum: self.bins.iter().map(|bins| bins[above].1 - bins[below].1).sum(),
         }
     }
 
     /// How many weights became 0.
     pub(super) fn zeros(&self) -> f64 {
-        self.counts[COUNTED].into()
+        self.count(COUNTED).into()
     }
 
     /// How many multiples are even, and odd.
     pub(super) fn parities(&self) -> [f64; 2] {
         let mut parities = [0.0; 2];
-        for (place, count) in self.counts.iter().enumerate() {
-            parities[place & 1] += f64::from(*count);
+        for place in 0..=2 * COUNTED {
+            parities[place & 1] += f64::from(self.count(place));
         }
         for j in &self.far {
             parities[(*j & 1) as usize] += 1.0;
@@ -112,7 +111,8 @@ impl Stats {
     /// How often each upper part occurs; see [`Uppers`].
     pub(super) fn uppers(&self, low_bits: u32) -> Uppers {
         let mut uppers = Uppers::default();
-        let counted = self.counts.iter().zip(-(COUNTED as i32)..).map(|(n, j)| (j, *n)).filter(|(_, n)| *n > 0);
+        let counted = (0..=2 * COUNTED).map(|place| (place as i32 - COUNTED as i32, self.count(place)));
+        let counted = counted.filter(|(_, n)| *n > 0);
         for (j, n) in counted.chain(self.far.iter().map(|j| (*j, 1))) {
             let q = j >> 1 >> low_bits;
             let side = &mut uppers[(j & 1) as usize][usize::from(q < 0)];
