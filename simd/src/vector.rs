@@ -94,6 +94,13 @@ pub trait Simd: Copy {
     /// The inverse of [`Self::expand`]: the lanes whose bits are set, moved together at the front; then zeros.
     fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES];
 
+    /// A window into a little-endian bit stream for each lane, `BITS` (1 to 4) bits after that of the lane before: the 32 bits from the
+    /// last multiple of 16 on, without those before the window, so that at least 17 of it are there.
+    fn windows<const BITS: usize>(self, bytes: &[u8; LANES]) -> [u32; LANES];
+
+    /// The sum of the four bytes of each lane.
+    fn sum_bytes(self, lanes: &[u32; LANES]) -> [u32; LANES];
+
     /// Rounds finite values to BF16, nearest, ties to even; beyond its range gives infinity.
     #[inline(always)]
     fn f32_to_bf16(self, values: &[f32; LANES]) -> [u16; LANES] {
@@ -250,6 +257,20 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn windows<const BITS: usize>(self, bytes: &[u8; LANES]) -> [u32; LANES] {
+        lanes!(i => {
+            let at = 2 * (i * BITS / 16);
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) >> (i * BITS % 16)
+        })
+    }
+
+    #[inline(always)]
+    fn sum_bytes(self, lanes: &[u32; LANES]) -> [u32; LANES] {
+        let pairs: [u32; LANES] = lanes!(i => (lanes[i] & 0x00ff_00ff) + (lanes[i] >> 8 & 0x00ff_00ff));
+        lanes!(i => (pairs[i] & 0xffff) + (pairs[i] >> 16))
+    }
+
+    #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
         values.map(|v| f16::from_f32_const(v).to_bits())
     }
@@ -288,6 +309,8 @@ mod tests {
         entries: [u32; LANES],
         expanded: [u32; LANES],
         compressed: [u32; LANES],
+        windows: [[u32; LANES]; 4],
+        byte_sums: [u32; LANES],
     }
     kernel! {
         fn others<'a>(simd, values: &'a [f32; LANES], codes: &'a [u8; LANES], x: u64, mask: u64) -> Found {
@@ -316,6 +339,13 @@ mod tests {
                 entries: simd.gather(Table(&table), &dividends),
                 expanded: simd.expand(&lanes!(i => (x >> i) as u32), mask as u16),
                 compressed: simd.compress(&dividends, mask as u16),
+                windows: [
+                    simd.windows::<1>(codes),
+                    simd.windows::<2>(codes),
+                    simd.windows::<3>(codes),
+                    simd.windows::<4>(codes),
+                ],
+                byte_sums: simd.sum_bytes(&dividends),
             }
         }
     }

@@ -4,18 +4,19 @@ use std::arch::x86_64::{
     __m128i, __m256, __m256i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi64_si128,
     _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps,
     _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castpd_si256, _mm256_castps_si256,
-    _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi32,
-    _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64, _mm256_cvtph_ps,
-    _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps,
-    _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps,
-    _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256, _pdep_u64, _pext_u64,
+    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_broadcastsi128_si256, _mm256_castpd_si256,
+    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cmp_ps,
+    _mm256_cmpgt_epi32, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64,
+    _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srlv_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
-use super::common_operations;
+use super::{common_operations, window_bytes, window_shifts};
 use crate::LANES;
 use crate::vector::{MAGNITUDE, Simd, Table};
 
@@ -310,6 +311,28 @@ impl Simd for Avx2 {
             out[first..first + 8].copy_from_slice(&compress_eight(lanes[1], high));
         }
         out
+    }
+
+    #[inline(always)]
+    fn windows<const BITS: usize>(self, bytes: &[u8; LANES]) -> [u32; LANES] {
+        // SAFETY: as above; vectors of integers have the bits of their arrays.
+        unsafe {
+            let sources = transmute::<[u8; 4 * LANES], [__m256i; 2]>(const { window_bytes::<BITS>() });
+            let stream = _mm256_broadcastsi128_si256(transmute::<[u8; LANES], __m128i>(*bytes));
+            let shifts = integers(&const { window_shifts::<BITS>() });
+            let half = |sources, shifts| _mm256_srlv_epi32(_mm256_shuffle_epi8(stream, sources), shifts);
+            lanes_of([half(sources[0], shifts[0]), half(sources[1], shifts[1])])
+        }
+    }
+
+    #[inline(always)]
+    fn sum_bytes(self, lanes: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let sums = |x| _mm256_madd_epi16(_mm256_maddubs_epi16(x, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
+            let [low, high] = integers(lanes);
+            lanes_of([sums(low), sums(high)])
+        }
     }
 
     common_operations!();

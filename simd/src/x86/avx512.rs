@@ -3,18 +3,19 @@
 use std::arch::x86_64::{
     __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128,
     _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64, _mm_storeu_si128, _mm256_loadu_si256,
-    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_castsi256_si512,
-    _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_ps,
-    _mm512_cvtepu8_epi32, _mm512_cvtepu32_pd, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd,
-    _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_compress_epi32,
-    _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps, _mm512_permutexvar_ps,
-    _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512,
-    _mm512_sub_ps, _pdep_u64, _pext_u64,
+    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
+    _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu32_pd, _mm512_cvtph_ps, _mm512_cvtps_ph,
+    _mm512_cvttpd_epu32, _mm512_div_pd, _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_i32gather_epi32,
+    _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16,
+    _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_compress_epi32, _mm512_maskz_expand_epi32,
+    _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srlv_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
-use super::common_operations;
+use super::{common_operations, window_bytes, window_shifts};
 use crate::LANES;
 use crate::vector::{MAGNITUDE, Simd, Table};
 
@@ -198,6 +199,26 @@ impl Simd for Avx512 {
     fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES] {
         // SAFETY: as above.
         unsafe { lanes_of(_mm512_maskz_compress_epi32(mask, integers(lanes))) }
+    }
+
+    #[inline(always)]
+    fn windows<const BITS: usize>(self, bytes: &[u8; LANES]) -> [u32; LANES] {
+        // SAFETY: as above; vectors of integers have the bits of their arrays.
+        unsafe {
+            let sources = transmute::<[u8; 4 * LANES], __m512i>(const { window_bytes::<BITS>() });
+            let stream = _mm512_broadcast_i32x4(transmute::<[u8; LANES], __m128i>(*bytes));
+            let shifts = integers(&const { window_shifts::<BITS>() });
+            lanes_of(_mm512_srlv_epi32(_mm512_shuffle_epi8(stream, sources), shifts))
+        }
+    }
+
+    #[inline(always)]
+    fn sum_bytes(self, lanes: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let pairs = _mm512_maddubs_epi16(integers(lanes), _mm512_set1_epi8(1));
+            lanes_of(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+        }
     }
 
     common_operations!();

@@ -3,11 +3,35 @@
 // Every such pointer goes to an unaligned load or store.
 #![allow(clippy::cast_ptr_alignment)]
 
+use crate::LANES;
+
 mod avx2;
 mod avx512;
 
 pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
+
+/// For [`Simd::windows`](crate::Simd::windows): where each byte of a lane's 32 bits comes from.
+const fn window_bytes<const BITS: usize>() -> [u8; 4 * LANES] {
+    let mut sources = [0; 4 * LANES];
+    let mut i = 0;
+    while i < sources.len() {
+        sources[i] = (2 * (i / 4 * BITS / 16) + i % 4) as u8;
+        i += 1;
+    }
+    sources
+}
+
+/// How far they are shifted.
+const fn window_shifts<const BITS: usize>() -> [u32; LANES] {
+    let mut shifts = [0; LANES];
+    let mut i = 0;
+    while i < LANES {
+        shifts[i] = (i * BITS % 16) as u32;
+        i += 1;
+    }
+    shifts
+}
 
 /// What both levels do in the same way.
 macro_rules! common_operations {
