@@ -1,0 +1,137 @@
+//! One block: the best ring of bits for its weights.
+
+use codec_api::pack_bits;
+
+use super::layout::MAX_BLOCK;
+use super::trellis::{Search, Trellis};
+
+/// A block's weights as a search wants them, and the states that it finds. Everything is in the order of the search: the last
+/// weight comes first.
+#[derive(Debug)]
+pub(super) struct BlockCoder<'a> {
+    trellis: &'a Trellis,
+    search: Search<'a>,
+    /// Weights in units of the code's values.
+    targets: Vec<f32>,
+    importance: Vec<f32>,
+    states: Vec<u16>,
+    /// Beyond this, a target makes no difference to its own state, and takes digits from the sums of errors.
+    farthest: f64,
+}
+
+impl<'a> BlockCoder<'a> {
+    pub(super) fn new(trellis: &'a Trellis) -> Self {
+        Self {
+            trellis,
+            search: Search::new(trellis),
+            targets: Vec::with_capacity(MAX_BLOCK),
+            importance: Vec::with_capacity(MAX_BLOCK),
+            states: Vec::with_capacity(MAX_BLOCK),
+            farthest: 16.0 * f64::from(trellis.largest()),
+        }
+    }
+
+    /// Finds the states for `weights`, which are values times `factor` times `scale`; `importance` is that of the place in the block.
+    pub(super) fn search(
+        &mut self,
+        weights: &[f32],
+        scale: f64,
+        factor: f32,
+        importance: impl Fn(usize) -> f32,
+    ) -> Moments {
+        let (n, step, farthest) = (weights.len(), scale * f64::from(factor), self.farthest);
+        self.targets.clear();
+        self.targets.extend(weights.iter().rev().map(|w| (f64::from(*w) / step).clamp(-farthest, farthest) as f32));
+        self.importance.clear();
+        self.importance.extend((0..n).rev().map(importance));
+        self.states.resize(n, 0);
+        if n * self.trellis.bits < self.trellis.state_bits {
+            self.search_all_rings();
+        } else {
+            self.search_paths();
+        }
+        let mut moments = Moments::default();
+        for ((w, h), state) in weights.iter().rev().zip(&self.importance).zip(&self.states) {
+            let value = self.trellis.value(usize::from(*state)) * factor;
+            let (w, h, v) = (f64::from(*w), f64::from(*h), f64::from(value));
+            let one = Moments {
+                products: h * w * v,
+                squares: h * v * v,
+                error: h * (w - v * scale) * (w - v * scale),
+                largest: value.abs(),
+            };
+            moments.add(&one);
+        }
+        moments
+    }
+
+    /// Appends the bits of the block just searched.
+    pub(super) fn pack(&self, codes: &mut Vec<u8>) {
+        let mask = (1 << self.trellis.bits) - 1;
+        codes.extend(pack_bits(self.states.iter().rev().map(|state| u64::from(*state) & mask), self.trellis.bits));
+    }
+
+    /// Takes the path through the weights from the middle on, and closes the ring where that one passes from the last weight to the first.
+    fn search_paths(&mut self) {
+        let n = self.targets.len();
+        let middle = n / 2;
+        self.targets.rotate_left(middle);
+        self.importance.rotate_left(middle);
+        self.search.path(&self.targets, &self.importance, None, &mut self.states);
+        let seam = usize::from(self.states[n - middle]) >> self.trellis.bits;
+        self.targets.rotate_right(middle);
+        self.importance.rotate_right(middle);
+        self.search.path(&self.targets, &self.importance, Some(seam), &mut self.states);
+    }
+
+    /// Tries all rings, if they have fewer bits than a state.
+    fn search_all_rings(&mut self) {
+        let (n, trellis) = (self.targets.len(), self.trellis);
+        let mut least = (f32::INFINITY, 0);
+        for ring in 0..1 << (n * trellis.bits) {
+            let mut error = 0.0;
+            for (i, (target, importance)) in self.targets.iter().zip(&self.importance).enumerate() {
+                let off = trellis.value(trellis.state_in(ring, n, n - 1 - i)) - target;
+                error += off * off * importance;
+            }
+            if error < least.0 {
+                least = (error, ring);
+            }
+        }
+        for (i, state) in self.states.iter_mut().enumerate() {
+            *state = trellis.state_in(least.1, n, n - 1 - i) as u16;
+        }
+    }
+}
+
+/// Sums over weights that are coded, for the error and the best scale.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moments {
+    /// `Σ h·w·v` of the importance, the weight and what the scale is multiplied with.
+    products: f64,
+    /// `Σ h·v²`.
+    squares: f64,
+    /// `Σ h·(w − v·scale)²`.
+    pub(super) error: f64,
+    /// The largest `|v|`.
+    largest: f32,
+}
+
+impl Moments {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.products += other.products;
+        self.squares += other.squares;
+        self.error += other.error;
+        self.largest = self.largest.max(other.largest);
+    }
+
+    /// The scale with the least squared error, with which no weight is beyond f32; 0 if there is nothing to scale.
+    pub(super) fn best_scale(&self) -> f32 {
+        if self.squares == 0.0 {
+            return 0.0;
+        }
+        // What is decoded is rounded three times.
+        let limit = f64::from(f32::MAX) / f64::from(self.largest.max(1.0)) * (1.0 - 1e-6);
+        (self.products / self.squares).clamp(-limit, limit) as f32
+    }
+}

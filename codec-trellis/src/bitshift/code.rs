@@ -1,0 +1,69 @@
+//! The computed codes: a state's value is a few instructions, no table.
+
+use serde::{Deserialize, Serialize};
+use simd::{LANES, Simd, kernel, lanes};
+
+/// How a state becomes a number that looks drawn from a normal distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Code {
+    /// A linear congruential generator, and the sum of the four bytes of its number.
+    #[serde(rename = "1mad")]
+    OneMad,
+    /// A linear congruential generator, whose bits then are the sum of two F16 numbers.
+    #[serde(rename = "3inst")]
+    ThreeInst,
+}
+
+impl Code {
+    /// About the standard deviation of the values of all states.
+    pub(super) fn deviation(self) -> f64 {
+        match self {
+            Self::OneMad => 147.8,
+            Self::ThreeInst => 1.24,
+        }
+    }
+
+    /// The values of sixteen states.
+    pub(super) fn values(self, states: &[u32; LANES]) -> [f32; LANES] {
+        values(self, states)
+    }
+}
+
+kernel! {
+    fn values<'a>(simd, code: Code, states: &'a [u32; LANES]) -> [f32; LANES] {
+        match code {
+            Code::OneMad => OneMad::values(simd, states),
+            Code::ThreeInst => ThreeInst::values(simd, states),
+        }
+    }
+}
+
+/// A [`Code`] that is known when a kernel is compiled. Its additions are those of [`Simd`], which keep the compiler from
+/// vectorising across the blocks of lanes instead of within them.
+pub(super) trait Computed {
+    fn values<S: Simd>(simd: S, states: &[u32; LANES]) -> [f32; LANES];
+}
+
+pub(super) struct OneMad;
+
+impl Computed for OneMad {
+    #[inline(always)]
+    fn values<S: Simd>(simd: S, states: &[u32; LANES]) -> [f32; LANES] {
+        let numbers: [u32; LANES] = lanes!(i => states[i].wrapping_mul(34_038_481).wrapping_add(76_625_530));
+        let sums = simd.sum_bytes(&numbers);
+        lanes!(i => (sums[i] as i32 - 510) as f32)
+    }
+}
+
+pub(super) struct ThreeInst;
+
+impl Computed for ThreeInst {
+    #[inline(always)]
+    fn values<S: Simd>(simd: S, states: &[u32; LANES]) -> [f32; LANES] {
+        let numbers: [u32; LANES] = lanes!(i => states[i].wrapping_mul(89_226_354).wrapping_add(64_248_484));
+        let halves: [u32; LANES] = lanes!(i => (numbers[i] & 0x8fff_8fff) ^ 0x3b60_3b60);
+        let low = simd.f16_to_f32(&lanes!(i => halves[i] as u16));
+        let high = simd.f16_to_f32(&lanes!(i => (halves[i] >> 16) as u16));
+        lanes!(i => high[i] + low[i])
+    }
+}

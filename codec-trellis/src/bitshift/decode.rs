@@ -1,0 +1,138 @@
+//! From rings of bits to weights.
+
+use std::ops::Range;
+
+use codec_api::{Bytes, Dtype, PayloadView, Result, TensorSpec};
+use simd::{LANES, Simd, kernel, lanes, load, store, stream};
+
+use super::Bitshift;
+use super::code::{Code, Computed, OneMad, ThreeInst};
+use super::layout::{Layout, MAX_BLOCK, blocks};
+use super::scale::factor;
+
+/// A payload that has been checked.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) layout: Layout,
+    bits: u32,
+    state_bits: u32,
+    code: Code,
+    codes: Bytes,
+    scale: f32,
+    levels: Bytes,
+}
+
+impl Prepared {
+    pub(super) fn read(codec: &Bitshift, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+        let layout = Layout::new(codec, spec);
+        let codes = payload.bytes("codes", Dtype::U8, &[layout.codes_len()])?.clone();
+        let levels = payload.bytes("levels", Dtype::U8, &[layout.spans()])?.clone();
+        let scale = payload.values::<f32>("scale", Dtype::F32, &[1])?[0];
+        if !scale.is_finite() {
+            return Err(payload.corrupt("scale", format!("{scale} is not finite")));
+        }
+        let (bits, state_bits) = (codec.bits.get(), codec.state_bits.get());
+        Ok(Self { layout, bits, state_bits, code: codec.code, codes, scale, levels })
+    }
+
+    /// Decodes these spans; `out` holds exactly their weights.
+    pub(super) fn decode(&self, spans: Range<usize>, out: &mut [f32]) {
+        decode(self, spans, out);
+    }
+
+    /// Bytes kept for the weights.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        (self.codes.len() + self.levels.len() + size_of_val(&self.scale)) as u64
+    }
+}
+
+kernel! {
+    fn decode<'a>(simd, prepared: &'a Prepared, spans: Range<usize>, out: &'a mut [f32]) {
+        match (prepared.code, prepared.bits) {
+            (Code::OneMad, 1) => decode_spans::<_, OneMad, 1>(simd, prepared, spans, out),
+            (Code::OneMad, 2) => decode_spans::<_, OneMad, 2>(simd, prepared, spans, out),
+            (Code::OneMad, 3) => decode_spans::<_, OneMad, 3>(simd, prepared, spans, out),
+            (Code::OneMad, _) => decode_spans::<_, OneMad, 4>(simd, prepared, spans, out),
+            (Code::ThreeInst, 1) => decode_spans::<_, ThreeInst, 1>(simd, prepared, spans, out),
+            (Code::ThreeInst, 2) => decode_spans::<_, ThreeInst, 2>(simd, prepared, spans, out),
+            (Code::ThreeInst, 3) => decode_spans::<_, ThreeInst, 3>(simd, prepared, spans, out),
+            (Code::ThreeInst, _) => decode_spans::<_, ThreeInst, 4>(simd, prepared, spans, out),
+        }
+    }
+}
+
+/// Bytes of the longest block, and of the longest state that begins in its last one.
+const LONGEST: usize = (MAX_BLOCK * 4).div_ceil(8) + LANES;
+
+#[inline(always)]
+fn decode_spans<S: Simd, C: Computed, const BITS: usize>(
+    simd: S,
+    prepared: &Prepared,
+    spans: Range<usize>,
+    out: &mut [f32],
+) {
+    let layout = &prepared.layout;
+    let mask = (1 << prepared.state_bits) - 1;
+    stream(out, |writer| {
+        for span in spans {
+            let mut codes = &prepared.codes[span * layout.bytes(layout.span)..];
+            let scale = prepared.scale * factor(prepared.levels[span]);
+            for weights in blocks(layout.weights(span)) {
+                let (block, rest) = codes.split_at(layout.bytes(weights));
+                codes = rest;
+                let out = writer.next(weights);
+                if scale == 0.0 {
+                    out.fill(0.0);
+                } else {
+                    decode_block::<_, C, BITS>(simd, &ring::<BITS>(block, weights), mask, scale, out);
+                }
+            }
+        }
+    });
+}
+
+/// A block's bits, and then its first ones again, as far as its last states go.
+#[inline(always)]
+fn ring<const BITS: usize>(codes: &[u8], weights: usize) -> [u8; LONGEST] {
+    let mut ring = [0; LONGEST];
+    ring[..codes.len()].copy_from_slice(codes);
+    let length = weights * BITS;
+    if let Some(first) = codes.first_chunk::<4>()
+        && length == 8 * codes.len()
+    {
+        ring[codes.len()..codes.len() + 4].copy_from_slice(first);
+        return ring;
+    }
+    for bit in length..length + 16 {
+        // Bits of the last byte that are no code's are overwritten.
+        let again = codes[bit % length / 8] >> (bit % length % 8) & 1;
+        ring[bit / 8] = ring[bit / 8] & !(1 << (bit % 8)) | again << (bit % 8);
+    }
+    ring
+}
+
+#[inline(always)]
+fn decode_block<S: Simd, C: Computed, const BITS: usize>(
+    simd: S,
+    ring: &[u8; LONGEST],
+    mask: u32,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let (groups, rest) = out.as_chunks_mut::<LANES>();
+    for (i, group) in groups.iter_mut().enumerate() {
+        *group = weights::<_, C, BITS>(simd, &ring[2 * BITS * i..], mask, scale);
+    }
+    if !rest.is_empty() {
+        store(weights::<_, C, BITS>(simd, &ring[2 * BITS * groups.len()..], mask, scale), rest);
+    }
+}
+
+/// Sixteen weights whose first state begins with these bytes.
+#[inline(always)]
+fn weights<S: Simd, C: Computed, const BITS: usize>(simd: S, bytes: &[u8], mask: u32, scale: f32) -> [f32; LANES] {
+    let windows = simd.windows::<BITS>(&load(bytes));
+    let states = lanes!(i => windows[i] & mask);
+    let values = C::values(simd, &states);
+    lanes!(i => values[i] * scale)
+}
