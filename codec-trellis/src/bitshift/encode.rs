@@ -10,7 +10,7 @@ use super::layout::{Layout, blocks};
 use super::scale::{factor, level};
 use super::trellis::Trellis;
 
-/// Blocks that the ratio of scale to deviation is chosen on.
+/// Blocks that the scale is searched on.
 const SAMPLE: usize = 16;
 
 pub(super) fn encode(codec: &Bitshift, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -69,11 +69,11 @@ impl<'a> Source<'a> {
             deviations.iter().map(|d| if deviation == 0.0 { level(0.0) } else { level(d / deviation) }).collect();
         let mut start = 0;
         let cut = |span| blocks(layout.weights(span)).map(move |len| (span, len));
-        let blocks = (0..layout.spans()).flat_map(cut).map(|(span, len)| {
+        let block = |(span, len)| {
             start += len;
             Block { start: start - len, len, span }
-        });
-        let blocks = blocks.collect();
+        };
+        let blocks = (0..layout.spans()).flat_map(cut).map(block).collect();
         Ok(Self { values, layout, importance: Importance::new(tensor.spec(), cx)?, deviation, levels, blocks })
     }
 
