@@ -76,7 +76,7 @@ impl Encoder {
                 words.push(*state as u16);
                 *state >>= 16;
             }
-            *state = (*state / frequency << PRECISION) + *state % frequency + (entry >> 16);
+            *state = ((*state / frequency) << PRECISION) + *state % frequency + (entry >> 16);
         }
         out.extend(states.iter().take(symbols.len()).flat_map(|state| state.to_le_bytes()));
         out.extend(words.iter().rev().flat_map(|word| word.to_le_bytes()));

@@ -108,7 +108,8 @@ pub(super) fn run(
     room: &mut Rooms,
     cancel: &Cancel,
 ) -> Result<Quantised> {
-    let mut found = Quantised { plan, multiples: Vec::new(), stats: Stats::new() };
+    let multiples = Vec::with_capacity(source.weights.len().div_ceil(stride));
+    let mut found = Quantised { plan, multiples, stats: Stats::new() };
     for segment in (0..source.segments.count()).step_by(stride) {
         cancel.check()?;
         let weights = source.segment(segment);
