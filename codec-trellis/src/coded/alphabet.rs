@@ -1,5 +1,6 @@
 //! From multiples of the step to what is coded: a symbol, low bits, and what is too rare for a symbol.
 
+use super::escapes;
 use super::stats::Stats;
 
 /// Symbols besides the escape: as many on either side of 0 at most.
@@ -91,9 +92,15 @@ fn reaches(uppers: &Uppers) -> Vec<u32> {
     if reaches.is_empty() { vec![0] } else { reaches }
 }
 
+/// Bits of the text of escapes, where upper parts reach so far.
+pub(super) fn escaped(uppers: &Uppers, reach: u32) -> f64 {
+    let beyond = uppers.iter().flatten().flat_map(|side| side.iter().enumerate().skip(reach as usize + 1));
+    beyond.map(|(magnitude, n)| f64::from(*n) * escapes::bits(magnitude)).sum()
+}
+
 /// Bits of symbols and escapes, and of the tables' text, where upper parts reach so far.
 fn bits(uppers: &Uppers, reach: u32) -> f64 {
-    /// Bits of an escape's text, about, and of a frequency's.
+    /// Bits of a frequency's text, about.
     const TEXT: f64 = 8.0;
     /// Bits of the text of a shape, which may stand for all frequencies.
     const SHAPE: f64 = 56.0;
@@ -106,7 +113,7 @@ fn bits(uppers: &Uppers, reach: u32) -> f64 {
         // No frequency is below a 4096th.
         let price =
             |n: f64| if n > 0.0 { n * libm::log2(total / n) + (total / 4096.0 - n).max(0.0) * 1.44 } else { 0.0 };
-        bits += coded().map(price).sum::<f64>() + price(escapes) + escapes * TEXT;
+        bits += coded().map(price).sum::<f64>() + price(escapes);
     }
-    bits + SHAPE.min(TEXT * f64::from(2 * (2 * reach + 1)))
+    bits + escaped(uppers, reach) + SHAPE.min(TEXT * f64::from(2 * (2 * reach + 1)))
 }

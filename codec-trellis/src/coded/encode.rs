@@ -1,14 +1,14 @@
 //! From multiples to sections.
 
-use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorSpec};
+use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section};
 use entropy::{Encoder, STATES, Scales};
 use simd::LANES;
 
-use super::alphabet::{Alphabet, ESCAPE};
+use super::alphabet::{Alphabet, ESCAPE, escaped};
 use super::decode::{COLUMN_SCALES, ESCAPE_LENGTHS, ESCAPES, LENGTHS, LOW, ROW_SCALES, STREAMS, low_bytes};
 use super::escapes::{self, Escape};
 use super::exponent::Exponent;
-use super::model::{CONTEXTS, MODEL, Model};
+use super::model::{CONTEXTS, Counts, MODEL, Model};
 use super::points::Points;
 use super::quantise::{Quantised, Source, too_large};
 use super::segments::{Segments, width};
@@ -63,8 +63,7 @@ impl<'a> Coding<'a> {
         let mut used = None;
         // Of some segments only, contexts are not counted.
         if let Some(contexts) = contexts.filter(|_| found.multiples.len() == stats.weights) {
-            let by_contexts =
-                Model::best(alphabet, &counts_by(&found.multiples, segments, alphabet, &contexts.scales))?;
+            let by_contexts = Model::best(alphabet, &counts_by(found, segments, alphabet, &contexts.scales))?;
             if by_contexts.size() + 8.0 * (contexts.bytes() as f64) < model.size() {
                 (model, used) = (by_contexts, Some(contexts));
             }
@@ -72,7 +71,10 @@ impl<'a> Coding<'a> {
         let points = Points::fit(stats, found.plan.step);
         let step = f64::from(found.plan.step);
         let low = low_bytes(stats.weights, alphabet.low_bits);
-        let bytes = model.size() / 8.0 + (low + points.bytes() + used.map_or(0, Contexts::bytes)) as f64;
+        let large = stats.too_large as usize * escapes::WEIGHT_BYTES;
+        let escaped = escaped(&stats.uppers(alphabet.low_bits), alphabet.reach);
+        let bytes =
+            (model.size() + escaped) / 8.0 + (low + large + points.bytes() + used.map_or(0, Contexts::bytes)) as f64;
         let distortion = points.distortion(stats, found.plan.step) * step * step;
         Some(Self { model, points, contexts: used, bytes, distortion })
     }
@@ -196,22 +198,31 @@ fn counts(stats: &Stats, alphabet: Alphabet) -> Vec<[u64; 256]> {
             }
         }
     }
+    let_escape(&mut counts, stats);
     counts
 }
 
+/// Where weights are too large for multiples, an escape may occur in any context.
+fn let_escape(counts: &mut Counts, stats: &Stats) {
+    for counts in counts.iter_mut().filter(|counts| counts.iter().any(|n| *n > 0)) {
+        counts[usize::from(ESCAPE)] += stats.too_large;
+    }
+}
+
 /// The same by context.
-fn counts_by(multiples: &[i32], segments: Segments, alphabet: Alphabet, scales: &Scales) -> Vec<[u64; 256]> {
+fn counts_by(found: &Quantised, segments: Segments, alphabet: Alphabet, scales: &Scales) -> Vec<[u64; 256]> {
     let mut counts = vec![[0; 256]; 2 * CONTEXTS];
     let mut contexts = vec![0; segments.longest()];
     for segment in 0..segments.count() {
         let range = segments.weights(segment);
         let contexts = &mut contexts[..range.len()];
         scales.contexts(range.start, contexts);
-        for (j, context) in multiples[range].iter().zip(contexts) {
+        for (j, context) in found.multiples[range].iter().zip(contexts) {
             let id = CONTEXTS * (j & 1) as usize + usize::from(*context);
             counts[id][usize::from(alphabet.symbol(alphabet.upper(*j)))] += 1;
         }
     }
+    let_escape(&mut counts, &found.stats);
     counts
 }
 

@@ -12,6 +12,15 @@ pub(super) enum Escape {
 /// The largest magnitude of an upper part.
 const MOST: u64 = 1 << 24;
 
+/// Bytes of a weight that is stored as it is.
+pub(super) const WEIGHT_BYTES: usize = 5;
+
+/// Bits of an upper part of this magnitude, on whichever side of 0.
+pub(super) fn bits(magnitude: usize) -> f64 {
+    let number = 2 * magnitude as u64 + 2;
+    f64::from((u64::BITS - number.leading_zeros()).div_ceil(7) * 8)
+}
+
 /// Appends an escape: a number in bytes of seven bits, the lowest first, all but the last with the eighth bit set. 0 and 1 are a weight, F32 after it; `n + 2` is the
 /// upper part `n/2` if `n` is even, else `−(n + 1)/2`.
 pub(super) fn write(escape: Escape, out: &mut Vec<u8>) {

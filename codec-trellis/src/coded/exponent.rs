@@ -16,7 +16,14 @@ impl Exponent {
             return Self(0);
         }
         let exponent = libm::ilogb(f64::from(largest));
-        if exponent.abs() > SAFE { Self(exponent as i16) } else { Self(0) }
+        // Large ones come down no further than they must: there may be small ones beside them.
+        Self(if exponent > SAFE {
+            exponent - SAFE
+        } else if exponent < -SAFE {
+            exponent
+        } else {
+            0
+        } as i16)
     }
 
     /// What weights are multiplied by.

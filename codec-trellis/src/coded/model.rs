@@ -4,6 +4,7 @@ use codec_api::{PayloadView, Result, Section};
 use entropy::{Frequencies, Scales, Tables};
 
 use super::alphabet::{Alphabet, ESCAPE};
+use super::escapes;
 use super::shape::Shape;
 
 /// Contexts of either parity.
@@ -21,16 +22,13 @@ pub(super) struct Model {
     pub frequencies: Vec<Frequencies>,
     /// As a payload has it.
     pub text: Vec<u8>,
-    /// What symbols and escapes cost.
+    /// What symbols cost, and the text of escapes that the alphabet has a symbol for.
     pub bits: f64,
 }
 
 /// How frequencies are written.
 const TABLES: u8 = 0;
 const SHAPE: u8 = 1;
-
-/// Bits of an escape's text, about.
-const ESCAPED: f64 = 8.0;
 
 impl Model {
     /// The smallest model of these symbols, in text and symbols together. There are two contexts, one for each parity, or 128.
@@ -45,7 +43,7 @@ impl Model {
         Some(if shaped.size() < tables.size() { shaped } else { tables })
     }
 
-    /// Bits of text, symbols and escapes.
+    /// Bits of text and symbols.
     pub(super) fn size(&self) -> f64 {
         self.bits + 8.0 * self.text.len() as f64
     }
@@ -92,12 +90,14 @@ impl Model {
             let table = self.tables_of[id % contexts] >> (8 * (id / contexts)) & 0xff;
             let frequencies = &self.frequencies[usize::from(table)];
             let mut coded = *counts;
-            for symbol in 1..=u8::MAX {
-                if frequencies.get(symbol) == 0 {
-                    coded[usize::from(ESCAPE)] += std::mem::take(&mut coded[usize::from(symbol)]);
+            for symbol in 1..self.alphabet.symbols() {
+                if frequencies.get(symbol as u8) == 0 {
+                    let count = std::mem::take(&mut coded[symbol]);
+                    coded[usize::from(ESCAPE)] += count;
+                    self.bits += count as f64 * escapes::bits(symbol.abs_diff(self.alphabet.reach as usize + 1));
                 }
             }
-            self.bits += frequencies.cost(&coded) + ESCAPED * coded[usize::from(ESCAPE)] as f64;
+            self.bits += frequencies.cost(&coded);
         }
         self
     }

@@ -88,14 +88,8 @@ pub(super) struct Quantised {
     pub stats: Stats,
 }
 
-impl Quantised {
-    /// What the next search has to know of this one.
-    pub(super) fn light(&self) -> Self {
-        Self { plan: self.plan, multiples: Vec::new(), stats: self.stats.clone() }
-    }
-}
-
 /// Whether a weight, in steps, is too large for a multiple.
+#[inline(always)]
 pub(super) fn too_large(x: f32) -> bool {
     x.abs() >= LARGEST
 }
@@ -114,7 +108,7 @@ pub(super) fn run(
         cancel.check()?;
         let weights = source.segment(segment);
         room.scaled.resize(weights.len(), 0.0);
-        scale(&weights, 1.0 / plan.step, &mut room.scaled);
+        found.stats.too_large += scale(&weights, 1.0 / plan.step, &mut room.scaled);
         let x = &room.scaled;
         let first = found.multiples.len();
         found.multiples.resize(first + x.len(), 0);
@@ -144,12 +138,15 @@ pub(super) struct Rooms {
 }
 
 kernel! {
-    /// Weights in steps; those too large for multiples become 0.
-    fn scale<'a>(_simd, weights: &'a [f32], inverse: f32, out: &'a mut [f32]) {
+    /// Weights in steps; those too large for multiples become 0, and are counted.
+    fn scale<'a>(_simd, weights: &'a [f32], inverse: f32, out: &'a mut [f32]) -> u64 {
+        let mut large = 0;
         for (w, out) in weights.iter().zip(out) {
             let x = *w * inverse;
-            *out = if x.abs() < LARGEST { x } else { 0.0 };
+            *out = if too_large(x) { 0.0 } else { x };
+            large += u64::from(too_large(x));
         }
+        large
     }
 }
 
@@ -168,9 +165,8 @@ fn scatter(lanes: &[[i32; LANES]], vector: usize, out: &mut [i32]) {
 }
 
 impl Trellis {
-    /// Costs that follow what multiples took at the last time, for low rates.
-    pub(super) fn metric(&self, last: &Quantised) -> RateDistortion {
-        let stats = &last.stats;
+    /// Costs that follow what multiples took, for low rates.
+    pub(super) fn metric(&self, stats: &Stats) -> RateDistortion {
         let [even, odd] = stats.parities().map(|n| n.max(1.0));
         let bits = |p: f64| -libm::log2(p);
         // What has not been seen costs as much as if it had been once.

@@ -6,10 +6,12 @@ use super::config::{Target, Trellis};
 use super::encode::{Coding, Contexts, fixed_bytes};
 use super::exponent::Exponent;
 use super::machine::States;
+use super::metric::RateDistortion;
 use super::quantise::{Plan, Quantised, Rooms, Source, run};
+use super::secant::Secant;
 
 /// Passes over the whole tensor, and over a part of it before, at most.
-const PASSES: usize = 8;
+const PASSES: usize = 12;
 
 /// Bits a weight below which the rate is part of what a path costs: above, the nearest points are as good.
 const LOW_RATE: f64 = 1.5;
@@ -20,8 +22,8 @@ const SETTLING: usize = 4;
 /// Rates are met to this part.
 const TOLERANCE: f64 = 0.003;
 
-/// A part of a tensor is enough to come as near as this, in bits a weight.
-const NEAR: f64 = 0.02;
+/// A part of a tensor is enough to come as near as this, in bits a weight; and from here on the costs of multiples stay as they are.
+const NEAR: f64 = 0.03;
 
 /// What any payload may take, in bytes and in bits a weight: then all weights may become 0, at least.
 const LEAST_BYTES: f64 = 24.0;
@@ -32,15 +34,20 @@ const DISTORTION: f64 = 0.26;
 
 /// What is searched in, and for whom.
 pub(super) struct Search<'a> {
-    pub codec: &'a Trellis,
-    pub source: &'a Source<'a>,
-    pub contexts: Option<&'a Contexts>,
-    pub exponent: Exponent,
-    /// Mean square of the weights, and the largest magnitude.
-    pub power: f64,
-    pub largest: f64,
-    pub cx: &'a EncodeCx<'a>,
-    pub rooms: Rooms,
+    codec: &'a Trellis,
+    source: &'a Source<'a>,
+    contexts: Option<&'a Contexts>,
+    exponent: Exponent,
+    /// Mean square of the weights, and the logarithm of the largest magnitude.
+    power: f64,
+    largest: f64,
+    cx: &'a EncodeCx<'a>,
+    rooms: Rooms,
+    /// What multiples cost at a low rate: what they cost at the last pass, until that is settled.
+    metric: Option<RateDistortion>,
+    settled: bool,
+    /// The logarithm of the step that the last search ended with.
+    found: Option<f64>,
 }
 
 /// A step that was tried.
@@ -51,6 +58,20 @@ pub(super) struct Tried<'a> {
     miss: f64,
 }
 
+impl Tried<'_> {
+    /// Whether it meets the target and comes nearer, or at least misses it by less.
+    fn better(&self, than: &Self) -> bool {
+        match (self.miss <= 0.0, than.miss <= 0.0) {
+            (true, true) => self.miss > than.miss,
+            (met, other) => met || !other && self.miss < than.miss,
+        }
+    }
+
+    fn rate(&self) -> f64 {
+        8.0 * self.coding.bytes / self.found.stats.weights as f64
+    }
+}
+
 /// The most bytes of a payload at a rate.
 pub(super) fn budget(bits: f64, spec: &TensorSpec) -> u64 {
     let weights = spec.elements() as f64;
@@ -58,103 +79,106 @@ pub(super) fn budget(bits: f64, spec: &TensorSpec) -> u64 {
 }
 
 impl<'a> Search<'a> {
+    /// In weights whose mean square is `power` and whose largest magnitude `largest`.
+    pub(super) fn new(
+        codec: &'a Trellis,
+        source: &'a Source<'a>,
+        contexts: Option<&'a Contexts>,
+        exponent: Exponent,
+        (power, largest): (f64, f64),
+        cx: &'a EncodeCx<'a>,
+    ) -> Self {
+        let largest = libm::log2(largest);
+        let rooms = Rooms::default();
+        Self { codec, source, contexts, exponent, power, largest, cx, rooms, metric: None, settled: false, found: None }
+    }
+
     /// The best coding that meets the target, or else one that comes near; `bytes` is the most that it may take.
     pub(super) fn run(&mut self, bytes: f64) -> Result<Option<Tried<'a>>> {
-        if let Target::Step(step) = self.codec.target {
-            return self.at_step(step * self.exponent.factor());
+        let falls = match self.codec.target {
+            Target::Step(step) => return self.at_step(libm::log2(step * self.exponent.factor())),
+            _ if self.power == 0.0 => return self.at_step(0.0),
+            Target::Bits(_) => true,
+            Target::Error(_) => false,
+        };
+        let states = self.codec.states.get();
+        // Beyond, all weights are 0, or too many too large for multiples.
+        let limits = (self.largest - 20.0, self.largest + 4.0);
+        let mut secant = Secant::new(self.found.unwrap_or_else(|| self.first_step()), limits, falls);
+        if self.found.is_none() {
+            self.approach(&mut secant, bytes)?;
         }
-        if self.power == 0.0 {
-            return self.at_step(1.0);
+        let mut best: Option<Tried<'a>> = None;
+        for _ in 0..PASSES {
+            let Some(tried) = self.attempt(secant.log(), states, 1, bytes)? else { break };
+            let (miss, tolerance) = (tried.miss, self.tolerance());
+            if best.as_ref().is_none_or(|best| tried.better(best)) {
+                best = Some(tried);
+            }
+            if -tolerance <= miss && miss <= 0.0 {
+                break;
+            }
+            if self.low() && !self.settled {
+                // Each pass had other costs: it says nothing of the others.
+                secant.forget();
+                self.settled = miss.abs() < NEAR;
+            }
+            secant.step(miss + 0.3 * tolerance);
         }
-        let parts = (self.source.segments.count() / 4).max(1);
-        let many = self.codec.states.get() > 2 * States::FAST.get();
-        let mut log = libm::log2(self.first_step());
-        let mut last = None;
-        if parts > 1 || many {
-            (log, last) = self.descend(log, None, States::FAST.get(), parts, bytes, NEAR)?.0;
-        }
-        let ((_, _), best) = self.descend(log, last, self.codec.states.get(), 1, bytes, 0.0)?;
+        self.found = Some(secant.log());
         Ok(best)
+    }
+
+    /// Comes near the step with a part of a large tensor, and with few states instead of many.
+    fn approach(&mut self, secant: &mut Secant, bytes: f64) -> Result<()> {
+        let few = States::FAST.get();
+        let parts = (self.source.segments.count() / 4).max(1);
+        if self.low() {
+            // What multiples cost is not known yet: this pass is for that alone.
+            self.attempt(secant.log(), few, parts, bytes)?;
+        }
+        if parts == 1 && self.codec.states.get() <= 2 * few {
+            return Ok(());
+        }
+        for _ in 0..PASSES {
+            let Some(tried) = self.attempt(secant.log(), few, parts, bytes)? else { break };
+            if self.low() {
+                secant.forget();
+            }
+            secant.step(tried.miss);
+            if tried.miss.abs() < NEAR {
+                break;
+            }
+        }
+        secant.forget();
+        Ok(())
     }
 
     /// All weights 0: of all codings the smallest.
     pub(super) fn zeros(&mut self) -> Result<Option<Tried<'a>>> {
-        self.attempt(16.0 * self.largest, None, self.codec.states.get(), 1, f64::INFINITY)
+        self.metric = None;
+        self.attempt(self.largest + 4.0, self.codec.states.get(), 1, f64::INFINITY)
     }
 
-    fn at_step(&mut self, step: f64) -> Result<Option<Tried<'a>>> {
-        let mut tried = self.attempt(step, None, self.codec.states.get(), 1, f64::INFINITY)?;
-        for _ in 1..SETTLING {
-            let Some(last) = tried.as_ref().filter(|last| self.rate(last) < LOW_RATE && self.codec.lambda > 0.0) else {
+    fn at_step(&mut self, log: f64) -> Result<Option<Tried<'a>>> {
+        let mut tried = None;
+        for _ in 0..SETTLING {
+            tried = self.attempt(log, self.codec.states.get(), 1, f64::INFINITY)?;
+            if !self.low() || tried.as_ref().is_none_or(|tried| tried.rate() >= LOW_RATE) {
                 break;
-            };
-            tried = self.attempt(step, Some(&last.found), self.codec.states.get(), 1, f64::INFINITY)?;
+            }
         }
         Ok(tried)
     }
 
-    /// A step that would be right for Gaussian weights.
+    /// The logarithm of a step that would be right for Gaussian weights.
     fn first_step(&self) -> f64 {
         let error = match self.codec.target {
             Target::Bits(bits) => libm::exp2(-2.0 * (bits - 0.08)),
             Target::Error(error) => error,
             Target::Step(_) => 1.0,
         };
-        libm::sqrt(self.power * error.min(0.6) / DISTORTION)
-    }
-
-    fn rate(&self, tried: &Tried<'_>) -> f64 {
-        8.0 * tried.coding.bytes / tried.found.stats.weights as f64
-    }
-
-    /// Goes from step to step, by secants, until the target is met, or nearly.
-    #[allow(clippy::type_complexity)]
-    fn descend(
-        &mut self,
-        mut log: f64,
-        mut last: Option<Quantised>,
-        states: u32,
-        stride: usize,
-        bytes: f64,
-        near: f64,
-    ) -> Result<((f64, Option<Quantised>), Option<Tried<'a>>)> {
-        let falls = matches!(self.codec.target, Target::Bits(_));
-        let sign = if falls { -1.0 } else { 1.0 };
-        let (mut best, mut slope): (Option<Tried<'a>>, f64) = (None, sign);
-        let (mut before, mut bracket): (Option<(f64, f64)>, _) = (None, [f64::NEG_INFINITY, f64::INFINITY]);
-        for _ in 0..PASSES {
-            let Some(tried) = self.attempt(libm::exp2(log), last.as_ref(), states, stride, bytes)? else { break };
-            let (miss, tolerance) = (tried.miss, self.tolerance());
-            let met = -tolerance <= miss && miss <= 0.0 || near > 0.0 && miss.abs() < near;
-            if let Some((log_before, miss_before)) = before.filter(|(l, _)| (l - log).abs() > 1e-6) {
-                slope = sign * (sign * (miss - miss_before) / (log - log_before)).clamp(0.3, 4.0);
-            }
-            before = Some((log, miss));
-            bracket[usize::from((miss > 0.0) != falls)] = log;
-            let better = |best: &Tried<'_>| match (miss <= 0.0, best.miss <= 0.0) {
-                (true, true) => miss > best.miss,
-                (met, other) => met || !other && miss < best.miss,
-            };
-            let found = if near > 0.0 {
-                Some(tried.found)
-            } else {
-                if best.as_ref().is_none_or(better) {
-                    best = Some(tried);
-                }
-                best.as_ref().map(|best| best.found.light())
-            };
-            last = found;
-            if met {
-                break;
-            }
-            let next = log - (miss + 0.3 * tolerance) / slope;
-            let inside = bracket[0] < next && next < bracket[1];
-            let middle = 0.5 * (bracket[0] + bracket[1]);
-            log = if inside || !middle.is_finite() { next } else { middle };
-            // Beyond, all weights are 0, or too many too large for multiples.
-            log = log.clamp(libm::log2(self.largest) - 20.0, libm::log2(self.largest) + 4.0);
-        }
-        Ok(((log, last), best))
+        0.5 * libm::log2(self.power * error.min(0.6) / DISTORTION)
     }
 
     /// How far below the target is near enough, in bits a weight; two bytes are.
@@ -165,22 +189,23 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn attempt(
-        &mut self,
-        step: f64,
-        last: Option<&Quantised>,
-        states: u32,
-        stride: usize,
-        bytes: f64,
-    ) -> Result<Option<Tried<'a>>> {
+    /// Whether rates are part of costs.
+    fn low(&self) -> bool {
         let low = match self.codec.target {
             Target::Bits(bits) => bits < LOW_RATE,
             Target::Error(error) => error > libm::exp2(-2.0 * LOW_RATE),
             Target::Step(_) => true,
         };
-        let metric = last.filter(|_| low && self.codec.lambda > 0.0).map(|last| self.codec.metric(last));
-        let plan = Plan { states, step: step as f32, metric };
+        low && self.codec.lambda > 0.0
+    }
+
+    /// Quantises every `stride`-th segment with the step of this logarithm.
+    fn attempt(&mut self, log: f64, states: u32, stride: usize, bytes: f64) -> Result<Option<Tried<'a>>> {
+        let plan = Plan { states, step: libm::exp2(log) as f32, metric: self.metric };
         let found = run(self.source, plan, stride, &mut self.rooms, self.cx.cancel)?;
+        if self.low() && !self.settled {
+            self.metric = Some(self.codec.metric(&found.stats));
+        }
         let contexts = self.contexts.filter(|_| stride == 1);
         let Some(coding) = Coding::best(&found, self.source.segments, contexts) else { return Ok(None) };
         let weights = found.stats.weights as f64;

@@ -17,6 +17,8 @@ pub(super) struct Stats {
     far_sums: [f64; 2],
     /// Sum of the weights' squares.
     pub squares: f64,
+    /// Weights too large for multiples, which are counted as if they were 0.
+    pub too_large: u64,
 }
 
 /// The weights of one magnitude: how many, and the sum of theirs, each times the sign of its multiple.
@@ -29,7 +31,7 @@ pub(super) struct Magnitude {
 impl Stats {
     pub(super) fn new() -> Self {
         let bins = || vec![(0, 0.0); 2 * COUNTED + 1];
-        Self { weights: 0, bins: [bins(), bins()], far: Vec::new(), far_sums: [0.0; 2], squares: 0.0 }
+        Self { weights: 0, bins: [bins(), bins()], far: Vec::new(), far_sums: [0.0; 2], squares: 0.0, too_large: 0 }
     }
 
     /// Adds weights, in steps, and the multiples that they became.

@@ -1,0 +1,69 @@
+//! The root of a monotone function, by secants that stay between known points.
+
+/// A search for the logarithm of a step where what is missed is 0.
+#[derive(Debug)]
+pub(super) struct Secant {
+    log: f64,
+    limits: (f64, f64),
+    /// 1 if what is missed rises with the step, −1 if it falls.
+    sign: f64,
+    slope: f64,
+    before: Option<(f64, f64)>,
+    /// Below and above the root.
+    bracket: [f64; 2],
+}
+
+impl Secant {
+    pub(super) fn new(log: f64, limits: (f64, f64), falls: bool) -> Self {
+        let sign = if falls { -1.0 } else { 1.0 };
+        let bracket = [f64::NEG_INFINITY, f64::INFINITY];
+        Self { log: log.clamp(limits.0, limits.1), limits, sign, slope: sign, before: None, bracket }
+    }
+
+    /// Where to look now.
+    pub(super) fn log(&self) -> f64 {
+        self.log
+    }
+
+    /// The function is another one from now on, though nearly the same.
+    pub(super) fn forget(&mut self) {
+        self.before = None;
+        self.bracket = [f64::NEG_INFINITY, f64::INFINITY];
+    }
+
+    /// Goes on, where so much is missed here.
+    pub(super) fn step(&mut self, miss: f64) {
+        if let Some((log, before)) = self.before.filter(|(log, _)| (log - self.log).abs() > 1e-6) {
+            self.slope = self.sign * (self.sign * (miss - before) / (self.log - log)).clamp(0.3, 10.0);
+        }
+        self.before = Some((self.log, miss));
+        self.bracket[usize::from(miss * self.sign > 0.0)] = self.log;
+        let next = self.log - miss / self.slope;
+        let inside = self.bracket[0] < next && next < self.bracket[1];
+        let middle = 0.5 * (self.bracket[0] + self.bracket[1]);
+        self.log = if inside || !middle.is_finite() { next } else { middle };
+        self.log = self.log.clamp(self.limits.0, self.limits.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_finds_roots_of_rising_and_falling_functions() {
+        for falls in [false, true] {
+            let sign = if falls { -1.0 } else { 1.0 };
+            for root in [-3.0, 0.1, 4.0] {
+                for steepness in [0.5, 1.0, 5.0] {
+                    let mut secant = Secant::new(0.0, (-20.0, 20.0), falls);
+                    for _ in 0..25 {
+                        let distance = secant.log() - root;
+                        secant.step(sign * steepness * (distance + 0.1 * distance.powi(3)));
+                    }
+                    assert!((secant.log() - root).abs() < 1e-3, "{root} {steepness}: {secant:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Tensors that are tiny, constant, full of outliers or cut anywhere; every CPU; parts of payloads.
+
+use codec_api::{Codec, DecodeCx, EncodeCx};
+use codec_trellis::{States, Target, Trellis};
+use harness::testing::weights;
+use simd::{Level, with_level};
+
+use super::{assert_same_bits, decode, encode, nmse};
+
+#[test]
+fn tiny_tensors_take_no_more_than_their_bytes() {
+    let values = weights("gaussian", 5000);
+    for n in [1, 2, 3, 5, 17, 31, 32, 33, 63, 100, 129, 500, 1000, 5000] {
+        for (bits, states) in [(0.3, 256), (1.0, 8), (2.0, 64), (4.0, 8), (8.0, 8)] {
+            let encoded =
+                encode(&format!("trellis:bits={bits}:states={states}"), &[n], &values[..n], &EncodeCx::new(0));
+            let most = (bits * n as f64 / 8.0).max(0.25 * n as f64 / 8.0 + 24.0).min(4.0 * n as f64);
+            assert!(encoded.payload.bytes() as f64 <= most, "{n} weights at {bits} bits: {:?}", encoded.payload);
+            assert!(nmse(&values[..n], &decode(&encoded)) <= 1.0 + 1e-9, "{n} weights at {bits} bits");
+        }
+    }
+}
+
+#[test]
+fn outliers_are_not_clamped() {
+    let mut values = weights("gaussian", 64 * 64);
+    for (place, outlier) in [(7, 300.0), (1000, -4e4), (2000, 1e12), (4095, -3e38)] {
+        values[place] = outlier;
+    }
+    for spec in ["trellis:step=0.2", "trellis:step=0.2:states=64", "trellis:step=0.01"] {
+        let decoded = decode(&encode(spec, &[64, 64], &values, &EncodeCx::new(0)));
+        for (w, v) in values.iter().zip(&decoded) {
+            assert!((w - v).abs() < 0.7 + w.abs() * 1e-3, "{spec}: {w} became {v}");
+        }
+    }
+}
+
+#[test]
+fn every_level_encodes_and_decodes_to_the_same_bits() {
+    let gaussian = weights("scale-mixed", 3 * 1111);
+    for spec in
+        ["trellis:bits=0.7", "trellis:bits=3:states=32", "trellis:bits=7:states=256", "trellis:bits=2:states=1024"]
+    {
+        let scalar = with_level(Level::Scalar, || encode(spec, &[3, 1111], &gaussian, &EncodeCx::new(0)));
+        let expected = with_level(Level::Scalar, || decode(&scalar));
+        for level in Level::available() {
+            let encoded = with_level(level, || encode(spec, &[3, 1111], &gaussian, &EncodeCx::new(0)));
+            assert!(encoded.payload == scalar.payload, "{spec}, {level}");
+            assert_same_bits(&with_level(level, || decode(&encoded)), &expected, spec);
+        }
+    }
+}
+
+#[test]
+fn rows_decode_alone() {
+    for (rows, columns) in [(700, 1000), (3, 300_000), (5000, 128)] {
+        let values = weights("gaussian:2048x2048", rows * columns);
+        let codec = Trellis::new(States::FAST, Target::Step(0.3));
+        let encoded = encode("trellis:step=0.3", &[rows, columns], &values, &EncodeCx::new(0));
+        assert!(encoded.payload.sections()["lengths"].data().len() >= 4, "several segments");
+        let all = decode(&encoded);
+        for range in [0..1, rows / 2..rows / 2 + 2, rows - 1..rows, 1..rows, 2..2, 0..rows] {
+            let mut part = vec![0.0; range.len() * columns];
+            let view = encoded.payload.view();
+            codec.decode_rows(&encoded.spec, view, range.clone(), &DecodeCx::new(), &mut part).unwrap();
+            assert_same_bits(&part, &all[range.start * columns..range.end * columns], &format!("{range:?} of {rows}"));
+        }
+        let mut part = vec![0.0; columns];
+        for range in [rows..rows + 1, usize::MAX - 1..usize::MAX, 0..2] {
+            let view = encoded.payload.view();
+            assert!(codec.decode_rows(&encoded.spec, view, range, &DecodeCx::new(), &mut part).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_raw_tensor_is_never_longer_and_not_changed() {
+    let values: Vec<f32> = (0..40).map(|i| (i as f32).exp2()).collect();
+    let encoded = encode("trellis:error=1e-9", &[40], &values, &EncodeCx::new(0));
+    assert!(encoded.payload.bytes() <= 160);
+    assert!(nmse(&values, &decode(&encoded)) <= 1e-9);
+}
+
+#[test]
+fn wrong_settings_say_what_is_right() {
+    let registry = codec_api::Registry::linked().unwrap();
+    for (spec, words) in [
+        ("trellis:states=7", "4, 8, 16, 32, 64, 128, 256 or 1024"),
+        ("trellis:bits=0.1", "from 0.25 to 16"),
+        ("trellis:bits=17", "from 0.25 to 16"),
+        ("trellis:error=0", "from 0.000000001 to 1"),
+        ("trellis:step=0", "`step` 0 is out of range"),
+        ("trellis:bits=3:error=0.1", "one of `bits`, `error` and `step`"),
+        ("trellis:lambda=2", "from 0 to 1"),
+    ] {
+        let message = registry.parse_spec(spec).unwrap_err().to_string();
+        assert!(message.contains(words), "{spec}: {message}");
+    }
+    let codec: &dyn Codec = &Trellis::default();
+    assert_eq!(registry.spec_of(codec), "trellis:states=8:bits=4.0:lambda=0.36");
+}
