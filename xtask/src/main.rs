@@ -4,6 +4,7 @@ mod bench_matrix;
 mod changes;
 mod ci;
 mod claims;
+mod equal_bytes;
 mod formats;
 mod host;
 mod measure;
@@ -59,6 +60,11 @@ enum Task {
     },
     /// Measure the fixed formats, and print them as Markdown with what other software reads them
     Formats,
+    /// Measure the error of `trellis` beside those of ggml's formats in the same bytes, and print it as Markdown
+    EqualBytes {
+        /// A suite of `netweight bench`; trained layers in `assets/` if left out
+        suite: Option<String>,
+    },
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Everything that continuous integration checks, up to the first failure
@@ -80,6 +86,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Host { with, args } => host::run(&tree, &with, &args),
         Task::Claims { seed } => claims::run(&tree, seed.as_deref()),
         Task::Formats => formats::run(&tree),
+        Task::EqualBytes { suite } => equal_bytes::run(&tree, suite.as_deref()),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())

@@ -33,8 +33,18 @@ struct Row {
 #[derive(Debug, Deserialize)]
 struct Name {
     tensor: String,
+    shape: Vec<usize>,
     codec: String,
     status: String,
+}
+
+/// A tensor of a suite through one codec.
+#[derive(Debug)]
+pub struct Cell<'a> {
+    pub tensor: &'a str,
+    pub shape: &'a [usize],
+    /// `None` if the codec does not take the tensor.
+    pub measured: Option<&'a Measured>,
 }
 
 impl Bench {
@@ -109,6 +119,19 @@ impl Bench {
         self.rows_of(spec)?.map(cell).collect()
     }
 
+    /// Each tensor through one codec, in the suite's order.
+    ///
+    /// # Errors
+    /// If the codec is not in the run, or a cell failed.
+    pub fn cells<'a>(&'a self, spec: &str) -> Result<Vec<Cell<'a>>> {
+        let cell = |row: &'a Row| {
+            let Name { tensor, shape, status, .. } = &row.name;
+            ensure!(status != "failed", "suite {}: `{spec}` failed on `{tensor}`", self.suite);
+            Ok(Cell { tensor, shape, measured: row.measured.as_ref() })
+        };
+        self.rows_of(spec)?.map(cell).collect()
+    }
+
     fn rows_of(&self, spec: &str) -> Result<impl Iterator<Item = &Row>> {
         // Rows have the codec with all its keys, so the place tells which spec it was.
         let place = self.specs.iter().position(|known| known == spec);
@@ -140,7 +163,7 @@ mod tests {
 
     fn row(tensor: &str, codec: &str, status: &str) -> String {
         json!({
-            "tensor": tensor, "codec": format!("{codec}:all=keys"), "status": status, "weights": 8, "bytes": 4,
+            "tensor": tensor, "shape": [2, 4], "codec": format!("{codec}:all=keys"), "status": status, "weights": 8, "bytes": 4,
             "nmse": 0.25, "relative_error": (status == "ok").then_some(0.5), "mse": 1.0, "max_abs_error": 2.0, "encode_mb_per_s": 2.0, "decode_mb_per_s": 3.0,
         })
         .to_string()

@@ -4,6 +4,6 @@ mod bench;
 mod column;
 mod table;
 
-pub use bench::Bench;
+pub use bench::{Bench, Cell};
 pub use column::Measured;
 pub use table::{Table, beside, error_beside, ratio, ratio_beside, significant, thousands};
