@@ -25,6 +25,12 @@ const LEAST_WEIGHTS: u64 = 1 << 14;
 /// The share of tensors with such a ratio, or a smaller one, is told.
 const GOAL: f64 = 0.6;
 
+/// What the table is.
+pub const TEXT: &str = "\
+`trellis:bits=…` with exactly the bits per weight of a format, on each matrix of 16,384 weights and more whose rows are whole blocks: its NMSE divided by
+the format's, and the share of tensors where that is .6 or less. It never takes a byte more than the format. `cargo xtask equal-bytes SUITE` prints such a
+table of other models; this one is of `assets/gpt2_mini_layers`.";
+
 /// Measures and prints the table of a suite, of trained layers if none is given.
 ///
 /// # Errors
@@ -42,7 +48,7 @@ pub fn run(tree: &Tree, suite: Option<&str>) -> Result<ExitCode> {
 ///
 /// # Errors
 /// As [`run`].
-fn layers(tree: &Tree) -> Result<Table> {
+pub fn layers(tree: &Tree) -> Result<Table> {
     measure(tree, &format!("model:{}", tree.path(LAYERS).display()))
 }
 

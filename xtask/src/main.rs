@@ -9,6 +9,7 @@ mod formats;
 mod host;
 mod measure;
 mod new_codec;
+mod rate_distortion;
 mod tree;
 
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ enum Task {
         /// A suite of `netweight bench`; trained layers in `assets/` if left out
         suite: Option<String>,
     },
+    /// Measure every codec beside Shannon's bound, draw the pictures of `docs/rate-distortion.md`, and print that page
+    RateDistortion,
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Everything that continuous integration checks, up to the first failure
@@ -87,6 +90,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Claims { seed } => claims::run(&tree, seed.as_deref()),
         Task::Formats => formats::run(&tree),
         Task::EqualBytes { suite } => equal_bytes::run(&tree, suite.as_deref()),
+        Task::RateDistortion => rate_distortion::run(&tree),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())

@@ -132,6 +132,15 @@ impl Bench {
         self.rows_of(spec)?.map(cell).collect()
     }
 
+    /// Every tensor through one codec; `None` if it does not take them all.
+    ///
+    /// # Errors
+    /// As [`Self::cells`].
+    pub fn whole(&self, spec: &str) -> Result<Option<Column<'_>>> {
+        let column: Column<'_> = self.cells(spec)?.iter().map(|cell| cell.measured).collect();
+        Ok(Some(column).filter(|column| column.success() == 1.0))
+    }
+
     fn rows_of(&self, spec: &str) -> Result<impl Iterator<Item = &Row>> {
         // Rows have the codec with all its keys, so the place tells which spec it was.
         let place = self.specs.iter().position(|known| known == spec);
@@ -191,6 +200,17 @@ mod tests {
         assert!(run.suite_column("b", None).is_err() && run.suite_column("b", Some("b")).is_err());
         // What failed is not refused.
         assert!(bench(&rows("failed")).unwrap().suite_column("b", Some("a")).is_err());
+    }
+
+    #[test]
+    fn a_column_is_whole_if_nothing_is_refused() {
+        let rows = |status| [row("t", "a", "ok"), row("t", "b", status), row("u", "a", "ok"), row("u", "b", "ok")];
+        let run = bench(&rows("unsupported")).unwrap();
+        assert_eq!(run.whole("a").unwrap().unwrap().weights(), 16);
+        assert!(run.whole("b").unwrap().is_none() && run.whole("c").is_err());
+        let refused = &run.cells("b").unwrap()[0];
+        assert_eq!((refused.tensor, refused.shape, refused.measured.is_none()), ("t", &[2, 4][..], true));
+        assert!(bench(&rows("failed")).unwrap().whole("b").is_err());
     }
 
     #[test]

@@ -69,6 +69,11 @@ impl Column<'_> {
         self.weights() as f64 * DENSE / self.bytes() as f64
     }
 
+    /// Bits per weight over all tensors.
+    pub fn bits(&self) -> f64 {
+        8.0 * self.bytes() as f64 / self.weights() as f64
+    }
+
     /// All section bytes.
     pub fn bytes(&self) -> u64 {
         self.ok.iter().map(|cell| cell.bytes).sum()
@@ -119,6 +124,17 @@ impl Column<'_> {
         (self.ok.len() == self.cells).then(|| self.spread(|cell| cell.nmse).0)
     }
 
+    /// Summed squared errors to summed energies; `None` if a tensor came back exactly and others did not, for
+    /// its energy is not known then.
+    pub fn pooled_nmse(&self) -> Option<f64> {
+        if self.ok.iter().all(|cell| cell.nmse == 0.0) {
+            return Some(0.0);
+        }
+        let squared = |cell: &Measured| cell.mse * cell.weights as f64;
+        let energy: f64 = self.ok.iter().map(|cell| squared(cell) / cell.nmse).sum();
+        Some(self.ok.iter().map(|cell| squared(cell)).sum::<f64>() / energy).filter(|nmse| nmse.is_finite())
+    }
+
     /// Mean of the tensors' mean squared errors.
     pub fn mean_mse(&self) -> f64 {
         self.spread(|cell| cell.mse).0
@@ -158,9 +174,19 @@ mod tests {
         assert!((mean - 0.2).abs() < 1e-12 && (deviation - 0.1).abs() < 1e-12);
         assert_eq!((column.max_error(), column.mean_mse()), (0.3, mean));
         assert_eq!((column.bytes(), column.max_mse(), column.max_abs_error()), (2_000_000, 0.3, 0.3));
+        // Squared errors .1 and .9 of a million each, energies 10 and 10.
+        assert!((column.pooled_nmse().unwrap() - 0.05).abs() < 1e-12);
+        assert_eq!(column.bits(), 4.0);
         assert_eq!((large.ratio(), small.bits()), (12.0, 8.0));
         assert_eq!((large.encode_speed(), large.decode_speed()), (1e6, 2e6));
         let both: Column = [Some(&small), Some(&large)].into_iter().collect();
         assert!((both.mean_nmse().unwrap() - 0.05).abs() < 1e-12 && column.mean_nmse().is_none());
+    }
+
+    #[test]
+    fn exact_tensors_have_no_energy_to_be_pooled() {
+        let (exact, lossy) = (cell(8, 32, 0.0), cell(8, 8, 0.1));
+        assert_eq!([Some(&exact)].into_iter().collect::<Column>().pooled_nmse(), Some(0.0));
+        assert_eq!([Some(&exact), Some(&lossy)].into_iter().collect::<Column>().pooled_nmse(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::{ABSMEAN, FOUR_BIT, LEAST_SQUARES, LEGACY, THREE_BIT};
-use crate::measure::{Bench, Measured, Table, beside, error_beside, ratio, ratio_beside, significant};
+use crate::measure::{Bench, Measured, Table, beside, error_beside, least_nmse, ratio, ratio_beside, significant};
 
 pub(super) const SUITE: &str = "gaussian:512x512";
 /// Its only tensor.
@@ -142,7 +142,7 @@ pub(super) fn thirty(bench: &Bench) -> Result<String> {
         table.row(point(spec, bench.cell(spec, TENSOR)?));
     }
     let block = bench.cell(FOUR_BIT.spec, TENSOR)?.bits() * 8.0;
-    let (bits, limit) = (32.0 / 30.0, shannon(32.0 / 30.0));
+    let (bits, limit) = (32.0 / 30.0, least_nmse(32.0 / 30.0));
     let text = format!(
         "The seed's own layout, 88 bits for 8 weights, is 2.9x, less than the 3.6x to 6.1x that it reports; the block \
         of 8 weights here has {block:.0} bits. 30x from F32 is {bits:.3} bits per weight. No code for independent \
@@ -157,7 +157,7 @@ pub(super) fn thirty(bench: &Bench) -> Result<String> {
 }
 
 fn point(spec: &str, cell: &Measured) -> [String; 7] {
-    let limit = shannon(cell.bits());
+    let limit = least_nmse(cell.bits());
     [
         code(spec),
         format!("{:.3}", cell.bits()),
@@ -167,11 +167,6 @@ fn point(spec: &str, cell: &Measured) -> [String; 7] {
         significant(limit),
         format!("{:.2}", cell.nmse / limit),
     ]
-}
-
-/// The least NMSE of a code for independent Gaussian weights.
-fn shannon(bits: f64) -> f64 {
-    (-2.0 * bits).exp2()
 }
 
 fn code(spec: &str) -> String {
@@ -186,11 +181,5 @@ mod tests {
     fn improvements_are_parts_of_the_error_before() {
         assert_eq!(improvement((0.4, 1.234), (0.1, 0.923)), "75 % (claim 25 %)");
         assert_eq!(improvement((0.4, 1.234), (0.39, 0.923)), "3 % (**worse** than the claim 25 %)");
-    }
-
-    #[test]
-    fn thirty_times_leaves_a_quarter_of_the_energy() {
-        assert_eq!(significant(shannon(32.0 / 30.0)), "0.228");
-        assert_eq!(shannon(1.0), 0.25);
     }
 }
