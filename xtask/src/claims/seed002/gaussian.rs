@@ -1,20 +1,20 @@
-//! The tables on Gaussian weights: quality levels, enhancement layers, and what 30x is.
+//! The tables on Gaussian weights: quality levels, enhancement layers.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::{ABSMEAN, FOUR_BIT, LEAST_SQUARES, LEGACY, THREE_BIT};
-use crate::measure::{Bench, Measured, Table, beside, error_beside, least_nmse, ratio, ratio_beside, significant};
+use super::{FOUR_BIT, THREE_BIT, code};
+use crate::measure::{Bench, Measured, Table, beside, error_beside, ratio, ratio_beside, significant};
 
 pub(super) const SUITE: &str = "gaussian:512x512";
 /// Its only tensor.
-const TENSOR: &str = "gaussian";
+pub(super) const TENSOR: &str = "gaussian";
 
 /// The default with blocks of six weights instead of eight.
-const SIX_WEIGHTS: &str = "seedlm:c=6";
+pub(super) const SIX_WEIGHTS: &str = "seedlm:c=6";
 /// Two bits a weight, and the base of the enhancement layers.
-const TWO_BIT: &str = "seedlm:preset=2bit";
+pub(super) const TWO_BIT: &str = "seedlm:preset=2bit";
 
 /// A compression level of the seed.
 struct Level {
@@ -42,23 +42,9 @@ const ENHANCEMENT: [(&str, &str, f64, f64); 4] = [
     ("4 (Base + 3)", "seedlm:preset=2bit:layers=4", 0.645, 234.0),
 ];
 
-/// The points of the last table, most bits first.
-const POINTS: [&str; 9] = [
-    SIX_WEIGHTS,
-    FOUR_BIT.spec,
-    LEGACY.spec,
-    THREE_BIT.spec,
-    TWO_BIT,
-    ABSMEAN.spec,
-    LEAST_SQUARES.spec,
-    "seedlm:k=12:c=16:p=1:mantissa_bits=2",
-    // 30x but for padding: 8 + 4 + 2·2 bits for 15 weights.
-    "seedlm:k=8:c=15:p=2:mantissa_bits=2",
-];
-
 pub(super) fn specs() -> BTreeSet<&'static str> {
     let levels = LEVELS.iter().map(|level| level.spec);
-    levels.chain(ENHANCEMENT.map(|(_, spec, ..)| spec)).chain(POINTS).collect()
+    levels.chain(ENHANCEMENT.map(|(_, spec, ..)| spec)).collect()
 }
 
 pub(super) fn levels(bench: &Bench) -> Result<String> {
@@ -74,7 +60,7 @@ pub(super) fn levels(bench: &Bench) -> Result<String> {
             better(cell, level).to_owned(),
         ]);
     }
-    let text = "On 512 × 512 weights N(0,1), as in the next table and the last. Beside each level of the seed is a \
+    let text = "On 512 × 512 weights N(0,1), as in the next table and those on 30x. Beside each level of the seed is a \
         point that SeedLM has here.";
     Ok(table.under("Quality vs Compression Level", text))
 }
@@ -126,51 +112,6 @@ fn improvement(before: (f64, f64), after: (f64, f64)) -> String {
     let percent = |before: f64, after: f64| 100.0 * (1.0 - after / before);
     let (measured, claim) = (percent(before.0, after.0), percent(before.1, after.1));
     beside(&format!("{measured:.0} %"), &format!("{claim:.0} %"), measured < claim)
-}
-
-pub(super) fn thirty(bench: &Bench) -> Result<String> {
-    let mut table = Table::new([
-        "Codec",
-        "Bits per weight",
-        "Ratio",
-        "Relative Error",
-        "NMSE",
-        "Least NMSE at these bits",
-        "Times the least",
-    ]);
-    for spec in POINTS {
-        table.row(point(spec, bench.cell(spec, TENSOR)?));
-    }
-    let block = bench.cell(FOUR_BIT.spec, TENSOR)?.bits() * 8.0;
-    let (bits, limit) = (32.0 / 30.0, least_nmse(32.0 / 30.0));
-    let text = format!(
-        "The seed's own layout, 88 bits for 8 weights, is 2.9x, less than the 3.6x to 6.1x that it reports; the block \
-        of 8 weights here has {block:.0} bits. 30x from F32 is {bits:.3} bits per weight. No code for independent \
-        Gaussian weights, however clever, has an NMSE (‖w − ŵ‖²/‖w‖²) below 2^(−2 · {bits:.3}) = {limit:.3} there, \
-        which is a relative error of {:.3}: this is Shannon's bound. The last codec below is 30x in real bytes, and \
-        its error is what that costs. So 30x with quality on such weights does not exist: not by better quantisation, \
-        learned bases or entropy coding, which the seed's gap analysis hopes for. It takes retraining, pruning, or a \
-        base model whose weights are subtracted.",
-        limit.sqrt()
-    );
-    Ok(table.under("Analysis of 30x Compression Claim", &text))
-}
-
-fn point(spec: &str, cell: &Measured) -> [String; 7] {
-    let limit = least_nmse(cell.bits());
-    [
-        code(spec),
-        format!("{:.3}", cell.bits()),
-        ratio(cell.ratio()),
-        significant(cell.relative_error),
-        significant(cell.nmse),
-        significant(limit),
-        format!("{:.2}", cell.nmse / limit),
-    ]
-}
-
-fn code(spec: &str) -> String {
-    format!("`{spec}`")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod gaussian;
 mod layers;
 mod models;
+mod thirty;
 
 use anyhow::Result;
 
@@ -56,14 +57,14 @@ const VECTORS_TWO_BIT: Method = Method {
 const BITNET_RATIO: f64 = 8.0;
 
 const INTRODUCTION: &str = "\
-The tables have the names that they have in the seed's report. A cell is the value measured here, then the seed's
-claim in parentheses; where the measured value is worse, it says so. The rows of BitNet and VPTQ in the report were
-simulated, their ratios constants. Here every value comes from weights that were encoded, written as bytes, read back
-and decoded, and whose error was checked against the bound that the encoder certified. Ratios are dense F32 bytes to
-all section bytes of the payload. Errors are relative Frobenius errors, ‖w − ŵ‖/‖w‖: decoding everything to zeros has
-1, and a claim above 1 is worse than that. ± is one standard deviation. Sizes and errors are the same on every
-machine; times and speeds are one thread's, in this run. The report's last table, of the accuracy that published
-methods preserve, does not say what it measures and is left out.";
+The tables have the names that they have in the seed's report; the last sections, on 30x, go beyond it. A cell is the
+value measured here, then the seed's claim in parentheses; where the measured value is worse, it says so. The rows of
+BitNet and VPTQ in the report were simulated, their ratios constants. Here every value comes from weights that were
+encoded, written as bytes, read back and decoded, and whose error was checked against the bound that the encoder
+certified. Ratios are dense F32 bytes to all section bytes of the payload. Errors are relative Frobenius errors, ‖w −
+ŵ‖/‖w‖: decoding everything to zeros has 1, and a claim above 1 is worse than that. ± is one standard deviation. Sizes
+and errors are the same on every machine; times and speeds are one thread's, in this run. The report's last table, of
+the accuracy that published methods preserve, does not say what it measures and is left out.";
 
 fn introduction() -> String {
     let mut table = Table::new(["Method of the seed", "Codec here"]);
@@ -73,13 +74,20 @@ fn introduction() -> String {
     table.under("How to read this", INTRODUCTION)
 }
 
+fn code(spec: &str) -> String {
+    format!("`{spec}`")
+}
+
 /// Measures every table of the report.
 pub(super) fn measure(tree: &Tree) -> Result<String> {
-    let layers = Bench::run(tree, layers::SUITE, layers::specs())?;
-    let gaussian = Bench::run(tree, gaussian::SUITE, gaussian::specs())?;
+    let layers = Bench::run(tree, layers::SUITE, layers::specs().union(&thirty::specs()).copied().collect())?;
+    let gaussian =
+        Bench::run(tree, gaussian::SUITE, gaussian::specs().into_iter().chain(thirty::gaussian_specs()).collect())?;
+    let trained = Bench::run(tree, &format!("model:{}", tree.path(thirty::TRAINED).display()), thirty::specs())?;
     let models = Bench::run(tree, models::SUITE, models::specs())?;
     let runs: String = [&layers, &gaussian, &models].map(Bench::conditions).concat();
-    let sections = [
+    let about_thirty = thirty::Runs { gaussian: &gaussian, layers: &layers, trained: &trained };
+    let mut sections = vec![
         format!("The runs of `netweight bench` behind it:\n\n{runs}"),
         introduction(),
         layers::ratios(&layers)?,
@@ -88,7 +96,7 @@ pub(super) fn measure(tree: &Tree) -> Result<String> {
         gaussian::levels(&gaussian)?,
         gaussian::enhancement(&gaussian)?,
         models::full_models(&models)?,
-        gaussian::thirty(&gaussian)?,
     ];
+    sections.extend(thirty::sections(&about_thirty)?);
     Ok(sections.join("\n"))
 }
