@@ -14,6 +14,9 @@ use super::quantise::{Quantised, Source, too_large};
 use super::segments::{Segments, width};
 use super::stats::Stats;
 
+/// Weights of which scales of rows and columns may be worth their bytes, at least.
+const WORTH: usize = 1 << 12;
+
 /// Scales of rows and columns that may be worth their bytes, and these.
 #[derive(Clone, Debug)]
 pub(super) struct Contexts {
@@ -24,7 +27,7 @@ pub(super) struct Contexts {
 impl Contexts {
     /// From the sums of squares of rows and of columns, if their means differ.
     pub(super) fn of([rows, columns]: &[Vec<f64>; 2]) -> Result<Option<Self>> {
-        if rows.len() < 2 || columns.len() < 2 {
+        if rows.len() < 2 || columns.len() < 2 || rows.len() * columns.len() < WORTH {
             return Ok(None);
         }
         let Some(scales) = Scales::of_logarithms(&logarithms(rows), &logarithms(columns)) else { return Ok(None) };

@@ -10,8 +10,12 @@ use super::metric::RateDistortion;
 use super::quantise::{Plan, Quantised, Rooms, Source, run};
 use super::secant::Secant;
 
-/// Passes over the whole tensor, and over a part of it before, at most.
+/// Passes over the whole tensor, and over a part of it before, at most; and over small ones, whose sizes are too coarse for more.
 const PASSES: usize = 12;
+const FEW_PASSES: usize = 6;
+
+/// Weights of a small tensor, at most.
+const SMALL: usize = 1 << 14;
 
 /// Bits a weight below which the rate is part of what a path costs: above, the nearest points are as good.
 const LOW_RATE: f64 = 1.5;
@@ -109,7 +113,8 @@ impl<'a> Search<'a> {
             self.approach(&mut secant, bytes)?;
         }
         let mut best: Option<Tried<'a>> = None;
-        for _ in 0..PASSES {
+        let passes = if self.source.weights.len() > SMALL { PASSES } else { FEW_PASSES };
+        for _ in 0..passes {
             let Some(tried) = self.attempt(secant.log(), states, 1, bytes)? else { break };
             let (miss, tolerance) = (tried.miss, self.tolerance());
             if best.as_ref().is_none_or(|best| tried.better(best)) {
@@ -137,7 +142,7 @@ impl<'a> Search<'a> {
             // What multiples cost is not known yet: this pass is for that alone.
             self.attempt(secant.log(), few, parts, bytes)?;
         }
-        if parts == 1 && self.codec.states.get() <= 2 * few {
+        if parts == 1 && (self.codec.states.get() <= 2 * few || self.source.weights.len() <= SMALL) {
             return Ok(());
         }
         for _ in 0..PASSES {
@@ -181,10 +186,10 @@ impl<'a> Search<'a> {
         0.5 * libm::log2(self.power * error.min(0.6) / DISTORTION)
     }
 
-    /// How far below the target is near enough, in bits a weight; two bytes are.
+    /// How far below the target is near enough, in bits a weight; four bytes are.
     fn tolerance(&self) -> f64 {
         match self.codec.target {
-            Target::Bits(bits) => (TOLERANCE * bits).max(16.0 / self.source.weights.len() as f64),
+            Target::Bits(bits) => (TOLERANCE * bits).max(32.0 / self.source.weights.len() as f64),
             _ => -0.5 * libm::log2(1.0 - TOLERANCE),
         }
     }
