@@ -56,6 +56,11 @@ impl Alphabet {
         let mut best = (f64::INFINITY, Self { low_bits: 0, reach: 0 });
         for low_bits in 0..=MOST_LOW_BITS {
             let uppers = stats.uppers(low_bits);
+            let beyond = uppers.iter().flatten().flat_map(|side| side.iter().skip(MOST_REACH as usize + 1));
+            if beyond.map(|n| *n as usize).sum::<usize>() > stats.weights / 8 && low_bits < MOST_LOW_BITS {
+                // Most would be escapes, and those of wider symbols too: that says nothing of still wider ones.
+                continue;
+            }
             let least = best.0;
             for reach in reaches(&uppers) {
                 let cost = bits(&uppers, reach) + f64::from(low_bits) * stats.weights as f64;

@@ -20,7 +20,7 @@ const SMALL: usize = 1 << 14;
 /// Bits a weight below which the rate is part of what a path costs: above, the nearest points are as good.
 const LOW_RATE: f64 = 1.5;
 
-/// Passes at a given step and a low rate, until rates and costs agree.
+/// Passes at a low rate until rates and costs agree; near rates of which most are 0 they may not, and have to stay as they are.
 const SETTLING: usize = 4;
 
 /// Rates are met to this part.
@@ -114,7 +114,7 @@ impl<'a> Search<'a> {
         }
         let mut best: Option<Tried<'a>> = None;
         let passes = if self.source.weights.len() > SMALL { PASSES } else { FEW_PASSES };
-        for _ in 0..passes {
+        for pass in 0..passes {
             let Some(tried) = self.attempt(secant.log(), states, 1, bytes)? else { break };
             let (miss, tolerance) = (tried.miss, self.tolerance());
             if best.as_ref().is_none_or(|best| tried.better(best)) {
@@ -126,7 +126,7 @@ impl<'a> Search<'a> {
             if self.low() && !self.settled {
                 // Each pass had other costs: it says nothing of the others.
                 secant.forget();
-                self.settled = miss.abs() < NEAR;
+                self.settled = miss.abs() < NEAR || pass >= SETTLING;
             }
             secant.step(miss + 0.3 * tolerance);
         }

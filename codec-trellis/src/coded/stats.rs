@@ -14,7 +14,8 @@ pub(super) struct Stats {
     bins: [Vec<(u32, f64)>; 2],
     /// Multiples beyond.
     far: Vec<i32>,
-    far_sums: [f64; 2],
+    /// Sums over these: of `x·j`, of `j²`, of `|j|`, and of weights times the sign of their multiple.
+    far_sums: [f64; 4],
     /// Sum of the weights' squares.
     pub squares: f64,
     /// Weights too large for multiples, which are counted as if they were 0.
@@ -31,7 +32,7 @@ pub(super) struct Magnitude {
 impl Stats {
     pub(super) fn new() -> Self {
         let bins = || vec![(0, 0.0); 2 * COUNTED + 1];
-        Self { weights: 0, bins: [bins(), bins()], far: Vec::new(), far_sums: [0.0; 2], squares: 0.0, too_large: 0 }
+        Self { weights: 0, bins: [bins(), bins()], far: Vec::new(), far_sums: [0.0; 4], squares: 0.0, too_large: 0 }
     }
 
     /// Adds weights, in steps, and the multiples that they became.
@@ -49,8 +50,9 @@ impl Stats {
             } else {
                 self.far.push(*j);
                 let j = f64::from(*j);
-                self.far_sums[0] += j * x;
-                self.far_sums[1] += j * j;
+                for (sum, term) in self.far_sums.iter_mut().zip([j * x, j * j, j.abs(), x * j.signum()]) {
+                    *sum += term;
+                }
             }
         }
         self.squares += squares.iter().sum::<f64>();
@@ -89,7 +91,7 @@ impl Stats {
 
     /// Sums over weights `x` and multiples `j` of `x·j` and of `j²`, from a magnitude on.
     pub(super) fn products(&self, from: usize) -> [f64; 2] {
-        let mut sums = self.far_sums;
+        let mut sums = [self.far_sums[0], self.far_sums[1]];
         for j in from.max(1)..=COUNTED {
             let Magnitude { count, sum } = self.magnitude(j);
             sums[0] += sum * j as f64;
@@ -98,9 +100,9 @@ impl Stats {
         sums
     }
 
-    /// Sums, from a magnitude on: how many, of `|j|`, and of weights times the sign of their multiple; those beyond the counted are left out.
+    /// Sums, from a magnitude on: how many, of `|j|`, and of weights times the sign of their multiple.
     pub(super) fn firsts(&self, from: usize) -> [f64; 3] {
-        let mut sums = [0.0; 3];
+        let mut sums = [self.far.len() as f64, self.far_sums[2], self.far_sums[3]];
         for j in from..=COUNTED {
             let Magnitude { count, sum } = self.magnitude(j);
             sums[0] += count;
