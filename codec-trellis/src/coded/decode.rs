@@ -225,9 +225,9 @@ kernel! {
             ];
             let mut weights = None;
             if symbols[0].contains(&ESCAPE) || symbols[1].contains(&ESCAPE) {
-                match fill(&symbols, out.len(), &mut escapes, &mut upper) {
-                    Some(found) => weights = found,
-                    None => return (states, None),
+                weights = fill(&symbols, out.len(), &mut escapes, &mut upper);
+                if weights.is_none() {
+                    return (states, None);
                 }
             }
             let low = if low_bits > 0 { low.next().unwrap_or_default() } else { &[] };
@@ -255,26 +255,21 @@ kernel! {
     }
 }
 
-/// Weights that were stored as they are.
-type Weights = Box<[Option<f32>; STATES]>;
+/// For each lane, the weight that was stored as it is, if it was.
+type Weights = [Option<f32>; STATES];
 
-/// Reads the escapes of a step, and the weights among them; `None` if they are damaged.
+/// Reads the escapes of a step: upper parts, and weights; `None` if they are damaged.
 #[cold]
 #[inline(never)]
-fn fill(
-    symbols: &LaneSymbols<u8>,
-    len: usize,
-    escapes: &mut &[u8],
-    upper: &mut LaneSymbols<i32>,
-) -> Option<Option<Weights>> {
-    let mut weights: Option<Weights> = None;
+fn fill(symbols: &LaneSymbols<u8>, len: usize, escapes: &mut &[u8], upper: &mut LaneSymbols<i32>) -> Option<Weights> {
+    let mut weights = [None; STATES];
     for lane in (0..len).filter(|lane| symbols.as_flattened()[*lane] == ESCAPE) {
         let part = &mut upper.as_flattened_mut()[lane];
         match escapes::read(escapes)? {
             Escape::Upper(q) => *part = q,
             Escape::Weight(bit, weight) => {
                 *part = bit.into();
-                weights.get_or_insert_with(|| Box::new([None; STATES]))[lane] = Some(weight);
+                weights[lane] = Some(weight);
             }
         }
     }
@@ -284,7 +279,7 @@ fn fill(
 #[cold]
 #[inline(never)]
 fn put(weights: &Weights, out: &mut [f32]) {
-    for (out, weight) in out.iter_mut().zip(weights.iter()) {
+    for (out, weight) in out.iter_mut().zip(weights) {
         *out = weight.unwrap_or(*out);
     }
 }

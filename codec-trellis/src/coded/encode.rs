@@ -8,6 +8,7 @@ use super::alphabet::{Alphabet, ESCAPE, escaped};
 use super::decode::{COLUMN_SCALES, ESCAPE_LENGTHS, ESCAPES, LENGTHS, LOW, ROW_SCALES, STREAMS, low_bytes};
 use super::escapes::{self, Escape};
 use super::exponent::Exponent;
+use super::inputs::Inputs;
 use super::model::{CONTEXTS, Counts, MODEL, Model};
 use super::points::Points;
 use super::quantise::{Quantised, Source, too_large};
@@ -235,7 +236,7 @@ pub(super) fn fixed_bytes(source: &Source<'_>, exponent: Exponent) -> f64 {
     const HELD: f64 = 8.0;
     let segments = source.segments.count();
     let states: usize = (0..segments).map(|s| width(source.segments.weights(s).len())).sum();
-    let inputs = source.inputs.as_ref().map_or(0, |inputs| inputs.bytes());
+    let inputs = source.inputs.as_ref().map_or(0, Inputs::bytes);
     let lengths = 4 * (segments - 1) + exponent.bytes() + inputs;
     states as f64 * (32.0 - HELD) / 8.0 + lengths as f64
 }

@@ -65,7 +65,9 @@ impl Inputs {
             }
             if self.rows {
                 let f = factor(self.codes[row]);
-                now.iter_mut().for_each(|w| *w *= f);
+                for w in now {
+                    *w *= f;
+                }
             } else {
                 now.iter_mut().zip(&self.codes[column..]).for_each(|(w, code)| *w *= factor(*code));
             }

@@ -26,6 +26,9 @@ pub(super) struct Model {
     pub bits: f64,
 }
 
+/// Tables cost a few hundred bytes: of so many weights that is nothing.
+const MANY: u64 = 1 << 21;
+
 /// How frequencies are written.
 const TABLES: u8 = 0;
 const SHAPE: u8 = 1;
@@ -34,8 +37,6 @@ impl Model {
     /// The smallest model of these symbols, in text and symbols together. There are two contexts, one for each parity, or 128.
     pub(super) fn best(alphabet: Alphabet, counts: &Counts) -> Option<Self> {
         let tables = Self::of_tables(alphabet, counts)?;
-        // Tables cost a few hundred bytes: of very many weights that is nothing.
-        const MANY: u64 = 1 << 21;
         if counts.as_flattened().iter().sum::<u64>() > MANY {
             return Some(tables);
         }
@@ -58,7 +59,7 @@ impl Model {
     fn of_shape(alphabet: Alphabet, counts: &Counts) -> Option<Self> {
         let contexts = counts.len() / 2;
         let used = (0..contexts).filter(|c| [*c, contexts + c].iter().any(|id| counts[*id].iter().any(|n| *n > 0)));
-        let used = used.last()? + 1;
+        let used = used.max()? + 1;
         let shape = Shape::fit(alphabet, counts);
         let mut text = vec![SHAPE, alphabet.low_bits as u8, alphabet.reach as u8, used as u8];
         shape.write(&mut text);

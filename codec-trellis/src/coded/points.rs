@@ -31,7 +31,7 @@ impl Points {
         // Half the weights' number of bits for each halving of the squared error.
         let gain = |distortion: f64| 0.5 * stats.weights as f64 * libm::log2(distortion / stats.squares.max(1e-300));
         let text = |shifts: &[i8; CLASSES]| if *shifts == [0; CLASSES] { 0.0 } else { 64.0 };
-        let cost = |(scale, shifts): &(f64, [i8; CLASSES])| gain(distortion(stats, *scale, shifts)) + text(shifts);
+        let cost = |(scale, shifts): &(f64, [i8; CLASSES])| gain(distortion(stats, *scale, *shifts)) + text(shifts);
         let best = std::iter::once(plain).chain(shifted).min_by(|a, b| cost(a).total_cmp(&cost(b)));
         let (scale, shifts) = best.unwrap_or(plain);
         Self { step: (f64::from(step) * scale) as f32, shifts }
@@ -48,7 +48,7 @@ impl Points {
         }
     }
 
-    pub(super) fn write(&self, payload: Payload) -> Result<Payload> {
+    pub(super) fn write(self, payload: Payload) -> Result<Payload> {
         let payload = payload.with(STEP, Section::from_values(Dtype::F32, [1], vec![self.step])?);
         if self.shifts == [0; CLASSES] {
             return Ok(payload);
@@ -57,19 +57,19 @@ impl Points {
     }
 
     /// Bytes of the sections.
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn bytes(self) -> usize {
         if self.shifts == [0; CLASSES] { 4 } else { 4 + CLASSES }
     }
 
     /// The shift of each magnitude, of those beyond the last too.
-    pub(super) fn shift_table(&self) -> Option<Lanes> {
+    pub(super) fn shift_table(self) -> Option<Lanes> {
         let shift = |i: usize| f32::from(self.shifts[(i - 1).min(CLASSES - 1)]) / PARTS as f32;
         (self.shifts != [0; CLASSES]).then(|| lanes!(i => if i == 0 { 0.0 } else { shift(i) }))
     }
 
     /// The squared error, in squared steps that multiples were found with.
-    pub(super) fn distortion(&self, stats: &Stats, step: f32) -> f64 {
-        distortion(stats, f64::from(self.step) / f64::from(step), &self.shifts)
+    pub(super) fn distortion(self, stats: &Stats, step: f32) -> f64 {
+        distortion(stats, f64::from(self.step) / f64::from(step), self.shifts)
     }
 }
 
@@ -111,7 +111,7 @@ fn shifts(stats: &Stats, scale: f64) -> [i8; CLASSES] {
     [of(1), of(2), part(count, j, x)]
 }
 
-fn distortion(stats: &Stats, scale: f64, shifts: &[i8; CLASSES]) -> f64 {
+fn distortion(stats: &Stats, scale: f64, shifts: [i8; CLASSES]) -> f64 {
     let shift = shifts.map(|shift| f64::from(shift) / PARTS);
     let mut sum = stats.squares;
     for (j, shift) in (1..CLASSES).zip(shift) {

@@ -171,7 +171,7 @@ impl Trellis {
         let bits = |p: f64| -libm::log2(p);
         // What has not been seen costs as much as if it had been once.
         let rate = |i: usize| {
-            let of_parity = if i % 2 == 0 { even } else { odd };
+            let of_parity = [even, odd][i % 2];
             let count = if i == 0 { stats.zeros() } else { stats.magnitude(i).count / 2.0 };
             bits(count.max(0.5) / of_parity)
         };

@@ -9,25 +9,25 @@ use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView};
 use codec_trellis as _;
 
 /// An F32 tensor, encoded by the codec of this spec.
-pub fn encode(spec: &str, shape: &[usize], values: &[f32], cx: &EncodeCx<'_>) -> EncodedTensor {
+pub(crate) fn encode(spec: &str, shape: &[usize], values: &[f32], cx: &EncodeCx<'_>) -> EncodedTensor {
     let codec = Registry::linked().unwrap().parse_spec(spec).unwrap();
     EncodedTensor::encode(codec, TensorView::from_f32(shape, values).unwrap(), cx).unwrap()
 }
 
 /// All its weights.
-pub fn decode(encoded: &EncodedTensor) -> Vec<f32> {
+pub(crate) fn decode(encoded: &EncodedTensor) -> Vec<f32> {
     encoded.decode(&DecodeCx::new()).unwrap()
 }
 
 /// `‖w − ŵ‖²/‖w‖²`.
-pub fn nmse(source: &[f32], decoded: &[f32]) -> f64 {
+pub(crate) fn nmse(source: &[f32], decoded: &[f32]) -> f64 {
     let square = |x: f64| x * x;
     let error: f64 = source.iter().zip(decoded).map(|(w, v)| square(f64::from(*w) - f64::from(*v))).sum();
     error / source.iter().map(|w| square(f64::from(*w))).sum::<f64>()
 }
 
 /// Same bits, weight by weight.
-pub fn assert_same_bits(found: &[f32], expected: &[f32], case: &str) {
+pub(crate) fn assert_same_bits(found: &[f32], expected: &[f32], case: &str) {
     assert_eq!(found.len(), expected.len(), "{case}");
     let other = found.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits());
     assert!(other.is_none(), "{case}: weight {other:?} is another");

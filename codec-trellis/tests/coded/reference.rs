@@ -152,8 +152,7 @@ fn reference(states: u32, payload: &Payload, rows: usize, columns: usize) -> Vec
         let mut trellis = [0u32; 32];
         for i in 0..len {
             let (row, column) = ((first + i) / columns, (first + i) % columns);
-            let context =
-                scales.as_ref().map_or(0, |(r, c)| (usize::from(r[row]) + usize::from(c[column])) / 2).min(63);
+            let context = scales.as_ref().map_or(0, |(r, c)| usize::from(r[row].midpoint(c[column]))).min(63);
             let s = &mut trellis[i % 32];
             let symbol = stream.next(i, &model.tables[(*s % 2) as usize][context]);
             let (mut q, mut weight) = (i64::from(symbol) - model.reach - 1, None);
@@ -172,7 +171,7 @@ fn reference(states: u32, payload: &Payload, rows: usize, columns: usize) -> Vec
                 k |= ((low[first_low + i / 32 * model.low_bits + b] >> (i % 32) & 1) as i64) << b;
             }
             let j = 2 * k + i64::from(*s % 2);
-            *s = *s / 2 ^ (*s % 2) * (h0 / 2) ^ (k & 1) as u32 * (h1 / 2);
+            *s = (*s / 2) ^ ((*s % 2) * (h0 / 2)) ^ ((k & 1) as u32 * (h1 / 2));
             let shift = match j.abs() {
                 0 => 0.0,
                 magnitude => f32::from(shifts[(magnitude as usize).min(3) - 1] as i8) / 128.0,
