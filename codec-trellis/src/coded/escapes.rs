@@ -76,7 +76,9 @@ mod tests {
             [0, 1, -1, 62, -63, 63, 64, -64, 8000, -9000, largest, -largest].map(Escape::Upper).into();
         escapes.extend([Escape::Weight(false, 1e30), Escape::Weight(true, -0.5)]);
         let mut bytes = Vec::new();
-        escapes.iter().for_each(|escape| write(*escape, &mut bytes));
+        for escape in &escapes {
+            write(*escape, &mut bytes);
+        }
         let mut rest = bytes.as_slice();
         for escape in &escapes {
             assert_eq!(read(&mut rest), Some(*escape));

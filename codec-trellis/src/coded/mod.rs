@@ -75,7 +75,7 @@
 //! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
 //!
 //! # Cost
-//! Never more than the stored bytes. At `bits` never more than these, or than a quarter of a bit a weight and 24 bytes if that is more. Random access to rows of 4096 costs .003 bits a weight of it.
+//! Never more than the stored bytes. At `bits`, which are `b` bytes, never more than these and `max(24 − b/64, 0)` bytes: step, model and states of tensors below 1.5 KiB are not held against them. Random access to rows of 4096 costs .003 bits a weight of it.
 //!
 //! # Limits
 //! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹ steps and more is stored as it is. An encode keeps 12 bytes a weight, and for a segment a bit for each of its weights and states; cut large tensors into chunks of rows.

@@ -29,9 +29,12 @@ const TOLERANCE: f64 = 0.003;
 /// A part of a tensor is enough to come as near as this, in bits a weight; and from here on the costs of multiples stay as they are.
 const NEAR: f64 = 0.03;
 
-/// What any payload may take, in bytes and in bits a weight: then all weights may become 0, at least.
-const LEAST_BYTES: f64 = 24.0;
+/// The lowest rate, in bits a weight: all weights may become 0, at least.
 pub(super) const LEAST_BITS: f64 = 0.25;
+
+/// Bytes that a tiny tensor may take besides those of its rate, for step, model and states; less by a 64th of those, so that tensors of more than a few
+/// thousand weights have none.
+const OVERHEAD: f64 = 24.0;
 
 /// The squared error of a trellis of few states, in squared steps.
 const DISTORTION: f64 = 0.26;
@@ -78,8 +81,8 @@ impl Tried<'_> {
 
 /// The most bytes of a payload at a rate.
 pub(super) fn budget(bits: f64, spec: &TensorSpec) -> u64 {
-    let weights = spec.elements() as f64;
-    (bits * weights / 8.0).max(LEAST_BITS * weights / 8.0 + LEAST_BYTES) as u64
+    let bytes = bits * spec.elements() as f64 / 8.0;
+    (bytes + (OVERHEAD - bytes / 64.0).max(0.0)) as u64
 }
 
 impl<'a> Search<'a> {

@@ -14,7 +14,8 @@ fn tiny_tensors_take_no_more_than_their_bytes() {
         for (bits, states) in [(0.3, 256), (1.0, 8), (2.0, 64), (4.0, 8), (8.0, 8)] {
             let encoded =
                 encode(&format!("trellis:bits={bits}:states={states}"), &[n], &values[..n], &EncodeCx::new(0));
-            let most = (bits * n as f64 / 8.0).max(0.25 * n as f64 / 8.0 + 24.0).min(4.0 * n as f64);
+            let bytes = bits * n as f64 / 8.0;
+            let most = (bytes + (24.0 - bytes / 64.0).max(0.0)).min(4.0 * n as f64);
             assert!(encoded.payload.bytes() as f64 <= most, "{n} weights at {bits} bits: {:?}", encoded.payload);
             assert!(nmse(&values[..n], &decode(&encoded)) <= 1.0 + 1e-9, "{n} weights at {bits} bits");
         }
