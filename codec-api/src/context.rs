@@ -35,18 +35,6 @@ pub trait Calibration: fmt::Debug + Send + Sync {
     fn mean_squares(&self) -> &[f32];
 }
 
-/// Divides importances by the largest finite one, and holds them between 10⁻⁶ and 1: no weight may become anything at all.
-/// NaN and negative numbers become 10⁻⁶, infinity 1; without any positive number all become 1.
-pub fn relative_importance(importance: &mut [f32]) {
-    const LEAST: f32 = 1e-6;
-    let largest = importance.iter().fold(0.0, |m: f32, h| if h.is_finite() { m.max(*h) } else { m });
-    for h in importance {
-        // NaN and negative numbers are no mean squares.
-        let share = if largest > 0.0 { *h / largest } else { 1.0 };
-        *h = if share > LEAST { share.min(1.0) } else { LEAST };
-    }
-}
-
 /// Lets a caller stop an encode or decode from another thread.
 #[derive(Debug, Default)]
 pub struct Cancel(AtomicBool);
@@ -242,23 +230,5 @@ impl<'a> DecodeCx<'a> {
     pub fn with_cancel(mut self, cancel: &'a Cancel) -> Self {
         self.cancel = cancel;
         self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn importances_lie_between_a_millionth_and_one() {
-        for (given, expected) in [
-            ([4.0, 1.0, 0.0, 1e-9], [1.0, 0.25, 1e-6, 1e-6]),
-            ([f32::INFINITY, 2.0, f32::NAN, -3.0], [1.0, 1.0, 1e-6, 1e-6]),
-            ([0.0, f32::NAN, -1.0, 0.0], [1.0; 4]),
-        ] {
-            let mut importance = given;
-            relative_importance(&mut importance);
-            assert_eq!(importance, expected, "{given:?}");
-        }
     }
 }

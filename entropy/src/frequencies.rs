@@ -128,7 +128,7 @@ pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
 }
 
 /// How often each symbol occurs in each context; all contexts are below `n`.
-pub fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; SYMBOLS]> {
+pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; SYMBOLS]> {
     // Two tables in turn: equal neighbours do not wait for each other.
     let mut tables = vec![[0u64; SYMBOLS]; 2 * n];
     let (pairs, of_pairs) = (symbols.as_chunks::<2>().0, contexts.as_chunks::<2>().0);

@@ -37,7 +37,7 @@ mod tables;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
-pub use frequencies::{Frequencies, PRECISION, count, count_by};
+pub use frequencies::{Frequencies, PRECISION, count};
 pub use scales::Scales;
 pub use states::{LaneSymbols, STATES, States};
 pub use tables::Tables;

@@ -50,19 +50,13 @@ impl Scales {
         Ok([plane::encode(&self.rows, Known::default())?, plane::encode(&self.columns, Known::default())?])
     }
 
-    /// Reads one of the planes that [`Self::encode`] made, of so many rows or columns.
+    /// Of the planes that [`Self::encode`] made, for so many rows and columns.
     ///
     /// # Errors
     /// [`Error::Damaged`] for any other bytes.
-    pub fn decode_plane(plane: &[u8], len: usize) -> Result<Vec<u8>, Error> {
-        let mut scales = vec![0; len];
-        plane::decode(plane, Known::default(), &mut scales)?;
-        Ok(scales)
-    }
-
-    /// Of the scales of rows and of columns.
-    pub fn new(rows: Vec<u8>, columns: Vec<u8>) -> Self {
-        Self { rows, columns }
+    pub fn decode([rows, columns]: [&[u8]; 2], matrix: (usize, usize)) -> Result<Self, Error> {
+        let scales = |plane, len| plane::decoded(plane, Known::default(), len);
+        Ok(Self { rows: scales(rows, matrix.0)?, columns: scales(columns, matrix.1)? })
     }
 }
 

@@ -77,7 +77,7 @@ impl Rotation {
 }
 
 /// The largest power of two that is at most `block` and fits into a row; 0 if there are no columns.
-pub(super) fn window(columns: usize, block: usize) -> usize {
+fn window(columns: usize, block: usize) -> usize {
     columns.checked_ilog2().map_or(0, |log| block.min(1 << log))
 }
 

@@ -33,11 +33,8 @@ pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Optio
     if !has_exponents(spec.dtype()) {
         return Err(payload.corrupt(ROWS, format!("there are no exponents in {}", spec.dtype())));
     }
-    let (rows, columns) = spec.matrix();
-    let decoded = |name, len| {
-        Scales::decode_plane(payload.byte_section(name)?, len).map_err(|e| payload.corrupt(name, e.to_string()))
-    };
-    Ok(Some(Scales::new(decoded(ROWS, rows)?, decoded(COLUMNS, columns)?)))
+    let planes = [&**payload.byte_section(ROWS)?, &**payload.byte_section(COLUMNS)?];
+    Scales::decode(planes, spec.matrix()).map(Some).map_err(|e| payload.corrupt(ROWS, e.to_string()))
 }
 
 kernel! {

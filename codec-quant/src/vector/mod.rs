@@ -85,7 +85,6 @@
 
 mod decode;
 mod encode;
-mod importance;
 mod points;
 mod search;
 mod train;

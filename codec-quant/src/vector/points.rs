@@ -2,7 +2,7 @@
 
 use simd::LANES;
 
-use super::importance::Importance;
+use codec_api::Importance;
 
 /// Calls `$value` with the constant `$V` equal to a vector's length.
 macro_rules! with_length {

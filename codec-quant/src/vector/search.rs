@@ -232,10 +232,10 @@ mod tests {
     use harness::testing::MeanSquares;
     use simd::{Level, with_level};
 
-    use super::super::importance::Importance;
     use super::super::points::{MAX_LENGTH, Source};
     use super::super::train::Assignment;
     use super::*;
+    use codec_api::Importance;
 
     const COUNT: usize = 37;
 

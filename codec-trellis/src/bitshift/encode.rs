@@ -5,10 +5,10 @@ use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorView};
 use super::Bitshift;
 use super::block::{BlockCoder, Moments};
 use super::decode::Prepared;
-use super::importance::Importance;
 use super::layout::{Layout, blocks};
 use super::scale::{factor, level};
 use super::trellis::Trellis;
+use codec_api::Importance;
 
 /// Blocks that the scale is searched on.
 const SAMPLE: usize = 16;

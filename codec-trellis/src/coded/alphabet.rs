@@ -7,7 +7,7 @@ use super::stats::Stats;
 const MOST_REACH: u32 = 126;
 
 /// Low bits at most.
-pub(super) const MOST_LOW_BITS: u32 = 16;
+const MOST_LOW_BITS: u32 = 16;
 
 /// The symbol that says: see the escapes.
 pub(super) const ESCAPE: u8 = 0;
@@ -58,7 +58,7 @@ impl Alphabet {
             let uppers = stats.uppers(low_bits);
             let beyond = uppers.iter().flatten().flat_map(|side| side.iter().skip(MOST_REACH as usize + 1));
             if beyond.map(|n| *n as usize).sum::<usize>() > stats.weights / 8 && low_bits < MOST_LOW_BITS {
-                // Most would be escapes, and those of wider symbols too: that says nothing of still wider ones.
+                // Many would be escapes, and those of wider symbols too: that says nothing of still wider ones.
                 continue;
             }
             let least = best.0;

@@ -138,11 +138,8 @@ fn read_scales(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Sc
     if !payload.has(ROW_SCALES) {
         return Ok(None);
     }
-    let (rows, columns) = spec.matrix();
-    let decoded = |name, len| {
-        Scales::decode_plane(payload.byte_section(name)?, len).map_err(|e| payload.corrupt(name, e.to_string()))
-    };
-    Ok(Some(Scales::new(decoded(ROW_SCALES, rows)?, decoded(COLUMN_SCALES, columns)?)))
+    let planes = [&**payload.byte_section(ROW_SCALES)?, &**payload.byte_section(COLUMN_SCALES)?];
+    Scales::decode(planes, spec.matrix()).map(Some).map_err(|e| payload.corrupt(ROW_SCALES, e.to_string()))
 }
 
 /// The parts of a section that belong to each segment: all lengths but the last are told.

@@ -2,7 +2,6 @@
 
 use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section};
 use entropy::{Encoder, STATES, Scales};
-use simd::LANES;
 
 use super::alphabet::{Alphabet, ESCAPE, escaped};
 use super::decode::{COLUMN_SCALES, ESCAPE_LENGTHS, ESCAPES, LENGTHS, LOW, ROW_SCALES, STREAMS, low_bytes};
@@ -65,8 +64,7 @@ impl<'a> Coding<'a> {
         let alphabet = Alphabet::best(stats);
         let mut model = Model::best(alphabet, &counts(stats, alphabet))?;
         let mut used = None;
-        // Of some segments only, contexts are not counted.
-        if let Some(contexts) = contexts.filter(|_| found.multiples.len() == stats.weights) {
+        if let Some(contexts) = contexts {
             let by_contexts = Model::best(alphabet, &counts_by(found, segments, alphabet, &contexts.scales))?;
             if by_contexts.size() + 8.0 * (contexts.bytes() as f64) < model.size() {
                 (model, used) = (by_contexts, Some(contexts));
@@ -240,6 +238,3 @@ pub(super) fn fixed_bytes(source: &Source<'_>, exponent: Exponent) -> f64 {
     let lengths = 4 * (segments - 1) + exponent.bytes() + inputs;
     states as f64 * (32.0 - HELD) / 8.0 + lengths as f64
 }
-
-/// A whole vector has as many lanes as half a step.
-const _: () = assert!(STATES == 2 * LANES);

@@ -35,7 +35,7 @@ impl Exponent {
         self.0 == 0
     }
 
-    /// Brings weights to where arithmetic is safe: exact.
+    /// Brings weights to where arithmetic is safe; exact, but for small ones beside large ones, which may become subnormal.
     pub(super) fn reduce(self, weights: &mut [f32]) {
         self.multiply(-1, weights);
     }

@@ -1,6 +1,6 @@
 //! How much finer the weights of some inputs are quantised than those of others.
 
-use codec_api::{CodecError, EncodeCx, Payload, PayloadView, Result, Section, TensorSpec, relative_importance};
+use codec_api::{CodecError, EncodeCx, Importance, Payload, PayloadView, Result, Section, TensorSpec};
 use entropy::plane::{self, Known};
 
 /// Factors to an octave.
@@ -23,16 +23,15 @@ const WORTH: usize = 64;
 impl Inputs {
     /// From the mean squares of calibration: the square root of how important each input is; `None` without calibration, and where inputs have few weights.
     pub(super) fn of(cx: &EncodeCx<'_>, spec: &TensorSpec) -> Result<Option<Self>> {
-        let Some((axis, squares)) = cx.input_squares(spec)? else { return Ok(None) };
-        if spec.elements() < WORTH * squares.len() {
+        let Some(importance) = Importance::new(spec, cx)? else { return Ok(None) };
+        let inputs = importance.inputs();
+        if spec.elements() < WORTH * inputs.len() {
             return Ok(None);
         }
-        let mut importance = squares.to_vec();
-        relative_importance(&mut importance);
         let code = |h: &f32| libm::round(-0.5 * PER_OCTAVE * libm::log2(f64::from(*h))) as u8;
-        let codes: Vec<u8> = importance.iter().map(code).collect();
+        let codes: Vec<u8> = inputs.iter().map(code).collect();
         let plane = plane::encode(&codes, Known::default()).map_err(CodecError::codec)?;
-        Ok(Some(Self { rows: axis == 0, codes, plane }))
+        Ok(Some(Self { rows: importance.axis() == 0, codes, plane }))
     }
 
     pub(super) fn write(&self, payload: Payload) -> Result<Payload> {
@@ -45,9 +44,8 @@ impl Inputs {
             return Ok(None);
         }
         let (name, len) = if rows { (ROWS, spec.matrix().0) } else { (COLUMNS, spec.matrix().1) };
-        let mut codes = vec![0; len];
         let plane = payload.byte_section(name)?;
-        plane::decode(plane, Known::default(), &mut codes).map_err(|e| payload.corrupt(name, e.to_string()))?;
+        let codes = plane::decoded(plane, Known::default(), len).map_err(|e| payload.corrupt(name, e.to_string()))?;
         Ok(Some(Self { rows, codes, plane: Vec::new() }))
     }
 

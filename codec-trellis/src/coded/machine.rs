@@ -16,11 +16,11 @@ impl States {
         }
     }
 
-    /// 8: .075 bits above the bound.
+    /// 8: .08 bits above the bound.
     pub const FAST: Self = Self(8);
     /// 64: .05 bits above it.
     pub const BALANCED: Self = Self(64);
-    /// 256: .036 bits above it.
+    /// 256: .04 bits above it.
     pub const BEST: Self = Self(256);
 
     /// The number.

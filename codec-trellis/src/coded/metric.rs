@@ -2,7 +2,9 @@
 
 use simd::{LANES, Simd, lanes};
 
-/// Multiples of the step from a weight of sixteen lanes to the members of each subset, `j mod 4`.
+use super::stats::Stats;
+
+/// A number for each of sixteen lanes.
 pub(super) type Lanes = [f32; LANES];
 
 /// Rounds to the nearest integer, ties to even, for magnitudes below 2²²: the same at every level, and without a call where there is no instruction.
@@ -14,7 +16,7 @@ fn round(x: f32) -> f32 {
 
 /// How costs are counted.
 pub(super) trait Metric: Copy {
-    /// The cost of the best member of each subset.
+    /// The cost of the best member of each subset, the multiples with the same `j mod 4`.
     fn costs<S: Simd>(self, simd: S, x: &Lanes) -> [Lanes; 4];
 
     /// The best members of these subsets, as [`Self::costs`] found them.
@@ -59,6 +61,21 @@ pub(super) struct RateDistortion {
 }
 
 impl RateDistortion {
+    /// What multiples cost where they occur as often as here, and are decoded to the mean of their weights; `lambda` squared steps for a bit.
+    pub(super) fn of(stats: &Stats, lambda: f64) -> Self {
+        let parities = stats.parities().map(|n| n.max(1.0));
+        // What has not been seen costs as much as if it had been half a time.
+        let rate = |i: usize| {
+            let count = if i == 0 { stats.zeros() } else { stats.magnitude(i).count / 2.0 };
+            -libm::log2(count.max(0.5) / parities[i % 2])
+        };
+        let point = |i: usize| {
+            let of = stats.magnitude(i.max(1));
+            if i > 0 && of.count >= 64.0 { of.sum / of.count } else { i as f64 }
+        };
+        Self { points: lanes!(i => point(i) as f32), rates: lanes!(i => (lambda * rate(i)) as f32) }
+    }
+
     /// Cost and number of a member: the nearest, or its neighbour on the other side of the weight or of zero, if that is cheaper.
     #[inline(always)]
     fn best<S: Simd>(self, simd: S, x: &Lanes, subset: &Lanes) -> (Lanes, Lanes) {

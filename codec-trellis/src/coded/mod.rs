@@ -30,9 +30,16 @@
 //! A tensor that would take more than its stored bytes has these instead: `data`, of its dtype and shape. An empty one has no bytes.
 //!
 //! ## From symbols to weights
-//! Weight `i` of a segment belongs to trellis `i mod 32`; all begin in state 0. In state `s` the multiple is `j = 2k + (s mod 2)`, and `k = q·2^L + low`, where `q` is the upper part: symbol
-//! minus `reach` minus 1, or for symbol 0 the next escape's. For a weight that stands in the escapes, `q` is its number, 0 or 1. With the parity polynomials `h0` and `h1` (octal: 4 states 5, 2; 8: 13, 4; 16: 23, 4; 32: 45, 10;
-//! 64: 103, 24; 128: 235, 126; 256: 515, 362; 1024: 2007, 664) the next state is `⌊s/2⌋`, xor `⌊h0/2⌋` if `s` is odd, xor `⌊h1/2⌋` if `k` is odd. The weight is `±(|j| − shift)·step` in f32, rounded after each operation.
+//! Weight `i` of a segment belongs to trellis `i mod 32`; all begin in state `s = 0`.
+//! - The multiple is `j = 2k + (s mod 2)`, and `k = q·2^L + low`.
+//! - The upper part `q` is the symbol minus `reach` minus 1; for symbol 0 it is the next escape's. For a weight that stands in the escapes, it is its number, 0 or 1.
+//! - The next state is `⌊s/2⌋`, xor `⌊h0/2⌋` if `s` is odd, xor `⌊h1/2⌋` if `k` is odd.
+//! - The weight is `±(|j| − shift)·step` in f32, rounded after each operation.
+//!
+//! | states | 4 | 8 | 16 | 32 | 64 | 128 | 256 | 1024 |
+//! |---|---|---|---|---|---|---|---|---|
+//! | `h0`, octal | 5 | 13 | 23 | 45 | 103 | 235 | 515 | 2007 |
+//! | `h1`, octal | 2 | 4 | 4 | 10 | 24 | 126 | 362 | 664 |
 //!
 //! The context of a weight is the mean of its row's and its column's scale, rounded down, 63 at most; without scales it is 0. `model` begins with a byte for the way in which frequencies are told, `L`, and `reach`. In way 0
 //! come tables in the layout of `entropy::plane`, for the contexts of even multiples and then, from 64 on (1 without scales), for those of odd ones. In way 1 there are the number of contexts that have tables of their own (those from there
@@ -44,19 +51,21 @@
 //! agree after a few. (At higher rates that would gain less than .003 bits.) Of members of one subset the nearest is taken, or the one on the other side of the weight or of zero. Costs are f32, added in the order of the weights and made small again every 64; of equal ones the lower bit, and
 //! last the lower state, is taken. So the path is the same on every CPU.
 //!
-//! The step is searched by secants: for large tensors on a quarter of the segments first, for many states with eight of them first, and then with all. Whatever is fitted, tables, points, contexts, alphabets, is fitted to what the pass found, and counted.
+//! The step is searched by secants: for large tensors on a few segments first, for many states with eight of them, and then with all. Whatever is fitted, tables, points, contexts, alphabets, is fitted to what the pass found, and counted.
 //!
 //! ## How good it is
 //! Bits above Shannon's bound for Gaussian weights of the same energy, everything included, on a million weights (`cargo xtask rate-distortion`, which draws the curves and has more):
 //!
 //! | | .5 bits | 1 | 2 | 3 | 4 | 6 | 8 |
 //! |---|---|---|---|---|---|---|---|
-//! | Gaussian, 8 states | .077 | .077 | .079 | .079 | .079 | .080 | .080 |
-//! | 64 states | .049 | .049 | .050 | .050 | .051 | .052 | .052 |
-//! | 256 states | .036 | .036 | .037 | .037 | .038 | .039 | .039 |
-//! | Laplacian, 8 states | .019 | -.004 | -.019 | -.024 | -.024 | -.022 | -.017 |
+//! | Gaussian, 8 states | .076 | .077 | .079 | .078 | .079 | .080 | .080 |
+//! | 64 states | .049 | .049 | .050 | .050 | .050 | .052 | .052 |
+//! | 256 states | .037 | .036 | .037 | .037 | .037 | .039 | .039 |
+//! | Laplacian, 8 states | .018 | −.004 | −.019 | −.024 | −.024 | −.022 | −.021 |
+//! | 64 states | .013 | −.030 | −.048 | −.052 | −.052 | −.050 | −.049 |
+//! | 256 states | .008 | −.043 | −.061 | −.065 | −.066 | −.062 | −.062 |
 //!
-//! QTIP with 65,536 states and a fixed rate is at .054 to .098, ggml's formats are at .49 to .96. 4 Mi Gaussian weights at a given step encode at 61, 51 and 32 million a second with 8, 64
+//! A bitshift trellis of 65,536 states and a fixed rate is at .055 to .117 from 1 to 4 bits, ggml's formats are at .49 to 1.16. 4 Mi Gaussian weights at a given step encode at 61, 51 and 32 million a second with 8, 64
 //! and 256 states, and decode at 660 to 960 million (`cargo bench -p netweight-codec-trellis --bench speed`, one core of an AMD EPYC with AVX-512); with AVX2 at 59, 47, 26 and 630 to 835. The search
 //! takes one pass or two more at 4 bits, five times as long at 1.
 //!
@@ -75,7 +84,7 @@
 //! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
 //!
 //! # Cost
-//! Never more than the stored bytes. At `bits`, which are `b` bytes, never more than these and `max(24 − b/64, 0)` bytes: step, model and states of tensors below 1.5 KiB are not held against them. Random access to rows of 4096 costs .003 bits a weight of it.
+//! Never more than the stored bytes. At `bits`, which are `b` bytes, never more than these and `max(24 − b/64, 0)` bytes: step, model and states of tensors below 1.5 KiB are not held against them. The states of the segments' streams, which let rows be decoded without the other segments, are .003 bits a weight of it.
 //!
 //! # Limits
 //! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹ steps and more is stored as it is. An encode keeps 12 bytes a weight, and for a segment a bit for each of its weights and states; cut large tensors into chunks of rows.
@@ -163,7 +172,7 @@ impl Codec for Trellis {
 }
 
 impl Trellis {
-    /// Decodes rows of the matrix view; others are not touched, but for those in a segment with them.
+    /// Decodes rows of the matrix view. Only the segments that hold them are decoded.
     ///
     /// # Errors
     /// As [`Codec::decode`]; [`CodecError::Limit`] for rows that are not there.

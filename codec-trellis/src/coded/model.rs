@@ -22,7 +22,7 @@ pub(super) struct Model {
     pub frequencies: Vec<Frequencies>,
     /// As a payload has it.
     pub text: Vec<u8>,
-    /// What symbols cost, and the text of escapes that the alphabet has a symbol for.
+    /// Bits of the symbols, and of the escapes' text for those that have no frequency in their table.
     pub bits: f64,
 }
 

@@ -9,6 +9,9 @@ use super::stats::{Magnitude, Stats};
 /// Classes of multiples that are moved towards zero alike: ±1, ±2, and all others.
 const CLASSES: usize = 3;
 
+/// Bits that shifts must gain: those of their text, and some more for what a reader has to do.
+const WORTH: f64 = 64.0;
+
 /// Parts of a step that multiples move by.
 const PARTS: f64 = 128.0;
 
@@ -30,7 +33,7 @@ impl Points {
         let shifted = [xj / jj, slope(stats)].map(|scale| (scale, shifts(stats, scale)));
         // Half the weights' number of bits for each halving of the squared error.
         let gain = |distortion: f64| 0.5 * stats.weights as f64 * libm::log2(distortion / stats.squares.max(1e-300));
-        let text = |shifts: &[i8; CLASSES]| if *shifts == [0; CLASSES] { 0.0 } else { 64.0 };
+        let text = |shifts: &[i8; CLASSES]| if *shifts == [0; CLASSES] { 0.0 } else { WORTH };
         let cost = |(scale, shifts): &(f64, [i8; CLASSES])| gain(distortion(stats, *scale, *shifts)) + text(shifts);
         let best = std::iter::once(plain).chain(shifted).min_by(|a, b| cost(a).total_cmp(&cost(b)));
         let (scale, shifts) = best.unwrap_or(plain);

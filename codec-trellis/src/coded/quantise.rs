@@ -6,7 +6,6 @@ use codec_api::{Cancel, Result};
 use entropy::STATES;
 use simd::{LANES, kernel, lanes, load, store};
 
-use super::config::Trellis;
 use super::inputs::Inputs;
 use super::metric::{Distance, Lanes, RateDistortion};
 use super::segments::Segments;
@@ -161,24 +160,5 @@ fn scatter(lanes: &[[i32; LANES]], vector: usize, out: &mut [i32]) {
         let out = out.get_mut(vector * LANES..).unwrap_or_default();
         let len = out.len().min(LANES);
         out[..len].copy_from_slice(&lanes[..len]);
-    }
-}
-
-impl Trellis {
-    /// Costs that follow what multiples took, for low rates.
-    pub(super) fn metric(&self, stats: &Stats) -> RateDistortion {
-        let [even, odd] = stats.parities().map(|n| n.max(1.0));
-        let bits = |p: f64| -libm::log2(p);
-        // What has not been seen costs as much as if it had been once.
-        let rate = |i: usize| {
-            let of_parity = [even, odd][i % 2];
-            let count = if i == 0 { stats.zeros() } else { stats.magnitude(i).count / 2.0 };
-            bits(count.max(0.5) / of_parity)
-        };
-        let point = |i: usize| {
-            let of = stats.magnitude(i.max(1));
-            if i > 0 && of.count >= 64.0 { of.sum / of.count } else { i as f64 }
-        };
-        RateDistortion { points: lanes!(i => point(i) as f32), rates: lanes!(i => (self.lambda * rate(i)) as f32) }
     }
 }

@@ -140,16 +140,16 @@ impl<'a> Search<'a> {
     /// Comes near the step with a part of a large tensor, and with few states instead of many.
     fn approach(&mut self, secant: &mut Secant, bytes: f64) -> Result<()> {
         let few = States::FAST.get();
-        let parts = (self.source.segments.count() / 4).max(1);
+        let stride = (self.source.segments.count() / 4).max(1);
         if self.low() {
             // What multiples cost is not known yet: this pass is for that alone.
-            self.attempt(secant.log(), few, parts, bytes)?;
+            self.attempt(secant.log(), few, stride, bytes)?;
         }
-        if parts == 1 && (self.codec.states.get() <= 2 * few || self.source.weights.len() <= SMALL) {
+        if stride == 1 && (self.codec.states.get() <= 2 * few || self.source.weights.len() <= SMALL) {
             return Ok(());
         }
         for _ in 0..PASSES {
-            let Some(tried) = self.attempt(secant.log(), few, parts, bytes)? else { break };
+            let Some(tried) = self.attempt(secant.log(), few, stride, bytes)? else { break };
             if self.low() {
                 secant.forget();
             }
@@ -212,8 +212,9 @@ impl<'a> Search<'a> {
         let plan = Plan { states, step: libm::exp2(log) as f32, metric: self.metric };
         let found = run(self.source, plan, stride, &mut self.rooms, self.cx.cancel)?;
         if self.low() && !self.settled {
-            self.metric = Some(self.codec.metric(&found.stats));
+            self.metric = Some(RateDistortion::of(&found.stats, self.codec.lambda));
         }
+        // Of some segments only, contexts are not counted.
         let contexts = self.contexts.filter(|_| stride == 1);
         let Some(coding) = Coding::best(&found, self.source.segments, contexts) else { return Ok(None) };
         let weights = found.stats.weights as f64;

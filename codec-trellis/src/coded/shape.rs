@@ -11,7 +11,7 @@ const EXPONENTS: [u8; 5] = [7, 10, 13, 16, 20];
 /// Parts of an octave in which widths are told.
 const PER_OCTAVE: f64 = 256.0;
 
-/// Octaves from the widest to a width of one step.
+/// Octaves from the narrowest width to that of one step.
 const OCTAVES: f64 = 64.0;
 
 /// Less probable symbols are escapes.

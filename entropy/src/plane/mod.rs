@@ -189,6 +189,16 @@ pub fn decode(bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), Erro
     reader.finish()
 }
 
+/// The same, in a buffer of its own.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decoded(bytes: &[u8], known: Known<'_>, len: usize) -> Result<Vec<u8>, Error> {
+    let mut out = vec![0; len];
+    decode(bytes, known, &mut out)?;
+    Ok(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

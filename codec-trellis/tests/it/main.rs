@@ -1,6 +1,7 @@
-//! `trellis`: how near it comes to the bound, what it aims at, a decoder written from its documentation, and odd tensors.
+//! `trellis`: how near it comes to the bound, what it aims at, a decoder written from its documentation, and odd tensors; and `trellis.bitshift`.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
+mod bitshift;
 mod odd;
 mod quality;
 mod reference;

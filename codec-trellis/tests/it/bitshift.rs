@@ -1,25 +1,10 @@
 //! `trellis.bitshift` against a decoder written from its module's documentation, the figures of its paper, and odd sizes.
-#![allow(clippy::unwrap_used, reason = "test helpers may")]
 
-use codec_api::{CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Registry, Section, TensorView};
-use codec_trellis as _;
+use codec_api::{CodecError, DecodeCx, EncodeCx, Payload, Section};
 use harness::testing::{MeanSquares, measure, weights};
 use simd::{Level, with_level};
 
-fn encode(spec: &str, shape: &[usize], values: &[f32], cx: &EncodeCx<'_>) -> EncodedTensor {
-    let codec = Registry::linked().unwrap().parse_spec(spec).unwrap();
-    EncodedTensor::encode(codec, TensorView::from_f32(shape, values).unwrap(), cx).unwrap()
-}
-
-fn decode(encoded: &EncodedTensor) -> Vec<f32> {
-    encoded.decode(&DecodeCx::new()).unwrap()
-}
-
-fn assert_same_bits(found: &[f32], expected: &[f32], case: &str) {
-    assert_eq!(found.len(), expected.len(), "{case}");
-    let other = found.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits());
-    assert!(other.is_none(), "{case}: weight {other:?} is another");
-}
+use super::{assert_same_bits, decode, encode};
 
 /// Bits of a weight, bits of a state, and the code.
 #[derive(Clone, Copy, Debug)]
