@@ -35,6 +35,9 @@ impl Scales {
         let columns = self.columns.len().max(1);
         let mut column = first % columns;
         for row in self.rows.iter().skip(first / columns) {
+            if out.is_empty() {
+                break;
+            }
             let run = &self.columns[column..];
             let (now, rest) = out.split_at_mut(run.len().min(out.len()));
             now.iter_mut().zip(run).for_each(|(context, column)| *context = row.midpoint(*column).min(LARGEST));

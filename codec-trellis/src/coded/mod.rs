@@ -77,7 +77,7 @@
 //! # use codec_trellis as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `states` 4, 8, 16, 32, 64, 128, 256 or 1024. What it aims at is one of `bits`, at most so many a weight, .25 to 16; `error`, at most this `‖w − ŵ‖²/‖w‖²`, 10⁻⁹ to 1; and `step`, this distance between multiples, 10⁻³⁰ to 10³⁰; without any, 4 bits. `lambda` 0 to 1, for the encoder only.
+//! `states` 4, 8, 16, 32, 64, 128, 256 or 1024. What it aims at is one of `bits`, at most so many a weight, .25 to 16; `error`, at most this `‖w − ŵ‖²/‖w‖²`, 10⁻⁹ to 1, where calibration, if it is used, weighs both norms; and `step`, this distance between multiples, 10⁻³⁰ to 10³⁰; without any, 4 bits. `lambda` 0 to 1, for the encoder only.
 //! Rate and error are met from the safe side, within .5 % on tensors of 2¹⁶ weights and more; below half a bit, where a path is mostly zeros, within 1 %.
 //!
 //! # Bound
@@ -87,7 +87,7 @@
 //! Never more than the stored bytes. At `bits`, which are `b` bytes, never more than these and `max(24 − b/64, 0)` bytes: step, model and states of tensors below 1.5 KiB are not held against them. The states of the segments' streams, which let rows be decoded without the other segments, are .003 bits a weight of it.
 //!
 //! # Limits
-//! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹ steps and more is stored as it is. An encode keeps 12 bytes a weight, and for a segment a bit for each of its weights and states; cut large tensors into chunks of rows.
+//! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹ steps and more is stored as it is. An encode keeps about 20 bytes a weight, above 11 bits a weight twice that, and for a segment a bit for each of its weights and states; cut large tensors into chunks of rows.
 //! Decoding less than a segment decodes all of it.
 
 mod alphabet;
@@ -145,7 +145,7 @@ impl Codec for Trellis {
         let least = Segments::of(spec).state_bytes().min(most);
         let cost = CostEstimate::between(least, most)
             .ops(3.0 * (40.0 + 6.0 * states) * n, 30.0 * n)
-            .scratch(12 * n as u64 + Segments::of(spec).longest() as u64 * (16 + u64::from(self.states.get()) / 8));
+            .scratch(20 * n as u64 + Segments::of(spec).longest() as u64 * (16 + u64::from(self.states.get()) / 8));
         match self.target {
             Target::Bits(bits) => cost.rel_rmse(libm::exp2(-(bits - 0.08).max(0.0))),
             Target::Error(error) => cost.rel_rmse(libm::sqrt(error)),
@@ -231,9 +231,10 @@ impl Trellis {
             segments: Segments::of(spec),
             inputs: Inputs::of(cx, spec)?,
         };
-        let squares = source.squares();
+        let squares = source.squares(cx.cancel)?;
         let contexts = Contexts::of(&squares)?;
         let power = squares[0].iter().sum::<f64>() / values.len().max(1) as f64;
+        drop(squares);
         let largest = f64::from(largest) * exponent.factor();
         let mut search = Search::new(self, &source, contexts.as_ref(), exponent, (power, largest), cx);
         let most = if let Target::Bits(bits) = self.target { budget(bits, spec) } else { u64::MAX };
@@ -241,11 +242,17 @@ impl Trellis {
         // The size that a search goes by is an estimate; a few bytes less the next time, if it was too low.
         for _ in 0..ROUNDS {
             let Some(tried) = search.run(aim)? else { return Ok(None) };
+            if matches!(self.target, Target::Error(_)) && !tried.meets() {
+                continue;
+            }
             let payload = self.payload(&source, exponent, &tried, values, spec, cx)?;
             if payload.bytes() <= most {
                 return Ok(Some(payload));
             }
             aim -= (payload.bytes() - most) as f64 + 1.0;
+        }
+        if !matches!(self.target, Target::Bits(_)) {
+            return Ok(None);
         }
         let zeros = search.zeros()?;
         zeros.map(|zeros| self.payload(&source, exponent, &zeros, values, spec, cx)).transpose()

@@ -46,7 +46,7 @@ impl Points {
         let shifts: Vec<i8> =
             if payload.has(SHIFTS) { payload.values(SHIFTS, Dtype::I8, &[CLASSES])? } else { vec![0; CLASSES] };
         match (step.as_slice(), shifts.as_slice()) {
-            (&[step], &[a, b, c]) if (1e-30..=1e30).contains(&step) => Ok(Self { step, shifts: [a, b, c] }),
+            (&[step], &[a, b, c]) if STEPS.contains(&step) => Ok(Self { step, shifts: [a, b, c] }),
             _ => Err(payload.corrupt(STEP, format!("{step:?} is no step"))),
         }
     }
@@ -75,6 +75,9 @@ impl Points {
         distortion(stats, f64::from(self.step) / f64::from(step), self.shifts)
     }
 }
+
+/// Steps of weights that the exponent has brought within 2⁻⁶⁰ to 2⁶⁰ or left there: no multiple of them, and none times the factor of an input, is beyond f32.
+const STEPS: std::ops::RangeInclusive<f32> = 1e-30..=2e19;
 
 const STEP: &str = "step";
 const SHIFTS: &str = "shifts";

@@ -36,10 +36,11 @@ impl Source<'_> {
     }
 
     /// Sums of squares by row and by column.
-    pub(super) fn squares(&self) -> [Vec<f64>; 2] {
+    pub(super) fn squares(&self, cancel: &Cancel) -> Result<[Vec<f64>; 2]> {
         let rows = self.weights.len().checked_div(self.columns).unwrap_or(0);
         let (mut of_rows, mut of_columns) = (vec![0.0; rows], vec![0.0; self.columns]);
         for segment in 0..self.segments.count() {
+            cancel.check()?;
             let mut first = self.segments.weights(segment).start;
             let weights = self.segment(segment);
             let mut rest: &[f32] = &weights;
@@ -50,7 +51,7 @@ impl Source<'_> {
                 (first, rest) = (first + now.len(), after);
             }
         }
-        [of_rows, of_columns]
+        Ok([of_rows, of_columns])
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) const LEAST_BITS: f64 = 0.25;
 /// thousand weights have none.
 const OVERHEAD: f64 = 24.0;
 
+/// The logarithm of the finest step.
+const LEAST_LOG: f64 = -98.0;
+
 /// The squared error of a trellis of few states, in squared steps.
 const DISTORTION: f64 = 0.26;
 
@@ -66,6 +69,11 @@ pub(super) struct Tried<'a> {
 }
 
 impl Tried<'_> {
+    /// Whether the target is met, as far as the search can tell.
+    pub(super) fn meets(&self) -> bool {
+        self.miss <= 0.0
+    }
+
     /// Whether it meets the target and comes nearer, or at least misses it by less.
     fn better(&self, than: &Self) -> bool {
         match (self.miss <= 0.0, than.miss <= 0.0) {
@@ -103,14 +111,13 @@ impl<'a> Search<'a> {
     /// The best coding that meets the target, or else one that comes near; `bytes` is the most that it may take.
     pub(super) fn run(&mut self, bytes: f64) -> Result<Option<Tried<'a>>> {
         let falls = match self.codec.target {
-            Target::Step(step) => return self.at_step(libm::log2(step * self.exponent.factor())),
             _ if self.power == 0.0 => return self.at_step(0.0),
+            Target::Step(step) => return self.at_given_step(libm::log2(step * self.exponent.factor())),
             Target::Bits(_) => true,
             Target::Error(_) => false,
         };
         let states = self.codec.states.get();
-        // Beyond, all weights are 0, or too many too large for multiples.
-        let limits = (self.largest - 20.0, self.largest + 4.0);
+        let limits = (LEAST_LOG.max(self.largest - 120.0), self.zero_log());
         let mut secant = Secant::new(self.found.unwrap_or_else(|| self.first_step()), limits, falls);
         if self.found.is_none() {
             self.approach(&mut secant, bytes)?;
@@ -165,7 +172,17 @@ impl<'a> Search<'a> {
     /// All weights 0: of all codings the smallest.
     pub(super) fn zeros(&mut self) -> Result<Option<Tried<'a>>> {
         self.metric = None;
-        self.attempt(self.largest + 4.0, self.codec.states.get(), 1, f64::INFINITY)
+        self.attempt(self.zero_log(), self.codec.states.get(), 1, f64::INFINITY)
+    }
+
+    /// A step, by its logarithm, that leaves nothing of any weight.
+    fn zero_log(&self) -> f64 {
+        if self.power == 0.0 { 0.0 } else { self.largest + 4.0 }
+    }
+
+    /// At a step that a header gives; `None` if it is too fine for the arithmetic.
+    fn at_given_step(&mut self, log: f64) -> Result<Option<Tried<'a>>> {
+        if log < LEAST_LOG { Ok(None) } else { self.at_step(log.min(self.zero_log())) }
     }
 
     fn at_step(&mut self, log: f64) -> Result<Option<Tried<'a>>> {

@@ -1,5 +1,8 @@
 //! The root of a monotone function, by secants that stay between known points.
 
+/// More is never missed by a weight that is worth coding, in bits.
+const MOST: f64 = 64.0;
+
 /// A search for the logarithm of a step where what is missed is 0.
 #[derive(Debug)]
 pub(super) struct Secant {
@@ -33,6 +36,8 @@ impl Secant {
 
     /// Goes on, where so much is missed here.
     pub(super) fn step(&mut self, miss: f64) {
+        // Of parts that are all zero nothing is missed at all.
+        let miss = miss.clamp(-MOST, MOST);
         if let Some((log, before)) = self.before.filter(|(log, _)| (log - self.log).abs() > 1e-6) {
             self.slope = self.sign * (self.sign * (miss - before) / (self.log - log)).clamp(0.3, 10.0);
         }

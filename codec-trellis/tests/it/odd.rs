@@ -37,6 +37,42 @@ fn outliers_are_not_clamped() {
 }
 
 #[test]
+fn an_outlier_takes_nothing_from_the_others() {
+    let mut values = weights("gaussian", 256 * 256);
+    values[77] = 1e8;
+    for bits in [2.0, 4.0] {
+        let encoded = encode(&format!("trellis:bits={bits}"), &[256, 256], &values, &EncodeCx::new(0));
+        let decoded = decode(&encoded);
+        assert!((decoded[77] - 1e8).abs() <= 1.0, "{}", decoded[77]);
+        let found = encoded.payload.bytes() as f64 * 8.0 / 65536.0;
+        assert!((0.995 * bits..=bits).contains(&found), "{found} bits");
+        let (rest, decoded) = (&values[78..], &decoded[78..]);
+        assert!(nmse(rest, decoded) < 1.2 * (-2.0 * bits).exp2(), "{bits} bits: {}", nmse(rest, decoded));
+    }
+}
+
+#[test]
+fn steps_and_parts_that_are_too_small_for_arithmetic() {
+    let tiny: Vec<f32> = weights("gaussian", 1000).iter().map(|w| w * 1e-35).collect();
+    let mut huge = weights("gaussian", 1000);
+    huge[3] = 3e38;
+    huge[4] = 0.0;
+    for (values, step) in [(&tiny, "0.01"), (&tiny, "1e-30"), (&huge, "1e-10"), (&huge, "1e-20"), (&huge, "1e30")] {
+        let decoded = decode(&encode(&format!("trellis:step={step}"), &[1000], values, &EncodeCx::new(0)));
+        assert!(decoded.iter().all(|v| v.is_finite()), "{step}");
+    }
+    // The segments that a search looks at first are all zero.
+    let mut values = vec![0.0; 4096 * 1024];
+    for (w, v) in values[300_000..].iter_mut().zip(weights("gaussian", 2000)) {
+        *w = v;
+    }
+    for spec in ["trellis:error=0.01", "trellis:bits=0.5"] {
+        let decoded = decode(&encode(spec, &[4096, 1024], &values, &EncodeCx::new(0)));
+        assert!(nmse(&values, &decoded) <= 0.01, "{spec}: {}", nmse(&values, &decoded));
+    }
+}
+
+#[test]
 fn every_level_encodes_and_decodes_to_the_same_bits() {
     let gaussian = weights("scale-mixed", 3 * 1111);
     for spec in
