@@ -1,7 +1,7 @@
 //! From multiples of the step to what is coded: a symbol, low bits, and what is too rare for a symbol.
 
 use super::escapes;
-use super::stats::Stats;
+use super::stats::{Stats, Uppers};
 
 /// Symbols besides the escape: as many on either side of 0 at most.
 const MOST_REACH: u32 = 126;
@@ -76,9 +76,6 @@ impl Alphabet {
         best.1
     }
 }
-
-/// How often each magnitude of an upper part occurs with each parity, on both sides of 0: `[parity][side][magnitude]`.
-pub(super) type Uppers = [[Vec<u32>; 2]; 2];
 
 /// Reaches worth a try: those beyond which there are few.
 fn reaches(uppers: &Uppers) -> Vec<u32> {

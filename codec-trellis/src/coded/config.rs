@@ -4,7 +4,6 @@ use codec_api::FormatVersion;
 use serde::{Deserialize, Serialize};
 
 use super::machine::States;
-use super::search::LEAST_BITS;
 
 /// Configuration of `trellis`; see the [module's documentation](super) for the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +42,9 @@ impl Trellis {
         Self { states, target, lambda: LAMBDA }
     }
 }
+
+/// The lowest rate, in bits a weight: all weights may become 0, at least.
+const LEAST_BITS: f64 = 0.25;
 
 /// Best, nearly, on Gaussian and Laplacian weights at half a bit to one bit.
 const LAMBDA: f64 = 0.36;

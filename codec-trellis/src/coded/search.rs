@@ -29,9 +29,6 @@ const TOLERANCE: f64 = 0.003;
 /// A part of a tensor is enough to come as near as this, in bits a weight; and from here on the costs of multiples stay as they are.
 const NEAR: f64 = 0.03;
 
-/// The lowest rate, in bits a weight: all weights may become 0, at least.
-pub(super) const LEAST_BITS: f64 = 0.25;
-
 /// Bytes that a tiny tensor may take besides those of its rate, for step, model and states; less by a 64th of those, so that tensors of more than a few
 /// thousand weights have none.
 const OVERHEAD: f64 = 24.0;

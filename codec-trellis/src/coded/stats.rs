@@ -1,7 +1,5 @@
 //! What a quantisation of a tensor looks like: how often each multiple occurs, and which weights became it.
 
-use super::alphabet::Uppers;
-
 /// Magnitudes that are counted one by one.
 const COUNTED: usize = 1 << 11;
 
@@ -21,6 +19,9 @@ pub(super) struct Stats {
     /// Weights too large for multiples, which are counted as if they were 0.
     pub too_large: u64,
 }
+
+/// How often each magnitude of an upper part occurs with each parity, on both sides of 0: `[parity][side][magnitude]`.
+pub(super) type Uppers = [[Vec<u32>; 2]; 2];
 
 /// The weights of one magnitude: how many, and the sum of theirs, each times the sign of its multiple.
 #[derive(Clone, Copy, Debug, Default)]
