@@ -75,7 +75,7 @@ impl TryFrom<Fields> for Trellis {
 
     fn try_from(fields: Fields) -> Result<Self, String> {
         let target = match (fields.bits, fields.error, fields.step) {
-            (None, None, None) => Target::Bits(4.0),
+            (None, None, None) => Self::default().target,
             (Some(bits), None, None) => Target::Bits(within("bits", bits, LEAST_BITS, 16.0)?),
             (None, Some(error), None) => Target::Error(within("error", error, 1e-9, 1.0)?),
             (None, None, Some(step)) => Target::Step(within("step", step, 1e-30, 1e30)?),

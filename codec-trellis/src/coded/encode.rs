@@ -12,7 +12,7 @@ use super::model::{CONTEXTS, Counts, MODEL, Model};
 use super::points::Points;
 use super::quantise::{Quantised, Source, too_large};
 use super::segments::{Segments, width};
-use super::stats::Stats;
+use super::stats::{Stats, Uppers};
 
 /// Weights of which scales of rows and columns may be worth their bytes, at least.
 const WORTH: usize = 1 << 12;
@@ -20,7 +20,7 @@ const WORTH: usize = 1 << 12;
 /// Scales of rows and columns that may be worth their bytes, and these.
 #[derive(Clone, Debug)]
 pub(super) struct Contexts {
-    pub scales: Scales,
+    scales: Scales,
     planes: [Vec<u8>; 2],
 }
 
@@ -48,8 +48,8 @@ fn logarithms(sums: &[f64]) -> Vec<i64> {
 
 /// A model and points for a quantised tensor, and what it will take.
 pub(super) struct Coding<'a> {
-    pub model: Model,
-    pub points: Points,
+    model: Model,
+    points: Points,
     contexts: Option<&'a Contexts>,
     /// Bytes of the payload, nearly, without those that the whole tensor has anyhow.
     pub bytes: f64,
@@ -62,7 +62,8 @@ impl<'a> Coding<'a> {
     pub(super) fn best(found: &Quantised, segments: Segments, contexts: Option<&'a Contexts>) -> Option<Self> {
         let stats = &found.stats;
         let alphabet = Alphabet::best(stats);
-        let mut model = Model::best(alphabet, &counts(stats, alphabet))?;
+        let uppers = stats.uppers(alphabet.low_bits);
+        let mut model = Model::best(alphabet, &counts(&uppers, stats, alphabet))?;
         let mut used = None;
         if let Some(contexts) = contexts {
             let by_contexts = Model::best(alphabet, &counts_by(found, segments, alphabet, &contexts.scales))?;
@@ -74,7 +75,7 @@ impl<'a> Coding<'a> {
         let step = f64::from(found.plan.step);
         let low = low_bytes(stats.weights, alphabet.low_bits);
         let large = stats.too_large as usize * escapes::WEIGHT_BYTES;
-        let escaped = escaped(&stats.uppers(alphabet.low_bits), alphabet.reach);
+        let escaped = escaped(&uppers, alphabet.reach);
         let bytes =
             (model.size() + escaped) / 8.0 + (low + large + points.bytes() + used.map_or(0, Contexts::bytes)) as f64;
         let distortion = points.distortion(stats, found.plan.step) * step * step;
@@ -191,9 +192,9 @@ fn low_bits(multiples: &[i32], low_bits: u32, out: &mut Vec<u8>) {
 }
 
 /// How often each symbol occurs with each parity.
-fn counts(stats: &Stats, alphabet: Alphabet) -> Vec<[u64; 256]> {
+fn counts(uppers: &Uppers, stats: &Stats, alphabet: Alphabet) -> Vec<[u64; 256]> {
     let mut counts = vec![[0; 256]; 2];
-    for (sides, counts) in stats.uppers(alphabet.low_bits).iter().zip(&mut counts) {
+    for (sides, counts) in uppers.iter().zip(&mut counts) {
         for (side, sign) in sides.iter().zip([1, -1]) {
             for (magnitude, n) in side.iter().enumerate() {
                 counts[usize::from(alphabet.symbol(sign * magnitude as i32))] += u64::from(*n);

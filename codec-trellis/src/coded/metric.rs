@@ -55,9 +55,9 @@ impl Metric for Distance {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateDistortion {
     /// Where a multiple is decoded to.
-    pub points: Lanes,
+    points: Lanes,
     /// Lagrange's factor times its bits.
-    pub rates: Lanes,
+    rates: Lanes,
 }
 
 impl RateDistortion {

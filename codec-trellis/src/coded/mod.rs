@@ -48,7 +48,7 @@
 //!
 //! ## The search
 //! Thirty-two paths go side by side in vectors. The cost of a multiple is its squared distance. Below 1.5 bits a weight its bits count too, `lambda` times, and distance is from where it will be decoded: both as the last pass had them, so that passes
-//! agree after a few. (At higher rates that would gain less than .003 bits.) Of members of one subset the nearest is taken, or the one on the other side of the weight or of zero. Costs are f32, added in the order of the weights and made small again every 64; of equal ones the lower bit, and
+//! agree after a few. Of members of one subset the nearest is taken, or the one on the other side of the weight or of zero. Costs are f32, added in the order of the weights and made small again every 64; of equal ones the lower bit, and
 //! last the lower state, is taken. So the path is the same on every CPU.
 //!
 //! The step is searched by secants: for large tensors on a few segments first, for many states with eight of them, and then with all. Whatever is fitted, tables, points, contexts, alphabets, is fitted to what the pass found, and counted.
@@ -66,8 +66,8 @@
 //! | 256 states | .008 | −.043 | −.061 | −.065 | −.066 | −.062 | −.062 |
 //!
 //! A bitshift trellis of 65,536 states and a fixed rate is at .055 to .117 from 1 to 4 bits, ggml's formats are at .49 to 1.16. 4 Mi Gaussian weights at a given step encode at 61, 51 and 32 million a second with 8, 64
-//! and 256 states, and decode at 660 to 960 million (`cargo bench -p netweight-codec-trellis --bench speed`, one core of an AMD EPYC with AVX-512); with AVX2 at 59, 47, 26 and 630 to 835. The search
-//! takes one pass or two more at 4 bits, five times as long at 1.
+//! and 256 states, and decode at 660 to 960 million (`cargo bench -p netweight-codec-trellis --bench speed`, one core of an AMD EPYC with AVX-512); with AVX2 at 59, 47, 26 and 630 to 835. With the search
+//! for a rate they are as fast at 4 bits, and take five times as long at 1.
 //!
 //! # Header
 //! ```
@@ -205,7 +205,7 @@ impl Trellis {
             let data = payload.bytes(DATA, spec.dtype(), spec.shape())?;
             let width = spec.dtype().bitsize() / 8;
             codec_api::widen(spec.dtype(), &data[weights.start * width..weights.end * width], out)?;
-            return match out.iter().position(|v| !v.is_finite()) {
+            return match codec_api::first_non_finite(out) {
                 Some(at) => Err(payload.corrupt(DATA, format!("weight {} is not finite", weights.start + at))),
                 None => Ok(()),
             };

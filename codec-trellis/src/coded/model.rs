@@ -21,9 +21,9 @@ pub(super) struct Model {
     pub tables_of: [u16; CONTEXTS],
     pub frequencies: Vec<Frequencies>,
     /// As a payload has it.
-    pub text: Vec<u8>,
+    text: Vec<u8>,
     /// Bits of the symbols, and of the escapes' text for those that have no frequency in their table.
-    pub bits: f64,
+    bits: f64,
 }
 
 /// Tables cost a few hundred bytes: of so many weights that is nothing.
