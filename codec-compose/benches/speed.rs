@@ -9,6 +9,7 @@ use codec_api::{DecodeCx, EncodeCx, Registry, TensorView};
 use codec_compose as _;
 use codec_quant as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use harness::testing::weights;
 
 const ROWS: usize = 4096;
 const COLUMNS: usize = 4096;
@@ -22,18 +23,8 @@ const SPECS: [&str; 6] = [
     "hadamard(quant.nf4)",
 ];
 
-/// Uniform weights: the speed does not depend on them.
-fn weights() -> Vec<f32> {
-    let mut state = 1u64;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..ROWS * COLUMNS).map(|_| uniform()).collect()
-}
-
 fn speed(c: &mut Criterion) {
-    let weights = weights();
+    let weights = weights(&format!("gaussian:{ROWS}x{COLUMNS}"), ROWS * COLUMNS);
     let tensor = TensorView::from_f32([ROWS, COLUMNS], &weights).expect("the shape fits");
     let registry = Registry::linked().expect("linked codecs");
     let mut out = vec![0.0f32; weights.len()];

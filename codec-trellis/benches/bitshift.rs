@@ -9,6 +9,7 @@ use std::time::Duration;
 use codec_api::{Bound, DecodeCx, Dtype, EncodeCx, Payload, Registry, Section, TensorSpec, TensorView};
 use codec_trellis as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use harness::testing::weights;
 
 const ROWS: usize = 4096;
 const COLUMNS: usize = 4096;
@@ -55,9 +56,7 @@ fn decode(c: &mut Criterion) {
 }
 
 fn encode(c: &mut Criterion) {
-    // Sums of uniforms are close enough to normal for a speed test.
-    let uniform: Vec<f32> = noise().take(6 << 17).map(|x| x as f32 / (1u64 << 24) as f32 - 0.5).collect();
-    let weights: Vec<f32> = uniform.as_chunks::<6>().0.iter().map(|six| six.iter().sum()).collect();
+    let weights = weights("gaussian", 128 * 1024);
     let tensor = TensorView::from_f32([128, 1024], &weights).expect("the shape fits");
     let registry = Registry::linked().expect("codec-trellis is linked");
     let mut group = c.benchmark_group("encode");

@@ -25,6 +25,7 @@ mod lanes;
 mod level;
 mod reduce;
 mod stream;
+mod table;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -35,4 +36,5 @@ pub use lanes::{LANES, load, store};
 pub use level::{Level, with_level};
 pub use reduce::{Lanes, dot, dot_tolerance, magnitudes, max_abs, sum};
 pub use stream::{StreamWriter, prefetch, stream};
-pub use vector::{Simd, Table};
+pub use table::Table;
+pub use vector::Simd;

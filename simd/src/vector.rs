@@ -2,39 +2,10 @@
 
 use half::f16;
 
-use crate::{LANES, lanes};
+use crate::{LANES, Table, lanes};
 
 /// All bits of an f32 but the sign.
 pub(crate) const MAGNITUDE: u32 = 0x7fff_ffff;
-
-/// A table whose length is a power of two, so that every index, modulo that, has an entry.
-#[derive(Clone, Copy, Debug)]
-pub struct Table<'a>(&'a [u32]);
-
-impl<'a> Table<'a> {
-    /// `None` if the length is no power of two, or above 2³¹.
-    pub fn new(entries: &'a [u32]) -> Option<Self> {
-        (entries.len().is_power_of_two() && entries.len() <= 1 << 31).then_some(Self(entries))
-    }
-
-    /// The entry at this index, modulo the length.
-    #[inline(always)]
-    pub fn get(self, index: u32) -> u32 {
-        self.0[(index & self.mask()) as usize]
-    }
-
-    /// The entries.
-    #[inline(always)]
-    pub(crate) fn entries(self) -> &'a [u32] {
-        self.0
-    }
-
-    /// What to mask an index with.
-    #[inline(always)]
-    pub(crate) fn mask(self) -> u32 {
-        (self.0.len() - 1) as u32
-    }
-}
 
 /// Operations on [`LANES`] values at one level. A value of such a type exists only where the CPU has the level.
 pub trait Simd: Copy {
@@ -336,7 +307,7 @@ mod tests {
                 scattered: simd.scatter_bits(x, mask),
                 below: simd.below(&divisors, &dividends),
                 quotients: simd.divide(&dividends, &divisors),
-                entries: simd.gather(Table(&table), &dividends),
+                entries: simd.gather(Table::new(&table).expect("a power of two"), &dividends),
                 expanded: simd.expand(&lanes!(i => (x >> i) as u32), mask as u16),
                 compressed: simd.compress(&dividends, mask as u16),
                 windows: [

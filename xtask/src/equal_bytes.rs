@@ -7,9 +7,6 @@ use anyhow::{Context, Result, ensure};
 use crate::measure::{Bench, Cell, Table};
 use crate::tree::Tree;
 
-/// Layers whose rows are whole blocks of every format.
-const LAYERS: &str = "assets/gpt2_mini_layers";
-
 /// A format, and its bits per weight.
 const FORMATS: [(&str, f64); 5] = [
     ("quant.q6_k", 6.5625),
@@ -46,7 +43,7 @@ pub fn run(tree: &Tree, suite: Option<&str>) -> Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub fn layers(tree: &Tree) -> Result<Table> {
-    measure(tree, &format!("model:{}", tree.path(LAYERS).display()))
+    measure(tree, &tree.layers())
 }
 
 fn measure(tree: &Tree, suite: &str) -> Result<Table> {

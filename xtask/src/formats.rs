@@ -11,8 +11,6 @@ use crate::tree::Tree;
 const GAUSSIAN: &str = "gaussian";
 /// Its only tensor.
 const TENSOR: &str = "gaussian";
-/// Layers whose rows are whole blocks of every format.
-const LAYERS: &str = "assets/gpt2_mini_layers";
 
 /// A format of fixed size.
 struct Format {
@@ -96,7 +94,7 @@ like this.
 pub fn run(tree: &Tree) -> Result<ExitCode> {
     let specs = || FORMATS.iter().map(|format| format.spec).collect();
     let gaussian = Bench::run(tree, GAUSSIAN, specs())?;
-    let layers = Bench::run(tree, &format!("model:{}", tree.path(LAYERS).display()), specs())?;
+    let layers = Bench::run(tree, &tree.layers(), specs())?;
     let mut table = Table::new([
         "Codec",
         "Layout",

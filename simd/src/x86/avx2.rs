@@ -18,7 +18,8 @@ use std::mem::transmute;
 
 use super::{common_operations, window_bytes, window_shifts};
 use crate::LANES;
-use crate::vector::{MAGNITUDE, Simd, Table};
+use crate::table::Table;
+use crate::vector::{MAGNITUDE, Simd};
 
 /// AVX2, FMA, F16C.
 #[derive(Clone, Copy)]

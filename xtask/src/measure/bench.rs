@@ -64,7 +64,9 @@ impl Bench {
         // 1: it ran to its end, and some cells failed; they are missing in the tables or end them.
         ensure!(matches!(output.status.code(), Some(0 | 1)), "`netweight bench --suite {suite}` failed");
         let rows = fs::read_to_string(&json).with_context(|| format!("cannot build or run `bench --suite {suite}`"))?;
-        Self::new(suite, specs, &rows, &machine(&String::from_utf8_lossy(&output.stdout))?)
+        // As it is called in the tree, wherever that is.
+        let suite = suite.replace(&tree.path("").display().to_string(), "");
+        Self::new(&suite, specs, &rows, &machine(&String::from_utf8_lossy(&output.stdout))?)
     }
 
     fn new(suite: &str, specs: Vec<String>, rows: &str, machine: &str) -> Result<Self> {

@@ -82,14 +82,13 @@ allowed by a hundredth or more.";
 const OTHERS_TEXT: &str = "Each preset, most bits first.";
 
 fn subjects(tree: &Tree) -> [Subject; 3] {
-    let layers = tree.path("assets/gpt2_mini_layers");
     [
         Subject { name: "gaussian", title: "A million Gaussian weights", suite: "gaussian".to_owned() },
         Subject { name: "laplace", title: "A million Laplacian weights", suite: "laplace".to_owned() },
         Subject {
             name: "layers",
             title: "Two trained layers of a small language model (`assets/gpt2_mini_layers`)",
-            suite: format!("model:{}", layers.display()),
+            suite: tree.layers(),
         },
     ]
 }

@@ -83,9 +83,9 @@ pub(super) fn measure(tree: &Tree) -> Result<String> {
     let layers = Bench::run(tree, layers::SUITE, layers::specs().union(&thirty::specs()).copied().collect())?;
     let gaussian =
         Bench::run(tree, gaussian::SUITE, gaussian::specs().into_iter().chain(thirty::gaussian_specs()).collect())?;
-    let trained = Bench::run(tree, &format!("model:{}", tree.path(thirty::TRAINED).display()), thirty::specs())?;
+    let trained = Bench::run(tree, &tree.layers(), thirty::specs())?;
     let models = Bench::run(tree, models::SUITE, models::specs())?;
-    let runs: String = [&layers, &gaussian, &models].map(Bench::conditions).concat();
+    let runs: String = [&layers, &gaussian, &trained, &models].map(Bench::conditions).concat();
     let about_thirty = thirty::Runs { gaussian: &gaussian, layers: &layers, trained: &trained };
     let mut sections = vec![
         format!("The runs of `netweight bench` behind it:\n\n{runs}"),

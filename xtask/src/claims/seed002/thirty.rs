@@ -7,9 +7,7 @@ use anyhow::Result;
 use super::gaussian::{SIX_WEIGHTS, TENSOR, TWO_BIT};
 use super::{ABSMEAN, FOUR_BIT, LEAST_SQUARES, LEGACY, THREE_BIT, code};
 use crate::measure::{Bench, Measured, Table, least_nmse, ratio, significant};
-
-/// Trained layers in the tree.
-pub(super) const TRAINED: &str = "assets/gpt2_mini_layers";
+use crate::tree::LAYERS;
 
 const THIRTY: &str = "trellis:preset=30x";
 const THIRTY_FAST: &str = "trellis:states=8:bits=1.0666";
@@ -141,7 +139,7 @@ fn other_weights(runs: &Runs<'_>) -> Result<String> {
         table.row(row);
     }
     let text = format!(
-        "The smallest of these codecs on the seed's six layers, most of which are uniform as PyTorch draws them, and on two trained layers (`{TRAINED}`): the \
+        "The smallest of these codecs on the seed's six layers, most of which are uniform as PyTorch draws them, and on two trained layers (`{LAYERS}`): the \
         ratio of all together, and the mean of their relative errors."
     );
     Ok(table.under("30x on other weights", &text))
