@@ -1,6 +1,6 @@
 //! From weights to codebooks and indices.
 
-use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorView, pack_bits};
+use codec_api::{Bound, Dtype, EncodeCx, Importance, Payload, Result, Section, TensorView, pack_bits};
 use simd::{f16_to_f32, f32_to_f16, max_abs};
 
 use super::decode::{Decoder, largest_error};
@@ -8,7 +8,6 @@ use super::points::Source;
 use super::train::{Assignment, sample_size, train};
 use super::{Layout, NAMES, Stage, VectorQuant};
 use crate::error::certify;
-use codec_api::Importance;
 
 /// Where the largest weight is stored in F16: between 2^14 and 2^15.
 const TOP_OCTAVE: i32 = 14;

@@ -1,8 +1,7 @@
 //! The vectors of a tensor as kernels want them: sixteen side by side, coordinate by coordinate.
 
-use simd::LANES;
-
 use codec_api::Importance;
+use simd::LANES;
 
 /// Calls `$value` with the constant `$V` equal to a vector's length.
 macro_rules! with_length {

@@ -228,14 +228,13 @@ fn approach_at<const V: usize, S: Simd>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "test helpers may")]
 mod tests {
-    use codec_api::{Cancel, Dtype, EncodeCx, TensorSpec};
+    use codec_api::{Cancel, Dtype, EncodeCx, Importance, TensorSpec};
     use harness::testing::MeanSquares;
     use simd::{Level, with_level};
 
     use super::super::points::{MAX_LENGTH, Source};
     use super::super::train::Assignment;
     use super::*;
-    use codec_api::Importance;
 
     const COUNT: usize = 37;
 

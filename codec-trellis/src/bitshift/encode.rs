@@ -1,6 +1,6 @@
 //! From weights to rings of bits and scales.
 
-use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorView};
+use codec_api::{Bound, Dtype, EncodeCx, Importance, Payload, Result, Section, TensorView};
 
 use super::Bitshift;
 use super::block::{BlockCoder, Moments};
@@ -8,7 +8,6 @@ use super::decode::Prepared;
 use super::layout::{Layout, blocks};
 use super::scale::{factor, level};
 use super::trellis::Trellis;
-use codec_api::Importance;
 
 /// Blocks that the scale is searched on.
 const SAMPLE: usize = 16;

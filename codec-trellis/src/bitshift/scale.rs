@@ -32,8 +32,8 @@ pub(super) fn factor(level: u8) -> f32 {
     if level == ZERO {
         return 0.0;
     }
-    let (octave, fraction) = (u32::from(level) / 16, usize::from(level) % PER_OCTAVE);
-    FRACTIONS[fraction] * f32::from_bits((127 - octave) << 23)
+    let (octave, fraction) = (usize::from(level) / PER_OCTAVE, usize::from(level) % PER_OCTAVE);
+    FRACTIONS[fraction] * f32::from_bits((127 - octave as u32) << 23)
 }
 
 /// The level nearest to a ratio from 0 to 1; that of zeros below the last one.
