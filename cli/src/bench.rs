@@ -14,7 +14,6 @@ use harness::suite::{Suite, SuiteOptions};
 
 use crate::Outcome;
 use crate::args::{Bench, SortColumn};
-use crate::scratch::HeapMeter;
 use crate::text;
 
 /// The commit that the program was built from.
@@ -79,8 +78,7 @@ fn check_include(args: &Bench, suite: &Suite) -> Result<()> {
 }
 
 fn measure(args: &Bench, registry: &Registry, suite: &Suite, columns: &[Column]) -> Vec<Row> {
-    let meter = HeapMeter::default();
-    let mut options = Options::new(registry).meter(&meter);
+    let mut options = Options::new(registry);
     if let Some(pattern) = &args.include {
         options = options.include(pattern.clone());
     }

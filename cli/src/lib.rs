@@ -12,13 +12,13 @@
 //! Results go to standard output, everything else to standard error. The exit code is 0 if all went well, 1 if
 //! the work found failures or regressions, 2 for wrong usage or unreadable input.
 //!
-//! The library installs the program's allocator, one that counts: the matrix measures scratch memory with it.
+//! The library installs the program's allocator, [`heap::Counting`]: `bench` measures scratch memory
+//! with it, and nothing else counts.
 
 mod args;
 mod bench;
 mod info;
 mod list;
-mod scratch;
 mod text;
 
 use std::fmt::Write as _;
@@ -31,6 +31,9 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::args::Command;
+
+#[global_allocator]
+static HEAP: heap::Counting = heap::Counting;
 
 /// How a command that ran to its end ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,6 +51,10 @@ pub struct CodecEntry {
     pub default_children: &'static [&'static str],
     /// The configurations to show, test and measure; at least one, unless all have children that are not linked.
     pub presets: fn() -> Vec<Preset>,
+    /// Specs of the configurations that the laws check, if they are not the presets: extremes of
+    /// every key, one for each way through a kernel. The laws check the presets too when they are
+    /// asked for everything. Children must be linked into the tests of the crate.
+    pub probes: Option<fn() -> Vec<String>>,
 }
 
 impl CodecEntry {
@@ -71,6 +75,7 @@ impl CodecEntry {
             children: &[],
             default_children: &[],
             presets,
+            probes: None,
         }
     }
 
@@ -92,6 +97,13 @@ impl CodecEntry {
     #[must_use]
     pub const fn only(mut self, dtypes: &'static [Dtype]) -> Self {
         self.only = dtypes;
+        self
+    }
+
+    /// Names the configurations that the laws check instead of the presets, as specs.
+    #[must_use]
+    pub const fn probes(mut self, specs: fn() -> Vec<String>) -> Self {
+        self.probes = Some(specs);
         self
     }
 

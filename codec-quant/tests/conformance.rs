@@ -2,4 +2,4 @@
 
 use codec_quant as _;
 
-harness::conformance!();
+laws::conformance!();

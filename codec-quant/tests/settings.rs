@@ -7,7 +7,7 @@ use codec_api::{
     Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView, max_abs_error,
 };
 use codec_quant as _;
-use harness::laws::{Law, Subject};
+use laws::{Law, Subject};
 
 /// Specs that presets do not cover.
 fn specs() -> Vec<String> {

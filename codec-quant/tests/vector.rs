@@ -6,8 +6,8 @@ use std::sync::Arc;
 use codec_api::{Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView, max_abs_error};
 use codec_quant as _;
 use half::{bf16, f16};
-use harness::laws::{Law, Subject};
 use harness::testing::{MeanSquares, measure, weights};
+use laws::{Law, Subject};
 use simd::{Level, with_level};
 
 fn codec(spec: &str) -> Arc<dyn Codec> {

@@ -1,7 +1,7 @@
 //! Writes the golden files that do not exist yet: `cargo xtask golden`. Existing ones are never touched: they stand for
 //! what released versions wrote.
 
-#[path = "../tests/support/golden.rs"]
+#[path = "../tests/it/golden_files.rs"]
 mod golden;
 
 use std::fs;

@@ -3,19 +3,13 @@
 //! - [`suite`]: workloads, real and seeded
 //! - [`matrix`]: every codec on every tensor of a suite
 //! - [`report`]: what came out, as tables and files, and against an earlier run
-//! - [`laws`]: what every codec keeps, as functions and as the tests of [`conformance!`]
-//! - [`strategies`]: property-test strategies for tensors
-//! - [`support`]: which dtypes and ranks each codec takes
 //! - [`baseline`]: codecs that show what an error figure is worth
 //! - [`testing`]: weights for the tests of a codec, and its size and error on them
 //! - [`text`]: tables, and names out of files made safe to print
 
 pub mod baseline;
-pub mod laws;
 pub mod matrix;
 pub mod report;
-pub mod strategies;
 pub mod suite;
-pub mod support;
 pub mod testing;
 pub mod text;

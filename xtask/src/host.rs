@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, value};
@@ -14,14 +14,18 @@ use crate::tree::{self, Metadata, Package, Tree};
 
 /// A codec crate outside the tree.
 #[derive(Debug)]
-struct Guest {
+pub struct Guest {
     directory: PathBuf,
     package: Package,
     library: String,
 }
 
 impl Guest {
-    fn read(directory: &Path) -> Result<Self> {
+    /// Reads a crate's manifest.
+    ///
+    /// # Errors
+    /// If the directory holds no library crate.
+    pub fn read(directory: &Path) -> Result<Self> {
         let directory =
             directory.canonicalize().with_context(|| format!("--with {}: cannot open it", directory.display()))?;
         let manifest = directory.join("Cargo.toml");
@@ -34,36 +38,66 @@ impl Guest {
     }
 }
 
+/// How to build the host.
+#[derive(Clone, Copy, Debug)]
+pub enum Profile {
+    /// As tests are built, whose libraries it shares.
+    Dev,
+    /// For use.
+    Release,
+}
+
+/// The package of the program.
+#[derive(Debug)]
+pub struct Host {
+    manifest: PathBuf,
+    target: PathBuf,
+}
+
+impl Host {
+    /// Writes the package.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write(tree: &Tree, guests: Vec<Guest>) -> Result<Self> {
+        let metadata = tree.metadata()?;
+        let names: Vec<_> = guests.iter().map(|guest| guest.package.name.as_str()).collect();
+        let directory = metadata.target_directory.join("host").join(names.join("+"));
+        fs::create_dir_all(directory.join("src"))?;
+        let manifest = directory.join("Cargo.toml");
+        fs::write(&manifest, manifest_text(tree, &metadata, &guests, tree.profile()?))?;
+        fs::write(directory.join("src/main.rs"), main_text(&guests))?;
+        // The tree's versions, as far as they apply.
+        let lock = tree.path("Cargo.lock");
+        if lock.exists() {
+            fs::copy(lock, directory.join("Cargo.lock"))?;
+        }
+        Ok(Self { manifest, target: metadata.target_directory })
+    }
+
+    /// `cargo SUBCOMMAND` on the package, into the tree's target directory, so that only the guests
+    /// and the program are built anew.
+    pub fn cargo(&self, subcommand: &str, profile: Profile) -> Command {
+        let mut command = tree::cargo(subcommand, &self.manifest);
+        command.env("CARGO_TARGET_DIR", &self.target);
+        command.args(match profile {
+            Profile::Dev => None,
+            Profile::Release => Some("--release"),
+        });
+        command
+    }
+}
+
 /// Builds and runs the host; its exit code is the program's.
 ///
 /// # Errors
 /// If a directory holds no codec crate, or the host cannot be written.
 pub fn run(tree: &Tree, with: &[PathBuf], args: &[String]) -> Result<ExitCode> {
     let guests = with.iter().map(|directory| Guest::read(directory)).collect::<Result<Vec<_>>>()?;
-    let metadata = tree.metadata()?;
-    let names: Vec<_> = guests.iter().map(|guest| guest.package.name.as_str()).collect();
-    let host = metadata.target_directory.join("host").join(names.join("+"));
-    let manifest = write(tree, &metadata, &guests, &host)?;
-    eprintln!("host: {}", host.display());
-    let mut command = tree::cargo("run", &manifest);
-    // Shared with the tree, so that only the guests and the program are built anew.
-    command.env("CARGO_TARGET_DIR", &metadata.target_directory);
-    Ok(tree::run(command.args(["--release", "--quiet", "--"]).args(args))?.into())
-}
-
-/// Writes the package and returns the path of its manifest.
-fn write(tree: &Tree, metadata: &Metadata, guests: &[Guest], host: &Path) -> Result<PathBuf> {
-    let root = fs::read_to_string(tree.path("Cargo.toml"))?.parse::<DocumentMut>()?;
-    fs::create_dir_all(host.join("src"))?;
-    let manifest = host.join("Cargo.toml");
-    fs::write(&manifest, manifest_text(tree, metadata, guests, root.get("profile")))?;
-    fs::write(host.join("src/main.rs"), main_text(guests))?;
-    // The tree's versions, as far as they apply.
-    let lock = tree.path("Cargo.lock");
-    if lock.exists() {
-        fs::copy(lock, host.join("Cargo.lock"))?;
-    }
-    Ok(manifest)
+    let host = Host::write(tree, guests)?;
+    eprintln!("host: {}", host.manifest.display());
+    let mut command = host.cargo("run", Profile::Release);
+    Ok(tree::run(command.args(["--quiet", "--"]).args(args))?.into())
 }
 
 fn main_text(guests: &[Guest]) -> String {
@@ -82,7 +116,7 @@ fn main() -> std::process::ExitCode {{
     )
 }
 
-fn manifest_text(tree: &Tree, metadata: &Metadata, guests: &[Guest], profile: Option<&Item>) -> String {
+fn manifest_text(tree: &Tree, metadata: &Metadata, guests: &[Guest], profile: Option<Item>) -> String {
     let mut manifest = DocumentMut::new();
     manifest["package"] = table([("name", "netweight-host"), ("version", "0.0.0"), ("edition", "2024")]);
     manifest["package"]["publish"] = value(false);
@@ -95,20 +129,21 @@ fn manifest_text(tree: &Tree, metadata: &Metadata, guests: &[Guest], profile: Op
     }
     manifest["dependencies"] = Item::Table(dependencies);
     if let Some(profile) = profile {
-        manifest["profile"] = profile.clone();
+        manifest["profile"] = profile;
     }
     let mut patch = Table::new();
     patch.set_implicit(true);
-    patch.insert("crates-io", Item::Table(patches(metadata, guests)));
+    patch.insert("crates-io", Item::Table(patches(metadata, guests, false)));
     manifest["patch"] = Item::Table(patch);
     manifest.to_string()
 }
 
-/// Crates of the tree that a guest names by version. Only those: cargo warns of a patch that nothing uses.
-fn patches(metadata: &Metadata, guests: &[Guest]) -> Table {
+/// Crates of the tree that guests name by version, for their tests too if those are built. Only
+/// those: cargo warns of a patch that nothing uses.
+pub fn patches<'a>(metadata: &Metadata, guests: impl IntoIterator<Item = &'a Guest>, tests: bool) -> Table {
     let mut patches = Table::new();
-    let dependencies = guests.iter().flat_map(|guest| &guest.package.dependencies);
-    for dependency in dependencies.filter(|d| d.source.is_some() && d.kind.as_deref() != Some("dev")) {
+    let dependencies = guests.into_iter().flat_map(|guest| &guest.package.dependencies);
+    for dependency in dependencies.filter(|d| d.source.is_some() && (tests || d.kind.as_deref() != Some("dev"))) {
         let ours = metadata.packages.iter().find(|package| package.name == dependency.name);
         if let Some(directory) = ours.and_then(|package| package.manifest_path.parent()) {
             patches.insert(&dependency.name, path(directory));
@@ -147,7 +182,7 @@ mod tests {
             targets: Vec::new(),
             dependencies: Vec::new(),
         };
-        let packages = vec![package("netweight-codec-api", "codec-api"), package("netweight-harness", "harness")];
+        let packages = vec![package("netweight-codec-api", "codec-api"), package("netweight-laws", "laws")];
         (Tree { root: "/tree".into() }, Metadata { packages, target_directory: "/tree/target".into() })
     }
 
@@ -156,16 +191,18 @@ mod tests {
         let (tree, metadata) = ours();
         let guest = guest(
             r#"[{"name":"netweight-codec-api","source":"registry","kind":null},
-                {"name":"netweight-harness","source":"registry","kind":"dev"},
+                {"name":"netweight-laws","source":"registry","kind":"dev"},
                 {"name":"serde","source":"registry","kind":null}]"#,
         );
-        let text = manifest_text(&tree, &metadata, &[guest], None);
+        let text = manifest_text(&tree, &metadata, std::slice::from_ref(&guest), None);
         let manifest: DocumentMut = text.parse().unwrap();
         assert!(manifest.contains_key("workspace"), "{text}");
         assert_eq!(manifest["dependencies"]["codec-x"]["path"].as_str(), Some("/far/x"));
         let patches = manifest["patch"]["crates-io"].as_table().unwrap();
         let named: Vec<_> = patches.iter().map(|(name, item)| (name, item["path"].as_str().unwrap())).collect();
         assert_eq!(named, [("netweight-codec-api", "/tree/codec-api")]);
+        let with_tests = patches(&metadata, [&guest], true);
+        assert_eq!(with_tests["netweight-laws"]["path"].as_str(), Some("/tree/laws"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! The source tree that a task works on, and the cargo it calls.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use toml_edit::{DocumentMut, Item};
 
 /// Trained layers whose rows are whole blocks of every format.
 pub const LAYERS: &str = "assets/gpt2_mini_layers";
@@ -85,6 +87,15 @@ impl Tree {
         cargo(subcommand, &self.path("Cargo.toml"))
     }
 
+    /// The table `profile` of the root manifest.
+    ///
+    /// # Errors
+    /// If the manifest cannot be read.
+    pub fn profile(&self) -> Result<Option<Item>> {
+        let manifest: DocumentMut = fs::read_to_string(self.path("Cargo.toml"))?.parse()?;
+        Ok(manifest.get("profile").cloned())
+    }
+
     /// What cargo knows about this tree.
     ///
     /// # Errors
@@ -94,9 +105,14 @@ impl Tree {
     }
 }
 
+/// The cargo that started this program.
+pub fn cargo_program() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
 /// `cargo SUBCOMMAND` on a manifest.
 pub fn cargo(subcommand: &str, manifest: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = cargo_program();
     command.arg(subcommand).arg("--manifest-path").arg(manifest);
     command
 }

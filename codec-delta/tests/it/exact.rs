@@ -1,8 +1,8 @@
 //! `delta.exact`: bytes that differences take, and bits that come back.
 
 use codec_api::{BaseTensor, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, TensorSpec, TensorView};
-use harness::strategies;
 use harness::suite::{Item, Suite, SuiteOptions};
+use laws::strategies;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

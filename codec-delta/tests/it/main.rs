@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod bases;
+mod conformance;
 mod damage;
 mod delta;
 mod exact;

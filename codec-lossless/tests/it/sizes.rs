@@ -85,7 +85,7 @@ fn random_bits_stay_as_they_are() {
         state ^= state >> 27;
         (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8
     };
-    for dtype in harness::laws::ALL_DTYPES {
+    for dtype in laws::ALL_DTYPES {
         for shape in [&[][..], &[1], &[3], &[5, 8], &[200, 4], &[64, 100], &[2, 3, 20_000]] {
             let Ok(spec) = TensorSpec::new(dtype, shape) else { continue };
             let bytes: Vec<u8> = (0..spec.byte_len()).map(|_| random()).collect();

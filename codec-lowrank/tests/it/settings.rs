@@ -2,8 +2,8 @@
 
 use crate::common::{encode, low_rank};
 use codec_api::{CodecError, Dtype, Registry, TensorSpec};
-use harness::laws::{Law, Subject};
 use harness::testing::weights;
+use laws::{Law, Subject};
 
 const SHAPE: [usize; 2] = [96, 64];
 

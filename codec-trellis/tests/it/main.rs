@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 mod bitshift;
+mod conformance;
 mod odd;
 mod quality;
 mod reference;

@@ -122,7 +122,7 @@ impl<'a> Cell<'a> {
         let encoded = self.encode()?;
         let read = self.write_and_read(&encoded.result, row)?;
         let mut decoder = Decoder::new(&read, self.tensor.view.bytes());
-        let decoded = once(self.options.meter, || decoder.run(&self.decode_cx))?;
+        let decoded = once(|| decoder.run(&self.decode_cx))?;
         decoder.check(self.tensor, row)?;
         self.time(&encoded, &decoded, &mut decoder, row)
     }
@@ -143,13 +143,14 @@ impl<'a> Cell<'a> {
 
     fn encode(&self) -> Result<Run<EncodedTensor>, Stop> {
         let codec = &self.column.codec;
-        once(self.options.meter, || EncodedTensor::encode(codec.clone(), self.tensor.view.clone(), &self.encode_cx))
-            .map_err(|error| match error {
+        once(|| EncodedTensor::encode(codec.clone(), self.tensor.view.clone(), &self.encode_cx)).map_err(|error| {
+            match error {
                 CodecError::Unsupported(reason) => Stop::Unsupported(reason),
                 CodecError::NonFinite { .. } if codec.as_lossless().is_none() => Stop::Unsupported(error.to_string()),
                 _ if error.is_refusal() => Stop::Unsupported(error.to_string()),
                 _ => error.into(),
-            })
+            }
+        })
     }
 
     fn write_and_read(&self, encoded: &EncodedTensor, row: &mut Row) -> Result<EncodedTensor, Stop> {
@@ -175,10 +176,9 @@ impl<'a> Cell<'a> {
         decoder: &mut Decoder<'_>,
         row: &mut Row,
     ) -> Result<(), Stop> {
-        let meter = self.options.meter;
         let encode = || self.column.codec.encode(self.tensor.view.clone(), &self.encode_cx);
-        let encoding = repeat(meter, (encoded.seconds, encoded.peak), encode)?;
-        let decoding = repeat(meter, (decoded.seconds, decoded.peak), || decoder.run(&self.decode_cx))?;
+        let encoding = repeat((encoded.seconds, encoded.peak), encode)?;
+        let decoding = repeat((decoded.seconds, decoded.peak), || decoder.run(&self.decode_cx))?;
         let megabytes = row.dense_bytes() as f64 / 1e6;
         let speed = |seconds: f64| finite(megabytes / seconds).filter(|speed| *speed > 0.0);
         (row.encode_mb_per_s, row.decode_mb_per_s) = (speed(encoding.seconds), speed(decoding.seconds));

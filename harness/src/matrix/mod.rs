@@ -11,7 +11,6 @@ mod decoder;
 pub(crate) mod errors;
 mod machine;
 mod row;
-mod scratch;
 mod timing;
 
 use std::fmt::Debug;
@@ -24,7 +23,6 @@ use crate::suite::Suite;
 pub use columns::{Column, columns_for};
 pub use machine::{Machine, load_average, memcpy_mb_per_s};
 pub use row::{Row, Status};
-pub use scratch::ScratchMeter;
 
 /// What a run wants to know beside suite and columns.
 #[derive(Clone)]
@@ -34,8 +32,6 @@ pub struct Options<'a> {
     pub registry: &'a Registry,
     /// Only tensors whose name this matches.
     pub include: Option<Regex>,
-    /// Fills the column `peak_scratch_bytes`.
-    pub meter: Option<&'a dyn ScratchMeter>,
     /// Commit of the program, for the column of that name.
     pub commit: Option<String>,
     /// Ends the run early.
@@ -49,23 +45,16 @@ impl Debug for Options<'_> {
 }
 
 impl<'a> Options<'a> {
-    /// All tensors, no meter, no commit.
+    /// All tensors, no commit.
     pub fn new(registry: &'a Registry) -> Self {
         static NEVER: Cancel = Cancel::new();
-        Self { registry, include: None, meter: None, commit: None, cancel: &NEVER }
+        Self { registry, include: None, commit: None, cancel: &NEVER }
     }
 
     /// Keeps only the tensors whose name `pattern` matches.
     #[must_use]
     pub fn include(mut self, pattern: Regex) -> Self {
         self.include = Some(pattern);
-        self
-    }
-
-    /// Measures scratch memory.
-    #[must_use]
-    pub fn meter(mut self, meter: &'a dyn ScratchMeter) -> Self {
-        self.meter = Some(meter);
         self
     }
 

@@ -56,9 +56,9 @@ impl fmt::Display for Status {
 /// | `bound_value` | number? | the certified limit; 0 for `exact`, null for `none` |
 /// | `snr_db` | number? | `10·log₁₀(1/nmse)`; null when `nmse` is 0 |
 /// | `shannon_gap_bits` | number? | `bits_per_weight − ½·log₂(1/nmse)`: bits above what independent Gaussian weights of the same ‖w‖ take, negative for tensors that are easier (a common mean, say); null when `nmse` or `bytes` is 0 |
-/// | `encode_mb_per_s` | number? | 10⁶ dense bytes in the stored dtype per second, median of the runs; with a meter somewhat below a benchmark's, see [`ScratchMeter`](super::ScratchMeter) |
+/// | `encode_mb_per_s` | number? | 10⁶ dense bytes in the stored dtype per second, median of the runs |
 /// | `decode_mb_per_s` | number? | the same, decoding into a reused buffer |
-/// | `peak_scratch_bytes` | integer? | heap beside input and output, see [`ScratchMeter`](super::ScratchMeter); without the `malloc` of C libraries (Zstandard); null without a meter |
+/// | `peak_scratch_bytes` | integer? | heap that encode or decode needs beside input and output, the larger of both; without the `malloc` of C libraries (Zstandard); null if the program's allocator is not [`heap::Counting`] |
 /// | `timing_runs` | integer? | timed runs behind each speed, the fewer of encode's and decode's |
 /// | `threads` | integer | threads that worked: 1 |
 /// | `seed` | integer | the suite's and the codec's seed |

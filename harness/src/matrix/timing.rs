@@ -4,8 +4,6 @@ use std::time::Instant;
 
 use codec_api::Result;
 
-use super::scratch::ScratchMeter;
-
 /// A cell whose first run takes longer than this many seconds is not run again.
 const SLOW: f64 = 1.0;
 /// Otherwise it is run until it has taken this many seconds all together …
@@ -19,7 +17,7 @@ const MOST_RUNS: usize = 15;
 pub(super) struct Run<T> {
     pub(super) result: T,
     pub(super) seconds: f64,
-    /// Peak heap above the start, if there is a meter.
+    /// Peak heap above the start, if the program's allocator counts.
     pub(super) peak: Option<u64>,
 }
 
@@ -34,29 +32,25 @@ pub(super) struct Timing {
 }
 
 /// Runs `work` once.
-pub(super) fn once<T>(meter: Option<&dyn ScratchMeter>, work: impl FnOnce() -> Result<T>) -> Result<Run<T>> {
-    if let Some(meter) = meter {
-        meter.start();
-    }
-    let start = Instant::now();
-    let result = work()?;
-    let seconds = start.elapsed().as_secs_f64();
-    Ok(Run { result, seconds, peak: meter.map(ScratchMeter::peak) })
+pub(super) fn once<T>(work: impl FnOnce() -> Result<T>) -> Result<Run<T>> {
+    let timed = || {
+        let start = Instant::now();
+        work().map(|result| (result, start.elapsed().as_secs_f64()))
+    };
+    let (done, peak) = heap::peak(timed);
+    let (result, seconds) = done?;
+    Ok(Run { result, seconds, peak })
 }
 
 /// Times `work`, whose warm-up took `seconds` and had this `peak`. What it returns is dropped outside the
 /// measured time.
-pub(super) fn repeat<T>(
-    meter: Option<&dyn ScratchMeter>,
-    (seconds, peak): (f64, Option<u64>),
-    mut work: impl FnMut() -> Result<T>,
-) -> Result<Timing> {
+pub(super) fn repeat<T>((seconds, peak): (f64, Option<u64>), mut work: impl FnMut() -> Result<T>) -> Result<Timing> {
     if seconds > SLOW {
         return Ok(Timing { seconds, runs: 1, peak });
     }
     let (mut times, mut peak) = (Vec::with_capacity(MOST_RUNS), None);
     while times.len() < LEAST_RUNS || (times.len() < MOST_RUNS && times.iter().sum::<f64>() < ENOUGH) {
-        let run = once(meter, &mut work)?;
+        let run = once(&mut work)?;
         times.push(run.seconds);
         peak = run.peak;
     }

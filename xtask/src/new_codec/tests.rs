@@ -39,7 +39,7 @@ fn the_crate_is_created_and_wired() {
 
     let root: DocumentMut = read("Cargo.toml").parse().unwrap();
     assert_eq!(root["patch"]["crates-io"]["netweight-codec-api"]["path"].as_str(), Some("codec-api"));
-    assert_eq!(root["patch"]["crates-io"]["netweight-harness"]["path"].as_str(), Some("harness"));
+    assert_eq!(root["patch"]["crates-io"]["netweight-laws"]["path"].as_str(), Some("laws"));
 
     let umbrella: DocumentMut = read("codecs/Cargo.toml").parse().unwrap();
     let dependency = &umbrella["dependencies"]["netweight-codec-low-rank2"];

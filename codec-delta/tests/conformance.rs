@@ -1,9 +1,0 @@
-//! Every law, for every preset of this crate's codecs.
-
-use codec_delta as _;
-use codec_lossless as _;
-use codec_lowrank as _;
-use codec_quant as _;
-use codec_sparse as _;
-
-harness::conformance!();

@@ -1,5 +1,0 @@
-//! Every law, for every preset of this crate's codecs.
-
-use codec_lossless as _;
-
-harness::conformance!();

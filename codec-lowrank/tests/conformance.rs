@@ -1,7 +1,0 @@
-//! Every law, for every preset of this crate's codec.
-
-use codec_lossless as _;
-use codec_lowrank as _;
-use codec_quant as _;
-
-harness::conformance!();

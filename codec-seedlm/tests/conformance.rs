@@ -1,5 +1,0 @@
-//! Every law, for every preset of this crate's codec.
-
-use codec_seedlm as _;
-
-harness::conformance!();

@@ -1,0 +1,7 @@
+//! Every law, for every preset of this crate's codecs.
+
+use codec_lossless as _;
+use codec_quant as _;
+use codec_sparse as _;
+
+laws::conformance!();

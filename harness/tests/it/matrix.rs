@@ -1,0 +1,288 @@
+//! The matrix: every figure of a cell that can be worked out by hand, and every way a cell can go wrong.
+
+use codec_api::{
+    Bound, Bytes, Cancel, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need,
+    Needs, Payload, PayloadView, Preset, Registry, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+};
+use harness::matrix::{Observer, Options, Row, Status, columns_for, run};
+use harness::suite::{Item, Suite};
+use serde::{Deserialize, Serialize};
+
+/// How the test codec breaks its word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Fault {
+    #[default]
+    None,
+    /// Decodes to other values than it certifies.
+    WrongValues,
+    /// Decodes to nothing: leaves the buffer as it is.
+    NoValues,
+    /// Certifies exactness and changes a bit.
+    WrongBit,
+    /// Writes a byte that its cost does not know of.
+    ExtraByte,
+    EncodePanics,
+    DecodeFails,
+    NeedsBase,
+    NeedsCalibration,
+    Unsuitable,
+}
+
+/// Stores f32 values as they are; other dtypes, too, as a lossless codec.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Store {
+    version: FormatVersion<1>,
+    fault: Fault,
+    lossless: bool,
+}
+
+#[typetag::serde(name = "test.store")]
+impl Codec for Store {
+    fn needs(&self) -> Needs {
+        match self.fault {
+            Fault::NeedsBase => Needs::default().base(Need::Requires),
+            Fault::NeedsCalibration => Needs::default().calibration(Need::Requires),
+            _ => Needs::default(),
+        }
+    }
+
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        if self.lossless { Ok(()) } else { spec.require_float() }
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        CostEstimate::fixed(spec.byte_len() as u64)
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+        match self.fault {
+            Fault::EncodePanics => panic!("a bug on line {}", line!()),
+            Fault::Unsuitable => {
+                return Err(CodecError::Unsuitable { reason: "rank above break-even".to_owned(), number: 9.0 });
+            }
+            _ => {}
+        }
+        let bound = if self.lossless { Bound::Exact } else { Bound::MaxAbs(0.25) };
+        if !self.lossless {
+            tensor.to_finite_f32()?;
+        }
+        let mut bytes = tensor.bytes().to_vec();
+        bytes.extend((self.fault == Fault::ExtraByte).then_some(0));
+        Ok(Payload::new(bound).with("bytes", Section::new(Dtype::U8, [bytes.len()], bytes)?))
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        let bytes = payload.bytes("bytes", Dtype::U8, &[spec.byte_len()])?;
+        match self.fault {
+            Fault::DecodeFails => return Err(payload.corrupt("bytes", "says the test")),
+            Fault::NoValues => return Ok(()),
+            _ => {}
+        }
+        codec_api::widen(spec.dtype(), bytes, out)?;
+        if self.fault == Fault::WrongValues {
+            out[0] += 0.5;
+        }
+        Ok(())
+    }
+
+    fn as_lossless(&self) -> Option<&dyn Lossless> {
+        self.lossless.then_some(self)
+    }
+}
+
+impl Lossless for Store {
+    fn decode_bytes(&self, _: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+        out.copy_from_slice(payload.bytes("bytes", Dtype::U8, &[out.len()])?);
+        if self.fault == Fault::WrongBit {
+            out[1] ^= 1;
+        }
+        Ok(())
+    }
+}
+
+fn presets() -> Vec<Preset> {
+    vec![Preset::new("default", Store::default())]
+}
+register_codec!("test.store", "values as they are, or not", presets);
+
+fn item(name: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) -> Item {
+    Item { name: name.to_owned(), spec: TensorSpec::new(dtype, shape).unwrap(), data: Bytes::from(data), base: None }
+}
+
+fn floats(name: &str, values: &[f32]) -> Item {
+    Item::from_f32(name, &[values.len()], values).unwrap()
+}
+
+/// The row of every item through one codec.
+fn rows_of(spec: &str, items: Vec<Item>) -> Vec<Row> {
+    let registry = Registry::linked().unwrap();
+    let columns = columns_for(&registry, &[spec.to_owned()]).unwrap();
+    run(&Suite::new("test", 5, items), &columns, &Options::new(&registry), &mut ())
+}
+
+fn row_of(spec: &str, item: Item) -> Row {
+    rows_of(spec, vec![item]).remove(0)
+}
+
+#[test]
+fn every_figure_of_a_lossy_cell_is_right() {
+    let row = row_of("baseline.mean", floats("w", &[3.0, 4.0]));
+    assert_eq!(row.status, Status::Ok, "{:?}", row.reason);
+    assert_eq!((row.suite.as_str(), row.tensor.as_str(), &row.shape[..]), ("test", "w", &[2][..]));
+    assert_eq!((row.codec.as_str(), row.preset.as_deref()), ("baseline.mean:group=64", Some("default")));
+    assert_eq!((row.weights, row.bytes, row.bits_per_weight, row.ratio), (2, Some(4), Some(16.0), Some(2.0)));
+    // The mean 3.5 is off by a half on both sides; ‖w‖² = 25.
+    assert_eq!((row.nmse, row.mse, row.max_abs_error), (Some(0.02), Some(0.25), Some(0.5)));
+    assert_eq!(row.relative_error, Some(0.02f64.sqrt()));
+    assert_eq!(row.bound_kind.as_deref(), Some("rel_frobenius"));
+    let slack = row.bound_value.unwrap() / 0.02f64.sqrt() - 1.0;
+    assert!((0.0..1e-7).contains(&slack), "the bound is the error, rounded up to f32: {slack}");
+    assert!((row.snr_db.unwrap() - 16.989_700).abs() < 1e-6);
+    assert!((row.shannon_gap_bits.unwrap() - (16.0 - 0.5 * 50f64.log2())).abs() < 1e-12);
+    assert!(row.encode_mb_per_s.unwrap() > 0.0 && row.decode_mb_per_s.unwrap() > 0.0);
+    assert!((3..=15).contains(&row.timing_runs.unwrap()));
+    assert_eq!((row.threads, row.seed), (1, 5));
+    assert!((1..4096).contains(&row.peak_scratch_bytes.unwrap()));
+    assert!(row.header_bytes.unwrap() > 100, "spec, codec and bound are in the file");
+    assert!(row.rustc.unwrap().starts_with("1."));
+}
+
+#[test]
+fn zeros_cost_nothing_and_keep_nothing() {
+    let row = row_of("baseline.zeros", floats("w", &[3.0, -4.0]));
+    assert_eq!(row.status, Status::Ok, "{:?}", row.reason);
+    assert_eq!((row.bytes, row.bits_per_weight, row.ratio), (Some(0), Some(0.0), None));
+    assert_eq!((row.nmse, row.mse, row.max_abs_error), (Some(1.0), Some(12.5), Some(4.0)));
+    assert_eq!((row.snr_db, row.shannon_gap_bits), (Some(0.0), None));
+    let zero = row_of("baseline.zeros", floats("w", &[0.0; 3]));
+    assert_eq!((zero.status, zero.nmse, zero.snr_db), (Status::Ok, Some(0.0), None));
+}
+
+#[test]
+fn error_without_weights_to_compare_it_with_is_null() {
+    let row = row_of("test.store:fault=wrong_values", floats("w", &[0.0, 0.0]));
+    assert_eq!((row.nmse, row.relative_error, row.mse), (None, None, Some(0.125)));
+}
+
+#[test]
+fn exact_codecs_keep_every_dtype_bit_for_bit() {
+    let nan = floats("nan", &[f32::from_bits(0x7fa0_0001), f32::INFINITY, -0.0]);
+    let items = vec![
+        item("ids", Dtype::I64, &[2], (0..16).collect()),
+        item("half", Dtype::BF16, &[1, 2], vec![0, 1, 2, 3]),
+        nan,
+        item("empty", Dtype::F32, &[0, 4], Vec::new()),
+        item("scalar", Dtype::F64, &[], vec![1; 8]),
+    ];
+    for row in rows_of("test.store:lossless=true", items) {
+        assert_eq!(row.status, Status::Ok, "{}: {:?}", row.tensor, row.reason);
+        assert_eq!((row.bound_kind.as_deref(), row.bound_value), (Some("exact"), Some(0.0)));
+        assert_eq!((row.nmse, row.mse, row.max_abs_error), (Some(0.0), Some(0.0), Some(0.0)));
+        assert_eq!((row.snr_db, row.shannon_gap_bits), (None, None));
+        let empty = row.weights == 0;
+        assert_eq!(row.ratio, (!empty).then_some(1.0));
+        assert_eq!(row.bits_per_weight.is_none(), empty);
+    }
+}
+
+#[test]
+fn refusals_are_unsupported_with_their_reason() {
+    let cases = [
+        ("baseline.mean", item("ids", Dtype::I64, &[1], vec![0; 8]), "I64"),
+        ("baseline.mean", floats("nan", &[1.0, f32::NAN]), "index 1"),
+        ("test.store:fault=needs_base", floats("w", &[1.0]), "base"),
+        ("test.store:fault=needs_calibration", floats("w", &[1.0]), "calibration"),
+        ("test.store:fault=unsuitable", floats("w", &[1.0]), "break-even"),
+    ];
+    for (spec, item, reason) in cases {
+        let row = row_of(spec, item);
+        assert_eq!(row.status, Status::Unsupported, "{spec}: {:?}", row.reason);
+        assert!(row.reason.as_ref().unwrap().contains(reason), "{:?}", row.reason);
+        assert_eq!((row.bytes, row.nmse, row.encode_mb_per_s, row.timing_runs), (None, None, None, None));
+    }
+}
+
+#[test]
+fn broken_codecs_fail_with_their_reason() {
+    let cases = [
+        ("test.store:fault=wrong_values", "bound does not hold"),
+        ("test.store:fault=no_values", "bound does not hold"),
+        ("test.store:fault=wrong_bit:lossless=true", "byte 1 differs"),
+        ("test.store:fault=extra_byte", "9 bytes; the codec's cost says 8 to 8"),
+        ("test.store:fault=encode_panics", "panic: a bug on line"),
+        ("test.store:fault=decode_fails", "says the test"),
+    ];
+    for (spec, reason) in cases {
+        let row = row_of(spec, floats("w", &[1.0, 2.0]));
+        assert_eq!(row.status, Status::Failed, "{spec}");
+        assert!(row.reason.as_ref().unwrap().contains(reason), "{spec}: {:?}", row.reason);
+        assert_eq!(row.encode_mb_per_s, None, "{spec}");
+    }
+    let lied = row_of("test.store:fault=wrong_values", floats("w", &[1.0, 2.0]));
+    assert_eq!((lied.max_abs_error, lied.bound_value), (Some(0.5), Some(0.25)), "what was measured stays");
+}
+
+#[test]
+fn a_bad_item_fails_and_the_run_goes_on() {
+    let mut bad = floats("bad", &[1.0, 2.0]);
+    bad.data = bad.data.slice(1..);
+    let rows = rows_of("baseline.zeros", vec![bad, floats("good", &[1.0])]);
+    assert_eq!(rows.iter().map(|row| row.status).collect::<Vec<_>>(), [Status::Failed, Status::Ok]);
+}
+
+#[test]
+fn columns_are_all_presets_or_the_specs() {
+    let registry = Registry::linked().unwrap();
+    let all = columns_for(&registry, &[]).unwrap();
+    let specs: Vec<_> = all.iter().map(|column| column.spec.split(':').next().unwrap()).collect();
+    assert_eq!(specs, ["baseline.mean", "baseline.zeros", "test.store"]);
+    assert!(all.iter().all(|column| column.preset.is_some()));
+
+    let texts = ["baseline.mean:group=64", "baseline.mean", "baseline.mean:group=32"].map(str::to_owned);
+    let some = columns_for(&registry, &texts).unwrap();
+    let found: Vec<_> = some.iter().map(|column| (column.spec.as_str(), column.preset.as_deref())).collect();
+    assert_eq!(found, [("baseline.mean:group=64", Some("default")), ("baseline.mean:group=32", None)]);
+
+    let message = columns_for(&registry, &["baseline.median".to_owned()]).unwrap_err().to_string();
+    assert!(message.contains("baseline.mean"), "{message}");
+}
+
+#[derive(Default)]
+struct Log<'a> {
+    lines: Vec<String>,
+    cancel: Option<&'a Cancel>,
+}
+
+impl Observer for Log<'_> {
+    fn start(&mut self, cells: usize) {
+        self.lines.push(format!("{cells} cells"));
+    }
+    fn begin(&mut self, tensor: &str, codec: &str) {
+        self.lines.push(format!("{tensor} {codec}"));
+    }
+    fn finish(&mut self, row: &Row) {
+        self.lines.push(row.status.to_string());
+        self.cancel.inspect(|cancel| cancel.cancel());
+    }
+}
+
+#[test]
+fn include_and_cancel_and_observer_work_together() {
+    let registry = Registry::linked().unwrap();
+    let columns = columns_for(&registry, &["baseline.zeros".to_owned()]).unwrap();
+    let suite = Suite::new("test", 0, ["a.1", "b.1", "a.2"].map(|name| floats(name, &[1.0])).to_vec());
+    let cancel = Cancel::new();
+    let options = Options::new(&registry).include(regex::Regex::new("^a").unwrap()).cancel(&cancel).commit("c0ffee");
+
+    let mut log = Log::default();
+    let rows = run(&suite, &columns, &options, &mut log);
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0].commit.as_deref(), Some("c0ffee"));
+    assert_eq!(log.lines, ["2 cells", "a.1 baseline.zeros", "ok", "a.2 baseline.zeros", "ok"]);
+
+    let mut log = Log { cancel: Some(&cancel), ..Log::default() };
+    assert_eq!(run(&suite, &columns, &options, &mut log).len(), 1);
+    assert_eq!(log.lines.last().unwrap(), "a.2 baseline.zeros");
+}

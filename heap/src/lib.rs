@@ -1,0 +1,179 @@
+//! Measures the heap that a piece of work needs.
+//!
+//! A program installs [`Counting`] as its global allocator; [`peak`] then tells how much heap a
+//! closure held at once. The counters belong to the thread, and count only inside [`peak`]: the
+//! rest of the program pays one thread-local read for each allocation.
+//!
+//! ```
+//! #[global_allocator]
+//! static HEAP: heap::Counting = heap::Counting;
+//!
+//! let (sum, bytes) = heap::peak(|| vec![1u8; 1000].into_iter().map(u32::from).sum::<u32>());
+//! assert_eq!((sum, bytes), (1000, Some(1000)));
+//! ```
+//!
+//! Memory that does not pass Rust's allocator is not counted: the `malloc` of C libraries, memory
+//! maps, and what other threads allocate.
+
+// The one trait of this crate is unsafe to implement.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+
+/// Bytes of one measurement, counted from its start.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    /// Allocated less freed. Negative when the work frees what existed before.
+    live: i64,
+    /// The largest value of `live`, at least 0.
+    peak: i64,
+}
+
+thread_local! {
+    /// The measurement that runs on this thread. Its initial value is a constant and it has no
+    /// destructor, so that an allocator may use it at any time.
+    static COUNT: Cell<Option<Count>> = const { Cell::new(None) };
+}
+
+/// The system's allocator, which counts inside [`peak`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counting;
+
+/// Adds bytes to the measurement of this thread, if there is one.
+#[inline]
+fn add(bytes: i64) {
+    if let Some(Count { live, peak }) = COUNT.get() {
+        let live = live + bytes;
+        COUNT.set(Some(Count { live, peak: peak.max(live) }));
+    }
+}
+
+// SAFETY: every call goes to `System` with the caller's own arguments; counting neither allocates
+// nor touches the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(layout.size() as i64);
+        // SAFETY: the caller keeps `GlobalAlloc`'s contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        add(layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        add(-(layout.size() as i64));
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        add(size as i64 - layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+/// Runs `work` and returns the most bytes that this thread held above its start.
+///
+/// The bytes are `None` if the program's allocator is not [`Counting`]. Measurements may be nested.
+pub fn peak<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
+    /// Ends the measurement, also by a panic, and adds it to the one around it.
+    struct Outer(Option<Count>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            let inner = COUNT.get().unwrap_or_default();
+            COUNT.set(
+                self.0.map(|Count { live, peak }| Count { live: live + inner.live, peak: peak.max(live + inner.peak) }),
+            );
+        }
+    }
+
+    let installed = is_installed();
+    let outer = Outer(COUNT.replace(Some(Count::default())));
+    let result = work();
+    let count = COUNT.get().unwrap_or_default();
+    drop(outer);
+    (result, installed.then_some(count.peak as u64))
+}
+
+/// Whether an allocation reaches [`Counting`].
+fn is_installed() -> bool {
+    let outer = COUNT.replace(Some(Count::default()));
+    drop(black_box(Box::new(0u8)));
+    let counted = COUNT.replace(outer).unwrap_or_default();
+    counted.peak > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::thread;
+
+    use super::*;
+
+    #[global_allocator]
+    static HEAP: Counting = Counting;
+
+    fn hold(bytes: usize) {
+        drop(black_box(vec![1u8; bytes]));
+    }
+
+    #[test]
+    fn the_peak_is_what_is_held_at_once() {
+        assert_eq!(peak(|| (hold(100), hold(300), hold(200))).1, Some(300));
+        let both = || black_box((vec![1u8; 100], vec![0u8; 300]));
+        assert_eq!(peak(both).1, Some(400));
+        assert_eq!(peak(|| ()).1, Some(0));
+    }
+
+    #[test]
+    fn growing_in_place_counts_the_larger_size() {
+        let grow = || {
+            let mut bytes = Vec::<u8>::with_capacity(100);
+            bytes.reserve_exact(1000);
+            black_box(bytes);
+        };
+        assert_eq!(peak(grow).1, Some(1000));
+    }
+
+    #[test]
+    fn freeing_older_memory_does_not_count() {
+        let old = vec![1u8; 5000];
+        let work = || {
+            drop(black_box(old));
+            hold(100);
+        };
+        assert_eq!(peak(work).1, Some(0));
+    }
+
+    #[test]
+    fn a_measurement_inside_another_is_part_of_it() {
+        let outer = || {
+            let kept = black_box(vec![1u8; 50]);
+            assert_eq!(peak(|| hold(400)).1, Some(400));
+            drop(kept);
+            hold(300);
+        };
+        assert_eq!(peak(outer).1, Some(450));
+    }
+
+    #[test]
+    fn other_threads_do_not_count() {
+        thread::scope(|scope| {
+            let busy = scope.spawn(|| (0..1000).for_each(|_| hold(1 << 20)));
+            (0..1000).for_each(|_| assert_eq!(peak(|| hold(10)).1, Some(10)));
+            busy.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_panic_ends_the_measurement() {
+        drop(catch_unwind(AssertUnwindSafe(|| peak(|| std::panic::resume_unwind(Box::new(1))))));
+        assert!(COUNT.get().is_none());
+    }
+}

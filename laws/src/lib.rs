@@ -1,0 +1,87 @@
+//! The laws that every codec keeps, as functions that a test of any codec crate can call.
+//!
+//! A codec crate gets all of them with two lines in a test:
+//!
+//! ```ignore
+//! use codec_x as _;
+//! laws::conformance!();
+//! ```
+//!
+//! Each law checks a [`Subject`], one configuration of one registered codec, and returns the first
+//! [`Violation`] it finds. The configurations are the codec's probes
+//! ([`codec_api::CodecEntry::probes`]) or, if it has none, its presets; `NETWEIGHT_LAWS=full` adds
+//! the presets of every codec. The inputs are fixed: the list of [`nasty`] tensors, and
+//! property-generated ones from a fixed seed ([`strategies`]). A codec that encodes only rows of
+//! whole blocks also gets them with longer rows. The environment variable `PROPTEST_CASES` sets the
+//! number of generated tensors.
+
+mod bound;
+mod cancel;
+mod conformance;
+mod cost;
+mod determinism;
+mod docs;
+mod encodes;
+mod exact;
+mod guard;
+mod header;
+mod hostile;
+mod linear;
+mod mutations;
+mod nasty;
+mod progressive;
+mod refusals;
+mod sample;
+pub mod strategies;
+mod subject;
+pub mod support;
+mod trial;
+mod violation;
+
+pub use bound::bound;
+pub use conformance::check_crate;
+pub use cost::cost;
+pub use determinism::determinism;
+pub use docs::docs;
+pub use header::header;
+pub use heap;
+pub use hostile::{hostile, hostile_within};
+pub use linear::linear;
+pub use nasty::{ALL_DTYPES, FLOAT_DTYPES, nasty};
+pub use progressive::progressive;
+pub use refusals::refusals;
+pub use sample::{Activations, Sample};
+pub use subject::Subject;
+pub use violation::{Law, Violation};
+
+/// Tests of all nine laws, over the configurations of every codec that the calling crate registers
+/// ([`Subject::of_crate`]). Laws 1, 3 and 6 are one test, since they judge the same encodes.
+///
+/// The macro also installs [`heap::Counting`] as the test's allocator: law 3 compares the scratch
+/// memory that a codec states with what it takes.
+///
+/// The crate must be linked into the test by name (`use codec_x as _;`), or rustc leaves it out.
+#[macro_export]
+macro_rules! conformance {
+    () => {
+        #[global_allocator]
+        static HEAP: $crate::heap::Counting = $crate::heap::Counting;
+
+        $crate::conformance! {
+            laws_1_3_6_bound_cost_refusals [Bound, Cost, Refusals]
+            law_2_determinism [Determinism]
+            law_4_hostile [Hostile]
+            law_5_header [Header]
+            law_7_progressive [Progressive]
+            law_8_linear [Linear]
+            law_9_docs [Docs]
+        }
+    };
+    ($($test:ident [$($law:ident),+])+) => {$(
+        #[test]
+        fn $test() {
+            let laws = [$($crate::Law::$law),+];
+            $crate::check_crate(&laws, env!("CARGO_PKG_NAME"), env!("CARGO_MANIFEST_DIR"));
+        }
+    )+};
+}

@@ -1,0 +1,84 @@
+//! Which tensors each preset takes: a table of three values, to be kept as a snapshot.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use codec_api::{Bytes, Codec, CodecEntry, CodecError, Dtype, EncodedTensor, Registry};
+
+use crate::{ALL_DTYPES, FLOAT_DTYPES, Sample};
+
+/// One small tensor of each rank, with rows of whole blocks where there are rows.
+const SHAPES: [&[usize]; 5] = [&[], &[256], &[2, 256], &[2, 3, 256], &[2, 1, 3, 256]];
+
+/// The support matrix of every preset: `ok` if a small tensor of the dtype and rank really encodes, is serialised,
+/// read back and decoded within its bound; `-` if the codec refuses it, or the format has no such tensor (one 4-bit
+/// element); `FAIL` otherwise. Dtypes with equal rows share one.
+///
+/// ```text
+/// test.sign:default
+///   ok   ok   ok   ok   ok    F16 BF16 F32
+///   -    -    -    -    -     BOOL F4 U8
+/// ```
+/// The columns are ranks 0 to 4.
+pub fn table(registry: &Registry) -> String {
+    let mut text = String::new();
+    for (entry, preset, codec) in registry.presets() {
+        let mut rows: Vec<([&str; SHAPES.len()], Vec<String>)> = Vec::new();
+        for dtype in ALL_DTYPES {
+            let row = SHAPES.map(|shape| cell(registry, entry, &codec, dtype, shape));
+            match rows.iter_mut().find(|(other, _)| *other == row) {
+                Some((_, dtypes)) => dtypes.push(dtype.to_string()),
+                None => rows.push((row, vec![dtype.to_string()])),
+            }
+        }
+        let _ = writeln!(text, "{}:{preset}", entry.id);
+        for (row, dtypes) in rows {
+            let _ = writeln!(text, "  {}  {}", row.map(|value| format!("{value:<4}")).join(" "), dtypes.join(" "));
+        }
+    }
+    text
+}
+
+fn cell(
+    registry: &Registry,
+    entry: &CodecEntry,
+    codec: &Arc<dyn Codec>,
+    dtype: Dtype,
+    shape: &[usize],
+) -> &'static str {
+    let samples = if FLOAT_DTYPES.contains(&dtype) {
+        vec![Sample::bell(dtype, shape), Sample::rank_one(dtype, shape)]
+    } else {
+        vec![Sample::bits(dtype, shape)]
+    };
+    for sample in samples.into_iter().flatten() {
+        match round_trip(registry, entry, codec, &sample) {
+            Ok(true) => return "ok",
+            Err(e) if e.is_refusal() => {}
+            _ => return "FAIL",
+        }
+    }
+    "-"
+}
+
+/// Whether the tensor comes back as promised.
+fn round_trip(
+    registry: &Registry,
+    entry: &CodecEntry,
+    codec: &Arc<dyn Codec>,
+    sample: &Sample,
+) -> Result<bool, CodecError> {
+    let needs = codec.needs();
+    let encoded = EncodedTensor::encode(Arc::clone(codec), sample.view()?, &sample.encode_cx(needs)?)?;
+    // From here on a refusal would be a failure.
+    let failed = |e: CodecError| CodecError::codec(e);
+    let file = Bytes::from(encoded.to_bytes().map_err(CodecError::codec)?);
+    let read = EncodedTensor::from_bytes(&file, registry).map_err(CodecError::codec)?;
+    let cx = sample.decode_cx(needs)?;
+    if read.codec.as_lossless().is_some() {
+        return Ok(read.decode_bytes(&cx).map_err(failed)? == sample.bytes());
+    }
+    let decoded = read.decode(&cx).map_err(failed)?;
+    let certified = read.payload.bound() != codec_api::Bound::None || entry.experimental;
+    Ok(certified && read.payload.bound().holds(&sample.view()?.to_f32()?, &decoded))
+}

@@ -1,0 +1,102 @@
+//! One codec on one sample: encodes and decodes for a law, and words what goes wrong.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use codec_api::{CodecError, EncodedTensor, Needs};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{TestCaseError, TestError};
+
+use super::guard::catch;
+use super::{Law, Sample, Subject, Violation};
+use crate::strategies;
+
+/// A law's try of a codec on a sample.
+#[derive(Clone, Copy)]
+pub(crate) struct Trial<'a> {
+    pub(crate) subject: &'a Subject,
+    pub(crate) law: Law,
+    pub(crate) sample: &'a Sample,
+    /// What to hand the codec beside the tensor.
+    pub(crate) offer: Needs,
+}
+
+impl Trial<'_> {
+    pub(crate) fn violation(&self, found: impl Into<String>, wanted: impl Into<String>) -> Violation {
+        self.subject.violation(self.law, self.sample.to_string(), found, wanted)
+    }
+
+    /// Runs `f`; a panic is a violation.
+    pub(crate) fn calmly<T>(&self, what: &str, f: impl FnOnce() -> T) -> Result<T, Violation> {
+        catch(f).map_err(|message| self.violation(format!("{what} {message}"), "no panic"))
+    }
+
+    /// Encodes; the codec's own answer, whatever it is.
+    pub(crate) fn try_encode(&self) -> Result<Result<EncodedTensor, CodecError>, Violation> {
+        let codec = Arc::clone(&self.subject.codec);
+        self.calmly("encode", || EncodedTensor::encode(codec, self.sample.view()?, &self.sample.encode_cx(self.offer)?))
+    }
+
+    /// Encodes; `None` if the codec refuses the tensor.
+    pub(crate) fn encode(&self) -> Result<Option<EncodedTensor>, Violation> {
+        match self.try_encode()? {
+            Ok(encoded) => Ok(Some(encoded)),
+            Err(e) if e.is_refusal() => Ok(None),
+            Err(e) => Err(self.violation(format!("encode failed: {e}"), "a payload or a refusal")),
+        }
+    }
+
+    /// Decodes what the codec has encoded, all of it.
+    pub(crate) fn decode(&self, encoded: &EncodedTensor) -> Result<Vec<f32>, Violation> {
+        self.calmly("decode", || encoded.decode(&self.sample.decode_cx(self.offer)?))?
+            .map_err(|e| self.violation(format!("decode failed: {e}"), "its own payload decodes"))
+    }
+
+    /// Decodes what a lossless codec has encoded to the stored bytes.
+    pub(crate) fn decode_bytes(&self, encoded: &EncodedTensor) -> Result<Vec<u8>, Violation> {
+        self.calmly("decode_bytes", || encoded.decode_bytes(&self.sample.decode_cx(self.offer)?))?
+            .map_err(|e| self.violation(format!("decode_bytes failed: {e}"), "its own payload decodes"))
+    }
+
+    /// The sample's values as f32.
+    pub(crate) fn source(&self) -> Result<Vec<f32>, Violation> {
+        let values = self.sample.view().and_then(|view| Ok(view.to_f32()?.into_owned()));
+        values.map_err(|e| self.violation(e.to_string(), "a float tensor"))
+    }
+}
+
+/// Tries the codec with each offer on one sample; if it refuses that for the length of its rows, also with longer ones.
+pub(crate) fn each_offer(
+    subject: &Subject,
+    law: Law,
+    sample: &Sample,
+    check: impl Fn(&Trial<'_>) -> Result<(), Violation>,
+) -> Result<(), Violation> {
+    let longer = subject.in_whole_blocks(sample);
+    [sample].into_iter().chain(&longer).try_for_each(|sample| {
+        subject.offers().into_iter().try_for_each(|offer| check(&Trial { subject, law, sample, offer }))
+    })
+}
+
+/// Checks a property over generated samples and returns the violation on the smallest one that shows it.
+pub(crate) fn for_all(
+    subject: &Subject,
+    law: Law,
+    samples: &impl Strategy<Value = Sample>,
+    check: impl Fn(&Sample) -> Result<(), Violation>,
+) -> Result<(), Violation> {
+    let last = RefCell::new(None);
+    let outcome = strategies::runner().run(samples, |sample| {
+        check(&sample).map_err(|violation| {
+            let reason = violation.to_string();
+            // Shrinking tries smaller and smaller samples: the last that fails is the smallest.
+            last.replace(Some(violation));
+            TestCaseError::fail(reason)
+        })
+    });
+    match (outcome, last.take()) {
+        (Ok(()), _) => Ok(()),
+        (Err(TestError::Fail(..)), Some(violation)) => Err(violation),
+        (Err(e), _) => Err(subject.violation(law, "generated tensors", e.to_string(), "every case runs")),
+    }
+}

@@ -1,0 +1,96 @@
+//! Which law was broken, by which codec, on which tensor.
+
+use std::fmt;
+
+use super::Subject;
+
+/// One of the laws.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Law {
+    /// The certified bound holds and is tight; an exact codec restores every bit.
+    Bound,
+    /// Payload and decoded values do not depend on threads, CPU or alignment.
+    Determinism,
+    /// The real size lies in the estimate.
+    Cost,
+    /// No payload makes a decoder panic or hang.
+    Hostile,
+    /// The configuration round-trips as text and refuses what it does not know.
+    Header,
+    /// Every accepted finite tensor is encoded; refusals have a reason; cancellation and progress are heeded.
+    Refusals,
+    /// Each quality level decodes on its own and is no worse than the one before.
+    Progressive,
+    /// The operator agrees with decode-then-multiply.
+    Linear,
+    /// The source file documents the format.
+    Docs,
+}
+
+impl Law {
+    /// All laws, in their order.
+    pub const ALL: [Self; 9] = [
+        Self::Bound,
+        Self::Determinism,
+        Self::Cost,
+        Self::Hostile,
+        Self::Header,
+        Self::Refusals,
+        Self::Progressive,
+        Self::Linear,
+        Self::Docs,
+    ];
+
+    /// Checks one configuration of one codec; a law about a facet that the codec lacks holds.
+    ///
+    /// # Errors
+    /// The first violation found.
+    pub fn check(self, subject: &Subject) -> Result<(), Violation> {
+        Self::check_all(&[self], subject)
+    }
+
+    /// Checks several laws. Those that judge the encode of a tensor (bound, cost and refusals)
+    /// judge the same encodes, which makes them a third as long.
+    ///
+    /// # Errors
+    /// The first violation found.
+    pub fn check_all(laws: &[Self], subject: &Subject) -> Result<(), Violation> {
+        laws.iter().try_for_each(|law| match law {
+            Self::Bound => super::bound::alone(subject),
+            Self::Determinism => super::determinism(subject),
+            Self::Cost => super::cost::alone(subject),
+            Self::Hostile => super::hostile(subject),
+            Self::Header => super::header(subject),
+            Self::Refusals => super::refusals::alone(subject),
+            Self::Progressive => super::progressive(subject),
+            Self::Linear => super::linear(subject),
+            Self::Docs => super::docs(subject),
+        })?;
+        super::encodes::everywhere(laws, subject)
+    }
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({self:?})", *self as usize + 1)
+    }
+}
+
+/// A law broken by a codec.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("law {law}, codec `{codec}` (preset `{preset}`), {subject}: {found}; wanted: {wanted}")]
+#[non_exhaustive]
+pub struct Violation {
+    /// The law.
+    pub law: Law,
+    /// Full spec of the codec.
+    pub codec: String,
+    /// Name of the preset.
+    pub preset: &'static str,
+    /// The tensor, field or file that shows it.
+    pub subject: String,
+    /// What happened.
+    pub found: String,
+    /// What the law asks for.
+    pub wanted: String,
+}

@@ -1,0 +1,30 @@
+//! Codecs with one fault each, for the laws to find.
+
+pub mod exact;
+pub mod headers;
+pub mod lossy;
+
+use std::sync::Arc;
+
+use codec_api::{Codec, CodecEntry, Preset, Registry};
+use laws::{Law, Subject};
+
+/// A codec as the only one of a registry; `presets` gives that registry a preset.
+pub fn subject(codec: impl Codec + 'static, presets: fn() -> Vec<Preset>) -> Subject {
+    let entry = CodecEntry::new(codec.typetag_name(), "has a fault", ("broken", "0.1.0"), presets);
+    let registry = Registry::from_entries([entry]).expect("one codec");
+    let subjects = Subject::of_crate(&registry, "broken", env!("CARGO_MANIFEST_DIR"));
+    let mut subject = subjects.expect("no probe").remove(0);
+    subject.codec = Arc::new(codec);
+    subject
+}
+
+/// The law finds the fault, and says `reason`.
+#[track_caller]
+pub fn assert_caught(law: Law, subject: &Subject, reason: &str) {
+    let violation = law.check(subject).expect_err(reason);
+    let text = violation.to_string();
+    assert_eq!(violation.law, law, "{text}");
+    assert!(text.contains(reason), "{text}\ndoes not say: {reason}");
+    assert!(text.contains(subject.entry.id) && text.contains(subject.preset), "{text}");
+}

@@ -1,0 +1,106 @@
+//! Two layers of 8-bit codes, the second of what the first leaves.
+//!
+//! # Source
+//! None: the plainest progressive codec.
+//!
+//! # Sections
+//! For each layer `k` from 0: `k.step` F32 `[1]`, the largest remainder by magnitude divided by 128; `k.codes` I8
+//! `[elements]`, the remainder in steps, rounded and held to ±127. A weight is the sum over layers of code times step.
+//!
+//! # Header
+//! ```
+//! let header = r#"{"codec":"test.layers","version":1}"#;
+//! ```
+//!
+//! # Bound
+//! The largest error, measured.
+//!
+//! # Cost
+//! Two bytes a weight and 8.
+//!
+//! # Limits
+//! Floats only.
+
+use codec_api::{
+    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
+    Progressive, QualityLevel, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+};
+use serde::{Deserialize, Serialize};
+
+const LAYERS: usize = 2;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Layers {
+    version: FormatVersion<1>,
+}
+
+#[typetag::serde(name = "test.layers")]
+impl Codec for Layers {
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        spec.require_float()
+    }
+
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        CostEstimate::fixed((LAYERS * (spec.elements() + 4)) as u64).scratch(24 * spec.elements() as u64)
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        cx.cancel.check()?;
+        let values = tensor.to_finite_f32()?;
+        let mut decoded = vec![0f32; values.len()];
+        let mut sections = Vec::new();
+        for _ in 0..LAYERS {
+            let rest: Vec<f32> = values.iter().zip(&decoded).map(|(v, d)| v - d).collect();
+            let step = rest.iter().fold(0.0, |m: f32, r| m.max(r.abs())) / 128.0;
+            // No step at all leaves codes of 0: a NaN converts to that.
+            let codes: Vec<i8> = rest.iter().map(|r| (r / step).round().clamp(-127.0, 127.0) as i8).collect();
+            add(&mut decoded, step, &codes);
+            sections.push((step, codes));
+        }
+        cx.progress.tick(values.len() as u64);
+        let mut payload = Payload::new(Bound::measure_max_abs(&values, &decoded));
+        for (k, (step, codes)) in sections.into_iter().enumerate() {
+            payload = payload
+                .with(&format!("{k}.step"), Section::from_values(Dtype::F32, [1], vec![step])?)
+                .with(&format!("{k}.codes"), Section::from_values(Dtype::I8, [codes.len()], codes)?);
+        }
+        Ok(payload)
+    }
+
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        spec.check_output(out.len())?;
+        let last = cx.level.unwrap_or(LAYERS - 1);
+        if last >= LAYERS {
+            return Err(CodecError::Limit(format!("level {last}: the levels are 0 to {}", LAYERS - 1)));
+        }
+        out.fill(0.0);
+        for k in 0..=last {
+            let step = payload.values::<f32>(&format!("{k}.step"), Dtype::F32, &[1])?[0];
+            add(out, step, &payload.values::<i8>(&format!("{k}.codes"), Dtype::I8, &[out.len()])?);
+        }
+        Ok(())
+    }
+
+    fn as_progressive(&self) -> Option<&dyn Progressive> {
+        Some(self)
+    }
+}
+
+impl Progressive for Layers {
+    fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel> {
+        let bytes = spec.elements() as u64 + 4;
+        (0..LAYERS).map(|k| QualityLevel::new(vec![format!("{k}.step"), format!("{k}.codes")], bytes..=bytes)).collect()
+    }
+}
+
+fn add(out: &mut [f32], step: f32, codes: &[i8]) {
+    for (w, code) in out.iter_mut().zip(codes) {
+        *w += step * f32::from(*code);
+    }
+}
+
+fn presets() -> Vec<Preset> {
+    vec![Preset::new("default", Layers::default())]
+}
+register_codec!("test.layers", "two layers of 8-bit codes", presets);

@@ -1,0 +1,82 @@
+//! `cargo xtask ci`: what continuous integration checks, in order, up to the first failure.
+
+mod copy;
+mod guest;
+mod steps;
+
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+
+use anyhow::Result;
+
+use self::copy::Copy;
+use self::steps::Steps;
+use crate::tree::Tree;
+
+/// The suite on which a new codec must show up.
+const SMALL: [&str; 4] = ["--suite", "gaussian:64x64", "--codecs", "demo.absmax"];
+
+/// Cases of each property in a full run; 48 otherwise.
+const CASES: &str = "2000";
+
+/// Crates whose code Miri can run: no intrinsics, no libraries in C.
+const FOR_MIRI: [&str; 3] = ["netweight-codec-api", "netweight-entropy", "netweight-simd"];
+
+/// Runs every check; a full run also has those that take long.
+///
+/// # Errors
+/// The first check that fails, with the command that repeats it.
+pub fn run(tree: &Tree, full: bool) -> Result<ExitCode> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    println!("ci: {cores} cores, SIMD level {}", simd::Level::detected());
+    let mut steps = Steps::default();
+    check_tree(tree, &mut steps)?;
+    guest::check(tree, &mut steps)?;
+    if full {
+        check_long(tree, &mut steps)?;
+    }
+    println!("\n{steps}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_tree(tree: &Tree, steps: &mut Steps) -> Result<()> {
+    steps.run("format", tree.cargo("fmt").args(["--all", "--check"]))?;
+    steps.run("clippy", tree.cargo("clippy").args(["--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    steps.run("docs", tree.cargo("doc").args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    steps.run("tests: build", tree.cargo("test").args(["--workspace", "--no-run"]))?;
+    // The examples in the documentation are among them.
+    steps.run("tests", tree.cargo("test").arg("--workspace"))
+}
+
+fn check_long(tree: &Tree, steps: &mut Steps) -> Result<()> {
+    steps.run(
+        &format!("tests: every preset, {CASES} cases of each property"),
+        tree.cargo("test")
+            .args(["--workspace", "--tests"])
+            .envs([("PROPTEST_CASES", CASES), ("NETWEIGHT_LAWS", "full")]),
+    )?;
+    check_new_codec(tree, steps)?;
+    if !has_miri(tree) {
+        println!("\nci: Miri: left out, since the toolchain does not have it");
+        return Ok(());
+    }
+    let packages = FOR_MIRI.iter().flat_map(|package| ["--package", package]);
+    steps.run("Miri", tree.cargo("miri").arg("test").args(packages).args(["--lib"]).env("PROPTEST_CASES", "4"))
+}
+
+/// A codec made by `new-codec` in a copy of the tree: its format, the umbrella with it, and the
+/// main measurement in the release profile.
+fn check_new_codec(tree: &Tree, steps: &mut Steps) -> Result<()> {
+    let copy = Copy::of(tree)?;
+    steps.run("new-codec", &mut copy.cargo("xtask", &["new-codec", "demo"]))?;
+    steps.run("new-codec: format", &mut copy.cargo("fmt", &["--all", "--check"]))?;
+    steps.run("new-codec: the umbrella", &mut copy.cargo("test", &["--package", "netweight-codecs"]))?;
+    let bench = [&["bench-matrix"][..], &SMALL].concat();
+    steps.shows_demo("new-codec: bench-matrix", &mut copy.cargo("xtask", &bench))
+}
+
+fn has_miri(tree: &Tree) -> bool {
+    let mut command: Command = tree.cargo("miri");
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
