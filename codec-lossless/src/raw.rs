@@ -1,9 +1,8 @@
-//! The stored bytes as they are, `lossless.raw`: the baseline, and what to fall back to.
+//! The stored bytes unchanged, `lossless.raw`: the baseline and the fallback.
 //!
 //! # Source
 //! None needed. The checksum is CRC-32C (Castagnoli; RFC 3720, appendix B.4).
 //!
-//! # Sections
 //! - `data`, the tensor itself, of its own dtype and shape: any safetensors reader can use it;
 //! - `crc32c` U32 `[1]`: CRC-32C of `data`.
 //!
@@ -23,7 +22,8 @@
 //! The stored size + 4 bytes.
 //!
 //! # Limits
-//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes.
+//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to
+//! their bytes.
 
 use codec_api::{
     Bound, Bytes, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, LinearOp, Lossless, Payload,
