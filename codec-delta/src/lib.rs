@@ -11,8 +11,8 @@
 //!
 //! # How good they are
 //! Payload bytes and relative error of the result, for a Llama of 969,216 weights and its
-//! fine-tunes of 10, 100 and 400 steps, all in BF16 (1,938,432 bytes). Command: `netweight bench
-//! --suite model:TUNED --base BASE --cast bf16`.
+//! fine-tunes of 10, 100 and 400 steps, all in BF16 (1,938,432 bytes). Command:
+//! `netweight bench --suite model:TUNED --base BASE --cast bf16`.
 //!
 //! | | base → 10 | 100 → 400 | base → 400 |
 //! |---|---|---|---|

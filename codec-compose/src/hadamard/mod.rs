@@ -14,9 +14,9 @@
 //! pair `(a, b)` of values a stride apart becomes `(a + b, a − b)`. All computations are in f32.
 //!
 //! The signs are the same for all rows: bits of xoshiro256++, seeded by `seed` through `SplitMix64`
-//! as `rand_xoshiro` does, the lowest bit of a 64-bit word first; a set bit is a minus. Bit `k·P +
-//! i` belongs to the `i`th column of window `k`. The signs depend on a key of the header, not on
-//! the seed of the encode, so that the payload does not store them.
+//! as `rand_xoshiro` does, the lowest bit of a 64-bit word first; a set bit is a minus. Bit
+//! `k·P + i` belongs to the `i`th column of window `k`. The signs depend on a key of the header,
+//! not on the seed of the encode, so that the payload does not store them.
 //!
 //! A decoder reverses the order of windows where they overlap: the last window first, then the
 //! others; in each, the strides 1, 2, 4, … again, and then `d`.
@@ -59,11 +59,11 @@
 //! exceed it, because a rotation preserves norms, but not products that are zero.
 //!
 //! # How good it is
-//! Relative Frobenius errors in per cent, alone → rotated (`cargo run --release -p
-//! netweight-codec-compose --example rotations`). The inputs are suites and models of the harness,
-//! and matrices of 1024 × 1024: Student's t with three degrees of freedom; N(0,1) with 11 columns,
-//! or the first 128, times ten. The last column of the table counts only the 896 columns beside
-//! those 128.
+//! Relative Frobenius errors in per cent, alone → rotated
+//! (`cargo run --release -p netweight-codec-compose --example rotations`). The inputs are suites
+//! and models of the harness, and matrices of 1024 × 1024: Student's t with three degrees of
+//! freedom; N(0,1) with 11 columns, or the first 128, times ten. The last column of the table
+//! counts only the 896 columns beside those 128.
 //!
 //! | codec | `gaussian` | `laplace` | `scale-mixed` | `stories260k` | `gpt2_mini_layers` | Student's t | loud columns | 128 loud columns | beside 128 loud columns |
 //! |---|---|---|---|---|---|---|---|---|---|
@@ -84,19 +84,20 @@
 //! - It hurts codecs that benefit from small weights (`sparse.prune`), zeros, or frequencies:
 //!   `trellis:bits=3` alone and rotated has an NMSE of .0152 and .0175 on `laplace`, .0090 and
 //!   .0125 on `scale-mixed`, .0175 both times on `gaussian`, .0166 and .0167 on `gpt2_mini_layers`:
-//!   a tenth of a bit and more, or nothing (`netweight bench --suite laplace --codecs
-//!   "trellis:bits=3,hadamard(trellis:bits=3)"`).
+//!   a tenth of a bit and more, or nothing
+//!   (`netweight bench --suite laplace --codecs "trellis:bits=3,hadamard(trellis:bits=3)"`).
 //!
-//! `block` is a compromise: the errors of `quant.int:bits=4` with `block=128` (`… --example
-//! rotations -- block=128 quant.int:bits=4:group=row …`) are 14.6 instead of 13.9 for Student's t
-//! and 26.2 instead of 13.1 for 128 loud columns if a row shares a scale. With a scale for each
-//! group of 128, they are 9.0 instead of 9.8 for the eleven loud columns, and 10.0 instead of 36.9
-//! beside the 128.
+//! `block` is a compromise: the errors of `quant.int:bits=4` with `block=128`
+//! (`… --example rotations -- block=128 quant.int:bits=4:group=row …`) are 14.6 instead of 13.9 for
+//! Student's t and 26.2 instead of 13.1 for 128 loud columns if a row shares a scale. With a scale
+//! for each group of 128, they are 9.0 instead of 9.8 for the eleven loud columns, and 10.0 instead
+//! of 36.9 beside the 128.
 //!
 //! Of 64 MiB of f32, `quant.int:bits=4:group=128:symmetric=false` decodes in 2.8 ms alone and in
 //! 14.1 ms rotated; a memcpy takes 3.7 ms. It encodes in 6.7 ms alone and in 185 ms rotated; a
-//! third of that compares the decoded weights with the source (`cargo bench -p
-//! netweight-codec-compose`, 2026-11-21, one core of a busy AMD EPYC with AVX-512).
+//! third of that compares the decoded weights with the source
+//! (`cargo bench -p netweight-codec-compose`, 2026-11-21, one core of a busy AMD EPYC with
+//! AVX-512).
 
 mod block;
 mod linear;

@@ -35,9 +35,9 @@
 //! The number of a float is its bits with the sign bit set, or with all bits inverted if the float
 //! is negative. The difference is that of the float's number and the base's, modulo `2ᵂ` for W
 //! bits, starting at `−2ᵂ⁻¹`. With `T = 3` (2 for F64) a magnitude `m` below `2ᵀ⁺¹` is its own
-//! symbol, and `r` is 0. Otherwise, with `r` such that `2ᵀ ≤ ⌊m/2ʳ⌋ < 2ᵀ⁺¹`, the symbol is `r·2ᵀ +
-//! ⌊m/2ʳ⌋`. Each element with a symbol other than 0 has `1 + r` raw bits: 1 if the difference is
-//! negative, then the low `r` bits of `m`.
+//! symbol, and `r` is 0. Otherwise, with `r` such that `2ᵀ ≤ ⌊m/2ʳ⌋ < 2ᵀ⁺¹`, the symbol is
+//! `r·2ᵀ + ⌊m/2ʳ⌋`. Each element with a symbol other than 0 has `1 + r` raw bits: 1 if the
+//! difference is negative, then the low `r` bits of `m`.
 //!
 //! Without a base, or if the base does not help, there is only `alone/…`, the sections of
 //! `lossless:level=max`. All other payloads also have
