@@ -13,7 +13,7 @@ pub enum Rule {
         /// The set of weights that the share refers to.
         scope: Scope,
     },
-    /// The weights whose magnitude is above a threshold.
+    /// The weights with a magnitude above a threshold.
     Threshold {
         /// At least 0, finite.
         threshold: f64,
