@@ -3,6 +3,7 @@
 //! # Source
 //! None needed. The checksum is CRC-32C (Castagnoli; RFC 3720, appendix B.4).
 //!
+//! # Sections
 //! - `data`, the tensor itself, of its own dtype and shape: any safetensors reader can use it;
 //! - `crc32c` U32 `[1]`: CRC-32C of `data`.
 //!

@@ -6,6 +6,7 @@
 //! fixed order. It stops when the rounded column scales stay the same, after at most ten sweeps.
 //! The row scales are fitted last.
 //!
+//! # Source
 //! `BitDelta`: Liu et al., arXiv 2402.10193, section 3.1, with one scale for a matrix, which it
 //! then trains. Scales for rows and columns, as in `OneBit`, Xu et al., arXiv 2402.11295, section
 //! 3.2, replace the training.
