@@ -1,6 +1,7 @@
-//! Encode and decode of `hadamard` around codecs on 64 MiB of f32, beside a memcpy of the same output and the codecs alone.
+//! Encode and decode of `hadamard` around codecs on 64 MiB of f32, beside a memcpy of the same
+//! output and the codecs alone.
 //!
-//! Throughput counts dense f32 bytes everywhere, so rows compare directly.
+//! All throughput figures count dense f32 bytes, so rows compare directly.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! Where `hadamard` helps and where it hurts: relative errors, in per cent, of codecs alone and around rotated rows.
+//! The effect of `hadamard`: relative errors, in per cent, of codecs alone and with rotated rows.
 //!
-//! `cargo run --release -p netweight-codec-compose --example rotations` prints the table of the module `codec_compose::hadamard`. Arguments
-//! are codecs in place of its own, and `KEY=VALUE` for `hadamard`.
+//! `cargo run --release -p netweight-codec-compose --example rotations` prints the table of the
+//! module `codec_compose::hadamard`. Arguments replace the default codecs; arguments of the form
+//! `KEY=VALUE` go to `hadamard`.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ const CODECS: [&str; 7] = [
 const SUITES: [&str; 5] =
     ["gaussian", "laplace", "scale-mixed", "model:assets/stories260k", "model:assets/gpt2_mini_layers"];
 
-/// Side of the made-up matrices.
+/// Side length of the synthetic matrices.
 const SIDE: usize = 1024;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -49,11 +50,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Matrices whose errors are pooled.
+/// Matrices with a common error.
 struct Case {
     title: String,
     suite: Suite,
-    /// The columns whose errors count.
+    /// Whether the error of a column counts.
     counts: fn(usize) -> bool,
 }
 
@@ -84,7 +85,7 @@ fn cases() -> Result<Vec<Case>, Box<dyn Error>> {
     Ok(cases)
 }
 
-/// The errors of both codecs over the matrices that both take.
+/// The errors of both codecs over the matrices that both accept.
 fn cell(case: &Case, both: &[Arc<dyn Codec>; 2]) -> Result<String, Box<dyn Error>> {
     let (mut errors, mut energy) = ([0.0; 2], 0.0);
     let taken =

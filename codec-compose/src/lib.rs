@@ -1,10 +1,10 @@
-//! Codecs around codecs, for any codec inside.
+//! Codecs that wrap any other codecs.
 //!
 //! | codec | what |
 //! |---|---|
 //! | [`hadamard(inner)`](Hadamard) | rows rotated at random: outliers are spread over their row |
-//! | [`residual(first,second)`](Residual) | the second codes what the first leaves |
-//! | [`transpose(inner)`](Transpose) | the matrix on its side: what works by row then works by column |
+//! | [`residual(first,second)`](Residual) | the second codec encodes the error of the first |
+//! | [`transpose(inner)`](Transpose) | the transposed matrix: codecs of rows work by column |
 
 pub mod hadamard;
 pub mod residual;

@@ -1,16 +1,20 @@
-//! Two codecs in turn, `residual(first,second)`: the second codes what the first leaves of the weights, and a decoder adds both.
+//! Two codecs in turn, `residual(first,second)`: the second encodes the error of the first, and a
+//! decoder adds both.
 //!
-//! A low-rank matrix and a few bits for the rest; a coarse quantiser and a fine one for its errors.
+//! Examples: a low-rank matrix and a few bits for the rest; a coarse quantiser and a fine one for
+//! its errors.
 //!
 //! # Source
-//! Multistage quantisation: Juang and Gray, *Multiple stage vector quantization for speech coding*, ICASSP 1982; for weights, low rank
-//! and quantised rest as in LQER (arXiv 2402.02446, section 3).
+//! Multistage quantisation: Juang and Gray, *Multiple stage vector quantization for speech coding*,
+//! ICASSP 1982; for weights, low rank and a quantised rest as in LQER (arXiv 2402.02446, section
+//! 3).
 //!
 //! # Sections
 //! - `first/…`: the payload of `first` for the tensor;
-//! - `second/…`: the payload of `second` for the F32 tensor of the same shape whose values are weight minus decoded weight of `first`.
+//! - `second/…`: the payload of `second` for an F32 tensor of the same shape, with the values
+//!   weight minus weight decoded by `first`.
 //!
-//! A weight is the f32 sum of both decoded values, held within the range of f32.
+//! A weight is the f32 sum of both decoded values, clamped to the range of f32.
 //!
 //! # Header
 //! ```
@@ -23,14 +27,16 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
+//! `MaxAbs`, measured; `RelFrobenius`, measured, if a weight near the end of f32 has a larger error
+//! than an f32 can hold.
 //!
 //! # Cost
-//! The sum of both.
+//! The sum of both costs.
 //!
 //! # Limits
-//! F32, F16 and BF16, where `first` takes the tensor and `second` an F32 tensor of its shape. A base tensor is for `first` alone;
-//! calibration is for both. Exact codecs do not make it exact: the sum is rounded.
+//! F32, F16 and BF16, if `first` accepts the tensor and `second` an F32 tensor of its shape. Only
+//! `first` gets a base tensor; both get the calibration. The codec is lossy even with exact codecs:
+//! the sum is rounded.
 
 use std::num::NonZeroUsize;
 
@@ -51,20 +57,20 @@ pub struct Residual {
     /// Format version.
     #[serde(default)]
     pub version: FormatVersion<1>,
-    /// Codes the weights.
+    /// Encodes the weights.
     pub first: Box<dyn Codec>,
-    /// Codes what `first` leaves.
+    /// Encodes the error of `first`.
     pub second: Box<dyn Codec>,
 }
 
 impl Residual {
-    /// `second` for what `first` leaves.
+    /// Creates the codec; `second` encodes the error of `first`.
     pub fn new(first: Box<dyn Codec>, second: Box<dyn Codec>) -> Self {
         Self { version: FormatVersion, first, second }
     }
 }
 
-/// The spec of what is left.
+/// The spec of the rest, which `second` encodes.
 fn rest_spec(spec: &TensorSpec) -> Result<TensorSpec> {
     TensorSpec::new(Dtype::F32, spec.shape())
 }
@@ -102,7 +108,7 @@ impl Codec for Residual {
                 first.encode_ops + first.decode_ops + second.encode_ops + 2.0 * n,
                 first.decode_ops + second.decode_ops + n,
             )
-            // Rest and decoded weights, beside what the children need in turn.
+            // Rest and decoded weights, and the larger of the children's needs.
             .scratch(12 * spec.elements() as u64 + first.scratch_bytes.max(second.scratch_bytes));
         match (first.expected_rel_rmse, second.expected_rel_rmse) {
             (Some(a), Some(b)) => cost.rel_rmse(a * b),
@@ -119,7 +125,7 @@ impl Codec for Residual {
         let mut decoded = vec![0.0; values.len()];
         let decode_cx = cx.decoding();
         self.first.decode(spec, first.view(), &decode_cx, &mut decoded)?;
-        // Both ends of f32 are further apart than an f32 can say.
+        // The difference of the two ends of f32 exceeds the range of f32.
         let rest: Vec<f32> = values.iter().zip(&decoded).map(|(w, d)| (w - d).clamp(f32::MIN, f32::MAX)).collect();
         let mut child_cx = cx.for_child(SECOND);
         (child_cx.calibration, child_cx.progress) = (cx.calibration, cx.progress);
@@ -142,7 +148,7 @@ impl Codec for Residual {
 }
 
 impl Residual {
-    /// Adds what `second` decodes to.
+    /// Adds the rest that `second` decodes to `out`.
     fn add(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         let mut rest = vec![0.0; spec.elements()];
         self.second.decode(&rest_spec(spec)?, payload, &cx.for_child(), &mut rest)?;
@@ -170,7 +176,7 @@ impl LinearKernel for Residual {
     }
 }
 
-/// Both operators, one after the other.
+/// Applies both operators and adds the results.
 #[derive(Debug)]
 struct Sum {
     first: Box<dyn LinearOp>,
@@ -189,7 +195,8 @@ impl LinearOp for Sum {
     }
 
     fn tolerance(&self) -> f32 {
-        // The parts are larger than their sum by little, unless `second` undoes what `first` did: a factor of 4 is for that.
+        // The parts are only slightly larger than their sum, unless `second` cancels `first`; the
+        // factor of 4 allows for that.
         4.0 * (self.first.tolerance() + self.second.tolerance() + f32::EPSILON)
     }
 
@@ -198,7 +205,7 @@ impl LinearOp for Sum {
     }
 }
 
-/// Of codecs that this crate does not know: only those whose crates are linked.
+/// The presets use codecs of other crates; only those of linked crates are registered.
 fn presets() -> Vec<Preset> {
     const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
     const INT3: &str = r#"{"codec":"quant.int","version":1,"bits":3,"group":"row","symmetric":true,"clip":false}"#;

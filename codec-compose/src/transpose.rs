@@ -1,14 +1,18 @@
-//! The matrix on its side, `transpose(inner)`: a codec whose scales, groups or blocks run along rows gets the columns instead.
+//! The transposed matrix, `transpose(inner)`: a codec with scales, groups or blocks along rows
+//! works along columns instead.
 //!
-//! Where outputs are columns, as in GPT-2's `Conv1D`, a scale for each column is one for each output.
+//! If outputs are columns, as in GPT-2's `Conv1D`, a scale for each column is a scale for each
+//! output.
 //!
 //! # Source
 //! None needed.
 //!
 //! # Sections
-//! - `inner/…`: the payload of `inner` for the transposed matrix view, `[columns, rows]` in the tensor's dtype.
+//! - `inner/…`: the payload of `inner` for the transposed matrix view, `[columns, rows]` in the
+//!   tensor's dtype.
 //!
-//! Tensors of fewer than two axes or without elements, and dtypes of less than a byte, are handed on as they are.
+//! Tensors of fewer than two axes or without elements, and dtypes below a byte, are passed to
+//! `inner` unchanged.
 //!
 //! # Header
 //! ```
@@ -21,13 +25,14 @@
 //! ```
 //!
 //! # Bound
-//! That of `inner`: no bound depends on the order of the weights. Exact if `inner` is.
+//! The bound of `inner`: no bound depends on the order of the weights. Exact if `inner` is.
 //!
 //! # Cost
-//! That of `inner` for the transposed matrix.
+//! The cost of `inner` for the transposed matrix.
 //!
 //! # Limits
-//! What `inner` takes; a base tensor is not handed on. The tensor is not cut into chunks: rows that come later would be columns.
+//! The limits of `inner`, which gets no base tensor. The tensor is not cut into chunks: its later
+//! rows would become columns.
 
 use std::borrow::Cow;
 
@@ -47,23 +52,23 @@ pub struct Transpose {
     /// Format version.
     #[serde(default)]
     pub version: FormatVersion<1>,
-    /// Codes the transposed matrix.
+    /// Encodes the transposed matrix.
     pub inner: Box<dyn Codec>,
 }
 
 impl Transpose {
-    /// `inner` for the transposed matrix.
+    /// Creates the codec; `inner` encodes the transposed matrix.
     pub fn new(inner: Box<dyn Codec>) -> Self {
         Self { version: FormatVersion, inner }
     }
 }
 
-/// Whether a tensor is laid on its side at all.
+/// Whether the codec transposes this tensor.
 fn turns(spec: &TensorSpec) -> bool {
     spec.shape().len() >= 2 && spec.elements() > 0 && spec.dtype().bitsize().is_multiple_of(8)
 }
 
-/// The spec that `inner` sees.
+/// The spec of the tensor that `inner` encodes.
 fn turned_spec(spec: &TensorSpec) -> Result<TensorSpec> {
     let (rows, columns) = spec.matrix();
     if turns(spec) { TensorSpec::new(spec.dtype(), [columns, rows]) } else { Ok(spec.clone()) }
@@ -86,7 +91,7 @@ impl Codec for Transpose {
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let mut cost = self.inner.cost(turned_spec(spec).as_ref().unwrap_or(spec));
-        // An encoder keeps the stored bytes of the turned matrix, a decoder its values.
+        // An encoder keeps the stored bytes of the transposed matrix, a decoder its values.
         let kept = if turns(spec) { spec.byte_len().max(4 * spec.elements()) as u64 } else { 0 };
         cost.scratch_bytes = cost.scratch_bytes.saturating_add(kept);
         cost
@@ -96,7 +101,7 @@ impl Codec for Transpose {
         cx.cancel.check()?;
         let spec = tensor.spec();
         if self.inner.as_lossless().is_none() {
-            // `inner` would tell another index.
+            // `inner` would report the index in the transposed matrix.
             tensor.to_finite_f32()?;
         }
         let calibration = cx.calibration.map(|inner| Turned { inner, turns: turns(spec) });
@@ -149,7 +154,7 @@ impl Lossless for Transpose {
     }
 }
 
-/// Calibration of the turned matrix.
+/// Calibration of the transposed matrix.
 #[derive(Debug)]
 struct Turned<'a> {
     inner: &'a dyn Calibration,
@@ -185,9 +190,9 @@ fn transpose_bytes(spec: &TensorSpec, from: &[u8], to: &mut [u8]) -> Result<()> 
     Ok(())
 }
 
-/// Writes a matrix of `(rows, columns)` by columns. Both sides have all its elements.
+/// Transposes a matrix of `(rows, columns)`. `from` and `to` must both have all its elements.
 fn transpose<T: Copy>((rows, columns): (usize, usize), from: &[T], to: &mut [T]) {
-    // A tile's lines of both matrices stay in the cache.
+    // The cache lines of a tile fit in the cache, for both matrices.
     const TILE: usize = 32;
     for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
         for column in left..(left + TILE).min(columns) {
@@ -198,7 +203,7 @@ fn transpose<T: Copy>((rows, columns): (usize, usize), from: &[T], to: &mut [T])
     }
 }
 
-/// Of codecs that this crate does not know: only those whose crates are linked.
+/// The presets use codecs of other crates; only those of linked crates are registered.
 fn presets() -> Vec<Preset> {
     const RAW: &str = r#"{"codec":"transpose","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
     const INT8: &str = r#"{"codec":"transpose","version":1,"inner":{"codec":"quant.int","version":1,"bits":8,"group":"row","symmetric":true,"clip":false}}"#;

@@ -1,6 +1,8 @@
-//! Encode and decode of the deltas on 4096 × 4096 Gaussian weights and a base that is a little off, beside a memcpy of the same output.
+//! Encode and decode of the deltas on 4096 × 4096 Gaussian weights and a slightly different base,
+//! beside a memcpy of the same output.
 //!
-//! Throughput counts stored bytes of the tensor: f32 for the lossy codecs, bf16 for the exact one. The base's blake3 is taken beforehand.
+//! Throughput counts stored bytes of the tensor: f32 for the lossy codecs, bf16 for the exact one.
+//! The base's blake3 is computed beforehand.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -59,7 +61,7 @@ fn lossy(c: &mut Criterion) {
     }
 }
 
-/// The exact codec on a difference of so many standard deviations of the weights.
+/// Benchmarks the exact codec; the differences have this many standard deviations of the weights.
 fn exact(c: &mut Criterion) {
     let (base, difference) = (gaussian(1), gaussian(2));
     let spec = TensorSpec::new(Dtype::BF16, [ROWS, COLUMNS]).expect("a valid shape");

@@ -1,4 +1,4 @@
-//! The base tensor that every payload of this crate names, and refuses to go without.
+//! The base tensor: every payload of this crate names its base and decodes with no other.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ pub(crate) const BASE: &str = "base";
 /// Bytes of the base's id.
 pub(crate) const ID_BYTES: u64 = 32;
 
-/// The base to encode a tensor of this spec against.
+/// Returns the base to encode a tensor of this spec against.
 ///
 /// # Errors
-/// [`CodecError::Missing`] without one, [`CodecError::Unsupported`] if it has another spec.
+/// [`CodecError::Missing`] without a base, [`CodecError::Unsupported`] if its spec differs.
 pub(crate) fn given<'c, 'a>(spec: &TensorSpec, cx: &'c EncodeCx<'a>) -> Result<&'c BaseTensor<'a>> {
     let missing = || CodecError::Missing("base tensor: give the one to encode against (`--base`)".to_owned());
     of_spec(spec, cx.base.as_ref().ok_or_else(missing)?)
@@ -27,11 +27,11 @@ pub(crate) fn section(base: &BaseTensor<'_>) -> Result<Section> {
     Section::from_bytes(base.id.to_vec())
 }
 
-/// The base that the payload of a tensor of this spec names.
+/// Returns the base that the payload of a tensor of this spec names.
 ///
 /// # Errors
-/// [`CodecError::Missing`] with its blake3 if there is none or another one, [`CodecError::Unsupported`] if it has another spec; those
-/// of [`PayloadView::bytes`].
+/// [`CodecError::Missing`] with the named blake3 if the base is absent or another one,
+/// [`CodecError::Unsupported`] if its spec differs; those of [`PayloadView::bytes`].
 pub(crate) fn expect<'c, 'a>(
     payload: &PayloadView<'_>,
     spec: &TensorSpec,

@@ -1,17 +1,20 @@
-//! Any codec for what a tensor differs by from its base, `delta(inner)`.
+//! The difference of a tensor from its base, encoded with any codec, `delta(inner)`.
 //!
-//! A low-rank matrix for a fine-tune that was made with one; the largest differences alone; a few bits for each.
+//! Typical inner codecs: a low-rank matrix for a fine-tune that was trained as one; only the
+//! largest differences; a few bits for each difference.
 //!
 //! # Source
-//! None needed. Low rank: what Hu et al., `LoRA`, arXiv 2106.09685, train, read off a finished fine-tune; the largest differences: the first
-//! step of Yadav et al., TIES, arXiv 2306.01708; few bits: Isik et al., *GPT-Zip*, 2023.
+//! None needed. Low rank: the matrices that Hu et al., `LoRA`, arXiv 2106.09685, train, recovered
+//! from a finished fine-tune; the largest differences: the first step of Yadav et al., TIES, arXiv
+//! 2306.01708; few bits: Isik et al., *GPT-Zip*, 2023.
 //!
 //! # Sections
 //! - `base` U8 `[32]`: blake3 of the base's stored bytes;
-//! - `inner/…`: the payload of `inner` for the F32 tensor of the same shape whose values are weight minus base, rounded to f32 and held
-//!   within its range.
+//! - `inner/…`: the payload of `inner` for an F32 tensor of the same shape. Its values are weight
+//!   minus base, rounded to f32 and clamped to its range.
 //!
-//! A weight is the f32 sum of base and decoded difference, held within the range of f32; with a difference of 0 it is the base.
+//! A weight is the f32 sum of base and decoded difference, clamped to the range of f32. A
+//! difference of 0 yields the base value.
 //!
 //! # Header
 //! ```
@@ -23,16 +26,17 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs` of the result against the tensor, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than
-//! an f32 can say.
+//! `MaxAbs` of the result against the tensor, measured; `RelFrobenius`, measured, if a weight near
+//! the end of f32 has a larger error than an f32 can hold.
 //!
 //! # Cost
-//! That of `inner` for the F32 tensor, and 32 bytes.
+//! The cost of `inner` for the F32 tensor, and 32 bytes.
 //!
 //! # Limits
-//! F32, F16 and BF16, with a base of the same dtype and shape whose values are finite, where `inner` takes an F32 tensor of that shape.
-//! `inner` gets the calibration, and may not need a base. An exact `inner` does not make it exact: difference and sum are rounded.
-//! `inner` takes F32 for differences of 16-bit weights, too: one that stores four bytes a weight does not pay there.
+//! F32, F16 and BF16, with a base of the same dtype and shape and finite values, if `inner` accepts
+//! an F32 tensor of that shape. `inner` gets the calibration, and must not need a base. `delta` is
+//! lossy even with an exact `inner`: difference and sum are rounded. Differences of 16-bit weights
+//! are F32 too, so an inner codec that stores four bytes a weight does not pay there.
 
 use codec_api::{
     Bound, Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Payload, PayloadView,
@@ -54,17 +58,17 @@ pub struct Delta {
     /// Format version.
     #[serde(default)]
     pub version: FormatVersion<1>,
-    /// Codes the difference.
+    /// Encodes the difference.
     pub inner: Box<dyn Codec>,
 }
 
 impl Delta {
-    /// `inner` for the difference.
+    /// Creates the codec; `inner` encodes the difference.
     pub fn new(inner: Box<dyn Codec>) -> Self {
         Self { version: FormatVersion, inner }
     }
 
-    /// Adds what `inner` decodes to.
+    /// Adds the differences that `inner` decodes to `out`.
     fn add(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         let mut differences = vec![0.0; out.len()];
         self.inner.decode(&difference_spec(spec)?, payload, &cx.for_child(), &mut differences)?;
@@ -75,7 +79,7 @@ impl Delta {
     }
 }
 
-/// The spec that `inner` sees.
+/// The spec of the tensor that `inner` encodes.
 fn difference_spec(spec: &TensorSpec) -> Result<TensorSpec> {
     TensorSpec::new(Dtype::F32, spec.shape())
 }
@@ -100,7 +104,7 @@ impl Codec for Delta {
         let inner = self.inner.cost(difference_spec(spec).as_ref().unwrap_or(spec));
         let (least, most) = (*inner.bytes.start(), *inner.bytes.end());
         let n = spec.elements() as f64;
-        // Differences, values and base as f32, and the result that the bound is measured on.
+        // Differences, values and base as f32, and the result for measuring the bound.
         let kept = 16 * spec.elements() as u64;
         CostEstimate::between(least.saturating_add(base::ID_BYTES), most.saturating_add(base::ID_BYTES))
             .ops(inner.encode_ops + inner.decode_ops + 5.0 * n, inner.decode_ops + 2.0 * n)
@@ -129,7 +133,7 @@ impl Codec for Delta {
     }
 }
 
-/// Of codecs that this crate does not know: only those whose crates are linked.
+/// The presets use codecs of other crates; only those of linked crates are registered.
 fn presets() -> Vec<Preset> {
     const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
     const INT8: &str = r#"{"codec":"quant.int","version":1,"bits":8,"group":128,"symmetric":true,"clip":false}"#;

@@ -1,4 +1,5 @@
-//! Tensors relative to a base tensor of the same dtype and shape: a fine-tuned model beside the one it was made from.
+//! Tensors relative to a base tensor of the same dtype and shape, as a fine-tuned model beside the
+//! original model.
 //!
 //! | codec | what |
 //! |---|---|
@@ -6,11 +7,12 @@
 //! | [`delta.sign`](sign) | a bit for each weight, and scales for rows and columns |
 //! | [`delta(inner)`](delta) | any codec for the difference |
 //!
-//! A payload names its base by blake3, and is decoded with no other.
+//! A payload names its base by blake3, and decodes with no other.
 //!
 //! # How good they are
-//! A Llama of 969,216 weights and its fine-tunes of 10, 100 and 400 steps, all in BF16 (1,938,432 bytes): bytes, and the relative error of the
-//! result (`netweight bench --suite model:TUNED --base BASE --cast bf16`).
+//! Payload bytes and relative error of the result, for a Llama of 969,216 weights and its
+//! fine-tunes of 10, 100 and 400 steps, all in BF16 (1,938,432 bytes). Command:
+//! `netweight bench --suite model:TUNED --base BASE --cast bf16`.
 //!
 //! | | base → 10 | 100 → 400 | base → 400 |
 //! |---|---|---|---|
@@ -21,8 +23,9 @@
 //! | `delta:preset=rank8` (matrices) | 197,080, .0066 | 197,080, .0431 | 197,080, .0726 |
 //! | `delta:preset=largest10` | 204,025, .0069 | 204,107, .0601 | 204,107, .1107 |
 //!
-//! The lossy tiers take the same bytes however far apart the two are; so the exact one is smaller than 8-bit differences of a short fine-tune.
-//! Per bit, signs with scales keep more of these fine-tunes than low rank and the largest differences do.
+//! The lossy codecs take the same bytes however different the two models are. So the exact codec is
+//! smaller than 8-bit differences of a short fine-tune. Per bit, signs with scales preserve more of
+//! these fine-tunes than low rank or the largest differences.
 
 mod base;
 pub mod delta;

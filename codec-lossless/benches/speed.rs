@@ -11,7 +11,7 @@ use half::bf16;
 const SPECS: [&str; 5] =
     ["lossless.raw", "lossless.zstd:level=3", "lossless.bf16x12", "lossless:level=fast", "lossless:level=max"];
 
-/// Sums of four uniform numbers, which are near enough to Gaussian.
+/// Each weight is the sum of four uniform numbers, which is close enough to Gaussian.
 fn weights() -> Vec<u8> {
     let mut state = 1u64;
     let mut uniform = || {

@@ -1,13 +1,15 @@
-//! Bit-exact coding of tensors of every dtype, and one form of BF16: NaN payloads, negative zeros and all.
+//! Bit-exact coding of tensors of every dtype, including NaN payloads and negative zeros, and a
+//! form for BF16 only.
 //!
 //! | codec | what |
 //! |---|---|
-//! | [`lossless`](Exact) | planes of bytes with the models that suit them; or a palette, a Zstandard frame, the stored bytes |
+//! | [`lossless`](Exact) | planes of bytes, a palette, a Zstandard frame, or the stored bytes |
 //! | [`lossless.raw`](Raw) | the stored bytes themselves |
 //! | [`lossless.zstd`](Zstd) | one Zstandard frame |
-//! | [`lossless.bf16x12`](Bf16x12) | BF16 in twelve bits of fixed length, any row on its own |
+//! | [`lossless.bf16x12`](Bf16x12) | BF16 in twelve bits of fixed length, with access to any row |
 //!
-//! Each payload carries a CRC-32C of the stored bytes, so that a changed bit is an error and never data.
+//! Each payload carries a CRC-32C of the stored bytes, so that a changed bit is an error and never
+//! data.
 
 pub mod bf16x12;
 pub mod exact;

@@ -1,4 +1,4 @@
-//! The stored bytes as they are, `lossless.raw`: the baseline, and what to fall back to.
+//! The stored bytes unchanged, `lossless.raw`: the baseline and the fallback.
 //!
 //! # Source
 //! None needed. The checksum is CRC-32C (Castagnoli; RFC 3720, appendix B.4).
@@ -23,7 +23,8 @@
 //! The stored size + 4 bytes.
 //!
 //! # Limits
-//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes.
+//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to
+//! their bytes.
 
 use codec_api::{
     Bound, Bytes, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, LinearOp, Lossless, Payload,

@@ -1,4 +1,5 @@
-//! One Zstandard frame of the stored bytes, `lossless.zstd`: what everybody can do already.
+//! One Zstandard frame of the stored bytes, `lossless.zstd`: a widely available compressor for
+//! comparison.
 //!
 //! # Source
 //! Zstandard: RFC 8878; the reference implementation, at its levels 1 to 19.
@@ -20,11 +21,13 @@
 //! `Exact`.
 //!
 //! # Cost
-//! From 1/32768 of the stored size + 4 bytes to Zstandard's own worst case, the stored size + 1/256 of it + a few bytes.
+//! From 1/32768 of the stored size + 4 bytes to Zstandard's own worst case, the stored size + 1/256
+//! of it + a few bytes.
 //!
 //! # Limits
-//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes.
-//! The frame of the same tensor may differ between versions of the library; each reads the others'.
+//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to
+//! their bytes. The frame of the same tensor may differ between versions of the library; every
+//! version decodes the frames of the others.
 
 use codec_api::{
     Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
@@ -50,12 +53,12 @@ impl Default for Zstd {
 }
 
 impl Zstd {
-    /// Zstandard at this level.
+    /// Creates the codec with this level.
     pub fn new(level: Bounded<1, 19>) -> Self {
         Self { version: FormatVersion, level }
     }
 
-    /// About what the library's window and tables take at this level.
+    /// Approximate size of the library's window and tables at this level.
     fn workspace(&self) -> u64 {
         match self.level.get() {
             ..=8 => 8 << 20,
@@ -65,7 +68,7 @@ impl Zstd {
     }
 }
 
-/// What a frame can unpack to at most, relative to its size.
+/// Maximum expansion of a frame, relative to its size.
 const MAX_RATIO: u64 = (128 << 10) / 4;
 
 #[typetag::serde(name = "lossless.zstd")]
@@ -75,7 +78,7 @@ impl Codec for Zstd {
         // ZSTD_COMPRESSBOUND, without its case distinction for small inputs.
         let most = n + n / 256 + 64 + 18;
         let effort = f64::from(self.level.get()) * 20.0;
-        // A block of at most 128 KiB takes at least a header of 3 bytes and one more.
+        // A block of at most 128 KiB takes at least 4 bytes, 3 of them its header.
         let least = n / MAX_RATIO + Payload::CHECKSUM_BYTES;
         CostEstimate::between(least, most + Payload::CHECKSUM_BYTES)
             .ops(effort * n as f64, 10.0 * n as f64)
@@ -114,9 +117,10 @@ impl Lossless for Zstd {
     }
 }
 
-/// Unpacks the section `frame`, which must fill `out`.
+/// Unpacks the section `frame`, which must fill `out` exactly.
 pub(crate) fn unpack(payload: &PayloadView<'_>, frame: &[u8], out: &mut [u8]) -> Result<()> {
-    // Straight into `out`: the frame cannot make the decoder allocate a window of its choice.
+    // Decompresses straight into `out`, so that the frame cannot choose the size of an allocated
+    // window.
     match zstd::bulk::decompress_to_buffer(frame, out) {
         Ok(written) if written == out.len() => Ok(()),
         Ok(written) => Err(payload.corrupt("frame", format!("it holds {written} bytes, the tensor {}", out.len()))),

@@ -1,5 +1,5 @@
-//! Encode beside the bare decomposition that it contains, the random block beside the exact way, decode and multiplication
-//! beside a memcpy of the dense matrix.
+//! Encode beside the bare decomposition that it contains; the random block beside the exact method;
+//! decode and multiplication beside a memcpy of the dense matrix.
 
 #[path = "../tests/it/harmonic.rs"]
 mod harmonic;
@@ -28,7 +28,7 @@ fn gaussian([rows, columns]: [usize; 2]) -> Vec<f32> {
     weights("gaussian:4096x1024", rows * columns)
 }
 
-/// The call that the encoder makes, on the same transposed matrix.
+/// The encoder's call, on the same transposed matrix.
 fn bare_svd(a: MatRef<'_, f32>) -> (Diag<f32>, Mat<f32>, Mat<f32>) {
     let (rows, columns) = (a.nrows(), a.ncols());
     let size = rows.min(columns);

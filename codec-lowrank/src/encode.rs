@@ -1,4 +1,4 @@
-//! From a tensor to its largest components.
+//! Encoding: from a tensor to its largest components.
 
 use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView, rel_frobenius_error};
 use faer::Mat;
@@ -10,7 +10,7 @@ use crate::refit::refit;
 use crate::size::Sizes;
 use crate::triples::{Decompositions, FIRST_BLOCK, Triples};
 
-/// An encode under way.
+/// The state of an encode.
 struct Encoder<'a> {
     codec: &'a Svd,
     tensor: &'a TensorView<'a>,
@@ -20,7 +20,7 @@ struct Encoder<'a> {
     cx: &'a EncodeCx<'a>,
 }
 
-/// A payload, still without a bound, and what it decodes to.
+/// A payload without its bound, and the values it decodes to.
 struct Coded {
     payload: Payload,
     decoded: Vec<f32>,
@@ -39,7 +39,7 @@ pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) ->
     Ok(payload.with_bound(Bound::measure(&values, &decoded)))
 }
 
-/// What is clear before the decomposition.
+/// Refuses settings that sizes alone rule out, before the decomposition.
 fn refuse_by_size(keep: Keep, sizes: &Sizes<'_>) -> Result<()> {
     match keep {
         Keep::Rank(rank) => refuse_rank(rank.get() as usize, sizes),
@@ -91,7 +91,8 @@ impl Encoder<'_> {
         Ok(coded)
     }
 
-    /// What is clear only now, if the inner codec's size depends on the data.
+    /// Refuses a payload that is too large. This is known only now if the inner codec's size
+    /// depends on the data.
     fn refuse_bytes(&self, payload: &Payload) -> Result<()> {
         let (bytes, dense) = (payload.bytes(), self.sizes.dense);
         let reason = match self.codec.keep {
@@ -106,7 +107,8 @@ impl Encoder<'_> {
         Decompositions::new(self.matrix, self.codec.method, wanted, self.cx)
     }
 
-    /// A decomposition, and the fewest of its components that leave at most `rest` of the energy.
+    /// A decomposition, and the smallest number of its components that leave at most `rest` of the
+    /// energy.
     fn leaving(&self, rest: f64) -> Result<(Triples, usize)> {
         let (mut decompositions, mut needed) = (self.decompositions(FIRST_BLOCK), 1);
         loop {
@@ -118,8 +120,8 @@ impl Encoder<'_> {
         }
     }
 
-    /// The fewest components whose coded form has an error of at most `limit`. Each try begins at the rank that the error of the one
-    /// before makes necessary, so that none is passed over.
+    /// The fewest components with an error of at most `limit` after coding. Each try starts at the
+    /// smallest rank that the previous error allows, so that no rank is skipped.
     fn within_error(&self, limit: f64) -> Result<Coded> {
         let top = self.sizes.top()?;
         let mut decompositions = self.decompositions(FIRST_BLOCK);
@@ -140,21 +142,22 @@ impl Encoder<'_> {
                 let reason = format!("even rank {top}, the largest that pays, has a relative error above {limit}:");
                 return Err(CodecError::Unsuitable { reason, number: error });
             }
-            // Coding adds to what the truncation leaves, and not less to more components.
+            // Coding adds to the truncation error, and adds no less for more components.
             let coding = (error * error - triples.left(rank)).max(0.0);
             (rest, least) = ((limit * limit - coding).max(0.0), rank + 1);
         }
     }
 
-    /// The most components whose sections take at most `limit` bytes, and none that are rounding.
+    /// The largest number of components with sections of at most `limit` bytes, without components
+    /// that are only rounding errors.
     fn within_bytes(&self, limit: u64) -> Result<Coded> {
-        // What would take as many bytes as the tensor is refused.
+        // A payload as large as the tensor would be refused.
         let limit = limit.min(self.sizes.dense - 1);
         let mut most = self.sizes.largest_within(limit)?;
         let triples = self.decompositions(most).next(most)?;
         most = most.min(triples.significant());
         let mut least = self.sizes.largest_surely_within(limit)?.min(most);
-        // Where the inner codec's size depends on the data: by halving.
+        // Bisection, needed if the inner codec's size depends on the data.
         while least < most {
             let middle = most - (most - least) / 2;
             if self.code(&triples, middle)?.payload.bytes() <= limit { least = middle } else { most = middle - 1 }
@@ -162,7 +165,7 @@ impl Encoder<'_> {
         self.code(&triples, least.max(1))
     }
 
-    /// Codes the first `rank` components.
+    /// Encodes the first `rank` components.
     fn code(&self, triples: &Triples, rank: usize) -> Result<Coded> {
         let (mut u, mut v) = (flat(&triples.u, rank), flat(&triples.v, rank));
         for (u, v) in u.chunks_exact_mut(self.sizes.rows).zip(v.chunks_exact_mut(self.sizes.columns)) {
@@ -173,13 +176,14 @@ impl Encoder<'_> {
         self.pack(triples.s[..rank].to_vec(), &u, &v, triples.left(rank) * triples.energy)
     }
 
-    /// The form of all zeros.
+    /// The payload of a tensor of zeros.
     fn zeros(&self) -> Result<Coded> {
         let rank = if let Keep::Rank(rank) = self.codec.keep { rank.get() as usize } else { 1 };
         self.pack(vec![0.0; rank], &vec![0.0; rank * self.sizes.rows], &vec![0.0; rank * self.sizes.columns], 0.0)
     }
 
-    /// Codes the vectors, and fits the singular values to what became of them; `left` is the energy of other components.
+    /// Encodes the vectors, and refits the singular values to the decoded vectors; `left` is the
+    /// energy of the other components.
     fn pack(&self, s: Vec<f32>, u: &[f32], v: &[f32], left: f64) -> Result<Coded> {
         self.cx.cancel.check()?;
         let rank = s.len();
@@ -213,12 +217,12 @@ impl Encoder<'_> {
     }
 }
 
-/// The first `rank` columns, one after the other.
+/// The first `rank` columns, concatenated.
 fn flat(vectors: &Mat<f32>, rank: usize) -> Vec<f32> {
     (0..rank).flat_map(|k| vectors.col_as_slice(k)).copied().collect()
 }
 
-/// The element of largest magnitude, the first of several.
+/// The element of largest magnitude, the first among equals.
 fn largest(vector: &[f32]) -> f32 {
     vector.iter().fold(0.0, |most: f32, x| if x.abs() > most.abs() { *x } else { most })
 }

@@ -1,4 +1,4 @@
-//! The factors of a payload: checked, decoded, and multiplied.
+//! The factors of a payload: validation, decoding, and multiplication.
 
 use codec_api::{Cancel, DecodeCx, Dtype, PayloadView, Result, TensorSpec, first_non_finite};
 
@@ -6,9 +6,10 @@ use crate::keys::Svd;
 use crate::matrix::power_of_two;
 use crate::size::Sizes;
 
-/// Rows of the matrix that are multiplied between two looks at cancellation.
+/// Rows of the matrix computed between two checks for cancellation.
 const BLOCK: usize = 128;
-/// Rows and columns of the matrix whose sums are kept in registers: eight of AVX2's sixteen, or four of AVX-512's.
+/// Rows and columns of a tile of sums kept in registers: eight of AVX2's sixteen, or four of
+/// AVX-512's.
 const HEIGHT: usize = 4;
 const WIDTH: usize = 8;
 
@@ -17,12 +18,12 @@ const WIDTH: usize = 8;
 pub(crate) struct Factors {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
-    /// Singular values; the power of two is apart from them.
+    /// Singular values without the factor of 2^`exponent`.
     pub(crate) s: Vec<f32>,
     pub(crate) exponent: i16,
-    /// One left vector after the other, each as long as the matrix has rows.
+    /// The left vectors, concatenated; each has one element per row of the matrix.
     pub(crate) u: Vec<f32>,
-    /// One right vector after the other, each as long as the matrix has columns.
+    /// The right vectors, concatenated; each has one element per column of the matrix.
     pub(crate) v: Vec<f32>,
 }
 
@@ -48,7 +49,7 @@ impl Factors {
         Ok(Self { rows: sizes.rows, columns: sizes.columns, s, exponent, u, v })
     }
 
-    /// The singular values themselves.
+    /// The singular values with the factor.
     pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
         self.s.iter().map(|s| f64::from(*s) * power_of_two(self.exponent))
     }
@@ -66,7 +67,8 @@ impl Factors {
         Ok(())
     }
 
-    /// The products `s_k u_ki` of rows from `first` on, in tiles of [`HEIGHT`] rows; those beyond the matrix are zeros.
+    /// Packs the products `s_k u_ki` of `rows` rows starting at `first`, in tiles of [`HEIGHT`]
+    /// rows; rows beyond the matrix are zeros.
     fn pack(&self, first: usize, rows: usize, values: &[f64], left: &mut [f64]) {
         let tiles = left.chunks_exact_mut(HEIGHT * values.len());
         for (tile, row) in tiles.zip((first..first + rows).step_by(HEIGHT)) {
@@ -81,7 +83,8 @@ impl Factors {
     }
 }
 
-/// The vectors under one scope, decoded; the sections are compared with their cost before there is room for them.
+/// Decodes the vectors of one scope. The size of the sections is checked against their cost before
+/// memory is allocated.
 fn vectors(
     codec: &Svd,
     scope: &str,
@@ -105,7 +108,8 @@ fn vectors(
 }
 
 simd::kernel! {
-    /// Some rows of the matrix, `columns` wide: tile by tile of packed left vectors, panel by panel of right vectors.
+    /// Computes some rows of the matrix, `columns` wide: tile by tile of packed left vectors, panel
+    /// by panel of right vectors.
     fn multiply_block<'a>(_simd, left: &'a [f64], v: &'a [f32], columns: usize, right: &'a mut [f64], out: &'a mut [f32]) {
         for column in (0..columns).step_by(WIDTH) {
             let width = WIDTH.min(columns - column);
@@ -143,7 +147,7 @@ simd::kernel! {
 
 #[inline(always)]
 fn multiply_tile(left: &[f64], right: &[f64]) -> [[f64; WIDTH]; HEIGHT] {
-    // Each row's sums are a variable of their own: as one array they may be kept in memory.
+    // One variable for the sums of each row: a compiler may keep a single array in memory.
     let (mut a, mut b, mut c, mut d) = ([0.0; WIDTH], [0.0; WIDTH], [0.0; WIDTH], [0.0; WIDTH]);
     for (l, r) in left.as_chunks::<HEIGHT>().0.iter().zip(right.as_chunks::<WIDTH>().0) {
         add_row(&mut a, l[0], r);

@@ -1,4 +1,4 @@
-//! The settings of `lowrank.svd`, and what a header may say.
+//! The settings of `lowrank.svd`, and the keys of its header.
 
 use std::num::NonZeroU64;
 
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Svd {
     /// Format version.
     pub version: FormatVersion<1>,
-    /// Codes the singular vectors.
+    /// Encodes the singular vectors.
     pub inner: Box<dyn Codec>,
-    /// How many components are kept: one key of the header.
+    /// Selects the number of components; one key of the header.
     #[serde(flatten)]
     pub keep: Keep,
     /// How the decomposition is computed.
@@ -22,12 +22,12 @@ pub struct Svd {
 }
 
 impl Svd {
-    /// Keeps this many components, whose vectors `inner` codes.
+    /// Keeps components as `keep` says; `inner` encodes their vectors.
     pub fn new(inner: Box<dyn Codec>, keep: Keep) -> Self {
         Self { version: FormatVersion, inner, keep, method: Method::Auto }
     }
 
-    /// With a choice how the decomposition is computed.
+    /// Sets the method of the decomposition.
     #[must_use]
     pub fn computed(mut self, method: Method) -> Self {
         self.method = method;
@@ -35,17 +35,17 @@ impl Svd {
     }
 }
 
-/// How many components of the decomposition are kept.
+/// The rule for the number of components to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
-    /// So many.
+    /// This many components.
     Rank(Bounded<1, { u32::MAX }>),
-    /// The fewest that hold this share of `Σ w²`.
+    /// The fewest components with this share of `Σ w²`.
     Energy(Share),
-    /// The fewest whose coded form has at most this relative Frobenius error.
+    /// The fewest components with at most this relative Frobenius error after coding.
     Error(Share),
-    /// The most whose sections take at most so many bytes.
+    /// The most components with sections of at most this many bytes.
     Bytes(NonZeroU64),
 }
 
@@ -55,7 +55,7 @@ pub enum Keep {
 pub struct Share(f64);
 
 impl Share {
-    /// `None` if it is not above 0 and at most 1.
+    /// `None` unless `share` is above 0 and at most 1.
     pub const fn new(share: f64) -> Option<Self> {
         if 0.0 < share && share <= 1.0 { Some(Self(share)) } else { None }
     }
@@ -80,24 +80,24 @@ impl From<Share> for f64 {
     }
 }
 
-/// How the decomposition is computed.
+/// The method of the decomposition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// [`Self::Randomised`] where the shorter side is above 2048, else [`Self::Exact`].
+    /// [`Self::Randomised`] if the shorter side is above 2048, otherwise [`Self::Exact`].
     #[default]
     Auto,
     /// All components, to the accuracy of f32.
     Exact,
-    /// The largest components by way of a random block of vectors; exactly where the block would be a third of the
-    /// shorter side or more.
+    /// The largest components, from a random block of vectors; exact if the block would be a third
+    /// of the shorter side or more.
     Randomised,
 }
 
-/// The share of `Σ w²` that is kept if a header says nothing.
+/// The share of `Σ w²` to keep if a header has no key for it.
 const DEFAULT_ENERGY: Share = Share(0.9999);
 
-/// What a header may say.
+/// The keys of a header.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Keys {

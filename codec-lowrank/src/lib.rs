@@ -1,25 +1,33 @@
-//! Low-rank factors, `lowrank.svd`: a matrix as the sum of its largest components, `W ≈ Σ s_k u_k v_kᵀ`, whose singular vectors
-//! another codec stores.
+//! Low-rank factors, `lowrank.svd`: a matrix as the sum of its largest components,
+//! `W ≈ Σ s_k u_k v_kᵀ`. Another codec stores the singular vectors.
 //!
-//! The first axis of the tensor counts the rows of `W`, all others together its columns: a convolution kernel is
-//! `out × in·kh·kw`. The matrix is scaled by a power of two until its largest weight is between 1 and 2, and decomposed in f32. Of each
-//! pair of vectors, the one of `u` has its element of largest magnitude (the first of several) positive. They are rows of the
-//! tensors that the inner codec gets, so that a scale by row or group belongs to one vector. It codes them on their own; where
-//! coarse codes change their lengths, the singular values are fitted anew to the coded vectors. What is measured and certified is the product
-//! that decoding makes.
+//! The first axis of the tensor counts the rows of `W`, all others together its columns: a
+//! convolution kernel is `out × in·kh·kw`. The matrix is scaled by a power of two until its largest
+//! weight is between 1 and 2, and decomposed in f32. A section holds the exponent; the singular
+//! values stay those of the scaled matrix. Otherwise the largest singular value of a tensor near
+//! the end of f32 would exceed f32, and one of subnormal weights would have no digits left.
 //!
-//! How many components are kept is one key: `rank` (so many), `energy` (the fewest that hold this share of `Σ w²`), `error` (the
-//! fewest whose coded form has at most this relative Frobenius error), `bytes` (the most that fit, without those that are rounding).
-//! A decoded weight is the sum in f64 over `k` ascending, rounded once to f32.
+//! The signs of each pair of vectors make the element of largest magnitude in `u` (the first of
+//! several) positive. The vectors are rows of the tensors that the inner codec gets, so that a
+//! scale by row or group belongs to one vector. If coarse codes change the lengths of vectors, the
+//! singular values are refitted to the coded vectors. The measured and certified error is that of
+//! the product that decoding computes.
+//!
+//! One key selects the number of components: `rank` (the number itself), `energy` (the fewest with
+//! this share of `Σ w²`), `error` (the fewest with at most this relative Frobenius error after
+//! coding), or `bytes` (the most that fit, without components that are only rounding errors). A
+//! decoded weight is the sum in f64 over `k` ascending, rounded once to f32.
 //!
 //! # Source
-//! Truncation is the best approximation of its rank: Eckart and Young, Psychometrika 1 (1936). `method=randomised` is Halko,
-//! Martinsson and Tropp, arXiv 0909.4061, algorithms 4.4 and 5.1, with random signs, 10 vectors of oversampling and 2 power
-//! iterations; for `energy` and `error` the block is doubled until it holds enough. The decompositions are faer's.
+//! Truncation is the best approximation of its rank: Eckart and Young, Psychometrika 1 (1936).
+//! `method=randomised` is Halko, Martinsson and Tropp, arXiv 0909.4061, algorithms 4.4 and 5.1,
+//! with random signs, 10 vectors of oversampling and 2 power iterations; for `energy` and `error`
+//! the block is doubled until it has enough components. The decompositions are faer's.
 //!
 //! # Sections
 //! For a matrix `m × n` and rank `r`:
-//! - `s` F32 `[r]`: singular values of the scaled matrix, largest first (or what suits the coded vectors better); `r` is at least 1, also for a tensor of zeros;
+//! - `s` F32 `[r]`: singular values of the scaled matrix, largest first, or values refitted to the
+//!   coded vectors; `r` is at least 1, even for a tensor of zeros;
 //! - `exponent` I16 `[1]`, −149 to 127: all values of `s` are multiplied by 2^exponent;
 //! - `u/…`: the inner codec's sections of F32 `[r, m]`, row `k` is `u_k`;
 //! - `v/…`: the inner codec's sections of F32 `[r, n]`, row `k` is `v_k`.
@@ -32,26 +40,34 @@
 //! # use {codec_lowrank as _, codec_quant as _};
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! One of `rank` (1 to 2³²−1), `energy` and `error` (above 0, at most 1), `bytes` (at least 1); if none is given, `energy` is 0.9999.
-//! `method` is `exact`, `randomised`, or `auto`: randomised where the shorter side is above 2048. A random block of a third of the shorter
-//! side or more is not worth it; the decomposition is exact then. With `energy` and `error`, a random block may keep one or two components more.
+//! One of `rank` (1 to 2³²−1), `energy` and `error` (above 0, at most 1), `bytes` (at least 1); the
+//! default is an `energy` of 0.9999. `method` is `exact`, `randomised`, or `auto`: randomised if
+//! the shorter side is above 2048. A random block of a third of the shorter side or more does not
+//! pay; the decomposition is exact then. With `energy` and `error`, a random block may keep one or
+//! two more components.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius` where a weight near the end of f32 is off by more than an f32 can say.
+//! `MaxAbs`, measured; `RelFrobenius` if a weight near the end of f32 has a larger error than an
+//! f32 can hold.
 //!
 //! # Cost
-//! `4·r + 2` bytes, and what the inner codec takes for `[r, m]` and `[r, n]`. Unless `rank` is given, from rank 1 to the largest rank that
-//! pays.
+//! `4·r + 2` bytes, and the inner codec's cost for `[r, m]` and `[r, n]`. Unless `rank` is given,
+//! the range is from rank 1 to the largest rank that pays.
 //!
 //! # Limits
-//! F32, F16 and BF16. A rank pays below the break-even `m·n / (m + n + 1)`, and while its sections take fewer bytes than the tensor; another
-//! is unsuitable. Matrices of which no rank pays (vectors, single rows and columns, `m·n ≤ m + n + 1`) are not supported,
-//! nor are those that a payload of a 2²⁴th of their bytes could stand for (very large ones, if the inner codec may shrink vectors to almost nothing).
-//! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes a matrix of `kh` rows.
-//! The inner codec may need neither base nor calibration. Tensors are not cut into chunks, and a decomposition is not interrupted. It
-//! is of f32: with exact vectors an error stays near 10⁻⁵ even where the rank is exact. faer chooses its instructions by the CPU: another CPU
-//! may encode to other last bits, and decodes to the same ones everywhere. The linear operator does not hold a
-//! product at the largest f32, as decoding does with a weight.
+//! F32, F16 and BF16. A rank pays if it is below the break-even `m·n / (m + n + 1)`, and its
+//! sections take fewer bytes than the tensor; any other rank is unsuitable. Two kinds of matrices
+//! are not supported: those without a rank that pays (vectors, single rows and columns,
+//! `m·n ≤ m + n + 1`); and those that could have a payload smaller than a 2²⁴th of their bytes
+//! (very large ones, if the inner codec may shrink vectors to almost nothing).
+//!
+//! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes a
+//! matrix of `kh` rows. The inner codec must need neither base nor calibration. Tensors are not cut
+//! into chunks, and a decomposition cannot be interrupted. It is in f32: with exact vectors an
+//! error stays near 10⁻⁵ even if the rank is exact. faer selects its instructions by the CPU, so
+//! encodes on different CPUs may differ in the last bits; a payload decodes to the same bits
+//! everywhere. Decoding clamps a weight to the range of f32; the linear operator does not clamp a
+//! product.
 
 mod encode;
 mod factors;

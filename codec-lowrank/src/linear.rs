@@ -1,4 +1,4 @@
-//! Multiplying with the factors: two thin products, and never the matrix.
+//! Multiplication with the factors: two thin products, without the dense matrix.
 
 use codec_api::{DecodeCx, LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
 
@@ -28,7 +28,8 @@ impl LinearOp for Factors {
         Ok(())
     }
 
-    /// The decoded matrix is rounded to f32, and so is the product; the sums between are of f64.
+    /// The decoded matrix is rounded to f32, and so is the product; all intermediate sums are in
+    /// f64.
     fn tolerance(&self) -> f32 {
         2.0 * f32::EPSILON
     }
@@ -53,7 +54,7 @@ simd::kernel! {
 }
 
 simd::kernel! {
-    /// Adds `factor · values`.
+    /// Adds `factor · values` to `sums`.
     fn add_scaled<'a>(_simd, factor: f64, values: &'a [f32], sums: &'a mut [f64]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += factor * f64::from(*value);

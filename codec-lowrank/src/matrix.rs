@@ -1,10 +1,10 @@
-//! The matrix as the decomposition takes it: scaled so that nothing overflows or is lost.
+//! The matrix for the decomposition, scaled so that nothing overflows or underflows.
 
 use faer::Mat;
 
-/// `W · 2^−exponent` with its largest magnitude in `[1, 2)`; all zeros have the exponent 0.
+/// `W · 2^−exponent` with its largest magnitude in `[1, 2)`; for all zeros the exponent is 0.
 pub(crate) struct Matrix {
-    /// The transpose: a row of `W` is a column, which faer keeps in one piece.
+    /// The transpose: a row of `W` is a column, which faer stores contiguously.
     pub(crate) transposed: Mat<f32>,
     pub(crate) exponent: i16,
     /// `Σ w²`, scaled like the matrix.
@@ -12,10 +12,10 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    /// Takes finite values, row-major.
+    /// Scales finite values, row-major.
     pub(crate) fn new((rows, columns): (usize, usize), values: &[f32]) -> Self {
         let exponent = exponent(simd::max_abs(values));
-        // Within f64 the product is exact; as f32 it loses what is 2^-149 of the largest.
+        // The product is exact in f64; as f32 it loses only bits below 2^-149 of the largest.
         let factor = power_of_two(-exponent);
         let mut transposed = Mat::zeros(columns, rows);
         let mut energy = 0.0;

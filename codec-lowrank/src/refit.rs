@@ -1,14 +1,16 @@
-//! Singular values that suit the coded vectors: coarse codes make vectors longer or shorter, and turn them.
+//! Refits singular values to the coded vectors: coarse codes change the lengths and directions of
+//! vectors.
 
 use crate::factors::Factors;
 use crate::linear::dot;
 
-/// Part of the squared error that refitting has to save: less is not worth decoding again.
+/// Fraction of the squared error that refitting must save to be worth decoding again.
 const WORTHWHILE: f64 = 1e-3;
 
-/// For each pair of coded vectors `û`, `v̂` the value of least squared error, as if the others were at right angles, which they nearly are:
-/// `ûᵀWv̂ / (‖û‖²‖v̂‖²)`, where `ûᵀWv̂` is nearly `s (û·u)(v̂·v)`. `None` if that saves too little of the squared error, which is what the
-/// truncation leaves (`left`, in the scale of the singular values) and what coding adds.
+/// For each pair of coded vectors `û`, `v̂`, the value with the least squared error, as if the
+/// other pairs were orthogonal, which they nearly are: `ûᵀWv̂ / (‖û‖²‖v̂‖²)`, where `ûᵀWv̂` is
+/// nearly `s (û·u)(v̂·v)`. `None` if this saves too little of the squared error, the sum of the
+/// truncation error (`left`, in the scale of the singular values) and the coding error.
 pub(crate) fn refit(factors: &Factors, u: &[f32], v: &[f32], left: f64) -> Option<Vec<f32>> {
     let (rows, columns) = (factors.rows, factors.columns);
     let left_vectors = u.chunks_exact(rows).zip(factors.u.chunks_exact(rows));
@@ -18,7 +20,7 @@ pub(crate) fn refit(factors: &Factors, u: &[f32], v: &[f32], left: f64) -> Optio
         let (of_u, of_v) = (dot(coded_u, coded_u), dot(coded_v, coded_v));
         let (along_u, along_v) = (dot(coded_u, u), dot(coded_v, v));
         let (square, lengths) = (f64::from(*s) * f64::from(*s), of_u * of_v);
-        // ‖û v̂ᵀ − u vᵀ‖², since u and v have the length 1.
+        // ‖û v̂ᵀ − u vᵀ‖², since u and v have length 1.
         error += square * (lengths - 2.0 * along_u * along_v + 1.0);
         let factor = if lengths > 0.0 { along_u * along_v / lengths } else { 1.0 };
         saved += square * lengths * (factor - 1.0) * (factor - 1.0);

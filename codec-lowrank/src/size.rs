@@ -1,4 +1,4 @@
-//! Which ranks are worth storing, and how many bytes they take: from dtype and shape alone.
+//! The ranks that pay, and their sizes in bytes; both from dtype and shape alone.
 
 use std::ops::RangeInclusive;
 
@@ -10,8 +10,8 @@ use crate::keys::Keep;
 const VALUE: u64 = 4;
 const EXPONENT: u64 = 2;
 
-/// A payload is at most this many times smaller than its tensor, or a few bytes could ask for all memory there is: with an inner codec of
-/// variable rate, the smallest payload hardly grows with the tensor.
+/// Maximum ratio of tensor size to payload size, so that a small file cannot claim a huge tensor:
+/// with an inner codec of variable rate, the smallest payload hardly grows with the tensor.
 const LARGEST_RATIO: u64 = 1 << 24;
 
 /// Operations of a decomposition for each weight and each row or column of the shorter side.
@@ -33,12 +33,12 @@ impl<'a> Sizes<'a> {
         Self { rows, columns, dense: spec.byte_len() as u64, inner }
     }
 
-    /// Dtype and shape of the left and right vectors of this rank, which is at most the shorter side.
+    /// Specs of the left and right vectors of this rank, which must be at most the shorter side.
     pub(crate) fn factors(&self, rank: usize) -> Result<[TensorSpec; 2]> {
         Ok([TensorSpec::new(Dtype::F32, [rank, self.rows])?, TensorSpec::new(Dtype::F32, [rank, self.columns])?])
     }
 
-    /// The rank whose factors are as many numbers as the matrix.
+    /// The rank at which the factors have as many numbers as the matrix.
     pub(crate) fn break_even(&self) -> f64 {
         (self.rows as f64) * (self.columns as f64) / (self.rows as f64 + self.columns as f64 + 1.0)
     }
@@ -48,7 +48,7 @@ impl<'a> Sizes<'a> {
         (self.rows * self.columns).saturating_sub(1) / (self.rows + self.columns + 1)
     }
 
-    /// Bytes of a payload of this rank, which is at most the shorter side.
+    /// Range of the payload size for this rank, which must be at most the shorter side.
     pub(crate) fn bytes(&self, rank: usize) -> Result<RangeInclusive<u64>> {
         let [u, v] = self.factors(rank)?.map(|spec| self.inner.cost(&spec).bytes);
         let own = VALUE * rank as u64 + EXPONENT;
@@ -56,22 +56,23 @@ impl<'a> Sizes<'a> {
             ..=own.saturating_add(*u.end()).saturating_add(*v.end()))
     }
 
-    /// The largest rank below break-even that may take at most `bytes`; 0 if there is none.
+    /// The largest rank below break-even that can fit into `bytes`; 0 if there is none.
     pub(crate) fn largest_within(&self, bytes: u64) -> Result<usize> {
         self.largest(|taken| *taken.start() <= bytes)
     }
 
-    /// The largest rank below break-even that surely takes at most `bytes`; 0 if there is none.
+    /// The largest rank below break-even that always fits into `bytes`; 0 if there is none.
     pub(crate) fn largest_surely_within(&self, bytes: u64) -> Result<usize> {
         self.largest(|taken| *taken.end() <= bytes)
     }
 
-    /// The largest rank that may pay: below break-even, and with fewer bytes than the dense tensor; 0 if there is none.
+    /// The largest rank that may pay: below break-even, and smaller in bytes than the dense tensor;
+    /// 0 if there is none.
     pub(crate) fn top(&self) -> Result<usize> {
         self.largest_within(self.dense.saturating_sub(1))
     }
 
-    /// By halving: a higher rank never takes fewer bytes.
+    /// Bisection: a higher rank never takes fewer bytes.
     fn largest(&self, fits: impl Fn(&RangeInclusive<u64>) -> bool) -> Result<usize> {
         let (mut least, mut most) = (0, self.below_break_even());
         while least < most {
@@ -81,7 +82,7 @@ impl<'a> Sizes<'a> {
         Ok(least)
     }
 
-    /// Refuses matrices of which no rank pays, and vectors that the inner codec refuses.
+    /// Refuses matrices without a rank that pays, and vectors that the inner codec refuses.
     pub(crate) fn accepts(&self) -> Result<()> {
         let (rows, columns) = (self.rows, self.columns);
         if self.below_break_even() == 0 {
@@ -91,7 +92,7 @@ impl<'a> Sizes<'a> {
                 rows + columns + 1
             )));
         }
-        // A codec that refuses one vector may not be asked what many cost.
+        // Checked first: the cost of many vectors is undefined for a codec that refuses one.
         self.accepts_factors(1)?;
         let (top, least, dense) = (self.top()?, *self.bytes(1)?.start(), self.dense);
         if dense / least > LARGEST_RATIO {
@@ -107,7 +108,7 @@ impl<'a> Sizes<'a> {
         self.accepts_factors(top)
     }
 
-    /// Size and work of an encode and a decode.
+    /// Estimates size and work of an encode and a decode.
     pub(crate) fn cost(&self, keep: Keep) -> Result<CostEstimate> {
         self.accepts_factors(1)?;
         let shorter = self.rows.min(self.columns);
@@ -118,7 +119,7 @@ impl<'a> Sizes<'a> {
         } else {
             let (top, limit) = (self.top()?, if let Keep::Bytes(limit) = keep { limit.get() } else { u64::MAX });
             let least = *self.bytes(1)?.start();
-            // What would take as many bytes as the tensor is refused.
+            // A payload as large as the tensor would be refused.
             let most = (*self.bytes(top)?.end()).min(self.dense.saturating_sub(1)).min(limit);
             (least..=most.max(least), top)
         };
@@ -129,8 +130,9 @@ impl<'a> Sizes<'a> {
             .scratch(4 * self.scratch(rank) as u64))
     }
 
-    /// f32 numbers that an encode keeps at once: matrix and vectors, and with them the decomposition's own memory, or later two decoded
-    /// tensors and the vectors again, flat, coded and decoded.
+    /// f32 numbers that an encode keeps at the same time: matrix and vectors; in addition the
+    /// decomposition's own memory, or later two decoded tensors and the vectors again, flat, coded
+    /// and decoded.
     fn scratch(&self, rank: usize) -> usize {
         let (elements, shorter, sum) =
             (self.rows * self.columns, self.rows.min(self.columns), self.rows + self.columns);

@@ -1,7 +1,8 @@
-//! Singular values and vectors: all of them, or the largest by way of a random block.
+//! Singular values and vectors: all of them, or the largest from a random block.
 //!
-//! Every product and decomposition here is faer's, sequential. It chooses its instructions by the CPU, so that other CPUs may
-//! find other last bits; on one CPU the bits are the same always, since faer's own buffers are always aligned alike.
+//! Every product and decomposition here is faer's, sequential. faer selects its instructions by the
+//! CPU, so other CPUs may compute other last bits. On one CPU the bits are always the same, since
+//! faer's own buffers always have the same alignment.
 
 use codec_api::rand_xoshiro::rand_core::Rng;
 use codec_api::{CodecError, EncodeCx, Result};
@@ -19,49 +20,52 @@ use faer::{Accum, Conj, Mat, MatRef, Par, Spec};
 use crate::keys::Method;
 use crate::matrix::Matrix;
 
-/// Shorter sides above this are decomposed by way of a random block if the header leaves the choice.
+/// With `method=auto`, matrices with a shorter side above this use a random block.
 const LARGE: usize = 2048;
-/// Vectors of a random block beyond those that are wanted.
+/// Extra vectors of a random block beyond the requested components.
 const OVERSAMPLING: usize = 10;
-/// Times that a random block goes through the matrix and back, to turn it towards the largest components.
+/// Number of times that a random block is multiplied by the matrix and back, to turn it towards the
+/// largest components.
 const POWER_ITERATIONS: usize = 2;
-/// Components to begin with where their number is not known.
+/// Components in the first try, if their number is not known.
 pub(crate) const FIRST_BLOCK: usize = 64;
-/// Singular values below this part of the largest are rounding: faer's errors on matrices of exact low rank are smaller.
+/// Singular values below this fraction of the largest are rounding errors; faer's errors on
+/// matrices of exact low rank are smaller.
 const ROUNDING: f32 = 16.0 * f32::EPSILON;
 
 /// Singular values, largest first, and their vectors as columns.
 pub(crate) struct Triples {
     pub(crate) s: Vec<f32>,
-    /// As long as the matrix has rows.
+    /// One column per component, with one element per row of the matrix.
     pub(crate) u: Mat<f32>,
-    /// As long as the matrix has columns.
+    /// One column per component, with one element per column of the matrix.
     pub(crate) v: Mat<f32>,
-    /// `Σ s²` over all components of the matrix, whether they are here or not.
+    /// `Σ s²` over all components of the matrix, including those not computed.
     pub(crate) energy: f64,
-    /// Whether all components of the matrix are here.
+    /// Whether these are all components of the matrix.
     pub(crate) all: bool,
 }
 
 impl Triples {
-    /// How many components are certain: a random block's last ones only help the others.
+    /// Number of reliable components: the last ones of a random block only improve the others.
     pub(crate) fn certain(&self) -> usize {
         if self.all { self.s.len() } else { self.s.len() - OVERSAMPLING }
     }
 
-    /// How many components are more than rounding errors; at least 1.
+    /// Number of components that are more than rounding errors; at least 1.
     pub(crate) fn significant(&self) -> usize {
         self.s.iter().take_while(|s| **s > ROUNDING * self.s[0]).count().max(1)
     }
 
-    /// The share of the energy that is not in the first `rank` components.
+    /// The share of the energy outside the first `rank` components.
     pub(crate) fn left(&self, rank: usize) -> f64 {
         let kept: f64 = self.s[..rank].iter().map(|s| f64::from(*s) * f64::from(*s)).sum();
         1.0 - kept / self.energy
     }
 
-    /// The fewest components that leave at most `rest` of the energy, or else how many it takes at least: what comes after the
-    /// certain ones is not larger than they are.
+    /// The smallest number of components that leave at most `rest` of the energy; an error with a
+    /// lower bound of that number if the reliable components do not suffice. The bound assumes that
+    /// later components are not larger.
     pub(crate) fn leaving(&self, rest: f64) -> Result<usize, usize> {
         let candidates = &self.s[..self.significant().min(self.certain())];
         let mut left = self.energy;
@@ -72,7 +76,7 @@ impl Triples {
             }
         }
         if self.all {
-            // What is left is rounding.
+            // Only rounding errors remain.
             return Ok(candidates.len());
         }
         let last = f64::from(candidates[candidates.len() - 1]);
@@ -80,22 +84,23 @@ impl Triples {
     }
 }
 
-/// Decompositions of one matrix, each with more components than the one before; the last has all.
+/// Decompositions of one matrix, each with more components than the previous one; the last has all.
 pub(crate) struct Decompositions<'a> {
     matrix: &'a Matrix,
     method: Method,
-    /// Components that the next one has at least.
+    /// Minimum number of components of the next decomposition.
     wanted: usize,
     cx: &'a EncodeCx<'a>,
 }
 
 impl<'a> Decompositions<'a> {
-    /// Begins with `wanted` components.
+    /// Starts with `wanted` components.
     pub(crate) fn new(matrix: &'a Matrix, method: Method, wanted: usize, cx: &'a EncodeCx<'a>) -> Self {
         Self { matrix, method, wanted, cx }
     }
 
-    /// The next one, with `needed` components or more; not to be called after the one that has all.
+    /// The next decomposition, with at least `needed` components; must not be called after the one
+    /// with all.
     pub(crate) fn next(&mut self, needed: usize) -> Result<Triples> {
         self.cx.cancel.check()?;
         self.wanted = self.wanted.max(needed);
@@ -116,7 +121,8 @@ impl<'a> Decompositions<'a> {
         self.sketch(a, block)
     }
 
-    /// Halko, Martinsson and Tropp, algorithms 4.4 and 5.1, with random signs for the Gaussian numbers.
+    /// Halko, Martinsson and Tropp, algorithms 4.4 and 5.1, with random signs instead of Gaussian
+    /// numbers.
     fn sketch(&self, a: MatRef<'_, f32>, block: usize) -> Result<Triples> {
         let mut rng = self.cx.rng(block as u64);
         let signs = Mat::from_fn(a.nrows(), block, |_, _| if rng.next_u64() >> 63 == 0 { 1.0 } else { -1.0 });
@@ -151,7 +157,7 @@ fn thin_svd(a: MatRef<'_, f32>) -> Result<(Vec<f32>, Mat<f32>, Mat<f32>)> {
     Ok((s, u, v))
 }
 
-/// An orthonormal basis of the columns of `a`, which are fewer than its rows.
+/// An orthonormal basis of the columns of `a`; there must be fewer columns than rows.
 fn orthonormal(mut a: Mat<f32>) -> Result<Mat<f32>> {
     let (rows, columns) = (a.nrows(), a.ncols());
     let block = recommended_block_size::<f32>(rows, columns);

@@ -1,7 +1,8 @@
-//! Encode and decode of every sparse form on 64 MiB of f32 of which 5 % are not zero, beside a memcpy of the same output, and beside
-//! what decoding cannot do without: clearing the output and storing the values at positions that are at hand.
+//! Encode and decode of every sparse form on 64 MiB of f32 with 5 % non-zero weights. The baselines
+//! are a memcpy of the same output and the least work that decoding needs: clearing the output and
+//! storing ready values at ready positions.
 //!
-//! Throughput counts dense f32 bytes everywhere, so rows compare directly.
+//! All throughput figures count dense f32 bytes, so rows compare directly.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -24,7 +25,8 @@ const SPECS: [&str; 7] = [
     "sparse",
 ];
 
-/// Uniform weights where `keep` says so of an index and a number from 0 to 1, zeros elsewhere.
+/// Uniform weights at the places that `keep` accepts, zeros elsewhere. `keep` gets an index and a
+/// random number from 0 to 1.
 fn weights(keep: impl Fn(usize, f64) -> bool) -> Vec<f32> {
     let mut state = 1u64;
     let mut uniform = || {

@@ -1,18 +1,23 @@
-//! A bit for each element, `sparse.bitmap`: whether it is zero. The values of the others are stored by another codec.
+//! A bit for each element, `sparse.bitmap`: 1 where the element is not zero. Another codec stores
+//! the values of these elements.
 //!
-//! An element is zero if all its bits are 0: −0 and NaN are values. Elements of a dtype below a byte go by whole bytes. The values, in
-//! row-major order, are a tensor of their own for the inner codec. Where that and the bitmap would not be smaller than what
-//! the inner codec makes of the whole tensor, that is the payload.
+//! An element is zero if all its bits are 0, so −0 and NaN are values. For a dtype below a byte,
+//! the units are whole bytes instead of elements. The values, in row-major order, form a tensor of
+//! their own for the inner codec. If values and bitmap together would not be smaller than the inner
+//! codec's payload for the whole tensor, the codec stores that payload instead.
 //!
 //! # Source
-//! Bit masks as in `SparTen`, Gondimalla et al., *A sparse tensor accelerator for convolutional neural networks*, MICRO 2019.
+//! Bit masks as in `SparTen`, Gondimalla et al., *A sparse tensor accelerator for convolutional
+//! neural networks*, MICRO 2019.
 //!
 //! # Sections
 //! With `N` elements and `V` values:
-//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte) and shape `[V]`;
-//! - `bitmap` U8 `[⌈N/8⌉]`: 1 for a value, the lowest bit first; the unused bits of the last byte are 0;
+//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte)
+//!   and shape `[V]`;
+//! - `bitmap` U8 `[⌈N/8⌉]`: 1 for a value, the lowest bit first; the unused bits of the last byte
+//!   are 0;
 //! - `crc32c` U32 `[1]`: CRC-32C of the whole tensor's stored bytes, if the inner codec is exact;
-//! - or all of this is `dense/…`: the inner codec's sections for the whole tensor.
+//! - or only `dense/…`: the inner codec's sections for the whole tensor.
 //!
 //! # Header
 //! ```
@@ -25,13 +30,16 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros.
+//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
+//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
 //!
 //! # Cost
-//! What the inner codec takes for `V` values, `⌈N/8⌉` bytes, and 4 for the checksum. At most what the inner codec takes for the whole tensor.
+//! The inner codec's cost for `V` values, `⌈N/8⌉` bytes, and 4 for the checksum. At most the inner
+//! codec's cost for the whole tensor.
 //!
 //! # Limits
-//! What the inner codec takes; it may need neither base nor calibration. If it does not take `V` values in a row, the whole tensor is its.
+//! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
+//! a row of `V` values, it encodes the dense tensor instead.
 
 use codec_api::{
     Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag,
@@ -59,7 +67,7 @@ pub struct Bitmap {
 }
 
 impl Bitmap {
-    /// With this codec for the values.
+    /// Creates the codec; `inner` stores the values.
     pub fn new(inner: Box<dyn Codec>) -> Self {
         Self { version: FormatVersion, inner }
     }
@@ -106,7 +114,7 @@ impl Form for Flags {
 }
 
 kernel! {
-    /// How many bits are set.
+    /// Number of set bits.
     fn ones<'a>(_simd, bitmap: &'a [u8]) -> usize {
         let (words, rest) = bitmap.as_chunks();
         let of_words: usize = words.iter().map(|word| u64::from_le_bytes(*word).count_ones() as usize).sum();
@@ -114,13 +122,15 @@ kernel! {
     }
 }
 
-/// Words whose bits are looked for at once.
+/// Words that one call of `find` searches.
 const WORDS: usize = 8;
-/// Bits that are looked for without asking whether they are there: seldom does a word of a sparse tensor have more.
+/// Bits per word that are extracted without testing for them: words of sparse tensors rarely have
+/// more.
 const AT_ONCE: usize = 8;
 
 kernel! {
-    /// Writes the indices of the set bits, counted from `start`, and some more, to `places`; returns how many are set.
+    /// Writes the indices of the set bits, counted from `start`, to `places`; returns their number.
+    /// Places after them may receive arbitrary indices.
     fn find<'a>(_simd, words: &'a [u64; WORDS], start: usize, places: &'a mut [usize]) -> usize {
         let mut count = 0;
         for (i, word) in words.iter().enumerate() {
@@ -138,7 +148,7 @@ kernel! {
     }
 }
 
-/// Positions as a bit for each unit.
+/// Positions as one bit for each unit.
 #[derive(Debug)]
 pub(crate) struct Bits {
     bitmap: Bytes,
@@ -146,7 +156,7 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
-    /// Of a bitmap without bits beyond the last unit.
+    /// `bitmap` must have no bits set beyond the last unit.
     pub(crate) fn new(bitmap: Bytes) -> Self {
         let values = ones(&bitmap);
         Self { bitmap, values }

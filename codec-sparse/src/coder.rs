@@ -1,4 +1,5 @@
-//! What all sparse codecs share: positions in one of some forms, and the values through the inner codec.
+//! The common coder of all sparse codecs: positions in one of several forms, values through the
+//! inner codec.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -16,10 +17,10 @@ use crate::scatter::{check, expand, scatter};
 
 /// Scope of the inner codec's sections for the values.
 const VALUES: &str = "values";
-/// Scope of its sections for the whole tensor, where no form is smaller.
+/// Scope of the inner codec's sections for the whole tensor, when no form is smaller.
 const DENSE: &str = "dense";
 
-/// An inner codec, and the forms that positions may have; of equally small ones the first.
+/// An inner codec and the forms to choose from; among equally small ones the first wins.
 pub(crate) struct Coder<'a> {
     inner: &'a dyn Codec,
     forms: Vec<Box<dyn Form>>,
@@ -30,23 +31,23 @@ struct Chosen<'a> {
     form: &'a dyn Form,
     stored: Cow<'a, Mask>,
     values: TensorSpec,
-    /// Upper end of the payload's size.
+    /// Upper bound of the payload size.
     bytes: u64,
 }
 
-/// A tensor of values, and what the inner codec takes for it.
+/// A tensor of values, and the inner codec's cost for it.
 struct ValueCost {
     spec: TensorSpec,
     bytes: RangeInclusive<u64>,
 }
 
-/// The cost of the values last asked for: most forms have the same values, and codecs nested in each other would ask each
-/// other again and again.
+/// Caches the last cost of the values. Most forms have the same values, and nested codecs would
+/// otherwise ask each other exponentially often.
 #[derive(Default)]
 struct ValueCosts(Option<ValueCost>);
 
 impl ValueCosts {
-    /// For `count` values in a form; `None` if the inner codec does not take them.
+    /// Cost of `count` values in a form; `None` if the inner codec refuses them.
     fn of(&mut self, coder: &Coder<'_>, grid: &Grid, form: &dyn Form, count: usize) -> Option<&ValueCost> {
         let spec = coder.values_spec(grid, form, count).ok()?;
         if self.0.as_ref().is_none_or(|last| last.spec != spec) {
@@ -66,7 +67,7 @@ impl<'a> Coder<'a> {
         self.inner.as_lossless().is_some()
     }
 
-    /// Bytes beside positions and values.
+    /// Bytes besides positions and values.
     fn checksum_bytes(&self) -> u64 {
         if self.is_exact() { Payload::CHECKSUM_BYTES } else { 0 }
     }
@@ -89,7 +90,7 @@ impl<'a> Coder<'a> {
         });
         let least = all_zero.fold(*dense.bytes.start(), u64::min);
         let n = grid.units() as f64;
-        // The mask, and the values at both sides of the inner codec.
+        // The mask, and the values before and after the inner codec.
         let scratch = (grid.units() / 8 + 2 * spec.byte_len()) as u64;
         let estimate = CostEstimate::between(least, *dense.bytes.end())
             .ops(dense.encode_ops + 2.0 * n, dense.decode_ops + n)
@@ -106,7 +107,7 @@ impl<'a> Coder<'a> {
         let chosen = self.choose(&grid, &mask).filter(|chosen| chosen.bytes < dense);
         let sparse = chosen.map(|chosen| self.encode_sparse(&grid, &chosen, tensor, cx));
         let payload = match sparse {
-            // The inner codec may take the whole tensor where its values alone do not suit it.
+            // The inner codec may accept the whole tensor although it refuses the values alone.
             Some(Err(e)) if e.is_refusal() => self.encode_dense(tensor, cx)?,
             Some(payload) => payload?,
             None => self.encode_dense(tensor, cx)?,
@@ -115,7 +116,7 @@ impl<'a> Coder<'a> {
         Ok(payload)
     }
 
-    /// The smallest form that holds these units. `None` if there is none.
+    /// The smallest form that can hold these units; `None` if no form can.
     fn choose<'m>(&'m self, grid: &Grid, mask: &'m Mask) -> Option<Chosen<'m>> {
         let (mut smallest, mut costs): (Option<Chosen<'m>>, _) = (None, ValueCosts::default());
         for form in &self.forms {
@@ -130,7 +131,7 @@ impl<'a> Coder<'a> {
         smallest
     }
 
-    /// The values as a tensor, which the inner codec takes.
+    /// Spec of the values as a tensor; an error if the inner codec refuses it.
     fn values_spec(&self, grid: &Grid, form: &dyn Form, count: usize) -> Result<TensorSpec> {
         let spec = grid.values(form.values_shape(grid, count))?;
         self.inner.accepts(&spec)?;
@@ -147,7 +148,7 @@ impl<'a> Coder<'a> {
         let values = chosen.stored.gather(tensor.bytes(), grid.width);
         let values = TensorView::new(chosen.values.clone(), &values)?;
         if !self.is_exact() && first_non_finite(&values.to_f32()?).is_some() {
-            // Not the index among the values.
+            // Reports the index in the whole tensor instead of the index among the values.
             tensor.to_finite_f32()?;
         }
         cx.cancel.check()?;
@@ -165,7 +166,7 @@ impl<'a> Coder<'a> {
         Ok(Payload::new(bound).with_scope(DENSE, child))
     }
 
-    /// How far what the inner codec has encoded is from its source.
+    /// Bound of the inner codec's payload against its source.
     fn bound(&self, source: &TensorView<'_>, child: &Payload, cx: &EncodeCx<'_>) -> Result<Bound> {
         if self.is_exact() {
             return Ok(Bound::Exact);
@@ -175,7 +176,8 @@ impl<'a> Coder<'a> {
         Ok(Bound::measure(&source.to_f32()?, &decoded))
     }
 
-    /// The positions in a payload, and the tensor of its values. `None` if it is the inner codec's for the whole tensor.
+    /// The positions in a payload, and the spec of its values. `None` if the payload holds the
+    /// whole tensor in the inner codec's form.
     fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Option<(Box<dyn Positions>, TensorSpec)>> {
         let Some(form) = self.forms.iter().find(|form| form.is_in(payload)) else { return Ok(None) };
         let positions = form.read(grid, payload)?;
@@ -183,7 +185,7 @@ impl<'a> Coder<'a> {
         Ok(Some((positions, values)))
     }
 
-    /// Decodes to f32 with an inner codec that is not exact.
+    /// Decodes to f32 with a lossy inner codec.
     pub(crate) fn decode(
         &self,
         spec: &TensorSpec,
@@ -243,17 +245,17 @@ impl<'a> Coder<'a> {
     }
 }
 
-/// Positions, and the values as the inner codec decodes them: f32, or stored bytes.
+/// Positions, and a function that decodes the values: to f32 or to stored bytes.
 struct Decoded<'a, T> {
     payload: &'a PayloadView<'a>,
     positions: &'a dyn Positions,
-    /// How many of them there are.
+    /// Number of `T` values.
     len: usize,
     values: &'a dyn Fn(&mut [T]) -> Result<()>,
 }
 
 impl<T: bytemuck::Pod> Decoded<'_, T> {
-    /// Puts units of `WIDTH` bytes where they belong, and tells `finished` piece by piece what will not change any more.
+    /// Scatters units of `WIDTH` bytes to their positions; passes finished pieces to `finished`.
     fn place<const WIDTH: usize>(
         &self,
         out: &mut [T],
@@ -272,12 +274,12 @@ impl<T: bytemuck::Pod> Decoded<'_, T> {
     }
 }
 
-/// Values as units.
+/// Casts values to units.
 fn as_units<T: bytemuck::Pod, const WIDTH: usize>(values: &mut [T]) -> &mut [[u8; WIDTH]] {
     bytemuck::cast_slice_mut::<T, u8>(values).as_chunks_mut().0
 }
 
-/// Names the section of an error in full.
+/// Completes the section name of an error with the payload's scope.
 fn in_scope(payload: &PayloadView<'_>, error: CodecError) -> CodecError {
     match error {
         CodecError::Corrupt { section, reason } => payload.corrupt(&section, reason),
@@ -285,7 +287,7 @@ fn in_scope(payload: &PayloadView<'_>, error: CodecError) -> CodecError {
     }
 }
 
-/// Makes a configuration with a field `inner` and a method `coder` a codec.
+/// Implements the codec traits for a configuration with a field `inner` and a method `coder`.
 macro_rules! sparse_codec {
     (#[$typetag:meta] $name:ident) => {
         #[$typetag]

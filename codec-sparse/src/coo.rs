@@ -1,21 +1,24 @@
-//! Coordinates of the elements that are not zero, `sparse.coo`, counted through the whole tensor, and their values, which
-//! another codec stores.
+//! Coordinates of the non-zero elements, `sparse.coo`, counted through the whole tensor. Another
+//! codec stores the values of these elements.
 //!
-//! An element is zero if all its bits are 0: −0 and NaN are values. Elements of a dtype below a byte go by whole bytes. The values, in
-//! row-major order, are a tensor of their own for the inner codec. Where that and the coordinates would not be smaller than what
-//! the inner codec makes of the whole tensor, that is the payload.
+//! An element is zero if all its bits are 0, so −0 and NaN are values. For a dtype below a byte,
+//! the units are whole bytes instead of elements. The values, in row-major order, form a tensor of
+//! their own for the inner codec. If values and coordinates together would not be smaller than the
+//! inner codec's payload for the whole tensor, the codec stores that payload instead.
 //!
 //! # Source
-//! The coordinate format (Saad, *Iterative Methods for Sparse Linear Systems*, 2nd edition, section 3.4) with row-major flat indices in place of pairs. Blocks of 2¹⁶ elements keep the
-//! coordinates at 16 bits, as the containers of Roaring bitmaps do (Chambi et al., arXiv 1402.6407, section 2).
+//! The coordinate format (Saad, *Iterative Methods for Sparse Linear Systems*, 2nd edition, section
+//! 3.4) with row-major flat indices in place of pairs. Blocks of 2¹⁶ elements keep the coordinates
+//! at 16 bits, as the containers of Roaring bitmaps do (Chambi et al., arXiv 1402.6407, section 2).
 //!
 //! # Sections
 //! With `N` elements and `V` values:
-//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte) and shape `[V]`;
-//! - `counts` U32 `[⌈N/2¹⁶⌉]`: how many values each block of 2¹⁶ elements has;
-//! - `offsets` U16 `[V]`: where in its block each value is;
+//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte)
+//!   and shape `[V]`;
+//! - `counts` U32 `[⌈N/2¹⁶⌉]`: the number of values in each block of 2¹⁶ elements;
+//! - `offsets` U16 `[V]`: the index of each value in its block;
 //! - `crc32c` U32 `[1]`: CRC-32C of the whole tensor's stored bytes, if the inner codec is exact;
-//! - or all of this is `dense/…`: the inner codec's sections for the whole tensor.
+//! - or only `dense/…`: the inner codec's sections for the whole tensor.
 //!
 //! # Header
 //! ```
@@ -28,14 +31,16 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros.
+//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
+//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
 //!
 //! # Cost
-//! What the inner codec takes for `V` values, `4·⌈N/2¹⁶⌉ + 2·V` bytes, and 4 for the checksum. At most what the inner codec takes for
-//! the whole tensor.
+//! The inner codec's cost for `V` values, `4·⌈N/2¹⁶⌉ + 2·V` bytes, and 4 for the checksum. At most
+//! the inner codec's cost for the whole tensor.
 //!
 //! # Limits
-//! What the inner codec takes; it may need neither base nor calibration. If it does not take `V` values in a row, the whole tensor is its.
+//! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
+//! a row of `V` values, it encodes the dense tensor instead.
 
 use codec_api::{Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag};
 use serde::{Deserialize, Serialize};
@@ -48,7 +53,7 @@ use crate::mask::Mask;
 const COUNTS: &str = "counts";
 const OFFSETS: &str = "offsets";
 
-/// Elements of a block: as many as 16 bits tell apart.
+/// Elements of a block, all addressable with 16 bits.
 const BLOCK: usize = 1 << 16;
 
 /// Configuration of `sparse.coo`; see the [module's documentation](self) for the format.
@@ -64,7 +69,7 @@ pub struct Coo {
 }
 
 impl Coo {
-    /// With this codec for the values.
+    /// Creates the codec; `inner` stores the values.
     pub fn new(inner: Box<dyn Codec>) -> Self {
         Self { version: FormatVersion, inner }
     }

@@ -1,4 +1,4 @@
-//! What a sparse form is: a way to write down which units are stored, apart from their values.
+//! Sparse forms: ways to store the positions of the stored units, without their values.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -11,16 +11,18 @@ use crate::mask::Mask;
 
 /// A way to store positions.
 pub(crate) trait Form: Debug {
-    /// Bytes of the positions where every unit is zero: the fewest there are.
+    /// Bytes of the positions when all units are zero: the minimum.
     fn least_bytes(&self, grid: &Grid) -> u64;
 
-    /// Shape of the tensor of `count` values; `count` is 0 or what [`Self::stored`] has.
+    /// Shape of the tensor of `count` values; `count` is 0 or the number of units of
+    /// [`Self::stored`].
     fn values_shape(&self, grid: &Grid, count: usize) -> Vec<usize> {
         let _ = grid;
         vec![count]
     }
 
-    /// The units to store: those that are not zero, and what the form needs beside them. `None` if it cannot hold them.
+    /// The units to store: the non-zero ones, and fillers if the form needs them. `None` if the
+    /// form cannot hold these units.
     fn stored<'a>(&self, grid: &Grid, mask: &'a Mask) -> Option<Cow<'a, Mask>> {
         let _ = grid;
         Some(Cow::Borrowed(mask))
@@ -32,25 +34,27 @@ pub(crate) trait Form: Debug {
     /// Adds the sections with these units' positions.
     fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload>;
 
-    /// Whether a payload has its sections.
+    /// Whether a payload has the sections of this form.
     fn is_in(&self, payload: &PayloadView<'_>) -> bool;
 
-    /// Reads the sections, and compares their sizes with the tensor's and with each other.
+    /// Reads the sections, and checks their sizes against the tensor's size and each other.
     fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>>;
 }
 
-/// Positions as stored. Their number agrees with the sections, which [`Positions::visit`] checks in every other way.
+/// Stored positions. Their number is already checked against the sections; [`Positions::visit`]
+/// checks the rest.
 pub(crate) trait Positions: Debug + Send + Sync {
-    /// How many values there are.
+    /// Number of values.
     fn count(&self) -> usize;
 
-    /// Hands over all of them.
+    /// Passes all positions to `batches`.
     ///
     /// # Errors
-    /// [`CodecError::Corrupt`] if they do not ascend within the tensor and its segments, and what the batches' taker answers.
+    /// [`CodecError::Corrupt`] if positions do not ascend within the tensor and its segments, and
+    /// any error of the batches' [`Taker`].
     fn visit(&self, batches: &mut Batches<'_>) -> Result<()>;
 
-    /// The same as a bit for each unit, lowest first, where they are kept so.
+    /// The positions as one bit for each unit, lowest first, for forms that store them like this.
     fn flags(&self) -> Option<&[u8]> {
         None
     }
@@ -59,16 +63,16 @@ pub(crate) trait Positions: Debug + Send + Sync {
     fn bytes(&self) -> u64;
 }
 
-/// Positions that are handed over at once.
+/// Positions passed on in one call.
 const BATCH: usize = 1024;
 
-/// Who takes the positions, at most [`BATCH`] at once.
+/// Receives the positions, at most [`BATCH`] per call.
 pub(crate) type Taker<'a> = &'a mut dyn FnMut(&[usize]) -> Result<()>;
 
-/// Collects positions, and hands them over when they are known to ascend within the tensor.
+/// Collects positions, and passes them on after checking that they ascend within the tensor.
 pub(crate) struct Batches<'a> {
     units: usize,
-    /// All positions before this one are handed over.
+    /// All positions before this one have been passed on.
     next: usize,
     waiting: [usize; BATCH],
     count: usize,
@@ -76,7 +80,7 @@ pub(crate) struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// For a tensor of `units` units.
+    /// Batches for a tensor of `units` units.
     pub(crate) fn new(units: usize, take: Taker<'a>) -> Self {
         Self { units, next: 0, waiting: [0; BATCH], count: 0, take }
     }
@@ -92,7 +96,8 @@ impl<'a> Batches<'a> {
         Ok(())
     }
 
-    /// Places for `len` positions at the end, at most [`BATCH`]; [`Self::added`] says how many of them are filled.
+    /// Room for `len` positions at the end, at most [`BATCH`]. [`Self::added`] must follow with the
+    /// number of positions written.
     #[inline(always)]
     pub(crate) fn room(&mut self, len: usize) -> Result<&mut [usize]> {
         if self.count + len > BATCH {
@@ -101,7 +106,7 @@ impl<'a> Batches<'a> {
         Ok(&mut self.waiting[self.count..self.count + len])
     }
 
-    /// Counts positions that were put where [`Self::room`] is.
+    /// Counts positions that were written to [`Self::room`].
     #[inline(always)]
     pub(crate) fn added(&mut self, len: usize) {
         self.count += len;
@@ -125,14 +130,14 @@ impl<'a> Batches<'a> {
         Ok(())
     }
 
-    /// No position so far may lie at `end` or beyond it.
+    /// Checks that all positions so far are below `end`.
     #[inline(always)]
     pub(crate) fn end_segment(&self, end: usize) -> Result<()> {
         let last = self.count.checked_sub(1).map_or(self.next, |last| self.waiting[last] + 1);
         if last <= end { Ok(()) } else { Err(beyond(end)) }
     }
 
-    /// Hands over what still waits.
+    /// Passes on the waiting positions.
     pub(crate) fn flush(&mut self) -> Result<()> {
         let waiting = &self.waiting[..self.count];
         let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else { return Ok(()) };
@@ -147,22 +152,22 @@ impl<'a> Batches<'a> {
 }
 
 kernel! {
-    /// Whether each of these is larger than the one before.
+    /// Whether the positions strictly ascend.
     fn ascend<'a>(_simd, positions: &'a [usize]) -> bool {
         let pairs = positions.iter().zip(positions.iter().skip(1));
         pairs.map(|(one, next)| usize::from(one >= next)).sum::<usize>() == 0
     }
 }
 
-/// What errors of positions name, which several sections make up.
+/// Section name in errors about positions, which may come from several sections.
 const POSITIONS: &str = "positions";
 
-/// A position lies beyond its segment.
+/// The error for a position beyond its segment.
 pub(crate) fn beyond(end: usize) -> CodecError {
     CodecError::corrupt(POSITIONS, format!("a position is beyond its row or block, which ends at element {end}"))
 }
 
-/// Unsigned integers of a section, at any alignment.
+/// Unsigned integers of a section, of any alignment.
 #[derive(Clone, Debug)]
 pub(crate) struct Ints {
     bytes: Bytes,
@@ -176,7 +181,7 @@ impl Ints {
         Self::read(payload, name, dtype, length)
     }
 
-    /// The integers of a section of this length.
+    /// The integers of a section, which must have this length.
     pub(crate) fn read(payload: &PayloadView<'_>, name: &str, dtype: Dtype, length: usize) -> Result<Self> {
         let bytes = payload.bytes(name, dtype, &[length])?.clone();
         Ok(Self { bytes, width: dtype.bitsize() / 8 })
@@ -186,7 +191,7 @@ impl Ints {
         self.bytes.len() / self.width
     }
 
-    /// Their bytes together.
+    /// The bytes of all integers.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -197,7 +202,7 @@ impl Ints {
         u64::from_le_bytes(value)
     }
 
-    /// All of them, in order.
+    /// All integers, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         (0..self.len()).map(|i| self.get(i))
     }

@@ -1,17 +1,18 @@
-//! A tensor as the sparse forms see it: rows of units that are zero or not.
+//! The sparse forms' view of a tensor: rows of units that are zero or not.
 
 use std::ops::Range;
 
 use codec_api::{Dtype, Result, TensorSpec};
 
-/// The units of a tensor. A unit is one element; of a dtype smaller than a byte it is a byte, and all bytes are one row.
+/// The units of a tensor. A unit is one element; for a dtype smaller than a byte it is a byte, and
+/// all bytes form one row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     /// Bytes of a unit: 1, 2, 4 or 8.
     pub(crate) width: usize,
-    /// What the units are as a tensor of their own.
+    /// Dtype of the units as a tensor of their own.
     dtype: Dtype,
 }
 
@@ -46,7 +47,7 @@ impl Grid {
     }
 }
 
-/// Neighbouring units, none beyond its row; in row-major order.
+/// Runs of neighbouring units, each within one row; in row-major order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segments {
     rows: usize,

@@ -1,11 +1,11 @@
-//! Multiplying with the values alone.
+//! Multiplication with the stored values only.
 
 use codec_api::{LinearOp, Result, check_batch};
 
 use crate::form::{Batches, Positions};
 use crate::grid::Grid;
 
-/// A matrix of values at their positions.
+/// A matrix as values at their positions.
 #[derive(Debug)]
 pub(crate) struct SparseLinear {
     grid: Grid,
@@ -14,23 +14,23 @@ pub(crate) struct SparseLinear {
 }
 
 impl SparseLinear {
-    /// Of positions that are known to be valid, with a value for each.
+    /// `positions` must be valid, with one value for each.
     pub(crate) fn new(grid: Grid, positions: Box<dyn Positions>, values: Vec<f32>) -> Self {
         Self { grid, positions, values }
     }
 }
 
-/// The sums of one row, and where they go.
+/// The running sums of one row, and the output they go to.
 struct Row<'a> {
     index: usize,
-    /// One for each vector of the batch.
+    /// One sum for each vector of the batch.
     sums: Vec<f64>,
     rows: usize,
     y: &'a mut [f32],
 }
 
 impl Row<'_> {
-    /// Begins another row.
+    /// Writes the sums of the current row and starts row `index`.
     fn go_to(&mut self, index: usize) {
         for (sum, y) in self.sums.iter_mut().zip(self.y.chunks_mut(self.rows)) {
             y[self.index] = *sum as f32;
@@ -71,7 +71,7 @@ impl LinearOp for SparseLinear {
     }
 
     fn tolerance(&self) -> f32 {
-        // Products are exact in f64; each sum rounds once, and the result to f32.
+        // Products are exact in f64; each sum rounds once in f64, and the result once to f32.
         f32::EPSILON + self.grid.columns as f32 * f64::EPSILON as f32
     }
 

@@ -1,4 +1,4 @@
-//! Which units are stored: one bit each, the encoders' common ground.
+//! The stored units as one bit each, shared by all encoders.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    /// Finds the units of `width` bytes that have a bit set.
+    /// Finds the units of `width` bytes with at least one bit set.
     pub(crate) fn scan(bytes: &[u8], width: usize) -> Self {
         let units = bytes.len() / width;
         let mut words = vec![0; units.div_ceil(WORD)];
@@ -24,12 +24,12 @@ impl Mask {
         Self { words, units, ones }
     }
 
-    /// Of so many units none.
+    /// A mask of `units` units, none of them stored.
     pub(crate) fn none(units: usize) -> Self {
         Self { words: vec![0; units.div_ceil(WORD)], units, ones: 0 }
     }
 
-    /// How many units are stored.
+    /// Number of stored units.
     pub(crate) fn ones(&self) -> usize {
         self.ones
     }
@@ -47,7 +47,7 @@ impl Mask {
         }
     }
 
-    /// The stored units, one after the other.
+    /// The bytes of the stored units, concatenated.
     pub(crate) fn gather(&self, bytes: &[u8], width: usize) -> Vec<u8> {
         match width {
             1 => self.gather_units::<1>(bytes),
@@ -64,7 +64,7 @@ impl Mask {
         values.into_flattened()
     }
 
-    /// The bits of `len` units from `at`, at most [`u32::BITS`] of them.
+    /// The bits of `len` units starting at `at`; at most [`u32::BITS`] units.
     pub(crate) fn bits(&self, at: usize, len: usize) -> u32 {
         let (word, shift) = (at / WORD, at % WORD);
         let low = self.words[word] >> shift;
@@ -72,7 +72,7 @@ impl Mask {
         ((low | high) & ((1 << len) - 1)) as u32
     }
 
-    /// Stores the units at and after `at` whose bits are set, too.
+    /// Also marks units as stored: bit `i` of `bits` stands for unit `at + i`.
     pub(crate) fn insert(&mut self, at: usize, bits: u32) {
         let (word, shift) = (at / WORD, at % WORD);
         let added = u128::from(bits) << shift;
@@ -82,7 +82,7 @@ impl Mask {
         }
     }
 
-    /// As bytes, lowest bit first.
+    /// The mask as bytes, lowest bit first.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes: Vec<u8> = self.words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.truncate(self.units.div_ceil(8));
@@ -91,7 +91,7 @@ impl Mask {
 }
 
 kernel! {
-    /// Sets the bits of the units that are not zero, and counts them.
+    /// Sets the bits of the non-zero units, and counts them.
     fn scan<'a>(_simd, bytes: &'a [u8], width: usize, words: &'a mut [u64]) -> usize {
         match width {
             1 => scan_units::<1>(bytes, words),
@@ -120,7 +120,7 @@ fn scan_units<const WIDTH: usize>(bytes: &[u8], words: &mut [u64]) -> usize {
 /// The bits of 64 units.
 #[inline(always)]
 fn nonzero<const WIDTH: usize>(units: &[[u8; WIDTH]; WORD]) -> u64 {
-    /// Brings the lowest bits of eight bytes together in the highest byte.
+    /// Gathers the lowest bits of eight bytes in the highest byte.
     const COLLECT: u64 = 0x0102_0408_1020_4080;
     let mut flags = [0u8; WORD];
     for (flag, unit) in flags.iter_mut().zip(units) {
@@ -139,7 +139,7 @@ mod tests {
         let stored = |i: usize| i.is_multiple_of(7) || i % 64 == 63;
         for width in [1, 2, 4, 8] {
             for units in [0, 1, 63, 64, 65, 200] {
-                // One bit of each unit that is not zero, in any of its bytes.
+                // A non-zero unit has one set bit, in any of its bytes.
                 let bytes: Vec<u8> = (0..units * width)
                     .map(|b| u8::from(stored(b / width) && b % width == b / width % width) << 7)
                     .collect();

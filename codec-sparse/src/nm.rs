@@ -1,22 +1,28 @@
-//! At most N values in each group of M neighbours, `sparse.nm`: where in its group each value is, and the values, which another codec stores.
+//! At most N values in each group of M neighbours, `sparse.nm`: the position of each value in its
+//! group. Another codec stores the values.
 //!
-//! Groups are M consecutive columns of a row; the last one of a row may be shorter. Each group stores exactly N values, a shorter
-//! one as many as it has columns if that is fewer: the elements that are not zero, and zeros at the lowest columns between them where there are fewer. An
-//! element is zero if all its bits are 0: −0 and NaN are values. Elements of a dtype below a byte go by whole bytes, all in one row. The
-//! values, row by row, are a tensor of their own for the inner codec. Where a group has more than N values, or the form would not
-//! be smaller than what the inner codec makes of the whole tensor, that is the payload.
+//! Groups are M consecutive columns of a row; the last one of a row may be shorter. Each group
+//! stores exactly N values, or all its columns if it has fewer than N. These are the non-zero
+//! elements; if a group has too few of them, zeros at its lowest free columns fill it up. An
+//! element is zero if all its bits are 0, so −0 and NaN are values. For a dtype below a byte, the
+//! units are whole bytes instead of elements, all in one row. The values, row by row, form a tensor
+//! of their own for the inner codec. If a group has more than N non-zero elements, or this form
+//! would not be smaller than the inner codec's payload for the whole tensor, the codec stores that
+//! payload instead.
 //!
 //! # Source
-//! 2:4 sparsity: Mishra et al., *Accelerating sparse deep neural networks*, arXiv 2104.08378, section 3; as there, two bits say where in its
-//! group each of the two values is.
+//! 2:4 sparsity: Mishra et al., *Accelerating sparse deep neural networks*, arXiv 2104.08378,
+//! section 3; as there, two bits give the position of each of the two values in its group.
 //!
 //! # Sections
 //! With `R × C` the matrix view and `K = N·⌊C/M⌋ + min(N, C mod M)` values in a row:
-//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte) and shape `[R, K]`;
-//! - `positions` U8 `[R, ⌈K·b/8⌉]` with `b = ⌈log₂ M⌉`: the column of each value in its group, ascending; a little-endian bit stream for each
-//!   row, lowest bit first, whose unused last bits are 0;
+//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte)
+//!   and shape `[R, K]`;
+//! - `positions` U8 `[R, ⌈K·b/8⌉]` with `b = ⌈log₂ M⌉`: the column of each value in its group,
+//!   ascending; a little-endian bit stream for each row, lowest bit first, and the unused last bits
+//!   are 0;
 //! - `crc32c` U32 `[1]`: CRC-32C of the whole tensor's stored bytes, if the inner codec is exact;
-//! - or all of this is `dense/…`: the inner codec's sections for the whole tensor.
+//! - or only `dense/…`: the inner codec's sections for the whole tensor.
 //!
 //! # Header
 //! ```
@@ -26,18 +32,21 @@
 //! # use {codec_lossless as _, codec_sparse as _};
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `inner` is `lossless.raw` where a spec leaves it out, `n` 2 and `m` 4. `m` 2 to 16, `n` 1 to `m`.
+//! `inner` is `lossless.raw` where a spec leaves it out, `n` is 2 and `m` is 4. `m` is 2 to 16, `n`
+//! is 1 to `m`.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros, but for
-//! those that are stored as values.
+//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
+//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros, except those
+//! stored as values.
 //!
 //! # Cost
-//! What the inner codec takes for `R × K` values, `R·⌈K·b/8⌉` bytes, and 4 for the checksum: 9 bits per weight of F16 for 2:4. At most what the
-//! inner codec takes for the whole tensor.
+//! The inner codec's cost for `R × K` values, `R·⌈K·b/8⌉` bytes, and 4 for the checksum: 9 bits per
+//! weight of F16 for 2:4. At most the inner codec's cost for the whole tensor.
 //!
 //! # Limits
-//! What the inner codec takes; it may need neither base nor calibration. If it does not take rows of `K` values, the whole tensor is its.
+//! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
+//! rows of `K` values, it encodes the dense tensor instead.
 
 use std::borrow::Cow;
 
@@ -65,13 +74,13 @@ pub struct Nm {
     pub version: FormatVersion<1>,
     /// Stores the values.
     pub inner: Box<dyn Codec>,
-    /// Values in a group; not more than `m`.
+    /// Values in a group; at most `m`.
     n: Bounded<1, 16>,
     /// Columns of a group.
     m: Bounded<2, 16>,
 }
 
-/// The configuration as it is written, before `n` is compared with `m`.
+/// The serialised configuration, before `n` is compared with `m`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
@@ -96,7 +105,7 @@ impl TryFrom<Unchecked> for Nm {
 }
 
 impl Nm {
-    /// At most `n` values in groups of `m`. `None` if `n` is more than `m`.
+    /// At most `n` values in groups of `m`. `None` if `n` is greater than `m`.
     pub fn new(inner: Box<dyn Codec>, n: Bounded<1, 16>, m: Bounded<2, 16>) -> Option<Self> {
         Unchecked { version: FormatVersion, inner, n, m }.try_into().ok()
     }
@@ -125,7 +134,7 @@ impl Groups {
         (self.m - 1).ilog2() as usize + 1
     }
 
-    /// Values in a row of this many columns.
+    /// Values in a row of `columns` columns.
     fn row_values(self, columns: usize) -> usize {
         columns / self.m * self.n + self.n.min(columns % self.m)
     }
@@ -135,13 +144,13 @@ impl Groups {
         (self.row_values(columns) * self.bits()).div_ceil(8)
     }
 
-    /// First flat index and columns of every group of a row.
+    /// First flat index and number of columns of every group of a row.
     fn each_of_row(self, grid: &Grid, row: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (m, columns) = (self.m, grid.columns);
         (0..columns).step_by(m).map(move |group| (row * columns + group, m.min(columns - group)))
     }
 
-    /// The positions of row `row` in their groups.
+    /// The positions of the values of row `row` in their groups.
     fn row_positions(self, grid: &Grid, stored: &Mask, row: usize) -> Vec<u64> {
         let mut positions = Vec::with_capacity(self.row_values(grid.columns));
         for (start, columns) in self.each_of_row(grid, row) {
@@ -173,7 +182,7 @@ impl Form for Groups {
             }
             let mut all = bits;
             while (all.count_ones() as usize) < self.n.min(columns) {
-                // Sets the lowest bit that is not.
+                // Sets the lowest bit that is 0.
                 all |= all + 1;
             }
             filled.insert(start, all & !bits);
@@ -207,10 +216,10 @@ impl Form for Groups {
 }
 
 impl Groups {
-    /// A bit for each unit that has a value.
+    /// One bit for each unit, set if the unit has a value.
     fn flags(self, grid: &Grid, packed: &[u8]) -> Result<Vec<u8>, String> {
         if (self.n, self.m) == (2, 4) && grid.columns.is_multiple_of(8) {
-            // A byte is two groups, and rows are whole bytes.
+            // A byte holds two groups, and rows are whole bytes.
             let mut flags = vec![0; packed.len()];
             return if flags_of_pairs(packed, &mut flags) { Ok(flags) } else { Err(disorder(0)) };
         }
@@ -244,7 +253,8 @@ fn disorder(from: usize) -> String {
 }
 
 kernel! {
-    /// For 2 of 4, the bits of the eight columns that each byte's four positions belong to; whether they ascend in all groups.
+    /// For 2 of 4: converts each byte, four positions, to the bits of its eight columns. Returns
+    /// whether the positions ascend in all groups.
     fn flags_of_pairs<'a>(_simd, packed: &'a [u8], flags: &'a mut [u8]) -> bool {
         let mut disorder = 0;
         for (flags, byte) in flags.iter_mut().zip(packed) {
@@ -256,7 +266,7 @@ kernel! {
     }
 }
 
-/// `1 << (position & 3)`, in operations that there are for vectors of bytes.
+/// `1 << (position & 3)`, in operations that exist for vectors of bytes.
 #[inline(always)]
 fn bit(position: u8) -> u8 {
     let odd = 1 + (position & 1);

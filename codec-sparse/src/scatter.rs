@@ -1,17 +1,19 @@
-//! Putting values where they belong.
+//! Scattering values to their positions.
 
 use codec_api::{Cancel, CodecError, Result};
 use simd::{LANES, Simd, kernel, lanes};
 
 use crate::form::{Batches, Positions};
 
-/// Places that are cleared at once beyond those that are needed: still in the cache when values come to them.
+/// Units to clear ahead of the current batch, so that they are still in the cache when values
+/// arrive.
 const AHEAD: usize = 1 << 12;
 
-/// Places that are handed to `finished` at once, or more: short pieces would cost more.
+/// Minimum number of units passed to `finished` in one call: shorter pieces would cost more.
 const PIECE: usize = 1 << 12;
 
-/// Fills `out` with the values at their positions and zeros elsewhere. Tells `finished` piece by piece what will not change any more.
+/// Fills `out` with the values at their positions and zeros elsewhere. Passes each piece of `out`
+/// to `finished` when it is final.
 pub(crate) fn scatter<const WIDTH: usize>(
     positions: &dyn Positions,
     values: &[[u8; WIDTH]],
@@ -47,10 +49,12 @@ pub(crate) fn scatter<const WIDTH: usize>(
     Ok(())
 }
 
-/// Moves the values, which are the last units of `out`, to where bits are set, and puts zeros elsewhere; there are as many
-/// values as bits. Tells `finished` as [`scatter`] does.
+/// Moves the values, which are the last units of `out`, to the positions of set bits, and clears
+/// all other units. The number of values must equal the number of set bits. Calls `finished` as
+/// [`scatter`] does.
 ///
-/// No value is overwritten before it is moved: those that are left always have room behind the units that are done.
+/// No value is overwritten before it is moved: the remaining values always fit behind the finished
+/// units.
 pub(crate) fn expand<const WIDTH: usize>(
     flags: &[u8],
     values: usize,
@@ -64,7 +68,8 @@ pub(crate) fn expand<const WIDTH: usize>(
         cancel.check()?;
         let end = (at + PIECE).min(units);
         if end <= next {
-            // Clearing brings lines into the cache without reading them, which the stores of single blocks would not.
+            // Clearing brings lines into the cache without reading them; the stores of single
+            // blocks would not.
             out[at..end].fill([0; WIDTH]);
         }
         next = expand_piece(flags, out.as_flattened_mut(), at, next, WIDTH);
@@ -75,7 +80,8 @@ pub(crate) fn expand<const WIDTH: usize>(
 }
 
 kernel! {
-    /// Moves the values from the unit `next` on to the units from `at` whose bits are set; returns where the next value is.
+    /// Moves the values starting at unit `next` to the units from `at` on with set bits; returns
+    /// the index of the next value.
     fn expand_piece<'a>(simd, flags: &'a [u8], out: &'a mut [u8], at: usize, next: usize, width: usize) -> usize {
         match width {
             1 => expand_units::<1, _>(simd, flags, out.as_chunks_mut().0, at, next),
@@ -115,7 +121,7 @@ fn expand_units<const WIDTH: usize, S: Simd>(
     next
 }
 
-/// Writes as many units as there are places from `at` on.
+/// Writes the part of a block that fits into `out` from `at` on.
 #[inline(never)]
 fn end_with<const WIDTH: usize>(out: &mut [[u8; WIDTH]], at: usize, block: &[[u8; WIDTH]; LANES]) {
     for (to, from) in out.iter_mut().skip(at).zip(block) {
@@ -123,7 +129,7 @@ fn end_with<const WIDTH: usize>(out: &mut [[u8; WIDTH]], at: usize, block: &[[u8
     }
 }
 
-/// What is left of the values, filled up with zeros.
+/// The remaining values, fewer than a block, padded with zeros.
 #[inline(never)]
 fn last_block<const WIDTH: usize>(values: &[[u8; WIDTH]], next: usize) -> [[u8; WIDTH]; LANES] {
     let mut block = [[0; WIDTH]; LANES];
@@ -133,7 +139,7 @@ fn last_block<const WIDTH: usize>(values: &[[u8; WIDTH]], next: usize) -> [[u8; 
     block
 }
 
-/// The first of sixteen units where the first bit is set, and so on.
+/// Places the units, in order, at the set bits of `mask`; zeros elsewhere.
 #[inline(always)]
 fn expand_block<const WIDTH: usize, S: Simd>(simd: S, units: &[[u8; WIDTH]; LANES], mask: u16) -> [[u8; WIDTH]; LANES] {
     if WIDTH > 4 {
@@ -169,7 +175,7 @@ fn narrow<const WIDTH: usize>(wide: u32) -> [u8; WIDTH] {
     unit
 }
 
-/// Checks positions in a tensor of `units` units without using them.
+/// Checks the positions in a tensor of `units` units without using them.
 pub(crate) fn check(positions: &dyn Positions, units: usize) -> Result<()> {
     positions.visit(&mut Batches::new(units, &mut |_| Ok(())))
 }

@@ -1,17 +1,21 @@
-//! The smallest of the sparse forms, `sparse`: for each tensor the positions that take the fewest bytes, and the values,
-//! which another codec stores.
+//! The smallest of the sparse forms, `sparse`: for each tensor the positions that take the fewest
+//! bytes. Another codec stores the values.
 //!
-//! The forms are those of [`sparse.csr`](crate::csr) with every `index` but `coded`, whose size only coding tells, [`sparse.coo`](crate::coo) and [`sparse.bitmap`](crate::bitmap); their
-//! sizes are computed, with the upper end of what the inner codec says that the values cost. All store the same values in the same order, so the positions decide. Groups as in
-//! [`sparse.nm`](crate::nm) are for N and M that one knows: a bitmap is never larger than 2:4 has it. Where no form is smaller than what the inner codec
-//! makes of the whole tensor, that is the payload.
+//! The candidates are [`sparse.csr`](crate::csr) with every `index` but `coded` (its size is
+//! unknown before coding), [`sparse.coo`](crate::coo) and [`sparse.bitmap`](crate::bitmap). Their
+//! sizes are computed, with the upper bound of the inner codec's cost for the values. All
+//! candidates store the same values in the same order, so only the positions matter. Groups as in
+//! [`sparse.nm`](crate::nm) are not a candidate: N and M must be known in advance, and a bitmap is
+//! never larger than 2:4. If no form is smaller than the inner codec's payload for the whole
+//! tensor, the codec stores that payload instead.
 //!
 //! # Source
 //! None: the choice follows from the sizes.
 //!
 //! # Sections
-//! Those of the form, which the decoder knows by: `gaps` (`sparse.csr` with `gap`); `bitmap`; `offsets` (`sparse.coo`); `columns` U8 or U16 with
-//! `pointers` (`narrow`); `columns` U32 (`u32`); or `dense/…`. Of equally small ones, the first in this order.
+//! The sections of the chosen form. The decoder recognises the form by `gaps` (`sparse.csr` with
+//! `gap`); `bitmap`; `offsets` (`sparse.coo`); `columns` U8 or U16 with `pointers` (`narrow`);
+//! `columns` U32 (`u32`); or `dense/…`. Among equally small forms, the first in this order wins.
 //!
 //! # Header
 //! ```
@@ -24,13 +28,15 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros.
+//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
+//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
 //!
 //! # Cost
-//! That of the smallest form; at most what the inner codec takes for the whole tensor.
+//! The cost of the smallest form; at most the inner codec's cost for the whole tensor.
 //!
 //! # Limits
-//! What the inner codec takes; it may need neither base nor calibration. If it does not take the values in a row, the whole tensor is its.
+//! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
+//! the values in a row, it encodes the dense tensor instead.
 
 use codec_api::{Codec, FormatVersion, Preset, register_codec, typetag};
 use serde::{Deserialize, Serialize};
@@ -53,7 +59,7 @@ pub struct Sparse {
 }
 
 impl Sparse {
-    /// With this codec for the values.
+    /// Creates the codec; `inner` stores the values.
     pub fn new(inner: Box<dyn Codec>) -> Self {
         Self { version: FormatVersion, inner }
     }

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Columns that are rotated together where a row has as many: a power of two from 16 to 65536.
+/// Number of columns rotated together, if a row has as many: a power of two from 16 to 65536.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "u32")]
 pub struct Block(u32);
 
 impl Block {
-    /// `None` if it is no power of two from 16 to 65536.
+    /// `None` unless `columns` is a power of two from 16 to 65536.
     pub const fn new(columns: u32) -> Option<Self> {
         if columns.is_power_of_two() && 16 <= columns && columns <= 1 << 16 { Some(Self(columns)) } else { None }
     }

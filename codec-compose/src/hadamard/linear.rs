@@ -1,4 +1,4 @@
-//! Multiplying with the rotated matrix: the inputs are rotated instead of the weights.
+//! Multiplication with the rotated matrix: it rotates the inputs instead of the weights.
 
 use codec_api::{Cancel, LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
 
@@ -12,7 +12,7 @@ impl LinearKernel for Hadamard {
     }
 }
 
-/// `W·x = (W·Rᵀ)·(R·x)`, where `inner` multiplies with `W·Rᵀ`.
+/// `W·x = (W·Rᵀ)·(R·x)`; `inner` multiplies with `W·Rᵀ`.
 #[derive(Debug)]
 struct Rotated {
     inner: Box<dyn LinearOp>,
@@ -29,8 +29,9 @@ impl LinearOp for Rotated {
     }
 
     fn tolerance(&self) -> f32 {
-        // Every step rounds, of the inputs here and of the weights in a decoder. All that is relative to the product of both norms, which a
-        // rotation keeps; the sum of the products' magnitudes is seldom far below that, and a factor of 4 is for it.
+        // Every step rounds: of the inputs here, and of the weights in a decoder. These errors are
+        // relative to the product of both norms, which a rotation preserves. The sum of the
+        // products' magnitudes is rarely far below that product; the factor of 4 allows for it.
         4.0 * (self.inner.tolerance() + 2.0 * self.rotation.depth() as f32 * f32::EPSILON)
     }
 

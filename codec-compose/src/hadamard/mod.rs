@@ -1,22 +1,34 @@
-//! Rotated rows, `hadamard(inner)`: random signs and a Hadamard matrix spread every weight over its row, so that a codec of a fixed rate meets
-//! Gaussian weights whatever they were: no outlier stretches the scale of its neighbours.
+//! Rotated rows, `hadamard(inner)`: random signs and a Hadamard matrix spread every weight over its
+//! row. A codec of a fixed rate then always sees nearly Gaussian weights: no outlier stretches the
+//! scale of its neighbours.
 //!
-//! A row of `C` columns is rotated in windows of `P` columns, the largest power of two that is at most `block` and at most `C`. Window `k` of
-//! `⌈C/P⌉` begins at column `min(k·P, C − P)`: where `P` does not divide `C`, the last one is moved back over the one before, and columns in
-//! both are rotated twice. In ascending order, each window becomes `H·(d ⊙ x)`: every value is multiplied by its `d`, ±1/√P rounded to f32, and
-//! then, for the strides 1, 2, 4, … P/2 in turn, each pair `(a, b)` of values a stride apart becomes `(a + b, a − b)`. All in f32.
+//! A row of `C` columns is rotated in windows of `P` columns, the largest power of two that is at
+//! most `block` and at most `C`. There are `⌈C/P⌉` windows, and window `k` begins at column
+//! `min(k·P, C − P)`. So if `P` does not divide `C`, the last window is moved back over the
+//! previous one, and columns in both are rotated twice. The alternative, to cut the rest of a row
+//! into smaller and smaller powers of two, would spread some weights over fewer others; here every
+//! weight spreads over equally many. The product of two rotations is a rotation too.
 //!
-//! The signs are the same for all rows: bits of xoshiro256++, seeded by `seed` through `SplitMix64` as `rand_xoshiro` does, the lowest bit of a
-//! 64-bit word first; a set bit is a minus. Bit `k·P + i` belongs to the `i`th column of window `k`.
+//! The windows are rotated in ascending order, and each becomes `H·(d ⊙ x)`: every value is
+//! multiplied by its `d`, ±1/√P rounded to f32. Then, for the strides 1, 2, 4, … P/2 in turn, each
+//! pair `(a, b)` of values a stride apart becomes `(a + b, a − b)`. All computations are in f32.
 //!
-//! A decoder goes back: the last window first, then the others; the strides 1, 2, 4, … again, and then `d`.
+//! The signs are the same for all rows: bits of xoshiro256++, seeded by `seed` through `SplitMix64`
+//! as `rand_xoshiro` does, the lowest bit of a 64-bit word first; a set bit is a minus. Bit
+//! `k·P + i` belongs to the `i`th column of window `k`. The signs depend on a key of the header,
+//! not on the seed of the encode, so that the payload does not store them.
+//!
+//! A decoder reverses the order of windows where they overlap: the last window first, then the
+//! others; in each, the strides 1, 2, 4, … again, and then `d`.
 //!
 //! # Source
-//! Ailon and Chazelle, *Approximate nearest neighbors and the fast Johnson–Lindenstrauss transform*, STOC 2006; for weights, the incoherence
-//! processing of `QuIP#` (arXiv 2402.04396, section 3) and `QuaRot` (arXiv 2404.00456), here on the side of the inputs alone. The windows are ours.
+//! Ailon and Chazelle, *Approximate nearest neighbors and the fast Johnson–Lindenstrauss
+//! transform*, STOC 2006; for weights, the incoherence processing of `QuIP#` (arXiv 2402.04396,
+//! section 3) and `QuaRot` (arXiv 2404.00456), here on the side of the inputs only. The windows are
+//! ours.
 //!
 //! # Sections
-//! - `inner/…`: the payload of `inner` for the F32 tensor of the same shape whose rows are rotated.
+//! - `inner/…`: the payload of `inner` for the F32 tensor of the same shape with rotated rows.
 //!
 //! # Header
 //! ```
@@ -27,25 +39,31 @@
 //! # use codec_quant as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `block` a power of two from 16 to 65536; `seed` below 2³². The seed of an encode has no part in the signs.
+//! `block` is a power of two from 16 to 65536; `seed` is below 2³². The seed of an encode does not
+//! affect the signs.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
+//! `MaxAbs`, measured; `RelFrobenius`, measured, if a weight near the end of f32 has a larger error
+//! than an f32 can hold.
 //!
 //! # Cost
-//! The bytes of `inner` for an F32 tensor: the signs are not stored. A rotation takes log₂ P + 1 operations a weight, twice that for columns in
-//! two windows.
+//! The bytes of `inner` for an F32 tensor; the signs are not stored. A rotation takes log₂ P + 1
+//! operations a weight, and twice that for columns in two windows.
 //!
 //! # Limits
-//! F32, F16 and BF16, where `inner` takes an F32 tensor of the shape. Exact codecs do not make it exact: sums are rounded. Base and
-//! calibration are not handed on: a rotated column is a mixture of inputs. It is cut into chunks as `inner` allows. Magnitudes of
-//! more than 3.4e38/√P may add up to more than f32 holds; such tensors are unsuitable. The tolerance of the linear operator is for inputs that do
-//! not avoid the large weights: a rotation keeps norms, not the products that are zero.
+//! F32, F16 and BF16, if `inner` accepts an F32 tensor of the shape. The codec is lossy even with
+//! an exact `inner`: sums are rounded. `inner` gets neither base nor calibration, because a rotated
+//! column is a mixture of inputs. Chunks are cut as `inner` allows. Magnitudes of more than
+//! 3.4e38/√P may add up to more than f32 can hold; such tensors are unsuitable. The tolerance of
+//! the linear operator assumes generic inputs; an input nearly orthogonal to the large weights can
+//! exceed it, because a rotation preserves norms, but not products that are zero.
 //!
 //! # How good it is
-//! Relative Frobenius errors in per cent, alone → rotated (`cargo run --release -p netweight-codec-compose --example rotations`), on suites and models of the
-//! harness and on matrices of 1024 × 1024: Student's t with three degrees of freedom; N(0,1) with 11 columns, or the first 128, times ten. The last
-//! column of the table counts the 896 columns beside those 128 alone.
+//! Relative Frobenius errors in per cent, alone → rotated
+//! (`cargo run --release -p netweight-codec-compose --example rotations`). The inputs are suites
+//! and models of the harness, and matrices of 1024 × 1024: Student's t with three degrees of
+//! freedom; N(0,1) with 11 columns, or the first 128, times ten. The last column of the table
+//! counts only the 896 columns beside those 128.
 //!
 //! | codec | `gaussian` | `laplace` | `scale-mixed` | `stories260k` | `gpt2_mini_layers` | Student's t | loud columns | 128 loud columns | beside 128 loud columns |
 //! |---|---|---|---|---|---|---|---|---|---|
@@ -57,21 +75,29 @@
 //! | `quant.ternary:scope=row` | 43.6 → 43.6 | 51.3 → 43.5 | 51.6 → 43.6 | 43.8 → 42.2 | 43.9 → 43.5 | 63.2 → 43.1 | 71.2 → 42.9 | 49.1 → 43.4 | 100.0 → 119.5 |
 //! | `sparse.prune(quant.int:bits=8):density=0.5` | 26.7 → 26.7 | 18.3 → 26.7 | 16.9 → 21.0 | 23.9 → 24.3 | 25.0 → 25.3 | 17.5 → 26.5 | 18.9 → 26.7 | 8.4 → 26.6 | 32.5 → 75.7 |
 //!
-//! - It helps where few weights stretch the scale of many: heavy tails and loud columns, the more the more weights share a scale. What a codec makes
-//!   of any of them is what it makes of Gaussian weights.
-//! - It does nothing for Gaussian weights, and within 5 % nothing for the layers of these two models.
-//! - It hurts quiet columns beside loud ones: scales by group leave the error where the weights are large, a rotation shares it out, which the total
-//!   does not show.
-//! - It hurts codecs that live on small weights (`sparse.prune`), on zeros, or on frequencies: `trellis:bits=3` alone and rotated has an NMSE of .0152 and .0175 on
-//!   `laplace`, .0090 and .0125 on `scale-mixed`, .0175 both times on `gaussian`, .0166 and .0167 on `gpt2_mini_layers`: a tenth of a bit and more, or nothing
+//! - It helps where few weights stretch the scale of many: with heavy tails and loud columns, and
+//!   more so the more weights share a scale. The error becomes that of Gaussian weights in all
+//!   these cases.
+//! - It changes nothing for Gaussian weights, and less than 5 % for the layers of these two models.
+//! - It hurts quiet columns beside loud ones. Scales by group leave the error where the weights are
+//!   large; a rotation spreads it over all columns. The total error does not show this.
+//! - It hurts codecs that benefit from small weights (`sparse.prune`), zeros, or frequencies:
+//!   `trellis:bits=3` alone and rotated has an NMSE of .0152 and .0175 on `laplace`, .0090 and
+//!   .0125 on `scale-mixed`, .0175 both times on `gaussian`, .0166 and .0167 on `gpt2_mini_layers`:
+//!   a tenth of a bit and more, or nothing
 //!   (`netweight bench --suite laplace --codecs "trellis:bits=3,hadamard(trellis:bits=3)"`).
 //!
-//! `block` is a choice between the two: the errors of `quant.int:bits=4` with `block=128` (`… --example rotations -- block=128 quant.int:bits=4:group=row …`) are
-//! 14.6 instead of 13.9 for Student's t and 26.2 instead of 13.1 for 128 loud columns where a row shares a scale, but 9.0 instead of 9.8 for the eleven
-//! loud columns, and 10.0 instead of 36.9 beside the 128, where a group of 128 does.
+//! `block` is a compromise: the errors of `quant.int:bits=4` with `block=128`
+//! (`… --example rotations -- block=128 quant.int:bits=4:group=row …`) are 14.6 instead of 13.9 for
+//! Student's t and 26.2 instead of 13.1 for 128 loud columns if a row shares a scale. With a scale
+//! for each group of 128, they are 9.0 instead of 9.8 for the eleven loud columns, and 10.0 instead
+//! of 36.9 beside the 128.
 //!
-//! Of 64 MiB of f32, `quant.int:bits=4:group=128:symmetric=false` decodes in 2.8 ms and rotated in 14.1, where a memcpy takes 3.7; it encodes in 6.7 and rotated
-//! in 185, a third of which compares what was decoded with the source (`cargo bench -p netweight-codec-compose`, 2026-11-21, one core of a busy AMD EPYC with AVX-512).
+//! Of 64 MiB of f32, `quant.int:bits=4:group=128:symmetric=false` decodes in 2.8 ms alone and in
+//! 14.1 ms rotated; a memcpy takes 3.7 ms. It encodes in 6.7 ms alone and in 185 ms rotated; a
+//! third of that compares the decoded weights with the source
+//! (`cargo bench -p netweight-codec-compose`, 2026-11-21, one core of a busy AMD EPYC with
+//! AVX-512).
 
 mod block;
 mod linear;
@@ -96,9 +122,9 @@ pub struct Hadamard {
     /// Format version.
     #[serde(default)]
     pub version: FormatVersion<1>,
-    /// Codes the rotated rows.
+    /// Encodes the rotated rows.
     pub inner: Box<dyn Codec>,
-    /// The most columns that are rotated together.
+    /// Maximum number of columns rotated together.
     #[serde(default)]
     pub block: Block,
     /// Seed of the signs.
@@ -107,24 +133,25 @@ pub struct Hadamard {
 }
 
 impl Hadamard {
-    /// `inner` for the rotated rows.
+    /// Creates the codec with the default block and seed; `inner` encodes the rotated rows.
     pub fn new(inner: Box<dyn Codec>) -> Self {
         Self { version: FormatVersion, inner, block: Block::default(), seed: Bounded::at::<0>() }
     }
 
-    /// For a tensor whose values are in memory, or whose payload was found to be as large as it has to be.
+    /// Allocates signs for a row. Call it only if the tensor's values are in memory, or after
+    /// checking that the payload has its full size.
     fn rotation(&self, spec: &TensorSpec) -> Rotation {
         let (_, columns) = spec.matrix();
         Rotation::new(columns, self.block.get(), self.seed.get())
     }
 }
 
-/// The spec that `inner` sees.
+/// The spec of the tensor that `inner` encodes.
 fn rotated_spec(spec: &TensorSpec) -> Result<TensorSpec> {
     TensorSpec::new(Dtype::F32, spec.shape())
 }
 
-/// Refuses a tensor one of whose rotated or decoded values is not finite.
+/// Refuses a tensor if a rotated or decoded value is not finite.
 fn refuse_overflow(source: &[f32], values: &[f32]) -> Result<()> {
     if first_non_finite(values).is_none() {
         return Ok(());
@@ -149,10 +176,10 @@ impl Codec for Hadamard {
         let mut cost = self.inner.cost(rotated_spec(spec).as_ref().unwrap_or(spec));
         let (_, columns) = spec.matrix();
         let rotating = f64::from(rotation::depth(columns, self.block.get())) * spec.elements() as f64;
-        // An encoder decodes, to measure the bound.
+        // An encoder also decodes, to measure the bound.
         cost.encode_ops += cost.decode_ops + 2.0 * rotating;
         cost.decode_ops += rotating;
-        // The weights as f32, those rotated, and the signs.
+        // The weights as f32, the rotated weights, and the signs.
         cost.scratch_bytes = cost.scratch_bytes.saturating_add(8 * (spec.elements() + columns) as u64);
         cost
     }
@@ -181,7 +208,7 @@ impl Codec for Hadamard {
     }
 }
 
-/// Of codecs that this crate does not know: only those whose crates are linked.
+/// The presets use codecs of other crates; only those of linked crates are registered.
 fn presets() -> Vec<Preset> {
     const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
     const NF4: &str = r#"{"codec":"quant.nf4","version":1,"double_quant":true}"#;

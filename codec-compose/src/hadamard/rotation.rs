@@ -1,16 +1,17 @@
-//! The rotation of rows: signs, and the fast Walsh–Hadamard transform of windows.
+//! Rotation of rows: signs, and the fast Walsh–Hadamard transform of windows.
 
 use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
 use codec_api::rand_xoshiro::rand_core::{Rng, SeedableRng};
 use codec_api::{Cancel, Result};
 use simd::{LANES, Simd, lanes, prefetch};
 
-/// Weights that are rotated between two looks at cancellation.
+/// Weights rotated between two checks for cancellation.
 const BATCH: usize = 1 << 16;
-/// How far ahead weights are read into the cache: a window alone is too short for the CPU to see that more will follow.
+/// Distance of the prefetch, in weights: a single window is too short for the CPU to detect the
+/// access pattern.
 const AHEAD: usize = 1024;
 
-/// An orthonormal matrix for rows of one width. Rotating back is its transpose, which is its inverse.
+/// An orthonormal matrix for rows of one width. The inverse rotation is its transpose.
 #[derive(Debug)]
 pub(super) struct Rotation {
     columns: usize,
@@ -21,7 +22,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// For rows of so many columns, in windows of at most `block`, a power of two; the caller has a row's values in memory.
+    /// For rows of `columns` columns, in windows of at most `block`, a power of two. The caller
+    /// must have a row's values in memory, since this allocates as much.
     pub(super) fn new(columns: usize, block: usize, seed: u32) -> Self {
         let window = window(columns, block);
         let windows = columns.div_ceil(window.max(1));
@@ -55,12 +57,12 @@ impl Rotation {
         Ok(())
     }
 
-    /// Bytes that it keeps.
+    /// Bytes in memory.
     pub(super) fn resident_bytes(&self) -> usize {
         size_of_val(self.diagonal.as_slice())
     }
 
-    /// Sums and products on the way of a value, at most.
+    /// Maximum number of sums and products that contribute to a value.
     pub(super) fn depth(&self) -> u32 {
         depth(self.columns, self.window)
     }
@@ -81,7 +83,8 @@ fn window(columns: usize, block: usize) -> usize {
     columns.checked_ilog2().map_or(0, |log| block.min(1 << log))
 }
 
-/// Sums and products on the way of a value in a row of so many columns, at most: a column is in two windows if the last one is moved back.
+/// Maximum number of sums and products that contribute to a value in a row of `columns` columns. A
+/// column is in two windows if the last one is moved back.
 pub(super) fn depth(columns: usize, block: usize) -> u32 {
     let window = window(columns, block).max(1);
     let passes = if columns.is_multiple_of(window) { 1 } else { 2 };
@@ -89,7 +92,7 @@ pub(super) fn depth(columns: usize, block: usize) -> u32 {
 }
 
 simd::kernel! {
-    /// Every window in turn: its signs, then the transform.
+    /// Rotates each window in turn: signs first, then the transform.
     fn forward<'a, 'b>(simd, rotation: &'a Rotation, rows: &'b mut [f32]) {
         for row in (0..rows.len()).step_by(rotation.columns) {
             for (index, diagonal) in rotation.diagonal.chunks_exact(rotation.window).enumerate() {
@@ -102,7 +105,8 @@ simd::kernel! {
 }
 
 simd::kernel! {
-    /// The last window, which may lie over the one before, and then the others: the transform, then the signs.
+    /// The last window, which may overlap the previous one, and then the others: in each the
+    /// transform, then the signs.
     fn backward<'a, 'b>(simd, rotation: &'a Rotation, rows: &'b mut [f32]) {
         let last = rotation.diagonal.len() / rotation.window - 1;
         for row in (0..rows.len()).step_by(rotation.columns) {
@@ -122,8 +126,8 @@ fn scale(values: &mut [f32], diagonal: &[f32]) {
     }
 }
 
-/// The unscaled transform in place: `(a, b)` becomes `(a + b, a − b)` for all pairs of places a stride apart, for the strides 1, 2, 4, … in
-/// turn. The length is a power of two.
+/// The unscaled transform in place: for the strides 1, 2, 4, … in turn, all pairs `(a, b)` of
+/// values a stride apart become `(a + b, a − b)`. The length must be a power of two.
 #[inline(always)]
 fn transform<S: Simd>(simd: S, values: &mut [f32]) {
     if values.len() < LANES {
@@ -145,8 +149,9 @@ fn transform<S: Simd>(simd: S, values: &mut [f32]) {
     }
 }
 
-/// One stride inside of a vector: the other value of each pair, plus or minus the value itself. Its product with ±1 is exact, so that only
-/// the sum rounds. Compilers do not find vector instructions for a choice between sum and difference.
+/// One stride inside a vector: the other value of each pair, plus or minus the value itself. The
+/// product of the value with ±1 is exact, so only the sum rounds. Compilers do not vectorise a
+/// choice between sum and difference.
 #[inline(always)]
 fn within<S: Simd, const STRIDE: usize>(simd: S, v: [f32; LANES]) -> [f32; LANES] {
     let other: [f32; LANES] = lanes!(i => v[i ^ STRIDE]);
@@ -154,7 +159,7 @@ fn within<S: Simd, const STRIDE: usize>(simd: S, v: [f32; LANES]) -> [f32; LANES
     simd.subtract_product(&other, &v, &sign)
 }
 
-/// One stride.
+/// The transform's step for one stride.
 #[inline(always)]
 fn halves(values: &mut [f32], stride: usize) {
     for pair in values.chunks_exact_mut(2 * stride) {
@@ -165,7 +170,7 @@ fn halves(values: &mut [f32], stride: usize) {
     }
 }
 
-/// A stride and twice this stride, in one pass over the values.
+/// The steps for a stride and twice this stride, in one pass over the values.
 #[inline(always)]
 fn quarters(values: &mut [f32], stride: usize) {
     for four in values.chunks_exact_mut(4 * stride) {
@@ -186,10 +191,10 @@ mod tests {
 
     static NEVER: Cancel = Cancel::new();
 
-    /// Widths of whole windows, of windows that overlap, and of less than a vector.
+    /// Rows of whole windows, of overlapping windows, and shorter than a vector.
     const WIDTHS: [usize; 10] = [1, 2, 3, 7, 16, 17, 100, 384, 1000, 2048];
 
-    /// The matrix that rows are multiplied by: a row for each unit vector.
+    /// The rotation's matrix: the rotated unit vectors as rows.
     fn matrix(rotation: &Rotation, columns: usize) -> Vec<f32> {
         let mut rows = vec![0.0; columns * columns];
         (0..columns).for_each(|i| rows[i * columns + i] = 1.0);
@@ -257,7 +262,7 @@ mod tests {
                 plain(&mut expected, block, 9);
                 let rotation = Rotation::new(columns, block, 9);
                 for level in Level::available() {
-                    // Two rows: the second begins at any address.
+                    // The second row may start at any alignment.
                     let mut rows = [row.clone(), row.clone()].concat();
                     with_level(level, || rotation.forward(&mut rows, &NEVER)).expect("nobody cancels");
                     let same = rows

@@ -1,4 +1,4 @@
-//! What the combinators are for: less error, the other axis, any codec inside.
+//! The purposes of the combinators: less error, the other axis, any inner codec.
 
 use std::sync::Arc;
 
@@ -64,7 +64,8 @@ fn an_exact_first_leaves_nothing() {
 
 #[test]
 fn both_ends_of_f32_are_held() {
-    // Absmean ternary turns the largest number into a fraction of it; the rest needs the whole range.
+    // Absmean ternary decodes the largest number to a fraction of it; the rest needs the whole
+    // range.
     let values = [f32::MAX, f32::MIN, 0.0, f32::MAX];
     let decoded = decoded("residual(quant.ternary:fit=absmean,quant.int:bits=8)", &[1, 4], &values, &EncodeCx::new(0));
     assert!(decoded.iter().zip(values).all(|(d, w)| d.is_finite() && (d - w).abs() <= f32::MAX * 0.01), "{decoded:?}");
@@ -74,12 +75,12 @@ fn both_ends_of_f32_are_held() {
 fn a_child_that_refuses_is_heard() {
     let integers = TensorSpec::new(Dtype::I16, [4, 4]).unwrap();
     assert!(codec("residual(lossless.raw,quant.int)").accepts(&integers).is_err());
-    // Rows of 20 are not made of blocks of 32.
+    // Rows of 20 columns do not consist of blocks of 32.
     let odd = TensorSpec::new(Dtype::F32, [4, 20]).unwrap();
     for spec in ["residual(quant.int,quant.q8_0)", "residual(quant.q8_0,quant.int)"] {
         assert!(matches!(codec(spec).accepts(&odd), Err(CodecError::Unsupported(_))), "{spec}");
     }
-    // On its side it has no rows of 32 either; a matrix of 32 rows does.
+    // Its transpose has no rows of 32 either; the transpose of a matrix with 32 rows does.
     let upright = TensorSpec::new(Dtype::F32, [32, 20]).unwrap();
     assert!(codec("transpose(quant.q8_0)").accepts(&odd).is_err());
     assert!(codec("transpose(quant.q8_0)").accepts(&upright).is_ok());
@@ -137,7 +138,7 @@ fn bytes_of_every_width_come_back() {
 
 #[test]
 fn a_sparse_child_that_refuses_the_values_alone_gets_the_tensor() {
-    // 2:4, so that the values are half as many; their matrix has its break-even below the rank.
+    // 2:4, so that there are half as many values; the break-even of their matrix is below the rank.
     let gaussian = weights("gaussian", 64 * 64);
     let values: Vec<f32> = gaussian.iter().enumerate().map(|(i, w)| if i % 4 < 2 { *w } else { 0.0 }).collect();
     let tensor = TensorView::from_f32([64, 64], &values).unwrap();
@@ -145,7 +146,7 @@ fn a_sparse_child_that_refuses_the_values_alone_gets_the_tensor() {
     assert!(encoded.payload.sections().keys().all(|name| name.starts_with("dense/")));
 }
 
-/// Widths of whole windows, of windows that overlap, and of less than a vector.
+/// Rows of whole windows, of overlapping windows, and shorter than a vector.
 const WIDTHS: [usize; 9] = [1, 3, 7, 16, 100, 384, 1000, 1024, 2500];
 
 #[test]
@@ -182,7 +183,7 @@ fn signs_follow_from_the_header_alone() {
     let first = of("hadamard(quant.int:bits=2)", &EncodeCx::new(0));
     assert_eq!(of("hadamard(quant.int:bits=2):seed=0:block=1024", &EncodeCx::new(7)), first);
     assert_ne!(of("hadamard(quant.int:bits=2):seed=1", &EncodeCx::new(0)), first);
-    // Rows on their own are the rows of the whole.
+    // Rows encoded alone decode to the same rows as in the whole tensor.
     let last: Vec<f32> = decoded("hadamard(quant.int:bits=2)", &[3, 96], &values[5 * 96..], &EncodeCx::new(0));
     assert_eq!(last, first[5 * 96..]);
 }
@@ -203,7 +204,7 @@ fn sums_beyond_f32_are_unsuitable() {
         EncodedTensor::encode(codec("hadamard(quant.int):block=256"), tensor, &EncodeCx::new(0)).map(drop)
     };
     assert!(encode(f32::MAX / 17.0).is_ok());
-    // Some window's signs add up to more than 16 of 256.
+    // In some window the signs add up to more than 16 of 256.
     let spike = [f32::MAX; 16];
     let tensor = TensorView::from_f32([16], &spike).unwrap();
     let answer = EncodedTensor::encode(codec("hadamard(lossless.raw):seed=3"), tensor, &EncodeCx::new(0));

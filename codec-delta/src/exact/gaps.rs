@@ -1,18 +1,18 @@
-//! Which elements of a tensor differ from the base, where few do.
+//! Sparse positions of the elements that differ from the base, if few do.
 
-/// A gap of so many elements goes on in the next byte.
+/// A gap byte for this many elements, which continues in the next byte.
 const MORE: u8 = u8::MAX;
 
-/// Symbols are left out if no more than one in so many is not 0: a table's least frequency is 1 in 4096, so that common symbols of
-/// smaller entropy cost more than they are worth.
+/// The sparse form is used if at most one symbol in so many is not 0. The least frequency of a
+/// table is 1 in 4096, so the many zeros would cost more in a plane than their entropy.
 const FEW: usize = 512;
 
-/// Bytes that the gaps of so many elements take at most.
+/// Upper bound of the bytes for the gaps of `elements` elements.
 pub(super) fn most_bytes(elements: usize) -> usize {
     elements / FEW + elements / usize::from(MORE)
 }
 
-/// The gaps before symbols other than 0, and these symbols; `None` if they are not few.
+/// The gaps before symbols other than 0, and these symbols; `None` if there are too many of them.
 pub(super) fn of(symbols: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let few: Vec<u8> = symbols.iter().copied().filter(|symbol| *symbol != 0).collect();
     if few.len() > symbols.len() / FEW {
@@ -36,7 +36,8 @@ pub(super) fn kept(contexts: &[u8], symbols: &[u8]) -> Vec<u8> {
     contexts.iter().zip(symbols).filter(|(_, symbol)| **symbol != 0).map(|(context, _)| *context).collect()
 }
 
-/// The places that gaps stand for, all below `elements`; `None` for gaps that [`of`] does not make.
+/// The positions that the gaps encode, all below `elements`; `None` for gaps that [`of`] never
+/// writes.
 pub(super) fn places(gaps: &[u8], elements: usize) -> Option<Vec<usize>> {
     let (mut places, mut place) = (Vec::new(), 0);
     for gap in gaps {

@@ -1,33 +1,50 @@
 //! Weights bit for bit as the difference from a base tensor, `delta.exact`.
 //!
-//! Floats of one dtype, ordered by value, can be numbered. The difference of two numbers is small where the weights are close, and how small depends on
-//! the exponent: the same change moves a small weight by many of its units in the last place, and a large one by none. The decoder has the base, so the
-//! base's exponent is known to both sides and chooses the table that the difference is coded with.
+//! Floats of one dtype can be numbered in the order of their values. The difference of two numbers
+//! is small if the weights are close. Its size depends on the exponent: the same change moves a
+//! small weight by many units in its last place, and a large one by none. Encoder and decoder both
+//! have the base, so the exponent of the base's float selects the table that codes the difference.
+//!
+//! Tables have 2¹² slots, too few for large alphabets. So a difference is coded as a symbol of its
+//! first bits, followed by raw bits. Neighbouring contexts share a table where two tables would
+//! cost more than they save, so that small tensors do not pay for the contexts of large ones.
+//!
+//! This crate is the only codec crate that depends on another one, `codec-lossless`: a tensor whose
+//! difference is not smaller is stored with `lossless:level=max`.
 //!
 //! # Source
-//! Ordered integers and their difference as in `FM-Delta`, Ning et al. 2024; tables by the base's exponent are ours. The coder is that of
-//! the crate `entropy`.
+//! Ordered integers and their difference as in `FM-Delta`, Ning et al. 2024; tables by the base's
+//! exponent are ours. The coder comes from the crate `entropy`.
 //!
 //! # Sections
-//! Relative to a base: `base` U8 `[32]`, blake3 of the base's stored bytes. A tensor that is equal to its base has nothing else but the seal. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
+//! Relative to a base: `base` U8 `[32]`, blake3 of the base's stored bytes. A tensor equal to its
+//! base has only this section and the seal. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
 //! `F8_E5M2`,
-//! - `symbols` U8: a coded plane (`entropy::plane`) of a symbol for each element. The context of an element is the base's exponent field; of F64 that
-//!   less 896, between 0 and 255;
-//! - `raw` U8: bits that are not coded, the first at the lowest bit of the first byte; the last byte is filled up with zeros.
+//! - `symbols` U8: a coded plane (`entropy::plane`) of one symbol for each element. The context of
+//!   an element is the exponent field of the base; for F64 that field minus 896, clamped to 0…255;
+//! - `raw` U8: the uncoded bits, the first at the lowest bit of the first byte; the last byte is
+//!   padded with zeros.
 //!
-//! If no more than one element in 512 differs, `symbols` is the plane of those that do, and there are
-//! - `gaps` U8: a coded plane: for each of them the number of equal elements before it and behind the last one that differs; 255 says that there are 255 equal ones and
-//!   the number goes on;
-//! - `gap_bytes` U64 `[1]`: the bytes that plane decodes to.
+//! If at most one element in 512 differs, `symbols` is the plane of only these elements, and there
+//! are
+//! - `gaps` U8: a coded plane: for each of these elements, the number of equal elements since the
+//!   previous one that differs; a byte of 255 stands for 255 equal elements and is continued by the
+//!   next byte;
+//! - `gap_bytes` U64 `[1]`: the decoded length of that plane in bytes.
 //!
-//! The number of a float is its bits with the sign bit set if they are not negative, and all bits inverted if they are. The difference is that of the number and the base's, modulo
-//! `2ᵂ` for W bits, from `−2ᵂ⁻¹` up. With `T = 3` (2 for F64) a magnitude `m` below `2ᵀ⁺¹` is its own symbol. Otherwise, with
-//! `r` such that `2ᵀ ≤ ⌊m/2ʳ⌋ < 2ᵀ⁺¹`, the symbol is `r·2ᵀ + ⌊m/2ʳ⌋`; below, `r` is 0. Each element whose symbol is not 0 has `1 + r` raw bits: 1 if the
+//! The number of a float is its bits with the sign bit set, or with all bits inverted if the float
+//! is negative. The difference is that of the float's number and the base's, modulo `2ᵂ` for W
+//! bits, starting at `−2ᵂ⁻¹`. With `T = 3` (2 for F64) a magnitude `m` below `2ᵀ⁺¹` is its own
+//! symbol, and `r` is 0. Otherwise, with `r` such that `2ᵀ ≤ ⌊m/2ʳ⌋ < 2ᵀ⁺¹`, the symbol is
+//! `r·2ᵀ + ⌊m/2ʳ⌋`. Each element with a symbol other than 0 has `1 + r` raw bits: 1 if the
 //! difference is negative, then the low `r` bits of `m`.
 //!
-//! Without a base, and where the base does not help: `alone/…`, the sections of `lossless:level=max`; otherwise there are
+//! Without a base, or if the base does not help, there is only `alone/…`, the sections of
+//! `lossless:level=max`. All other payloads also have
 //! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes;
-//! - `seal` U32 `[1]`: CRC-32C of the stored bytes followed by those of all other sections in the order of their names.
+//! - `seal` U32 `[1]`: CRC-32C of the stored bytes followed by those of all other sections in the
+//!   order of their names. So it also detects changed bits that change no weight, for example in
+//!   contexts that share a table.
 //!
 //! # Header
 //! ```
@@ -42,10 +59,11 @@
 //! `Exact`.
 //!
 //! # Cost
-//! From a 2²⁰th of the stored size to all of it and 4 bytes.
+//! From a 2²⁰th of the stored size to the stored size + 4 bytes.
 //!
 //! # Limits
-//! None: every dtype and shape. A payload that names a base is decoded with that base alone. Decoding to f32 exists for F32, F16 and BF16.
+//! None: every dtype and shape. A payload that names a base decodes with that base only. Decoding
+//! to f32 exists for F32, F16 and BF16.
 
 mod gaps;
 mod symbols;
@@ -70,7 +88,7 @@ pub struct ExactDelta {
     pub version: FormatVersion<1>,
 }
 
-/// What a tensor is stored by if not by its difference.
+/// Stores a tensor without a useful base.
 const ALONE: Exact = Exact::new(Level::Max);
 const SCOPE: &str = "alone";
 
@@ -94,7 +112,7 @@ impl Codec for ExactDelta {
         cx.cancel.check()?;
         let (spec, bytes) = (tensor.spec(), tensor.bytes());
         let payload = match encode_relative(&tensor, cx)? {
-            // The difference of what is alike takes less than half.
+            // Less than half the size means a similar base, so the tensor alone is not tried.
             Some(payload) if payload.bytes() < bytes.len() as u64 / 2 => payload,
             relative => {
                 let alone =
@@ -115,7 +133,8 @@ impl Codec for ExactDelta {
     }
 }
 
-/// The tensor as a difference, if there is a base, and the difference is of floats or nothing.
+/// The tensor as a difference. `None` without a base, or if the dtype has no difference form and
+/// the tensor does not equal its base.
 fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<Payload>> {
     if cx.base.is_none() {
         return Ok(None);
@@ -198,10 +217,10 @@ fn add_difference(format: FloatFormat, payload: &PayloadView<'_>, cx: &DecodeCx<
     sum.finish().map_err(|reason| payload.corrupt(RAW, reason))
 }
 
-/// Elements that are decoded at a time; a multiple of 32.
+/// Elements decoded at a time; a multiple of 32.
 const BLOCK: usize = 1 << 13;
 
-/// The places of the elements that differ.
+/// The positions of the elements that differ.
 fn read_places(payload: &PayloadView<'_>, elements: usize) -> Result<Vec<usize>> {
     let bytes = payload.values::<u64>(GAP_BYTES, Dtype::U64, &[1])?[0];
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= gaps::most_bytes(elements));

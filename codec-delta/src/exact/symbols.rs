@@ -3,17 +3,17 @@
 use codec_api::Dtype;
 use simd::kernel;
 
-/// How a float is made of bits: sign, exponent, mantissa, from the highest to the lowest.
+/// The bit layout of a float: sign, exponent, mantissa, from the highest to the lowest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FloatFormat {
-    /// Bytes.
+    /// Bytes of a float.
     pub width: usize,
     /// Bits of the mantissa.
     mantissa: u32,
 }
 
 impl FloatFormat {
-    /// `None` for what is no such float of whole bytes.
+    /// The layout of a dtype; `None` unless it is a float of whole bytes with this layout.
     pub(super) fn of(dtype: Dtype) -> Option<Self> {
         let (width, mantissa) = match dtype {
             Dtype::F64 => (8, 52),
@@ -27,7 +27,7 @@ impl FloatFormat {
         Some(Self { width, mantissa })
     }
 
-    /// The exponent fields of floats, as contexts; those of F64 less 896, between 0 and 255.
+    /// The exponent fields of floats, as contexts; for F64 minus 896, clamped to 0…255.
     pub(super) fn contexts(self, floats: &[u8]) -> Vec<u8> {
         let field = (1u16 << (8 * self.width as u32 - 1 - self.mantissa)) - 1;
         let (mantissa, field) = (self.mantissa, field as u8);
@@ -43,7 +43,7 @@ impl FloatFormat {
     }
 }
 
-/// A little-endian integer.
+/// Reads a little-endian integer.
 #[inline(always)]
 fn word<const WIDTH: usize>(bytes: [u8; WIDTH]) -> u64 {
     let mut wide = [0; 8];
@@ -51,35 +51,36 @@ fn word<const WIDTH: usize>(bytes: [u8; WIDTH]) -> u64 {
     u64::from_le_bytes(wide)
 }
 
-/// Floats of W bits as integers of the same order.
+/// Maps floats of W bits to integers in the same order.
 #[inline(always)]
 fn ordered<const WIDTH: usize>(float: u64) -> u64 {
     let negative = float >> (8 * WIDTH - 1);
     (float ^ negative.wrapping_neg() & all::<WIDTH>()) ^ (negative ^ 1) << (8 * WIDTH - 1)
 }
 
-/// The inverse.
+/// The inverse of [`ordered`].
 #[inline(always)]
 fn unordered<const WIDTH: usize>(integer: u64) -> u64 {
     let negative = integer >> (8 * WIDTH - 1) ^ 1;
     (integer ^ negative.wrapping_neg() & all::<WIDTH>()) ^ (negative ^ 1) << (8 * WIDTH - 1)
 }
 
-/// W bits.
+/// A mask of W bits.
 const fn all<const WIDTH: usize>() -> u64 {
     u64::MAX >> (64 - 8 * WIDTH)
 }
 
-/// The symbols of magnitudes below 2ᵂ⁻¹ and of that one, for W bits: those below 2ᵀ⁺¹ are their own; above, each power of two has 2ᵀ symbols,
-/// one for each value of the T bits behind the first. The other bits are raw, and so is the sign unless the magnitude is 0.
+/// The symbols of magnitudes up to 2ᵂ⁻¹, for W bits. Magnitudes below 2ᵀ⁺¹ are their own symbols.
+/// Above, each power of two has 2ᵀ symbols, one for each value of the T bits after the leading one.
+/// The remaining bits are raw, and so is the sign unless the magnitude is 0.
 #[derive(Clone, Copy, Debug)]
 struct Classes {
-    /// T.
+    /// T, the number of coded bits after the leading one.
     top: u32,
 }
 
 impl Classes {
-    /// With three bits, or with two where symbols of three would not fit into a byte.
+    /// T is 3, or 2 if symbols with 3 would not fit into a byte.
     const fn of(width: usize) -> Self {
         Self { top: if width == 8 { 2 } else { 3 } }
     }
@@ -88,7 +89,7 @@ impl Classes {
     #[inline(always)]
     fn split(self, magnitude: u64) -> (u8, u32) {
         let raw = (magnitude | 1).ilog2().saturating_sub(self.top);
-        // The first bit and those behind it are 2ᵀ and more.
+        // The shifted magnitude lies between 2ᵀ and 2ᵀ⁺¹ − 1, if `raw` is not 0.
         ((u64::from(raw << self.top) + (magnitude >> raw)) as u8, raw)
     }
 
@@ -108,20 +109,21 @@ impl Classes {
     }
 }
 
-/// The least magnitude of each symbol, and its raw bits with the sign.
+/// For each symbol the smallest magnitude, and the number of raw bits with the sign.
 type SymbolTable = [(u64, u32); 256];
 
 /// The difference of two tensors of floats.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
-    /// A symbol for each float, 0 where it is the base's.
+    /// One symbol for each float; 0 if it equals the base's.
     pub symbols: Vec<u8>,
-    /// Raw bits of those that are not, the first at the lowest bit of the first byte; the last byte is filled up with zeros.
+    /// Raw bits of all other floats, the first at the lowest bit of the first byte; the last byte
+    /// is padded with zeros.
     pub raw: Vec<u8>,
 }
 
 kernel! {
-    /// The difference of floats from those of the base.
+    /// Computes the difference of floats from those of the base.
     pub(super) fn difference<'a>(_simd, format: FloatFormat, floats: &'a [u8], base: &'a [u8]) -> Difference {
         match format.width {
             1 => Difference::of::<1>(floats, base),
@@ -139,7 +141,7 @@ impl Difference {
         let (classes, mut bits) = (Classes::of(WIDTH), BitWriter::default());
         let symbol = |(float, base): (&[u8; WIDTH], &[u8; WIDTH])| {
             let difference = ordered::<WIDTH>(word(*float)).wrapping_sub(ordered::<WIDTH>(word(*base)));
-            // Modulo 2ᵂ, from −2ᵂ⁻¹ up.
+            // Modulo 2ᵂ, starting at −2ᵂ⁻¹.
             let difference = ((difference << (64 - 8 * WIDTH)) as i64) >> (64 - 8 * WIDTH);
             let magnitude = difference.unsigned_abs();
             let (symbol, raw) = classes.split(magnitude);
@@ -154,7 +156,7 @@ impl Difference {
     }
 }
 
-/// The sum of floats of a base and a difference, made part by part.
+/// Adds a difference to the floats of a base, part by part.
 pub(super) struct Sum<'a> {
     format: FloatFormat,
     classes: Classes,
@@ -163,13 +165,13 @@ pub(super) struct Sum<'a> {
 }
 
 impl<'a> Sum<'a> {
-    /// Nothing yet, and these raw bits.
+    /// Starts at the first of these raw bits.
     pub(super) fn new(format: FloatFormat, raw: &'a [u8]) -> Self {
         let classes = Classes::of(format.width);
         Self { format, classes, table: classes.table(format.width), raw: BitReader { bytes: raw, place: 0 } }
     }
 
-    /// Adds the differences of these symbols to the floats in `out`, which are the base's.
+    /// Adds the differences of these symbols to `out`, which holds the base's floats.
     pub(super) fn add(&mut self, symbols: &[u8], out: &mut [u8]) -> Result<(), &'static str> {
         if symbols.iter().fold(0, |most, symbol| *symbol.max(&most)) > self.classes.last(self.format.width) {
             return Err("there is no such symbol");
@@ -195,7 +197,7 @@ kernel! {
     }
 }
 
-/// Differences that are read before any is added.
+/// Differences read before any is added.
 const BLOCK: usize = 64;
 
 #[inline(always)]
@@ -221,17 +223,17 @@ fn add_width<'r, const WIDTH: usize>(
     raw
 }
 
-/// Bits, from the lowest of the first byte.
+/// Writes bits, starting at the lowest of the first byte.
 #[derive(Debug, Default)]
 struct BitWriter {
     bytes: Vec<u8>,
-    /// Bits that are no whole byte yet, and how many.
+    /// Bits that do not fill a byte yet, and their number.
     rest: u128,
     count: u32,
 }
 
 impl BitWriter {
-    /// Appends the low `count` bits of `bits`, of which the others are 0.
+    /// Appends the low `count` bits of `bits`; the other bits must be 0.
     #[inline(always)]
     fn put(&mut self, bits: u64, count: u32) {
         self.rest |= u128::from(bits) << self.count;
@@ -250,11 +252,11 @@ impl BitWriter {
     }
 }
 
-/// Reads what [`BitWriter`] wrote. Behind the end there are zeros, and [`Self::finish`] finds out.
+/// Reads the bits of a [`BitWriter`]. Bits beyond the end read as 0; [`Self::finish`] reports it.
 #[derive(Clone, Copy)]
 struct BitReader<'a> {
     bytes: &'a [u8],
-    /// In bits.
+    /// Position in bits.
     place: usize,
 }
 
@@ -277,7 +279,7 @@ impl BitReader<'_> {
         self.bytes.get(at..at + N).and_then(|window| window.try_into().ok()).unwrap_or_else(|| self.last(at))
     }
 
-    /// The bytes from here to the end, and zeros.
+    /// The bytes from `at` to the end, padded with zeros.
     #[cold]
     #[inline(never)]
     fn last<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -286,7 +288,7 @@ impl BitReader<'_> {
         padded
     }
 
-    /// Whether all bits were read, but for less than a byte of zeros.
+    /// Checks that all bits were read, except fewer than 8 zero bits of padding.
     fn finish(&self) -> Result<(), &'static str> {
         if self.place.div_ceil(8) != self.bytes.len() {
             return Err("there are not as many bits as its symbols ask for");

@@ -1,11 +1,12 @@
-//! The scales with the least squared error: the nearest matrix of rank one, by alternating least squares.
+//! Scales with the least squared error: the nearest matrix of rank one, by alternating least
+//! squares.
 
 use codec_api::{Cancel, Result};
 use simd::{LANES, bf16_to_f32, f32_to_bf16, kernel, lanes, load, store, sum};
 
 use super::scales::{Layout, Scales, block};
 
-/// Most times that the column scales are fitted.
+/// Maximum number of fits of the column scales.
 pub(super) const SWEEPS: u32 = 10;
 
 /// Fits row and column scales to the magnitudes of the differences.
@@ -29,10 +30,10 @@ pub(super) fn fit(layout: &Layout, differences: &[f32], cancel: &Cancel) -> Resu
 }
 
 impl Scales {
-    /// Makes the largest column scale 1, and rounds all to BF16.
+    /// Sets the column scales to `sums`, normalised to a maximum of 1 and rounded to BF16.
     fn set_columns(&mut self, sums: &[f64]) {
         let largest = sums.iter().fold(0.0, |m: f64, s| m.max(*s));
-        // Without any difference all scales are 0.
+        // If there are no differences, all scales are 0.
         let divisor = if largest == 0.0 { 1.0 } else { largest };
         for (scale, sum) in self.columns.iter_mut().zip(sums) {
             *scale = (sum / divisor) as f32;
@@ -43,7 +44,8 @@ impl Scales {
     }
 }
 
-/// `Σᵢ rowᵢ·|dᵢⱼ|` for each column `j`, with the row scales that suit `columns`: the column scales that suit those, times a number.
+/// `Σᵢ rowᵢ·|dᵢⱼ|` for each column `j`, with the best row scales for `columns`. These sums are
+/// proportional to the best column scales for those row scales.
 fn column_sums(layout: &Layout, differences: &[f32], columns: &[f32], cancel: &Cancel) -> Result<Vec<f64>> {
     let mut sums = vec![0.0; columns.len()];
     for row in layout.rows_of(differences) {
@@ -54,7 +56,7 @@ fn column_sums(layout: &Layout, differences: &[f32], columns: &[f32], cancel: &C
     Ok(sums)
 }
 
-/// The row scales that suit `columns`.
+/// The best row scales for `columns`.
 fn row_scales(layout: &Layout, differences: &[f32], columns: &[f32], cancel: &Cancel) -> Result<Vec<f32>> {
     let squares = if columns.is_empty() { layout.columns as f64 } else { weighted(columns, columns) };
     let mut sums = Vec::with_capacity(layout.row_scales);
@@ -65,13 +67,13 @@ fn row_scales(layout: &Layout, differences: &[f32], columns: &[f32], cancel: &Ca
     if layout.row_scales == 1 {
         sums = vec![sums.iter().sum::<f64>() / layout.rows as f64];
     }
-    // All column scales are 0 where there is no difference at all.
+    // All column scales are 0 if there are no differences.
     let scale = |sum: f64| if squares == 0.0 { 0.0 } else { (sum / squares).min(f32::MAX.into()) as f32 };
     Ok(sums.into_iter().map(scale).collect())
 }
 
 kernel! {
-    /// `Σ |d|·column` of a row; without `columns` those are 1.
+    /// `Σ |d|·column` of a row; without `columns`, each factor is 1.
     fn weighted<'a>(_simd, differences: &'a [f32], columns: &'a [f32]) -> f64 {
         let mut sums = [0.0; LANES];
         for (i, d) in differences.chunks(LANES).enumerate() {
@@ -83,7 +85,7 @@ kernel! {
 }
 
 kernel! {
-    /// Adds a row's magnitudes, times `scale`, to the sums of its columns.
+    /// Adds the magnitudes of a row, times `scale`, to the sums of the columns.
     fn add_scaled<'a>(_simd, differences: &'a [f32], scale: f64, sums: &'a mut [f64]) {
         for (d, sums) in differences.chunks(LANES).zip(sums.chunks_mut(LANES)) {
             let (d, before) = (load(d), load(sums));

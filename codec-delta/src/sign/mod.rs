@@ -1,22 +1,28 @@
-//! Signs of the difference to a base, `delta.sign`: `ŵ = base ± row scale · column scale`, a bit for each weight.
+//! Signs of the difference from a base, `delta.sign`: `ŵ = base ± row scale · column scale`, a bit
+//! for each weight.
 //!
-//! The scales are those with the least squared error of `row · column` against the magnitudes of the differences: alternating least squares
-//! from column scales of 1, with sums in f64 in a fixed order, until the rounded column scales stay the same, ten sweeps at most. The row
-//! scales are fitted last.
+//! The scales minimise the squared error of `row · column` against the magnitudes of the
+//! differences. Alternating least squares starts with column scales of 1, with sums in f64 in a
+//! fixed order. It stops when the rounded column scales stay the same, after at most ten sweeps.
+//! The row scales are fitted last.
 //!
 //! # Source
-//! `BitDelta`: Liu et al., arXiv 2402.10193, section 3.1, with one scale for a matrix, which it then trains. Scales for rows and columns, as in
-//! `OneBit`, Xu et al., arXiv 2402.11295, section 3.2, take the place of the training.
+//! `BitDelta`: Liu et al., arXiv 2402.10193, section 3.1, with one scale for a matrix, which it
+//! then trains. Scales for rows and columns, as in `OneBit`, Xu et al., arXiv 2402.11295, section
+//! 3.2, replace the training.
 //!
 //! # Sections
 //! With `R × C` the matrix view:
 //! - `base` U8 `[32]`: blake3 of the base's stored bytes;
-//! - `signs` U8 `[R, ⌈C/8⌉]`: a bit for each weight, lowest bit first, 1 where it is below its base; what is left of a row's last byte is 0;
-//! - `rows` F32 `[R]`, or `[1]` for all rows together where `C < 32`;
-//! - `columns` BF16 `[C]`, the largest of which is 1, only where `R ≥ 16`; else the column scales are 1.
+//! - `signs` U8 `[R, ⌈C/8⌉]`: a bit for each weight, lowest bit first, 1 if the weight is below its
+//!   base; the unused bits of a row's last byte are 0;
+//! - `rows` F32 `[R]`, or `[1]` for all rows together if `C < 32`;
+//! - `columns` BF16 `[C]` with a maximum of 1, only if `R ≥ 16`; otherwise the column scales are 1.
 //!
-//! So no kind of scale takes more than a bit for each weight of a tensor of 32 or more. The product of the scales is rounded to f32, then the sum, which is held within
-//! the range of f32; with a product of 0 the weight is the base. For a tensor without elements all but `base` are empty.
+//! So neither kind of scale takes more than a bit for each weight of a tensor of 32 weights or
+//! more. The product of the scales is rounded to f32; then the sum is rounded and clamped to the
+//! range of f32. With a product of 0 the weight equals the base. For a tensor without elements all
+//! sections but `base` are empty.
 //!
 //! # Header
 //! ```
@@ -28,15 +34,18 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs` of the result against the tensor, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than
-//! an f32 can say. Of a normally distributed difference √(1 − 2/π) = 60 % (relative Frobenius error) are left; a tensor equal to its base
-//! comes back as it is.
+//! `MaxAbs` of the result against the tensor, measured; `RelFrobenius`, measured, if a weight near
+//! the end of f32 has a larger error than an f32 can hold. Of a normally distributed difference,
+//! √(1 − 2/π) = 60 % remain (relative Frobenius error); a tensor equal to its base is restored
+//! exactly.
 //!
 //! # Cost
-//! `32 + R·⌈C/8⌉ + 4·R + 2·C` bytes with both kinds of scales: 1.012 bits per weight for 4096 × 4096.
+//! `32 + R·⌈C/8⌉ + 4·R + 2·C` bytes with both kinds of scales: 1.012 bits per weight for
+//! 4096 × 4096.
 //!
 //! # Limits
-//! F32, F16 and BF16, with a base of the same dtype and shape whose values are finite. A chunk of rows has column scales of its own.
+//! F32, F16 and BF16, with a base of the same dtype and shape and finite values. A chunk of rows
+//! has column scales of its own.
 
 mod fit;
 mod scales;
@@ -74,7 +83,7 @@ impl Codec for Sign {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let layout = Layout::new(spec);
         let n = spec.elements() as f64;
-        // Differences, values and base as f32; of a column the scale, its sum and its bits.
+        // Differences, values and base as f32; for each column the scale, its sum and its bits.
         let scratch = 12 * spec.elements() as u64 + 4 * layout.row_scales as u64 + 16 * layout.column_scales as u64;
         let fit = if layout.column_scales > 0 { 4.0 * f64::from(fit::SWEEPS) } else { 0.0 };
         CostEstimate::fixed(base::ID_BYTES + layout.bytes()).ops((fit + 8.0) * n, 3.0 * n).scratch(scratch)
@@ -126,7 +135,7 @@ fn add_signed(
 }
 
 kernel! {
-    /// The signs of a row, sixteen in two bytes.
+    /// Packs the signs of a row, sixteen into two bytes.
     fn pack<'a>(_simd, differences: &'a [f32], signs: &'a mut [u8]) {
         for (d, signs) in differences.chunks(LANES).zip(signs.chunks_mut(2)) {
             let d = load(d);
@@ -138,7 +147,7 @@ kernel! {
 }
 
 kernel! {
-    /// Adds a row's signed scales; without `columns` those are 1.
+    /// Adds the signed scales of a row; without `columns`, the column scales are 1.
     fn add_row<'a>(_simd, signs: &'a [u8], row: f32, columns: &'a [f32], out: &'a mut [f32]) {
         for (block, (out, signs)) in out.chunks_mut(LANES).zip(signs.chunks(2)).enumerate() {
             let (base, columns) = (load(out), scales::block(columns, block));

@@ -1,11 +1,11 @@
-//! Which scales a matrix has, and their sections.
+//! The number of scales of a matrix, and their sections.
 
 use codec_api::{Dtype, Payload, PayloadView, Result, Section, TensorSpec};
 use simd::{LANES, bf16_to_f32, load};
 
-/// Columns from which on each row has a scale: 32 bits.
+/// Minimum number of columns for one scale per row: a scale has 32 bits.
 const COLUMNS_FOR_ROW_SCALES: usize = 32;
-/// Rows from which on each column has a scale: 16 bits.
+/// Minimum number of rows for one scale per column: a scale has 16 bits.
 const ROWS_FOR_COLUMN_SCALES: usize = 16;
 
 /// The sizes of the sections.
@@ -15,9 +15,9 @@ pub(super) struct Layout {
     pub(super) columns: usize,
     /// Bytes of a row's signs.
     pub(super) sign_bytes: usize,
-    /// Scales for rows: one for each or one in all.
+    /// Number of scales for rows: one for each row, or one in total.
     pub(super) row_scales: usize,
-    /// Scales for columns: one for each or none.
+    /// Number of scales for columns: one for each column, or none.
     pub(super) column_scales: usize,
 }
 
@@ -48,25 +48,25 @@ impl Layout {
         values.chunks_exact_mut(self.columns.max(1))
     }
 
-    /// The rows' signs.
+    /// The signs of each row.
     pub(super) fn signs_of<'a>(&self, signs: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         signs.chunks_exact(self.sign_bytes.max(1))
     }
 
-    /// The rows' signs.
+    /// The signs of each row.
     pub(super) fn signs_of_mut<'a>(&self, signs: &'a mut [u8]) -> impl Iterator<Item = &'a mut [u8]> + use<'a> {
         signs.chunks_exact_mut(self.sign_bytes.max(1))
     }
 }
 
-/// Scales as they are decoded.
+/// Decoded scales.
 #[derive(Clone, Debug)]
 pub(super) struct Scales {
-    /// One for each row, or one for all.
+    /// One scale for each row, or one for all.
     pub(super) rows: Vec<f32>,
-    /// BF16 bits of one for each column, or nothing.
+    /// BF16 bits of the scale of each column, or nothing.
     pub(super) bits: Vec<u16>,
-    /// The values of `bits`.
+    /// The f32 values of `bits`.
     pub(super) columns: Vec<f32>,
 }
 
@@ -76,7 +76,7 @@ impl Scales {
         if let [one] = self.rows[..] { one } else { self.rows[i] }
     }
 
-    /// Adds the sections `rows` and, if there are any, `columns`.
+    /// Adds the section `rows` and, if there are column scales, `columns`.
     pub(super) fn write(self, payload: Payload) -> Result<Payload> {
         let payload = payload.with("rows", Section::from_values(Dtype::F32, [self.rows.len()], self.rows)?);
         if self.bits.is_empty() {
@@ -85,7 +85,7 @@ impl Scales {
         Ok(payload.with("columns", Section::from_values(Dtype::BF16, [self.bits.len()], self.bits)?))
     }
 
-    /// Reads them: finite numbers from 0 up, of which no product is NaN.
+    /// Reads the scales: finite numbers, 0 or more, so that no product is NaN.
     pub(super) fn read(layout: &Layout, payload: &PayloadView<'_>) -> Result<Self> {
         let rows: Vec<f32> = payload.values("rows", Dtype::F32, &[layout.row_scales])?;
         let bits: Vec<u16> = match layout.column_scales {
@@ -103,7 +103,7 @@ impl Scales {
     }
 }
 
-/// Sixteen column scales; 1 if there are none.
+/// Sixteen column scales; all 1 if there are none.
 #[inline(always)]
 pub(super) fn block(columns: &[f32], block: usize) -> [f32; LANES] {
     if columns.is_empty() { [1.0; LANES] } else { load(&columns[block * LANES..]) }

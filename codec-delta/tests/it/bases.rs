@@ -1,4 +1,4 @@
-//! Every codec of the crate names its base, and takes no other.
+//! Every codec of the crate names its base, and refuses any other.
 
 use codec_api::{BaseTensor, CodecError, DecodeCx, Dtype, EncodeCx, TensorSpec, TensorView};
 

@@ -21,7 +21,8 @@ fn the_bound_is_that_of_the_result() {
     let error = max_abs_error(&values, &decoded);
     let Bound::MaxAbs(bound) = encoded.payload.bound() else { panic!("{}", encoded.payload.bound()) };
     assert!(f64::from(bound) >= error && f64::from(bound) <= error * (1.0 + 1e-6), "{bound} for {error}");
-    // Four bits leave about 9 % of a Gaussian difference, and of the result a hundredth of that.
+    // Four bits leave an error of about 9 % of a Gaussian difference, and a hundredth of that
+    // relative to the result.
     let of_delta = delta_error(&values, &decoded, &base);
     let of_result = codec_api::rel_frobenius_error(&values, &decoded);
     assert!((0.07..0.12).contains(&of_delta), "{of_delta}");

@@ -1,4 +1,4 @@
-//! `delta.exact`: bytes that differences take, and bits that come back.
+//! `delta.exact`: payload sizes of differences, and exact round trips.
 
 use codec_api::{BaseTensor, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, TensorSpec, TensorView};
 use harness::suite::{Item, Suite, SuiteOptions};
@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use crate::support::codec;
 
-/// Dtypes whose difference has a form of its own.
+/// Dtypes that have a difference form.
 const FLOATS: [Dtype; 6] = [Dtype::F64, Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F8_E4M3, Dtype::F8_E5M2];
 
 fn base_of<'a>(spec: &TensorSpec, base: &'a [u8]) -> BaseTensor<'a> {
@@ -28,14 +28,14 @@ pub fn decode(encoded: &EncodedTensor, base: Option<&[u8]>) -> Result<Vec<u8>, C
     encoded.decode_bytes(&cx)
 }
 
-/// What a tensor takes with its base, from which it comes back.
+/// Encodes a tensor with its base, and checks the round trip.
 fn encoded(spec: &TensorSpec, bytes: &[u8], base: &[u8]) -> EncodedTensor {
     let encoded = encode(spec, bytes, Some(base));
     assert!(decode(&encoded, Some(base)).unwrap() == bytes, "{spec}");
     encoded
 }
 
-/// The tensor of a suite, which has a base.
+/// The tensor of a suite with a base, encoded.
 fn tuned(suite: &str) -> (Item, EncodedTensor) {
     let item = Suite::parse(suite, &SuiteOptions::default()).unwrap().items.remove(0);
     let encoded = encoded(&item.spec, &item.data, item.base.as_ref().unwrap());
@@ -60,7 +60,7 @@ fn changed_weights_take_what_theory_says() {
     for p in [0.01, 0.05, 0.2] {
         let (item, encoded) = tuned(&format!("delta/changed:p={p}"));
         let bits = 8.0 * encoded.payload.bytes() as f64 / item.spec.elements() as f64;
-        // Which they are, and a sign for each.
+        // The entropy of the positions, and a sign for each change.
         let theory = -p * libm::log2(p) - (1.0 - p) * libm::log2(1.0 - p) + p;
         assert!(bits <= 1.04 * theory, "p={p}: {bits} bits of {theory}");
     }
@@ -81,7 +81,8 @@ fn next_to_nothing_takes_next_to_nothing() {
     }
 }
 
-/// A tensor of any bits and a base of any bits, or of the tensor's with some bytes changed.
+/// A tensor of random bits, with a base of random bits or equal to the tensor except for some
+/// bytes.
 fn tensor_and_base() -> impl Strategy<Value = (TensorSpec, Vec<u8>, Vec<u8>)> {
     let spec = (select(&FLOATS[..]), strategies::shape());
     let spec = spec.prop_filter_map("every shape has a spec", |(dtype, shape)| TensorSpec::new(dtype, shape).ok());
@@ -110,7 +111,8 @@ fn any_bits_come_back_from_any_base() {
         .unwrap();
 }
 
-/// BF16 patterns without special meaning, and the same with a change of a few steps to some.
+/// BF16 patterns without special meaning as the base, and the same with some changed by a few
+/// steps.
 fn close(elements: usize, every: usize) -> (TensorSpec, Vec<u8>, Vec<u8>) {
     let spec = TensorSpec::new(Dtype::BF16, [elements]).unwrap();
     let word = |i: usize| (0x3c00 + (i * 40_503 % 1021)) as u16 | ((i * 29) as u16 & 0x40) << 9;
@@ -119,7 +121,7 @@ fn close(elements: usize, every: usize) -> (TensorSpec, Vec<u8>, Vec<u8>) {
     (spec, (0..elements).flat_map(|i| (word(i) + change(i)).to_le_bytes()).collect(), base)
 }
 
-/// The dense form, and that of few gaps.
+/// One case for the dense form and one for the form with gaps.
 pub fn forms() -> [(TensorSpec, Vec<u8>, Vec<u8>); 2] {
     [close(700, 3), close(3000, 900)]
 }
@@ -149,7 +151,7 @@ fn without_a_base_it_is_the_codec_alone() {
         assert_eq!(sections.get(&format!("alone/{name}")), Some(section));
     }
     assert!(decode(&encoded, None).unwrap() == bytes);
-    // A base that does not help, and one that is given to a payload without: nobody asks for it.
+    // A base that does not help, and a base for a payload without one, which is ignored.
     let other: Vec<u8> = bytes.iter().rev().map(|byte| byte.wrapping_mul(151)).collect();
     let unhelped = encode(&spec, &bytes, Some(&other));
     assert_eq!(unhelped.payload.sections(), sections);

@@ -1,4 +1,4 @@
-//! Bases, errors against theory, sizes, what comes back exactly, and damage.
+//! Bases, errors against theory, sizes, exact round trips, and damage.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod bases;

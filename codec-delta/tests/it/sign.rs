@@ -4,10 +4,10 @@ use codec_api::{CodecError, Payload, Section};
 
 use crate::support::{decoded, delta_error, encoded, fine_tuned, round_trip};
 
-/// √(1 − 2/π): what signs and the best scale leave of a normally distributed difference.
+/// √(1 − 2/π): relative error of signs with the best scale on a normally distributed difference.
 const GAUSSIAN: f64 = 0.602_81;
 
-/// A difference whose magnitudes are of rank one, with signs in no order, to a base of zeros.
+/// A difference from a base of zeros; its magnitudes have rank one and its signs are irregular.
 fn rank_one(rows: usize, columns: usize) -> Vec<f32> {
     let scale = |i: usize, n: usize| 0.01 + (i * 37 % n) as f32 / n as f32;
     let signs = fine_tuned(rows * columns, 1.0).1;
@@ -21,14 +21,14 @@ fn magnitudes_of_rank_one_come_back() {
         let (values, base) = (rank_one(rows, columns), vec![0.0; rows * columns]);
         let (_, decoded) = round_trip("delta.sign", &[rows, columns], &values, &base);
         let error = delta_error(&values, &decoded, &base);
-        // Column scales are rounded to 8 bits: at most 2^-9, and in the mean less.
+        // Column scales are rounded to 8 bits: the error is at most 2^-9, and less on average.
         assert!(error < 1.0 / 512.0, "{rows} x {columns}: {error}");
     }
 }
 
 #[test]
 fn one_kind_of_scale_is_enough_for_one_kind_of_change() {
-    // Too few rows for column scales, and too few columns for row scales.
+    // Too few rows for column scales, or too few columns for row scales.
     for (rows, columns, along) in [(15, 200, 200), (200, 31, 1)] {
         let signs = fine_tuned(rows * columns, 1.0).1;
         let scale = |i: usize| 0.5 + if along == 1 { (i % columns % 5) as f32 } else { (i / columns % 5) as f32 };
@@ -49,7 +49,7 @@ fn a_gaussian_difference_leaves_what_theory_says() {
         let error = delta_error(&values, &decoded, &base);
         // 768 scales for 131 072 weights fit a little of the noise: 0.6 % of the squared error.
         assert!((error / GAUSSIAN - 1.0).abs() < 0.008, "{share}: {error}");
-        // What is left of the result is as much smaller as the difference is.
+        // The error of the result is smaller by the share of the difference.
         let of_result = codec_api::rel_frobenius_error(&values, &decoded);
         let expected = GAUSSIAN * f64::from(share) / (1.0 + f64::from(share * share)).sqrt();
         assert!((of_result / expected - 1.0).abs() < 0.02, "{share}: {of_result} instead of {expected}");
@@ -70,7 +70,7 @@ fn scales_for_rows_and_columns_beat_one_scale() {
     let one: Vec<f32> = differences.iter().map(|d| mean.copysign(*d)).collect();
     let one = codec_api::rel_frobenius_error(&differences, &one);
     let error = delta_error(&scaled, &decoded, &base);
-    // With one scale 1 - 2/pi * (2.5^2 / 7.5) * (2^2 / 4.67) of the square are left: 0.739.
+    // With one scale, 1 - 2/pi * (2.5^2 / 7.5) * (2^2 / 4.67) = 0.739 of the square remain.
     assert!((0.58..0.604).contains(&error) && (0.73..0.75).contains(&one), "{error}, with one scale {one}");
 }
 

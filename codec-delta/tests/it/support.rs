@@ -1,4 +1,4 @@
-//! Tensors with a base, there and back.
+//! Tensors with a base, and round trips.
 
 use std::sync::Arc;
 
@@ -16,14 +16,15 @@ pub fn codec(spec: &str) -> Arc<dyn Codec> {
     Registry::linked().unwrap().parse_spec(spec).unwrap_or_else(|e| panic!("{spec}: {e}"))
 }
 
-/// Gaussian weights, and a base that they differ from by Gaussian numbers of this share of their size.
+/// Gaussian weights and a base. The difference between them is Gaussian too, with this share of the
+/// weights' size.
 pub fn fine_tuned(n: usize, share: f32) -> (Vec<f32>, Vec<f32>) {
     let all = weights("gaussian", 2 * n);
     let (base, change) = all.split_at(n);
     (base.iter().zip(change).map(|(b, d)| b + share * d).collect(), base.to_vec())
 }
 
-/// Encodes, serialises, reads back.
+/// Encodes, serialises and reads back.
 pub fn encoded(spec: &str, shape: &[usize], values: &[f32], base: &[f32]) -> Result<EncodedTensor, CodecError> {
     let [tensor, base] = [values, base].map(|values| TensorView::from_f32(shape, values).unwrap());
     let cx = EncodeCx::new(7).with_base(BaseTensor::new(base));
@@ -36,7 +37,7 @@ pub fn decoded(encoded: &EncodedTensor, base: &[f32]) -> Result<Vec<f32>, CodecE
     encoded.decode(&DecodeCx::new().with_base(BaseTensor::new(base)))
 }
 
-/// There and back; the certified bound holds.
+/// A round trip, with a check that the certified bound holds.
 pub fn round_trip(spec: &str, shape: &[usize], values: &[f32], base: &[f32]) -> (EncodedTensor, Vec<f32>) {
     let encoded = encoded(spec, shape, values, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
     let decoded = decoded(&encoded, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
@@ -44,7 +45,7 @@ pub fn round_trip(spec: &str, shape: &[usize], values: &[f32], base: &[f32]) -> 
     (encoded, decoded)
 }
 
-/// The relative error of the difference to the base.
+/// The relative error of the difference from the base.
 pub fn delta_error(values: &[f32], decoded: &[f32], base: &[f32]) -> f64 {
     let [wanted, found] = [values, decoded].map(|w| w.iter().zip(base).map(|(w, b)| w - b).collect::<Vec<f32>>());
     rel_frobenius_error(&wanted, &found)

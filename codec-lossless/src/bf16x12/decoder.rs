@@ -1,4 +1,4 @@
-//! From sections to stored bytes, from any element on.
+//! Decodes sections to stored bytes, starting at any element.
 
 use codec_api::{Bytes, CodecError, Dtype, PayloadView, Result, TensorSpec};
 use simd::{LANES, kernel, lanes, load, store};
@@ -6,7 +6,8 @@ use simd::{LANES, kernel, lanes, load, store};
 use super::palette::Palette;
 use super::{BLOCK, DATA, ESCAPES, ESCAPES_BEFORE, INDEX, LOW, escapes};
 
-/// Decodes any range of a tensor's elements. It shares the payload's sections and looks only at those parts of them that the range needs.
+/// Decodes any range of a tensor's elements. It shares the payload's sections, and reads only the
+/// parts that the range needs.
 #[derive(Clone, Debug)]
 pub struct Decoder(Form);
 
@@ -21,7 +22,7 @@ enum Form {
 struct Packed {
     low: Bytes,
     index: Bytes,
-    /// For each index the float of its exponent.
+    /// For each index, the float with the exponent of that index.
     floats: [f32; LANES],
     escapes: Bytes,
     /// Little-endian U32.
@@ -55,8 +56,9 @@ impl Decoder {
     /// Decodes the elements from `first` on to `out`, two bytes for each, little-endian.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if there are not so many elements, or `out` ends within one; [`CodecError::Corrupt`] if the escapes are not those that are
-    /// counted. A changed bit of anything else is not noticed here.
+    /// [`CodecError::Limit`] if the range exceeds the tensor, or `out` ends within an element;
+    /// [`CodecError::Corrupt`] if the number of escapes differs from the stored counts. No other
+    /// changed bit is detected here.
     pub fn read(&self, first: usize, out: &mut [u8]) -> Result<()> {
         let elements = match &self.0 {
             Form::Packed(packed) => packed.low.len(),
@@ -79,7 +81,7 @@ impl Decoder {
 
 impl Packed {
     fn read(&self, first: usize, end: usize, out: &mut [[u8; 2]]) -> Result<()> {
-        // Up to where a vector of indices begins.
+        // Up to the element where a vector of indices begins.
         let start = first.next_multiple_of(LANES).min(end);
         let (head, rest) = out.split_at_mut(start - first);
         for (i, out) in (first..).zip(head) {
@@ -89,7 +91,7 @@ impl Packed {
         (first / BLOCK..end.div_ceil(BLOCK)).try_for_each(|block| self.patch(block, first, out))
     }
 
-    /// Sets the exponents of a block's escapes, in what is decoded from `first` on.
+    /// Sets the exponents of a block's escapes in `out`, which was decoded from `first` on.
     fn patch(&self, block: usize, first: usize, out: &mut [[u8; 2]]) -> Result<()> {
         let start = block * BLOCK;
         let index = &self.index[start / 2..self.index.len().min(start / 2 + BLOCK / 2)];
@@ -104,7 +106,7 @@ impl Packed {
         if exponents.next().is_some() { Err(miscounted(block)) } else { Ok(()) }
     }
 
-    /// The exponents of a block's escapes, if there are so many.
+    /// The exponents of a block's escapes; `None` if the section `escapes` is too short.
     fn escapes_of(&self, block: usize) -> Option<&[u8]> {
         let before = self.escapes_before.as_chunks().0;
         let place = |block: usize| before.get(block).map(|count| u32::from_le_bytes(*count) as usize);
@@ -116,7 +118,7 @@ fn miscounted(block: usize) -> CodecError {
     CodecError::corrupt(ESCAPES_BEFORE, format!("block {block} has another number of escapes"))
 }
 
-/// The element of this exponent, sign and mantissa.
+/// Combines an exponent with sign and mantissa.
 #[inline(always)]
 fn join(exponent: f32, low: u8) -> [u8; 2] {
     let low = u16::from(low);
@@ -124,7 +126,8 @@ fn join(exponent: f32, low: u8) -> [u8; 2] {
 }
 
 kernel! {
-    /// Decodes elements whose first index is at the beginning of a byte; those of escapes have some other exponent.
+    /// Decodes elements; the first index must be at the beginning of a byte. Escapes get an
+    /// arbitrary exponent.
     fn expand<'a>(simd, low: &'a [u8], index: &'a [u8], floats: &'a [f32; LANES], out: &'a mut [[u8; 2]]) {
         for ((out, low), index) in out.chunks_mut(LANES).zip(low.chunks(LANES)).zip(index.chunks(LANES / 2)) {
             let mut bytes = [0; LANES / 2];
@@ -136,7 +139,7 @@ kernel! {
     }
 }
 
-/// Sixteen indices, the first of each byte in the low nibble.
+/// Unpacks sixteen indices; the first of each byte is in the low nibble.
 #[inline(always)]
 fn unpacked(bytes: [u8; LANES / 2]) -> [u8; LANES] {
     let mut codes = [0; LANES];

@@ -1,11 +1,11 @@
-//! From stored bytes to sections.
+//! Encodes stored bytes as sections.
 
 use codec_api::{Bound, Cancel, Dtype, EncodeCx, Payload, Result, Section};
 
 use super::palette::Palette;
 use super::{BLOCK, ESCAPES, ESCAPES_BEFORE, INDEX, LOW, PALETTE, PART, escapes, packed_bytes};
 
-/// Packs stored bytes, `None` if that would take no less than they do.
+/// Packs stored bytes; `None` if the result would not be smaller.
 pub(super) fn pack(bytes: &[u8], cx: &EncodeCx<'_>) -> Result<Option<Payload>> {
     let elements = bytes.as_chunks::<2>().0;
     let counts = count(elements, cx.cancel)?;
@@ -42,7 +42,7 @@ fn exponent(element: [u8; 2]) -> u8 {
     (u16::from_le_bytes(element) >> 7) as u8
 }
 
-/// How often each exponent occurs.
+/// The frequency of each exponent.
 fn count(elements: &[[u8; 2]], cancel: &Cancel) -> Result<[u64; 256]> {
     let mut counts = [0; 256];
     for part in elements.chunks(PART) {

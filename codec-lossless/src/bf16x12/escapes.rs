@@ -1,17 +1,17 @@
-//! Where the indices are 15.
+//! Elements with index 15.
 
-/// The index of an element whose exponent is in the list.
+/// The index of an element whose exponent is stored in the section `escapes`.
 pub(super) const ESCAPE: u8 = 15;
 
 /// Elements in a word of indices.
 const WORD: usize = 16;
 
-/// The places of the escapes among the elements of these indices, ascending.
+/// The positions of the escapes among the elements of these indices, ascending.
 pub(super) fn places(index: &[u8]) -> impl Iterator<Item = usize> {
     let (words, rest) = index.as_chunks::<8>();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    // Mostly there are none: that is a question for whole vectors.
+    // Usually there are none; whole vectors can test for that.
     let any = words.iter().fold(mask(last), |any, word| any | mask(*word)) != 0;
     let words = if any { words } else { &[] };
     let last = any.then_some(last);
@@ -25,7 +25,7 @@ pub(super) fn places(index: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The lowest bit of each nibble of which all bits are set.
+/// The lowest bit of each nibble with all bits set.
 fn mask(word: [u8; 8]) -> u64 {
     let word = u64::from_le_bytes(word);
     let pairs = word & word >> 1;

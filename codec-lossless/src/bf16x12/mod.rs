@@ -1,23 +1,31 @@
-//! Twelve bits for each BF16 weight, and any row on its own, `lossless.bf16x12`.
+//! Twelve bits for each BF16 weight, and access to any row, `lossless.bf16x12`.
 //!
-//! Sign and mantissa are copied. The exponents of trained weights take few values: the fifteen most frequent ones are a palette, of which each element
-//! has a 4-bit index, and one weight in ten thousand has another exponent, which is in a list. All lengths but that of the list are fixed, so that a matrix
-//! multiplication can decode the row that it needs ([`Decoder`]), with one look into a table of sixteen for each weight.
+//! Sign and mantissa are copied. The exponents of trained weights take few values: the fifteen most
+//! frequent ones form a palette, and each element has a 4-bit index into it. About one weight in
+//! ten thousand has another exponent, which a separate list stores. All lengths but that of the
+//! list are fixed, so that a matrix multiplication can decode any row it needs ([`Decoder`]), with
+//! one look-up in a table of sixteen for each weight.
+//!
+//! The codec is registered for BF16 only and refuses other dtypes. A silent fallback for them would
+//! promise fixed lengths and independent rows that it does not have.
 //!
 //! # Source
-//! Exponents apart as in `ZipNN`, arXiv 2411.05239, section 3, and sign and mantissa in one byte as in `DFloat11`, arXiv 2504.11651; codes of fixed length
-//! with an escape are ours.
+//! Separate exponents as in `ZipNN`, arXiv 2411.05239, section 3, and sign and mantissa in one byte
+//! as in `DFloat11`, arXiv 2504.11651; codes of fixed length with an escape are ours.
 //!
 //! # Sections
-//! With `n` elements in the tensor's flat order, `P ≤ 15` exponents in the palette, and `E` elements whose exponent is not in it:
+//! With `n` elements in the tensor's flat order, `P ≤ 15` exponents in the palette, and `E`
+//! elements with an exponent outside the palette:
 //! - `low` U8 `[n]`: the sign in bit 7, the seven bits of the mantissa below it;
-//! - `index` U8 `[⌈n/2⌉]`: four bits for each element, the first of two in the low nibble: the place of its exponent in the palette, or 15. The high nibble
-//!   of an odd last element is 0;
-//! - `palette` U8 `[P]`: the most frequent of the exponents that occur (of equally frequent ones the lower), ascending;
-//! - `escapes` U8 `[E]`: exponents of the elements whose index is 15, in order;
-//! - `escapes_before` U32 `[⌈n/1024⌉]`: for each block of 1024 elements the number of escapes in the blocks before it.
+//! - `index` U8 `[⌈n/2⌉]`: four bits for each element, the first of two in the low nibble: the
+//!   index of its exponent in the palette, or 15. The high nibble of an odd last element is 0;
+//! - `palette` U8 `[P]`: the most frequent of the exponents that occur (among equally frequent ones
+//!   the lower), ascending;
+//! - `escapes` U8 `[E]`: exponents of the elements with index 15, in order;
+//! - `escapes_before` U32 `[⌈n/1024⌉]`: for each block of 1024 elements the number of escapes in
+//!   all previous blocks.
 //!
-//! Where this would take no less than the stored bytes, or `E` is above 2³² − 1, there is only
+//! If this would not be smaller than the stored bytes, or `E` exceeds 2³² − 1, there is only
 //! - `data` BF16: the tensor itself, of its own shape.
 //!
 //! And always
@@ -36,11 +44,12 @@
 //! `Exact`.
 //!
 //! # Cost
-//! From `n + ⌈n/2⌉ + 4·⌈n/1024⌉ + 5` bytes, 12.03 bits per weight (of few elements `2·n + 4`), to `2·n + 4`. The palette takes up to 15, each escape one.
+//! From `n + ⌈n/2⌉ + 4·⌈n/1024⌉ + 5` bytes, 12.03 bits per weight (for few elements `2·n + 4`), to
+//! `2·n + 4`. The palette takes up to 15 bytes, each escape one.
 //!
 //! # Limits
-//! BF16 alone: the format is made for it. [`Decoder`] finds damage that contradicts the format; the checksum is that of the whole tensor, so only decoding
-//! all of it finds every changed bit.
+//! BF16 only. [`Decoder`] detects damage that contradicts the format. The checksum covers the whole
+//! tensor, so only a full decode detects every changed bit.
 
 mod decoder;
 mod encode;
@@ -64,9 +73,9 @@ pub struct Bf16x12 {
     pub version: FormatVersion<1>,
 }
 
-/// Elements whose escapes are counted together.
+/// Elements per escape count.
 const BLOCK: usize = 1024;
-/// Elements that are encoded or decoded before the next look at whether to go on: they stay in the cache.
+/// Elements encoded or decoded between two checks for cancellation; they fit in the cache.
 const PART: usize = 32 * BLOCK;
 
 const LOW: &str = "low";
@@ -76,7 +85,7 @@ const ESCAPES: &str = "escapes";
 const ESCAPES_BEFORE: &str = "escapes_before";
 const DATA: &str = "data";
 
-/// Bytes of all sections but the checksum.
+/// Bytes of all sections except the checksum.
 fn packed_bytes(elements: usize, palette: usize, escapes: usize) -> usize {
     elements + elements.div_ceil(2) + palette + escapes + size_of::<u32>() * elements.div_ceil(BLOCK)
 }

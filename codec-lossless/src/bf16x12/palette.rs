@@ -13,7 +13,7 @@ use super::escapes::ESCAPE;
 pub(super) struct Palette(Vec<u8>);
 
 impl Palette {
-    /// The most frequent exponents of those that occur, of equally frequent ones the lower.
+    /// The most frequent of the exponents that occur; among equally frequent ones the lower.
     pub(super) fn of(counts: &[u64; 256]) -> Self {
         let mut exponents: Vec<u8> = (0..=u8::MAX).filter(|e| counts[usize::from(*e)] > 0).collect();
         exponents.sort_by_key(|e| Reverse(counts[usize::from(*e)]));
@@ -36,7 +36,7 @@ impl Palette {
         &self.0
     }
 
-    /// The index of every exponent.
+    /// The index of every exponent, [`ESCAPE`] outside the palette.
     pub(super) fn indices(&self) -> [u8; 256] {
         let mut indices = [ESCAPE; 256];
         for (index, e) in (0..).zip(&self.0) {
@@ -45,8 +45,9 @@ impl Palette {
         indices
     }
 
-    /// For each index the float of that exponent, sign and mantissa zero. Where there is none it is one of an exponent that is not in the palette: an
-    /// index that no encoder writes decodes to what no element was.
+    /// For each index, the float with that exponent, and with sign and mantissa zero. An unused
+    /// index gets an exponent outside the palette. No encoder writes such an index, and so it
+    /// decodes to a value that no element had.
     pub(super) fn floats(&self) -> [f32; LANES] {
         let absent = (0..=u8::MAX).find(|e| !self.0.contains(e)).unwrap_or_default();
         let exponent = |index| u32::from(self.0.get(index).copied().unwrap_or(absent));

@@ -1,32 +1,47 @@
-//! Weights bit for bit in as few bytes as their distribution allows, `lossless`.
+//! Weights bit for bit, in as few bytes as their distribution allows, `lossless`.
 //!
-//! Each element is cut into bytes, so that those of one significance lie in a plane. The exponents of floats are a plane of their own:
-//! those of trained weights take about 2.6 bits of 8. Rows and columns of a matrix have scales of their own, which a histogram of the whole
-//! tensor mixes up; with the mean exponents of row and column for a context the exponents take as many bits as those of a tensor of one scale.
-//! The first bits of the mantissa are not quite uniform, given the exponent. Planes that are constant (F32 numbers that were
-//! BF16 once) take no bytes, and zeros only what it takes to tell where they are. Tensors of few values become a palette of them. Where a Zstandard frame (of large tensors one is tried where a part speaks for it) or the stored bytes are smaller, they are the payload.
+//! Each element is cut into bytes, and the bytes of equal significance form a plane. The exponents
+//! of floats form a plane of their own; for trained weights they take about 2.6 bits of 8. Rows and
+//! columns of a matrix have different scales, which one histogram of the whole tensor mixes up.
+//! With the mean exponents of row and column as a context, the exponents take as many bits as those
+//! of a tensor with a single scale. The first bits of the mantissa are not quite uniform, given the
+//! exponent.
+//!
+//! Constant planes (of F32 numbers that were BF16 once) take no bytes, and zeros only the bits that
+//! locate them. Dead mantissa bits and narrow dtypes in wide ones have no modes of their own: given
+//! the plane above, their planes cost nothing already. Three other forms cover what planes do not:
+//! a palette for tensors of few values, a Zstandard frame (of a large tensor only if a sample of it
+//! compresses well), and the stored bytes. The smallest form is the payload.
 //!
 //! # Source
-//! Exponents apart as in `ZipNN`, arXiv 2411.05239, section 3; the contexts are ours. The coder is that of the crate `entropy`.
+//! Separate exponents as in `ZipNN`, arXiv 2411.05239, section 3; the contexts are ours. The coder
+//! comes from the crate `entropy`.
 //!
 //! # Sections
 //! One of
 //! - `data`: the tensor itself, of its own dtype and shape;
 //! - `frame` U8: one Zstandard frame of the stored bytes;
-//! - `palette` U8 and `indices` U8, of elements of 2, 4 or 8 bytes: the values that occur, 2 to 4096, ascending as unsigned numbers, and a coded plane (`entropy::plane`) of the place in the
-//!   palette of each element. With more than 256 values `indices` are the upper bytes of the places, and `low_indices` U8 the plane of the lower ones, whose plane
-//!   before they are;
+//! - `palette` U8 and `indices` U8, for elements of 2, 4 or 8 bytes: the 2 to 4096 values that
+//!   occur, ascending as unsigned numbers, and a coded plane (`entropy::plane`) of each element's
+//!   index in the palette. With more than 256 values, `indices` holds the upper bytes of the
+//!   indices, and `low_indices` U8 is the plane of the lower bytes, with the upper bytes as its
+//!   plane before;
 //! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of `entropy::plane`.
 //!
-//! Of F32 and BF16 the bits are first rotated by one to the left, so that the sign is last; then, and of all other dtypes, the planes are the bytes
-//! from the highest to the lowest (of C64 those of its two parts together, as of a 64-bit integer; of sub-byte dtypes there is one plane, of their bytes). The plane before (`entropy::plane::Known`) of each plane but the first is
-//! the one above it. If plane 0 of F32 or BF16 has contexts, there are
-//! - `rows` U8 and `columns` U8: coded planes of `R` and `C` bytes, for the matrix view: the context of an element is half their sum, rounded down,
-//!   and at most 63. Then the plane before of plane 1 is four times plane 0 less the contexts, modulo 256.
+//! The bits of F32 and BF16 are first rotated left by one, so that the sign is last. Then, and for
+//! all other dtypes, the planes are the bytes from the highest to the lowest. C64 counts as a
+//! 64-bit integer of its two parts; sub-byte dtypes have one plane, of their bytes. The plane
+//! before (`entropy::plane::Known`) of each plane but the first is the plane above it. If plane 0
+//! of F32 or BF16 has contexts, there are
+//! - `rows` U8 and `columns` U8: coded planes of `R` and `C` bytes, for the matrix view. The
+//!   context of an element is half their sum, rounded down, and at most 63. The plane before of
+//!   plane 1 is then four times plane 0 minus the contexts, modulo 256.
 //!
 //! And always
 //! - `padding` U8, zeros, if the rest takes less than a 2²⁰th of the stored bytes;
-//! - `seal` U32 `[1]`: CRC-32C of the stored bytes followed by those of all other sections in the order of their names.
+//! - `seal` U32 `[1]`: CRC-32C of the stored bytes followed by those of all other sections in the
+//!   order of their names. So it also detects changed bits that change no weight, for example in
+//!   contexts that share a table.
 //!
 //! # Header
 //! ```
@@ -36,18 +51,18 @@
 //! # use codec_lossless as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `level` is `fast` or `max` and matters to the encoder only: `fast` leaves a plane as it is unless a model saves a sixteenth of it, `max` unless it
-//! saves a 512th.
+//! `level` is `fast` or `max` and affects the encoder only: `fast` models a plane only if that
+//! saves a sixteenth of it, `max` if it saves a 512th.
 //!
 //! # Bound
 //! `Exact`.
 //!
 //! # Cost
-//! From a 2²⁰th of the stored size to all of it and 4 bytes.
+//! From a 2²⁰th of the stored size to the stored size + 4 bytes.
 //!
 //! # Limits
-//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to their bytes. The Zstandard frame of
-//! the same tensor may differ between versions of the library.
+//! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to
+//! their bytes. The Zstandard frame of the same tensor may differ between versions of the library.
 
 mod palette;
 mod scales;
@@ -64,23 +79,25 @@ use entropy::plane::{self, Known, Reader};
 use serde::{Deserialize, Serialize};
 use split::Split;
 
-/// How hard an encoder tries.
+/// Effort of the encoder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Models where they save much.
+    /// Uses models that save much.
     #[default]
     Fast,
-    /// Models where they save a little.
+    /// Uses models that save even a little.
     Max,
 }
 
 impl Level {
-    /// The part of the `k`-th plane that a model must save; 1 if a part of the plane already says that none will.
+    /// The fraction of the `k`-th plane that a model must save; 1 if a sample of the plane shows
+    /// that no model will.
     fn gain(self, k: usize, plane: &[u8]) -> f64 {
         let (gain, always) = match self {
             Self::Fast => (1.0 / 16.0, 1),
-            // The second plane of a float holds the first bits of the mantissa: what exponents tell of them no part can say.
+            // The second plane of a float holds the first bits of the mantissa. A sample cannot
+            // show how much they depend on the exponents.
             Self::Max => (1.0 / 512.0, 2),
         };
         if k >= always && plane::sampled_gain(plane) < gain { 1.0 } else { gain }
@@ -94,12 +111,12 @@ impl Level {
 pub struct Exact {
     /// Format version.
     pub version: FormatVersion<1>,
-    /// How hard the encoder tries.
+    /// Effort of the encoder.
     pub level: Level,
 }
 
 impl Exact {
-    /// At this level.
+    /// Creates the codec with this level.
     pub const fn new(level: Level) -> Self {
         Self { version: FormatVersion, level }
     }
@@ -107,7 +124,7 @@ impl Exact {
 
 /// The level of Zstandard frames.
 const ZSTD_LEVEL: i32 = 3;
-/// Tensors up to this size are tried with Zstandard; larger ones if a part of them speaks for it.
+/// Zstandard is always tried up to this size; for larger tensors only if a part compresses well.
 const ALWAYS_TRIED: usize = 1 << 20;
 
 #[typetag::serde(name = "lossless")]
@@ -157,7 +174,7 @@ impl Exact {
     fn encode_planes(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let spec = tensor.spec();
         let split = Split::of(spec.dtype());
-        // Shared with the payload where they stay as they are.
+        // Planes that stay raw are shared with the payload.
         let raw: Vec<Bytes> = split.planes(tensor.bytes()).into_iter().map(Bytes::from).collect();
         let planes: Vec<&[u8]> = raw.iter().map(|plane| plane.get(1..).unwrap_or_default()).collect();
         let mut payload = Payload::new(Bound::Exact);
@@ -216,7 +233,7 @@ impl Exact {
     }
 }
 
-/// Elements that are decoded at a time; a multiple of 32.
+/// Elements decoded at a time; a multiple of 32.
 const BLOCK: usize = 1 << 13;
 
 impl Lossless for Exact {
@@ -243,8 +260,9 @@ impl Lossless for Exact {
     }
 }
 
-/// What the `k`-th plane may follow: the one above it. If scales are known, what follows the exponents follows their distance from
-/// the scale of row and column, for that is what tells where in the distribution a weight is.
+/// The plane before of the `k`-th plane: the one above it. If scales are known, the plane after the
+/// exponents uses the distance of the exponents from the scale of row and column, since that
+/// determines where in the distribution a weight is.
 fn before<'a>(k: usize, planes: &'a [impl AsRef<[u8]>], contexts: &[u8]) -> Cow<'a, [u8]> {
     match (k, planes) {
         (1, [exponents, ..]) if !contexts.is_empty() => scales::relative(exponents.as_ref(), contexts).into(),
@@ -256,11 +274,11 @@ fn plane_name(k: usize) -> String {
     format!("plane{k}")
 }
 
-/// A Zstandard frame of less than `limit` bytes, where it is worth the try.
+/// A Zstandard frame of less than `limit` bytes, if one is likely.
 fn smaller_frame(bytes: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
     let compress = |bytes: &[u8]| zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(CodecError::codec);
     if bytes.len() > ALWAYS_TRIED {
-        // A part from the middle; the whole would have to be within a twentieth of what planes make of it.
+        // Samples a part from the middle; extrapolated, it must be within a twentieth of `limit`.
         let part = &bytes[bytes.len() / 2..][..ALWAYS_TRIED / 4];
         if compress(part)?.len() as f64 * bytes.len() as f64 > 1.05 * limit as f64 * part.len() as f64 {
             return Ok(None);

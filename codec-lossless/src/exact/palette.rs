@@ -5,20 +5,21 @@ use std::collections::{HashMap, HashSet};
 use codec_api::{Bound, CodecError, DecodeCx, Payload, PayloadView, Result, Section};
 use entropy::plane::{self, Known, Reader};
 
-/// Values of a palette at most.
+/// Maximum number of values in a palette.
 const MOST: usize = 4096;
-/// The same for elements of two bytes, whose planes tell as much of each other where there are more.
+/// The maximum for elements of two bytes. With more values, their planes predict each other just as
+/// well.
 const MOST_NARROW: usize = 256;
 
-/// Elements looked at before all are, and how many different ones speak against a palette: of 4096 drawn from as many, there
-/// are about 2600.
+/// Elements in the first sample, and the number of different values in it that rules out a palette:
+/// a sample of 4096 from 4096 values has about 2600 different ones.
 const SAMPLE: usize = 4096;
 const TOO_MANY: usize = 3000;
 
 const PALETTE: &str = "palette";
 const INDICES: [&str; 2] = ["indices", "low_indices"];
 
-/// A palette and its indices, if elements of so many bytes have few values.
+/// A palette and its indices, if elements of `width` bytes have few values.
 pub(super) fn encode(bytes: &[u8], width: usize) -> Result<Option<Payload>> {
     match width {
         2 => encode_elements::<2>(bytes, MOST_NARROW, MOST_NARROW),
@@ -51,7 +52,7 @@ fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize, too_many: usiz
     Ok(Some(payload))
 }
 
-/// All values of the elements, in the order of their numbers; `None` if there are more than `most`.
+/// All values of the elements, in numerical order; `None` if there are more than `most`.
 fn values<const WIDTH: usize>(elements: &[[u8; WIDTH]], most: usize) -> Option<Vec<[u8; WIDTH]>> {
     let mut seen = HashSet::new();
     for element in elements {
@@ -64,12 +65,12 @@ fn values<const WIDTH: usize>(elements: &[[u8; WIDTH]], most: usize) -> Option<V
     Some(palette)
 }
 
-/// Whether this is what [`encode`] made.
+/// Whether [`encode`] made this payload.
 pub(super) fn is(payload: &PayloadView<'_>) -> bool {
     payload.has(PALETTE)
 }
 
-/// Decodes elements of so many bytes.
+/// Decodes elements of `width` bytes.
 pub(super) fn decode(payload: &PayloadView<'_>, width: usize, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
     let palette = payload.byte_section(PALETTE)?;
     let values = palette.len() / width;
@@ -107,7 +108,8 @@ mod tests {
     use crate::{Exact, Level};
     use codec_api::{Codec, EncodeCx, Lossless, TensorView};
 
-    /// Sums of four numbers below `n`, times what no other float divides: near Gaussian, of about `4·n` values.
+    /// Sums of four numbers below `n`, times a factor that yields uncommon floats: near Gaussian,
+    /// with about `4·n` values.
     fn quantised(n: u32) -> Vec<u8> {
         let mut state = 1u64;
         let mut random = || {
@@ -135,7 +137,7 @@ mod tests {
             codec.decode_bytes(tensor.spec(), payload.view(), &DecodeCx::new(), &mut out).expect("it decodes");
             assert!(out == bytes);
         }
-        // As many values as weights, or one alone.
+        // As many values as weights, and a single value.
         assert!(encode(&quantised(1 << 20), 4).expect("no error").is_none());
         assert!(encode(&[7; 4096], 4).expect("no error").is_none());
     }

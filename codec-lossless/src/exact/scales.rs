@@ -1,15 +1,15 @@
-//! Contexts for exponents: how large the weights of a row and of a column are.
+//! Contexts for exponents: the scales of the weights' row and column.
 
 use codec_api::{CodecError, Dtype, PayloadView, Result, TensorSpec};
 use entropy::Scales;
 use simd::kernel;
 
-/// Whether exponents of this dtype are a plane by themselves.
+/// Whether the exponents of this dtype form a plane of their own.
 fn has_exponents(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F32 | Dtype::BF16)
 }
 
-/// The scales of a float matrix whose exponents are these; `None` where there is nothing to gain.
+/// The scales of a float matrix with these exponents; `None` if contexts gain nothing.
 pub(super) fn of_exponents(spec: &TensorSpec, exponents: &[u8]) -> Option<Scales> {
     let (rows, columns) = spec.matrix();
     if !has_exponents(spec.dtype()) || rows < 2 || columns < 2 {
@@ -19,13 +19,13 @@ pub(super) fn of_exponents(spec: &TensorSpec, exponents: &[u8]) -> Option<Scales
     Scales::of_logarithms(&means(&row_sums, columns), &means(&column_sums, rows))
 }
 
-/// Names and coded planes of the two.
+/// Section names and coded planes of the row and column scales.
 pub(super) fn coded(scales: &Scales) -> Result<[(&'static str, Vec<u8>); 2]> {
     let [rows, columns] = scales.encode().map_err(CodecError::codec)?;
     Ok([(ROWS, rows), (COLUMNS, columns)])
 }
 
-/// Reads what [`coded`] made, if it is there.
+/// Reads the output of [`coded`], if present.
 pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Scales>> {
     if !payload.has(ROWS) {
         return Ok(None);
@@ -38,9 +38,9 @@ pub(super) fn read(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Optio
 }
 
 kernel! {
-    /// Sums of rows of so many bytes, and of columns.
+    /// Sums of the rows and of the columns of a matrix of bytes with `columns` columns.
     fn sums<'a>(_simd, bytes: &'a [u8], columns: usize) -> (Vec<i64>, Vec<i64>) {
-        // Integers of 32 bits hold 2²⁴ bytes, and are added by vectors.
+        // A 32-bit integer holds the sum of 2²⁴ bytes, and vectors can add them.
         let sum = |part: &[u8]| i64::from(part.iter().map(|byte| u32::from(*byte)).sum::<u32>());
         let row_sums = bytes.chunks(columns).map(|row| row.chunks(1 << 24).map(sum).sum()).collect();
         let mut column_sums = vec![0; columns];
@@ -55,7 +55,7 @@ kernel! {
     }
 }
 
-/// Exponents in quarters of an octave above the scale that the contexts stand for, modulo 256.
+/// Exponents in quarters of an octave above the scale given by the context, modulo 256.
 pub(super) fn relative(exponents: &[u8], contexts: &[u8]) -> Vec<u8> {
     exponents.iter().zip(contexts).map(|(e, context)| e.wrapping_mul(4).wrapping_sub(*context)).collect()
 }
@@ -63,7 +63,7 @@ pub(super) fn relative(exponents: &[u8], contexts: &[u8]) -> Vec<u8> {
 const ROWS: &str = "rows";
 const COLUMNS: &str = "columns";
 
-/// Means of `n` exponents each, in the steps of scales.
+/// Means of `n` exponents each, in the steps of [`Scales`].
 fn means(sums: &[i64], n: usize) -> Vec<i64> {
     let n = n as i64;
     sums.iter().map(|sum| (2 * Scales::PER_OCTAVE * sum + n) / (2 * n)).collect()

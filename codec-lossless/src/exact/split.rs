@@ -1,15 +1,15 @@
-//! From elements to planes of bytes, and back.
+//! Cuts elements into planes of bytes, and joins planes.
 
 use codec_api::Dtype;
 use entropy::plane;
 use simd::kernel;
 
-/// How the elements of a dtype are cut.
+/// How to cut the elements of a dtype.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Split {
     /// Bytes of an element, and number of planes.
     width: usize,
-    /// Whether the sign goes from the highest bit to the lowest.
+    /// Whether the sign moves from the highest bit to the lowest.
     rotate: bool,
 }
 
@@ -23,12 +23,13 @@ impl Split {
         self.width
     }
 
-    /// The planes, from the highest bytes to the lowest, each as a raw one (`entropy::plane::raw`).
+    /// The planes from the highest bytes to the lowest, each in the raw layout
+    /// (`entropy::plane::raw`).
     pub(super) fn planes(self, bytes: &[u8]) -> Vec<Vec<u8>> {
         split(self.width, self.rotate, bytes)
     }
 
-    /// Puts planes of equal length together; `out` has a place for each of their bytes.
+    /// Joins planes of equal length; `out` must have room for all their bytes.
     pub(super) fn join(self, planes: &[Vec<u8>], out: &mut [u8]) {
         match (planes, self.rotate) {
             ([a, b], rotate) => {
@@ -68,10 +69,10 @@ kernel! {
     }
 }
 
-/// Elements that stay in the cache for all planes.
+/// Elements in a block; a block stays in the cache while all planes are cut.
 const BLOCK: usize = 1 << 10;
 
-/// Cuts elements by a function that gives an element's byte behind so many bits.
+/// Cuts elements into planes; `byte` returns the byte of an element at a bit offset.
 #[inline(always)]
 fn cut<const WIDTH: usize>(bytes: &[u8], byte: impl Fn([u8; WIDTH], u32) -> u8) -> Vec<Vec<u8>> {
     let elements = bytes.as_chunks::<WIDTH>().0;
@@ -96,7 +97,7 @@ mod tests {
             [(Dtype::F32, 127), (Dtype::BF16, 127), (Dtype::F16, 0xbc), (Dtype::I64, 0xbf), (Dtype::U8, 0x80)]
         {
             let width = dtype.bitsize() / 8;
-            // −1.0, or its upper bytes.
+            // −1.0 as F64, of which narrower elements take the upper bytes.
             let one = [0, 0, 0, 0, 0, 0, 0x80, 0xbf];
             let f16 = [0x00, 0xbc];
             let element = if dtype == Dtype::F16 { &f16[..] } else { &one[8 - width..] };

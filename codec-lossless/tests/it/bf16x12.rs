@@ -27,7 +27,7 @@ fn decode(elements: usize, payload: &Payload) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Weights of four octaves; each element for which `special` says so has any bits at all.
+/// Weights of four octaves; elements selected by `special` have random bits.
 fn weights(n: usize, special: impl Fn(usize) -> bool) -> Vec<u16> {
     let mut state = 1u32;
     let mut random = || {
@@ -45,9 +45,9 @@ fn escapes(payload: &Payload) -> usize {
 #[test]
 fn every_bit_pattern_comes_back_at_every_level() {
     let patterns: Vec<u16> = (0..=u16::MAX).collect();
-    // All exponents are as frequent: there is no palette that pays.
+    // All exponents are equally frequent, so no palette pays.
     assert!(encode(&patterns).view().has("data"));
-    // With enough other weights there is.
+    // With enough other weights a palette pays.
     let mostly_weights = [weights(1 << 17, |_| false), patterns.clone()].concat();
     let constants = [0u16, 0x8000, 0x7f80, 0xffff, 0x0001].map(|bits| vec![bits; 3001]);
     let lengths = [0, 1, 2, 15, 16, 17, 1023, 1024, 1025].map(|n| weights(n, |i| i % 9 == 2));
@@ -60,7 +60,7 @@ fn every_bit_pattern_comes_back_at_every_level() {
             });
         }
     }
-    // Fourteen or fifteen exponents of the patterns have an index.
+    // Fourteen or fifteen of the patterns' exponents have an index.
     assert!((240 * 256..=242 * 256).contains(&escapes(&encode(&mostly_weights))));
 }
 
@@ -74,7 +74,7 @@ fn twelve_bits_and_little_more() {
     assert!(escapes(&payload) < n / 2000, "{} escapes", escapes(&payload));
     let bits = 8.0 * payload.bytes() as f64 / n as f64;
     assert!((12.03..12.04).contains(&bits), "{bits} bits per weight");
-    // Of one exponent, the shortest form.
+    // A single exponent gives the smallest payload.
     let least = encode(&vec![0x3f80; n]).bytes();
     assert_eq!(*Bf16x12::default().cost(&spec(n)).bytes.start(), least);
 }
@@ -100,7 +100,8 @@ fn any_range_is_what_the_whole_says() {
 
 #[test]
 fn every_flipped_bit_is_an_error() {
-    // An odd number; fewer exponents than the palette has places; escapes; a block without any; the raw form.
+    // An odd number of elements; fewer than fifteen exponents; escapes; a block without escapes;
+    // the raw form.
     for elements in [
         weights(1301, |i| (3..40).contains(&i)),
         weights(151, |_| false),

@@ -6,14 +6,14 @@ use codec_api::{CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Section, T
 use codec_lossless::{Exact, Level};
 use half::bf16;
 
-/// A small tensor and a section that its payload has because of what it is.
+/// A small tensor, and a section that its payload must have.
 struct Case {
     spec: TensorSpec,
     bytes: Vec<u8>,
     section: &'static str,
 }
 
-/// Numbers of a bell, between −6 and 6, the same on every run.
+/// Deterministic bell-shaped numbers between −6 and 6.
 fn bell(i: usize) -> f32 {
     let mixed =
         |i: u64| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -30,7 +30,7 @@ fn case(section: &'static str, dtype: Dtype, shape: [usize; 2], value: impl Fn(u
 }
 
 fn cases() -> Vec<Case> {
-    // Rows and columns of scales that differ by many octaves.
+    // Rows and columns with scales that differ by many octaves.
     let scale = |i: usize| ((i / 40 % 7) as f32 * 2.0 - (i % 40 / 4) as f32).exp2();
     vec![
         case("plane1", Dtype::BF16, [20, 32], bell),
@@ -55,7 +55,7 @@ fn encoded(case: &Case, level: Level) -> EncodedTensor {
     encoded
 }
 
-/// What the tensor decodes to with another section of this name.
+/// Decodes the tensor with the section of this name replaced.
 fn decoded(
     encoded: &EncodedTensor,
     name: &str,

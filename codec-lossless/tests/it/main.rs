@@ -1,4 +1,4 @@
-//! Sizes of what the codecs make of weights, parts of it, and damage to it.
+//! Payload sizes of weights, partial decoding, and damage.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod bf16x12;

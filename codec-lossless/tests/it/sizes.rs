@@ -1,4 +1,4 @@
-//! Bytes that weights take.
+//! Payload sizes of weights.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use harness::suite::{Item, Suite, SuiteOptions};
 
 const LEVELS: [Level; 2] = [Level::Fast, Level::Max];
 
-/// Bytes of the payload, which decodes to the tensor.
+/// Payload bytes, after a check of the round trip.
 fn size(spec: &TensorSpec, bytes: &[u8], level: Level) -> usize {
     let tensor = TensorView::new(spec.clone(), bytes).unwrap();
     let encoded = EncodedTensor::encode(Arc::new(Exact::new(level)), tensor, &EncodeCx::new(0)).unwrap();
@@ -21,7 +21,7 @@ fn matrix(suite: &str) -> Item {
     Suite::parse(suite, &SuiteOptions::default()).unwrap().items.remove(0)
 }
 
-/// The parts of the tensor that it takes at the two levels, in percent.
+/// Payload size in percent of the tensor, at the two levels.
 fn percents(item: &Item) -> [f64; 2] {
     LEVELS.map(|level| 100.0 * size(&item.spec, &item.data, level) as f64 / item.data.len() as f64)
 }

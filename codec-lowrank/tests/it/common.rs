@@ -1,4 +1,4 @@
-//! Matrices of known rank and spectrum, and a codec's answer to them.
+//! Matrices of known rank and spectrum, and encoded forms of them.
 
 use codec_api::{CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView, rel_frobenius_error};
 use faer::MatRef;

@@ -1,9 +1,10 @@
-//! The matrix on which decompositions are compared, here and in the bench.
+//! The matrix for comparing decompositions, in these tests and in the bench.
 
 use faer::{Mat, MatRef};
 use harness::testing::weights;
 
-/// A matrix with the singular values 1, 1/2, 1/3, … and random singular vectors, at least as high as wide.
+/// A matrix with the singular values 1, 1/2, 1/3, … and random singular vectors; it has at least as
+/// many rows as columns.
 pub fn harmonic([rows, columns]: [usize; 2]) -> Vec<f32> {
     let all = weights("gaussian:4096x1024", (rows + columns) * columns);
     let (left, right) = all.split_at(rows * columns);
@@ -13,7 +14,7 @@ pub fn harmonic([rows, columns]: [usize; 2]) -> Vec<f32> {
     (0..rows * columns).map(|i| matrix[(i / columns, i % columns)]).collect()
 }
 
-/// The least relative error that any matrix of this rank has to [`harmonic`].
+/// The smallest relative error of any matrix of this rank to [`harmonic`].
 pub fn best_of_harmonic(columns: usize, rank: usize) -> f64 {
     let squares = |from: usize| (from..=columns).map(|i| 1.0 / (i * i) as f64).sum::<f64>();
     (squares(rank + 1) / squares(1)).sqrt()

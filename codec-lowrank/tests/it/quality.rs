@@ -1,4 +1,4 @@
-//! Ranks, sizes and errors on matrices whose best approximation is known.
+//! Ranks, sizes and errors on matrices with a known best approximation.
 
 use crate::common::{encode, low_rank};
 use crate::harmonic::{best_of_harmonic, harmonic};
@@ -30,7 +30,7 @@ fn a_matrix_of_exact_low_rank_comes_back() {
         assert_eq!(coded.rank(), 7, "{keep}");
         assert!(coded.error < 1e-6, "{keep}: relative error {}", coded.error);
     }
-    // The rank is given: what is beyond the matrix's own is nearly zero, and harmless.
+    // The rank is given: components beyond the matrix's own rank are nearly zero, and harmless.
     let coded = encode("lowrank.svd(lossless.raw):rank=20", &[120, 80], &values).unwrap();
     assert!(coded.rank() == 20 && coded.error < 1e-6 && coded.s()[7] < 1e-5 * coded.s()[0]);
 }
@@ -65,7 +65,7 @@ fn a_random_block_grows_until_it_holds_enough() {
     }
 }
 
-/// As often as the vectors are coarse: these errors are 2 % and 10 % below those with the singular values of the decomposition.
+/// These errors are 2 % and 10 % below those with the singular values of the decomposition.
 #[test]
 fn singular_values_suit_coarse_vectors() {
     let values = low_rank(SQUARE, 50, 0.01);

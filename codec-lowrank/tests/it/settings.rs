@@ -1,4 +1,4 @@
-//! What each key promises, what is refused, and the laws beyond the presets.
+//! The effect of each key, refusals, and checks beyond the laws' presets.
 
 use crate::common::{encode, low_rank};
 use codec_api::{CodecError, Dtype, Registry, TensorSpec};
@@ -7,7 +7,7 @@ use laws::{Law, Subject};
 
 const SHAPE: [usize; 2] = [96, 64];
 
-/// A matrix of all ranks, whose components fall off.
+/// A matrix of full rank with decreasing components.
 fn falling() -> Vec<f32> {
     let (strong, weak) = (low_rank(SHAPE, 4, 0.3), low_rank(SHAPE, 30, 0.01));
     strong.iter().zip(weak).map(|(a, b)| a + 0.1 * b).collect()
@@ -68,7 +68,7 @@ fn at_most_one_key_says_how_much_is_kept() {
         assert!(message.contains(wanted), "{message}");
     }
     assert!(refused("lowrank.svd:preset=rank8:energy=0.5").contains("`rank` and `energy`"));
-    // A key that is null is not given; the default is written out.
+    // A null key counts as absent; the default is written out.
     let inner = r#"{"codec":"quant.cast","version":1,"to":"f16"}"#;
     let header =
         format!(r#"{{"codec":"lowrank.svd","version":1,"inner":{inner},"rank":null,"energy":0.9999,"method":"auto"}}"#);
@@ -94,7 +94,7 @@ fn bytes_is_kept_and_used_up() {
             }
         }
     }
-    // More than the tensor takes is as much as it takes; of noise the inner codec saves little.
+    // A limit above the tensor's size acts as that size; the inner codec saves little of noise.
     let noise = harness::testing::weights("gaussian", 64 * 64);
     let all = encode("lowrank.svd(lossless.zstd):bytes=100000", &[64, 64], &noise).unwrap();
     assert!(all.bytes() < 4 * 64 * 64);
@@ -143,7 +143,8 @@ fn what_cannot_pay_is_refused_with_the_number() {
         let refusal = codec.accepts(&TensorSpec::new(Dtype::F32, shape).unwrap()).unwrap_err();
         assert!(matches!(&refusal, CodecError::Unsupported(reason) if reason.contains(even)), "{shape:?}: {refusal}");
     }
-    // The smallest that pays: 7 numbers for 8. In bytes, the 6 of exponent and singular value are too many for 16 bits.
+    // Rank 1 pays with 8 numbers instead of 10. As F16 it does not pay: vectors of 14 bytes, and 6
+    // for exponent and singular value, are as many bytes as the tensor has.
     assert!(codec.accepts(&TensorSpec::new(Dtype::F32, [2, 5]).unwrap()).is_ok());
     let refusal = codec.accepts(&TensorSpec::new(Dtype::F16, [2, 5]).unwrap()).unwrap_err();
     assert!(refusal.to_string().contains("20 bytes, the tensor 20"), "{refusal}");
@@ -158,7 +159,7 @@ fn what_cannot_pay_is_refused_with_the_number() {
         }
     }
     assert!(encode("lowrank.svd:rank=6", &[7, 100], &values).is_ok());
-    // All of the noise is wanted, and no rank that pays has it.
+    // The default energy needs nearly all components of noise, more than any rank that pays.
     match encode("lowrank.svd", &SHAPE, &weights("gaussian", 96 * 64)).err().unwrap() {
         CodecError::Unsuitable { reason, number } => {
             assert!((60.0..=64.0).contains(&number) && reason.contains("38.161"), "{reason} ({number})");
@@ -170,7 +171,8 @@ fn what_cannot_pay_is_refused_with_the_number() {
 #[test]
 fn coded_factors_may_not_outweigh_the_tensor() {
     let registry = Registry::linked().unwrap();
-    // As F16 the tensor has half the bytes of its factors as F32: rank 19 pays, rank 20 does not.
+    // As F16 the tensor has half the bytes per number of its factors in F32: rank 19 pays, rank 20
+    // does not.
     let codec = registry.parse_spec("lowrank.svd(lossless.raw):rank=20").unwrap();
     let spec = TensorSpec::new(Dtype::F16, SHAPE).unwrap();
     codec.accepts(&spec).unwrap();

@@ -18,7 +18,8 @@ impl Form for Coded {
         Gap.least_bytes(grid)
     }
 
-    /// An upper end: where no model is smaller, a byte says so before the gaps. How much smaller it is, coding would say.
+    /// An upper bound: without a model that saves bytes, one flag byte precedes the raw gaps. Only
+    /// coding would show the saving.
     fn bytes(&self, grid: &Grid, stored: &Mask) -> u64 {
         Gap.bytes(grid, stored) + 1
     }
@@ -35,7 +36,7 @@ impl Form for Coded {
 
     fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
         let counts = Counts::read(grid, payload)?;
-        // Before there is room for them: each gap stands for a unit or more.
+        // Checked before memory is allocated: each gap covers at least one unit.
         if counts.total > grid.units() as u64 {
             let reason = format!("they add up to {}, and there are {} elements", counts.total, grid.units());
             return Err(payload.corrupt(COUNTS, reason));

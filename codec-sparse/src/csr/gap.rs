@@ -1,4 +1,4 @@
-//! Compressed sparse rows with the zeros before each value in a byte.
+//! Compressed sparse rows with one byte for the number of zeros before each value.
 
 use codec_api::{Bytes, Dtype, Payload, PayloadView, Result, Section};
 
@@ -9,15 +9,16 @@ use crate::mask::Mask;
 pub(super) const COUNTS: &str = "counts";
 const GAPS: &str = "gaps";
 
-/// Stands for as many zeros and no value.
+/// A gap of this many zeros without a value at its end.
 const SKIP: u8 = u8::MAX;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gap;
 
-/// The dtype of counts and the longest segment of a row, which has no more bytes than they count.
+/// The dtype of counts, and the longest segment of a row: its number of gap bytes must fit the
+/// dtype.
 fn counts(grid: &Grid) -> (Dtype, usize) {
-    // Each byte stands for one unit at least, and no row of 255 has room for a skip and more.
+    // Each byte covers at least one unit. A row of 255 has no room for a skip and more.
     if grid.columns <= u8::MAX.into() { (Dtype::U8, u8::MAX.into()) } else { (Dtype::U16, 1 << 15) }
 }
 
@@ -59,7 +60,7 @@ impl Form for Gap {
     }
 }
 
-/// Adds the section of counts; and the gaps.
+/// Adds the section of counts; returns the gaps too.
 pub(super) fn lay_out(grid: &Grid, stored: &Mask, payload: Payload) -> Result<(Payload, Vec<u8>)> {
     let (dtype, segment) = counts(grid);
     let mut gaps = Vec::with_capacity(stored.ones());
@@ -84,7 +85,7 @@ pub(super) fn lay_out(grid: &Grid, stored: &Mask, payload: Payload) -> Result<(P
     Ok((payload.with(COUNTS, counts), gaps))
 }
 
-/// How many gaps each segment has.
+/// Number of gap bytes in each segment.
 #[derive(Debug)]
 pub(super) struct Counts {
     segments: Segments,
@@ -106,12 +107,12 @@ impl Counts {
 pub(super) struct Rows {
     counts: Counts,
     gaps: Bytes,
-    /// Gaps that are no skips.
+    /// Gaps that are not skips.
     values: usize,
 }
 
 impl Rows {
-    /// Of as many gaps as are counted.
+    /// `gaps` must have as many bytes as `counts` add up to.
     pub(super) fn new(counts: Counts, gaps: Bytes) -> Self {
         let values = gaps.iter().map(|gap| usize::from(*gap != SKIP)).sum();
         Self { counts, gaps, values }
@@ -159,7 +160,7 @@ mod tests {
         for columns in [255, 256, 70_000] {
             let grid = Grid::new(&TensorSpec::new(Dtype::U8, [2, columns]).unwrap());
             let (dtype, segment) = counts(&grid);
-            // All values; or zeros with a value at the end.
+            // The worst cases: all values, or zeros with one value at the end.
             let most = segment.min(columns).max(segment / 255 + 1);
             assert!(most < 1 << dtype.bitsize(), "{columns} columns");
         }

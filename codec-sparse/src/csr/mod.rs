@@ -1,29 +1,35 @@
-//! Compressed sparse rows, `sparse.csr`: for each row the columns of the elements that are not zero, and their values, which
-//! another codec stores.
+//! Compressed sparse rows, `sparse.csr`: for each row the columns of the non-zero elements. Another
+//! codec stores the values of these elements.
 //!
-//! An element is zero if all its bits are 0: −0 and NaN are values. Elements of a dtype below a byte go by whole bytes, all in one row.
-//! The values, row by row, are a tensor of their own for the inner codec. Where that and the columns would not be smaller than what
-//! the inner codec makes of the whole tensor, that is the payload.
+//! An element is zero if all its bits are 0, so −0 and NaN are values. For a dtype below a byte,
+//! the units are whole bytes instead of elements, all in one row. The values, row by row, form a
+//! tensor of their own for the inner codec. If values and columns together would not be smaller
+//! than the inner codec's payload for the whole tensor, the codec stores that payload instead.
 //!
 //! # Source
-//! Saad, *Iterative Methods for Sparse Linear Systems*, 2nd edition (2003), section 3.4; `u32` has the arrays of `SciPy`'s `csr_matrix`
-//! (`indptr`, `indices`, `data`). Gaps in a few bits: Deep Compression, Han et al., arXiv 1510.00149, section 2 and figure 2
-//! (there a filler zero, here a skip without a value).
+//! Saad, *Iterative Methods for Sparse Linear Systems*, 2nd edition (2003), section 3.4; `u32` has
+//! the arrays of `SciPy`'s `csr_matrix` (`indptr`, `indices`, `data`). Gaps in a few bits: Deep
+//! Compression, Han et al., arXiv 1510.00149, section 2 and figure 2 (a filler zero there, a skip
+//! without a value here).
 //!
 //! # Sections
 //! With `R × C` the matrix view and `V` values:
-//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte) and shape `[V]`;
-//! - with `index` `u32`: `columns` U32 `[V]`, the column of each value; rows longer than 2²⁴ columns are cut into segments of that many,
-//!   whose columns count from their start; `pointers` U32 `[S+1]` for all `S` segments, U64 for tensors of 2³² elements or more: where the
-//!   values of each segment begin, and `V`;
-//! - with `narrow` the same, but `columns` U8 for rows of 256 columns or fewer, else U16 in segments of 2¹⁶;
-//! - with `gap`: `gaps` U8, for each value the zeros since the value before it or the start of the segment; 255 stands for 255
-//!   zeros without a value. Segments are of 255 columns if the rows are not longer, else of 2¹⁵. `counts` `[S]`, U8 or U16 with
-//!   such rows: the bytes in `gaps` of each segment;
-//! - with `coded` the same, but instead of `gaps` there is `coded_gaps` U8: the gaps, entropy-coded as a plane of bytes in the layout of
-//!   `entropy::plane`;
+//! - `values/…`: the inner codec's sections for the values, of the stored dtype (U8 below a byte)
+//!   and shape `[V]`;
+//! - with `index` `u32`: `columns` U32 `[V]`, the column of each value. Rows longer than 2²⁴
+//!   columns are cut into segments of that length, and columns count from the start of the segment.
+//!   `pointers` U32 `[S+1]` for all `S` segments (U64 for tensors of 2³² elements or more): the
+//!   index of each segment's first value, and `V` at the end;
+//! - with `narrow` the same, but `columns` is U8 for rows of 256 columns or fewer, otherwise U16 in
+//!   segments of 2¹⁶;
+//! - with `gap`: `gaps` U8, for each value the number of zeros since the previous value or the
+//!   start of the segment; 255 stands for 255 zeros without a value. Segments have 255 columns if
+//!   rows are not longer, otherwise 2¹⁵. `counts` `[S]`, U8 with segments of 255 and U16 with the
+//!   longer ones: the bytes in `gaps` of each segment;
+//! - with `coded` the same, but `coded_gaps` U8 replaces `gaps`: the gaps, entropy-coded as a plane
+//!   of bytes in the layout of `entropy::plane`;
 //! - `crc32c` U32 `[1]`: CRC-32C of the whole tensor's stored bytes, if the inner codec is exact;
-//! - or all of this is `dense/…`: the inner codec's sections for the whole tensor.
+//! - or only `dense/…`: the inner codec's sections for the whole tensor.
 //!
 //! # Header
 //! ```
@@ -36,14 +42,23 @@
 //! `inner` is `lossless.raw` where a spec leaves it out, `index` `gap`.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this one exact for every dtype. Else measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`): zeros stay zeros.
+//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
+//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
 //!
 //! # Cost
-//! What the inner codec takes for `V` values, `4·(S+1) + 4·V` bytes for `u32`, `4·(S+1)` + `V` or `2·V` for `narrow`, `S` or `2·S` + `V` + the skips for
-//! `gap`, for `coded` at most a byte more than for `gap` (5.7 bits a value instead of 8 where one in twenty is not zero), and 4 for the checksum; from 2³² elements on pointers take 8 bytes instead of 4. At most what the inner codec takes for the whole tensor.
+//! The inner codec's cost for `V` values, 4 bytes for the checksum, and
+//! - for `u32` `4·(S+1) + 4·V` bytes;
+//! - for `narrow` `4·(S+1)` + `V` or `2·V` bytes;
+//! - for `gap` `S` or `2·S` + `V` + the number of skips;
+//! - for `coded` at most one byte more than for `gap` (5.7 bits a value instead of 8 where one
+//!   element in twenty is not zero).
+//!
+//! From 2³² elements on, a pointer takes 8 bytes instead of 4. At most the inner codec's cost for
+//! the whole tensor.
 //!
 //! # Limits
-//! What the inner codec takes; it may need neither base nor calibration. If it does not take `V` values in a row, the whole tensor is its.
+//! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
+//! a row of `V` values, it encodes the dense tensor instead.
 
 mod coded;
 mod gap;
@@ -77,14 +92,14 @@ pub struct Csr {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Index {
-    /// 32 bits each, as software for sparse matrices has them.
+    /// 32 bits each, as in software for sparse matrices.
     U32,
-    /// 8 or 16 bits each, as the length of the rows allows.
+    /// 8 or 16 bits each, depending on the length of the rows.
     Narrow,
-    /// The zeros before each value, in a byte.
+    /// The number of zeros before each value, in a byte.
     #[default]
     Gap,
-    /// These, entropy-coded.
+    /// The gaps of `gap`, entropy-coded.
     Coded,
 }
 
@@ -100,7 +115,7 @@ impl Index {
 }
 
 impl Csr {
-    /// With this codec for the values.
+    /// Creates the codec; `inner` stores the values.
     pub fn new(inner: Box<dyn Codec>, index: Index) -> Self {
         Self { version: FormatVersion, inner, index }
     }

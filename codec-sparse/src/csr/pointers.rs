@@ -1,4 +1,5 @@
-//! Compressed sparse rows with stored columns: where each segment's values begin, and the column of every value.
+//! Compressed sparse rows with stored columns: the index of each segment's first value, and the
+//! column of every value.
 
 use codec_api::{Dtype, Payload, PayloadView, Result, Section};
 
@@ -9,12 +10,12 @@ use crate::mask::Mask;
 const POINTERS: &str = "pointers";
 const COLUMNS: &str = "columns";
 
-/// How wide stored columns are.
+/// Width of stored columns.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pointers {
-    /// As software for sparse matrices has them: 32 bits.
+    /// 32 bits, as in software for sparse matrices.
     U32,
-    /// As narrow as the rows allow: 8 or 16 bits.
+    /// 8 or 16 bits, depending on the length of the rows.
     Narrow,
 }
 
@@ -29,7 +30,8 @@ impl Pointers {
     }
 }
 
-/// The dtype of pointers: a tensor of 2³² units or more may have more values than 32 bits count.
+/// The dtype of pointers: a tensor of 2³² units or more may have more values than 32 bits can
+/// count.
 fn pointer_dtype(grid: &Grid) -> Dtype {
     if grid.units() < 1 << 32 { Dtype::U32 } else { Dtype::U64 }
 }
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn pointers_of_enormous_tensors_are_wider() {
-        // One below 2³² units, and that many.
+        // Just below 2³² units, and exactly 2³².
         assert_eq!(least(Pointers::U32, [65_535, 65_536]), 4 * 65_536);
         assert_eq!(least(Pointers::U32, [65_536, 65_536]), 8 * 65_537);
         assert_eq!(least(Pointers::Narrow, [1 << 32, 1]), 8 * ((1 << 32) + 1));

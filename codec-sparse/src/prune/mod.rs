@@ -1,12 +1,18 @@
-//! Magnitude pruning, `sparse.prune`: sets the smallest weights to zero, and leaves the rest to another codec.
+//! Magnitude pruning, `sparse.prune`: sets the smallest weights to zero, and encodes the pruned
+//! tensor with another codec.
 //!
-//! Kept are the `⌈density · n⌉` (computed in f64) weights of the largest magnitude among the `n` of the tensor or of each row; or those
-//! whose magnitude is above a threshold; or the N largest of each M consecutive columns of a row, whose last group may be shorter. Of
-//! equal magnitudes the first are kept. All others become +0, −0 too; the kept ones stay as they are.
+//! The rule keeps the `⌈density · n⌉` (computed in f64) weights of the largest magnitude among the
+//! `n` of the tensor or of each row; or those with a magnitude above a threshold; or the N largest
+//! of each M consecutive columns of a row, where the last group may be shorter. Among equal
+//! magnitudes the first are kept. All other weights become +0, and so does −0. The kept weights do
+//! not change.
+//!
+//! Pruning is a codec around a codec, not an option of each sparse form: it can pass a tensor with
+//! zeros to any codec, and it measures the error against the tensor before pruning.
 //!
 //! # Source
-//! Han et al., *Learning both weights and connections*, arXiv 1506.02626, section 3, without its retraining; N of M as Mishra et al.,
-//! arXiv 2104.08378, section 4.
+//! Han et al., *Learning both weights and connections*, arXiv 1506.02626, section 3, without its
+//! retraining; N of M as in Mishra et al., arXiv 2104.08378, section 4.
 //!
 //! # Sections
 //! `kept/…`: the inner codec's sections for the pruned tensor, of the same dtype and shape.
@@ -23,18 +29,24 @@
 //! # use {codec_lossless as _, codec_sparse as _};
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! Exactly one of `density` (above 0, at most 1; with `scope`, `"tensor"` or `"row"`, `"tensor"` where a spec leaves it out),
-//! `threshold` (from 0 up) and `pattern` (`"2of4"`: M from 2 to 16, N from 1 to M). `inner` is `sparse` where a spec leaves it out.
+//! A header has exactly one of
+//! - `density` (above 0, at most 1), with `scope` (`"tensor"` or `"row"`; `"tensor"` where a spec
+//!   leaves it out);
+//! - `threshold` (0 or more);
+//! - `pattern` (`"2of4"`: M from 2 to 16, N from 1 to M).
+//!
+//! `inner` is `sparse` where a spec leaves it out.
 //!
 //! # Bound
-//! `MaxAbs`, measured against the tensor before pruning; with an exact inner codec it is the largest weight that was pruned.
+//! `MaxAbs`, measured against the tensor before pruning. With an exact inner codec it is the
+//! largest magnitude that was pruned.
 //!
 //! # Cost
 //! That of the inner codec.
 //!
 //! # Limits
-//! F32, F16 and BF16 that the inner codec takes; it may need neither base nor calibration. With a density over the tensor it is not
-//! cut into chunks.
+//! F32, F16 and BF16 tensors that the inner codec accepts; it must need neither base nor
+//! calibration. A tensor is not cut into chunks if the density refers to the whole tensor.
 
 mod rule;
 mod select;
@@ -63,7 +75,7 @@ pub struct Prune {
     rule: Rule,
 }
 
-/// The configuration as it is written.
+/// The serialised configuration.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
@@ -86,7 +98,7 @@ impl TryFrom<Unchecked> for Prune {
 }
 
 impl Prune {
-    /// Keeps what the rule says. `None` if a number of the rule is out of range.
+    /// Prunes by `rule`. `None` if a number of the rule is out of range.
     pub fn new(inner: Box<dyn Codec>, rule: Rule) -> Option<Self> {
         let keys = match rule {
             Rule::Density { density, scope } => Keys { density: Some(density), scope: Some(scope), ..Keys::default() },
@@ -96,12 +108,12 @@ impl Prune {
         Some(Self { version: FormatVersion, inner, rule: keys.try_into().ok()? })
     }
 
-    /// What is kept.
+    /// The rule that selects the kept weights.
     pub fn rule(&self) -> Rule {
         self.rule
     }
 
-    /// How far the inner codec's payload of `pruned` is from `source`.
+    /// Bound of the inner codec's payload of `pruned` against `source`.
     fn bound(&self, source: &[f32], pruned: &TensorView<'_>, child: &Payload, cx: &EncodeCx<'_>) -> Result<Bound> {
         if self.inner.as_lossless().is_some() {
             return Ok(Bound::measure(source, &pruned.to_f32()?));
@@ -131,7 +143,7 @@ impl Codec for Prune {
         let mut cost = self.inner.cost(spec);
         let n = spec.elements() as u64;
         cost.encode_ops += 10.0 * n as f64;
-        // The pruned tensor, magnitudes, marks, and what the bound is measured on.
+        // The pruned tensor, magnitudes, keep flags, and the decoded values for the bound.
         cost.scratch_bytes = cost.scratch_bytes.saturating_add(spec.byte_len() as u64 + 9 * n);
         cost.expected_rel_rmse = None;
         cost

@@ -1,31 +1,31 @@
-//! Which weights are kept, as the configuration says it.
+//! The rule that selects the kept weights, as in the configuration.
 
 use serde::{Deserialize, Serialize};
 
-/// What to keep: a share of the weights, those above a threshold, or some of each group.
+/// The weights to keep: a share of them, those above a threshold, or some of each group.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Rule {
     /// The `⌈density · n⌉` largest of the `n` weights in each scope.
     Density {
-        /// Share of the weights that is kept, above 0 and at most 1.
+        /// Share of the weights to keep, above 0 and at most 1.
         density: f64,
-        /// What the share is of.
+        /// The set of weights that the share refers to.
         scope: Scope,
     },
-    /// The weights whose magnitude is above a threshold.
+    /// The weights with a magnitude above a threshold.
     Threshold {
         /// At least 0, finite.
         threshold: f64,
     },
     /// The largest of each group of neighbours in a row.
     Pattern {
-        /// How many of how many.
+        /// How many to keep of how many.
         pattern: Pattern,
     },
 }
 
-/// What a density is a share of.
+/// The set of weights that a density refers to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -36,7 +36,7 @@ pub enum Scope {
     Row,
 }
 
-/// The keys of a rule as they are written, before they are checked.
+/// The serialised keys of a rule, before they are checked.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     pub(super) density: Option<f64>,
@@ -84,12 +84,12 @@ impl Pattern {
         if 1 <= n && n <= m && 2 <= m && m <= 16 { Some(Self { n, m }) } else { None }
     }
 
-    /// Weights that are kept in a group.
+    /// Number of weights kept in a group.
     pub fn kept(self) -> usize {
         self.n
     }
 
-    /// Weights in a group.
+    /// Number of weights in a group.
     pub fn group(self) -> usize {
         self.m
     }

@@ -1,15 +1,15 @@
-//! Finding the largest magnitudes without sorting them. Zeros are never among them.
+//! Selection of the largest magnitudes without sorting. Zeros are never selected.
 
 use codec_api::{Cancel, Result};
 
 use super::{Rule, Scope};
 
-/// Bits of |w|: they order as the magnitudes do.
+/// Bits of |w|: they have the same order as the magnitudes.
 fn magnitude(weight: f32) -> u32 {
     weight.to_bits() & 0x7fff_ffff
 }
 
-/// Whether each of these finite weights, in rows of `columns`, is kept.
+/// For each of these finite weights, in rows of `columns`, whether to keep it.
 pub(super) fn select(rule: Rule, weights: &[f32], columns: usize, cancel: &Cancel) -> Result<Vec<bool>> {
     let mut kept = Vec::with_capacity(weights.len());
     match rule {
@@ -33,14 +33,15 @@ pub(super) fn select(rule: Rule, weights: &[f32], columns: usize, cancel: &Cance
     Ok(kept)
 }
 
-/// Keeps the `count` largest; of equal ones the first.
+/// Keeps the `count` largest; among equal ones the first.
 fn keep_largest(weights: &[f32], count: usize, kept: &mut Vec<bool>) {
     if count >= weights.len() {
         kept.extend(weights.iter().map(|w| *w != 0.0));
         return;
     }
     let mut magnitudes: Vec<u32> = weights.iter().map(|w| magnitude(*w)).collect();
-    // `count` is below the length and at least 1: the smallest that is kept is the `count`-th from above.
+    // `count` is at least 1 and below the length; the smallest kept magnitude is the `count`-th
+    // largest.
     let last = count.saturating_sub(1);
     let (_, smallest, _) = magnitudes.select_nth_unstable_by(last, |a, b| b.cmp(a));
     let smallest = *smallest;
@@ -54,7 +55,7 @@ fn keep_largest(weights: &[f32], count: usize, kept: &mut Vec<bool>) {
     }));
 }
 
-/// [`keep_largest`] for a handful of weights.
+/// [`keep_largest`] for small groups of weights.
 fn keep_in_group(weights: &[f32], count: usize, kept: &mut Vec<bool>) {
     kept.extend(weights.iter().enumerate().map(|(i, w)| {
         let m = magnitude(*w);
@@ -108,7 +109,7 @@ mod tests {
         let pattern = |n, m| Rule::Pattern { pattern: Pattern::new(n, m).unwrap() };
         assert_eq!(kept(pattern(2, 4), &WEIGHTS, 8), [1, 3, 5, 6]);
         assert_eq!(kept(pattern(1, 4), &WEIGHTS, 8), [1, 5]);
-        // Rows of 5 and 3, the groups begin anew.
+        // Rows of 5 and of 3: groups restart in each row.
         assert_eq!(kept(pattern(1, 3), &WEIGHTS[..5], 5), [1, 3]);
         assert_eq!(kept(pattern(2, 2), &WEIGHTS, 8), [0, 1, 2, 3, 4, 5, 6]);
     }

@@ -9,7 +9,7 @@ fn u32s(bytes: &[u8]) -> Vec<u32> {
 
 #[test]
 fn u32_has_the_arrays_of_scipy() {
-    // csr_matrix of this matrix: indptr [0 2 2 3 5], indices [1 4 0 2 7], data [1 2 3 4 5].
+    // `csr_matrix` of this matrix: indptr [0 2 2 3 5], indices [1 4 0 2 7], data [1 2 3 4 5].
     let mut weights = [0.0; 32];
     for (at, w) in [(1, 1.0), (4, 2.0), (16, 3.0), (26, 4.0), (31, 5.0)] {
         weights[at] = w;
@@ -32,12 +32,12 @@ fn u32_has_the_arrays_of_scipy() {
 
 #[test]
 fn groups_are_filled_at_their_lowest_free_columns() {
-    // Groups of 4, 4 and 3 columns: two values, one, none.
+    // Groups of 4, 4 and 3 columns with two values, one, and none.
     let weights = [0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0];
     let encoded = restored("sparse.nm", Dtype::F32, &[1, 11], &bytes(&weights));
     assert_eq!(section(&encoded, "positions"), [0b10_00_11_01, 0b01_00]);
     assert_eq!(section(&encoded, "values/data"), bytes(&[1.0, 2.0, 0.0, 3.0, 0.0, 0.0]));
-    // A last group of one column has one value. Rows begin at a byte.
+    // The last group has one column and so one value. Each row begins at a byte.
     let weights = [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.0, 5.0, 0.0, 0.0];
     let encoded = restored("sparse.nm", Dtype::F32, &[2, 5], &bytes(&weights));
     assert_eq!(section(&encoded, "positions"), [0b00_11_10, 0b00_10_00]);
@@ -199,7 +199,7 @@ fn all_presets_are_there_and_children_are_read_from_spec_and_header() {
 
 #[test]
 fn costs_of_nested_codecs_are_asked_for_once() {
-    // Six questions a level would be half a million of them.
+    // Without the cache, six calls of `cost` per level would add up to half a million.
     let nested = "sparse(".repeat(7) + "lossless.raw" + &")".repeat(7);
     let spec = TensorSpec::new(Dtype::F32, [300, 300]).unwrap();
     assert!(codec(&nested).cost(&spec).bytes.contains(&360_000));

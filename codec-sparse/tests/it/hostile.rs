@@ -1,4 +1,4 @@
-//! Damaged payloads of sparse tensors: the laws damage those of dense ones, which have no positions.
+//! Damaged payloads with positions; the laws damage only dense tensors, which have none.
 
 use crate::support::{FORMS, encoded_f32, is_sparse, noise, stored};
 use codec_api::{CodecError, DecodeCx, EncodedTensor, Payload, Section};
@@ -13,7 +13,8 @@ fn with(encoded: &EncodedTensor, name: &str, section: Section) -> EncodedTensor 
     damaged
 }
 
-/// Decodes in every way. `true` if all answer with an error; an operator does not make the bytes that the checksum is of.
+/// Decodes in every way; `true` if every way fails. An operator can miss damage, because it does
+/// not produce the bytes that the checksum covers.
 fn refused(encoded: &EncodedTensor) -> bool {
     let cx = DecodeCx::new();
     let operator = encoded.codec.as_linear().expect("the inner codecs have operators");
@@ -35,7 +36,8 @@ fn every_flipped_bit_of_an_exact_payload_is_an_error() {
                 let mut data = section.data().to_vec();
                 data[bit / 8] ^= 1 << (bit % 8);
                 let damaged = Section::new(section.spec().dtype(), section.spec().shape(), data).unwrap();
-                // A filler of a group may say another column, and be a zero there; the last bits of a row mean nothing.
+                // A filler of a group may move to another column and be a zero there; the last bits
+                // of a row are unused.
                 match with(&encoded, name, damaged).decode(&DecodeCx::new()) {
                     Ok(values) => assert!(spec.contains(".nm") && values == weights, "{spec}: bit {bit} of {name}"),
                     Err(CodecError::Corrupt { .. }) => {}

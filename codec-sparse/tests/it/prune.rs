@@ -1,4 +1,4 @@
-//! What pruning keeps.
+//! The weights that pruning keeps.
 
 use crate::support::{codec, encoded, encoded_f32, section};
 use codec_api::{Bound, Chunking, CodecError, DecodeCx, Dtype, EncodeCx, Registry, TensorSpec, TensorView};
@@ -50,7 +50,7 @@ fn two_of_four_suits_groups_of_values() {
     let decoded = encoded.decode(&DecodeCx::new()).unwrap();
     assert_eq!(decoded.chunks(4).filter(|group| group.iter().filter(|w| **w != 0.0).count() > 2).count(), 0);
     assert!(encoded.payload.view().has("kept/positions"));
-    // Eight bits for two weights of four and two to say which, and for each row a scale.
+    // Per row: 128 values of 8 bits, 2 bits for the position of each, and a scale of 2 bytes.
     assert_eq!(encoded.payload.bytes(), 64 * (128 + 32 + 2) + 1);
 }
 

@@ -1,4 +1,4 @@
-//! How small sparse tensors become.
+//! Payload sizes of sparse tensors.
 
 use crate::support::{FORMS, bytes, encoded_f32, is_sparse, restored, section, with_exactly};
 use codec_api::{Bound, DecodeCx, Dtype};
@@ -6,7 +6,7 @@ use codec_api::{Bound, DecodeCx, Dtype};
 const SHAPE: [usize; 2] = [2000, 2000];
 const VALUES: usize = 200_000;
 
-/// 5 % of N(0,1) weights.
+/// Weights N(0,1), 5 % of them non-zero.
 fn weights() -> Vec<f32> {
     with_exactly(&harness::testing::weights("gaussian:2000x2000", SHAPE[0] * SHAPE[1]), VALUES)
 }

@@ -7,7 +7,7 @@ use codec_lossless as _;
 use codec_quant as _;
 use codec_sparse as _;
 
-/// The codecs whose positions differ, without children.
+/// One codec for each form of positions, without children.
 pub const FORMS: [&str; 8] = [
     "sparse.csr:index=u32",
     "sparse.csr:index=narrow",
@@ -31,12 +31,12 @@ pub fn noise(index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether a seeded mask of this density has a value at an index.
+/// Whether a seeded mask of this density has a value at `index`.
 pub fn stored(index: usize, density: f64) -> bool {
     (noise(index as u64 ^ 0x5eed << 32) >> 11) as f64 / ((1u64 << 53) as f64) < density
 }
 
-/// Exactly `count` of these values, at seeded places, and zeros.
+/// Exactly `count` of these values, at seeded places; zeros elsewhere.
 pub fn with_exactly(values: &[f32], count: usize) -> Vec<f32> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_unstable_by_key(|i| noise(*i as u64));
@@ -47,7 +47,7 @@ pub fn with_exactly(values: &[f32], count: usize) -> Vec<f32> {
     out
 }
 
-/// Encodes, serialises, reads back.
+/// Encodes, serialises and reads back.
 pub fn encoded(spec: &str, tensor: TensorView<'_>) -> Result<EncodedTensor, CodecError> {
     let encoded = EncodedTensor::encode(codec(spec), tensor, &EncodeCx::new(7))?;
     let file = encoded.to_bytes().unwrap();
@@ -59,7 +59,7 @@ pub fn encoded_f32(spec: &str, shape: &[usize], values: &[f32]) -> EncodedTensor
     encoded(spec, TensorView::from_f32(shape, values).unwrap()).unwrap_or_else(|e| panic!("{spec}: {e}"))
 }
 
-/// Encodes stored bytes exactly, and checks that they come back.
+/// Encodes stored bytes exactly, and checks that decoding restores them.
 pub fn restored(spec: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) -> EncodedTensor {
     let tensor = TensorView::new(TensorSpec::new(dtype, shape).unwrap(), bytes).unwrap();
     let encoded = encoded(spec, tensor).unwrap_or_else(|e| panic!("{spec} on {dtype} {shape:?}: {e}"));
@@ -78,7 +78,7 @@ pub fn section<'a>(encoded: &'a EncodedTensor, name: &str) -> &'a [u8] {
     encoded.payload.sections()[name].data()
 }
 
-/// Whether the payload has positions, and not the whole tensor in the inner codec's form.
+/// Whether the payload has positions, not the whole tensor in the inner codec's form.
 pub fn is_sparse(encoded: &EncodedTensor) -> bool {
     let dense = encoded.payload.sections().keys().filter(|name| name.starts_with("dense/")).count();
     assert!(dense == 0 || dense == encoded.payload.sections().len());
