@@ -1,4 +1,4 @@
-//! Quality levels: a base layer, and layers that each code what those before it left.
+//! Quality levels: each level after the first codes the error that the levels before it leave.
 
 use std::ops::RangeInclusive;
 
@@ -10,7 +10,7 @@ use crate::planes;
 pub(crate) const CODES: &str = "codes";
 pub(crate) const BIAS: &str = "bias";
 
-/// The name of a level's section.
+/// Name of a level's section.
 pub(crate) fn name(what: &str, level: usize) -> String {
     if level == 0 { what.to_owned() } else { format!("{what}_{level}") }
 }

@@ -1,4 +1,4 @@
-//! Size and error against the figures that the documentation gives.
+//! Size and error against the figures in the documentation.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 use codec_api::{Dtype, Progressive, Registry, TensorSpec};
