@@ -1,11 +1,11 @@
 //! The code of a block of weights: a seed, an exponent and a few mantissas.
 
-use crate::grid::EXPONENTS;
-
 /// Largest number of coefficients of a block.
 pub(crate) const MAX_RANK: usize = 4;
 /// Largest number of weights of a block.
 pub(crate) const MAX_BLOCK: usize = 16;
+/// Number of values of the exponent field.
+pub(crate) const EXPONENTS: usize = 16;
 /// Bits of the exponent field.
 pub(crate) const EXPONENT_BITS: u32 = EXPONENTS.ilog2();
 

@@ -3,12 +3,12 @@
 use codec_api::{Dtype, PayloadView, Result, TensorSpec};
 use simd::kernel;
 
-use crate::block::{Code, MAX_RANK, Shape, with_rank};
+use crate::block::{Code, EXPONENTS, MAX_RANK, Shape, with_rank};
 use crate::config::SeedLm;
-use crate::grid::{EXPONENTS, Grid};
-use crate::layers::{BIAS, CODES, name};
+use crate::grid::Grid;
 use crate::lfsr::Lfsr;
 use crate::planes::Planes;
+use crate::sections::{BIAS, CODES, name};
 
 /// One quality level of a payload; its sections are checked.
 pub(crate) struct Layer<'a> {

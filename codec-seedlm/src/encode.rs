@@ -9,11 +9,11 @@ use crate::decode::{Blocks, Layer, decode};
 use crate::fit::Fitter;
 use crate::grid::Grid;
 use crate::importance::{Alike, alike};
-use crate::layers::{BIAS, CODES, name};
 use crate::lfsr::Lfsr;
 use crate::planes;
 use crate::scan::WALK_BYTES;
 use crate::search::{BATCH, Method, Search, Seeds};
+use crate::sections::{BIAS, CODES, name};
 use crate::tables::run_row;
 use crate::ticks::Ticks;
 

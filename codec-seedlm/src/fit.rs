@@ -5,8 +5,8 @@
 //! result does not depend on the CPU level, or on the order in which a search reaches the seeds.
 #![allow(clippy::needless_range_loop, reason = "matrices and lanes read best by index")]
 
-use crate::block::{Code, MAX_BLOCK, MAX_RANK, Shape};
-use crate::grid::{EXPONENTS, Grid};
+use crate::block::{Code, EXPONENTS, MAX_BLOCK, MAX_RANK, Shape};
+use crate::grid::Grid;
 
 /// A column counts as dependent, with mantissa 0, if its part independent of the columns before it
 /// has less than this share of its squared length.

@@ -1,9 +1,6 @@
 //! Values of the 16 exponents of a tensor.
 
-use crate::block::Shape;
-
-/// Number of values of the exponent field.
-pub(crate) const EXPONENTS: usize = 16;
+use crate::block::{EXPONENTS, Shape};
 
 /// Steps per octave and the lowest exponent: field `f` means `2^((bias + f) / per_octave)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

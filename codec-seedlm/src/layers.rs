@@ -6,14 +6,7 @@ use codec_api::{Progressive, QualityLevel, TensorSpec};
 
 use crate::config::SeedLm;
 use crate::planes;
-
-pub(crate) const CODES: &str = "codes";
-pub(crate) const BIAS: &str = "bias";
-
-/// Name of a level's section.
-pub(crate) fn name(what: &str, level: usize) -> String {
-    if level == 0 { what.to_owned() } else { format!("{what}_{level}") }
-}
+use crate::sections::{BIAS, CODES, name};
 
 impl SeedLm {
     /// Bytes of the sections of one level.

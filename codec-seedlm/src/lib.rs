@@ -159,6 +159,7 @@ mod lfsr;
 mod planes;
 mod scan;
 mod search;
+mod sections;
 mod tables;
 mod ticks;
 

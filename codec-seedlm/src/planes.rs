@@ -4,7 +4,7 @@ use codec_api::{CodecError, Dtype, Payload, PayloadView, Result, Section, pack_b
 use entropy::plane::{self, Known};
 
 use crate::block::{Code, EXPONENT_BITS, Shape};
-use crate::layers::name;
+use crate::sections::name;
 
 const SEEDS: &str = "seeds";
 const EXPONENTS: &str = "exponents";

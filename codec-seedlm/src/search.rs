@@ -3,9 +3,8 @@
 use codec_api::{Cancel, Result};
 use simd::LANES;
 
-use crate::block::{Code, MAX_BLOCK, with_rank};
+use crate::block::{Code, EXPONENTS, MAX_BLOCK, with_rank};
 use crate::fit::{Best, Fitter, Target};
-use crate::grid::EXPONENTS;
 use crate::lfsr::Lfsr;
 use crate::scan::{Blocks, GROUP, Lanes, Survivor, TILE, VECTORS, Walk, look, walk};
 use crate::tables::{Alone, Run, run};

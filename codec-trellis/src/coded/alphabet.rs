@@ -12,6 +12,10 @@ const MOST_LOW_BITS: u32 = 16;
 /// The symbol of an escape.
 pub(super) const ESCAPE: u8 = 0;
 
+/// Counts of each symbol by parity and context; the contexts of odd multiples follow those of even
+/// ones.
+pub(super) type Counts = [[u64; 256]];
+
 /// How multiples are coded. The parity of the multiple `j` is that of its state, so only
 /// `k = ⌊j/2⌋` is coded: its lowest `low_bits` bits raw, and the bits above them, `q`, as symbol
 /// `q + reach + 1` for `q` from −reach to reach, otherwise as an escape.

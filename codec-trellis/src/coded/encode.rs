@@ -3,12 +3,12 @@
 use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section};
 use entropy::{Encoder, STATES, Scales};
 
-use super::alphabet::{Alphabet, ESCAPE, escaped};
+use super::alphabet::{Alphabet, Counts, ESCAPE, escaped};
 use super::decode::{COLUMN_SCALES, ESCAPE_LENGTHS, ESCAPES, LENGTHS, LOW, ROW_SCALES, STREAMS, low_bytes};
 use super::escapes::{self, Escape};
 use super::exponent::Exponent;
 use super::inputs::Inputs;
-use super::model::{CONTEXTS, Counts, MODEL, Model};
+use super::model::{CONTEXTS, MODEL, Model};
 use super::points::Points;
 use super::quantise::{Quantised, Source, too_large};
 use super::segments::{Segments, width};

@@ -76,8 +76,8 @@
 //! - Thirty-two trellises run side by side. So a decoder advances all states of the stream at once,
 //!   and knows the contexts of a step before it.
 //! - Small tensors have narrow streams, because a state takes four bytes, and a shape instead of
-//!   tables, because a table takes a hundred. Frequencies from a shape are computed with `libm`
-//!   alone, so they are the same on every platform.
+//!   tables, because a table takes a hundred bytes. Frequencies from a shape are computed with
+//!   `libm` alone, so they are the same on every platform.
 //! - A weight that is too large for a multiple is stored raw, and the path continues as if the
 //!   weight were 0. A multiple without a symbol is an escape. Nothing is clamped.
 //!
@@ -88,8 +88,8 @@
 //! not those of a Gaussian; passes agree after a few. At higher rates, a rate term has no effect
 //! that another step would not have. Within a subset, the search considers the nearest member;
 //! below 1.5 bits also the next one towards or across zero. Costs are f32, added in the order of
-//! the weights and rebased every 64 weights; of equal costs the lower bit wins, and at the end the
-//! lowest state. So the path is the same on every CPU.
+//! the weights and rebased every 64 weights. Of equal costs the path with the lower second bit of
+//! the multiple wins, and at the end the lowest state. So the path is the same on every CPU.
 //!
 //! The step is searched by secants: for large tensors first on a few segments, for many states
 //! first with eight states, and then with everything. Tables, points, contexts and alphabets are

@@ -3,16 +3,12 @@
 use codec_api::{PayloadView, Result, Section};
 use entropy::{Frequencies, Scales, Tables};
 
-use super::alphabet::{Alphabet, ESCAPE};
+use super::alphabet::{Alphabet, Counts, ESCAPE};
 use super::escapes;
 use super::shape::Shape;
 
 /// Number of contexts for each parity.
 pub(super) const CONTEXTS: usize = Scales::CONTEXTS;
-
-/// Counts of each symbol by parity and context; the contexts of odd multiples follow those of even
-/// ones.
-pub(super) type Counts = [[u64; 256]];
 
 /// The alphabet, and a table for each parity and context.
 #[derive(Clone, Debug)]

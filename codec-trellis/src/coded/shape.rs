@@ -2,8 +2,7 @@
 
 use entropy::Frequencies;
 
-use super::alphabet::{Alphabet, ESCAPE};
-use super::model::Counts;
+use super::alphabet::{Alphabet, Counts, ESCAPE};
 
 /// Exponents of generalised Gaussians that the fit tries, in tenths: 10 is the Laplace
 /// distribution, 20 the Gaussian.
