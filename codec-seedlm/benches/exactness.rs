@@ -1,5 +1,6 @@
-//! Counts the blocks for which the search finds another code than trying every seed: over ten thousand Gaussian, Laplace and
-//! trained blocks. It takes about two minutes and fails on the first difference.
+//! Counts the blocks for which the search and brute force over all seeds find different codes, in
+//! over ten thousand Gaussian, Laplace and trained blocks. The run takes about two minutes and
+//! fails on the first difference.
 
 use std::time::Instant;
 

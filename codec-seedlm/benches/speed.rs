@@ -1,5 +1,6 @@
-//! Encode and decode on one thread: every preset, a search over drawn seeds, weights that are slow to search, and beside them a
-//! memcpy of the decoded weights and the brute force that the search replaces. Throughput counts weights.
+//! Encode and decode on one thread: every preset, a search over drawn seeds, and weights that are
+//! slow to search. For comparison: a memcpy of the decoded weights, and the brute force that the
+//! search replaces. Throughput counts weights.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use codec_seedlm::{Budget, SeedLm};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use harness::testing::weights;
 
-// How many weights each group has.
+// Number of weights in each group.
 const ENCODED: usize = 1 << 18;
 const SLOW: usize = 1 << 16;
 const BRUTE_FORCED: usize = 192;
@@ -25,7 +26,7 @@ fn presets() -> [(&'static str, SeedLm); 4] {
     ]
 }
 
-/// The same format, from so many drawn seeds.
+/// The same format, searched over `seeds` drawn seeds.
 fn drawing(mut codec: SeedLm, seeds: u32) -> SeedLm {
     codec.search = Budget::Draw(seeds);
     codec
@@ -56,7 +57,8 @@ fn encode(c: &mut Criterion) {
     group.finish();
 }
 
-/// Blocks that are all alike, and blocks far smaller than the largest of their tensor, beside ordinary ones.
+/// Blocks that are all alike, and blocks far below the largest of their tensor, beside ordinary
+/// ones.
 fn encode_slow(c: &mut Criterion) {
     let gaussian = weights("gaussian", SLOW);
     let with_one_of = |large| {
@@ -93,7 +95,7 @@ fn decode(c: &mut Criterion) {
     let mut group = group(c, "decode", DECODED);
     group.bench_function("memcpy", |b| b.iter(|| black_box(&mut out).copy_from_slice(black_box(&gaussian))));
     for (name, codec) in presets() {
-        // Any codes take as long as the best ones, and are found much sooner.
+        // The codes do not affect the decoding time, and a short search finds some much sooner.
         let payload = encoded(&drawing(codec.clone(), 16), &gaussian);
         let spec = tensor(&gaussian).spec().clone();
         group.bench_function(name, |b| {

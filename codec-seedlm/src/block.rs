@@ -1,15 +1,15 @@
-//! What a block of weights becomes: a seed, an exponent and a few mantissas.
+//! The code of a block of weights: a seed, an exponent and a few mantissas.
 
-use crate::grid::EXPONENTS;
-
-/// Most coefficients of a block.
+/// Largest number of coefficients of a block.
 pub(crate) const MAX_RANK: usize = 4;
-/// Most weights of a block.
+/// Largest number of weights of a block.
 pub(crate) const MAX_BLOCK: usize = 16;
-/// Bits of the exponent's field.
+/// Number of values of the exponent field.
+pub(crate) const EXPONENTS: usize = 16;
+/// Bits of the exponent field.
 pub(crate) const EXPONENT_BITS: u32 = EXPONENTS.ilog2();
 
-/// The numbers that make a block's format.
+/// The parameters of a block's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Bits of a seed, K.
@@ -22,7 +22,8 @@ pub(crate) struct Shape {
     pub(crate) mantissa_bits: u32,
 }
 
-/// Evaluates an expression in which the constant `$P` is the rank: `with_rank!(shape.rank, P => f::<P>())`.
+/// Evaluates an expression with the rank as the constant `$P`:
+/// `with_rank!(shape.rank, P => f::<P>())`.
 macro_rules! with_rank {
     ($rank:expr, $P:ident => $value:expr) => {
         match $rank {
@@ -40,7 +41,7 @@ macro_rules! with_rank {
 pub(crate) use with_rank;
 
 impl Shape {
-    /// Number of seeds: all states of the register but zero.
+    /// Number of seeds: all states of the register except zero.
     pub(crate) fn seeds(&self) -> u32 {
         (1 << self.seed_bits) - 1
     }
@@ -50,35 +51,36 @@ impl Shape {
         (self.seed_bits + EXPONENT_BITS) as usize + self.rank * self.mantissa_bits as usize
     }
 
-    /// Bytes of the blocks of `n` weights.
+    /// Bytes of all blocks of `n` weights.
     pub(crate) fn bytes(&self, n: usize) -> usize {
         (n.div_ceil(self.weights) * self.bits()).div_ceil(8)
     }
 
-    /// A mantissa of the lowest bits of a byte.
+    /// Sign-extends the mantissa in the lowest bits of a byte.
     #[inline(always)]
     pub(crate) fn mantissa(&self, bits: u8) -> i8 {
         let unused = u8::BITS - self.mantissa_bits;
-        // Shifted to the top and back, the sign bit fills the byte.
+        // Shifting to the top and back fills the byte with the sign bit.
         bits.wrapping_shl(unused) as i8 >> unused
     }
 
-    /// The state in the middle, which stands for 0.
+    /// The middle state, which represents 0.
     pub(crate) fn middle(&self) -> i32 {
         1 << (self.seed_bits - 1)
     }
 
-    /// What a state's distance from the middle is divided by, so that the basis lies in −1 … 1.
+    /// Divisor of a state's distance from the middle; the quotient, an element of the basis, is in
+    /// −1 … 1.
     pub(crate) fn divisor(&self) -> f64 {
         f64::from(self.middle() - 1)
     }
 
-    /// The largest mantissa; the smallest is one below its negative.
+    /// The largest mantissa; the smallest is `−largest − 1`.
     pub(crate) fn largest_mantissa(&self) -> i32 {
         (1 << (self.mantissa_bits - 1)) - 1
     }
 
-    /// A state's distance from the middle: an integer element of a basis.
+    /// Distance of a state from the middle: an integer element of a basis.
     #[inline(always)]
     pub(crate) fn element(&self, state: u32) -> i32 {
         state as i32 - self.middle()
@@ -91,22 +93,22 @@ impl Shape {
     }
 }
 
-/// One encoded block. The order settles ties: of codes with the same error the least one wins.
+/// One encoded block. The order breaks ties: of codes with the same error, the smallest wins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Code {
-    /// The register's state before the basis.
+    /// State of the register before the basis.
     pub(crate) seed: u32,
-    /// The exponent's field; the tensor's bias is added to it.
+    /// The exponent field, relative to the tensor's bias.
     pub(crate) exponent: u8,
     /// The mantissas; those beyond the rank are 0.
     pub(crate) mantissas: [i8; MAX_RANK],
 }
 
 impl Code {
-    /// Zeros.
+    /// A block of zeros.
     pub(crate) const ZERO: Self = Self { seed: 1, exponent: 0, mantissas: [0; MAX_RANK] };
 
-    /// Seed, exponent, mantissas, from the lowest bit up.
+    /// Packs seed, exponent and mantissas, from the lowest bit up.
     pub(crate) fn to_bits(self, shape: Shape) -> u64 {
         let mut bits = u64::from(self.seed) | u64::from(self.exponent) << shape.seed_bits;
         let mut place = shape.seed_bits + EXPONENT_BITS;

@@ -20,15 +20,18 @@ pub struct SeedLm {
     pub p: Bounded<1, 4>,
     /// Bits of a coefficient's mantissa.
     pub mantissa_bits: Bounded<2, 6>,
-    /// Exponents to an octave: 1 as in the paper, or a finer grid.
+    /// Exponents per octave: 1 as in the paper, 2 or 4 for a finer grid.
     pub per_octave: PerOctave,
-    /// Search all mantissas and exponents of a seed for the least error; otherwise round the least-squares solution.
+    /// If true, the encoder searches all mantissas and exponents of a seed for the least error;
+    /// otherwise it rounds the least-squares solution.
     pub refine: bool,
-    /// Which seeds an encoder tries.
+    /// The seeds that the encoder tries.
     pub search: Budget,
-    /// Quality levels.
+    /// Number of quality levels.
     pub layers: Bounded<1, 4>,
-    /// Entropy coding of exponents and mantissas. It came after the first payloads, whose headers do not have it: false is not written.
+    /// Entropy-code exponents and mantissas. Version 1 got this key later: it is written only if
+    /// true, since headers without it mean false. Such headers stay unchanged, and an older program
+    /// refuses the key by name.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub coded: bool,
 }
@@ -66,20 +69,20 @@ impl SeedLm {
         Self { c: Bounded::at::<13>(), mantissa_bits: Bounded::at::<2>(), ..Self::four_bit() }
     }
 
-    /// Three quality levels of 3.5 bits a weight each, of a small register that is quick to search: C = 8, P = 3, K =
-    /// 12.
+    /// Three quality levels of 3.5 bits a weight each, from a small register that is quick to
+    /// search: C = 8, P = 3, K = 12.
     pub fn progressive() -> Self {
         Self { k: SeedBits(12), ..Self::four_bit() }.layered(Bounded::at::<3>())
     }
 
-    /// With this many quality levels.
+    /// Sets the number of quality levels.
     #[must_use]
     pub fn layered(mut self, layers: Bounded<1, 4>) -> Self {
         self.layers = layers;
         self
     }
 
-    /// With exponents and mantissas entropy-coded.
+    /// Turns on entropy coding of exponents and mantissas.
     #[must_use]
     pub fn coded(mut self) -> Self {
         self.coded = true;
@@ -101,7 +104,7 @@ impl SeedLm {
 #[serde(try_from = "i64", into = "u32")]
 pub struct SeedBits(u32);
 
-/// Exponents to an octave: 1, 2 or 4.
+/// Exponents per octave: 1, 2 or 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "u32")]
 pub struct PerOctave(u32);
@@ -109,7 +112,7 @@ pub struct PerOctave(u32);
 macro_rules! one_of {
     ($name:ident, [$($value:literal),+], $wanted:literal) => {
         impl $name {
-            /// `None` if it is none of the values.
+            /// `None` if the value is not allowed.
             pub const fn new(value: u32) -> Option<Self> {
                 match value {
                     $($value)|+ => Some(Self(value)),
@@ -117,7 +120,7 @@ macro_rules! one_of {
                 }
             }
 
-            /// The number.
+            /// The value.
             pub const fn get(self) -> u32 {
                 self.0
             }
@@ -142,20 +145,20 @@ macro_rules! one_of {
 one_of!(SeedBits, [8, 12, 16, 24], "8, 12, 16 or 24");
 one_of!(PerOctave, [1, 2, 4], "1, 2 or 4");
 
-/// Which seeds an encoder tries for every block.
+/// The seeds that an encoder tries for every block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub enum Budget {
-    /// All of them.
+    /// All seeds.
     All,
-    /// So many, drawn at random for the tensor: 1 to 2²⁴.
+    /// This number of seeds, 1 to 2²⁴, drawn at random once for the tensor.
     Draw(u32),
 }
 
-/// Most draws.
+/// Largest number of draws.
 const MOST: i64 = 1 << 24;
 
-/// How a budget is written: a number or a word.
+/// Serialised form of a budget: a number or a word.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged, expecting = "an integer from 1 to 16777216 or `all` is wanted")]
 enum Text {

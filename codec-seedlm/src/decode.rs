@@ -3,20 +3,20 @@
 use codec_api::{Dtype, PayloadView, Result, TensorSpec};
 use simd::kernel;
 
-use crate::block::{Code, MAX_RANK, Shape, with_rank};
+use crate::block::{Code, EXPONENTS, MAX_RANK, Shape, with_rank};
 use crate::config::SeedLm;
-use crate::grid::{EXPONENTS, Grid};
-use crate::layers::{BIAS, CODES, name};
+use crate::grid::Grid;
 use crate::lfsr::Lfsr;
 use crate::planes::Planes;
+use crate::sections::{BIAS, CODES, name};
 
-/// One quality level of a payload: its sections, checked.
+/// One quality level of a payload; its sections are checked.
 pub(crate) struct Layer<'a> {
     pub(crate) blocks: Blocks<'a>,
     pub(crate) grid: Grid,
 }
 
-/// The blocks of a level: each one's bits together, or in planes.
+/// The blocks of a level, packed or as planes.
 pub(crate) enum Blocks<'a> {
     Packed(&'a [u8]),
     Planes(Planes<'a>),
@@ -48,7 +48,7 @@ kernel! {
     }
 }
 
-/// Blocks by their number; not a closure, which could be left out of line.
+/// Access to blocks by number. A trait, because a closure could be left out of line.
 trait Codes {
     fn code(&self, block: usize, shape: Shape) -> Code;
 }
@@ -84,7 +84,7 @@ fn decode_at<const P: usize, C: Codes + ?Sized>(
     for (block, out) in out.chunks_mut(shape.weights).enumerate() {
         let code = codes.code(block, shape);
         let (factor, power) = scales[usize::from(code.exponent)];
-        // Bit 0 of the word is the seed's; the first element is the state after one step.
+        // Bit 0 of the word belongs to the seed; the first element is the state after one step.
         let mut word = lfsr.word(code.seed) >> 1;
         for w in out {
             let mut sum = 0;
@@ -93,13 +93,13 @@ fn decode_at<const P: usize, C: Codes + ?Sized>(
             }
             word >>= P;
             let value = sum as f32 * factor * power;
-            // Finite, whatever the payload.
+            // Keeps the result finite for any payload.
             *w = (if add { *w + value } else { value }).clamp(f32::MIN, f32::MAX);
         }
     }
 }
 
-/// The bits from `place` on, 57 of them or more: the widest block has 52. Bits beyond the end are 0.
+/// At least 57 bits from `place` on (the widest block has 52). Bits beyond the end are 0.
 #[inline(always)]
 fn read_bits(bytes: &[u8], place: usize) -> u64 {
     let bytes = &bytes[place / 8..];

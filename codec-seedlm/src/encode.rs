@@ -9,15 +9,15 @@ use crate::decode::{Blocks, Layer, decode};
 use crate::fit::Fitter;
 use crate::grid::Grid;
 use crate::importance::{Alike, alike};
-use crate::layers::{BIAS, CODES, name};
 use crate::lfsr::Lfsr;
 use crate::planes;
 use crate::scan::WALK_BYTES;
 use crate::search::{BATCH, Method, Search, Seeds};
+use crate::sections::{BIAS, CODES, name};
 use crate::tables::run_row;
 use crate::ticks::Ticks;
 
-/// Encodes a tensor, finding each code by `method`.
+/// Encodes a tensor; `method` finds the codes.
 pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>, method: Method) -> Result<Payload> {
     cx.cancel.check()?;
     let source = tensor.to_finite_f32()?;
@@ -37,7 +37,7 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
         let codes = pack_bits(best.iter().map(|code| code.to_bits(shape)), shape.bits());
         decode(&lfsr, shape, &Layer { blocks: Blocks::Packed(&codes), grid }, level > 0, &mut decoded);
         for ((rest, w), d) in rest.iter_mut().zip(source.iter()).zip(&decoded) {
-            // Both ends of f32 are further apart than an f32 can say.
+            // The difference of two f32 near opposite ends of the range overflows.
             *rest = (w - d).clamp(f32::MIN, f32::MAX);
         }
         payload = if config.coded {
@@ -50,7 +50,7 @@ pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>
     Ok(payload.with_bound(Bound::measure(&source, &decoded)))
 }
 
-/// How many seeds are tried for each block.
+/// Number of seeds tried for each block.
 pub(crate) fn seed_count(config: &SeedLm) -> usize {
     let all = config.shape().seeds();
     match config.search {
@@ -63,7 +63,8 @@ fn tries_all(config: &SeedLm) -> bool {
     seed_count(config) == config.shape().seeds() as usize
 }
 
-/// Whether the seeds are walked through in the register's order: fewer are quicker alone.
+/// Whether the search walks through all seeds in the register's order. Few seeds are quicker one by
+/// one.
 fn is_run(config: &SeedLm) -> bool {
     tries_all(config) && config.k.get() >= 16
 }
@@ -80,23 +81,23 @@ fn seeds(config: &SeedLm, cx: &EncodeCx<'_>) -> Seeds {
     Seeds::Some((0..seed_count(config)).map(|_| 1 + rng.next_u32() % all).collect())
 }
 
-/// Heap bytes that an encode takes: copies of the weights, codes, and the tables of a batch of seeds.
+/// Heap bytes of an encode: copies of the weights, codes, and the tables of a batch of seeds.
 pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     let shape = config.shape();
     let blocks = spec.elements().div_ceil(shape.weights);
     let seeds = seed_count(config);
-    // Of a seed in order: state, pattern, row. Of one alone, as those in order may turn out to be: itself and its
-    // basis, in vectors that grow.
+    // A seed in order needs state, pattern and row. A seed alone needs itself and its basis, in
+    // vectors that grow; any seed in order may turn out to need this too.
     let in_order_bytes = 4 + 2 + 4 * run_row(shape.rank);
     let alone_bytes = 2 * (4 + 4 * shape.weights * shape.rank);
     let list = if is_run(config) { 0 } else { 4 * seeds };
     let tables = seeds.min(BATCH) * if is_run(config) { in_order_bytes + alone_bytes } else { alone_bytes };
-    // Calibration may give each block a group of its own.
+    // With calibration each block may be a group of its own.
     let per_block = 256;
     (12 * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES
 }
 
-/// The largest `‖w‖` of a block.
+/// The largest `‖w‖` of all blocks.
 fn largest_norm(values: &[f32], weights: usize) -> f64 {
     let energy = |block: &[f32]| block.iter().map(|w| f64::from(*w) * f64::from(*w)).sum::<f64>();
     values.chunks(weights).map(energy).fold(0.0, f64::max).sqrt()

@@ -1,22 +1,25 @@
-//! The best code of one block for one seed: least squares, then the closest point of the lattice of mantissas.
+//! The best code of one block for one seed: least squares, then the closest point in the lattice of
+//! mantissas.
 //!
-//! Everything that decides which code wins is here, in f64 and in one order of operations, so that neither the level of
-//! the CPU nor the way a search came to a seed matters.
+//! Everything that decides which code wins is here, in f64 and in one order of operations. So the
+//! result does not depend on the CPU level, or on the order in which a search reaches the seeds.
 #![allow(clippy::needless_range_loop, reason = "matrices and lanes read best by index")]
 
-use crate::block::{Code, MAX_BLOCK, MAX_RANK, Shape};
-use crate::grid::{EXPONENTS, Grid};
+use crate::block::{Code, EXPONENTS, MAX_BLOCK, MAX_RANK, Shape};
+use crate::grid::Grid;
 
-/// A column whose part independent of the columns before it has less than this share of its squared length counts as
-/// dependent: its mantissa is 0.
+/// A column counts as dependent, with mantissa 0, if its part independent of the columns before it
+/// has less than this share of its squared length.
 const DEPENDENT: f64 = 1e-8;
 
-/// Weights of a block, zeros after the end of the tensor, and what their errors count.
+/// The weights of a block, padded with zeros after the end of the tensor, and the importance of
+/// their errors.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) weights: [f64; MAX_BLOCK],
     pub(crate) importance: [f64; MAX_BLOCK],
-    /// Σ importance · weight², or 0 for a block too small to be worth a search: it becomes zeros.
+    /// Σ importance · weight². It is 0 for a block that becomes zeros, because it is too small to
+    /// search.
     pub(crate) energy: f64,
 }
 
@@ -24,7 +27,7 @@ pub(crate) struct Target {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Best {
     pub(crate) error: f64,
-    /// `None` if there is no code yet; one is wanted whose error is not above `error`.
+    /// `None` if there is no code yet; a first code must have an error of at most `error`.
     pub(crate) code: Option<Code>,
 }
 
@@ -37,15 +40,15 @@ impl Best {
     }
 }
 
-/// Lower triangular L of G = L·Lᵀ, and its inverse, of `N` matrices side by side. What belongs to dependent columns is
-/// 0.
+/// Lower triangular L of G = L·Lᵀ, and its inverse, for `N` matrices side by side. Entries of
+/// dependent columns are 0.
 pub(crate) struct Cholesky<const P: usize, const N: usize> {
     lower: [[[f64; N]; P]; P],
     pub(crate) inverse: [[[f64; N]; P]; P],
 }
 
 impl<const P: usize, const N: usize> Cholesky<P, N> {
-    /// Of Gram matrices, given by their upper triangles.
+    /// Factors Gram matrices, given by their upper triangles.
     #[inline(always)]
     pub(crate) fn new(gram: &[[[f64; N]; P]; P]) -> Self {
         let mut lower = [[[0.0; N]; P]; P];
@@ -95,11 +98,11 @@ fn each<const N: usize>(f: impl FnMut(usize)) {
     (0..N).for_each(f);
 }
 
-/// The basis of a seed in integers, and what its least-squares problems share.
+/// The basis of a seed in integers, and the common part of its least-squares problems.
 pub(crate) struct Basis<const P: usize> {
-    /// A row for each weight, zeros after the last.
+    /// One row for each weight, padded with zeros.
     pub(crate) rows: [[f64; P]; MAX_BLOCK],
-    /// Of `UᵀHU`, `H` the weights' importance.
+    /// Factorisation of `UᵀHU`, where `H` is the importance of the weights.
     pub(crate) cholesky: Cholesky<P, 1>,
 }
 
@@ -122,13 +125,14 @@ impl<const P: usize> Basis<P> {
     }
 }
 
-/// Codes blocks of one shape with one grid of exponents.
+/// Codes blocks of one shape with one exponent grid.
 #[derive(Clone, Debug)]
 pub(crate) struct Fitter {
     pub(crate) shape: Shape,
-    /// Search the whole lattice of mantissas and exponents instead of rounding the least-squares solution.
+    /// Search the whole lattice of mantissas and exponents, instead of rounding the least-squares
+    /// solution.
     pub(crate) refine: bool,
-    /// What a mantissa of 1 stands for, for each exponent, in units of an integer basis.
+    /// Value of a mantissa of 1 for each exponent, in units of an integer basis.
     steps: [f64; EXPONENTS],
     floor: f64,
 }
@@ -138,7 +142,7 @@ impl Fitter {
         Self { shape, refine, steps: grid.steps(shape), floor: grid.floor() }
     }
 
-    /// What to fit for a block of weights.
+    /// The target for a block of weights.
     pub(crate) fn target(&self, weights: &[f32], importance: [f64; MAX_BLOCK]) -> Target {
         let mut target = Target { weights: [0.0; MAX_BLOCK], importance, energy: 0.0 };
         let mut square = 0.0;
@@ -154,7 +158,7 @@ impl Fitter {
         target
     }
 
-    /// Offers the best code with this seed; `P` is the rank, `word` the seed's word.
+    /// Offers the best code with this seed. `P` is the rank, `word` the word of the seed.
     #[inline]
     pub(crate) fn fit<const P: usize>(&self, seed: u32, word: u128, target: &Target, best: &mut Best) {
         let basis = Basis::<P>::new(self.shape, word, &target.importance);
@@ -186,10 +190,12 @@ impl Fitter {
     }
 }
 
-/// Share of a block's energy that the sums in f64 may be off by. Brute force prunes with it as the search does.
+/// Bound of the error of the f64 sums, as a share of a block's energy. Brute force prunes with it
+/// too.
 const ROUNDING: f64 = 1e-7;
 
-/// To the nearest integer, ties to even, for numbers far below 2⁵¹: without SSE4.1 the standard function is a call.
+/// Rounds to nearest, ties to even, for |x| far below 2⁵¹. Without SSE4.1 the standard function is
+/// a call.
 fn round(x: f64) -> f64 {
     const SHIFT: f64 = 1.5 * (1u64 << 52) as f64;
     (x + SHIFT) - SHIFT
@@ -200,14 +206,15 @@ struct Seeded<'a, const P: usize> {
     fitter: &'a Fitter,
     target: &'a Target,
     basis: &'a Basis<P>,
-    /// Coordinates of the projection.
+    /// Coordinates of the projection of the weights.
     z: [f64; P],
     seed: u32,
     best: &'a mut Best,
 }
 
 impl<const P: usize> Seeded<'_, P> {
-    /// Rounds the solution `t`: the least exponent that holds it, the nearest mantissas.
+    /// Rounds the solution `t`: takes the smallest exponent that holds it, and the nearest
+    /// mantissas.
     fn nearest(&mut self, t: [f64; P]) {
         let most = f64::from(self.fitter.shape.largest_mantissa());
         let largest = t.iter().fold(0.0, |m: f64, t| m.max(t.abs()));
@@ -221,15 +228,16 @@ impl<const P: usize> Seeded<'_, P> {
         self.offer(exponent, mantissas);
     }
 
-    /// Searches all exponents and mantissas for the least error (Schnorr and Euchner's order): `‖z − Lᵀx‖²` is what
-    /// quantisation adds to the residual, and coordinate by coordinate from the last it only grows.
+    /// Searches all exponents and mantissas for the least error, in Schnorr and Euchner's order.
+    /// Quantisation adds `‖z − Lᵀx‖²` to the residual; this sum only grows from the last coordinate
+    /// to the first.
     fn closest(&mut self, t: [f64; P], residual: f64) {
         let inverse = |q, p| self.basis.cholesky.inverse(q, p);
         let reach = f64::from(self.fitter.shape.largest_mantissa() + 1);
         for exponent in 0..EXPONENTS {
             let step = self.fitter.steps[exponent];
             let budget = self.best.error + self.target.energy * ROUNDING - residual;
-            // Beyond the reach of the mantissas in some coordinate, at any point within the budget.
+            // In some coordinate, no point within the budget is in reach of the mantissas.
             let out = (0..P).any(|p| {
                 let lack = t[p].abs() - reach * step;
                 let spread: f64 = (p..P).map(|q| inverse(q, p) * inverse(q, p)).sum();
@@ -256,7 +264,8 @@ impl<const P: usize> Seeded<'_, P> {
         let center = rest * self.basis.cholesky.inverse(p, p) / step;
         let most = self.fitter.shape.largest_mantissa();
         let first = round(center.clamp(f64::from(-most - 1), f64::from(most))) as i32;
-        // Outwards from the nearest; a side ends with the first that is too far or out of range.
+        // Goes outwards from the nearest mantissa. A side ends at the first mantissa that is too
+        // far away or out of range.
         let (mut below, mut above) = (first - 1, first);
         let (mut down, mut up) = (true, true);
         while up || down {
@@ -278,7 +287,7 @@ impl<const P: usize> Seeded<'_, P> {
         }
     }
 
-    /// Weighs the code by its exact error.
+    /// Offers the code with its exact error.
     fn offer(&mut self, exponent: usize, mantissas: [i8; MAX_RANK]) {
         let step = self.fitter.steps[exponent];
         let mut error = 0.0;

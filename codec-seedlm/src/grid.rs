@@ -1,11 +1,8 @@
-//! What the 16 exponents of a tensor stand for.
+//! Values of the 16 exponents of a tensor.
 
-use crate::block::Shape;
+use crate::block::{EXPONENTS, Shape};
 
-/// Values of the exponent's field.
-pub(crate) const EXPONENTS: usize = 16;
-
-/// Steps to an octave and the lowest exponent: field `f` stands for `2^((bias + f) / per_octave)`.
+/// Steps per octave and the lowest exponent: field `f` means `2^((bias + f) / per_octave)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grid {
     pub(crate) per_octave: i32,
@@ -14,13 +11,14 @@ pub(crate) struct Grid {
 
 /// 2^(i/4).
 const ROOTS: [f64; 4] = [1.0, 1.189_207_115_002_721, std::f64::consts::SQRT_2, 1.681_792_830_507_429];
-/// The largest power of two in f32.
+/// Exponent of the largest power of two in f32.
 const MAX_POWER: i32 = 127;
-/// The smallest positive f32 is two to this.
+/// Exponent of the smallest positive f32.
 const MIN_POWER: i32 = -149;
 
 impl Grid {
-    /// The finest grid that reaches mantissas for coefficients as large as `largest`, the norm of a block.
+    /// The finest grid whose mantissas reach coefficients up to `largest`, the largest norm of a
+    /// block.
     pub(crate) fn reaching(largest: f64, per_octave: u32, shape: Shape) -> Self {
         let per_octave = per_octave as i32;
         let reach =
@@ -32,7 +30,7 @@ impl Grid {
         Self { per_octave, bias }
     }
 
-    /// The grid of a stored bias; `None` if no encoder writes it.
+    /// The grid of a stored bias; `None` if no encoder writes this bias.
     pub(crate) fn stored(bias: i16, per_octave: u32) -> Option<Self> {
         let (per_octave, bias) = (per_octave as i32, i32::from(bias));
         (Self::lowest(per_octave) <= bias && bias <= Self::highest(per_octave)).then_some(Self { per_octave, bias })
@@ -46,12 +44,12 @@ impl Grid {
         MAX_POWER * per_octave - (EXPONENTS as i32 - 1)
     }
 
-    /// Blocks whose norm is below this become zeros: none of their weights is as large as the finest step.
+    /// Blocks with a norm below this become zeros: all their weights are below the finest step.
     pub(crate) fn floor(self) -> f64 {
         self.power(0)
     }
 
-    /// Root, `2^(r/per_octave)`, and power of two of an exponent.
+    /// Splits an exponent into a root `2^(r/per_octave)` and a power of two.
     fn parts(self, field: usize) -> (f64, i32) {
         let exponent = self.bias + field as i32;
         let root = exponent.rem_euclid(self.per_octave) * (ROOTS.len() as i32 / self.per_octave);
@@ -63,8 +61,8 @@ impl Grid {
         root * 2f64.powi(power)
     }
 
-    /// What a sum of mantissas times integer elements is multiplied by, for each exponent: a factor, then a power of
-    /// two that may make it subnormal.
+    /// The multiplier of a sum of mantissas times integer elements, for each exponent: a factor,
+    /// then a power of two that may make the result subnormal.
     pub(crate) fn scales(self, shape: Shape) -> [(f32, f32); EXPONENTS] {
         std::array::from_fn(|field| {
             let (root, power) = self.parts(field);
@@ -72,13 +70,13 @@ impl Grid {
         })
     }
 
-    /// The same as one number each.
+    /// The multipliers, as one number each.
     pub(crate) fn steps(self, shape: Shape) -> [f64; EXPONENTS] {
         self.scales(shape).map(|(factor, power)| f64::from(factor) * f64::from(power))
     }
 }
 
-/// `2^power` for [`MIN_POWER`] and more.
+/// `2^power`; `power` is at least [`MIN_POWER`].
 fn power_of_two(power: i32) -> f32 {
     const MIN_NORMAL: i32 = -126;
     if power >= MIN_NORMAL {

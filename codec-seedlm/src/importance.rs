@@ -1,4 +1,4 @@
-//! What the error of each weight counts: equally, or by how large the inputs are that it meets.
+//! Importance of each weight's error: equal, or by the magnitude of the weight's inputs.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,15 @@ use codec_api::{EncodeCx, Result, TensorSpec, relative_importance};
 
 use crate::block::MAX_BLOCK;
 
-/// Blocks by the importance of their weights: blocks alike share the tables of a search.
+/// Numbers of blocks by the importance of their weights. Blocks with equal importance share the
+/// tables of a search.
 pub(crate) type Alike = BTreeMap<[u32; MAX_BLOCK], Vec<usize>>;
 
-/// Groups the blocks of `weights` weights each of a tensor. The zeros that fill up the last block count as much as the
-/// most important weight.
+/// Groups the blocks of a tensor, of `weights` weights each. The zeros that pad the last block get
+/// the importance of the most important weight.
 ///
 /// # Errors
-/// [`codec_api::CodecError::Limit`] if calibration does not have a value for each index of its axis.
+/// [`codec_api::CodecError::Limit`] if calibration lacks a value for an index of its axis.
 pub(crate) fn alike(spec: &TensorSpec, weights: usize, cx: &EncodeCx<'_>) -> Result<Alike> {
     let n = spec.elements();
     let (_, columns) = spec.matrix();

@@ -1,4 +1,4 @@
-//! Quality levels: a base layer, and layers that each code what those before it left.
+//! Quality levels: each level after the first codes the error that the levels before it leave.
 
 use std::ops::RangeInclusive;
 
@@ -6,14 +6,7 @@ use codec_api::{Progressive, QualityLevel, TensorSpec};
 
 use crate::config::SeedLm;
 use crate::planes;
-
-pub(crate) const CODES: &str = "codes";
-pub(crate) const BIAS: &str = "bias";
-
-/// The name of a level's section.
-pub(crate) fn name(what: &str, level: usize) -> String {
-    if level == 0 { what.to_owned() } else { format!("{what}_{level}") }
-}
+use crate::sections::{BIAS, CODES, name};
 
 impl SeedLm {
     /// Bytes of the sections of one level.

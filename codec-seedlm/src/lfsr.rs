@@ -1,20 +1,21 @@
 //! The generator behind every basis: a linear feedback shift register.
 
-/// Bits of the word that holds a seed and all states of its block: 24 + 16·4 at most are used.
+/// Bits of the word that holds a seed and all states of its block; at most 24 + 16·4 are used.
 pub(crate) const WORD_BITS: u32 = u128::BITS;
 
-/// A Fibonacci register of K bits that shifts to the right: the parity of the tapped bits enters at the top. Its
-/// feedback polynomials are primitive, so every state but zero is on one cycle of 2ᴷ − 1.
+/// A Fibonacci register of K bits that shifts to the right; the parity of the tapped bits enters at
+/// the top. The feedback polynomials are primitive, so all states but zero are on one cycle of 2ᴷ −
+/// 1.
 #[derive(Clone, Debug)]
 pub(crate) struct Lfsr {
     bits: u32,
     taps: u32,
-    /// The word of every value of every byte of a seed.
+    /// The words of all values of each byte of a seed.
     words: Vec<[u128; 256]>,
 }
 
 impl Lfsr {
-    /// The register of `bits` = 8, 12, 16 or 24 bits.
+    /// The register of `bits` bits: 8, 12, 16 or 24.
     pub(crate) fn new(bits: u32) -> Self {
         let taps = match bits {
             8 => 0b1_1101,
@@ -27,7 +28,7 @@ impl Lfsr {
         lfsr
     }
 
-    /// Number of states, and so of seeds: all but zero.
+    /// Number of states, and therefore of seeds: all but zero.
     fn period(&self) -> u32 {
         (1 << self.bits) - 1
     }
@@ -38,8 +39,8 @@ impl Lfsr {
         state >> 1 | ((state & self.taps).count_ones() & 1) << (self.bits - 1)
     }
 
-    /// A seed and what it generates in one word: its low K bits are the seed, and the K bits from bit `j` on are the
-    /// state after `j` steps.
+    /// A seed and the states it generates, in one word: the low K bits are the seed, and the K bits
+    /// from bit `j` on are the state after `j` steps.
     #[inline]
     pub(crate) fn word(&self, seed: u32) -> u128 {
         let bytes = seed.to_le_bytes();

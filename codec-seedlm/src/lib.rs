@@ -1,64 +1,86 @@
-//! SeedLM, `seedlm`: a block of weights is a seed of a shift register and a few small coefficients.
+//! SeedLM, `seedlm`: codes a block of weights as a seed of a shift register and a few small
+//! coefficients.
 //!
-//! The register turns the seed into a basis `U` of pseudo-random numbers; the weights are `U·t`. A decoder needs the
-//! register, sixteen scales and nothing learnt. Encoding is a search: of all 2ᴷ − 1 seeds, which one's basis, with
-//! coefficients rounded to a few bits, comes closest to the weights? The search here is exact, and some hundred times
-//! faster than trying every seed.
+//! The register expands the seed into a basis `U` of pseudo-random numbers; the weights are `U·t`.
+//! A decoder needs only the register and sixteen scales, and nothing learnt. The encoder searches
+//! all 2ᴷ − 1 seeds for the one whose basis, with coefficients rounded to a few bits, comes closest
+//! to the weights. The search here is exact, and some hundred times faster than trying every seed.
 //!
 //! # Source
-//! Shafipour et al., *`SeedLM`: Compressing LLM Weights into Seeds of Pseudo-Random Generators*, arXiv 2410.10714,
-//! sections 3.1 (register and basis), 3.2 (exponent and mantissas) and appendix (choice of C, P, K). Ours are the finer
-//! grid of exponents (`per_octave`), the search over all mantissas (`refine`), the exact pruning and the quality
-//! levels.
+//! Shafipour et al., *`SeedLM`: Compressing LLM Weights into Seeds of Pseudo-Random Generators*,
+//! arXiv 2410.10714, sections 3.1 (register and basis), 3.2 (exponent and mantissas) and appendix
+//! (choice of C, P, K).
+//!
+//! The codec differs from the paper in three settings, each of which is a key of the header:
+//! exponents in steps of √2 (`per_octave=2`), mantissas that are searched instead of rounded
+//! (`refine`), and quality levels (`layers`). `per_octave=1:refine=false` is the format of the
+//! paper. The exact pruning of the search is ours too.
 //!
 //! # Sections
-//! The flat tensor of `n` weights is cut into blocks of `c`, the last one maybe shorter. Level 0 has
-//! - `codes` U8 `[⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉]`: the blocks one after the other, lowest bit first; of each the
-//!   seed (`k` bits), the exponent field (4 bits) and `p` mantissas in two's complement;
-//! - `bias` I16 `[1]`: exponent field `f` stands for `2^((bias + f) / per_octave)`.
+//! The flat tensor of `n` weights is cut into blocks of `c`; the last one may be shorter. Level 0
+//! has
+//! - `codes` U8 `[⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉]`: the blocks in order, lowest bit first. A
+//!   block holds the seed (`k` bits), the exponent field (4 bits) and `p` mantissas in two's
+//!   complement;
+//! - `bias` I16 `[1]`: exponent field `f` means `2^((bias + f) / per_octave)`.
 //!
-//! With `coded`, `codes` is in three parts:
+//! With `coded`, three sections replace `codes`:
 //! - `seeds` U8 `[⌈⌈n/c⌉·k/8⌉]`: the seeds, lowest bit first;
-//! - `exponents` U8: the exponent fields, a plane of `⌈n/c⌉` bytes in the layout of `entropy::plane`;
-//! - `mantissas` U8: the mantissas' fields (two's complement in `mantissa_bits`), a plane of `p·⌈n/c⌉` bytes, block by block. The context of
-//!   mantissa `j` of a block with exponent field `f` is `p·f + j`.
+//! - `exponents` U8: the exponent fields, a plane of `⌈n/c⌉` bytes in the layout of
+//!   `entropy::plane`;
+//! - `mantissas` U8: the mantissa fields (two's complement in `mantissa_bits`), a plane of
+//!   `p·⌈n/c⌉` bytes, block by block. Mantissa `j` of a block with exponent field `f` has the
+//!   context `p·f + j`.
 //!
-//! A plane that is not shorter than its fields packed, lowest bit first, is those instead: `⌈⌈n/c⌉·4/8⌉` and `⌈p·⌈n/c⌉·mantissa_bits/8⌉` bytes.
+//! If a plane is not shorter than its packed fields, the section holds the packed fields instead,
+//! lowest bit first: `⌈⌈n/c⌉·4/8⌉` and `⌈p·⌈n/c⌉·mantissa_bits/8⌉` bytes.
 //!
-//! Level `i` above 0 has `codes_i` (or `seeds_i`, `exponents_i`, `mantissas_i`) and `bias_i` of the same form; its weights are added to those of
-//! the levels before it.
+//! Level `i` above 0 has `codes_i` (or `seeds_i`, `exponents_i`, `mantissas_i`) and `bias_i` of the
+//! same form. Its weights are added to those of the levels before it.
 //!
 //! ## From bits to weights
-//! The register has K bits and shifts to the right; the parity of the tapped bits enters at the top. Taps are the bits
-//! 0, 2, 3, 4 for K = 8; 0, 1, 2, 8 for K = 12; 0, 1, 3, 12 for K = 16; 0, 1, 2, 7 for K = 24. The seed is the state
-//! before the first step. The states after 1, 2, 3 … steps, each minus `2^(K−1)`, fill the integer matrix `V` of `c`
-//! rows and `p` columns row by row. With the mantissas `m`, weight `i` is `Σ_j V[i][j]·m[j]`, times `1/(2^(K−1) − 1)`,
-//! times the power of two that the exponent stands for. In f32: the sum is an integer; it is rounded to f32, multiplied
-//! by the f32 nearest to `2^(r/per_octave)/(2^(K−1) − 1)` and then by `2^q`, where `bias + f = q·per_octave + r` with
-//! `0 ≤ r < per_octave`. What leaves the range of f32 becomes its end, in a level and in the sum of levels. The last
-//! block is encoded filled up with zeros, which a decoder leaves out; unused bits at the end are 0.
-//! `tests/reference.rs` is a decoder written from this text alone.
+//! The register has K bits and shifts to the right; the parity of the tapped bits enters at the
+//! top. The taps are the bits 0, 2, 3, 4 for K = 8; 0, 1, 2, 8 for K = 12; 0, 1, 3, 12 for K = 16;
+//! 0, 1, 2, 7 for K = 24. The seed is the state before the first step. The states after 1, 2, 3 …
+//! steps, each minus `2^(K−1)`, fill the integer matrix `V` of `c` rows and `p` columns row by row.
+//! With the mantissas `m`, weight `i` is `Σ_j V[i][j]·m[j]`, times `1/(2^(K−1) − 1)`, times the
+//! value of the exponent field.
+//!
+//! In f32: the integer sum is rounded to f32, multiplied by the f32 nearest to
+//! `2^(r/per_octave)/(2^(K−1) − 1)`, and then by `2^q`, where `bias + f = q·per_octave + r` with
+//! `0 ≤ r < per_octave`. Values beyond the range of f32 are clamped to it, in each level and in the
+//! sum of levels. The encoder pads the last block with zeros, and the decoder drops them. Unused
+//! bits at the end are 0. `tests/reference.rs` is a decoder written from this text alone.
 //!
 //! ## The search
-//! For one seed, `t` is a least-squares problem. Its solution explains the energy `E = ‖L⁻¹Uᵀw‖²` of the weights, with
-//! `L·Lᵀ = UᵀU`, and no rounded coefficients explain more. So a seed is done with if `‖w‖² − E` is above the best error
-//! so far.
-//! - `UᵀU` belongs to the seed alone: `L⁻¹` is computed once for all blocks.
-//! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of states. A state is half
-//!   the one before plus its new top bit, so `y[k + 1] = y[k]/2 + T[pattern]`, one look-up in a table of signed subset
-//!   sums of the block's weights, chosen by `c` new bits that are the same for all blocks. Sixteen blocks go side by
-//!   side in a vector.
-//! - What rounding and the halved lowest bits may add to `E` is bounded for each seed; seeds whose columns are too much
-//!   alike for that get their own orthonormal basis.
-//! - Survivors, a few of 65,535, are fitted in f64. With `refine`, all exponents and mantissas are searched (the
-//!   closest point of a lattice in a sphere, after Schnorr and Euchner), so that the result is the best code there is:
-//!   the least squared error, and of equal ones the least (seed, exponent, mantissas); the error is that of real
-//!   numbers, before the rounding to f32. A column that depends on those before it (less than 10⁻⁸ of its squared
-//!   length is new) gets the mantissa 0. A block whose norm is below the least exponent's power of two is not searched:
-//!   it becomes zeros.
+//! For one seed, `t` is a least-squares problem. Its solution explains the energy `E = ‖L⁻¹Uᵀw‖²`
+//! of the weights, with `L·Lᵀ = UᵀU`, and no rounded coefficients explain more. So the search can
+//! skip a seed if `‖w‖² − E` is above the best error so far.
+//! - `UᵀU` depends only on the seed: `L⁻¹` is computed once for all blocks.
+//! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of
+//!   states. A state is half the one before plus its new top bit, so
+//!   `y[k + 1] = y[k]/2 + T[pattern]`. This is one look-up in a table of signed subset sums of the
+//!   block's weights; the pattern consists of `c` new bits, which are the same for all blocks. A
+//!   vector holds sixteen blocks.
+//! - The error of `E` from rounding and from the halved lowest bits is bounded for each seed. Seeds
+//!   whose columns are too similar for a small bound get an orthonormal basis of their own.
+//! - The survivors, a few of 65,535 seeds, are fitted in f64. With `refine`, the fit searches all
+//!   exponents and mantissas (the closest point of a lattice in a sphere, after Schnorr and
+//!   Euchner). So the result is the best code that exists: the least squared error, and among equal
+//!   ones the smallest (seed, exponent, mantissas). The error is that of real numbers, before the
+//!   rounding to f32. A column that depends on those before it (less than 10⁻⁸ of its squared
+//!   length is new) gets the mantissa 0. A block with a norm below the power of two of the lowest
+//!   exponent is not searched: it becomes zeros.
+//!
+//! The bounds are computed in f32, with fused multiply-add where the CPU level has it
+//! (`Simd::multiply_add`), and include all rounding errors. So levels may prune different seeds.
+//! One scalar routine in f64 fits all survivors, and its total order of codes (error, then the code
+//! itself) decides. Therefore the payload depends neither on the level nor on the order of the
+//! search.
 //!
 //! ## How good it is
-//! On a million Gaussian weights, in NMSE and in bits above Shannon's bound (`netweight bench --suite gaussian`):
+//! On a million Gaussian weights, in NMSE and in bits above Shannon's bound
+//! (`netweight bench --suite gaussian`):
 //!
 //! | | bits per weight | NMSE | gap |
 //! |---|---|---|---|
@@ -78,14 +100,16 @@
 //! | `preset=3bit:coded=true` | 2.838 | .04592 | .615 |
 //! | `preset=2bit:coded=true` | 1.829 | .1277 | .344 |
 //!
-//! At 4 bits it loses to a plain scalar quantiser with a scale for each group: its place is where a decoder must be
-//! tiny and without tables. Part of what it loses, it loses to fields of fixed length. Two exponents to an octave turn
-//! some of that into accuracy; four do more for weights of one scale, but cover only a factor of 13 between the
-//! blocks of a tensor. And more coefficients with shorter mantissas beat the paper's choice at 4 bits.
+//! At 4 bits it is worse than a plain scalar quantiser with a scale for each group; its use is
+//! where a decoder must be tiny and without tables. Part of the loss is due to fields of fixed
+//! length. Two exponents per octave turn some of these bits into accuracy. Four per octave do more
+//! for weights of one scale, but cover only a factor of 13 between the blocks of a tensor. At 4
+//! bits, more coefficients with shorter mantissas are better than the paper's choice.
 //!
-//! `coded` saves most of the rest at the very same weights: the exponents of blocks as published take 1.35 bits of 4, those of the presets
-//! 2.2 to 2.4, and a mantissa of four bits 3.84 to 3.94. Seeds are as good as random. It takes some thirty thousand blocks for the
-//! contexts of mantissas to pay.
+//! `coded` saves most of the rest without changing a weight. Of their 4 bits, exponents take 1.35
+//! in the published format and 2.2 to 2.4 with the presets; a mantissa of four bits takes 3.84 to
+//! 3.94. Seeds are as good as random and stay as they are. The contexts of mantissas pay off from
+//! some thirty thousand blocks on.
 //!
 //! # Header
 //! ```
@@ -95,26 +119,33 @@
 //! # use codec_seedlm as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as published), 2 or 4;
-//! `layers` 1 to 4; `coded` is written only where it is true. `refine` and `search` matter to the encoder only: `search` is `"all"` or a number of seeds drawn at
-//! random for the tensor (some maybe twice; no fewer than there are means all), which is quicker and worse. All seeds
-//! of `k` = 24 take 256 times as long as those of 16.
+//! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as
+//! published), 2 or 4; `layers` 1 to 4. `coded` is written only if it is true: version 1 got this
+//! key later, and headers without it mean false. They stay unchanged, and an older program refuses
+//! the key by name. `refine` and `search` affect only the encoder. `search` is `"all"` or a number
+//! of seeds, drawn at random for the tensor (some maybe twice), which is quicker and worse; a
+//! number that is not below the number of seeds means all. All seeds of `k` = 24 take 256 times as
+//! long as those of 16.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
+//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the end of f32
+//! exceeds the range of f32.
 //!
 //! # Cost
-//! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes: 4 bits per weight for the defaults, 3 and 2 for the
-//! next presets, 10.5 in three levels for the last. With `coded` from `⌈⌈n/c⌉·k/8⌉ + 2` and at most 2 for each plane to
+//! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes: 4 bits per weight for the
+//! defaults, 3 and 2 for the next presets, 10.5 in three levels for the last. With `coded`, from
+//! `⌈⌈n/c⌉·k/8⌉ + 2` and at most 2 for each plane to
 //! `⌈⌈n/c⌉·k/8⌉ + ⌈⌈n/c⌉·4/8⌉ + ⌈p·⌈n/c⌉·mantissa_bits/8⌉ + 2`.
 //!
 //! # Limits
-//! F32, F16 and BF16. A block far smaller than the largest of its chunk becomes zeros: by a factor of about 2¹⁵ with
-//! one exponent to an octave, 2⁸ with two, 2⁴ with four, each times the largest mantissa. With calibration the squared
-//! errors count by the mean square of their inputs, and blocks at the same inputs share tables, which take some
-//! milliseconds: for a matrix whose rows are a multiple of `c` there are as many as blocks in a row, else up to one for
-//! each column, and a single row has one for each block. Blocks little above the norm that becomes zeros, and blocks
-//! all alike, are slower to search than others, by ten times and more.
+//! F32, F16 and BF16. A block far smaller than the largest block of its chunk becomes zeros: by a
+//! factor of about 2¹⁵ with one exponent per octave, 2⁸ with two, 2⁴ with four, each times the
+//! largest mantissa. With calibration, squared errors are weighted by the mean square of their
+//! inputs. Blocks at the same inputs share tables, which take some milliseconds to build. A matrix
+//! whose rows are a multiple of `c` has one table for each block of a row; another matrix has up to
+//! one for each column, and a single row has one for each block. Blocks slightly above the norm
+//! that becomes zeros, and tensors of equal blocks, can take ten times as long to search, or
+//! longer.
 
 mod block;
 mod config;
@@ -128,6 +159,7 @@ mod lfsr;
 mod planes;
 mod scan;
 mod search;
+mod sections;
 mod tables;
 mod ticks;
 
@@ -186,8 +218,8 @@ impl Codec for SeedLm {
 }
 
 impl SeedLm {
-    /// Encodes as [`Codec::encode`] does, to the same payload, but fits every seed to every block: the definition that the
-    /// search is tested against, hundreds of times slower.
+    /// Like [`Codec::encode`], with the same payload, but fits every seed to every block. This is
+    /// the definition that the search is tested against; it is hundreds of times slower.
     ///
     /// # Errors
     /// As [`Codec::encode`].

@@ -1,41 +1,42 @@
-//! Seeds apart from exponents and mantissas, which are entropy-coded: the sections of a level with `coded`.
+//! Sections of a level with `coded`: the seeds, and the entropy-coded exponents and mantissas.
 
 use codec_api::{CodecError, Dtype, Payload, PayloadView, Result, Section, pack_bits, unpack_bits};
 use entropy::plane::{self, Known};
 
 use crate::block::{Code, EXPONENT_BITS, Shape};
-use crate::layers::name;
+use crate::sections::name;
 
 const SEEDS: &str = "seeds";
 const EXPONENTS: &str = "exponents";
 const MANTISSAS: &str = "mantissas";
 
-/// The sections of a level beside its bias.
+/// The sections of a level, except its bias.
 pub(crate) const NAMES: [&str; 3] = [SEEDS, EXPONENTS, MANTISSAS];
 
-/// The fewest and the most bytes of these sections for `n` weights.
+/// Smallest and largest size of these sections in bytes, for `n` weights.
 pub(crate) fn bytes(shape: Shape, n: usize) -> (u64, u64) {
     let blocks = n.div_ceil(shape.weights);
     let seeds = packed_bytes(blocks, shape.seed_bits);
     let fields = [packed_bytes(blocks, EXPONENT_BITS), packed_bytes(blocks * shape.rank, shape.mantissa_bits)];
-    // A plane of equal bytes takes two.
+    // A plane of equal bytes takes two bytes.
     let least: usize = fields.iter().map(|bytes| bytes.min(&2)).sum();
     ((seeds + least) as u64, (seeds + fields[0] + fields[1]) as u64)
 }
 
 /// The blocks of a level.
 pub(crate) struct Planes<'a> {
-    /// Packed.
+    /// The packed seeds.
     pub(crate) seeds: &'a [u8],
-    /// A byte each.
+    /// One byte for each block.
     pub(crate) exponents: Vec<u8>,
-    /// A byte each, block by block; the sign is the highest bit of the field, not of the byte.
+    /// One byte for each mantissa, block by block. The sign is the highest bit of the field, not of
+    /// the byte.
     pub(crate) mantissas: Vec<u8>,
 }
 
 impl<'a> Planes<'a> {
     pub(crate) fn read(shape: Shape, level: usize, blocks: usize, payload: &PayloadView<'a>) -> Result<Self> {
-        // No few bytes stand for many blocks: there are as many seeds.
+        // The seeds are not compressed, so a small payload cannot claim many blocks.
         let seeds = payload.bytes(&name(SEEDS, level), Dtype::U8, &[packed_bytes(blocks, shape.seed_bits)])?;
         let exponents = read(&name(EXPONENTS, level), payload, blocks, EXPONENT_BITS, &[])?;
         let contexts = contexts(&exponents, shape.rank);
@@ -59,7 +60,7 @@ pub(crate) fn write(shape: Shape, level: usize, codes: &[Code], payload: Payload
     })
 }
 
-/// What is known of each mantissa: its block's exponent, and which of the block's it is.
+/// The context of each mantissa: the exponent of its block, and its place in the block.
 fn contexts(exponents: &[u8], rank: usize) -> Vec<u8> {
     exponents.iter().flat_map(|exponent| (0..rank as u8).map(move |j| exponent * rank as u8 + j)).collect()
 }
@@ -68,7 +69,7 @@ fn packed_bytes(fields: usize, bits: u32) -> usize {
     (fields * bits as usize).div_ceil(8)
 }
 
-/// A coded plane; the fields packed where that is not shorter.
+/// A coded plane, or the packed fields if these are not longer.
 fn shortest(fields: &[u8], bits: u32, contexts: &[u8]) -> Result<Vec<u8>> {
     let known = Known::of_contexts(contexts);
     let coded = plane::encode(fields, known).map_err(CodecError::codec)?;
@@ -78,7 +79,7 @@ fn shortest(fields: &[u8], bits: u32, contexts: &[u8]) -> Result<Vec<u8>> {
     Ok(pack_bits(fields.iter().map(|field| u64::from(*field)), bits as usize))
 }
 
-/// The inverse of [`shortest`] for `count` fields.
+/// Reads `count` fields written by [`shortest`].
 fn read(name: &str, payload: &PayloadView<'_>, count: usize, bits: u32, contexts: &[u8]) -> Result<Vec<u8>> {
     let section = payload.section(name)?;
     let (length, most) = (section.spec().elements(), packed_bytes(count, bits));

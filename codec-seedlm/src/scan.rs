@@ -1,7 +1,7 @@
 //! The hot loops of the search: which seeds may explain enough of which blocks. Lanes are blocks.
 //!
-//! The energies here are upper bounds in f32. They decide nothing but what is looked at exactly, so their last bits may
-//! differ between CPUs.
+//! The energies here are upper bounds in f32. They only select the candidates for the exact fit, so
+//! their last bits may differ between CPUs.
 #![allow(clippy::needless_range_loop, reason = "matrices and lanes read best by index")]
 
 use simd::{LANES, Simd, kernel, lanes};
@@ -10,22 +10,23 @@ use crate::block::{MAX_BLOCK, MAX_RANK, Shape, with_rank};
 use crate::fit::Target;
 use crate::tables::{ALONE_SLACK, Alone, Run, first_half, run_row};
 
-/// Blocks that are searched together.
+/// Number of blocks that are searched together.
 pub(crate) const GROUP: usize = VECTORS * LANES;
-/// Vectors of blocks.
+/// Number of vectors of blocks.
 pub(crate) const VECTORS: usize = 2;
-/// Seeds between two looks at the survivors.
+/// Number of seeds between two checks of the survivors.
 pub(crate) const TILE: usize = 512;
 
 /// A value for each block of a group.
 pub(crate) type Blocks = [[f32; LANES]; VECTORS];
 
-/// The weights of a group, times their importance, in units of the root of the block's energy.
+/// The weights of a group times their importance, in units of the square root of the block's
+/// energy.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lanes([Blocks; MAX_BLOCK]);
 
 impl Lanes {
-    /// Sets the `i`-th block of the group; its energy is not 0.
+    /// Sets block `i` of the group; its energy must not be 0.
     pub(crate) fn set(&mut self, i: usize, target: &Target) {
         let scale = 1.0 / target.energy.sqrt();
         for ((lanes, w), h) in self.0.iter_mut().zip(&target.weights).zip(&target.importance) {
@@ -34,31 +35,31 @@ impl Lanes {
     }
 }
 
-/// A seed that may be the best one of some blocks.
+/// A seed that may be the best one for some blocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Survivor {
     /// Its place in the table.
     pub(crate) place: usize,
-    /// The blocks, a bit each.
+    /// A bit for each of these blocks.
     pub(crate) blocks: u32,
 }
 
-/// Signed subset sums of the weights of each block of a vector, by pattern.
+/// Signed subset sums of the weights of each block of a vector, indexed by pattern.
 type Sums = [[f32; LANES]; 256];
 
-/// What a walk along a [`Run`] keeps of a group of blocks.
+/// State of a walk along a [`Run`] for a group of blocks.
 #[derive(Debug)]
 pub(crate) struct Walk {
     /// For each half of the patterns.
     sums: [Vec<Sums>; 2],
-    /// For each vector: `y` of the next position and those after it.
+    /// For each vector: `y` of the next position and of those after it.
     y: [Ys; VECTORS],
 }
 
-/// Bytes of the sums of a [`Walk`].
+/// Bytes of the subset sums of a [`Walk`].
 pub(crate) const WALK_BYTES: u64 = (2 * size_of::<[Sums; VECTORS]>()) as u64;
 
-/// The values of `y` that make the `b` of a position; those beyond the rank are not used.
+/// The values of `y` that form the `b` of a position; those beyond the rank are unused.
 type Ys = [[f32; LANES]; MAX_RANK];
 
 impl Walk {
@@ -67,9 +68,10 @@ impl Walk {
         Self { sums: [zeros(), zeros()], y: [[[0.0; LANES]; MAX_RANK]; VECTORS] }
     }
 
-    /// Starts at a run's first position.
+    /// Starts at the first position of a run.
     pub(crate) fn start(&mut self, shape: Shape, run: &Run, lanes: &Lanes) {
-        // A new top bit adds half of the range of states; what a state loses to its lowest bit is on average a quarter.
+        // A new top bit adds half the range of states; the lowest bit that a state loses is worth a
+        // quarter on average.
         let half = f64::from(shape.middle());
         let (set, unset) = ((half * 0.5 - 0.25) / shape.divisor(), (-half * 0.5 - 0.25) / shape.divisor());
         let first = first_half(shape.weights);
@@ -102,8 +104,8 @@ fn subset_sums(weights: &[[f32; LANES]], factor: [f32; 2], sums: &mut Sums) {
 }
 
 kernel! {
-    /// Walks over the positions of `run` from `start`, [`TILE`] at most, and adds those whose energy reaches `need` for
-    /// some block.
+    /// Walks over at most [`TILE`] positions of `run` from `start` on, and adds those whose energy
+    /// reaches `need` for some block.
     pub(crate) fn walk<'a>(simd, shape: Shape, run: &'a Run, start: usize, state: &'a mut Walk, need: &'a Blocks, out: &'a mut Vec<Survivor>) {
         with_rank!(shape.rank, P => if shape.weights > 8 {
             walk_at::<S, P, true>(simd, run, start, state, need, out);
@@ -138,7 +140,7 @@ fn walk_at<S: Simd, const P: usize, const HALVES: bool>(
     state.y = [first, second];
 }
 
-/// `‖L⁻¹y‖²` and the slack. Written out: in a loop the vectors would go through memory.
+/// `‖L⁻¹y‖²` plus the slack. The code is unrolled: in a loop the vectors would go through memory.
 #[inline(always)]
 fn energy<S: Simd, const P: usize>(simd: S, row: &[f32], y: &Ys) -> [f32; LANES] {
     let zeros = [0.0; LANES];
@@ -187,8 +189,8 @@ fn advance<S: Simd, const P: usize, const HALVES: bool>(simd: S, y: &mut Ys, sum
 }
 
 kernel! {
-    /// Looks at the seeds of `alone` from `start`, [`TILE`] at most, and adds those whose energy reaches `need` for
-    /// some block.
+    /// Checks at most [`TILE`] seeds of `alone` from `start` on, and adds those whose energy
+    /// reaches `need` for some block.
     pub(crate) fn look<'a>(simd, shape: Shape, alone: &'a Alone, start: usize, lanes: &'a Lanes, need: &'a Blocks, out: &'a mut Vec<Survivor>) {
         with_rank!(shape.rank, P => look_at::<S, P>(simd, shape.weights, alone, start, lanes, need, out));
     }

@@ -1,38 +1,37 @@
-//! The search for the best code of every block, exact over all the seeds it is given.
+//! The search for the best code of every block. It is exact over the given seeds.
 
 use codec_api::{Cancel, Result};
 use simd::LANES;
 
-use crate::block::{Code, MAX_BLOCK, with_rank};
+use crate::block::{Code, EXPONENTS, MAX_BLOCK, with_rank};
 use crate::fit::{Best, Fitter, Target};
-use crate::grid::EXPONENTS;
 use crate::lfsr::Lfsr;
 use crate::scan::{Blocks, GROUP, Lanes, Survivor, TILE, VECTORS, Walk, look, walk};
 use crate::tables::{Alone, Run, run};
 use crate::ticks::Ticks;
 
-/// Seeds whose tables are in memory at once.
+/// Number of seeds whose tables are in memory at once.
 pub(crate) const BATCH: usize = 1 << 16;
 
-/// Which seeds are tried.
+/// The seeds to try.
 #[derive(Clone, Debug)]
 pub(crate) enum Seeds {
-    /// All of them, in the register's order.
+    /// All seeds, in the register's order.
     All,
-    /// These.
+    /// These seeds.
     Some(Vec<u32>),
 }
 
-/// How the best seed is found.
+/// The method that finds the best seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Method {
-    /// Only seeds whose basis can explain enough of a block are fitted.
+    /// Fits only seeds whose basis can explain enough of a block.
     Pruned,
-    /// Every seed is fitted: what the search must agree with.
+    /// Fits every seed: the reference for the search.
     BruteForce,
 }
 
-/// A search for the codes of a layer.
+/// A search for the codes of one layer.
 #[derive(Debug)]
 pub(crate) struct Search<'a> {
     pub(crate) fitter: &'a Fitter,
@@ -47,13 +46,13 @@ impl Search<'_> {
     /// The best codes of blocks whose weights have this importance.
     ///
     /// # Errors
-    /// If it is cancelled.
+    /// If the encode is cancelled.
     pub(crate) fn best(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
         with_rank!(self.fitter.shape.rank, P => self.best_at::<P>(blocks, importance))
     }
 
     fn best_at<const P: usize>(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
-        // No worse than zeros.
+        // A result must not be worse than zeros.
         let mut best: Vec<Best> = blocks
             .iter()
             .map(|w| Best { error: self.fitter.target(w, importance).energy, code: Some(Code::ZERO) })
@@ -61,7 +60,7 @@ impl Search<'_> {
         if self.method == Method::BruteForce {
             self.try_every_seed::<P>(blocks, importance, &mut best)?;
         } else {
-            // Zeros are done.
+            // Blocks of zeros are done.
             let (open, done): (Vec<usize>, _) = (0..blocks.len()).partition(|place| best[*place].error > 0.0);
             self.ticks.tick(weights(blocks, &done));
             let batches = if open.is_empty() { 0 } else { self.seed_count().div_ceil(BATCH) };
@@ -74,7 +73,7 @@ impl Search<'_> {
         Ok(best.into_iter().map(|best| best.code.unwrap_or(Code::ZERO)).collect())
     }
 
-    /// How many seeds are tried.
+    /// Number of seeds tried.
     fn seed_count(&self) -> usize {
         match self.seeds {
             Seeds::All => self.fitter.shape.seeds() as usize,
@@ -104,8 +103,9 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// An error, as a share of a block's energy, that most blocks stay below: a few times what so many bits per weight
-    /// reach on Gaussian weights. It decides how long the search takes, not what it finds.
+    /// An error, as a share of a block's energy, that most blocks stay below: a few times the error
+    /// of Gaussian weights at this number of bits per weight. It affects the speed of the search,
+    /// but not its result.
     fn likely_error(&self) -> f64 {
         let shape = self.fitter.shape;
         let codes = (self.seed_count() * EXPONENTS) as f64;
@@ -114,7 +114,7 @@ impl Search<'_> {
     }
 }
 
-/// The weights of some blocks.
+/// Number of weights of some blocks.
 fn weights(blocks: &[&[f32]], places: &[usize]) -> usize {
     places.iter().map(|place| blocks[*place].len()).sum()
 }
@@ -130,7 +130,8 @@ struct Pass<'a, const P: usize> {
 }
 
 impl<'a, const P: usize> Pass<'a, P> {
-    /// Makes the tables; `first` is the seed that a walk through all begins with, and afterwards the one to go on with.
+    /// Makes the tables. `first` is the first seed of a walk through all seeds, and afterwards the
+    /// seed to continue with.
     fn new(search: &'a Search<'a>, importance: [f64; MAX_BLOCK], batch: usize, first: &mut u32) -> Self {
         let shape = search.fitter.shape;
         let (run, alone) = match search.seeds {
@@ -148,8 +149,9 @@ impl<'a, const P: usize> Pass<'a, P> {
         Self { search, importance, run, alone, walk: Walk::new(), survivors: Vec::with_capacity(TILE) }
     }
 
-    /// Improves all codes by those of this batch. A bound on the error that is guessed low makes the first scan fast;
-    /// the blocks it was too low for are scanned again with a higher one, so the guess costs time but never exactness.
+    /// Improves all codes with those of this batch. The first scan is fast because it guesses a low
+    /// bound on the error. Blocks without a code below the bound are scanned again with a higher
+    /// one, so the guess affects the time but not the result.
     fn run(&mut self, blocks: &[&[f32]], mut places: Vec<usize>, best: &mut [Best], last: bool) -> Result<()> {
         let guess = self.search.likely_error();
         let (mut limit, mut highest) = (guess, guess);
@@ -168,15 +170,16 @@ impl<'a, const P: usize> Pass<'a, P> {
                     self.search.ticks.tick(weights(blocks, group) - weights(blocks, &again[left..]));
                 }
             }
-            // Above every limit that these blocks failed at.
+            // Above every limit at which these blocks failed.
             highest = (1.7 * highest).min(1.0);
             (limit, places, first) = (highest, again, false);
         }
         Ok(())
     }
 
-    /// Scans at most [`GROUP`] blocks, none of them zeros, for codes with an error of at most `limit`. Blocks that may
-    /// have a better code above that join `again`. Returns the largest error found.
+    /// Scans at most [`GROUP`] blocks, none of them zeros, for codes with an error of at most
+    /// `limit`. Adds blocks that may have a better code above `limit` to `again`. Returns the
+    /// largest error found.
     fn scan(
         &mut self,
         blocks: &[&[f32]],
@@ -227,7 +230,8 @@ impl<'a, const P: usize> Pass<'a, P> {
     }
 }
 
-/// What the next blocks' errors may exceed the largest so far by before they have to be scanned twice.
+/// Factor by which the errors of later blocks may exceed the largest so far before a second scan is
+/// needed.
 const HEADROOM: f64 = 1.2;
 
 /// Fits the survivors of a tile.

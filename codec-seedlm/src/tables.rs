@@ -1,8 +1,8 @@
-//! What the search knows of each seed before it sees a weight.
+//! Tables of the search that depend on the seed only, not on the weights.
 //!
-//! The energy that the basis of a seed can explain of a block is `‖L⁻¹Uᵀw‖²`, with `L·Lᵀ = UᵀU`. No quantisation
-//! explains more, so a seed whose energy is too low is done with. [`Run`] holds seeds in the register's order,
-//! [`Alone`] any others.
+//! The basis of a seed can explain the energy `‖L⁻¹Uᵀw‖²` of a block, with `L·Lᵀ = UᵀU`. No
+//! quantisation explains more, so the search skips a seed whose energy is too low. [`Run`] holds
+//! seeds in the register's order, [`Alone`] any others.
 #![allow(clippy::needless_range_loop, reason = "matrices and lanes read best by index")]
 
 use simd::{LANES, kernel, lanes, load};
@@ -11,51 +11,55 @@ use crate::block::{MAX_BLOCK, Shape, with_rank};
 use crate::fit::{Basis, Cholesky};
 use crate::lfsr::Lfsr;
 
-/// Seeds in the register's order whose energies follow from one another.
+/// Seeds in the register's order, whose energies are computed by a recurrence.
 ///
-/// Position `k` has the basis `u[k..]`, row by row, of the stream `u` of states. So `b = Uᵀw` is `y[k..k + P]` with
-/// `y[k] = Σ w_c·u[k + P·c]`, and as a state is half the one before plus its new top bit, `y[k + 1] = y[k]/2 + T[pattern]`:
-/// a signed subset sum of the weights, chosen by the C new bits at `k + 1 + P·c`.
+/// Position `k` has the basis `u[k..]`, row by row, of the stream `u` of states. So `b = Uᵀw` is
+/// `y[k..k + P]` with `y[k] = Σ w_c·u[k + P·c]`. A state is half the one before plus its new top
+/// bit, so `y[k + 1] = y[k]/2 + T[pattern]`: a signed subset sum of the weights, selected by the C
+/// new bits at `k + 1 + P·c`.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The seed of each position.
     pub(crate) seeds: Vec<u32>,
-    /// For each position: the pattern of bits, in two halves, that leads to the last `y` of the next one.
+    /// For each position: the pattern of bits, in two halves, that gives the last `y` of the next
+    /// position.
     pub(crate) patterns: Vec<[u8; 2]>,
-    /// For each position: the slack of its energy, then L⁻¹ row by row.
+    /// For each position: the slack of its energy, then L⁻¹, row by row.
     pub(crate) rows: Vec<f32>,
     /// The basis of the first position, row by row.
     pub(crate) basis: Vec<f32>,
 }
 
-/// Seeds each on its own, drawn at random or too ill-conditioned for a [`Run`]: `L⁻¹Uᵀ`, column by column (P values for
-/// each weight).
+/// Single seeds, drawn at random or too ill-conditioned for a [`Run`]: `L⁻¹Uᵀ`, column by column (P
+/// values for each weight).
 #[derive(Debug, Default)]
 pub(crate) struct Alone {
     pub(crate) seeds: Vec<u32>,
     pub(crate) rows: Vec<f32>,
 }
 
-/// Above this slack a seed is better off alone.
+/// A seed with a larger slack is searched as [`Alone`].
 const MOST_SLACK: f64 = 0.01;
-/// What rounding may add to or take from the energy of a seed [`Alone`].
+/// Bound of the rounding error in the energy of a seed in [`Alone`].
 pub(crate) const ALONE_SLACK: f32 = 1e-5;
-/// What rounding may take from the sum of at most 4 squares that makes an energy of up to 1.
+/// Bound of the rounding loss in an energy of up to 1, a sum of at most 4 squares.
 const SUM_SLACK: f64 = 2e-6;
 /// Unit roundoff of f32.
 const UNIT: f64 = f32::EPSILON as f64 * 0.5;
 
-/// Values that a [`Run`] keeps for a seed.
+/// Number of values that a [`Run`] keeps for each seed.
 pub(crate) const fn run_row(rank: usize) -> usize {
     1 + rank * (rank + 1) / 2
 }
 
-/// Weights of a block whose bits are in the first half of a pattern; the others are in the second.
+/// Number of weights whose bits are in the first half of a pattern; the other bits are in the
+/// second half.
 pub(crate) const fn first_half(weights: usize) -> usize {
     if weights <= 8 { weights } else { weights.div_ceil(2) }
 }
 
-/// Tables for `len` seeds in the register's order, the first of them `seed`; those of seeds that are better off alone.
+/// Tables for `len` seeds in the register's order, starting with `seed`, and tables for those of
+/// them that are searched as [`Alone`].
 pub(crate) fn run<const P: usize>(
     lfsr: &Lfsr,
     shape: Shape,
@@ -87,11 +91,12 @@ pub(crate) fn run<const P: usize>(
     (table, alone)
 }
 
-/// Positions whose rows are computed together: what that takes stays in the cache.
+/// Number of positions whose rows are computed together; their data stays in the cache.
 const PIECE: usize = 2048;
 
 kernel! {
-    /// Computes the rows of all positions from the stream `u`; returns the positions whose slack is too large.
+    /// Computes the rows of all positions from the stream `u`. Returns the positions whose slack is
+    /// too large.
     fn fill_rows<'a>(_simd, shape: Shape, importance: &'a [f64; MAX_BLOCK], u: &'a [f64], rows: &'a mut [f32]) -> Vec<usize> {
         with_rank!(shape.rank, P => fill_rows_at::<P>(shape, importance, u, rows))
     }
@@ -118,7 +123,7 @@ fn fill_rows_at<const P: usize>(
         let slacks = slack.of_lanes(&inverse);
         for (lane, row) in rows.chunks_exact_mut(run_row(P)).enumerate() {
             if slacks[lane] > MOST_SLACK {
-                // Never enough energy here, and looked at alone.
+                // The row never reaches enough energy here; the seed is searched as `Alone`.
                 row[0] = -1.0;
                 alone.push(chunk * LANES + lane);
                 continue;
@@ -133,7 +138,8 @@ fn fill_rows_at<const P: usize>(
     alone
 }
 
-/// `lagged[d][k] = Σ h_c·u[k + P·c]·u[k + P·c + d]`: the Gram matrix of position `k` has `lagged[q − p][k + p]` at (p, q).
+/// `lagged[d][k] = Σ h_c·u[k + P·c]·u[k + P·c + d]`. The Gram matrix of position `k` has
+/// `lagged[q − p][k + p]` at (p, q).
 #[inline(always)]
 fn lagged_products<const P: usize>(
     shape: Shape,
@@ -152,7 +158,7 @@ fn lagged_products<const P: usize>(
     lagged
 }
 
-/// The top bits of the states `states[P·c]`, the first half of the weights in the first byte.
+/// The top bits of the states `states[P·c]`; the first byte holds the first half of the weights.
 fn pattern(states: &[u32], rank: usize, shape: Shape) -> [u8; 2] {
     let first = first_half(shape.weights);
     let mut halves = [0; 2];
@@ -163,19 +169,21 @@ fn pattern(states: &[u32], rank: usize, shape: Shape) -> [u8; 2] {
     halves
 }
 
-/// How far the energy of a position may be from the truth, in shares of the block's energy.
+/// Bound of the error in the energy of a position, as a share of the block's energy.
 struct Slack {
-    /// How far `L⁻¹b` may be off relative to the block, if the norm of L⁻¹ (of the integer basis) is 1.
+    /// Bound of the error in `L⁻¹b` relative to the block, for L⁻¹ (of the integer basis) of norm
+    /// 1.
     scale: f64,
 }
 
 impl Slack {
     fn new(shape: Shape, importance: &[f64; MAX_BLOCK]) -> Self {
-        // Σ|h·w| of a block of energy 1 is at most this (Cauchy and Schwarz).
+        // For a block of energy 1, Σ|h·w| is at most this (Cauchy–Schwarz inequality).
         let absolute: f64 = importance[..shape.weights].iter().sum::<f64>().sqrt();
         let rank = shape.rank as f64;
-        // The recurrence leaves out half the lowest bit of each state, and rounds subset sums of at most 16 terms; the
-        // errors of all steps before add to at most twice that of one. Then come the roundings of L⁻¹b.
+        // The recurrence omits half the lowest bit of each state, and rounds subset sums of at most
+        // 16 terms. The errors of all steps before add up to at most twice the error of one step.
+        // The last term covers the rounding in L⁻¹b.
         let of_b = absolute * (0.5 / shape.divisor() + 40.0 * UNIT) + 8.0 * UNIT * absolute * rank.sqrt();
         Self { scale: shape.divisor() * rank.sqrt() * of_b }
     }

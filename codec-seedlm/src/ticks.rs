@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use codec_api::Progress;
 
-/// Turns the weights of all layers into progress over the tensor.
+/// Converts finished weights of all layers to progress over the tensor.
 #[derive(Debug)]
 pub(crate) struct Ticks<'a> {
     progress: &'a dyn Progress,
@@ -17,7 +17,7 @@ impl<'a> Ticks<'a> {
         Self { progress, layers: layers.into(), done: Cell::new(0) }
     }
 
-    /// One layer of `weights` more weights is done.
+    /// Reports that one layer of `weights` more weights is done.
     pub(crate) fn tick(&self, weights: usize) {
         let before = self.done.get();
         let after = before + weights as u64;

@@ -1,7 +1,9 @@
-//! Decode of 64 MiB of f32 beside a memcpy of the same output, and encode of a small tensor.
+//! Decode of 64 MiB of f32, compared with a memcpy of the same output, and encode of a small
+//! tensor.
 //!
-//! Throughput counts dense f32 bytes, so rows compare directly: 1.0 of memcpy means that decoding costs no more than copying the dense
-//! weights would. The decoder's work does not depend on the codes, so these are random bits.
+//! Throughput counts dense f32 bytes, so rows compare directly: 1.0 of memcpy means that decoding
+//! costs no more than copying the dense weights would. The decoder's work does not depend on the
+//! codes, so the codes are random bits.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! One thread: encoding at a given step, the search for the step of a rate, and decoding, beside a memcpy of the decoded weights. Throughput counts weights.
+//! Encoding at a given step, the search for the step of a rate, and decoding, on one thread,
+//! compared with a memcpy of the decoded weights. Throughput counts weights.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,6 +1,7 @@
-//! Speed of rANS with 256 symbols, beside that of constriction and of Zstandard's entropy stage on the same symbols.
+//! Speed of rANS with 256 symbols, compared with constriction and with Zstandard's entropy stage on
+//! the same symbols.
 //!
-//! Throughput is in symbols, a byte each: GiB/s are symbols/s · 2⁻³⁰.
+//! Throughput counts symbols of one byte: GiB/s are symbols/s · 2⁻³⁰.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use simd::{Level, with_level};
 const SYMBOLS: usize = 4 << 20;
 const CONTEXTS: usize = 32;
 
-/// Gaussian symbols over nearly all of the 256, wider in each context.
+/// Gaussian symbols over nearly all 256 values; each context is wider than the one before.
 fn symbols() -> (Vec<u8>, Vec<u8>) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(0);
     let mut symbol = |context: u8| {

@@ -6,16 +6,17 @@ use crate::frequencies::{PRECISION, TOTAL};
 use crate::states::{STATES, VECTORS};
 use crate::{Error, Frequencies, States, check_contexts};
 
-/// Tables to decode with, one for each context.
+/// Decoding tables, one for each context.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// 2¹² entries for each context, and for as many more as make a power of two: symbol (8 bits), frequency − 1 (12), slot − start (12).
+    /// 2¹² entries for each context, padded to a power of two of contexts. An entry holds the
+    /// symbol (8 bits), the frequency − 1 (12) and slot − start (12).
     entries: Vec<u32>,
     contexts: usize,
 }
 
 impl Decoder {
-    /// Tables of 16 KiB for each context, of which there is at least one and at most 256.
+    /// Builds a table of 16 KiB for each context; there must be 1 to 256 contexts.
     pub fn new(frequencies: &[Frequencies]) -> Self {
         let slots = TOTAL as usize;
         let mut entries = vec![0; frequencies.len().next_power_of_two() * slots];
@@ -30,16 +31,19 @@ impl Decoder {
         Self { entries, contexts: frequencies.len() }
     }
 
-    /// The tables for [`States::step`]; that of context `c` is the `c`-th, and a context without a table decodes to anything.
+    /// The tables for [`States::step`]: the table of context `c` is the `c`-th. A context without a
+    /// table decodes to arbitrary symbols.
     pub fn table(&self) -> Option<Table<'_>> {
         Table::new(&self.entries)
     }
 
-    /// Decodes as many symbols as `out` has places, given a context for each, or no contexts at all if all have the first.
+    /// Decodes `out.len()` symbols. `contexts` holds one context for each symbol, or is empty if
+    /// all symbols have context 0.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for bytes that [`crate::Encoder::encode`] did not write for so many symbols (not every change of a
-    /// byte is found); [`Error::Contexts`] and [`Error::NoTable`].
+    /// [`Error::Damaged`] for bytes that [`crate::Encoder::encode`] did not write for this number
+    /// of symbols (not every change of a byte is found); [`Error::Contexts`] and
+    /// [`Error::NoTable`].
     pub fn decode(&self, bytes: &[u8], contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
         check_contexts(contexts, out.len(), self.contexts)?;
         let mut states = States::new(bytes, out.len())?;
@@ -47,7 +51,7 @@ impl Decoder {
         states.finish()
     }
 
-    /// Decodes the next symbols of a stream: a multiple of 32, or all that are left.
+    /// Decodes the next `out.len()` symbols of a stream: a multiple of 32, or all that are left.
     ///
     /// # Errors
     /// [`Error::Part`] for any other number; [`Error::Contexts`] and [`Error::NoTable`].
@@ -62,7 +66,8 @@ impl Decoder {
 
     fn run(&self, states: &mut States<'_>, contexts: &[u8], out: &mut [u8]) -> Result<(), Error> {
         let Some(table) = self.table() else { return Err(Error::NoTable { context: 0, tables: 0 }) };
-        // The states move into the kernel and back: through a pointer they would live in memory.
+        // The states move into the kernel and back by value: behind a pointer they would stay in
+        // memory.
         *states = if contexts.is_empty() {
             plain(states.clone(), table, out)
         } else {

@@ -1,4 +1,5 @@
-//! From symbols to bytes: last to first, so that a decoder goes from first to last.
+//! From symbols to bytes. The encoder goes from last to first, so that the decoder goes from first
+//! to last.
 
 use simd::{LANES, Simd, Table, kernel, lanes, load};
 
@@ -6,22 +7,23 @@ use crate::frequencies::{PRECISION, TOTAL};
 use crate::states::{STATES, VECTORS};
 use crate::{Error, Frequencies, LOWEST, check_contexts};
 
-/// Symbols of a table.
+/// Number of symbols in a table.
 const SYMBOLS: usize = 256;
 
-/// What coding leaves a state as it is, for lanes without a symbol: the only symbol of its table.
+/// Entry that leaves a state unchanged: the only symbol of its table. Lanes without a symbol use
+/// it.
 const NOTHING: u32 = TOTAL;
 
-/// Tables to encode with, one for each context.
+/// Encoding tables, one for each context.
 #[derive(Clone, Debug)]
 pub struct Encoder {
-    /// For each context and symbol, start · 2¹⁶ + frequency; contexts up to a power of two.
+    /// start · 2¹⁶ + frequency for each context and symbol, padded to a power of two of contexts.
     entries: Vec<u32>,
     contexts: usize,
 }
 
 impl Encoder {
-    /// Tables of 1 KiB for each context, of which there is at least one and at most 256.
+    /// Builds a table of 1 KiB for each context; there must be 1 to 256 contexts.
     pub fn new(frequencies: &[Frequencies]) -> Self {
         let mut entries = vec![0; frequencies.len().next_power_of_two() * SYMBOLS];
         for (table, frequencies) in entries.chunks_mut(SYMBOLS).zip(frequencies) {
@@ -32,15 +34,16 @@ impl Encoder {
         Self { entries, contexts: frequencies.len() }
     }
 
-    /// Encodes symbols and appends the stream, given a context for each, or no contexts at all if all have the first. It is not longer
-    /// than two bytes for each symbol and 4 for each of 32 states; after an error nothing is appended.
+    /// Encodes symbols and appends the stream to `out`. `contexts` holds one context for each
+    /// symbol, or is empty if all symbols have context 0. The stream takes at most two bytes for
+    /// each symbol and 4 for each of 32 states. After an error nothing is appended.
     ///
     /// # Errors
     /// [`Error::Impossible`], [`Error::Contexts`] and [`Error::NoTable`].
     pub fn append(&self, symbols: &[u8], contexts: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         check_contexts(contexts, symbols.len(), self.contexts)?;
         let Some(table) = Table::new(&self.entries) else { return Err(Error::NoTable { context: 0, tables: 0 }) };
-        // Each symbol lets go of one word at most, and words are written by blocks.
+        // A symbol emits at most one word, and words are written in blocks.
         let mut words = vec![0; symbols.len() + LANES];
         let (states, free, possible) = run(table, symbols, contexts, &mut words);
         if !possible {
@@ -53,8 +56,9 @@ impl Encoder {
         Ok(())
     }
 
-    /// The same in a stream of `width` states, at most 32: they cost 4 bytes each, which is much for few symbols, and symbol `i` belongs to state
-    /// `i mod width`. [`States::narrow`](crate::States::narrow) decodes it.
+    /// Like [`Self::append`], but for a stream of `width` states, at most 32; symbol `i` belongs to
+    /// state `i mod width`. Each state takes 4 bytes, which is much for few symbols.
+    /// [`States::narrow`](crate::States::narrow) decodes the stream.
     ///
     /// # Errors
     /// As [`Self::append`].
@@ -83,7 +87,7 @@ impl Encoder {
         Ok(())
     }
 
-    /// The stream by itself; see [`Self::append`].
+    /// Encodes into a new buffer; see [`Self::append`].
     ///
     /// # Errors
     /// As [`Self::append`].
@@ -93,7 +97,7 @@ impl Encoder {
         Ok(bytes)
     }
 
-    /// Names the first symbol without a frequency.
+    /// The error for the first symbol with frequency 0.
     fn impossible(&self, symbols: &[u8], contexts: &[u8]) -> Error {
         let contexts = contexts.iter().copied().chain(std::iter::repeat(0));
         let without =
@@ -103,7 +107,8 @@ impl Encoder {
     }
 }
 
-/// The final states, the number of words that stayed free at the front, and whether every symbol had a frequency.
+/// The final states, the number of unused words at the front, and whether every symbol had a
+/// frequency above 0.
 type Outcome = ([[u32; LANES]; VECTORS], usize, bool);
 
 kernel! {
@@ -129,7 +134,8 @@ kernel! {
     }
 }
 
-/// Codes a symbol into each state; words that must leave go before the place `free`.
+/// Codes one symbol into each state. Words that leave the states are written before position
+/// `free`.
 #[inline(always)]
 fn put<S: Simd>(
     simd: S,
@@ -138,13 +144,13 @@ fn put<S: Simd>(
     words: &mut [u16],
     free: &mut usize,
 ) -> [u32; LANES] {
-    // Of no symbol at all is 1 here, so that the division is defined; the caller will find out.
+    // Frequency 0 becomes 1 here, so that the division is defined; the caller reports the error.
     let frequencies: [u32; LANES] = lanes!(i => (entries[i] & 0xffff).max(1));
     let tops: [u32; LANES] = lanes!(i => states[i] >> (32 - PRECISION));
     let stay = simd.below(&tops, &frequencies);
     let leave = !stay;
     let count = leave.count_ones();
-    // The words that leave, at the end of a block; what is before them is not used yet.
+    // Writes the leaving words at the end of a block; the words before them are not used yet.
     let last = !(u32::from(u16::MAX) >> count) as u16;
     let block = simd.expand(&simd.compress(states, leave), last);
     if let Some(place) = words[..*free].last_chunk_mut::<LANES>() {

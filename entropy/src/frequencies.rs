@@ -1,27 +1,27 @@
-//! How often each symbol is expected, in units of 2⁻¹².
+//! Expected frequencies of symbols, in units of 2⁻¹².
 
-/// Bits of a table: frequencies add up to two to this power.
+/// Precision of a table in bits: frequencies add up to `2^PRECISION`.
 pub const PRECISION: u32 = 12;
 
-/// What all frequencies add up to.
+/// Sum of all frequencies.
 pub(crate) const TOTAL: u32 = 1 << PRECISION;
 
 /// Number of symbols.
 const SYMBOLS: usize = 256;
 
-/// A frequency for each of 256 symbols. Those that occur have at least 1; all add up to 2¹².
+/// A frequency for each of 256 symbols: at least 1 for a symbol that occurs, and 2¹² in total.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frequencies([u16; SYMBOLS]);
 
 impl Frequencies {
-    /// Of these, which add up to 2¹².
+    /// From frequencies that add up to 2¹².
     pub(crate) fn from_raw(frequencies: &[u16; SYMBOLS]) -> Self {
         Self(*frequencies)
     }
 
-    /// The frequencies nearest to these counts in the bits that they cost; `None` if nothing is counted.
+    /// The frequencies with the lowest cost in bits for these counts; `None` if all counts are 0.
     pub fn of_counts(counts: &[u64; SYMBOLS]) -> Option<Self> {
-        // With room for multiplication below.
+        // Scaled to leave room for the multiplication below.
         let largest = counts.iter().copied().max().filter(|n| *n > 0)?;
         let shift = (64 - largest.leading_zeros()).saturating_sub(32);
         let counts = counts.map(|n| if n == 0 { 0 } else { (n >> shift).max(1) });
@@ -34,8 +34,9 @@ impl Frequencies {
         Some(Self(frequencies))
     }
 
-    /// The frequencies nearest to these probabilities of the symbols from 0 up, of which there are at most 256; they need not add up to 1, and
-    /// a symbol of any probability above 0 has a frequency. `None` if there are none, or more.
+    /// The frequencies with the lowest cost in bits for these probabilities, which belong to the
+    /// symbols 0, 1, …. They need not add up to 1. Every symbol with a probability above 0 gets a
+    /// frequency of at least 1. `None` if none is above 0, or if there are more than 256.
     pub fn of_probabilities(probabilities: &[f64]) -> Option<Self> {
         let mut counts = [0; SYMBOLS];
         for (count, p) in counts.get_mut(..probabilities.len())?.iter_mut().zip(probabilities) {
@@ -44,7 +45,7 @@ impl Frequencies {
         Self::of_counts(&counts)
     }
 
-    /// The frequencies nearest to those of these symbols; `None` if there are none.
+    /// The frequencies with the lowest cost in bits for these symbols; `None` if there are none.
     pub fn of_symbols(symbols: &[u8]) -> Option<Self> {
         Self::of_counts(&count(symbols))
     }
@@ -54,7 +55,8 @@ impl Frequencies {
         self.0[usize::from(symbol)]
     }
 
-    /// The symbols that occur, each with the sum of the frequencies before it and its own.
+    /// The symbols that occur; for each one `(symbol, start, frequency)`, where `start` is the sum
+    /// of the frequencies before it.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (u8, u32, u32)> {
         let mut start = 0;
         (0..=u8::MAX).zip(self.0).filter(|(_, f)| *f > 0).map(move |(symbol, f)| {
@@ -64,14 +66,15 @@ impl Frequencies {
         })
     }
 
-    /// Bits that symbols counted like this cost; infinite if one of them has frequency 0.
+    /// Cost in bits of symbols with these counts; infinite if one of them has frequency 0.
     pub fn cost(&self, counts: &[u64; SYMBOLS]) -> f64 {
         let pairs = counts.iter().zip(self.0).filter(|(n, _)| **n > 0);
         pairs.map(|(n, f)| *n as f64 * (f64::from(PRECISION) - libm::log2(f.into()))).sum()
     }
 
-    /// Appends the frequencies: the first symbol that occurs and the last one, then the frequency of each from the one to the other,
-    /// the last left out; below 128 as a byte, others as two, of which the first holds the low seven bits and 128.
+    /// Appends the frequencies: the first and the last symbol that occur, then the frequency of
+    /// each symbol from the first to the one before the last. A frequency below 128 takes a byte;
+    /// others take two, and the first of them holds the low seven bits plus 128.
     pub fn write(&self, out: &mut Vec<u8>) {
         let first = self.0.iter().position(|f| *f > 0).unwrap_or_default();
         let last = self.0.iter().rposition(|f| *f > 0).unwrap_or_default();
@@ -85,7 +88,7 @@ impl Frequencies {
         }
     }
 
-    /// Reads what [`Self::write`] wrote, and moves `bytes` behind it; `None` for anything else.
+    /// Reads the output of [`Self::write`] and moves `bytes` behind it; `None` for other bytes.
     pub fn read(bytes: &mut &[u8]) -> Option<Self> {
         let (&[first, last], mut rest) = bytes.split_first_chunk()?;
         if last < first {
@@ -101,7 +104,7 @@ impl Frequencies {
             }
             left = left.checked_sub((*f).into())?;
         }
-        // The last one occurs, and so does the first.
+        // The last symbol occurs, and so does the first.
         frequencies[usize::from(last)] = left as u16;
         if left == 0 || frequencies[usize::from(first)] == 0 {
             return None;
@@ -111,9 +114,9 @@ impl Frequencies {
     }
 }
 
-/// How often each symbol occurs.
+/// Number of occurrences of each symbol.
 pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
-    // Four tables in turn: equal neighbours do not wait for each other.
+    // Four tables in turn, so that equal neighbours do not wait for each other.
     let mut tables = [[0u64; SYMBOLS]; 4];
     let (fours, rest) = symbols.as_chunks::<4>();
     for four in fours {
@@ -127,9 +130,9 @@ pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
     std::array::from_fn(|symbol| tables.iter().map(|table| table[symbol]).sum())
 }
 
-/// How often each symbol occurs in each context; all contexts are below `n`.
+/// Number of occurrences of each symbol in each context; all contexts are below `n`.
 pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; SYMBOLS]> {
-    // Two tables in turn: equal neighbours do not wait for each other.
+    // Two tables in turn, so that equal neighbours do not wait for each other.
     let mut tables = vec![[0u64; SYMBOLS]; 2 * n];
     let (pairs, of_pairs) = (symbols.as_chunks::<2>().0, contexts.as_chunks::<2>().0);
     for ([a, b], [of_a, of_b]) in pairs.iter().zip(of_pairs) {
@@ -146,8 +149,9 @@ pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; S
     tables
 }
 
-/// Raises and lowers frequencies by one where it gains or costs the fewest bits, until they add up. Symbol `s` gains
-/// `n·log((f + 1)/f)`, about `n/(f + ½)`, and loses about `n/(f − ½)`; of equals it is the lowest.
+/// Raises or lowers single frequencies by one until the sum is right, each time where this gains
+/// most or costs least in bits; of equal candidates it takes the lowest symbol. Raising symbol `s`
+/// gains `n·log((f + 1)/f)`, about `n/(f + ½)`; lowering it costs about `n/(f − ½)`.
 fn balance(counts: &[u64; SYMBOLS], frequencies: &mut [u16; SYMBOLS]) {
     let mut sum: u32 = frequencies.iter().map(|f| u32::from(*f)).sum();
     while sum != TOTAL {
@@ -207,7 +211,7 @@ mod tests {
         let entropy: f64 = counts.iter().map(|n| -(*n as f64) * libm::log2(*n as f64 / total as f64)).sum();
         let cost = Frequencies::of_counts(&counts).expect("counts").cost(&counts);
         assert!(entropy <= cost && cost < 1.002 * entropy, "{cost} bits, the entropy is {entropy}");
-        // No single exchange makes it cheaper by much.
+        // No single exchange lowers the cost by much.
         let frequencies = Frequencies::of_counts(&counts).expect("counts").0;
         for (up, down) in (0..128).flat_map(|up| (0..128).map(move |down| (up, down))).filter(|(up, down)| up != down) {
             let mut other = frequencies;

@@ -1,8 +1,10 @@
-//! Entropy coding for codecs: interleaved range asymmetric numeral systems (rANS) with static tables.
+//! Entropy coding for codecs: interleaved range asymmetric numeral systems (rANS) with static
+//! tables.
 //!
-//! Symbols are bytes. Each has a context, which chooses the [`Frequencies`] it is coded with; the decoder must know the contexts, or
-//! find them as it goes ([`States`]). Thirty-two states take turns, so that vectors code sixteen symbols at once; the bytes do not
-//! depend on the CPU.
+//! Symbols are bytes. The context of a symbol selects the [`Frequencies`] that code it. The decoder
+//! must know the contexts in advance, or derive them during decoding ([`States`]). Thirty-two
+//! states take turns, so that a vector codes sixteen symbols at once. The bytes do not depend on
+//! the CPU.
 //!
 //! ```
 //! use entropy::{Decoder, Encoder, Frequencies};
@@ -20,11 +22,22 @@
 //! Duda, *Asymmetric numeral systems*, arXiv 1311.2540; interleaving as in Giesen, arXiv 1402.3392.
 //!
 //! # Stream
-//! Frequencies `f` add up to 2¹² (written as [`Frequencies::write`] has it); `start` of a symbol is the sum of those below it. Integers are little-endian. A state is an integer from 2¹⁶ to 2³² − 1. Symbol `i` belongs to state `i mod 32`. The stream begins with the
-//! states that a decoder starts from, U32, one for each symbol if there are fewer than 32; then come U16 words. To decode a
-//! symbol from state `x`: the slot is `x mod 2¹²`, the symbol `s` is the one with `start(s) ≤ slot < start(s) + f(s)`, and `x` becomes
-//! `f(s)·⌊x/2¹²⌋ + slot − start(s)`, times 2¹⁶ plus the next word if it is below 2¹⁶. Each group of 32 symbols reads its words in the order of
-//! its symbols. All states end at 2¹⁶, where the encoder began, and no word is left over. A narrow stream is the same with fewer states.
+//! Integers are little-endian. Frequencies `f` add up to 2¹² ([`Frequencies::write`] documents how
+//! they are written). The `start` of a symbol is the sum of the frequencies of all lower symbols. A
+//! state is an integer from 2¹⁶ to 2³² − 1. Symbol `i` belongs to state `i mod 32`. The stream
+//! consists of
+//! - the initial states of the decoder, U32: 32, or one for each symbol if there are fewer;
+//! - words, U16.
+//!
+//! To decode a symbol from state `x`, let the slot be `x mod 2¹²`. The symbol `s` is the one with
+//! `start(s) ≤ slot < start(s) + f(s)`. The state becomes `f(s)·⌊x/2¹²⌋ + slot − start(s)`; if this
+//! is below 2¹⁶, it is multiplied by 2¹⁶, and the next word is added. Each group of 32 symbols
+//! reads its words in the order of its symbols. At the end all states are 2¹⁶, where the encoder
+//! began, and no word is left. A narrow stream is the same with fewer states.
+//!
+//! # Table size
+//! Tables have 2¹² slots. Codecs with larger alphabets code the leading bits of a number as the
+//! symbol and store the other bits raw.
 
 mod decode;
 mod encode;
@@ -42,14 +55,14 @@ pub use scales::Scales;
 pub use states::{LaneSymbols, STATES, States};
 pub use tables::Tables;
 
-/// Where every state begins at encoding, and ends at decoding.
+/// Initial value of every state in the encoder, and final value in the decoder.
 const LOWEST: u32 = 1 << 16;
 
-/// Why a stream is not coded.
+/// Why encoding or decoding failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A symbol to encode has no place in its table.
+    /// A symbol to encode has frequency 0 in its table.
     #[error("symbol {symbol} has frequency 0 in context {context}")]
     Impossible {
         /// The symbol.
@@ -57,12 +70,12 @@ pub enum Error {
         /// Its context.
         context: u8,
     },
-    /// There are neither no contexts nor as many as symbols.
+    /// `contexts` is neither empty nor as long as the symbols.
     #[error("{contexts} contexts for {symbols} symbols")]
     Contexts {
-        /// Contexts given.
+        /// Number of contexts.
         contexts: usize,
-        /// Symbols to code.
+        /// Number of symbols.
         symbols: usize,
     },
     /// A context has no table.
@@ -70,28 +83,28 @@ pub enum Error {
     NoTable {
         /// The context.
         context: u8,
-        /// Tables given.
+        /// Number of tables.
         tables: usize,
     },
-    /// A part of a stream is neither a multiple of 32 symbols nor all that are left.
+    /// The length of a part is neither a multiple of 32 symbols nor all symbols that are left.
     #[error("{symbols} symbols, where {left} are left: a part must be a multiple of 32, or all of them")]
     Part {
-        /// Symbols asked for.
+        /// Number of symbols requested.
         symbols: usize,
-        /// Symbols left.
+        /// Number of symbols left.
         left: usize,
     },
-    /// The bytes are not those of a stream of so many symbols.
+    /// The bytes are not a stream of this number of symbols.
     #[error("the rANS stream is damaged: {0}")]
     Damaged(&'static str),
 }
 
-/// Checks that there is a context for each symbol, or none, and a table for each context.
+/// Checks that there is one context for each symbol, or none at all, and a table for each context.
 fn check_contexts(contexts: &[u8], symbols: usize, tables: usize) -> Result<(), Error> {
     if !contexts.is_empty() && contexts.len() != symbols {
         return Err(Error::Contexts { contexts: contexts.len(), symbols });
     }
-    // Without contexts, all symbols have the first.
+    // Without contexts, all symbols have context 0.
     let largest = contexts.iter().fold(0, |most, context| *context.max(&most));
     if symbols > 0 && usize::from(largest) >= tables {
         return Err(Error::NoTable { context: largest, tables });

@@ -1,9 +1,11 @@
-//! Distributions of rounded numbers, for tables that need no counts. Only arithmetic and the `libm` crate: the same everywhere.
+//! Distributions of rounded numbers, for tables that need no counts. They use only arithmetic and
+//! the `libm` crate, so the results are the same on every platform.
 
-/// Probabilities of the integers from `−reach` to `reach` when N(0, 1) is divided by `step` and rounded to the nearest.
-/// What is beyond is left out: they add up to less than 1.
+/// Probabilities of the integers from `−reach` to `reach`, for a sample of N(0, 1) divided by
+/// `step` and rounded to the nearest integer. The tails beyond `reach` are left out, so the sum is
+/// below 1.
 pub fn gaussian(step: f64, reach: u32) -> Vec<f64> {
-    // Between two ends of one sign the small tails are subtracted, not numbers near 1.
+    // For an interval on one side of 0, this subtracts small tails instead of numbers near 1.
     let tail = |x: f64| 0.5 * libm::erfc(x * std::f64::consts::FRAC_1_SQRT_2);
     rounded(reach, |middle| {
         let (low, high) = ((middle - 0.5) * step, (middle + 0.5) * step);
@@ -11,7 +13,7 @@ pub fn gaussian(step: f64, reach: u32) -> Vec<f64> {
     })
 }
 
-/// The same for the Laplace distribution of unit variance.
+/// Like [`gaussian`], for the Laplace distribution of unit variance.
 pub fn laplace(step: f64, reach: u32) -> Vec<f64> {
     let tail = |x: f64| 0.5 * libm::exp(-x * std::f64::consts::SQRT_2);
     rounded(reach, |middle| {
@@ -20,7 +22,7 @@ pub fn laplace(step: f64, reach: u32) -> Vec<f64> {
     })
 }
 
-/// Symmetric probabilities of the integers, given those from 0 up.
+/// Symmetric probabilities of the integers, from those of 0, 1, ….
 fn rounded(reach: u32, probability: impl Fn(f64) -> f64) -> Vec<f64> {
     let reach = i64::from(reach);
     (-reach..=reach).map(|k| probability(k.unsigned_abs() as f64)).collect()
@@ -39,7 +41,8 @@ mod tests {
                 let moment = |(i, p): (usize, &f64)| p * ((i as f64 - half) * step).powi(2);
                 let variance: f64 = distribution.iter().enumerate().map(moment).sum();
                 assert!((sum - 1.0).abs() < 1e-6, "{sum}");
-                // Rounding adds the variance of a uniform step; not quite that much where steps are wide.
+                // Rounding adds the variance of a uniform step, or slightly less where steps are
+                // wide.
                 assert!((variance - 1.0 - step * step / 12.0).abs() < 0.02 * step, "{variance}");
             }
         }

@@ -1,15 +1,16 @@
-//! Contexts of a matrix: how large the numbers of a row and of a column are.
+//! Contexts of a matrix: the magnitude of the numbers of each row and each column.
 
 use crate::Error;
 use crate::plane::{self, Known};
 
-/// Steps that scales of long rows and columns differ by when their numbers do not.
+/// Largest difference by chance between the scales of long rows or columns with equal
+/// distributions.
 const CHANCE: u8 = 2;
 
-/// Contexts reach over so many quarters of an octave.
+/// The largest context, in quarters of an octave.
 const LARGEST: u8 = 63;
 
-/// A scale for each row and each column of a matrix, in eighths of an octave above the least.
+/// A scale for each row and each column of a matrix, in eighths of an octave above the smallest.
 #[derive(Clone, Debug)]
 pub struct Scales {
     rows: Vec<u8>,
@@ -17,20 +18,21 @@ pub struct Scales {
 }
 
 impl Scales {
-    /// Contexts that [`Self::contexts`] tells apart.
+    /// Number of contexts that [`Self::contexts`] distinguishes.
     pub const CONTEXTS: usize = LARGEST as usize + 1;
 
-    /// Steps of a scale to an octave.
+    /// Steps of a scale per octave.
     pub const PER_OCTAVE: i64 = 8;
 
-    /// Of logarithms in eighths of an octave; `None` where rows and columns differ no more than by chance.
+    /// From logarithms in eighths of an octave; `None` if the rows and the columns differ by no
+    /// more than chance.
     pub fn of_logarithms(rows: &[i64], columns: &[i64]) -> Option<Self> {
         let scales = Self { rows: above_the_least(rows), columns: above_the_least(columns) };
         let differ = |scales: &[u8]| scales.iter().max() > Some(&CHANCE);
         (differ(&scales.rows) || differ(&scales.columns)).then_some(scales)
     }
 
-    /// The contexts, quarters of an octave, of the elements from `first` on.
+    /// Writes the contexts of the elements from `first` on, in quarters of an octave.
     pub fn contexts(&self, first: usize, mut out: &mut [u8]) {
         let columns = self.columns.len().max(1);
         let mut column = first % columns;
@@ -45,15 +47,15 @@ impl Scales {
         }
     }
 
-    /// The scales of rows and of columns as two planes.
+    /// Codes the scales of rows and of columns as two planes.
     ///
     /// # Errors
-    /// Never: a plane without contexts is always coded.
+    /// Never: a plane without contexts can always be coded.
     pub fn encode(&self) -> Result<[Vec<u8>; 2], Error> {
         Ok([plane::encode(&self.rows, Known::default())?, plane::encode(&self.columns, Known::default())?])
     }
 
-    /// Of the planes that [`Self::encode`] made, for so many rows and columns.
+    /// Decodes the planes of [`Self::encode`] for a matrix of this many rows and columns.
     ///
     /// # Errors
     /// [`Error::Damaged`] for any other bytes.
@@ -63,10 +65,10 @@ impl Scales {
     }
 }
 
-/// Steps above the least logarithm that is not far below the others.
+/// Steps above the smallest logarithm; those far below the others become 0.
 fn above_the_least(logarithms: &[i64]) -> Vec<u8> {
     let largest = logarithms.iter().max().copied().unwrap_or_default();
-    // Rows and columns share what contexts reach over.
+    // Rows and columns share the range of contexts.
     let least = logarithms.iter().min().copied().unwrap_or_default().max(largest - i64::from(LARGEST));
     logarithms.iter().map(|log| (log - least).max(0) as u8).collect()
 }

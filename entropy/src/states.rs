@@ -1,46 +1,48 @@
-//! The states of a stream, sixteen to a vector, and the step that takes a symbol from each.
+//! The states of a stream, sixteen in a vector, and the step that decodes a symbol from each state.
 
 use simd::{LANES, Simd, Table, lanes, load};
 
 use crate::frequencies::PRECISION;
 use crate::{Error, LOWEST};
 
-/// Vectors of states: while one waits for its table, the other goes on.
+/// Number of vectors of states: while one waits for its table, the other one proceeds.
 pub(crate) const VECTORS: usize = 2;
 
-/// States of a stream.
+/// Number of states of a stream.
 pub const STATES: usize = VECTORS * LANES;
 
-/// The bits of a state that are a slot.
+/// Mask of the state bits that form the slot.
 const SLOTS: u32 = (1 << PRECISION) - 1;
 
-/// A symbol from each state; their contexts, and places in tables, have the same form.
+/// A value for each state: symbols, contexts or places in tables.
 pub type LaneSymbols<T> = [[T; LANES]; VECTORS];
 
-/// The states of a decoder, for models whose contexts depend on symbols just decoded. [`Self::step`] takes the next 32
-/// symbols of the stream; it is meant for a loop inside of `simd::kernel!`.
+/// The states of a decoder, for models whose contexts depend on symbols just decoded.
+/// [`Self::step`] decodes the next 32 symbols of the stream; call it in a loop inside
+/// `simd::kernel!`.
 #[derive(Clone, Debug)]
 pub struct States<'a> {
     lanes: LaneSymbols<u32>,
     words: &'a [[u8; 2]],
-    /// The next word. Behind the last one there are zeros, and the end finds out.
+    /// Index of the next word. Words beyond the end read as zeros; [`Self::finish`] detects that.
     next: usize,
-    /// Symbols yet to come.
+    /// Symbols that are left.
     left: usize,
-    /// States that are there.
+    /// Number of states.
     width: usize,
 }
 
 impl<'a> States<'a> {
-    /// The states that a stream of so many symbols begins with.
+    /// Reads the initial states of a stream of `symbols` symbols.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if there are fewer bytes than these states take, or half a word at the end.
+    /// [`Error::Damaged`] if the bytes are too few for the states, or end with half a word.
     pub fn new(bytes: &'a [u8], symbols: usize) -> Result<Self, Error> {
         Self::narrow(bytes, symbols, STATES)
     }
 
-    /// The same for a stream of `width` states, at most 32; see [`crate::Encoder::append_narrow`].
+    /// Like [`Self::new`], for a stream of `width` states, at most 32; see
+    /// [`crate::Encoder::append_narrow`].
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -59,7 +61,8 @@ impl<'a> States<'a> {
         Ok(Self { lanes: states, words, next: 0, left: symbols, width })
     }
 
-    /// The next 32 symbols, whose contexts are these. In the last step there may be fewer: the others are of no meaning.
+    /// Decodes the next 32 symbols, which have these contexts. The last step may have fewer
+    /// symbols; the other lanes are then meaningless.
     #[inline(always)]
     pub fn step<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
         if self.left < STATES || self.width < STATES {
@@ -73,7 +76,7 @@ impl<'a> States<'a> {
         symbols
     }
 
-    /// A step of a narrow stream, or the last one.
+    /// A step of a narrow stream, or the last step.
     #[inline(never)]
     fn one_by_one(&mut self, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
         let mut symbols = [[0; LANES]; VECTORS];
@@ -95,7 +98,7 @@ impl<'a> States<'a> {
         symbols
     }
 
-    /// A symbol from each state of a vector.
+    /// Decodes one symbol from each state of a vector.
     #[inline(always)]
     fn take<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &[u32; LANES], vector: usize) -> [u8; LANES] {
         let old = self.lanes[vector];
@@ -110,15 +113,16 @@ impl<'a> States<'a> {
         lanes!(i => (entries[i] >> (2 * PRECISION)) as u8)
     }
 
-    /// Symbols yet to come.
+    /// Symbols that are left.
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// Checks that the stream ended where it should.
+    /// Checks that the stream ended correctly.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if symbols or words are left, or a state is not where the encoder began.
+    /// [`Error::Damaged`] if symbols or words are left, or a final state is not the initial state
+    /// of the encoder.
     pub fn finish(self) -> Result<(), Error> {
         let ended = self.left == 0 && self.next == self.words.len();
         if ended && self.lanes.as_flattened().iter().all(|state| *state == LOWEST) {

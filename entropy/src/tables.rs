@@ -1,40 +1,41 @@
-//! The tables of contexts: which neighbours share one, and how they are written.
+//! Tables of contexts: which neighbours share a table, and how tables are written.
 
 use crate::{Error, Frequencies};
 
-/// Groups of contexts at most: tables of a mebibyte to decode with.
+/// Most groups of contexts: the decoder's tables then take a mebibyte.
 const MOST_GROUPS: usize = 64;
 
-/// Neighbouring contexts in groups, with a table for each group; see [`crate::plane`] for how they are written.
+/// Neighbouring contexts in groups, with a table for each group; [`crate::plane`] documents the
+/// layout.
 #[derive(Clone, Debug)]
 pub struct Tables {
-    /// Groups and tables as a decoder reads them.
+    /// Groups and tables in the form that a decoder reads.
     pub head: Vec<u8>,
     /// The table of each group.
     pub frequencies: Vec<Frequencies>,
-    /// The group of each context that there is.
+    /// The group of each context; it ends at the last context.
     pub group: Vec<u8>,
-    /// Head and symbols, in bytes.
+    /// Size of head and symbols, in bytes.
     pub cost: f64,
 }
 
 /// How frequencies are written.
 #[derive(Clone, Copy)]
 enum Way {
-    /// As [`Frequencies::write`] has it.
+    /// In the form of [`Frequencies::write`].
     Whole,
-    /// Of the upper four bits only.
+    /// Frequencies of the upper four bits only.
     Shared,
 }
 
 impl Way {
-    /// Bytes that symbols counted like this take with a table of their own, nearly.
+    /// Approximate size in bytes of symbols with these counts and a table of their own.
     fn price(self, counts: &[u64; 256]) -> f64 {
         match self {
             Self::Whole => {
                 let used = counts.iter().position(|n| *n > 0).zip(counts.iter().rposition(|n| *n > 0));
                 let total: u64 = counts.iter().sum();
-                // Frequencies from 128 of 4096 up are written in two bytes.
+                // A frequency of at least 128 of 4096 takes two bytes.
                 let long = counts.iter().filter(|n| **n * 32 >= total && **n > 0).count();
                 information(counts) / 8.0 + used.map_or(0.0, |(first, last)| (2 + last - first + long) as f64)
             }
@@ -62,20 +63,21 @@ impl Way {
     }
 }
 
-/// How often each value of the upper four bits occurs.
+/// Number of occurrences of each value of the upper four bits.
 fn bins(counts: &[u64; 256]) -> [u64; 16] {
     let sixteens = counts.as_chunks::<16>().0;
     std::array::from_fn(|bin| sixteens[bin].iter().sum())
 }
 
-/// Bits of an ideal code: the number of symbols times their entropy.
+/// Bits of an ideal code: number of symbols times entropy.
 fn information(counts: &[u64]) -> f64 {
     let weighed = |n: u64| n as f64 * libm::log2(n as f64);
     weighed(counts.iter().sum::<u64>().max(1)) - counts.iter().filter(|n| **n > 1).map(|n| weighed(*n)).sum::<f64>()
 }
 
 impl Tables {
-    /// Tables for the symbols counted in each context, of which there are at most 256, in whichever way is smaller; `None` without symbols.
+    /// Tables for the symbols counted in each of at most 256 contexts, in the smaller of both ways;
+    /// `None` without symbols.
     pub fn of_counts(counts: &[[u64; 256]]) -> Option<Self> {
         let (a, b) = (Self::written(Way::Whole, counts)?, Self::written(Way::Shared, counts)?);
         Some(if b.cost < a.cost { b } else { a })
@@ -89,7 +91,7 @@ impl Tables {
             starts.push(group.len() as u8);
             group.extend(std::iter::repeat_n(i as u8, *members));
         }
-        // The first one starts at 0; in its place is how many others there are.
+        // The first group starts at context 0, so its place holds the number of other groups.
         let mut head = vec![way as u8, groups.len() as u8 - 1];
         head.extend(&starts[1..]);
         let (mut frequencies, mut bits) = (Vec::with_capacity(groups.len()), 0.0);
@@ -102,10 +104,10 @@ impl Tables {
         Some(Self { head, frequencies, group, cost })
     }
 
-    /// Reads tables and moves `bytes` behind them: the group of each context, and the tables.
+    /// Reads tables and moves `bytes` behind them. Gives the group of each context, and the tables.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for anything that is not the `head` of such tables.
+    /// [`Error::Damaged`] for anything that is not the `head` of valid tables.
     pub fn read(bytes: &mut &[u8]) -> Result<([u8; 256], Vec<Frequencies>), Error> {
         let wrong = Error::Damaged("tables");
         let (&[way, others], rest) = bytes.split_first_chunk().ok_or(wrong)?;
@@ -129,8 +131,9 @@ impl Tables {
     }
 }
 
-/// Neighbours in groups, as long as that lowers the sum of all prices or there are too many: the number of each group's contexts, and their counts.
-/// Every group has a symbol, if there are any at all.
+/// Merges neighbours into groups while that lowers the total price or there are too many groups.
+/// Gives the number of contexts and the counts of each group. Every group has a symbol, if any
+/// symbol exists.
 fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usize, [u64; 256])> {
     let together = |a: &[u64; 256], b: &[u64; 256]| std::array::from_fn(|s| a[s] + b[s]);
     let mut groups: Vec<(usize, [u64; 256])> = Vec::with_capacity(counts.len());
@@ -144,7 +147,7 @@ fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usi
         }
     }
     let mut prices: Vec<f64> = groups.iter().map(|(_, counts)| price(counts)).collect();
-    // What it costs to leave each and its right neighbour alone, above a table for both.
+    // Cost of keeping group `i` and its right neighbour separate, compared with one table for both.
     let gain = |groups: &[(usize, [u64; 256])], prices: &[f64], i: usize| {
         let both = together(&groups[i].1, &groups[i + 1].1);
         prices[i] + prices[i + 1] - price(&both)
@@ -173,18 +176,19 @@ impl Shares {
         if upper.iter().all(|n| *n == 0) {
             return None;
         }
-        // Each bin occurs, if not here: the text has no place for more than 255.
+        // Every bin gets a count, even if it does not occur here: a share is written in a byte, so
+        // it cannot exceed 255.
         let upper = std::array::from_fn(|i| if i < 16 { upper[i] * 16 + 1 } else { 0 });
         let fine = Frequencies::of_counts(&upper)?;
         let mut shares: [u16; 16] = std::array::from_fn(|i| (fine.get(i as u8) / 16).max(1));
-        // What rounding left goes to the largest, or comes from it.
+        // The largest share absorbs the rounding error.
         let sum: u16 = shares.iter().sum();
         let largest = (0..16).max_by_key(|i| (shares[*i], 16 - i))?;
         shares[largest] = (shares[largest] + 256).checked_sub(sum)?;
         Some(Self(shares))
     }
 
-    /// Reads sixteen shares as frequencies, and moves `bytes` behind them.
+    /// Reads sixteen shares as frequencies and moves `bytes` behind them.
     fn read(bytes: &mut &[u8]) -> Option<Frequencies> {
         let (shares, rest) = bytes.split_first_chunk()?;
         let shares = Self(shares.map(u16::from));
@@ -193,7 +197,7 @@ impl Shares {
     }
 
     fn frequencies(&self) -> Frequencies {
-        // 256 times sixteen is what frequencies add up to.
+        // 256 · 16 = 2¹², the sum of all frequencies.
         Frequencies::from_raw(&std::array::from_fn(|i| self.0[i / 16]))
     }
 }

@@ -1,9 +1,10 @@
-//! Conversions between f32 and the 16-bit floats, in bulk.
+//! Bulk conversions between f32 and the 16-bit floats.
 
 use crate::{LANES, kernel, load, store};
 
 kernel! {
-    /// F16 bits of `values`, rounded to nearest, ties to even; the lengths are equal. Beyond F16's range: infinity.
+    /// Rounds `values` to F16 bits: nearest, ties to even, infinity beyond F16's range. `values`
+    /// and `bits` have equal lengths.
     pub fn f32_to_f16<'a>(simd, values: &'a [f32], bits: &'a mut [u16]) {
         for (x, out) in values.chunks(LANES).zip(bits.chunks_mut(LANES)) {
             store(simd.f32_to_f16(&load(x)), out);
@@ -12,7 +13,7 @@ kernel! {
 }
 
 kernel! {
-    /// The values of F16 `bits`; the lengths are equal.
+    /// Widens F16 `bits`. `bits` and `values` have equal lengths.
     pub fn f16_to_f32<'a>(simd, bits: &'a [u16], values: &'a mut [f32]) {
         for (b, out) in bits.chunks(LANES).zip(values.chunks_mut(LANES)) {
             store(simd.f16_to_f32(&load(b)), out);
@@ -21,7 +22,8 @@ kernel! {
 }
 
 kernel! {
-    /// BF16 bits of finite `values`, rounded to nearest, ties to even; the lengths are equal. Beyond BF16's range: infinity.
+    /// Rounds finite `values` to BF16 bits: nearest, ties to even, infinity beyond BF16's range.
+    /// `values` and `bits` have equal lengths.
     pub fn f32_to_bf16<'a>(simd, values: &'a [f32], bits: &'a mut [u16]) {
         for (x, out) in values.chunks(LANES).zip(bits.chunks_mut(LANES)) {
             store(simd.f32_to_bf16(&load(x)), out);
@@ -30,7 +32,7 @@ kernel! {
 }
 
 kernel! {
-    /// The values of BF16 `bits`; the lengths are equal.
+    /// Widens BF16 `bits`. `bits` and `values` have equal lengths.
     pub fn bf16_to_f32<'a>(simd, bits: &'a [u16], values: &'a mut [f32]) {
         for (b, out) in bits.chunks(LANES).zip(values.chunks_mut(LANES)) {
             store(simd.bf16_to_f32(&load(b)), out);

@@ -6,12 +6,14 @@ use crate::vector::{Scalar, Simd};
 #[cfg(target_arch = "x86_64")]
 use crate::x86::{Avx2, Avx512};
 
-/// A call of a kernel: its arguments, and the code that is compiled for every level. Written by [`kernel!`](crate::kernel!).
+/// A kernel call: the arguments, and the code that is compiled for every level.
+/// [`kernel!`](crate::kernel!) writes the implementations.
 pub trait Kernel {
     /// What the kernel returns.
     type Output;
 
-    /// The kernel's body; `#[inline(always)]`, as must be everything hot that it calls.
+    /// The kernel's body. It must be `#[inline(always)]`, and so must every hot function that it
+    /// calls.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
@@ -40,9 +42,11 @@ fn avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512::new())
 }
 
-/// Defines a function whose body is compiled for every [`Level`](crate::Level) and called at the current one.
+/// Defines a function whose body is compiled for every [`Level`](crate::Level) and called at the
+/// current one.
 ///
-/// The first parameter has no type: it is the [`Simd`](crate::Simd) value of the level. Lifetimes are written out.
+/// The first parameter has no type: it is the [`Simd`](crate::Simd) value of the level. Lifetimes
+/// must be written out.
 #[macro_export]
 macro_rules! kernel {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($life:lifetime),+>)? ($simd:ident $(, $arg:ident : $type:ty)* $(,)?) $body:block) => {

@@ -1,9 +1,10 @@
-//! Blocks of sixteen values, the last one of a slice filled up.
+//! Blocks of sixteen values; the last block of a slice is padded.
 
-/// Values that a kernel handles in one step at every level; reductions keep this many partial results.
+/// Number of values that a kernel handles in one step, at every level. Reductions keep this many
+/// partial results.
 pub const LANES: usize = 16;
 
-/// The first [`LANES`] values; what is missing is the default (zero).
+/// Loads the first [`LANES`] values. A shorter slice is padded with the default (zero).
 #[inline(always)]
 pub fn load<T: Copy + Default>(values: &[T]) -> [T; LANES] {
     if let Some(block) = values.first_chunk() {
@@ -14,7 +15,7 @@ pub fn load<T: Copy + Default>(values: &[T]) -> [T; LANES] {
     block
 }
 
-/// Writes as many lanes as `out` has places, [`LANES`] at most.
+/// Writes the first `out.len()` lanes, at most [`LANES`].
 #[inline(always)]
 pub fn store<T: Copy>(lanes: [T; LANES], out: &mut [T]) {
     if let Some(block) = out.first_chunk_mut() {
@@ -26,8 +27,8 @@ pub fn store<T: Copy>(lanes: [T; LANES], out: &mut [T]) {
 
 /// An array of [`LANES`] values, each computed from its index: `lanes!(i => a[i] + b[i])`.
 ///
-/// Kernels use it instead of `array::map`, whose closure the compiler may leave out of line, and so without the
-/// instructions of the kernel's level.
+/// Kernels use it instead of `array::map`: the compiler may not inline the closure of `map`, and
+/// would then compile it without the instructions of the kernel's level.
 #[macro_export]
 macro_rules! lanes {
     ($i:ident => $value:expr) => {{

@@ -1,4 +1,4 @@
-//! Which vector instructions to use: detected once, overridable by tests.
+//! The vector instructions to use: detected once, tests can override them.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Level {
-    /// What the compiler's baseline offers.
+    /// The baseline of the compiler's target.
     Scalar,
     /// AVX2, FMA and F16C (x86-64-v3).
     Avx2,
@@ -23,12 +23,13 @@ impl Level {
         *DETECTED.get_or_init(detect)
     }
 
-    /// Every level this CPU has, lowest first.
+    /// All levels of this CPU, lowest first.
     pub fn available() -> Vec<Self> {
         [Self::Scalar, Self::Avx2, Self::Avx512].into_iter().filter(|level| *level <= Self::detected()).collect()
     }
 
-    /// The level that kernels use on this thread: the detected one, unless [`with_level`] says otherwise.
+    /// The level that kernels use on this thread: the detected one, or the override of
+    /// [`with_level`].
     pub fn current() -> Self {
         OVERRIDE.get().unwrap_or_else(Self::detected)
     }

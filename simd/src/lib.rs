@@ -1,9 +1,10 @@
 //! Vector instructions for Netweight's kernels.
 //!
-//! A kernel is written once, in plain Rust over blocks of [`LANES`] values ([`load`], [`store`]), inside [`kernel!`]. It is compiled for
-//! every [`Level`] and called at the level of this CPU; Rust neither reorders nor fuses floating-point
-//! operations, so every level gives the same bits. What the compiler cannot vectorise by itself is a method of
-//! [`Simd`], with one implementation for each level.
+//! A kernel is written once inside [`kernel!`], in plain Rust over blocks of [`LANES`] values
+//! ([`load`], [`store`]). It is compiled for every [`Level`] and called at the level of this CPU.
+//! Rust neither reorders nor fuses floating-point operations, so every level gives the same bits.
+//! Operations that the compiler does not vectorise by itself are methods of [`Simd`], with one
+//! implementation for each level.
 //!
 //! ```
 //! simd::kernel! {
@@ -18,6 +19,14 @@
 //! scale(&mut values, 3.0);
 //! assert_eq!(values, [3.0, 6.0]);
 //! ```
+//!
+//! # Writing kernels
+//! - Build arrays by index, with [`lanes!`]: the compiler may leave a closure given to `array::map`
+//!   out of line, and then compiles it without the level's instructions.
+//! - The compiler may vectorise a loop of plain arithmetic across the blocks instead of within
+//!   them, with gathers. Where the generated code showed this, the loop body calls a method of
+//!   [`Simd`].
+//! - [`stream()`] writes an output of 16 MiB or more past the caches.
 
 mod convert;
 mod dispatch;

@@ -1,5 +1,5 @@
-//! Reductions in one fixed order: sixteen partial results, then a tree. The order depends on the length
-//! alone, so every level gives the same bits.
+//! Reductions in one fixed order: sixteen partial results, then a tree. The order depends only on
+//! the length, so every level gives the same bits.
 
 use crate::{LANES, kernel, lanes, load};
 
@@ -7,7 +7,7 @@ use crate::{LANES, kernel, lanes, load};
 pub type Lanes<T> = [T; LANES];
 
 kernel! {
-    /// `max |x|`; 0 if there are no values. Infinite if a value is not finite.
+    /// `max |x|`: 0 without values, infinity if a value is not finite.
     pub fn max_abs<'a>(simd, values: &'a [f32]) -> f32 {
         let mut largest = [0; LANES];
         for x in values.chunks(LANES) {
@@ -17,17 +17,17 @@ kernel! {
     }
 }
 
-/// The magnitudes that these bits mean; NaN counts as infinity.
+/// Converts bits of magnitudes to numbers; NaN becomes infinity.
 #[inline(always)]
 pub fn magnitudes(bits: Lanes<u32>) -> Lanes<f32> {
     lanes!(i => f32::from_bits(bits[i].min(f32::INFINITY.to_bits())))
 }
 
-/// Adds sixteen partial sums as a balanced tree.
+/// Adds sixteen partial sums with a balanced tree.
 #[inline(always)]
 pub fn sum<T: Copy + std::ops::Add<Output = T>>(lanes: Lanes<T>) -> T {
     let mut tree = lanes;
-    // A loop over the widths is not always unrolled.
+    // The compiler does not always unroll a loop over the widths.
     halve::<T, 8>(&mut tree);
     halve::<T, 4>(&mut tree);
     halve::<T, 2>(&mut tree);
@@ -42,7 +42,7 @@ fn halve<T: Copy + std::ops::Add<Output = T>, const WIDTH: usize>(tree: &mut Lan
 }
 
 kernel! {
-    /// `Σ aᵢ·bᵢ` in f32 with separate multiply and add, over the shorter length.
+    /// `Σ aᵢ·bᵢ` in f32, with separate multiply and add, up to the shorter length.
     pub fn dot<'a>(_simd, a: &'a [f32], b: &'a [f32]) -> f32 {
         let mut lanes = [0.0; LANES];
         for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
@@ -55,8 +55,8 @@ kernel! {
     }
 }
 
-/// What [`dot`] of `n` pairs may be off, relative to the sum of the products' magnitudes: every product and every partial sum on a
-/// value's way rounds once, n/16 additions in its lane and 4 in the tree.
+/// Upper bound of the error of [`dot`] of `n` pairs, relative to the sum of the products'
+/// magnitudes. A value is rounded as a product, in n/16 additions of its lane and in 4 of the tree.
 pub fn dot_tolerance(n: usize) -> f32 {
     (n.div_ceil(LANES) + 6) as f32 * f32::EPSILON
 }

@@ -1,31 +1,38 @@
-//! Writing large outputs past the caches, and reading ahead.
+//! Writing large outputs past the caches, and prefetching.
+//!
+//! A non-temporal store spares reading a cache line before it is overwritten. Such stores need a
+//! fence at the end; a [`StreamWriter`] exists only inside the closure given to [`stream`], so that
+//! the fence cannot be left out.
 #![allow(unsafe_code)]
 
-/// Floats that the writer collects before it writes them out: 4 KiB, a small part of the first-level cache.
+/// Floats that the writer collects before it writes them: 4 KiB, a small part of the first-level
+/// cache.
 const TILE: usize = 1024;
 /// Floats in a cache line.
 const LINE: usize = 16;
-/// Outputs of at least this many floats (16 MiB) are streamed: they would not stay in the caches anyway.
+/// Outputs of at least this many floats (16 MiB) are streamed: they would not stay in the caches
+/// anyway.
 const STREAM_FROM: usize = 1 << 22;
 
-/// Fills an output from front to back, piece by piece; made by [`stream`]. A large output is written with non-temporal stores,
-/// which spares reading each cache line before it is overwritten.
+/// Fills an output from front to back in pieces; made by [`stream`]. A large output is written with
+/// non-temporal stores, which spares reading each cache line before it is overwritten.
 #[derive(Debug)]
 pub struct StreamWriter<'a> {
     out: &'a mut [f32],
     written: usize,
     tile: [f32; TILE],
-    /// Floats waiting in the tile; not used when writing directly.
+    /// Floats that wait in the tile; unused when the writer writes directly.
     filled: usize,
     streams: bool,
 }
 
-/// Lets `fill` write all of `out`. Whatever `fill` does, other threads see the output as they see ordinary stores.
+/// Calls `fill` to write all of `out`. Other threads see the output as after ordinary stores,
+/// whatever `fill` does.
 #[inline(always)]
 pub fn stream<R>(out: &mut [f32], fill: impl FnOnce(&mut StreamWriter<'_>) -> R) -> R {
     let mut writer = StreamWriter::new(out);
     let result = fill(&mut writer);
-    // Dropping it fences; it is not the caller's to forget.
+    // `drop` issues the fence, so the caller cannot forget it.
     writer.finish();
     result
 }
@@ -40,7 +47,7 @@ impl Drop for StreamWriter<'_> {
 }
 
 impl<'a> StreamWriter<'a> {
-    /// The longest piece that [`Self::next`] gives.
+    /// Longest piece that [`Self::next`] accepts.
     pub const MAX_PIECE: usize = TILE - LINE;
 
     #[inline(always)]
@@ -49,8 +56,8 @@ impl<'a> StreamWriter<'a> {
         Self { out, written: 0, tile: [0.0; TILE], filled: 0, streams }
     }
 
-    /// The next `len` places (at most [`Self::MAX_PIECE`]), all of which the caller overwrites. What goes beyond the end of
-    /// the output is not written.
+    /// The next `len` places, at most [`Self::MAX_PIECE`]; the caller must overwrite all of them.
+    /// Places beyond the end of the output are discarded.
     #[inline(always)]
     pub fn next(&mut self, len: usize) -> &mut [f32] {
         debug_assert!(len <= Self::MAX_PIECE, "a piece is too long");
@@ -67,7 +74,7 @@ impl<'a> StreamWriter<'a> {
         &mut self.tile[start..self.filled]
     }
 
-    /// Writes what still waits.
+    /// Writes the rest of the tile.
     #[inline(always)]
     fn finish(mut self) {
         if self.streams {
@@ -75,7 +82,7 @@ impl<'a> StreamWriter<'a> {
         }
     }
 
-    /// Writes out whole cache lines of the output; less than one line stays in the tile.
+    /// Writes the whole cache lines of the tile; less than one line stays in it.
     #[inline(always)]
     fn flush_lines(&mut self) {
         let start = self.out[self.written..].as_ptr().addr() / size_of::<f32>();
@@ -94,7 +101,7 @@ impl<'a> StreamWriter<'a> {
     }
 }
 
-/// Copies with non-temporal stores where `to` is aligned for them.
+/// Copies with non-temporal stores, where the alignment of `to` allows.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn stream_copy(from: &[f32], to: &mut [f32]) {
@@ -104,8 +111,9 @@ fn stream_copy(from: &[f32], to: &mut [f32]) {
     let quads = (to.len() - head) / 4;
     for i in 0..quads {
         let at = head + 4 * i;
-        // SAFETY: `at + 4 <= to.len() == from.len()`; SSE is part of x86-64; `to[head..]` begins at a multiple of
-        // 16 bytes, as the store wants; `fence` runs before the borrow of the output ends.
+        // SAFETY: `at + 4 <= to.len() == from.len()`; SSE is part of x86-64; `to[head..]` begins at
+        // a multiple of 16 bytes, as the store requires; `fence` runs before the borrow of the
+        // output ends.
         unsafe { _mm_stream_ps(to.as_mut_ptr().add(at), _mm_loadu_ps(from.as_ptr().add(at))) };
     }
     let tail = head + 4 * quads;
@@ -118,7 +126,7 @@ fn stream_copy(from: &[f32], to: &mut [f32]) {
     to.copy_from_slice(from);
 }
 
-/// Orders the non-temporal stores before everything that follows.
+/// Orders the non-temporal stores before all later memory operations.
 #[inline(always)]
 fn fence() {
     // SAFETY: SSE is part of x86-64.
@@ -128,13 +136,13 @@ fn fence() {
     }
 }
 
-/// Asks for the cache line at `values[at]`, where there is one, before it is needed.
+/// Prefetches the cache line of `values[at]`, if that element exists.
 #[inline(always)]
 pub fn prefetch<T>(values: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(value) = values.get(at) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64; a prefetch changes nothing that a program can see.
+        // SAFETY: SSE is part of x86-64; a prefetch has no effect that a program can see.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]

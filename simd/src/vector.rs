@@ -1,78 +1,87 @@
-//! The operations that compilers do not find by themselves, and their plain form; `x86` has the others.
+//! Operations that compilers do not vectorise by themselves, and their scalar form; `x86` has the
+//! other forms.
 
 use half::f16;
 
 use crate::{LANES, Table, lanes};
 
-/// All bits of an f32 but the sign.
+/// All bits of an f32 except the sign.
 pub(crate) const MAGNITUDE: u32 = 0x7fff_ffff;
 
-/// Operations on [`LANES`] values at one level. A value of such a type exists only where the CPU has the level.
+/// Operations on [`LANES`] values at one level. A value of an implementing type exists only where
+/// the CPU supports the level.
 pub trait Simd: Copy {
     /// `table[codes[i] & 15]` for each lane.
     fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES];
 
-    /// How many of the fifteen ascending `thresholds` (the sixteenth is not used) are below each value.
+    /// Number of `thresholds` below each value. The first fifteen thresholds ascend; the sixteenth
+    /// is not used.
     fn rank16(self, thresholds: &[f32; LANES], values: &[f32; LANES]) -> [u8; LANES];
 
-    /// The codes as numbers.
+    /// Converts codes to numbers.
     fn u8_to_f32(self, codes: &[u8; LANES]) -> [f32; LANES];
 
-    /// Lane by lane the larger of `largest`, bits of magnitudes, and the bits of `|x|`. As integers, bits of magnitudes are
-    /// ordered as the numbers are, with infinity and NaN above all.
+    /// The larger of `largest` (bits of magnitudes) and the bits of `|x|`, in each lane. As
+    /// integers, bits of magnitudes have the order of the numbers; infinity and NaN are above all.
     fn max_magnitude(self, largest: &[u32; LANES], x: &[f32; LANES]) -> [u32; LANES];
 
-    /// The largest lane; no lane is NaN.
+    /// The largest lane; no lane may be NaN.
     fn reduce_max(self, lanes: &[f32; LANES]) -> f32;
 
-    /// `a·b + c`, rounded once where the level fuses the two and else twice. Levels disagree in the last bit, so it is for
-    /// bounds and estimates, never for what reaches a payload or a decoded weight.
+    /// `a·b + c`, rounded once where the level fuses the two operations, otherwise twice. Levels
+    /// differ in the last bit, so use it for bounds and estimates only, never for a payload or a
+    /// decoded weight.
     fn multiply_add(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
 
     /// `a + b`.
     fn add(self, a: &[f32; LANES], b: &[f32; LANES]) -> [f32; LANES];
 
-    /// `a − b·c`, rounded twice: the same at every level.
+    /// `a − b·c`, rounded twice; the same bits at every level.
     fn subtract_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
 
-    /// Where `values` is less than `least`, it takes its place, and `index` that of `indices`.
+    /// In each lane where `values` is below `least`: stores the value in `least`, and `index` in
+    /// `indices`.
     fn keep_least(self, values: &[f32; LANES], index: u32, least: &mut [f32; LANES], indices: &mut [u32; LANES]);
 
-    /// A bit for each lane in which `a ≥ b`; none where one of them is NaN.
+    /// A bit for each lane in which `a ≥ b`; the bit is 0 if either one is NaN.
     fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16;
 
-    /// Two codes below 16 a byte: the first of each pair in the high nibble, or in the low one.
+    /// Packs two codes below 16 into a byte. The first of each pair goes to the high nibble if
+    /// `HIGH_FIRST`, otherwise to the low one.
     fn pack_nibbles<const HIGH_FIRST: bool>(self, codes: &[u8; LANES]) -> [u8; LANES / 2];
 
-    /// The bits of `x` where `mask` is set, moved together at the low end.
+    /// Extracts the bits of `x` at the set positions of `mask`, and packs them at the low end.
     fn gather_bits(self, x: u64, mask: u64) -> u64;
 
-    /// The inverse of [`Self::gather_bits`]: the low bits of `x`, moved to where `mask` is set.
+    /// The inverse of [`Self::gather_bits`]: moves the low bits of `x` to the set positions of
+    /// `mask`.
     fn scatter_bits(self, x: u64, mask: u64) -> u64;
 
     /// A bit for each lane in which `a < b`.
     fn below(self, a: &[u32; LANES], b: &[u32; LANES]) -> u16;
 
-    /// `a / b`, rounded down, where no `b` is 0 and no quotient is 2³¹ or more.
+    /// `a / b`, rounded down. No `b` may be 0, and no quotient 2³¹ or more.
     fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES];
 
     /// The entries of a table at these indices, modulo its length.
     fn gather(self, table: Table<'_>, indices: &[u32; LANES]) -> [u32; LANES];
 
-    /// The first of `values` in the first lane whose bit is set, the second in the second, …; 0 in the other lanes.
+    /// Moves the first values to the lanes whose bits are set, in order; the other lanes are 0.
     fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES];
 
-    /// The inverse of [`Self::expand`]: the lanes whose bits are set, moved together at the front; then zeros.
+    /// The inverse of [`Self::expand`]: moves the lanes whose bits are set to the front; the rest
+    /// is 0.
     fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES];
 
-    /// A window into a little-endian bit stream for each lane, `BITS` (1 to 4) bits after that of the lane before: the 32 bits from the
-    /// last multiple of 16 on, without those before the window, so that at least 17 of it are there.
+    /// A window into a little-endian bit stream for each lane. Window `i` begins at bit `i · BITS`
+    /// (`BITS` is 1 to 4). A lane holds the 32 bits from the last multiple of 16 before its window
+    /// on, shifted to begin with the window, so at least 17 bits are valid.
     fn windows<const BITS: usize>(self, bytes: &[u8; LANES]) -> [u32; LANES];
 
-    /// The sum of the four bytes of each lane.
+    /// The sum of the four bytes in each lane.
     fn sum_bytes(self, lanes: &[u32; LANES]) -> [u32; LANES];
 
-    /// Rounds finite values to BF16, nearest, ties to even; beyond its range gives infinity.
+    /// Rounds finite values to BF16: nearest, ties to even, infinity beyond its range.
     #[inline(always)]
     fn f32_to_bf16(self, values: &[f32; LANES]) -> [u16; LANES] {
         let wide: [u32; LANES] = lanes!(i => values[i].to_bits());
@@ -85,14 +94,15 @@ pub trait Simd: Copy {
         lanes!(i => f32::from_bits(u32::from(bits[i]) << 16))
     }
 
-    /// Rounds to F16, nearest, ties to even; beyond its range gives infinity.
+    /// Rounds to F16: nearest, ties to even, infinity beyond its range.
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES];
 
-    /// Widens F16 bits; exact for every number. A signalling NaN becomes the quiet one of the same payload.
+    /// Widens F16 bits; exact for every number. A signalling NaN becomes the quiet NaN with the
+    /// same payload.
     fn f16_to_f32(self, bits: &[u16; LANES]) -> [f32; LANES];
 }
 
-/// The compiler's baseline.
+/// The baseline of the compiler's target.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
@@ -149,7 +159,7 @@ impl Simd for Scalar {
     #[inline(always)]
     fn at_least(self, a: &[f32; LANES], b: &[f32; LANES]) -> u16 {
         let at_least: [u16; LANES] = lanes!(i => u16::from(a[i] >= b[i]));
-        // Mostly none: that is a question for whole vectors.
+        // In most calls no lane qualifies; this check works on whole vectors.
         if at_least.iter().fold(0, |any, lane| any | lane) == 0 {
             return 0;
         }
@@ -359,7 +369,7 @@ mod tests {
         for _ in 0..500 {
             let mut thresholds = [0.0; LANES].map(|_: f32| (random() % 41) as f32 - 20.0);
             thresholds.sort_by(f32::total_cmp);
-            // Often exactly on a threshold.
+            // Values are often exactly on a threshold.
             let values = [0.0; LANES].map(|_: f32| (random() % 45) as f32 - 22.0);
             let codes = [0u8; LANES].map(|_| random() as u8);
             let (x, mask) = (random(), random() & random());

@@ -15,7 +15,7 @@ fn encoded(spec: &str, shape: &[usize], values: &[f32]) -> EncodedTensor {
     EncodedTensor::encode(codec(spec), tensor, &EncodeCx::new(3)).unwrap()
 }
 
-/// Decoded bits up to a level.
+/// Bits of the decoded weights up to a level.
 fn decoded(encoded: &EncodedTensor, level: usize) -> Vec<u32> {
     let values = encoded.decode(&DecodeCx::new().with_level(level)).unwrap();
     values.into_iter().map(f32::to_bits).collect()
@@ -43,7 +43,7 @@ fn coded_and_uncoded_payloads_decode_to_the_same_bits() {
                 assert_eq!(decoded(&coded, level), decoded(&plain, level), "{spec}, {shape:?}, level {level}");
             }
             assert_eq!(coded.payload.bound(), plain.payload.bound());
-            // The three sections of a level each fill up their last byte.
+            // Each of the three sections of a level pads its last byte.
             let most = plain.payload.bytes() + 2 * levels.len() as u64;
             assert!(coded.payload.bytes() <= most, "{spec}: {} bytes, {most} at most", coded.payload.bytes());
             assert!(*coded.codec.cost(&coded.spec).bytes.end() <= most, "{spec}");
@@ -72,7 +72,7 @@ fn damaged_sections_are_named() {
     let refused = |name: &str, data: Vec<u8>| {
         let mut damaged = encoded.clone();
         damaged.payload = damaged.payload.with(name, Section::new(Dtype::U8, [data.len()], data).unwrap());
-        // Straight to the codec, past the check of the whole size.
+        // Calls the codec directly, without the check of the payload's size.
         let answer =
             damaged.codec.decode(&damaged.spec, damaged.payload.view(), &DecodeCx::new(), &mut vec![0.0; 8000]);
         match answer {
@@ -86,7 +86,7 @@ fn damaged_sections_are_named() {
         refused(name, vec![]);
         refused(name, vec![1; 8001]);
         if !name.starts_with("seeds") {
-            // A plane of sixteens, or of what is no model.
+            // A plane of sixteens, or of an unknown mode.
             refused(name, vec![0, 16]);
             refused(name, vec![9; 100]);
         }

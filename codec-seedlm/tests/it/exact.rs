@@ -1,4 +1,4 @@
-//! The search finds what trying every seed finds.
+//! The search finds the same codes as trying every seed.
 
 use codec_api::{Calibration, Codec, DecodeCx, EncodeCx, TensorView};
 use codec_seedlm::SeedLm;
@@ -19,7 +19,7 @@ fn check(config: &SeedLm, name: &str, values: &[f32], cx: &EncodeCx<'_>) {
     }
 }
 
-/// Calibration of each column's input.
+/// Calibration with one value for the input of each column.
 fn by_column(squares: impl Iterator<Item = f32>) -> MeanSquares {
     MeanSquares { axis: 1, squares: squares.collect() }
 }
@@ -83,7 +83,8 @@ fn calibration_moves_the_error_to_where_it_counts_less() {
     assert!(weighted < 0.5 * plain, "weighted error {weighted}, without calibration {plain}");
 }
 
-/// Long stretches of zeros and of what is too small to search, before and after weights that are harder than any yet.
+/// Long stretches of zeros and of blocks too small to search, before and after weights that are
+/// harder than all before.
 #[test]
 fn zeros_do_not_lower_what_is_looked_for() {
     let mut values = vec![0.0; 40_000];
@@ -110,7 +111,7 @@ fn the_scale_of_calibration_does_not_matter() {
     assert_eq!(encode(2f32.powi(30)).unwrap(), payload);
 }
 
-/// Inputs along an axis that no matrix has.
+/// Calibration for an axis that no matrix has.
 #[derive(Debug)]
 struct NoAxis;
 

@@ -1,4 +1,4 @@
-//! Size and error against the figures that the documentation gives.
+//! Size and error against the figures in the documentation.
 
 use codec_api::{Dtype, Progressive, Registry, TensorSpec};
 use codec_seedlm as _;

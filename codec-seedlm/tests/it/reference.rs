@@ -1,4 +1,4 @@
-//! The format, read again from its documentation alone, and the optimum, found again in another way.
+//! A decoder written from the documentation alone, and an independent search for the optimum.
 
 use codec_api::{Bounded, Codec, DecodeCx, EncodeCx, EncodedTensor, Payload, Registry, TensorView};
 use codec_seedlm::SeedLm;
@@ -92,8 +92,8 @@ fn a_decoder_from_the_documentation_reads_every_payload() {
     }
 }
 
-/// The least squared error of a block over all seeds, exponents and mantissas that rounding the least-squares solution to
-/// either side gives, two exponents for each.
+/// The least squared error of a block over all seeds, two exponents for each seed, and all
+/// mantissas on either side of the least-squares solution.
 fn best_of_all_seeds(format: &Format, block: &[f32], bias: i16) -> f64 {
     let w = DVector::from_iterator(format.c, block.iter().map(|w| f64::from(*w)));
     let most = (1 << (format.mantissa_bits - 1)) - 1;

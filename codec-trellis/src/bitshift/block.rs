@@ -5,8 +5,8 @@ use codec_api::pack_bits;
 use super::layout::MAX_BLOCK;
 use super::trellis::{Search, Trellis};
 
-/// A block's weights as a search wants them, and the states that it finds. Everything is in the order of the search: the last
-/// weight comes first.
+/// The weights of a block in the form that the search uses, and the states that it finds.
+/// Everything is in the order of the search: the last weight comes first.
 #[derive(Debug)]
 pub(super) struct BlockCoder<'a> {
     trellis: &'a Trellis,
@@ -15,7 +15,8 @@ pub(super) struct BlockCoder<'a> {
     targets: Vec<f32>,
     importance: Vec<f32>,
     states: Vec<u16>,
-    /// Beyond this, a target makes no difference to its own state, and takes digits from the sums of errors.
+    /// Limit of the targets. A target beyond it selects the same state, but costs the sums of
+    /// errors digits.
     farthest: f64,
 }
 
@@ -31,7 +32,8 @@ impl<'a> BlockCoder<'a> {
         }
     }
 
-    /// Finds the states for `weights`, which are values times `factor` times `scale`; `importance` is that of the place in the block.
+    /// Finds the states for `weights`, whose decoded values are code values times `factor` times
+    /// `scale`. `importance` gives the importance of a position in the block.
     pub(super) fn search(
         &mut self,
         weights: &[f32],
@@ -65,13 +67,14 @@ impl<'a> BlockCoder<'a> {
         moments
     }
 
-    /// Appends the bits of the block just searched.
+    /// Appends the bits of the block that was searched last.
     pub(super) fn pack(&self, codes: &mut Vec<u8>) {
         let mask = (1 << self.trellis.bits) - 1;
         codes.extend(pack_bits(self.states.iter().rev().map(|state| u64::from(*state) & mask), self.trellis.bits));
     }
 
-    /// Takes the path through the weights from the middle on, and closes the ring where that one passes from the last weight to the first.
+    /// Takes the path from the middle of the weights on, and closes the ring where this path passes
+    /// from the last weight to the first.
     fn search_paths(&mut self) {
         let n = self.targets.len();
         let middle = n / 2;
@@ -84,7 +87,7 @@ impl<'a> BlockCoder<'a> {
         self.search.path(&self.targets, &self.importance, Some(seam), &mut self.states);
     }
 
-    /// Tries all rings, if they have fewer bits than a state.
+    /// Tries all rings; used if they have fewer bits than a state.
     fn search_all_rings(&mut self) {
         let (n, trellis) = (self.targets.len(), self.trellis);
         let mut least = (f32::INFINITY, 0);
@@ -104,10 +107,10 @@ impl<'a> BlockCoder<'a> {
     }
 }
 
-/// Sums over weights that are coded, for the error and the best scale.
+/// Sums over coded weights, for the error and the best scale.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moments {
-    /// `Σ h·w·v` of the importance, the weight and what the scale is multiplied with.
+    /// `Σ h·w·v`, of the importance, the weight and the factor of the scale.
     products: f64,
     /// `Σ h·v²`.
     squares: f64,
@@ -125,12 +128,13 @@ impl Moments {
         self.largest = self.largest.max(other.largest);
     }
 
-    /// The scale with the least squared error, with which no weight is beyond f32; 0 if there is nothing to scale.
+    /// The scale with the least squared error that keeps all weights within f32; 0 if there is
+    /// nothing to scale.
     pub(super) fn best_scale(&self) -> f32 {
         if self.squares == 0.0 {
             return 0.0;
         }
-        // What is decoded is rounded three times.
+        // Leaves room for the three roundings of a decoded weight.
         let limit = f64::from(f32::MAX) / f64::from(self.largest.max(1.0)) * (1.0 - 1e-6);
         (self.products / self.squares).clamp(-limit, limit) as f32
     }

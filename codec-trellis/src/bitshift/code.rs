@@ -1,21 +1,22 @@
-//! The computed codes: a state's value is a few instructions, no table.
+//! The computed codes: a few instructions give the value of a state, without a table.
 
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, lanes};
 
-/// How a state becomes a number that looks drawn from a normal distribution.
+/// The function from a state to a number that looks normally distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Code {
-    /// A linear congruential generator, and the sum of the four bytes of its number.
+    /// A linear congruential generator, then the sum of the four bytes of its result.
     #[serde(rename = "1mad")]
     OneMad,
-    /// A linear congruential generator, whose bits then are the sum of two F16 numbers.
+    /// A linear congruential generator, then the sum of two F16 numbers made from the bits of its
+    /// result.
     #[serde(rename = "3inst")]
     ThreeInst,
 }
 
 impl Code {
-    /// About the standard deviation of the values of all states.
+    /// Approximate standard deviation of the values of all states.
     pub(super) fn deviation(self) -> f64 {
         match self {
             Self::OneMad => 147.8,
@@ -23,7 +24,7 @@ impl Code {
         }
     }
 
-    /// The values of sixteen states.
+    /// Values of sixteen states.
     pub(super) fn values(self, states: &[u32; LANES]) -> [f32; LANES] {
         values(self, states)
     }
@@ -38,8 +39,8 @@ kernel! {
     }
 }
 
-/// A [`Code`] that is known when a kernel is compiled. Its additions are those of [`Simd`], which keep the compiler from
-/// vectorising across the blocks of lanes instead of within them.
+/// A [`Code`] as a type, known when a kernel is compiled. It adds with methods of [`Simd`], which
+/// keeps the compiler from vectorising across blocks of lanes instead of within them.
 pub(super) trait Computed {
     fn values<S: Simd>(simd: S, states: &[u32; LANES]) -> [f32; LANES];
 }

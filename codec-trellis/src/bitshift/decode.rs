@@ -10,7 +10,7 @@ use super::code::{Code, Computed, OneMad, ThreeInst};
 use super::layout::{Layout, MAX_BLOCK, blocks};
 use super::scale::factor;
 
-/// A payload that has been checked.
+/// A checked payload.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) layout: Layout,
@@ -35,12 +35,12 @@ impl Prepared {
         Ok(Self { layout, bits, state_bits, code: codec.code, codes, scale, levels })
     }
 
-    /// Decodes these spans; `out` holds exactly their weights.
+    /// Decodes these spans into `out`, which has exactly the length of their weights.
     pub(super) fn decode(&self, spans: Range<usize>, out: &mut [f32]) {
         decode(self, spans, out);
     }
 
-    /// Bytes kept for the weights.
+    /// Bytes of memory that the operator keeps.
     pub(super) fn resident_bytes(&self) -> u64 {
         (self.codes.len() + self.levels.len() + size_of_val(&self.scale)) as u64
     }
@@ -61,7 +61,7 @@ kernel! {
     }
 }
 
-/// Bytes of the longest block, and of the longest state that begins in its last one.
+/// Bytes of the longest block, and of the longest state that begins in the block's last byte.
 const LONGEST: usize = (MAX_BLOCK * 4).div_ceil(8) + LANES;
 
 #[inline(always)]
@@ -91,7 +91,7 @@ fn decode_spans<S: Simd, C: Computed, const BITS: usize>(
     });
 }
 
-/// A block's bits, and then its first ones again, as far as its last states go.
+/// The bits of a block, followed by as many of its first bits as its last states need.
 #[inline(always)]
 fn ring<const BITS: usize>(codes: &[u8], weights: usize) -> [u8; LONGEST] {
     let mut ring = [0; LONGEST];
@@ -104,7 +104,7 @@ fn ring<const BITS: usize>(codes: &[u8], weights: usize) -> [u8; LONGEST] {
         return ring;
     }
     for bit in length..length + 16 {
-        // Bits of the last byte that are no code's are overwritten.
+        // Overwrites the bits of the last byte that belong to no code.
         let again = codes[bit % length / 8] >> (bit % length % 8) & 1;
         ring[bit / 8] = ring[bit / 8] & !(1 << (bit % 8)) | again << (bit % 8);
     }
@@ -128,7 +128,7 @@ fn decode_block<S: Simd, C: Computed, const BITS: usize>(
     }
 }
 
-/// Sixteen weights whose first state begins with these bytes.
+/// Decodes sixteen weights; `bytes` begins with the first state.
 #[inline(always)]
 fn weights<S: Simd, C: Computed, const BITS: usize>(simd: S, bytes: &[u8], mask: u32, scale: f32) -> [f32; LANES] {
     let windows = simd.windows::<BITS>(&load(bytes));

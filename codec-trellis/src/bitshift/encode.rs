@@ -9,7 +9,7 @@ use super::layout::{Layout, blocks};
 use super::scale::{factor, level};
 use super::trellis::Trellis;
 
-/// Blocks that the scale is searched on.
+/// Number of blocks in the sample for the search of the scale.
 const SAMPLE: usize = 16;
 
 pub(super) fn encode(codec: &Bitshift, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -46,13 +46,13 @@ struct Source<'a> {
     values: &'a [f32],
     layout: Layout,
     importance: Option<Importance>,
-    /// The largest deviation of a span, and by how much each of them is below it.
+    /// The largest deviation of all spans; `levels` say how far each span is below it.
     deviation: f64,
     levels: Vec<u8>,
     blocks: Vec<Block>,
 }
 
-/// Where a block begins, how many weights it has, and whose scale.
+/// First weight, length and span of a block.
 struct Block {
     start: usize,
     len: usize,
@@ -76,7 +76,8 @@ impl<'a> Source<'a> {
         Ok(Self { values, layout, importance: Importance::new(tensor.spec(), cx)?, deviation, levels, blocks })
     }
 
-    /// Searches one block under the tensor's scale; `None` if its span counts as zeros.
+    /// Searches one block at this scale of the tensor; `None` if the span of the block counts as
+    /// zeros.
     fn search(&self, coder: &mut BlockCoder<'_>, block: &Block, scale: f64) -> Option<Moments> {
         let factor = factor(self.levels[block.span]);
         let importance = |i: usize| self.importance.as_ref().map_or(1.0, |importance| importance.of(block.start + i));
@@ -84,8 +85,8 @@ impl<'a> Source<'a> {
         (factor > 0.0).then(|| coder.search(weights, scale, factor, importance))
     }
 
-    /// The tensor's scale: climbs from what is best for normal weights in steps of a tenth, as long as the error of a sample of blocks
-    /// gets smaller.
+    /// Finds the tensor's scale: starts at the best scale for normal weights, and climbs in steps
+    /// of a tenth while the error of a sample of blocks decreases.
     fn choose_scale(&self, coder: &mut BlockCoder<'_>, ratio: f64, cx: &EncodeCx<'_>) -> Result<f64> {
         const STEP: f64 = 1.1;
         const MOST_STEPS: usize = 16;

@@ -1,23 +1,24 @@
-//! How a tensor is cut into spans, which have a scale each, and spans into blocks, which are a ring of bits each.
+//! How a tensor is cut into spans with a scale each, and a span into blocks, each of which is a
+//! ring of bits.
 
 use codec_api::TensorSpec;
 
 use super::Bitshift;
 
-/// Weights of a block. The last one of a span has the rest too.
+/// Weights of a block. The last block of a span also has the rest.
 pub(super) const BLOCK: usize = 256;
-/// Most weights of a block.
+/// Largest number of weights of a block.
 pub(super) const MAX_BLOCK: usize = 2 * BLOCK - 1;
 
 /// The geometry of one tensor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     pub(super) elements: usize,
-    /// Rows of a span.
+    /// Rows in a span.
     pub(super) rows: usize,
-    /// Weights of a span; the last one may have fewer. At least 1.
+    /// Weights in a span, at least 1; the last span may have fewer.
     pub(super) span: usize,
-    /// Bits of a weight.
+    /// Bits for each weight.
     bits: usize,
 }
 
@@ -29,18 +30,18 @@ impl Layout {
         Self { elements: spec.elements(), rows, span: rows * columns, bits: codec.bits.get() as usize }
     }
 
-    /// How many spans there are.
+    /// Number of spans.
     pub(super) fn spans(&self) -> usize {
         self.elements.div_ceil(self.span)
     }
 
-    /// Weights of this span.
+    /// Number of weights in this span.
     #[inline(always)]
     pub(super) fn weights(&self, span: usize) -> usize {
         self.span.min(self.elements - span * self.span)
     }
 
-    /// Bytes of the codes of so many weights, which are a block or a span.
+    /// Bytes of the codes of a block or a span of `weights` weights.
     #[inline(always)]
     pub(super) fn bytes(&self, weights: usize) -> usize {
         (weights * self.bits).div_ceil(8)
@@ -53,7 +54,7 @@ impl Layout {
     }
 }
 
-/// Lengths of the blocks of a span of so many weights.
+/// Lengths of the blocks in a span of `weights` weights.
 #[inline(always)]
 pub(super) fn blocks(weights: usize) -> impl Iterator<Item = usize> {
     let last = (weights / BLOCK).saturating_sub(1);

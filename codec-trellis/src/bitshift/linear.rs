@@ -1,4 +1,4 @@
-//! Multiplying with the codes: one span at a time is decoded into a buffer that stays in the cache.
+//! Multiplication with the codes: decodes one span at a time into a buffer that stays in the cache.
 
 use codec_api::{LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
 

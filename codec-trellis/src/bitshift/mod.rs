@@ -1,50 +1,60 @@
-//! The bitshift trellis, `trellis.bitshift`: the bits of 256 weights are a ring, and the window of `state_bits` bits that begins with a
-//! weight's own is hashed to a number that looks drawn from a normal distribution. That number, times a scale, is the weight.
+//! The bitshift trellis, `trellis.bitshift`. The bits of 256 weights form a ring. The window of
+//! `state_bits` bits that begins with a weight's own bits is hashed to a number that looks normally
+//! distributed. The weight is that number times a scale.
 //!
-//! A weight of 1 to 4 bits so has 2¹⁰ to 2¹⁶ numbers to choose from, and shares the choice with its neighbours; Viterbi's algorithm finds
-//! the best of all. Decoding is a dozen instructions for sixteen weights, without a table. Every block lies at a fixed place and
-//! decodes alone.
+//! A weight of 1 to 4 bits can therefore take 2¹⁰ to 2¹⁶ values, but shares the choice with its
+//! neighbours; the Viterbi algorithm finds the best combination. Decoding sixteen weights takes a
+//! dozen instructions and no table. Every block lies at a fixed place and decodes alone.
 //!
 //! # Source
-//! QTIP: Tseng et al., arXiv 2406.11235, section 3: the bitshift trellis, the tail-biting ring and the computed codes 1MAD (algorithm 1)
-//! and 3INST (algorithm 2), without its rotation of the weights and its feedback between columns. Levels and scale are ours.
+//! QTIP: Tseng et al., arXiv 2406.11235, section 3: the bitshift trellis, the tail-biting ring and
+//! the computed codes 1MAD (algorithm 1) and 3INST (algorithm 2), without its rotation of the
+//! weights and its feedback between columns. Levels and scale are ours.
 //!
 //! # Sections
-//! The `R × C` matrix view is cut into spans of `⌈256/C⌉` rows, the last one maybe of fewer: a row, or as many narrow rows as have 256
-//! weights. A span of `n` weights, row-major, is cut into `max(1, ⌊n/256⌋)` blocks of 256 weights, of which the last one has the rest
-//! too (or all of the span, if that has fewer). With `k = bits` and `S` spans:
-//! - `codes` U8: the blocks, one after the other, each of `⌈n·k/8⌉` bytes for its `n` weights: a bit stream, lowest bit first;
-//! - `levels` U8 `[S]`: level `l` stands for the factor `f = F[l mod 16] · 2^−⌊l/16⌋`, where `F[i]` is `2^(−i/16)` rounded to f32; 255
-//!   stands for 0;
+//! The `R × C` matrix view is cut into spans of `⌈256/C⌉` rows; the last one may have fewer. A span
+//! is one row, or as many narrow rows as hold 256 weights. A span of `n` weights, row-major, is cut
+//! into `max(1, ⌊n/256⌋)` blocks of 256 weights; the last block also has the rest (or the whole
+//! span, if that is shorter). With `k = bits` and `S` spans:
+//! - `codes` U8: the blocks in order, `⌈n·k/8⌉` bytes for `n` weights: a bit stream, lowest bit
+//!   first;
+//! - `levels` U8 `[S]`: level `l` means the factor `f = F[l mod 16] · 2^−⌊l/16⌋`, where `F[i]` is
+//!   `2^(−i/16)` rounded to f32; 255 means 0;
 //! - `scale` F32 `[1]`.
 //!
-//! The state of weight `i` of a block are the `L = state_bits` bits from bit `i·k` on, lowest first, where bit 0 follows on bit
-//! `n·k − 1`, round and round if the ring has fewer bits than a state. What the last byte has too much is 0, and not read. From the
-//! state `s` follows the value `v`, with unsigned integers of 32 bits that overflow:
+//! The state of weight `i` of a block consists of the `L = state_bits` bits from bit `i·k` on,
+//! lowest first. Bit 0 follows bit `n·k − 1`, and the ring repeats if it has fewer bits than a
+//! state. Unused bits of the last byte are written as 0 and not read. The state `s` gives the value
+//! `v`, in unsigned 32-bit arithmetic modulo 2³²:
 //! - 1MAD: `x = 34038481·s + 76625530`; `v` is the sum of the four bytes of `x`, less 510;
-//! - 3INST: `x = 89226354·s + 64248484`; `y = (x & 0x8fff8fff) ^ 0x3b603b60`; `v` is the upper half of `y` plus its lower half, both
-//!   as F16 numbers.
+//! - 3INST: `x = 89226354·s + 64248484`; `y = (x & 0x8fff8fff) ^ 0x3b603b60`; `v` is the upper half
+//!   of `y` plus its lower half, both as F16 numbers.
 //!
 //! The weight is `v · (scale · f)`, in f32; +0 where `scale · f` is 0.
 //!
 //! ## Scales
-//! The level of a span says how far its root mean square is below the largest one's, to a sixteenth of an octave; below 2⁻¹⁵·⁹ it counts
-//! as zeros. The scale is first searched on a sample of sixteen blocks, from what is best for normal weights in steps of a tenth, and is
-//! in the end the one with the least squared error for the codes found. On `assets/gpt2_mini_layers`, with every bit counted, levels
-//! save 0.017 bits per weight at `bits=2` and 0.072 at `bits=4` against one scale for the tensor, and 0.020 at both against a BF16 scale
-//! for each row.
+//! The level of a span says how far its root mean square is below the largest one, to a sixteenth
+//! of an octave; a span below 2⁻¹⁵·⁹ counts as zeros. A first scale is searched on a sample of
+//! sixteen blocks, in steps of a tenth from the best scale for normal weights. The final scale has
+//! the least squared error for the codes found. On `assets/gpt2_mini_layers`, with every bit
+//! counted, levels save 0.017 bits per weight at `bits=2` and 0.072 at `bits=4` against one scale
+//! for the tensor, and 0.020 at both against a BF16 scale for each row.
 //!
 //! ## Searching
-//! A search goes backwards through the weights, keeps for each of the `2^(L−k)` overlaps of neighbouring states the least error of a path
-//! to there, and for each weight which of `2^k` states it came through, the lowest of equals. It is done twice for a block: on the
-//! ring cut open in the middle, to find the overlap where the block's end meets its beginning, and then with this overlap at both ends.
-//! A ring with fewer bits than a state is the best of all rings. With calibration, each squared error counts by the mean square of the
-//! weight's input, relative to the largest and at least 10⁻⁶ of it; levels follow from the weights alone.
+//! A search goes backwards through the weights. For each of the `2^(L−k)` overlaps of neighbouring
+//! states it keeps the least error of a path to that overlap. For each weight it keeps which of the
+//! `2^k` states the path came through, the lowest among equals. A block is searched twice: first
+//! the ring is cut open in the middle, to find the overlap where the block's end meets its
+//! beginning; then the search has this overlap at both ends. If a ring has fewer bits than a state,
+//! the search tries all rings. With calibration, each squared error is weighted by the mean square
+//! of the weight's input, relative to the largest and at least 10⁻⁶ of it; levels depend on the
+//! weights alone.
 //!
 //! ## How good it is
-//! NMSE on Gaussian weights, for 0.008 bits more than `bits` (`netweight bench --suite gaussian:512x1024 --codecs …`); and million weights
-//! per second of an encode on one core of an AMD EPYC with AVX-512 at `bits=2`, a little fewer at others (`cargo bench -p
-//! netweight-codec-trellis --bench bitshift`):
+//! NMSE on Gaussian weights, for 0.008 bits more than `bits`
+//! (`netweight bench --suite gaussian:512x1024 --codecs …`). The last column is the encoding speed
+//! in million weights per second, on one core of an AMD EPYC with AVX-512 at `bits=2`, slightly
+//! lower at others (`cargo bench -p netweight-codec-trellis --bench bitshift`):
 //!
 //! | | `bits=1` | | `bits=2` | | `bits=3` | | `bits=4` | | |
 //! |---|---|---|---|---|---|---|---|---|---|
@@ -54,8 +64,9 @@
 //! | 14 | .272 | .270 | .0705 | .0704 | .0182 | .0183 | .00469 | .00483 | .58 |
 //! | 16 | .268 | .267 | .0687 | .0689 | .0176 | .0178 | .00454 | .00463 | .14 |
 //!
-//! 1MAD decodes 64 MiB of f32 at 0.8 of the speed of a memcpy or more with AVX-512 and 0.7 with AVX2, 3INST at 0.75 and 0.5. The presets
-//! have `state_bits=12`, and the code that is better there.
+//! 1MAD decodes 64 MiB of f32 at 0.8 of the speed of a memcpy or more with AVX-512 and 0.7 with
+//! AVX2; 3INST at 0.75 and 0.5. The presets have `state_bits=12`, and the code that is better
+//! there.
 //!
 //! # Header
 //! ```
@@ -68,16 +79,19 @@
 //! `bits` 1 to 4; `state_bits` 10 to 16; `code` is `1mad` or `3inst`.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
+//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the end of f32
+//! exceeds the range of f32.
 //!
 //! # Cost
-//! `⌈n·bits/8⌉` bytes for each span of `n` weights, one more for each span, and 4: `bits + 8/C` bits per weight for rows of `C` ≥ 256
-//! weights. An encode takes time in proportion to `2^state_bits`, and up to `511 · 2^(state_bits − bits)` bytes of memory for its paths.
+//! `⌈n·bits/8⌉` bytes for each span of `n` weights, one more for each span, and 4: `bits + 8/C`
+//! bits per weight for rows of `C` ≥ 256 weights. The time of an encode is proportional to
+//! `2^state_bits`; its paths take up to `511 · 2^(state_bits − bits)` bytes of memory.
 //!
 //! # Limits
-//! F32, F16 and BF16. A code's numbers end somewhat above three deviations, and outliers are cut off there. Few weights leave little
-//! choice: a ring of two bits is one of four numbers. The scale is smaller than the least squared error wants where weights near the
-//! end of f32 would become infinite, and has few digits where they are near 10⁻⁴⁰. A chunk of rows has levels and a scale of its own.
+//! F32, F16 and BF16. The values of a code end slightly above three deviations, so outliers are
+//! clipped. Few weights leave little choice: a ring of two bits is one of four values. Near the end
+//! of f32, the scale is below that of the least squared error, if weights would otherwise become
+//! infinite. Near 10⁻⁴⁰ it has few digits. A chunk of rows has levels and a scale of its own.
 
 mod block;
 mod code;
@@ -105,11 +119,11 @@ use serde::{Deserialize, Serialize};
 pub struct Bitshift {
     /// Format version.
     pub version: FormatVersion<1>,
-    /// Bits of a weight.
+    /// Bits for each weight.
     pub bits: Bounded<1, 4>,
     /// Bits of a state.
     pub state_bits: Bounded<10, 16>,
-    /// How a state becomes a number.
+    /// The function from a state to a number.
     pub code: Code,
 }
 
@@ -120,12 +134,12 @@ impl Default for Bitshift {
 }
 
 impl Bitshift {
-    /// So many bits of a weight and of a state, and how that becomes a number.
+    /// A codec with these bits for a weight and for a state, and this code.
     pub fn new(bits: Bounded<1, 4>, state_bits: Bounded<10, 16>, code: Code) -> Self {
         Self { version: FormatVersion, bits, state_bits, code }
     }
 
-    /// The best ratio of a scale to the deviation of normal weights.
+    /// The best ratio of the scale to the standard deviation of normal weights.
     fn ratio(&self) -> f64 {
         const RATIOS: [f64; 4] = [0.88, 1.03, 1.1, 1.16];
         RATIOS[self.bits.get() as usize - 1] / self.code.deviation()
@@ -149,11 +163,11 @@ impl Codec for Bitshift {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let (layout, n) = (Layout::new(self, spec), spec.elements());
         let bytes = layout.codes_len() + layout.spans() + size_of::<f32>();
-        // A search goes twice through all states for each weight.
+        // The search visits all states twice for each weight.
         let states = 1usize << self.state_bits.get();
         let ops = 2 * 5 * states;
         let search = 4 * states + (8 + MAX_BLOCK.min(n)) * (states >> self.bits.get());
-        // The decoded weights, and less than a byte a weight for blocks and deviations.
+        // The decoded weights, and less than a byte per weight for blocks and deviations.
         let weights = 5 * n + if spec.dtype() == Dtype::F32 { 0 } else { 4 * n };
         CostEstimate::fixed(bytes as u64).ops(ops as f64 * n as f64, 9.0 * n as f64).scratch((search + weights) as u64)
     }

@@ -1,6 +1,6 @@
-//! The scales of spans: powers of a sixteenth of an octave below the tensor's.
+//! Scales of spans, in sixteenths of an octave below the tensor's scale.
 
-/// Levels of an octave.
+/// Levels per octave.
 const PER_OCTAVE: usize = 16;
 
 /// The level of a span of zeros.
@@ -26,7 +26,7 @@ const FRACTIONS: [f32; PER_OCTAVE] = [
     0.522_136_87,
 ];
 
-/// What a level multiplies the tensor's scale with.
+/// Factor of the tensor's scale for a level.
 #[inline(always)]
 pub(super) fn factor(level: u8) -> f32 {
     if level == ZERO {
@@ -36,7 +36,7 @@ pub(super) fn factor(level: u8) -> f32 {
     FRACTIONS[fraction] * f32::from_bits((127 - octave as u32) << 23)
 }
 
-/// The level nearest to a ratio from 0 to 1; that of zeros below the last one.
+/// The level nearest to a ratio from 0 to 1; [`ZERO`] below the last level.
 pub(super) fn level(ratio: f64) -> u8 {
     // A ratio of 0 is infinitely many octaves below.
     let below = (-libm::log2(ratio) * PER_OCTAVE as f64).round();

@@ -1,9 +1,10 @@
 //! Viterbi's algorithm on the bitshift trellis.
 //!
-//! A weight's state is the window of `L` bits that begins at its own `k` bits, so the state of the weight before is
-//! `state << k | its bits`, of which the low `L` bits are kept. The search therefore goes through the weights from the last to
-//! the first. What a state shares with the next one searched is its low `L − k` bits, here called the overlap: `2^k`
-//! states lead to the same overlap, and the best of them is all that has to be kept.
+//! The state of a weight is the window of `L` bits that begins with the weight's own `k` bits. So
+//! the state of the weight before is `state << k | its bits`, reduced to the low `L` bits. The
+//! search therefore goes through the weights from the last to the first. A state shares its low
+//! `L − k` bits, here called the overlap, with the next state searched. `2^k` states lead to the
+//! same overlap, and the search keeps only the best of them.
 
 use simd::{LANES, Simd, kernel, lanes};
 
@@ -16,7 +17,8 @@ pub(super) struct Trellis {
     pub(super) bits: usize,
     /// Bits of a state, `L`.
     pub(super) state_bits: usize,
-    /// Values of the states: for sixteen overlaps after one another, the states with their `2^k` beginnings.
+    /// Values of the states: for each sixteen consecutive overlaps, the states with their `2^k`
+    /// beginnings.
     values: Vec<[f32; LANES]>,
 }
 
@@ -32,7 +34,7 @@ impl Trellis {
         Self { bits, state_bits, values }
     }
 
-    /// How many overlaps there are.
+    /// Number of overlaps.
     pub(super) fn overlaps(&self) -> usize {
         1 << (self.state_bits - self.bits)
     }
@@ -42,7 +44,8 @@ impl Trellis {
         self.values.iter().flatten().fold(0.0, |most, value| value.abs().max(most))
     }
 
-    /// The state of weight `i` in a ring for `n` weights, which repeats itself if a state has more bits.
+    /// The state of weight `i` in a ring for `n` weights. The ring repeats if it has fewer bits
+    /// than a state.
     pub(super) fn state_in(&self, ring: usize, n: usize, i: usize) -> usize {
         (0..self.state_bits).fold(0, |state, j| state | (ring >> ((i * self.bits + j) % (n * self.bits)) & 1) << j)
     }
@@ -54,13 +57,13 @@ impl Trellis {
     }
 }
 
-/// What the search keeps, for weights of one block.
+/// The memory of a search over one block.
 #[derive(Debug)]
 pub(super) struct Search<'a> {
     trellis: &'a Trellis,
-    /// Least error of a path that ends with each overlap, before and after a weight.
+    /// Least error of a path to each overlap, before and after a weight.
     least: [Vec<f32>; 2],
-    /// For each weight and overlap the beginning of the best state.
+    /// For each weight and overlap, the beginning of the best state.
     beginnings: Vec<u8>,
 }
 
@@ -70,9 +73,10 @@ impl<'a> Search<'a> {
         Self { trellis, least: [vec![0.0; overlaps], vec![0.0; overlaps]], beginnings: Vec::new() }
     }
 
-    /// Finds the states for `targets` with the least squared error, each counted as often as `importance` says; the path
-    /// begins and ends with the overlap `seam`, or with any. States are written in the order of the targets; where
-    /// two paths are equally good, the one with the lowest beginning of its last differing state.
+    /// Finds the states for `targets` with the least sum of squared errors, weighted by
+    /// `importance`. The path begins and ends with the overlap `seam`, or with any. `states` has
+    /// the order of the targets. Of equally good paths, it takes the one with the lowest beginning
+    /// of the last differing state.
     pub(super) fn path(&mut self, targets: &[f32], importance: &[f32], seam: Option<usize>, states: &mut [u16]) {
         let trellis = self.trellis;
         let overlaps = trellis.overlaps();
@@ -101,7 +105,7 @@ fn lowest(values: &[f32]) -> usize {
 }
 
 kernel! {
-    /// One step for each target: from `least` to `next` and back again.
+    /// One step for each target: from `least` to `next` and back.
     fn forward<'a>(
         simd,
         trellis: &'a Trellis,
@@ -137,7 +141,8 @@ fn steps<const BITS: usize, S: Simd>(
     }
 }
 
-/// The best state for each overlap that it leads to, given the least error `from` of the overlaps that lead to it.
+/// The best state for each overlap after a weight; `from` holds the least errors of the overlaps
+/// before it.
 #[inline(always)]
 fn step<const BITS: usize, S: Simd>(
     simd: S,
@@ -147,7 +152,8 @@ fn step<const BITS: usize, S: Simd>(
     to: &mut [f32],
     beginnings: &mut [u8],
 ) {
-    // The states with one beginning come from this many overlaps, and the sixteen in the lanes from so many of these.
+    // The states with one beginning come from `part` overlaps; the sixteen states in the lanes come
+    // from `few` of these.
     let (part, few) = (from.len() >> BITS, LANES >> BITS);
     let blocks = to.as_chunks_mut::<LANES>().0.iter_mut().zip(beginnings.as_chunks_mut::<LANES>().0);
     for (block, ((to, beginnings), values)) in blocks.zip(trellis.values.chunks_exact(1 << BITS)).enumerate() {
@@ -171,7 +177,8 @@ fn step<const BITS: usize, S: Simd>(
 mod tests {
     use super::*;
 
-    /// The least error of all paths through three states that begin and end with the seam, or anywhere.
+    /// The least error of all paths through three states that begin and end with the seam, or with
+    /// any overlap.
     fn exhaustive(trellis: &Trellis, targets: [f32; 3], importance: [f32; 3], seam: Option<usize>) -> f32 {
         let (mask, bits) = ((1 << trellis.state_bits) - 1, 3 * trellis.bits);
         let mut least = f32::INFINITY;

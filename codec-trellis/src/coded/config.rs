@@ -10,23 +10,23 @@ use super::machine::States;
 #[serde(try_from = "Fields", into = "Fields")]
 #[non_exhaustive]
 pub struct Trellis {
-    /// States of the trellis.
+    /// Number of states of the trellis.
     pub states: States,
-    /// What the encoder aims at.
+    /// Target of the encoder.
     pub target: Target,
-    /// Lagrange's factor between squared error and bits, in squared steps a bit, where the rate is low.
+    /// Lagrange factor between squared error and bits at low rates, in squared steps per bit.
     pub lambda: f64,
 }
 
-/// What an encoder aims at: the step follows.
+/// Target of an encoder, which determines the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Target {
-    /// At most so many bits a weight, everything included.
+    /// At most this many bits per weight, everything included.
     Bits(f64),
     /// At most this `‖w − ŵ‖²/‖w‖²`.
     Error(f64),
-    /// This distance between neighbouring multiples, before they are fitted to the weights.
+    /// This distance between neighbouring multiples, before the points are fitted to the weights.
     Step(f64),
 }
 
@@ -37,16 +37,16 @@ impl Default for Trellis {
 }
 
 impl Trellis {
-    /// With so many states and this aim.
+    /// A configuration with this number of states and this target.
     pub const fn new(states: States, target: Target) -> Self {
         Self { states, target, lambda: LAMBDA }
     }
 }
 
-/// The lowest rate, in bits a weight: all weights may become 0, at least.
+/// The lowest target rate in bits per weight: the coding of all weights as 0 meets it.
 const LEAST_BITS: f64 = 0.25;
 
-/// Best, nearly, on Gaussian and Laplacian weights at half a bit to one bit.
+/// Nearly the best value for Gaussian and Laplacian weights at half a bit to one bit.
 const LAMBDA: f64 = 0.36;
 
 /// The keys of a header.

@@ -25,7 +25,7 @@ pub(super) const ESCAPE_LENGTHS: &str = "escape_lengths";
 pub(super) const ROW_SCALES: &str = "rows";
 pub(super) const COLUMN_SCALES: &str = "columns";
 
-/// A payload, read and checked as far as that goes without decoding.
+/// A payload, read and checked as far as possible without decoding.
 pub(super) struct Reader<'a> {
     payload: PayloadView<'a>,
     machine: Machine,
@@ -45,7 +45,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(states: States, spec: &TensorSpec, payload: PayloadView<'a>) -> Result<Self> {
         let segments = Segments::of(spec);
-        // Before anything is made room for.
+        // Checks the size before any allocation.
         let (bytes, least) = (payload.byte_section(STREAMS)?.len() as u64, segments.state_bytes());
         if bytes < least {
             return Err(payload.corrupt(STREAMS, format!("{bytes} bytes; the states alone take {least}")));
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The tables of each weight, by parity.
+    /// The tables of each weight, for both parities.
     fn tables(&self, scales: &Scales, first: usize, len: usize) -> Vec<u16> {
         let mut contexts = vec![0; len];
         scales.contexts(first, &mut contexts);
@@ -142,7 +142,8 @@ fn read_scales(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Sc
     Scales::decode(planes, spec.matrix()).map(Some).map_err(|e| payload.corrupt(ROW_SCALES, e.to_string()))
 }
 
-/// The parts of a section that belong to each segment: all lengths but the last are told.
+/// Splits a section into the parts of the segments; the lengths of all parts but the last are
+/// stored.
 fn cut<'a>(payload: &PayloadView<'a>, name: &str, lengths: &str, segments: Segments) -> Result<Vec<&'a [u8]>> {
     let mut rest: &[u8] = payload.byte_section(name)?;
     let others = segments.count() - 1;
@@ -159,7 +160,7 @@ fn cut<'a>(payload: &PayloadView<'a>, name: &str, lengths: &str, segments: Segme
     Ok(parts)
 }
 
-/// Bytes of a segment's low bits.
+/// Bytes of the low bits of a segment.
 pub(super) fn low_bytes(weights: usize, low_bits: u32) -> usize {
     weights.div_ceil(STATES) * 4 * low_bits as usize
 }
@@ -172,7 +173,7 @@ fn low_parts<'a>(payload: &PayloadView<'a>, segments: Segments, low_bits: u32) -
     }
     let mut parts = Vec::with_capacity(sizes.len());
     for size in sizes {
-        // The sizes add up to that of the section.
+        // The sizes add up to the size of the section.
         let (part, after) = rest.split_at(size.min(rest.len()));
         parts.push(part);
         rest = after;
@@ -180,19 +181,19 @@ fn low_parts<'a>(payload: &PayloadView<'a>, segments: Segments, low_bits: u32) -
     Ok(parts)
 }
 
-/// What does not change within a segment.
+/// The data that is constant within a segment.
 struct Plan<'a> {
     table: Table<'a>,
     machine: Machine,
     alphabet: Alphabet,
     step: f32,
     shifts: Option<&'a Lanes>,
-    /// Without contexts, the tables of all.
+    /// The tables of all weights, if there are no contexts.
     tables_of: u16,
     low: &'a [u8],
 }
 
-/// The states at the end, and the escapes that are left; none if they are damaged.
+/// The final states and the remaining escapes; `None` if the escapes are damaged.
 type Outcome<'a> = (entropy::States<'a>, Option<&'a [u8]>);
 
 kernel! {
@@ -252,10 +253,10 @@ kernel! {
     }
 }
 
-/// For each lane, the weight that was stored as it is, if it was.
+/// For each lane, the weight that is stored in the escapes, if any.
 type Weights = [Option<f32>; STATES];
 
-/// Reads the escapes of a step: upper parts, and weights; `None` if they are damaged.
+/// Reads the escapes of a step: upper parts and weights. `None` if they are damaged.
 #[cold]
 #[inline(never)]
 fn fill(symbols: &LaneSymbols<u8>, len: usize, escapes: &mut &[u8], upper: &mut LaneSymbols<i32>) -> Option<Weights> {

@@ -3,21 +3,21 @@
 use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section};
 use entropy::{Encoder, STATES, Scales};
 
-use super::alphabet::{Alphabet, ESCAPE, escaped};
+use super::alphabet::{Alphabet, Counts, ESCAPE, escaped};
 use super::decode::{COLUMN_SCALES, ESCAPE_LENGTHS, ESCAPES, LENGTHS, LOW, ROW_SCALES, STREAMS, low_bytes};
 use super::escapes::{self, Escape};
 use super::exponent::Exponent;
 use super::inputs::Inputs;
-use super::model::{CONTEXTS, Counts, MODEL, Model};
+use super::model::{CONTEXTS, MODEL, Model};
 use super::points::Points;
 use super::quantise::{Quantised, Source, too_large};
 use super::segments::{Segments, width};
 use super::stats::{Stats, Uppers};
 
-/// Weights of which scales of rows and columns may be worth their bytes, at least.
+/// Fewest weights for which scales of rows and columns may save more than their bytes.
 const WORTH: usize = 1 << 12;
 
-/// Scales of rows and columns that may be worth their bytes, and these.
+/// Scales of rows and columns, and their coded planes.
 #[derive(Clone, Debug)]
 pub(super) struct Contexts {
     scales: Scales,
@@ -25,7 +25,7 @@ pub(super) struct Contexts {
 }
 
 impl Contexts {
-    /// From the sums of squares of rows and of columns, if their means differ.
+    /// From the sums of squares of rows and of columns; `None` if their means do not differ.
     pub(super) fn of([rows, columns]: &[Vec<f64>; 2]) -> Result<Option<Self>> {
         if rows.len() < 2 || columns.len() < 2 || rows.len() * columns.len() < WORTH {
             return Ok(None);
@@ -40,25 +40,25 @@ impl Contexts {
     }
 }
 
-/// Logarithms of the roots of sums, in parts of an octave.
+/// Logarithms of the square roots of sums, in parts of an octave.
 fn logarithms(sums: &[f64]) -> Vec<i64> {
     let log = |sum: &f64| libm::round(0.5 * Scales::PER_OCTAVE as f64 * libm::log2(sum.max(1e-300))) as i64;
     sums.iter().map(log).collect()
 }
 
-/// A model and points for a quantised tensor, and what it will take.
+/// A model and points for a quantised tensor, and their cost.
 pub(super) struct Coding<'a> {
     model: Model,
     points: Points,
     contexts: Option<&'a Contexts>,
-    /// Bytes of the payload, nearly, without those that the whole tensor has anyhow.
+    /// Approximate bytes of the payload, without [`fixed_bytes`].
     pub bytes: f64,
     /// Squared error, in squared weights.
     pub distortion: f64,
 }
 
 impl<'a> Coding<'a> {
-    /// The smallest coding; with `contexts` only if these save more than they cost.
+    /// The smallest coding. It uses `contexts` only if they save more than they cost.
     pub(super) fn best(found: &Quantised, segments: Segments, contexts: Option<&'a Contexts>) -> Option<Self> {
         let stats = &found.stats;
         let alphabet = Alphabet::best(stats);
@@ -82,7 +82,7 @@ impl<'a> Coding<'a> {
         Some(Self { model, points, contexts: used, bytes, distortion })
     }
 
-    /// The sections of everything but exponent and inputs.
+    /// All sections except exponent and inputs.
     pub(super) fn payload(&self, source: &Source<'_>, found: &Quantised, cx: &EncodeCx<'_>) -> Result<Payload> {
         let mut parts = Parts::default();
         let encoder = Encoder::new(&self.model.frequencies);
@@ -178,7 +178,8 @@ impl Parts {
     }
 }
 
-/// Appends the low bits of a segment: for each 32 weights a word of 32 bits for each of them, the lowest first.
+/// Appends the low bits of a segment. Each 32 weights give a word of 32 bits for each low bit, the
+/// lowest first.
 fn low_bits(multiples: &[i32], low_bits: u32, out: &mut Vec<u8>) {
     for step in multiples.chunks(STATES) {
         for plane in 0..low_bits {
@@ -191,7 +192,7 @@ fn low_bits(multiples: &[i32], low_bits: u32, out: &mut Vec<u8>) {
     }
 }
 
-/// How often each symbol occurs with each parity.
+/// Counts of each symbol by parity.
 fn counts(uppers: &Uppers, stats: &Stats, alphabet: Alphabet) -> Vec<[u64; 256]> {
     let mut counts = vec![[0; 256]; 2];
     for (sides, counts) in uppers.iter().zip(&mut counts) {
@@ -205,14 +206,14 @@ fn counts(uppers: &Uppers, stats: &Stats, alphabet: Alphabet) -> Vec<[u64; 256]>
     counts
 }
 
-/// Where weights are too large for multiples, an escape may occur in any context.
+/// If some weights are too large for multiples, an escape may occur in any context.
 fn let_escape(counts: &mut Counts, stats: &Stats) {
     for counts in counts.iter_mut().filter(|counts| counts.iter().any(|n| *n > 0)) {
         counts[usize::from(ESCAPE)] += stats.too_large;
     }
 }
 
-/// The same by context.
+/// Counts of each symbol by parity and context.
 fn counts_by(found: &Quantised, segments: Segments, alphabet: Alphabet, scales: &Scales) -> Vec<[u64; 256]> {
     let mut counts = vec![[0; 256]; 2 * CONTEXTS];
     let mut contexts = vec![0; segments.longest()];
@@ -229,9 +230,9 @@ fn counts_by(found: &Quantised, segments: Segments, alphabet: Alphabet, scales: 
     counts
 }
 
-/// Bytes besides those of [`Coding::bytes`]: states and lengths of the streams, exponent and inputs.
+/// Bytes besides [`Coding::bytes`]: states and lengths of the streams, exponent and inputs.
 pub(super) fn fixed_bytes(source: &Source<'_>, exponent: Exponent) -> f64 {
-    /// What a state holds of the stream, of its 32 bits.
+    /// Bits of the stream that a state of 32 bits holds.
     const HELD: f64 = 8.0;
     let segments = source.segments.count();
     let states: usize = (0..segments).map(|s| width(source.segments.weights(s).len())).sum();

@@ -1,28 +1,29 @@
-//! Upper parts that have no symbol, and weights too large for multiples of the step.
+//! Escapes: upper parts without a symbol, and weights too large for multiples of the step.
 
-/// What stands behind an escape.
+/// Meaning of an escape.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Escape {
     /// An upper part.
     Upper(i32),
-    /// The weight itself, with the last bit of what stands for an upper part.
+    /// The weight itself, and the lowest bit of its upper part.
     Weight(bool, f32),
 }
 
-/// The largest magnitude of an upper part.
+/// Largest magnitude of an upper part.
 const MOST: u64 = 1 << 24;
 
-/// Bytes of a weight that is stored as it is.
+/// Bytes of a weight in the escapes.
 pub(super) const WEIGHT_BYTES: usize = 5;
 
-/// Bits of an upper part of this magnitude, on whichever side of 0.
+/// Bits of an upper part of this magnitude, on either side of 0.
 pub(super) fn bits(magnitude: usize) -> f64 {
     let number = 2 * magnitude as u64 + 2;
     f64::from((u64::BITS - number.leading_zeros()).div_ceil(7) * 8)
 }
 
-/// Appends an escape: a number in bytes of seven bits, the lowest first, all but the last with the eighth bit set. 0 and 1 are a weight, F32 after it; `n + 2` is the
-/// upper part `n/2` if `n` is even, else `−(n + 1)/2`.
+/// Appends an escape: a number in bytes of seven bits, the lowest first; all bytes but the last
+/// have the eighth bit set. 0 and 1 mean a weight, which follows as F32. `n + 2` means the upper
+/// part `n/2` if `n` is even, otherwise `−(n + 1)/2`.
 pub(super) fn write(escape: Escape, out: &mut Vec<u8>) {
     let mut number = match escape {
         Escape::Upper(q) => u64::from((q << 1 ^ q >> 31) as u32) + 2,
@@ -38,7 +39,7 @@ pub(super) fn write(escape: Escape, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads what [`write`] wrote, and moves `bytes` behind it; `None` for anything else.
+/// Reads the output of [`write`] and moves `bytes` behind it; `None` for other bytes.
 pub(super) fn read(bytes: &mut &[u8]) -> Option<Escape> {
     let mut number = 0u64;
     for place in 0.. {

@@ -1,22 +1,23 @@
-//! Tensors near the ends of f32, brought to where arithmetic is safe.
+//! Scaling of tensors near the ends of f32 to a range where arithmetic is safe.
 
 use codec_api::{Dtype, Payload, PayloadView, Result, Section};
 
-/// Largest weights from 2⁻⁶⁰ to 2⁶⁰ stay as they are.
+/// Tensors with a largest weight from 2⁻⁶⁰ to 2⁶⁰ are not scaled.
 const SAFE: i32 = 60;
 
-/// Weights are multiplied by 2 to the power of minus this before they are quantised.
+/// Weights are multiplied by `2^−exponent` before quantisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Exponent(i16);
 
 impl Exponent {
-    /// For a tensor whose largest magnitude is this.
+    /// The exponent for a tensor with this largest magnitude.
     pub(super) fn of(largest: f32) -> Self {
         if largest == 0.0 {
             return Self(0);
         }
         let exponent = libm::ilogb(f64::from(largest));
-        // Large ones come down no further than they must: there may be small ones beside them.
+        // Scales large weights down as little as possible, since there may be small ones beside
+        // them.
         Self(if exponent > SAFE {
             exponent - SAFE
         } else if exponent < -SAFE {
@@ -26,7 +27,7 @@ impl Exponent {
         } as i16)
     }
 
-    /// What weights are multiplied by.
+    /// Factor of the weights.
     pub(super) fn factor(self) -> f64 {
         libm::exp2(-f64::from(self.0))
     }
@@ -35,12 +36,13 @@ impl Exponent {
         self.0 == 0
     }
 
-    /// Brings weights to where arithmetic is safe; exact, but for small ones beside large ones, which may become subnormal.
+    /// Scales weights to the safe range. This is exact, except for small weights beside large ones,
+    /// which may become subnormal.
     pub(super) fn reduce(self, weights: &mut [f32]) {
         self.multiply(-1, weights);
     }
 
-    /// Takes them back, and holds them within f32.
+    /// Scales weights back, clamped to the range of f32.
     pub(super) fn restore(self, weights: &mut [f32]) {
         self.multiply(1, weights);
     }

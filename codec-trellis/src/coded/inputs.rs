@@ -1,27 +1,28 @@
-//! How much finer the weights of some inputs are quantised than those of others.
+//! Finer quantisation of the weights of important inputs.
 
 use codec_api::{CodecError, EncodeCx, Importance, Payload, PayloadView, Result, Section, TensorSpec};
 use entropy::plane::{self, Known};
 
-/// Factors to an octave.
+/// Factors per octave.
 const PER_OCTAVE: f64 = 8.0;
 
-/// A factor for each input: weights are multiplied by it before they are quantised.
+/// A factor for each input; weights are multiplied by it before quantisation.
 #[derive(Clone, Debug)]
 pub(super) struct Inputs {
-    /// Whether inputs are rows.
+    /// Whether the inputs belong to rows.
     rows: bool,
-    /// The factors are 2 to the power of these, negative, in eighths.
+    /// A code `c` means the factor `2^(−c/8)`.
     codes: Vec<u8>,
-    /// The codes as a payload has them; of one that was read, nothing.
+    /// The codes as in a payload; empty if they were read from one.
     plane: Vec<u8>,
 }
 
-/// Weights that an input must have: with fewer, its factor costs more than it gains.
+/// Fewest weights per input for which its factor gains more than it costs.
 const WORTH: usize = 64;
 
 impl Inputs {
-    /// From the mean squares of calibration: the square root of how important each input is; `None` without calibration, and where inputs have few weights.
+    /// From the mean squares of calibration: the factor is the square root of the input's
+    /// importance. `None` without calibration, or if inputs have few weights.
     pub(super) fn of(cx: &EncodeCx<'_>, spec: &TensorSpec) -> Result<Option<Self>> {
         let Some(importance) = Importance::new(spec, cx)? else { return Ok(None) };
         let inputs = importance.inputs();
@@ -49,7 +50,8 @@ impl Inputs {
         Ok(Some(Self { rows, codes, plane: Vec::new() }))
     }
 
-    /// Multiplies weights from the flat index `first` on, of rows of so many columns, by their factors, or by the inverse of these.
+    /// Multiplies weights by their factors, or by the inverse. The weights begin at the flat index
+    /// `first` of a matrix with `columns` columns.
     pub(super) fn multiply(&self, first: usize, columns: usize, inverse: bool, weights: &mut [f32]) {
         let sign = if inverse { 1.0 } else { -1.0 };
         let factors: [f32; 256] = std::array::from_fn(|code| libm::exp2(sign * code as f64 / PER_OCTAVE) as f32);

@@ -1,4 +1,4 @@
-//! The trellis: which multiples of the step a state allows, and which state follows.
+//! The trellis: the multiples that a state allows, and the next state.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct States(u32);
 
 impl States {
-    /// `None` if there is no such trellis.
+    /// `None` if there is no trellis with this number of states.
     pub const fn new(states: u32) -> Option<Self> {
         match states {
             4 | 8 | 16 | 32 | 64 | 128 | 256 | 1024 => Some(Self(states)),
@@ -44,13 +44,13 @@ impl From<States> for u32 {
     }
 }
 
-/// What moves a trellis from state to state. From state `s` the multiples `j` with the parity of `s` are allowed, and then follows
-/// `s/2`, changed by `odd` if `s` is odd and by `second` if the second bit of `j` is set.
+/// Transitions of a trellis. State `s` allows the multiples `j` with the parity of `s`. The next
+/// state is `s/2`, xor `odd` if `s` is odd, xor `second` if the second bit of `j` is set.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
-    /// Half the first parity polynomial.
+    /// Half of the first parity polynomial.
     pub odd: u32,
-    /// Half the second.
+    /// Half of the second parity polynomial.
     pub second: u32,
 }
 
@@ -70,7 +70,7 @@ impl Machine {
         Self { odd: h0 >> 1, second: h1 >> 1 }
     }
 
-    /// The state after `state`, where the second bit of the multiple is `bit`.
+    /// The state after `state` for a multiple whose second bit is `bit`.
     #[inline(always)]
     pub(super) const fn next(self, state: u32, bit: u32) -> u32 {
         (state >> 1) ^ (state & 1).wrapping_neg() & self.odd ^ bit.wrapping_neg() & self.second
@@ -81,7 +81,8 @@ impl Machine {
 mod tests {
     use super::*;
 
-    /// The butterflies of the search: states below half follow even ones, and each state follows two.
+    /// The butterflies of the search: the lower half of the states follows even states, the upper
+    /// half odd ones, and each state follows two.
     #[test]
     fn every_state_follows_two_of_one_parity() {
         for states in [4, 8, 16, 32, 64, 128, 256, 1024] {

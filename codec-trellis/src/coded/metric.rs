@@ -1,4 +1,4 @@
-//! What it costs to quantise a weight to the best member of each subset of multiples.
+//! The cost of quantising a weight to the best member of each subset of multiples.
 
 use simd::{LANES, Simd, lanes};
 
@@ -7,23 +7,24 @@ use super::stats::Stats;
 /// A number for each of sixteen lanes.
 pub(super) type Lanes = [f32; LANES];
 
-/// Rounds to the nearest integer, ties to even, for magnitudes below 2²²: the same at every level, and without a call where there is no instruction.
+/// Rounds to nearest, ties to even, for magnitudes below 2²². The result is the same at every
+/// level, and no function call is needed where the level has no rounding instruction.
 #[inline(always)]
 fn round(x: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
     (x + SHIFT) - SHIFT
 }
 
-/// How costs are counted.
+/// A measure of costs.
 pub(super) trait Metric: Copy {
-    /// The cost of the best member of each subset, the multiples with the same `j mod 4`.
+    /// Cost of the best member of each subset; a subset is the multiples with the same `j mod 4`.
     fn costs<S: Simd>(self, simd: S, x: &Lanes) -> [Lanes; 4];
 
-    /// The best members of these subsets, as [`Self::costs`] found them.
+    /// The best members of these subsets, for the costs of [`Self::costs`].
     fn members<S: Simd>(self, simd: S, x: &Lanes, subsets: &[u8; LANES]) -> [i32; LANES];
 }
 
-/// Squared distance alone, in units of four steps: of a subset the nearest member.
+/// Squared distance to the nearest member of a subset, in units of four steps.
 #[derive(Clone, Copy)]
 pub(super) struct Distance;
 
@@ -51,20 +52,22 @@ impl Metric for Distance {
     }
 }
 
-/// Squared distance, in steps, and bits: by the magnitude of the multiple, the last entry for all larger ones.
+/// Squared distance in steps plus cost of bits. Tables are indexed by the magnitude of the
+/// multiple; the last entry is for all larger ones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateDistortion {
-    /// Where a multiple is decoded to.
+    /// Decoded value of a multiple.
     points: Lanes,
-    /// Lagrange's factor times its bits.
+    /// Bits of a multiple times the Lagrange factor.
     rates: Lanes,
 }
 
 impl RateDistortion {
-    /// What multiples cost where they occur as often as here, and are decoded to the mean of their weights; `lambda` squared steps for a bit.
+    /// Costs for multiples that occur as often as in `stats` and are decoded to the mean of their
+    /// weights; `lambda` is in squared steps per bit.
     pub(super) fn of(stats: &Stats, lambda: f64) -> Self {
         let parities = stats.parities().map(|n| n.max(1.0));
-        // What has not been seen costs as much as if it had been half a time.
+        // A multiple that did not occur gets the cost of half an occurrence.
         let rate = |i: usize| {
             let count = if i == 0 { stats.zeros() } else { stats.magnitude(i).count / 2.0 };
             -libm::log2(count.max(0.5) / parities[i % 2])
@@ -76,7 +79,8 @@ impl RateDistortion {
         Self { points: lanes!(i => point(i) as f32), rates: lanes!(i => (lambda * rate(i)) as f32) }
     }
 
-    /// Cost and number of a member: the nearest, or its neighbour on the other side of the weight or of zero, if that is cheaper.
+    /// Cost and number of the cheaper of two members: the nearest one, and the next one towards or
+    /// across zero.
     #[inline(always)]
     fn best<S: Simd>(self, simd: S, x: &Lanes, subset: &Lanes) -> (Lanes, Lanes) {
         let nearest: Lanes = lanes!(i => round((x[i] - subset[i]) * 0.25) * 4.0 + subset[i]);
@@ -93,7 +97,8 @@ impl RateDistortion {
         let class: [u8; LANES] = lanes!(i => (member[i].abs() as i32).min(LANES as i32 - 1) as u8);
         let (points, rates) = (simd.lookup16(&self.points, &class), simd.lookup16(&self.rates, &class));
         lanes!(i => {
-            // Beyond the table, points are as far from their multiples as the last one.
+            // Beyond the table, the distance of a point from its multiple is that of the last
+            // entry.
             let magnitude = points[i] + (member[i].abs() - f32::from(class[i]));
             let distance = x[i] - magnitude.copysign(member[i]);
             distance * distance + rates[i]

@@ -1,38 +1,56 @@
 //! Entropy-coded trellis quantisation, `trellis`: a few hundredths of a bit above Shannon's bound.
 //!
-//! Every weight becomes a multiple of one step, and multiples are entropy-coded: with a single step for the whole tensor the squared error is the
-//! same everywhere, which is what a squared error wants, and the coder gives the frequent multiples fewer bits. A scalar quantiser of that kind is
-//! .255 bits above the bound, for its cells are cubes. A trellis makes them rounder: from each of its states only the even or only the odd multiples are
-//! allowed, which state follows depends on the multiple, and the Viterbi algorithm finds the cheapest of all paths. A decoder follows the path from the multiples alone.
+//! Every weight becomes a multiple of one step, and the multiples are entropy-coded. With a single
+//! step for the whole tensor, the squared error is the same everywhere, which minimises the total
+//! squared error, and the coder gives the frequent multiples fewer bits. A scalar quantiser of this
+//! kind is .255 bits above the bound, because its cells are cubes. A trellis makes the cells
+//! rounder. Each of its states allows only the even or only the odd multiples, and the next state
+//! depends on the multiple. The Viterbi algorithm finds the cheapest of all paths. A decoder
+//! follows the path from the multiples alone.
 //!
 //! # Source
-//! Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss–Markov sources*, IEEE Trans. Comm. 38 (1990); Fischer and Wang,
-//! *Entropy-constrained trellis-coded quantization*, IEEE Trans. IT 38 (1992), whose supersets are these; Ungerboeck, *Channel coding with multilevel/phase
-//! signals*, IEEE Trans. IT 28 (1982), table I, for the codes of 4 to 256 states. The models, contexts and points are ours.
+//! Marcellin and Fischer, *Trellis coded quantization of memoryless and Gauss–Markov sources*, IEEE
+//! Trans. Comm. 38 (1990); Fischer and Wang, *Entropy-constrained trellis-coded quantization*, IEEE
+//! Trans. IT 38 (1992), the source of the supersets; Ungerboeck, *Channel coding with
+//! multilevel/phase signals*, IEEE Trans. IT 28 (1982), table I, for the codes of 4 to 256 states.
+//! The models, contexts and points are ours.
 //!
 //! # Sections
-//! The flat tensor of `n` weights, a matrix of `R × C`, is cut into `⌈n/2¹⁸⌉` segments or fewer, each of equally many whole rows, the last maybe of fewer: with
-//! `s = ⌈n/2¹⁸⌉`, of `⌈R/s⌉` rows. Where `C > 2¹⁸` they have 2¹⁸ weights, whatever the rows. Segments are coded on their own, with the same model.
+//! The flat tensor of `n` weights, a matrix of `R × C`, is cut into `s = ⌈n/2¹⁸⌉` segments or
+//! fewer. A segment has `⌈R/s⌉` whole rows; the last one may have fewer. Where `C > 2¹⁸`, a segment
+//! has 2¹⁸ weights, regardless of the rows. Segments are coded separately, with the same model.
 //! - `step` F32 `[1]`;
-//! - `shifts` I8 `[3]`, if there are any: by how much ±1, ±2 and all larger multiples move towards zero, in 128ths of a step;
+//! - `shifts` I8 `[3]`, if any is not 0: how far ±1, ±2 and all larger multiples move towards zero,
+//!   in 128ths of a step;
 //! - `model` U8: how symbols are coded, see below;
-//! - `rows` U8, `columns` U8, if there are contexts: a scale for each row and each column, planes of `R` and `C` bytes in the layout of `entropy::plane`;
-//! - `streams` U8: the rANS streams of all segments, in the layout of `entropy`, of `w` states for a segment of `m` weights, `w` the largest power of two that is at most
-//!   `m/2¹³`, but at least 1 and at most 32; `lengths` U32 `[segments − 1]`, if there are several: the bytes of each stream but the last;
-//! - `low` U8, if there are low bits, `L` for each multiple: for each 32 weights of a segment (the last ones maybe fewer) `L` words U32, of which the `b`-th has the
-//!   `b`-th low bit of the `i`-th weight at its bit `i`;
-//! - `escapes` U8, if there are any, and `escape_lengths` U32 `[segments − 1]`, as for streams: numbers in bytes of seven bits, the lowest first, all but the last of a number with the
-//!   eighth bit set. 0 and 1 are followed by a weight as it is, F32; `2·q + 2` is the upper part `q ≥ 0`, and `−2·q + 1` one below;
-//! - `exponent` I16 `[1]`, for tensors near the ends of f32: decoded weights are multiplied by 2 to its power, and held within f32;
-//! - `input_rows` or `input_columns` U8, if there was calibration: a plane of a byte for each row or column; decoded weights are multiplied by 2 to the power of an eighth of it,
-//!   before the exponent.
+//! - `rows` U8, `columns` U8, if there are contexts: a scale for each row and each column, planes
+//!   of `R` and `C` bytes in the layout of `entropy::plane`;
+//! - `streams` U8: the rANS streams of all segments, in the layout of `entropy`. The stream of a
+//!   segment of `m` weights has `w` states, where `w` is the largest power of two that is at most
+//!   `m/2¹³`, but at least 1 and at most 32;
+//! - `lengths` U32 `[segments − 1]`, if there are several segments: the bytes of each stream but
+//!   the last;
+//! - `low` U8, if `L` is not 0: the `L` low bits of each multiple. Each 32 weights of a segment
+//!   (the last group may have fewer) give `L` words U32; bit `i` of word `b` is low bit `b` of
+//!   weight `i`;
+//! - `escapes` U8, if there are any, and `escape_lengths` U32 `[segments − 1]`, as for streams:
+//!   numbers in bytes of seven bits, the lowest first; all bytes of a number but the last have the
+//!   eighth bit set. 0 and 1 are followed by a raw weight, F32; `2·q + 2` means the upper part
+//!   `q ≥ 0`, and `−2·q + 1` the upper part `q < 0`;
+//! - `exponent` I16 `[1]`, for tensors near the ends of f32: decoded weights are multiplied by 2 to
+//!   this power, and clamped to the range of f32;
+//! - `input_rows` or `input_columns` U8, if there was calibration: a plane of a byte for each row
+//!   or column; decoded weights are multiplied by 2 to the power of an eighth of it, before the
+//!   exponent.
 //!
-//! A tensor that would take more than its stored bytes has these instead: `data`, of its dtype and shape. An empty one has no bytes.
+//! A tensor that would take more than its stored bytes has one section instead: `data`, of its
+//! dtype and shape. An empty tensor has no bytes.
 //!
 //! ## From symbols to weights
 //! Weight `i` of a segment belongs to trellis `i mod 32`; all begin in state `s = 0`.
 //! - The multiple is `j = 2k + (s mod 2)`, and `k = q·2^L + low`.
-//! - The upper part `q` is the symbol minus `reach` minus 1; for symbol 0 it is the next escape's. For a weight that stands in the escapes, it is its number, 0 or 1.
+//! - The upper part `q` is the symbol minus `reach` minus 1. Symbol 0 is an escape: `q` comes from
+//!   the next number of the escapes. For a raw weight, `q` is that number, 0 or 1.
 //! - The next state is `⌊s/2⌋`, xor `⌊h0/2⌋` if `s` is odd, xor `⌊h1/2⌋` if `k` is odd.
 //! - The weight is `±(|j| − shift)·step` in f32, rounded after each operation.
 //!
@@ -41,20 +59,45 @@
 //! | `h0`, octal | 5 | 13 | 23 | 45 | 103 | 235 | 515 | 2007 |
 //! | `h1`, octal | 2 | 4 | 4 | 10 | 24 | 126 | 362 | 664 |
 //!
-//! The context of a weight is the mean of its row's and its column's scale, rounded down, 63 at most; without scales it is 0. `model` begins with a byte for the way in which frequencies are told, `L`, and `reach`. In way 0
-//! come tables in the layout of `entropy::plane`, for the contexts of even multiples and then, from 64 on (1 without scales), for those of odd ones. In way 1 there are the number of contexts that have tables of their own (those from there
-//! on have the last one's), ten times an exponent `e`, and `v` U16: the frequencies of context `c` are those nearest to `exp(−(|j|/2^(v/256 − 64 + c/4))^e)`, for `|j|` the magnitude of the mean of the multiples of a symbol, relative to their sum over all symbols but the escape;
-//! those of at most 2⁻¹⁴ are 0, and the escape's is 2⁻¹⁴.
+//! The context of a weight is the mean of its row's and its column's scale, rounded down, at most
+//! 63; without scales it is 0. `model` begins with a byte for the way in which frequencies are
+//! written, then `L`, then `reach`.
+//! - Way 0: tables in the layout of `entropy::plane`, for the contexts of even multiples and then,
+//!   from 64 on (1 without scales), for those of odd multiples.
+//! - Way 1, a shape: the number of contexts that have tables of their own (later contexts use the
+//!   last of these), ten times an exponent `e`, and `v` U16. The frequencies of context `c` are
+//!   those nearest to `exp(−(|j|/2^(v/256 − 64 + c/4))^e)`, relative to the sum over all symbols
+//!   but the escape, where `|j|` is the magnitude of the mean of the multiples of a symbol. Values
+//!   of at most 2⁻¹⁴ become 0, and the escape has 2⁻¹⁴.
+//!
+//! ## Why this format
+//! - A tensor has one step and one model, and segments of 2¹⁸ weights are coded separately. A
+//!   stream of 32 states for each row of 4096 weights would cost a fifth of a bit.
+//! - Thirty-two trellises run side by side. So a decoder advances all states of the stream at once,
+//!   and knows the contexts of a step before it.
+//! - Small tensors have narrow streams, because a state takes four bytes, and a shape instead of
+//!   tables, because a table takes a hundred bytes. Frequencies from a shape are computed with
+//!   `libm` alone, so they are the same on every platform.
+//! - A weight that is too large for a multiple is stored raw, and the path continues as if the
+//!   weight were 0. A multiple without a symbol is an escape. Nothing is clamped.
 //!
 //! ## The search
-//! Thirty-two paths go side by side in vectors. The cost of a multiple is its squared distance. Below 1.5 bits a weight its bits count too, `lambda` times, and distance is from where it will be decoded: both as the last pass had them, so that passes
-//! agree after a few. Of members of one subset the nearest is taken, or the one on the other side of the weight or of zero. Costs are f32, added in the order of the weights and made small again every 64; of equal ones the lower bit, and
-//! last the lower state, is taken. So the path is the same on every CPU.
+//! Thirty-two paths go side by side in vectors. The cost of a multiple is its squared distance.
+//! Below 1.5 bits per weight, it also includes `lambda` times its bits, and the distance is
+//! measured from the decoded value. Bits and decoded values are those of the last pass, counted and
+//! not those of a Gaussian; passes agree after a few. At higher rates, a rate term has no effect
+//! that another step would not have. Within a subset, the search considers the nearest member;
+//! below 1.5 bits also the next one towards or across zero. Costs are f32, added in the order of
+//! the weights and rebased every 64 weights. Of equal costs the path with the lower second bit of
+//! the multiple wins, and at the end the lowest state. So the path is the same on every CPU.
 //!
-//! The step is searched by secants: for large tensors on a few segments first, for many states with eight of them, and then with all. Whatever is fitted, tables, points, contexts, alphabets, is fitted to what the pass found, and counted.
+//! The step is searched by secants: for large tensors first on a few segments, for many states
+//! first with eight states, and then with everything. Tables, points, contexts and alphabets are
+//! fitted to the counts of the pass.
 //!
 //! ## How good it is
-//! Bits above Shannon's bound for Gaussian weights of the same energy, everything included, on a million weights (`cargo xtask rate-distortion`, which draws the curves and has more):
+//! Bits above Shannon's bound for Gaussian weights of the same energy, everything included, on a
+//! million weights (`cargo xtask rate-distortion`, which draws the curves and has more):
 //!
 //! | | .5 bits | 1 | 2 | 3 | 4 | 6 | 8 |
 //! |---|---|---|---|---|---|---|---|
@@ -65,9 +108,12 @@
 //! | 64 states | .013 | −.030 | −.048 | −.052 | −.052 | −.050 | −.049 |
 //! | 256 states | .008 | −.043 | −.061 | −.065 | −.066 | −.062 | −.062 |
 //!
-//! A bitshift trellis of 65,536 states and a fixed rate is at .055 to .117 from 1 to 4 bits, ggml's formats are at .49 to 1.16. 4 Mi Gaussian weights at a given step encode at 61, 51 and 32 million a second with 8, 64
-//! and 256 states, and decode at 660 to 960 million (`cargo bench -p netweight-codec-trellis --bench speed`, one core of an AMD EPYC with AVX-512); with AVX2 at 59, 47, 26 and 630 to 835. With the search
-//! for a rate they are as fast at 4 bits, and take five times as long at 1.
+//! A bitshift trellis of 65,536 states and a fixed rate is at .055 to .117 from 1 to 4 bits; ggml's
+//! formats are at .49 to 1.16. 4 Mi Gaussian weights at a given step encode at 61, 51 and 32
+//! million a second with 8, 64 and 256 states, and decode at 660 to 960 million
+//! (`cargo bench -p netweight-codec-trellis --bench speed`, one core of an AMD EPYC with AVX-512);
+//! with AVX2 at 59, 47, 26 and 630 to 835. With the search for a rate, encodes are as fast at 4
+//! bits, and take five times as long at 1.
 //!
 //! # Header
 //! ```
@@ -77,18 +123,31 @@
 //! # use codec_trellis as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `states` 4, 8, 16, 32, 64, 128, 256 or 1024. What it aims at is one of `bits`, at most so many a weight, .25 to 16; `error`, at most this `‖w − ŵ‖²/‖w‖²`, 10⁻⁹ to 1, where calibration, if it is used, weighs both norms; and `step`, this distance between multiples, 10⁻³⁰ to 10³⁰; without any, 4 bits. `lambda` 0 to 1, for the encoder only.
-//! Rate and error are met from the safe side, within .5 % on tensors of 2¹⁶ weights and more; below half a bit, where a path is mostly zeros, within 1 %.
+//! `states` 4, 8, 16, 32, 64, 128, 256 or 1024. The target is one of
+//! - `bits`, .25 to 16: at most this many bits per weight;
+//! - `error`, 10⁻⁹ to 1: at most this `‖w − ŵ‖²/‖w‖²`, where calibration, if it is used, weights
+//!   both norms;
+//! - `step`, 10⁻³⁰ to 10³⁰: this distance between multiples.
+//!
+//! The default is 4 bits. `lambda`, 0 to 1, affects only the encoder. Rate and error are met from
+//! the safe side (for tiny tensors see Cost), within .5 % on tensors of 2¹⁶ weights and more; below
+//! half a bit, where a path is mostly zeros, within 1 %.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, where a weight near the end of f32 is off by more than an f32 can say.
+//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the end of f32
+//! exceeds the range of f32.
 //!
 //! # Cost
-//! Never more than the stored bytes. At `bits`, which are `b` bytes, never more than these and `max(24 − b/64, 0)` bytes: step, model and states of tensors below 1.5 KiB are not held against them. The states of the segments' streams, which let rows be decoded without the other segments, are .003 bits a weight of it.
+//! Never more than the stored bytes. At a target of `bits`, which are `b` bytes, never more than
+//! `b + max(24 − b/64, 0)` bytes: the allowance covers step, model and states of tensors below 1.5
+//! KiB. `b` includes .003 bits per weight for the states of the segments' streams, which let rows
+//! be decoded without the other segments.
 //!
 //! # Limits
-//! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹ steps and more is stored as it is. An encode keeps about 20 bytes a weight, above 11 bits a weight twice that, and for a segment a bit for each of its weights and states; cut large tensors into chunks of rows.
-//! Decoding less than a segment decodes all of it.
+//! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹
+//! steps or more is stored raw. An encode keeps about 20 bytes per weight, above 11 bits per weight
+//! twice that, and for a segment one bit for each of its weights and states; cut large tensors into
+//! chunks of rows. Decoding a part of a segment decodes all of it.
 
 mod alphabet;
 mod config;
@@ -172,10 +231,11 @@ impl Codec for Trellis {
 }
 
 impl Trellis {
-    /// Decodes rows of the matrix view. Only the segments that hold them are decoded.
+    /// Decodes rows of the matrix view, and only the segments that hold them.
     ///
     /// # Errors
-    /// As [`Codec::decode`]; [`CodecError::Limit`] for rows that are not there.
+    /// As [`Codec::decode`]; [`CodecError::Limit`] for rows beyond the matrix, or an `out` of
+    /// another size.
     pub fn decode_rows(
         &self,
         spec: &TensorSpec,
@@ -216,7 +276,8 @@ impl Trellis {
         Reader::new(self.states, spec, payload)?.decode(weights, cx, out)
     }
 
-    /// The payload of quantised weights; `None` without weights.
+    /// The payload of quantised weights. `None` without weights, or if the target needs the stored
+    /// bytes.
     fn encode_values(&self, values: &[f32], spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Payload>> {
         let largest = simd::max_abs(values);
         let exponent = Exponent::of(largest);
@@ -239,7 +300,8 @@ impl Trellis {
         let mut search = Search::new(self, &source, contexts.as_ref(), exponent, (power, largest), cx);
         let most = if let Target::Bits(bits) = self.target { budget(bits, spec) } else { u64::MAX };
         let mut aim = most as f64;
-        // The size that a search goes by is an estimate; a few bytes less the next time, if it was too low.
+        // The search uses an estimate of the size. If it was too low, the next round aims at a few
+        // bytes less.
         for _ in 0..ROUNDS {
             let Some(tried) = search.run(aim)? else { return Ok(None) };
             if matches!(self.target, Target::Error(_)) && !tried.meets() {
@@ -277,7 +339,7 @@ impl Trellis {
     }
 }
 
-/// Searches at most: the first one, and others if the first missed a rate by a few bytes.
+/// Most rounds: the first search, and repeated ones if it missed a rate by a few bytes.
 const ROUNDS: usize = 4;
 
 const DATA: &str = "data";

@@ -1,40 +1,39 @@
-//! Which frequencies symbols are coded with.
+//! The frequencies that code the symbols.
 
 use codec_api::{PayloadView, Result, Section};
 use entropy::{Frequencies, Scales, Tables};
 
-use super::alphabet::{Alphabet, ESCAPE};
+use super::alphabet::{Alphabet, Counts, ESCAPE};
 use super::escapes;
 use super::shape::Shape;
 
-/// Contexts of either parity.
+/// Number of contexts for each parity.
 pub(super) const CONTEXTS: usize = Scales::CONTEXTS;
 
-/// How often each symbol occurs, by parity and context: those of odd multiples follow those of even ones.
-pub(super) type Counts = [[u64; 256]];
-
-/// The alphabet, and a table for each context.
+/// The alphabet, and a table for each parity and context.
 #[derive(Clone, Debug)]
 pub(super) struct Model {
     pub alphabet: Alphabet,
-    /// The table of each context of even multiples, and in the upper byte that of odd ones.
+    /// For each context, the table of even multiples in the lower byte, and that of odd multiples
+    /// in the upper byte.
     pub tables_of: [u16; CONTEXTS],
     pub frequencies: Vec<Frequencies>,
-    /// As a payload has it.
+    /// The model in the form of a payload.
     text: Vec<u8>,
-    /// Bits of the symbols, and of the escapes' text for those that have no frequency in their table.
+    /// Bits of the symbols, including the escapes for symbols without a frequency in their table.
     bits: f64,
 }
 
-/// Tables cost a few hundred bytes: of so many weights that is nothing.
+/// Above this many weights, the few hundred bytes of tables do not matter.
 const MANY: u64 = 1 << 21;
 
-/// How frequencies are written.
+/// Ways of writing frequencies.
 const TABLES: u8 = 0;
 const SHAPE: u8 = 1;
 
 impl Model {
-    /// The smallest model of these symbols, in text and symbols together. There are two contexts, one for each parity, or 128.
+    /// The model with the smallest sum of text and symbols. `counts` has two entries, one for each
+    /// parity, or 128.
     pub(super) fn best(alphabet: Alphabet, counts: &Counts) -> Option<Self> {
         let tables = Self::of_tables(alphabet, counts)?;
         if counts.as_flattened().iter().sum::<u64>() > MANY {
@@ -66,7 +65,7 @@ impl Model {
         Some(Self::shaped(alphabet, shape, used, text)?.priced(counts))
     }
 
-    /// A table for each parity and each of the first contexts.
+    /// Tables for both parities and each of the first `used` contexts.
     fn shaped(alphabet: Alphabet, shape: Shape, used: usize, text: Vec<u8>) -> Option<Self> {
         let ids = (0..2).flat_map(|parity| (0..used).map(move |context| (parity, context)));
         let frequencies = ids.map(|(parity, c)| shape.frequencies(alphabet, parity, c)).collect::<Option<Vec<_>>>()?;
@@ -74,7 +73,7 @@ impl Model {
         Some(Self::new(alphabet, &group, frequencies, text, used))
     }
 
-    /// Of tables for ids, of which the first `contexts` are those of even multiples.
+    /// From tables by id; the first `contexts` ids are those of even multiples.
     fn new(alphabet: Alphabet, group: &[u8], frequencies: Vec<Frequencies>, text: Vec<u8>, contexts: usize) -> Self {
         let of = |id: usize| u16::from(group.get(id).copied().unwrap_or_default());
         let tables_of = std::array::from_fn(|c| {
@@ -84,7 +83,7 @@ impl Model {
         Self { alphabet, tables_of, frequencies, text, bits: 0.0 }
     }
 
-    /// With the bits that symbols counted like this take.
+    /// Adds the bits of symbols with these counts.
     fn priced(mut self, counts: &Counts) -> Self {
         let contexts = counts.len() / 2;
         for (id, counts) in counts.iter().enumerate() {
@@ -107,7 +106,7 @@ impl Model {
         Section::from_bytes(self.text.clone())
     }
 
-    /// Reads what [`Self::section`] wrote, for so many contexts of either parity.
+    /// Reads the output of [`Self::section`], for `contexts` contexts of each parity.
     pub(super) fn read(payload: &PayloadView<'_>, contexts: usize) -> Result<Self> {
         let damaged = || payload.corrupt(MODEL, "it is no model");
         let text = payload.byte_section(MODEL)?;

@@ -1,4 +1,4 @@
-//! Where a multiple of the step is decoded to.
+//! The decoded values of multiples of the step.
 
 use codec_api::{Dtype, Payload, PayloadView, Result, Section};
 use simd::{LANES, Simd, lanes};
@@ -6,16 +6,16 @@ use simd::{LANES, Simd, lanes};
 use super::metric::Lanes;
 use super::stats::{Magnitude, Stats};
 
-/// Classes of multiples that are moved towards zero alike: ±1, ±2, and all others.
+/// Classes of multiples that share a shift towards zero: ±1, ±2, and all others.
 const CLASSES: usize = 3;
 
-/// Bits that shifts must gain: those of their text, and some more for what a reader has to do.
+/// Bits that shifts must gain: the bits of their text, and some for the work of a decoder.
 const WORTH: f64 = 64.0;
 
-/// Parts of a step that multiples move by.
+/// Parts of a step in which shifts are measured.
 const PARTS: f64 = 128.0;
 
-/// `±(|j| − shift)·step`, the shift that of the class of `j`.
+/// A multiple `j` is decoded to `±(|j| − shift)·step`, with the shift of its class.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Points {
     pub step: f32,
@@ -23,7 +23,8 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// The points nearest to the weights, where `step` is the one that multiples were found with. Shifts pay for heavy tails at low rates, or are none.
+    /// The points nearest to the weights; `step` is the step of the quantisation. Shifts gain for
+    /// heavy tails at low rates, otherwise they are 0.
     pub(super) fn fit(stats: &Stats, step: f32) -> Self {
         let [xj, jj] = stats.products(1);
         if jj <= 0.0 || xj <= 0.0 {
@@ -31,7 +32,7 @@ impl Points {
         }
         let plain = (xj / jj, [0; CLASSES]);
         let shifted = [xj / jj, slope(stats)].map(|scale| (scale, shifts(stats, scale)));
-        // Half the weights' number of bits for each halving of the squared error.
+        // Halving the squared error is worth half a bit per weight.
         let gain = |distortion: f64| 0.5 * stats.weights as f64 * libm::log2(distortion / stats.squares.max(1e-300));
         let text = |shifts: &[i8; CLASSES]| if *shifts == [0; CLASSES] { 0.0 } else { WORTH };
         let cost = |(scale, shifts): &(f64, [i8; CLASSES])| gain(distortion(stats, *scale, *shifts)) + text(shifts);
@@ -40,7 +41,7 @@ impl Points {
         Self { step: (f64::from(step) * scale) as f32, shifts }
     }
 
-    /// Of a payload.
+    /// Reads the points of a payload.
     pub(super) fn read(payload: &PayloadView<'_>) -> Result<Self> {
         let step: Vec<f32> = payload.values(STEP, Dtype::F32, &[1])?;
         let shifts: Vec<i8> =
@@ -64,25 +65,26 @@ impl Points {
         if self.shifts == [0; CLASSES] { 4 } else { 4 + CLASSES }
     }
 
-    /// The shift of each magnitude, of those beyond the last too.
+    /// The shift of each magnitude; the last entry is for all larger ones.
     pub(super) fn shift_table(self) -> Option<Lanes> {
         let shift = |i: usize| f32::from(self.shifts[(i - 1).min(CLASSES - 1)]) / PARTS as f32;
         (self.shifts != [0; CLASSES]).then(|| lanes!(i => if i == 0 { 0.0 } else { shift(i) }))
     }
 
-    /// The squared error, in squared steps that multiples were found with.
+    /// The squared error, in squared units of `step`, the step of the quantisation.
     pub(super) fn distortion(self, stats: &Stats, step: f32) -> f64 {
         distortion(stats, f64::from(self.step) / f64::from(step), self.shifts)
     }
 }
 
-/// Steps of weights that the exponent has brought within 2⁻⁶⁰ to 2⁶⁰ or left there: no multiple of them, and none times the factor of an input, is beyond f32.
+/// Valid steps, for weights that the exponent left in, or scaled to, 2⁻⁶⁰ to 2⁶⁰. With these, no
+/// multiple is beyond f32, even times the factor of an input.
 const STEPS: std::ops::RangeInclusive<f32> = 1e-30..=2e19;
 
 const STEP: &str = "step";
 const SHIFTS: &str = "shifts";
 
-/// Sixteen decoded weights.
+/// Decodes sixteen weights.
 #[inline(always)]
 pub(super) fn values<S: Simd>(simd: S, step: f32, shifts: Option<&Lanes>, multiples: &[i32; LANES]) -> Lanes {
     let Some(shifts) = shifts else { return lanes!(i => multiples[i] as f32 * step) };
@@ -94,7 +96,7 @@ pub(super) fn values<S: Simd>(simd: S, step: f32, shifts: Option<&Lanes>, multip
     })
 }
 
-/// How weights grow with their multiples, from ±3 up: the slope of a line that does not go through zero.
+/// Slope of weights over multiples, from ±3 up, for a line that need not go through zero.
 fn slope(stats: &Stats) -> f64 {
     let [count, j, x] = stats.firsts(CLASSES);
     let [xj, jj] = stats.products(CLASSES);
@@ -103,7 +105,7 @@ fn slope(stats: &Stats) -> f64 {
     if count < 64.0 || spread < count * count * 0.1 { plain[0] / plain[1] } else { (count * xj - j * x) / spread }
 }
 
-/// The shifts that suit a scale.
+/// The best shifts for a scale.
 fn shifts(stats: &Stats, scale: f64) -> [i8; CLASSES] {
     let part = |count: f64, j: f64, x: f64| {
         let shift = if count > 0.0 && scale > 0.0 { (j - x / scale) / count } else { 0.0 };

@@ -12,10 +12,10 @@ use super::segments::Segments;
 use super::stats::Stats;
 use super::viterbi::{Room, quantise};
 
-/// Weights of so many steps and more are stored as they are.
+/// Weights of at least this many steps are stored raw.
 const LARGEST: f32 = 2_097_152.0;
 
-/// The weights of a tensor, ready to be quantised.
+/// The weights of a tensor, ready for quantisation.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     pub weights: &'a [f32],
@@ -25,7 +25,7 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Weights of a segment, each times the factor of its input.
+    /// The weights of a segment, each times the factor of its input.
     pub(super) fn segment(&self, segment: usize) -> Cow<'_, [f32]> {
         let range = self.segments.weights(segment);
         let weights = &self.weights[range.clone()];
@@ -56,7 +56,8 @@ impl Source<'_> {
 }
 
 kernel! {
-    /// Adds the square of each weight of a row to the sum of its column, and gives the sum of all.
+    /// Adds the square of each weight of a row to the sum of its column, and returns the sum of all
+    /// squares.
     fn add_squares<'a>(_simd, weights: &'a [f32], columns: &'a mut [f64]) -> f64 {
         let mut sums = [0.0f64; LANES];
         for (weights, columns) in weights.chunks(LANES).zip(columns.chunks_mut(LANES)) {
@@ -70,12 +71,12 @@ kernel! {
     }
 }
 
-/// How weights are quantised.
+/// Parameters of a quantisation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub states: u32,
     pub step: f32,
-    /// None for the nearest multiples.
+    /// `None` takes the nearest multiples.
     pub metric: Option<RateDistortion>,
 }
 
@@ -83,7 +84,7 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Quantised {
     pub plan: Plan,
-    /// The multiples of all segments, or of those that were taken.
+    /// The multiples of all segments that were quantised.
     pub multiples: Vec<i32>,
     pub stats: Stats,
 }
@@ -127,18 +128,18 @@ pub(super) fn run(
     Ok(found)
 }
 
-/// Room that quantising takes, used again by the next run.
+/// Buffers of a quantisation, reused by the next one.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     paths: Room,
-    /// A segment's weights in steps, and those of one vector.
+    /// The weights of a segment in steps; `x` holds those of one vector.
     scaled: Vec<f32>,
     x: Vec<Lanes>,
     out: Vec<[i32; LANES]>,
 }
 
 kernel! {
-    /// Weights in steps; those too large for multiples become 0, and are counted.
+    /// Scales weights to steps. Weights too large for multiples become 0; returns their number.
     fn scale<'a>(_simd, weights: &'a [f32], inverse: f32, out: &'a mut [f32]) -> u64 {
         let mut large = 0;
         for (w, out) in weights.iter().zip(out) {
@@ -150,7 +151,7 @@ kernel! {
     }
 }
 
-/// The weights of sixteen lanes, step by step; those behind the last are 0.
+/// The weights of sixteen lanes, step by step, padded with 0.
 fn gather(x: &[f32], vector: usize, out: &mut Vec<Lanes>) {
     out.clear();
     out.extend(x.chunks(STATES).map(|x| load(x.get(vector * LANES..).unwrap_or_default())));

@@ -1,4 +1,4 @@
-//! The step that keeps to a rate or an error.
+//! The search for the step that meets a rate or an error.
 
 use codec_api::{EncodeCx, Result, TensorSpec};
 
@@ -10,68 +10,72 @@ use super::metric::RateDistortion;
 use super::quantise::{Plan, Quantised, Rooms, Source, run};
 use super::secant::Secant;
 
-/// Passes over the whole tensor, and over a part of it before, at most; and over small ones, whose sizes are too coarse for more.
+/// Most passes over the whole tensor, and over a part of it before. Small tensors have fewer, since
+/// their sizes are too coarse for more.
 const PASSES: usize = 12;
 const FEW_PASSES: usize = 6;
 
-/// Weights of a small tensor, at most.
+/// Most weights of a small tensor.
 const SMALL: usize = 1 << 14;
 
-/// Bits a weight below which the rate is part of what a path costs: above, the nearest points are as good.
+/// Below this many bits per weight, the cost of a path includes its rate; above, the nearest points
+/// are as good.
 const LOW_RATE: f64 = 1.5;
 
-/// Passes at a low rate until rates and costs agree; near rates of which most are 0 they may not, and have to stay as they are.
+/// Passes at a low rate until rates and costs agree. At rates where most weights are 0 they may
+/// never agree; after this many passes, the costs stay fixed.
 const SETTLING: usize = 4;
 
-/// Rates are met to this part.
+/// Relative tolerance of the target.
 const TOLERANCE: f64 = 0.003;
 
-/// A part of a tensor is enough to come as near as this, in bits a weight; and from here on the costs of multiples stay as they are.
+/// Distance from the target in bits per weight at which a part of a tensor has done its work, and
+/// the costs of multiples stay fixed.
 const NEAR: f64 = 0.03;
 
-/// Bytes that a tiny tensor may take besides those of its rate, for step, model and states; less by a 64th of those, so that tensors of more than a few
-/// thousand weights have none.
+/// Bytes that a tiny tensor may take above its rate, for step, model and states. A 64th of the
+/// rate's bytes is subtracted, so tensors of more than a few thousand weights have no allowance.
 const OVERHEAD: f64 = 24.0;
 
-/// The logarithm of the finest step.
+/// Logarithm of the finest step.
 const LEAST_LOG: f64 = -98.0;
 
-/// The squared error of a trellis of few states, in squared steps.
+/// Squared error of a trellis of few states, in squared steps.
 const DISTORTION: f64 = 0.26;
 
-/// What is searched in, and for whom.
+/// State of a search over one tensor.
 pub(super) struct Search<'a> {
     codec: &'a Trellis,
     source: &'a Source<'a>,
     contexts: Option<&'a Contexts>,
     exponent: Exponent,
-    /// Mean square of the weights, and the logarithm of the largest magnitude.
+    /// Mean square of the weights, and logarithm of the largest magnitude.
     power: f64,
     largest: f64,
     cx: &'a EncodeCx<'a>,
     rooms: Rooms,
-    /// What multiples cost at a low rate: what they cost at the last pass, until that is settled.
+    /// Costs of multiples at a low rate: those of the last pass, until `settled`.
     metric: Option<RateDistortion>,
     settled: bool,
-    /// The logarithm of the step that the last search ended with.
+    /// Logarithm of the step at the end of the last search.
     found: Option<f64>,
 }
 
-/// A step that was tried.
+/// The result of a pass with one step.
 pub(super) struct Tried<'a> {
     pub found: Quantised,
     pub coding: Coding<'a>,
-    /// How far from what is wanted, in bits a weight; not above 0 if it is met.
+    /// Distance from the target in bits per weight; at most 0 if the target is met.
     miss: f64,
 }
 
 impl Tried<'_> {
-    /// Whether the target is met, as far as the search can tell.
+    /// Whether the target is met, by the estimates of the search.
     pub(super) fn meets(&self) -> bool {
         self.miss <= 0.0
     }
 
-    /// Whether it meets the target and comes nearer, or at least misses it by less.
+    /// Whether this meets the target more closely, or at least misses it by less.
     fn better(&self, than: &Self) -> bool {
         match (self.miss <= 0.0, than.miss <= 0.0) {
             (true, true) => self.miss > than.miss,
@@ -84,14 +88,14 @@ impl Tried<'_> {
     }
 }
 
-/// The most bytes of a payload at a rate.
+/// Largest payload in bytes at a rate.
 pub(super) fn budget(bits: f64, spec: &TensorSpec) -> u64 {
     let bytes = bits * spec.elements() as f64 / 8.0;
     (bytes + (OVERHEAD - bytes / 64.0).max(0.0)) as u64
 }
 
 impl<'a> Search<'a> {
-    /// In weights whose mean square is `power` and whose largest magnitude `largest`.
+    /// A search over weights whose mean square is `power` and whose largest magnitude is `largest`.
     pub(super) fn new(
         codec: &'a Trellis,
         source: &'a Source<'a>,
@@ -105,7 +109,7 @@ impl<'a> Search<'a> {
         Self { codec, source, contexts, exponent, power, largest, cx, rooms, metric: None, settled: false, found: None }
     }
 
-    /// The best coding that meets the target, or else one that comes near; `bytes` is the most that it may take.
+    /// The best coding that meets the target, or else a near one, of at most `bytes` bytes.
     pub(super) fn run(&mut self, bytes: f64) -> Result<Option<Tried<'a>>> {
         let falls = match self.codec.target {
             _ if self.power == 0.0 => return self.at_step(0.0),
@@ -131,7 +135,7 @@ impl<'a> Search<'a> {
                 break;
             }
             if self.low() && !self.settled {
-                // Each pass had other costs: it says nothing of the others.
+                // Each pass has other costs, so earlier passes say nothing about the next.
                 secant.forget();
                 self.settled = miss.abs() < NEAR || pass >= SETTLING;
             }
@@ -141,12 +145,12 @@ impl<'a> Search<'a> {
         Ok(best)
     }
 
-    /// Comes near the step with a part of a large tensor, and with few states instead of many.
+    /// Approaches the step on a part of a large tensor, and with few states instead of many.
     fn approach(&mut self, secant: &mut Secant, bytes: f64) -> Result<()> {
         let few = States::FAST.get();
         let stride = (self.source.segments.count() / 4).max(1);
         if self.low() {
-            // What multiples cost is not known yet: this pass is for that alone.
+            // The costs of multiples are not known yet; this pass only finds them.
             self.attempt(secant.log(), few, stride, bytes)?;
         }
         if stride == 1 && (self.codec.states.get() <= 2 * few || self.source.weights.len() <= SMALL) {
@@ -166,18 +170,18 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// All weights 0: of all codings the smallest.
+    /// All weights 0: the smallest coding.
     pub(super) fn zeros(&mut self) -> Result<Option<Tried<'a>>> {
         self.metric = None;
         self.attempt(self.zero_log(), self.codec.states.get(), 1, f64::INFINITY)
     }
 
-    /// A step, by its logarithm, that leaves nothing of any weight.
+    /// Logarithm of a step that makes all weights 0.
     fn zero_log(&self) -> f64 {
         if self.power == 0.0 { 0.0 } else { self.largest + 4.0 }
     }
 
-    /// At a step that a header gives; `None` if it is too fine for the arithmetic.
+    /// A pass with the step of the header; `None` if it is too fine for the arithmetic.
     fn at_given_step(&mut self, log: f64) -> Result<Option<Tried<'a>>> {
         if log < LEAST_LOG { Ok(None) } else { self.at_step(log.min(self.zero_log())) }
     }
@@ -193,7 +197,7 @@ impl<'a> Search<'a> {
         Ok(tried)
     }
 
-    /// The logarithm of a step that would be right for Gaussian weights.
+    /// Logarithm of the right step for Gaussian weights.
     fn first_step(&self) -> f64 {
         let error = match self.codec.target {
             Target::Bits(bits) => libm::exp2(-2.0 * (bits - 0.08)),
@@ -203,7 +207,7 @@ impl<'a> Search<'a> {
         0.5 * libm::log2(self.power * error.min(0.6) / DISTORTION)
     }
 
-    /// How far below the target is near enough, in bits a weight; four bytes are.
+    /// Accepted distance below the target in bits per weight; four bytes are always accepted.
     fn tolerance(&self) -> f64 {
         match self.codec.target {
             Target::Bits(bits) => (TOLERANCE * bits).max(32.0 / self.source.weights.len() as f64),
@@ -211,7 +215,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Whether rates are part of costs.
+    /// Whether costs include rates.
     fn low(&self) -> bool {
         let low = match self.codec.target {
             Target::Bits(bits) => bits < LOW_RATE,
@@ -221,14 +225,14 @@ impl<'a> Search<'a> {
         low && self.codec.lambda > 0.0
     }
 
-    /// Quantises every `stride`-th segment with the step of this logarithm.
+    /// Quantises every `stride`-th segment with the step of logarithm `log`.
     fn attempt(&mut self, log: f64, states: u32, stride: usize, bytes: f64) -> Result<Option<Tried<'a>>> {
         let plan = Plan { states, step: libm::exp2(log) as f32, metric: self.metric };
         let found = run(self.source, plan, stride, &mut self.rooms, self.cx.cancel)?;
         if self.low() && !self.settled {
             self.metric = Some(RateDistortion::of(&found.stats, self.codec.lambda));
         }
-        // Of some segments only, contexts are not counted.
+        // Contexts are not counted on a part of the segments.
         let contexts = self.contexts.filter(|_| stride == 1);
         let Some(coding) = Coding::best(&found, self.source.segments, contexts) else { return Ok(None) };
         let weights = found.stats.weights as f64;

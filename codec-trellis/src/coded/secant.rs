@@ -1,18 +1,18 @@
 //! The root of a monotone function, by secants that stay between known points.
 
-/// More is never missed by a weight that is worth coding, in bits.
+/// Limit of a miss in bits; a tensor worth coding never misses by more.
 const MOST: f64 = 64.0;
 
-/// A search for the logarithm of a step where what is missed is 0.
+/// A search for the logarithm of the step at which the miss is 0.
 #[derive(Debug)]
 pub(super) struct Secant {
     log: f64,
     limits: (f64, f64),
-    /// 1 if what is missed rises with the step, −1 if it falls.
+    /// 1 if the miss rises with the step, −1 if it falls.
     sign: f64,
     slope: f64,
     before: Option<(f64, f64)>,
-    /// Below and above the root.
+    /// The nearest known points below and above the root.
     bracket: [f64; 2],
 }
 
@@ -23,20 +23,20 @@ impl Secant {
         Self { log: log.clamp(limits.0, limits.1), limits, sign, slope: sign, before: None, bracket }
     }
 
-    /// Where to look now.
+    /// The point to evaluate next.
     pub(super) fn log(&self) -> f64 {
         self.log
     }
 
-    /// The function is another one from now on, though nearly the same.
+    /// Forgets known points, because the function has changed slightly.
     pub(super) fn forget(&mut self) {
         self.before = None;
         self.bracket = [f64::NEG_INFINITY, f64::INFINITY];
     }
 
-    /// Goes on, where so much is missed here.
+    /// Continues with the miss at the current point.
     pub(super) fn step(&mut self, miss: f64) {
-        // Of parts that are all zero nothing is missed at all.
+        // The miss of a part that is all zero may be infinite.
         let miss = miss.clamp(-MOST, MOST);
         if let Some((log, before)) = self.before.filter(|(log, _)| (log - self.log).abs() > 1e-6) {
             self.slope = self.sign * (self.sign * (miss - before) / (self.log - log)).clamp(0.3, 10.0);

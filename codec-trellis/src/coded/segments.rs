@@ -1,14 +1,15 @@
-//! Where a tensor is cut into stretches that are coded on their own.
+//! The segments of a tensor, which are coded separately.
 
 use std::ops::Range;
 
 use codec_api::TensorSpec;
 use entropy::STATES;
 
-/// Weights of a segment, about: the states of a stream are then less than .004 bits a weight.
+/// Approximate weights of a segment: the states of a stream then take less than .004 bits per
+/// weight.
 const SEGMENT: usize = 1 << 18;
 
-/// Weights for each state of a stream, at least.
+/// Fewest weights for each state of a stream.
 const FOR_A_STATE: usize = 1 << 13;
 
 /// The segments of a tensor: whole rows of its matrix view, or parts of rows longer than a segment.
@@ -31,7 +32,7 @@ impl Segments {
         self.weights.div_ceil(self.of_segment)
     }
 
-    /// The flat weights of a segment.
+    /// Flat indices of the weights of a segment.
     pub(super) fn weights(self, segment: usize) -> Range<usize> {
         let first = segment * self.of_segment;
         first..(first + self.of_segment).min(self.weights)
@@ -42,12 +43,12 @@ impl Segments {
         weights.start / self.of_segment..weights.end.div_ceil(self.of_segment)
     }
 
-    /// Weights of the longest segment.
+    /// Number of weights of the longest segment.
     pub(super) fn longest(self) -> usize {
         self.of_segment.min(self.weights)
     }
 
-    /// Bytes of the states of all streams: less than that no tensor takes.
+    /// Bytes of the states of all streams: a lower bound of the payload.
     pub(super) fn state_bytes(self) -> u64 {
         let full = self.weights / self.of_segment;
         let rest = self.weights % self.of_segment;
@@ -55,7 +56,7 @@ impl Segments {
     }
 }
 
-/// States of a stream of so many symbols.
+/// Number of states of a stream for `symbols` symbols.
 pub(super) fn width(symbols: usize) -> usize {
     1 << (symbols / FOR_A_STATE).clamp(1, STATES).ilog2()
 }

@@ -1,32 +1,32 @@
-//! Frequencies from two numbers: how wide the distribution is, and how heavy its tails are.
+//! Frequencies from two numbers: the width of the distribution, and the weight of its tails.
 
 use entropy::Frequencies;
 
-use super::alphabet::{Alphabet, ESCAPE};
-use super::model::Counts;
+use super::alphabet::{Alphabet, Counts, ESCAPE};
 
-/// Exponents of generalised Gaussians, in tenths, that are tried: 10 is Laplace's distribution, 20 Gauss's.
+/// Exponents of generalised Gaussians that the fit tries, in tenths: 10 is the Laplace
+/// distribution, 20 the Gaussian.
 const EXPONENTS: [u8; 5] = [7, 10, 13, 16, 20];
 
-/// Parts of an octave in which widths are told.
+/// Parts of an octave in which widths are stored.
 const PER_OCTAVE: f64 = 256.0;
 
-/// Octaves from the narrowest width to that of one step.
+/// Octaves from the narrowest width to the width of one step.
 const OCTAVES: f64 = 64.0;
 
-/// Less probable symbols are escapes.
+/// Symbols of at most this probability are escapes.
 const LEAST: f64 = 1.0 / 16384.0;
 
-/// Weights of context `c` have the density `exp(−|x/(width·2^(c/4))|^exponent)`, up to a factor.
+/// Weights of context `c` have a density proportional to `exp(−|x/(width·2^(c/4))|^exponent)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Shape {
     tenths: u8,
-    /// The width's logarithm in parts of an octave, from 2⁻⁶⁴ steps up.
+    /// Logarithm of the width in parts of an octave, from 2⁻⁶⁴ steps up.
     width: u16,
 }
 
 impl Shape {
-    /// The likeliest one, nearly.
+    /// Approximately the most likely shape.
     pub(super) fn fit(alphabet: Alphabet, counts: &Counts) -> Self {
         let logs = Logs::of(alphabet);
         let misfit = |tenths: u8, log: f64| misfit(&logs, counts, tenths, log);
@@ -34,7 +34,7 @@ impl Shape {
         let misfits = moments.map(|(tenths, log)| (misfit(tenths, log), tenths, log));
         let least = misfits.into_iter().min_by(|a, b| a.0.total_cmp(&b.0));
         let (mut least, tenths, mut log) = least.unwrap_or((0.0, EXPONENTS[0], 0.0));
-        // Moments tell the width of a density; its samples at a few steps are another thing.
+        // Moments give the width of the density, but the counts are samples of it at a few steps.
         for step in [0.25, -0.25, 0.125, -0.125] {
             while misfit(tenths, log + step) < least {
                 log += step;
@@ -73,7 +73,7 @@ impl Shape {
     }
 }
 
-/// Natural logarithms of the magnitudes that symbols stand for, by parity.
+/// Natural logarithms of the magnitudes of symbols, by parity.
 struct Logs([Vec<f64>; 2]);
 
 impl Logs {
@@ -83,7 +83,7 @@ impl Logs {
     }
 }
 
-/// Minus the logarithms of the density at each symbol, up to a constant; that of the escape is infinite.
+/// Negative logarithm of the density at each symbol, up to a constant; infinite for the escape.
 fn energies(logs: &Logs, tenths: u8, log: f64, parity: usize, context: usize) -> Vec<f64> {
     let exponent = f64::from(tenths) / 10.0;
     let width = std::f64::consts::LN_2 * (log + 0.25 * context as f64);
@@ -92,7 +92,7 @@ fn energies(logs: &Logs, tenths: u8, log: f64, parity: usize, context: usize) ->
     energies
 }
 
-/// The logarithm of the width that the mean of the magnitudes' powers tells.
+/// Logarithm of the width that follows from the mean of the magnitudes' powers.
 fn log_width(logs: &Logs, counts: &Counts, tenths: u8) -> f64 {
     let contexts = counts.len() / 2;
     let (mut sum, mut total) = (0.0, 0.0);
@@ -107,9 +107,9 @@ fn log_width(logs: &Logs, counts: &Counts, tenths: u8) -> f64 {
     if sum > 0.0 { libm::log2(exponent * sum / total) / exponent } else { -OCTAVES }
 }
 
-/// The negative logarithm of the likelihood.
+/// Negative log-likelihood.
 fn misfit(logs: &Logs, counts: &Counts, tenths: u8, log: f64) -> f64 {
-    /// What an escape costs, about: the density may be nothing.
+    /// Approximate cost of an escape; the density of a symbol may be 0.
     const MOST: f64 = 14.0;
     let contexts = counts.len() / 2;
     let mut sum = 0.0;

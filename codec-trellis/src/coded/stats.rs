@@ -1,29 +1,31 @@
-//! What a quantisation of a tensor looks like: how often each multiple occurs, and which weights became it.
+//! Statistics of a quantised tensor: the count of each multiple, and the sum of its weights.
 
-/// Magnitudes that are counted one by one.
+/// Magnitudes up to this one are counted one by one.
 const COUNTED: usize = 1 << 11;
 
 /// Counts and sums over quantised weights, in units of the step.
 #[derive(Clone, Debug)]
 pub(super) struct Stats {
-    /// Weights counted.
+    /// Number of weights.
     pub weights: usize,
-    /// Of each multiple from −2¹¹ up, how often it occurs, and the sum of the weights that became it: of even places and of odd ones.
+    /// Count and sum of weights of each multiple from −2¹¹ up; one table for even positions, one
+    /// for odd positions.
     bins: [Vec<(u32, f64)>; 2],
-    /// Multiples beyond.
+    /// Multiples outside the tables.
     far: Vec<i32>,
-    /// Sums over these: of `x·j`, of `j²`, of `|j|`, and of weights times the sign of their multiple.
+    /// Sums over `far`: of `x·j`, of `j²`, of `|j|`, and of weights times the sign of their
+    /// multiple.
     far_sums: [f64; 4],
-    /// Sum of the weights' squares.
+    /// Sum of the squares of the weights.
     pub squares: f64,
-    /// Weights too large for multiples, which are counted as if they were 0.
+    /// Number of weights too large for multiples; they are counted as 0.
     pub too_large: u64,
 }
 
-/// How often each magnitude of an upper part occurs with each parity, on both sides of 0: `[parity][side][magnitude]`.
+/// Counts of the magnitudes of upper parts, by parity and side of 0: `[parity][side][magnitude]`.
 pub(super) type Uppers = [[Vec<u32>; 2]; 2];
 
-/// The weights of one magnitude: how many, and the sum of theirs, each times the sign of its multiple.
+/// The weights of one magnitude: their number, and their sum, each times the sign of its multiple.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Magnitude {
     pub count: f64,
@@ -36,7 +38,7 @@ impl Stats {
         Self { weights: 0, bins: [bins(), bins()], far: Vec::new(), far_sums: [0.0; 4], squares: 0.0, too_large: 0 }
     }
 
-    /// Adds weights, in steps, and the multiples that they became.
+    /// Adds weights, in steps, and their multiples.
     pub(super) fn add(&mut self, x: &[f32], multiples: &[i32]) {
         self.weights += x.len();
         let mut squares = [0.0; 4];
@@ -44,7 +46,7 @@ impl Stats {
             let x = f64::from(*x);
             squares[i % 4] += x * x;
             let place = (*j as usize).wrapping_add(COUNTED);
-            // Two tables in turn: equal neighbours do not wait for each other.
+            // Two tables in turn, so that equal neighbours do not wait for each other.
             if let Some((count, sum)) = self.bins[i % 2].get_mut(place) {
                 *count += 1;
                 *sum += x;
@@ -59,12 +61,12 @@ impl Stats {
         self.squares += squares.iter().sum::<f64>();
     }
 
-    /// How often a multiple occurs.
+    /// Count of the multiple at a place of the tables.
     fn count(&self, place: usize) -> u32 {
         self.bins[0][place].0 + self.bins[1][place].0
     }
 
-    /// The weights that became `j` or `−j`; `j` is not 0 and one of those counted one by one.
+    /// The weights with multiples `j` and `−j`; `j` is not 0 and is counted one by one.
     pub(super) fn magnitude(&self, j: usize) -> Magnitude {
         let (above, below) = (COUNTED + j, COUNTED - j);
         Magnitude {
@@ -73,12 +75,12 @@ impl Stats {
         }
     }
 
-    /// How many weights became 0.
+    /// Number of weights with multiple 0.
     pub(super) fn zeros(&self) -> f64 {
         self.count(COUNTED).into()
     }
 
-    /// How many multiples are even, and odd.
+    /// Number of even and of odd multiples.
     pub(super) fn parities(&self) -> [f64; 2] {
         let mut parities = [0.0; 2];
         for place in 0..=2 * COUNTED {
@@ -90,7 +92,7 @@ impl Stats {
         parities
     }
 
-    /// Sums over weights `x` and multiples `j` of `x·j` and of `j²`, from a magnitude on.
+    /// Sums of `x·j` and of `j²` over weights `x` with multiples `j`, from magnitude `from` on.
     pub(super) fn products(&self, from: usize) -> [f64; 2] {
         let mut sums = [self.far_sums[0], self.far_sums[1]];
         for j in from.max(1)..=COUNTED {
@@ -101,7 +103,8 @@ impl Stats {
         sums
     }
 
-    /// Sums, from a magnitude on: how many, of `|j|`, and of weights times the sign of their multiple.
+    /// Number of weights, sum of `|j|`, and sum of weights times the sign of their multiple, from
+    /// magnitude `from` on.
     pub(super) fn firsts(&self, from: usize) -> [f64; 3] {
         let mut sums = [self.far.len() as f64, self.far_sums[2], self.far_sums[3]];
         for j in from..=COUNTED {
@@ -113,7 +116,7 @@ impl Stats {
         sums
     }
 
-    /// How often each upper part occurs; see [`Uppers`].
+    /// Counts of upper parts; see [`Uppers`].
     pub(super) fn uppers(&self, low_bits: u32) -> Uppers {
         let mut uppers = Uppers::default();
         let counted = (0..=2 * COUNTED).map(|place| (place as i32 - COUNTED as i32, self.count(place)));
@@ -121,7 +124,7 @@ impl Stats {
         for (j, n) in counted.chain(self.far.iter().map(|j| (*j, 1))) {
             let q = j >> 1 >> low_bits;
             let side = &mut uppers[(j & 1) as usize][usize::from(q < 0)];
-            // Far beyond every reach all are alike.
+            // Magnitudes far beyond every reach need not be distinguished.
             let magnitude = (q.unsigned_abs() as usize).min(COUNTED);
             if side.len() <= magnitude {
                 side.resize(magnitude + 1, 0);

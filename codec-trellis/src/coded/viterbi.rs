@@ -5,23 +5,24 @@ use simd::{Kernel, LANES, Simd, dispatch, lanes};
 use super::machine::Machine;
 use super::metric::{Lanes, Metric};
 
-/// Steps between two of which costs are made small again.
+/// Steps after which costs are rebased to keep them small.
 const REBASE: usize = 64;
 
-/// What a state that cannot be reached costs.
+/// Cost of a state that cannot be reached.
 const NEVER: f32 = 1e30;
 
-/// Room for a search, used again for the next one.
+/// Buffers of a search, reused by the next one.
 #[derive(Debug, Default)]
 pub(super) struct Room {
-    /// For each step and state, a bit for each lane: the second bit of the multiple that leads there.
+    /// For each step and state, a bit for each lane: the second bit of the multiple that leads to
+    /// the state.
     survivors: Vec<u16>,
-    /// The subset taken at each step.
+    /// The subset of each step's multiple.
     subsets: Vec<[u8; LANES]>,
 }
 
-/// Quantises sixteen sequences side by side, given in steps: the multiples on the cheapest path from state 0. Of equal paths the one through
-/// the lower second bit, last the lowest state.
+/// Quantises sixteen sequences, given in steps: finds the multiples on the cheapest path from state
+/// 0. Of equal paths it takes the lower second bit, and at the end the lowest state.
 pub(super) fn quantise(states: u32, metric: impl Metric, x: &[Lanes], room: &mut Room, out: &mut [[i32; LANES]]) {
     room.survivors.resize(room.survivors.len().max(x.len() * states as usize), 0);
     room.subsets.resize(room.subsets.len().max(x.len()), [0; LANES]);
@@ -36,7 +37,7 @@ pub(super) fn quantise(states: u32, metric: impl Metric, x: &[Lanes], room: &mut
     search!(4, 8, 16, 32, 64, 128, 256);
 }
 
-/// One search, compiled for its number of states.
+/// A search, compiled for its number of states.
 struct Search<'a, const STATES: usize, M> {
     metric: M,
     x: &'a [Lanes],
@@ -59,7 +60,7 @@ impl<const STATES: usize, M: Metric> Kernel for Search<'_, STATES, M> {
     }
 }
 
-/// Costs and survivors of all steps; gives the cheapest last state of each lane.
+/// Computes costs and survivors of all steps. Returns the cheapest final state of each lane.
 #[inline(always)]
 fn forward<const STATES: usize, S: Simd>(
     simd: S,
@@ -96,7 +97,7 @@ fn forward<const STATES: usize, S: Simd>(
     last
 }
 
-/// From the costs before a weight to those after it.
+/// From the costs before a weight to the costs after it.
 #[inline(always)]
 fn step<const STATES: usize, S: Simd>(
     simd: S,
@@ -108,7 +109,7 @@ fn step<const STATES: usize, S: Simd>(
     let machine = const { Machine::new(STATES as u32) };
     for first in 0..STATES / 2 {
         let second = first ^ machine.second as usize;
-        // The states of a parity before these two lead to both.
+        // For each parity, the same two states lead to both of these states.
         if first < second {
             for (parity, change) in [(0, 0), (1, machine.odd as usize)] {
                 let (a, b) = (&before[2 * first + parity], &before[2 * second + parity]);
@@ -120,14 +121,14 @@ fn step<const STATES: usize, S: Simd>(
     }
 }
 
-/// The lesser of two sums, the first of equal ones, and the lanes in which it is the second.
+/// The smaller of two sums, and the lanes in which it is the second; of equal sums the first.
 #[inline(always)]
 fn cheaper<S: Simd>(simd: S, a: &Lanes, to_a: &Lanes, b: &Lanes, to_b: &Lanes) -> (Lanes, u16) {
     let (first, second) = (simd.add(a, to_a), simd.add(b, to_b));
     (lanes!(i => if second[i] < first[i] { second[i] } else { first[i] }), !simd.at_least(&second, &first))
 }
 
-/// Follows the survivors from the last states.
+/// Follows the survivors back from the final states.
 #[inline(always)]
 fn backward<const STATES: usize>(last: &[u32; LANES], survivors: &[[u16; STATES]], subsets: &mut [[u8; LANES]]) {
     let machine = const { Machine::new(STATES as u32) };

@@ -1,4 +1,5 @@
-//! `trellis.bitshift` against a decoder written from its module's documentation, the figures of its paper, and odd sizes.
+//! `trellis.bitshift` against a decoder written from its module's documentation, against the
+//! figures of its paper, and with odd sizes.
 
 use codec_api::{CodecError, DecodeCx, EncodeCx, Payload, Section};
 use harness::testing::{MeanSquares, measure, weights};
@@ -16,7 +17,7 @@ impl Setting {
     }
 }
 
-/// The decoder of the module's documentation, word by word: one bit at a time.
+/// A decoder that follows the module's documentation literally, one bit at a time.
 fn reference(Setting(k, state_bits, code): Setting, payload: &Payload, rows: usize, columns: usize) -> Vec<f32> {
     let bytes = |name: &str| payload.sections()[name].data().to_vec();
     let (codes, levels) = (bytes("codes"), bytes("levels"));
@@ -73,7 +74,7 @@ fn a_decoder_from_the_documentation_agrees_at_every_level() {
     for setting in SETTINGS {
         for [rows, columns] in shapes {
             let case = format!("{setting:?}, {rows} x {columns}");
-            // Rows of very different sizes, and one that is too small for a level.
+            // Rows of very different sizes, one of them too small for a level.
             let rows_differ = |i: usize| [1.0, 0.01, 3e-7][i / columns % 3];
             let values = weights("gaussian", rows * columns).into_iter().enumerate().map(|(i, w)| w * rows_differ(i));
             let values: Vec<f32> = values.collect();
@@ -132,7 +133,7 @@ fn gaussian_weights_have_the_error_that_is_known() {
     ] {
         let row = measure(&setting.spec(), &shape, &values);
         let (found, bits) = (row.nmse.unwrap(), row.bits_per_weight.unwrap());
-        // The spread of so many weights is near a hundredth.
+        // With this many weights, the standard deviation is near a hundredth.
         assert!((found / nmse - 1.0).abs() < 0.02, "{setting:?}: NMSE {found}, not {nmse}");
         assert!(bits < setting.0 as f64 + 0.017, "{setting:?}: {bits} bits per weight");
     }

@@ -1,4 +1,5 @@
-//! `trellis`: how near it comes to the bound, what it aims at, a decoder written from its documentation, and odd tensors; and `trellis.bitshift`.
+//! `trellis`: distance from the bound, accuracy of the target, a decoder written from its
+//! documentation, and odd tensors; and `trellis.bitshift`.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 mod bitshift;
@@ -10,13 +11,13 @@ mod reference;
 use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView};
 use codec_trellis as _;
 
-/// An F32 tensor, encoded by the codec of this spec.
+/// Encodes an F32 tensor with the codec of this spec.
 pub(crate) fn encode(spec: &str, shape: &[usize], values: &[f32], cx: &EncodeCx<'_>) -> EncodedTensor {
     let codec = Registry::linked().unwrap().parse_spec(spec).unwrap();
     EncodedTensor::encode(codec, TensorView::from_f32(shape, values).unwrap(), cx).unwrap()
 }
 
-/// All its weights.
+/// Decodes all weights.
 pub(crate) fn decode(encoded: &EncodedTensor) -> Vec<f32> {
     encoded.decode(&DecodeCx::new()).unwrap()
 }
@@ -28,7 +29,7 @@ pub(crate) fn nmse(source: &[f32], decoded: &[f32]) -> f64 {
     error / source.iter().map(|w| square(f64::from(*w))).sum::<f64>()
 }
 
-/// Same bits, weight by weight.
+/// Asserts equal bits, weight by weight.
 pub(crate) fn assert_same_bits(found: &[f32], expected: &[f32], case: &str) {
     assert_eq!(found.len(), expected.len(), "{case}");
     let other = found.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits());

@@ -1,4 +1,4 @@
-//! Tensors that are tiny, constant, full of outliers or cut anywhere; every CPU; parts of payloads.
+//! Tiny and constant tensors, outliers, arbitrary cuts, every CPU level, and parts of payloads.
 
 use codec_api::{Codec, DecodeCx, EncodeCx};
 use codec_trellis::{States, Target, Trellis};
@@ -61,7 +61,7 @@ fn steps_and_parts_that_are_too_small_for_arithmetic() {
         let decoded = decode(&encode(&format!("trellis:step={step}"), &[1000], values, &EncodeCx::new(0)));
         assert!(decoded.iter().all(|v| v.is_finite()), "{step}");
     }
-    // The segments that a search looks at first are all zero.
+    // The first segments that the search looks at are all zero.
     let mut values = vec![0.0; 4096 * 1024];
     for (w, v) in values[300_000..].iter_mut().zip(weights("gaussian", 2000)) {
         *w = v;

@@ -1,4 +1,4 @@
-//! Bits above Shannon's bound, rates and errors that are met, and weights of inputs.
+//! Bits above Shannon's bound, accuracy of rates and errors, and importance of inputs.
 
 use codec_api::EncodeCx;
 use harness::testing::{MeanSquares, measure, weights};
@@ -34,7 +34,7 @@ fn heavy_tails_cost_nothing() {
         let gap = gap(&format!("trellis:bits={bits}"), &SHAPE, &values);
         assert!(gap < 0.03, "{bits} bits: {gap}");
     }
-    // Rows and columns of many sizes: contexts.
+    // Rows and columns of different scales give contexts.
     let values = weights("scale-mixed", SHAPE[0] * SHAPE[1]);
     let gap = gap("trellis:bits=3", &SHAPE, &values);
     assert!(gap < -0.1, "{gap}");
@@ -93,7 +93,7 @@ fn calibrated_inputs_are_quantised_more_finely() {
             values.iter().zip(&decoded).enumerate().map(error).sum::<f32>()
         };
         let (with, without) = (weighted(&cx), weighted(&EncodeCx::new(0)));
-        // Log-mean to mean of 16, 1, 1, 1: 2 to 4.75.
+        // Geometric over arithmetic mean of 16, 1, 1, 1: 2 to 4.75.
         assert!(with < 0.5 * without, "axis {axis}: {with} instead of {without}");
     }
 }

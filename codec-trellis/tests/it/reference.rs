@@ -1,4 +1,4 @@
-//! The decoder of the module's documentation, word by word: one weight at a time.
+//! A decoder that follows the module's documentation literally, one weight at a time.
 
 use codec_api::{EncodeCx, Payload};
 use entropy::plane::{self, Known};
@@ -63,7 +63,7 @@ fn model(text: &[u8], contexts: usize) -> Model {
     Model { low_bits, reach, tables }
 }
 
-/// rANS, one state after the other.
+/// rANS, one state at a time.
 struct Stream<'a> {
     states: Vec<u32>,
     words: &'a [u8],

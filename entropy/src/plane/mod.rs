@@ -1,17 +1,30 @@
-//! A plane of bytes in whatever model takes the fewest bits: what codecs of several kinds of numbers build on.
+//! A plane of bytes in the model that takes the fewest bits. Codecs of several kinds of numbers use
+//! it.
 //!
 //! # Layout
-//! An empty plane has no bytes. Else a byte says how the plane is coded; then come
-//! - 0, constant: the byte that all are;
-//! - 1, raw: the bytes;
-//! - 2, one table: frequencies, and a stream;
-//! - 3, contexts: tables, and a stream. The contexts are those that encoder and decoder were given;
-//! - 4, by the plane before: the number of its classes (the encoder makes 32 at most) and, for each but the last, ascending, the byte of the plane before that it stands for;
-//!   the last class is all other bytes. Then as 3, with the classes for contexts.
+//! An empty plane has no bytes. Otherwise the first byte is the mode:
+//! - 0, constant: the common byte follows;
+//! - 1, raw: the bytes follow;
+//! - 2, one table: frequencies and a stream follow;
+//! - 3, contexts: tables and a stream follow. Encoder and decoder are given the same contexts;
+//! - 4, by the plane before: first comes the number of classes (the encoder makes at most 32).
+//!   Then, for each class but the last, in ascending order, comes the byte of the plane before that
+//!   forms the class; the last class is all other bytes. The rest is as in mode 3, with the classes
+//!   as contexts.
 //!
-//! Neighbouring contexts share tables. What says so is a byte for the way in which frequencies are written, a byte for the number of tables after the first, at
-//! most 63, and for each of these the context that it begins with, ascending; then come the frequencies of all tables. In way 0 frequencies are as
-//! [`Frequencies::write`] has them; in way 1 they are sixteen bytes, the frequencies of the upper four bits, of 256 in all, each shared out to sixteen symbols equally.
+//! Neighbouring contexts share tables. Tables begin with a byte for the way in which frequencies
+//! are written, then a byte for the number of tables after the first (at most 63), then for each of
+//! these the first context that uses it, in ascending order. The frequencies of all tables follow.
+//! In way 0 they have the form of [`Frequencies::write`]. In way 1 they are sixteen bytes: the
+//! frequencies of the upper four bits, out of 256, each divided equally among sixteen symbols.
+//!
+//! Sharing tables helps small tensors: neighbouring contexts share one where two would cost more
+//! than they save.
+//!
+//! # Damage
+//! A plane has no checksum, and some changed bits do not change a decoded byte, such as contexts
+//! that share a table. Exact codecs seal their payloads (`Payload::sealed` in `codec-api`) to
+//! notice each change.
 
 mod reader;
 
@@ -21,45 +34,46 @@ use crate::frequencies::{count, count_by};
 use crate::{Encoder, Error, Frequencies, Tables};
 pub use reader::Reader;
 
-/// Classes of the plane before.
+/// Most classes of the plane before.
 const CLASSES: usize = 32;
 
-/// What encoder and decoder know of a plane before it is coded.
+/// Knowledge about a plane that encoder and decoder share.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
-    /// A context for each byte, or nothing. Those of neighbouring numbers should be alike.
+    /// A context for each byte, or empty. Contexts with neighbouring numbers should be similar, as
+    /// they may share a table.
     pub contexts: &'a [u8],
-    /// Bytes that it takes to tell the decoder the contexts; they must save as many.
+    /// Bytes that the decoder needs to get the contexts; using contexts must save more than that.
     pub side_bytes: usize,
-    /// The plane before, or nothing.
+    /// The plane before, or empty.
     pub before: &'a [u8],
 }
 
 impl<'a> Known<'a> {
-    /// These contexts, which the decoder has anyhow.
+    /// These contexts, at no extra cost for the decoder.
     pub fn of_contexts(contexts: &'a [u8]) -> Self {
         Self { contexts, ..Self::default() }
     }
 
-    /// The plane before, and no contexts.
+    /// The plane before, without contexts.
     pub fn after(before: &'a [u8]) -> Self {
         Self { before, ..Self::default() }
     }
 }
 
-/// The mode of planes as they are: the first byte of such a plane, before its bytes.
+/// Mode of a raw plane: the first byte, followed by the bytes themselves.
 pub const RAW: u8 = 1;
-/// The mode of planes with contexts.
+/// Mode of a plane coded with contexts.
 const BY_CONTEXTS: u8 = 3;
-/// The mode of planes with classes of the plane before.
+/// Mode of a plane coded with classes of the plane before.
 const BY_CLASSES: u8 = 4;
 
-/// Whether a coded plane needs its contexts to be decoded.
+/// Whether decoding this plane requires its contexts.
 pub fn needs_contexts(plane: &[u8]) -> bool {
     plane.first() == Some(&BY_CONTEXTS)
 }
 
-/// A model, and what the plane costs in it.
+/// A model, and the size of the plane in it.
 struct Candidate<'a> {
     mode: u8,
     /// Everything before the stream.
@@ -70,23 +84,24 @@ struct Candidate<'a> {
     cost: f64,
 }
 
-/// Codes a plane in the smallest model, or raw.
+/// Codes a plane with the smallest model, or raw.
 ///
 /// # Errors
-/// [`Error::Contexts`] for contexts that are not as [`Known`] says.
+/// [`Error::Contexts`] for contexts of the wrong length; see [`Known`].
 pub fn encode(bytes: &[u8], known: Known<'_>) -> Result<Vec<u8>, Error> {
     Ok(encode_smaller(bytes, known, 0.0)?.unwrap_or_else(|| raw(bytes)))
 }
 
-/// A plane as it is.
+/// Writes a plane raw.
 pub fn raw(bytes: &[u8]) -> Vec<u8> {
     if bytes.is_empty() { Vec::new() } else { [&[RAW], bytes].concat() }
 }
 
-/// Codes a plane if a model saves at least `gain` of it; with a `gain` of 1 only that of constants is tried.
+/// Codes a plane if a model saves at least the share `gain` of its size, otherwise gives `None`. A
+/// `gain` of 1 tries only the constant model.
 ///
 /// # Errors
-/// [`Error::Contexts`] for contexts that are not as [`Known`] says.
+/// [`Error::Contexts`] for contexts of the wrong length; see [`Known`].
 pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Option<Vec<u8>>, Error> {
     for given in [known.contexts, known.before] {
         if !given.is_empty() && given.len() != bytes.len() {
@@ -110,7 +125,8 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     Ok(Some(out).filter(|out| out.len() <= bytes.len()))
 }
 
-/// The share of this plane that one table saves, estimated from a part of it; tables of several contexts may save more.
+/// Share of the plane's size that one table saves, estimated from a sample; tables of several
+/// contexts may save more.
 pub fn sampled_gain(bytes: &[u8]) -> f64 {
     const PART: usize = 1 << 12;
     const PARTS: usize = 16;
@@ -146,7 +162,8 @@ fn by_classes<'a>(bytes: &[u8], before: &'a [u8]) -> Option<Candidate<'a>> {
     if before.is_empty() {
         return None;
     }
-    // The most frequent bytes, the lowest of equal ones first, have classes of their own, in the order of their values.
+    // The most frequent bytes (of equal counts the lowest) get classes of their own, in the order
+    // of their values.
     let counts = count(before);
     let mut order: Vec<u8> = (0..=u8::MAX).filter(|byte| counts[usize::from(*byte)] > 0).collect();
     order.sort_by_key(|byte| std::cmp::Reverse(counts[usize::from(*byte)]));
@@ -160,7 +177,7 @@ fn by_classes<'a>(bytes: &[u8], before: &'a [u8]) -> Option<Candidate<'a>> {
     Some(Candidate { mode: BY_CLASSES, head, contexts, tables: found.frequencies, cost })
 }
 
-/// The class of each byte value: its place in `order`, or behind the last.
+/// The class of each byte value: its place in `order`, or `order.len()` for other values.
 fn classes(order: &[u8]) -> [u8; 256] {
     let mut class = [order.len() as u8; 256];
     for (place, byte) in (0..).zip(order) {
@@ -169,7 +186,7 @@ fn classes(order: &[u8]) -> [u8; 256] {
     class
 }
 
-/// What a table says of each byte; of those behind its end nothing is asked.
+/// Maps bytes through a table. Bytes beyond the end of the table do not occur.
 fn map<'a>(bytes: &'a [u8], table: &[u8]) -> Cow<'a, [u8]> {
     if table.iter().zip(0..).all(|(new, old)| *new == old) {
         return bytes.into();
@@ -179,17 +196,17 @@ fn map<'a>(bytes: &'a [u8], table: &[u8]) -> Cow<'a, [u8]> {
     bytes.iter().map(|byte| all[usize::from(*byte)]).collect::<Vec<_>>().into()
 }
 
-/// Decodes a plane of as many bytes as `out` has places.
+/// Decodes a plane of `out.len()` bytes.
 ///
 /// # Errors
-/// As those of [`Reader`].
+/// As [`Reader`].
 pub fn decode(bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), Error> {
     let mut reader = Reader::new(bytes, out.len())?;
     reader.read(known, out)?;
     reader.finish()
 }
 
-/// The same, in a buffer of its own.
+/// Decodes a plane of `len` bytes into a new buffer.
 ///
 /// # Errors
 /// As [`decode`].
@@ -212,7 +229,7 @@ mod tests {
         (0..n).map(|_| next()).collect()
     }
 
-    /// The mode and size of a plane, which comes back.
+    /// Mode and size of a plane, after a check that it decodes to the same bytes.
     fn coded(bytes: &[u8], known: Known<'_>, gain: f64) -> (u8, usize) {
         let plane = encode_smaller(bytes, known, gain).expect("it encodes").unwrap_or_else(|| raw(bytes));
         let mut out = vec![0; bytes.len()];
@@ -241,7 +258,7 @@ mod tests {
         assert!(mode == 3 && size < n / 2 + 1000, "{mode} {size}");
         let (mode, size) = coded(&around, Known { before: &low, ..nothing }, 0.0);
         assert!(mode == 4 && size < n / 2 + 1000, "{mode} {size}");
-        // Tables of every byte would cost more than they save.
+        // A table for each byte would cost more than it saves.
         let known = Known { contexts: &low[..3000], ..nothing };
         let (mode, size) = coded(&around[..3000], known, 0.0);
         assert!(mode == 3 && size < 1500 + 16 * 20 + 200, "{mode} {size}");

@@ -1,9 +1,9 @@
-//! Decoding a plane part by part, so that several of them go through the cache together.
+//! Decoding of a plane in parts, so that several planes go through the cache together.
 
 use super::{BY_CLASSES, BY_CONTEXTS, Known, RAW, classes};
 use crate::{Decoder, Error, Frequencies, STATES, States, Tables};
 
-/// A coded plane on its way to bytes.
+/// A coded plane during decoding.
 #[derive(Debug)]
 pub struct Reader<'a> {
     model: Model<'a>,
@@ -12,9 +12,9 @@ pub struct Reader<'a> {
 
 #[derive(Debug)]
 enum Model<'a> {
-    /// Every byte is this.
+    /// The common byte.
     Constant(u8),
-    /// The bytes yet to come.
+    /// The bytes that are left.
     Raw(&'a [u8]),
     Coded(Box<Coded<'a>>),
 }
@@ -26,7 +26,7 @@ struct Coded<'a> {
     by: By,
 }
 
-/// What chooses the table of a byte.
+/// Where the table of a byte comes from.
 #[derive(Debug)]
 enum By {
     Nothing,
@@ -36,14 +36,14 @@ enum By {
     Before([u8; 256]),
 }
 
-/// Bytes whose tables are looked up at a time; a multiple of 32.
+/// Bytes whose tables are looked up together; a multiple of 32.
 const PART: usize = 4096;
 
 impl<'a> Reader<'a> {
     /// Reads how a plane of `len` bytes is coded.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if that is no model, or not for so many bytes.
+    /// [`Error::Damaged`] if the bytes are no model, or not one for `len` bytes.
     pub fn new(bytes: &'a [u8], len: usize) -> Result<Self, Error> {
         if len == 0 {
             let nothing = bytes.is_empty().then_some(Self { model: Model::Raw(bytes), left: 0 });
@@ -72,15 +72,17 @@ impl<'a> Reader<'a> {
         Ok(Self { model, left: len })
     }
 
-    /// Whether [`Self::read`] must be given the plane before.
+    /// Whether [`Self::read`] requires the plane before.
     pub fn needs_before(&self) -> bool {
         matches!(&self.model, Model::Coded(coded) if matches!(coded.by, By::Before(_)))
     }
 
-    /// The next bytes, given what is known of them: a multiple of 32, or all that are left.
+    /// Decodes the next `out.len()` bytes: a multiple of 32, or all that are left. `known`
+    /// describes these bytes only.
     ///
     /// # Errors
-    /// [`Error::Part`] for another number, [`Error::Contexts`] if what is needed is not known of each byte.
+    /// [`Error::Part`] for any other number, [`Error::Contexts`] if required knowledge is missing
+    /// for some byte.
     pub fn read(&mut self, known: Known<'_>, out: &mut [u8]) -> Result<(), Error> {
         let (symbols, left) = (out.len(), self.left);
         if symbols > left || symbols < left && !symbols.is_multiple_of(STATES) {
@@ -102,7 +104,7 @@ impl<'a> Reader<'a> {
     /// Checks that all bytes were read, and that the plane ended with them.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if not.
+    /// [`Error::Damaged`] otherwise.
     pub fn finish(self) -> Result<(), Error> {
         match self.model {
             Model::Coded(coded) => coded.states.finish(),

@@ -1,11 +1,12 @@
-//! Planes: whatever the bytes are, a reader gives an answer, and the parts it is read in do not matter.
+//! Planes: a reader returns a result for any bytes, and reading in different parts gives the same
+//! result.
 
 use entropy::Error;
 use entropy::plane::{self, Known, Reader};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A plane that follows from its contexts, from the plane before, or from neither, nearly.
+/// A plane that depends on its contexts, on the plane before, or on neither, with noise.
 fn plane(kind: u8, contexts: &[u8], before: &[u8], noise: &[u8]) -> Vec<u8> {
     let bytes = contexts.iter().zip(before).zip(noise);
     bytes
@@ -19,7 +20,7 @@ fn plane(kind: u8, contexts: &[u8], before: &[u8], noise: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Reads a plane of `len` bytes in parts of so many multiples of 32.
+/// Reads a plane of `len` bytes; `parts` are part lengths in multiples of 32.
 fn read(coded: &[u8], known: Known<'_>, len: usize, parts: &[usize]) -> Result<Vec<u8>, Error> {
     let (mut reader, mut out, mut parts) = (Reader::new(coded, len)?, vec![0; len], parts.iter().cycle());
     let mut first = 0;
@@ -39,7 +40,7 @@ fn known_of(len: usize) -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     (of(255), of(255))
 }
 
-/// Bytes that begin as planes do: a mode, a few small numbers, anything.
+/// Bytes with the beginning of a plane: a mode, a few small numbers, then anything.
 fn coded() -> impl Strategy<Value = Vec<u8>> {
     (0u8..6, vec(0u8..6, 0..8), vec(any::<u8>(), 0..500))
         .prop_map(|(mode, small, rest)| [&[mode], &small[..], &rest].concat())
@@ -80,7 +81,7 @@ proptest! {
     }
 }
 
-/// Contexts, the plane before, and a plane of this kind.
+/// Contexts, the plane before, and a plane of the given kind.
 fn planes(kind: u8, len: usize, seed: u64) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
     let mut state = seed | 1;
     let mut next = || {

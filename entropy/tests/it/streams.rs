@@ -1,4 +1,5 @@
-//! Streams: what goes in comes out, at every level the same bytes, as small as they can be, and damage is found.
+//! Streams: round trips, equal bytes at every level, sizes near the entropy, and detection of
+//! damage.
 
 use constriction::stream::model::DefaultContiguousCategoricalEntropyModel;
 use constriction::stream::stack::DefaultAnsCoder;
@@ -8,7 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use simd::{LANES, Level, Table, with_level};
 
-/// Symbols with geometric frequencies around a middle that depends on the context.
+/// Symbols with geometric frequencies around a centre that depends on the context.
 fn geometric(n: usize, contexts: u8, seed: u64) -> (Vec<u8>, Vec<u8>) {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
     (0..n)
@@ -87,7 +88,7 @@ fn streams_are_as_small_as_their_entropy() {
         })
         .sum();
     let bits = bytes.len() as f64 * 8.0;
-    // 32 states of 16 bits more than they hold.
+    // 32 states of 16 bits beyond their content.
     assert!(bits < ideal * 1.0002 + 600.0, "{bits} bits, the tables' cost is {ideal}");
 }
 
@@ -129,7 +130,7 @@ fn damage_is_found() {
         assert!(!same || out != symbols, "byte {at} does not matter");
         found += usize::from(!same);
     }
-    // A wrong state comes back to 2^16 by chance alone.
+    // A wrong state ends at 2^16 only by chance.
     assert!(found * 1000 > bytes.len() * 999, "{found} of {}", bytes.len());
 }
 

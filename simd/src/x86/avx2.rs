@@ -26,7 +26,7 @@ use crate::vector::{MAGNITUDE, Simd};
 pub(crate) struct Avx2(());
 
 impl Avx2 {
-    /// Callable only where the features are enabled: the value is their proof.
+    /// Callable only where the features are enabled: the value proves that the CPU has them.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,bmi2")]
     pub(crate) fn new() -> Self {
@@ -34,44 +34,47 @@ impl Avx2 {
     }
 }
 
-// The operations of the hottest loops take arrays by value: loads and stores through pointers are checked in builds with debug
-// assertions, which would keep the values of such a loop in memory.
+// The operations of the hottest loops take arrays by value. In builds with debug assertions, loads
+// and stores through pointers are checked, and the checks would keep the values of the loop in
+// memory.
 
-/// Two vectors of eight.
+/// The lanes as two vectors of eight.
 #[inline(always)]
 fn halves(lanes: &[f32; LANES]) -> [__m256; 2] {
-    // SAFETY: the same number of floats, and every bit pattern is one.
+    // SAFETY: both types hold the same number of floats, and every bit pattern is a valid float.
     unsafe { transmute::<[f32; LANES], [__m256; 2]>(*lanes) }
 }
 
-/// Two vectors of eight integers.
+/// The lanes as two vectors of eight integers.
 #[inline(always)]
 fn integers(lanes: &[u32; LANES]) -> [__m256i; 2] {
-    // SAFETY: the same number of integers, and every bit pattern is one.
+    // SAFETY: both types hold the same number of integers, and every bit pattern is a valid
+    // integer.
     unsafe { transmute::<[u32; LANES], [__m256i; 2]>(*lanes) }
 }
 
-/// Their lanes.
+/// The lanes of two vectors.
 #[inline(always)]
 fn lanes_of(vectors: [__m256i; 2]) -> [u32; LANES] {
     // SAFETY: as above.
     unsafe { transmute::<[__m256i; 2], [u32; LANES]>(vectors) }
 }
 
-/// Numbers of the eight lanes, a byte each.
+/// The numbers of the eight lanes, one byte each.
 const LANE_NUMBERS: u64 = 0x0706_0504_0302_0100;
 
-/// All bits of a byte for each bit of `mask`.
+/// Expands each bit of `mask` to a byte of equal bits.
 #[inline(always)]
 unsafe fn byte_mask(mask: u8) -> u64 {
     // SAFETY: the caller's CPU has BMI2.
     unsafe { _pdep_u64(mask.into(), 0x0101_0101_0101_0101) }.wrapping_mul(0xff)
 }
 
-/// The first values in the lanes whose bits are set, 0 in the others.
+/// Moves the first values to the lanes whose bits are set; the other lanes are 0.
 #[inline(always)]
 unsafe fn expand_eight(values: [u32; 8], mask: u8) -> __m256i {
-    // SAFETY: the caller's CPU has AVX2 and BMI2; eight values have the bits of their vector.
+    // SAFETY: the caller's CPU has AVX2 and BMI2; an array of eight values has the bits of its
+    // vector.
     unsafe {
         let bytes = byte_mask(mask);
         let sources = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(_pdep_u64(LANE_NUMBERS, bytes) as i64));
@@ -81,22 +84,23 @@ unsafe fn expand_eight(values: [u32; 8], mask: u8) -> __m256i {
     }
 }
 
-/// The lanes whose bits are set, moved to the front; then zeros.
+/// Moves the lanes whose bits are set to the front; the rest is 0.
 #[inline(always)]
 unsafe fn compress_eight(lanes: __m256i, mask: u8) -> [u32; 8] {
     // SAFETY: as above.
     unsafe {
         let bytes = byte_mask(mask);
         let sources = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(_pext_u64(LANE_NUMBERS, bytes) as i64));
-        // Ones in as many bytes as lanes are kept.
+        // As many bytes of ones as lanes are kept.
         let set = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(_pext_u64(bytes, bytes) as i64));
         let front = _mm256_and_si256(_mm256_permutevar8x32_epi32(lanes, sources), set);
         transmute::<__m256i, [u32; 8]>(front)
     }
 }
 
-// SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from arrays
-// of exactly the length that is read or written, and the loads and stores are the unaligned ones.
+// SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from
+// arrays of exactly the length that is read or written, and all loads and stores are unaligned
+// ones.
 impl Simd for Avx2 {
     #[inline(always)]
     fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
@@ -107,7 +111,7 @@ impl Simd for Avx2 {
             for half in 0..2 {
                 let eight = _mm_loadl_epi64(codes.as_ptr().add(8 * half).cast::<__m128i>());
                 let index = _mm256_and_si256(_mm256_cvtepu8_epi32(eight), _mm256_set1_epi32(15));
-                // Bit 3 of the code, moved to the sign, chooses the upper half of the table.
+                // Bit 3 of the code becomes the sign, which selects the upper half of the table.
                 let upper: __m256 = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index));
                 let (a, b) = (_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index));
                 _mm256_storeu_ps(out.as_mut_ptr().add(8 * half), _mm256_blendv_ps(a, b, upper));
@@ -121,7 +125,7 @@ impl Simd for Avx2 {
         let mut out = [0; LANES];
         // SAFETY: see above.
         unsafe {
-            // A binary search; the first step chooses the half of the table that the others look into.
+            // A binary search: the first step selects the half of the table for the other steps.
             let (low, high) = (_mm256_loadu_ps(thresholds.as_ptr()), _mm256_loadu_ps(thresholds.as_ptr().add(8)));
             for half in 0..2 {
                 let v = _mm256_loadu_ps(values.as_ptr().add(8 * half));
@@ -249,7 +253,7 @@ impl Simd for Avx2 {
         // SAFETY: as above.
         unsafe {
             let (a, b) = (integers(a), integers(b));
-            // Signed comparison, after the top bit is flipped in both.
+            // A signed comparison, with the top bit of both operands flipped.
             let top = _mm256_set1_epi32(i32::MIN);
             let below = |half: usize| {
                 let greater = _mm256_cmpgt_epi32(_mm256_xor_si256(b[half], top), _mm256_xor_si256(a[half], top));
@@ -262,9 +266,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
         let (mut out, a, b) = ([0; LANES], a.as_chunks::<4>().0, b.as_chunks::<4>().0);
-        // SAFETY: as above. In f64 the quotient of two such integers is never rounded up to the next one.
+        // SAFETY: as above. The f64 quotient of two 32-bit integers is never rounded up to the next
+        // integer.
         unsafe {
-            // The bits of 2^52 + n hold n, which spares a conversion of unsigned integers.
+            // The bits of 2^52 + n contain n, so no conversion of unsigned integers is needed.
             let offset = _mm256_set1_pd(4_503_599_627_370_496.0);
             let double = |n: &[u32; 4]| {
                 let wide = _mm256_cvtepu32_epi64(transmute::<[u32; 4], __m128i>(*n));
@@ -291,7 +296,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
-        // The values of the upper half begin behind those of the lower one.
+        // The values of the upper half follow those of the lower half.
         let first = (mask & 0xff).count_ones() as usize;
         let (mut low, mut high) = ([0; 8], [0; 8]);
         low.copy_from_slice(&values[..8]);

@@ -25,7 +25,7 @@ use crate::vector::{MAGNITUDE, Simd};
 pub(crate) struct Avx512(());
 
 impl Avx512 {
-    /// Callable only where the features are enabled: the value is their proof.
+    /// Callable only where the features are enabled: the value proves that the CPU has them.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,bmi2")]
     pub(crate) fn new() -> Self {
@@ -33,32 +33,35 @@ impl Avx512 {
     }
 }
 
-// The operations of the hottest loops take arrays by value: loads and stores through pointers are checked in builds with debug
-// assertions, which would keep the values of such a loop in memory.
+// The operations of the hottest loops take arrays by value. In builds with debug assertions, loads
+// and stores through pointers are checked, and the checks would keep the values of the loop in
+// memory.
 
-/// A vector of sixteen.
+/// The lanes as a vector of sixteen.
 #[inline(always)]
 fn vector(lanes: &[f32; LANES]) -> __m512 {
-    // SAFETY: the same number of floats, and every bit pattern is one.
+    // SAFETY: both types hold the same number of floats, and every bit pattern is a valid float.
     unsafe { transmute::<[f32; LANES], __m512>(*lanes) }
 }
 
-/// A vector of sixteen integers.
+/// The lanes as a vector of sixteen integers.
 #[inline(always)]
 fn integers(lanes: &[u32; LANES]) -> __m512i {
-    // SAFETY: the same number of integers, and every bit pattern is one.
+    // SAFETY: both types hold the same number of integers, and every bit pattern is a valid
+    // integer.
     unsafe { transmute::<[u32; LANES], __m512i>(*lanes) }
 }
 
-/// Its lanes.
+/// The lanes of a vector.
 #[inline(always)]
 fn lanes_of(vector: __m512i) -> [u32; LANES] {
     // SAFETY: as above.
     unsafe { transmute::<__m512i, [u32; LANES]>(vector) }
 }
 
-// SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from arrays
-// of exactly the length that is read or written, and the loads and stores are the unaligned ones.
+// SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from
+// arrays of exactly the length that is read or written, and all loads and stores are unaligned
+// ones.
 impl Simd for Avx512 {
     #[inline(always)]
     fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
@@ -79,7 +82,8 @@ impl Simd for Avx512 {
         unsafe {
             let (table, v) = (_mm512_loadu_ps(thresholds.as_ptr()), _mm512_loadu_ps(values.as_ptr()));
             let mut index = _mm512_setzero_si512();
-            // A binary search. A macro, for a loop over the steps is not always unrolled.
+            // A binary search. It is a macro because the compiler does not always unroll a loop
+            // over the steps.
             macro_rules! narrow {
                 ($step:literal) => {
                     let at = _mm512_add_epi32(index, _mm512_set1_epi32($step - 1));
@@ -171,7 +175,8 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
-        // SAFETY: as above. In f64 the quotient of two such integers is never rounded up to the next one.
+        // SAFETY: as above. The f64 quotient of two 32-bit integers is never rounded up to the next
+        // integer.
         unsafe {
             let (a, b) = (integers(a), integers(b));
             let half = |a, b| _mm512_cvttpd_epu32(_mm512_div_pd(_mm512_cvtepu32_pd(a), _mm512_cvtepu32_pd(b)));
