@@ -1,21 +1,23 @@
-//! How much heap a codec needs beside input and output.
+//! Heap use of a codec besides input and output.
 
-/// Measures heap use. A program that installs a counting allocator hands one to the matrix.
+/// Measures heap use. A program with a counting allocator passes a meter to the matrix.
 ///
 /// The column `peak_scratch_bytes` is the larger of
-/// - the peak of one encode above the heap at its start, less the bytes of the payload it returned, and
-/// - the peak of one decode above the heap at its start (its output buffer is allocated before).
+/// - the peak of one encode above the heap at its start, minus the bytes of the returned payload,
+///   and
+/// - the peak of one decode above the heap at its start (the output buffer is allocated before).
 ///
-/// The allocator counts the whole process: what other threads allocate meanwhile is in the figure. A payload
-/// that holds more capacity than bytes shows the difference. Not in it is what does not pass Rust's allocator: memory
-/// that C libraries such as Zstandard take with `malloc`, and memory maps.
+/// The allocator counts the whole process: allocations of other threads are included, and so is
+/// unused capacity of a payload's buffers. Not included is memory outside Rust's allocator:
+/// `malloc` of C libraries such as Zstandard, and memory maps.
 ///
-/// Counting has a price. An allocator that counts through `alloc` alone makes fresh zeroed memory by writing zeros,
-/// where the system's own hands out pages that are zero already. The matrix's encode speeds of large outputs lie below
-/// those of a benchmark without a meter, by that one pass over them.
+/// Counting makes encodes slower. A counting allocator that implements only `alloc` zeroes fresh
+/// memory by writing to it, while the system allocator returns pages that are already zero. For
+/// large outputs the matrix therefore shows lower encode speeds than a benchmark without a meter;
+/// the difference is this one pass over the output.
 pub trait ScratchMeter {
-    /// Takes the heap in use now as the level to measure from, and forgets earlier peaks.
+    /// Makes the heap in use now the reference level, and resets the peak.
     fn start(&self);
-    /// Bytes of the highest heap use since [`Self::start`] above that level.
+    /// Peak heap use since [`Self::start`], in bytes above the reference level.
     fn peak(&self) -> u64;
 }
