@@ -16,6 +16,8 @@ pub struct Section {
 }
 
 impl Section {
+    /// A section of little-endian bytes.
+    ///
     /// # Errors
     /// [`CodecError::Limit`] if `data` is not exactly as long as dtype and shape say.
     pub fn new(dtype: Dtype, shape: impl Into<Vec<usize>>, data: impl Into<Bytes>) -> Result<Self> {
