@@ -1,4 +1,5 @@
-//! Exists because cargo wants a build script beside `links`; see the note in `Cargo.toml`.
+//! Does nothing. Cargo requires a build script for a package with `links`; see the note in
+//! `Cargo.toml`.
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -17,22 +17,22 @@ pub struct Checkpoint {
     files: Vec<PathBuf>,
     /// In file order: by file, then by offset.
     tensors: Vec<Tensor>,
-    /// Positions in `tensors`, sorted by name.
+    /// Indices into `tensors`, sorted by name.
     by_name: Vec<usize>,
     metadata: BTreeMap<String, String>,
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, or a directory in Hugging Face layout: the shards that its
-    /// `model.safetensors.index.json` names, else its `model.safetensors`, else its only `.safetensors` file.
-    /// Reads the headers and maps the rest.
+    /// Opens a `.safetensors` file, or a directory in Hugging Face layout. In a directory it opens
+    /// the shards that `model.safetensors.index.json` lists, else `model.safetensors`, else the
+    /// only `.safetensors` file. It reads the headers and maps the rest.
     ///
-    /// The files must not be changed or shortened while the checkpoint, or [`Bytes`] taken from it, is in use:
-    /// values would change under the reader, and reading behind a new end kills the process.
+    /// The files must not be changed or shortened while the checkpoint, or [`Bytes`] from it, are
+    /// in use: the values would change, and reading beyond a new end kills the process.
     ///
     /// # Errors
-    /// [`Error`] if there is no such model or a file of it is invalid, whatever its bytes. No tensor of a
-    /// checkpoint that opened is missing, doubled or cut off.
+    /// [`Error`] if the path holds no model, or one of its files is invalid, whatever its bytes
+    /// are. In an opened checkpoint no tensor is missing, duplicated or truncated.
     #[tracing::instrument(level = "debug", skip_all, fields(path = %path.as_ref().display()))]
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
@@ -70,7 +70,7 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Refuses a name that two files have; within a file, the header's reader does.
+    /// Refuses a tensor name that occurs in two files. Within one file the header reader does that.
     fn check_unique(&self) -> Result<(), Error> {
         for pair in self.by_name.windows(2) {
             let (a, b) = (&self.tensors[pair[0]], &self.tensors[pair[1]]);
@@ -93,23 +93,23 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors' names in file order: by file, then by offset.
+    /// The names of the tensors in file order: by file, then by offset.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.iter().map(|t| t.name.as_str())
     }
 
-    /// Dtype and shape of a tensor.
+    /// Dtype and shape of the tensor `name`.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
+    /// [`Error::UnknownTensor`] if no tensor has this name.
     pub fn spec(&self, name: &str) -> Result<&TensorSpec, Error> {
         Ok(&self.find(name)?.spec)
     }
 
-    /// A tensor, in place.
+    /// The tensor `name`; its bytes are not copied.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
+    /// [`Error::UnknownTensor`] if no tensor has this name.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
         let tensor = self.find(name)?;
         TensorView::new(tensor.spec.clone(), &tensor.data).map_err(|error| Error::Tensor {
@@ -119,11 +119,11 @@ impl Checkpoint {
         })
     }
 
-    /// A tensor's spec and its stored bytes, at any alignment. The bytes are a slice of the file's map, which
-    /// they keep alive.
+    /// Spec and stored bytes of the tensor `name`, at any alignment. The bytes are a slice of the
+    /// memory map and keep it alive.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
+    /// [`Error::UnknownTensor`] if no tensor has this name.
     pub fn bytes(&self, name: &str) -> Result<(TensorSpec, Bytes), Error> {
         let tensor = self.find(name)?;
         Ok((tensor.spec.clone(), tensor.data.clone()))
@@ -134,7 +134,7 @@ impl Checkpoint {
         self.tensors.len()
     }
 
-    /// Whether there is no tensor.
+    /// Whether the checkpoint has no tensor.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
@@ -144,18 +144,20 @@ impl Checkpoint {
         &self.files
     }
 
-    /// The strings that the files carry beside their tensors (`__metadata__`). Where files differ, the first
-    /// one that has the key counts.
+    /// The metadata strings (`__metadata__`) of all files. If files differ in a key, the first file
+    /// that has the key counts.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// blake3 of the model: of every tensor's name, dtype, shape and bytes, in the order of the names. How the
-    /// tensors are spread over files, and the files' metadata, make no difference. Reads all bytes.
+    /// blake3 of the model: of the name, dtype, shape and bytes of every tensor, in the order of
+    /// the names. It does not depend on how the tensors are spread over files, nor on the metadata
+    /// of the files. Reads all bytes.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         for tensor in self.by_name.iter().map(|&i| &self.tensors[i]) {
-            // Counts go before what they count, and dtype and shape count the data: no two models give one stream.
+            // Every variable-length part follows its length, and dtype and shape determine the data
+            // length, so no two models give the same stream.
             let number = |n: usize| (n as u64).to_le_bytes();
             let (dtype, shape) = (tensor.spec.dtype().to_string(), tensor.spec.shape());
             hasher.update(&number(tensor.name.len())).update(tensor.name.as_bytes());
@@ -169,7 +171,7 @@ impl Checkpoint {
         hasher.finalize().into()
     }
 
-    /// Sum of the tensors' bytes.
+    /// Total size of the tensors in bytes.
     fn byte_len(&self) -> u64 {
         self.tensors.iter().map(|t| t.data.len() as u64).sum()
     }

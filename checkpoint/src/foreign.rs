@@ -1,4 +1,4 @@
-//! Other formats by their first bytes, so that a wrong file gets a helpful message.
+//! Recognises other formats by their first bytes, so that the error message for a wrong file helps.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::error::Error;
 
 const CONVERT: &str = "take the model's .safetensors files, or convert it with `safetensors.torch.save_file`";
 
-/// First bytes, what they mean, what to do.
+/// First bytes, name of the format, what to do.
 const FORMATS: [(&[u8], &str, &str); 7] = [
     (b"GGUF", "a GGUF file", "take the .safetensors files of the model it was made from"),
     (b"PK\x03\x04", "a zip archive, as PyTorch (.bin, .pt) writes them", CONVERT),
@@ -17,9 +17,9 @@ const FORMATS: [(&[u8], &str, &str); 7] = [
     (b"<", "HTML or XML text", "give the model itself, not the page that a failed download left"),
 ];
 
-/// The error for a file that was refused as safetensors, if it is recognised as something else.
+/// The error for a file that is not valid safetensors; `None` if no other format is recognised.
 pub(crate) fn recognise(path: &Path, bytes: &[u8]) -> Option<Error> {
-    // A plausible header length and the header's first character: safetensors, if damaged.
+    // A plausible header length and the first character of a header: damaged safetensors.
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
         return None;
     }

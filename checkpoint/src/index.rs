@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which shard has which tensor.
+//! Reads `model.safetensors.index.json`, which lists the shard of each tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -9,13 +9,14 @@ use serde::Deserialize;
 
 use crate::error::Error;
 
-/// No index is larger, in bytes; it is what safetensors allows for a header.
+/// Largest index in bytes: the limit that safetensors has for a header.
 const MAX_INDEX: u64 = 100_000_000;
 
-/// An index whose shards all exist, inside its directory.
+/// A parsed index. All shard paths lie inside its directory; [`Self::files`] checks that they
+/// exist.
 pub(crate) struct Index {
     path: PathBuf,
-    /// Tensor name to path of its shard.
+    /// Path of the shard of each tensor.
     shards: BTreeMap<String, PathBuf>,
 }
 
@@ -42,7 +43,7 @@ impl Index {
         for (tensor, shard) in json.weight_map {
             if !stays_inside(&shard) {
                 return Err(wrong(format!(
-                    "it places tensor `{tensor}` in `{shard}`, which is no plain path below its directory"
+                    "it places tensor `{tensor}` in `{shard}`, which is not a plain path below its directory"
                 )));
             }
             shards.insert(tensor, dir.join(shard));
@@ -50,10 +51,10 @@ impl Index {
         Ok(Self { path, shards })
     }
 
-    /// The shards, sorted by path.
+    /// The paths of the shards, sorted.
     ///
     /// # Errors
-    /// [`Error::MissingShard`] for the first that does not exist.
+    /// [`Error::MissingShard`] for the first shard that does not exist.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, Error> {
         let files: BTreeSet<_> = self.shards.values().collect();
         match files.iter().find(|file| !file.exists()) {
@@ -62,8 +63,8 @@ impl Index {
         }
     }
 
-    /// Checks that the shards have exactly the tensors that the index lists, each in its place. `found` holds the
-    /// shard of every tensor.
+    /// Checks that the shards have exactly the tensors that the index lists, each in the listed
+    /// shard. `found` maps the name of every tensor to the shard that has it.
     pub(crate) fn check(&self, found: &BTreeMap<&str, &Path>) -> Result<(), Error> {
         for (tensor, shard) in &self.shards {
             if found.get(tensor.as_str()) != Some(&shard.as_path()) {
@@ -82,8 +83,8 @@ impl Index {
     }
 }
 
-/// Whether a shard's name leads to a place below the index's directory, by its text alone: no root, no `..`.
-/// A symbolic link may lead elsewhere, as in the Hugging Face cache.
+/// Whether a shard path stays below the directory of the index: not empty, not absolute, no `..`.
+/// Only the text is checked: a symbolic link may lead elsewhere, as in the Hugging Face cache.
 fn stays_inside(shard: &str) -> bool {
     let path = Path::new(shard);
     path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))

@@ -1,4 +1,5 @@
-//! Reads model files: a `.safetensors` file, or a Hugging Face directory of one or several of them.
+//! Reads model files: a `.safetensors` file, or a Hugging Face directory with one or several of
+//! them.
 //!
 //! ```no_run
 //! let model = checkpoint::Checkpoint::open("models/my-model")?;
@@ -9,15 +10,16 @@
 //! # Ok::<(), checkpoint::Error>(())
 //! ```
 //!
-//! Files are mapped, not read: opening costs their headers, a tensor costs its pages when it is touched.
-//! Whatever stands in a file, opening it gives a [`Checkpoint`] whose tensors are all there, or an [`Error`] that
-//! names the file, the tensor and what to do. Data may begin at any address, so tensors are bytes
-//! ([`codec_api::TensorView`] converts them).
+//! Files are memory-mapped: opening reads only the headers, and the pages of a tensor are read on
+//! first access. Whatever the bytes of a file are, opening it returns either a [`Checkpoint`] with
+//! all its tensors, or an [`Error`] that names the file, the tensor and what to do. Data may begin
+//! at any address, so tensors are given as bytes; [`codec_api::TensorView`] converts them.
 
 mod checkpoint;
 mod error;
 mod foreign;
 mod index;
+mod layout;
 mod map;
 mod shard;
 mod source;

@@ -11,26 +11,26 @@ use crate::error::Error;
 use crate::foreign;
 use crate::map::map;
 
-/// A tensor and its place.
+/// One tensor and where it is stored.
 pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) spec: TensorSpec,
     /// A slice of the file's map.
     pub(crate) data: Bytes,
-    /// Position of the file in the checkpoint's list.
+    /// Index of its file in the list of the checkpoint.
     pub(crate) file: usize,
 }
 
-/// The contents of a file: its tensors in the order of their data, and its strings.
+/// The contents of a file: its tensors in the order of their data, and its metadata strings.
 pub(crate) struct Shard {
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
 impl Shard {
-    /// Maps `path`, which is number `file` in the checkpoint's list, and reads its header.
+    /// Maps the file `path`, whose index in the checkpoint's list is `file`, and reads its header.
     pub(crate) fn read(path: &Path, file: usize) -> Result<Self, Error> {
-        // Asked before opening: to open a pipe is to wait for its writer.
+        // Checked before opening, because opening a pipe would wait for its writer.
         if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_file() {
             return Err(Error::NotAFile { path: path.to_owned() });
         }
@@ -52,7 +52,7 @@ impl Shard {
     }
 }
 
-/// Says what the file is, if it is something else, or what is wrong with it.
+/// The error for a file whose header was refused: another format, or what is wrong with the header.
 fn refused(path: &Path, bytes: &[u8], error: FormatError) -> Error {
     foreign::recognise(path, bytes).unwrap_or_else(|| {
         let reason = match error {

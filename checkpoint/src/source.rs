@@ -1,28 +1,25 @@
-//! Which files a path stands for.
+//! Finds the files of the model at a path.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::index::Index;
+use crate::layout::{INDEX, MODEL};
 
-/// The index of a sharded model.
-pub(crate) const INDEX: &str = "model.safetensors.index.json";
-/// A model in one file.
-pub(crate) const MODEL: &str = "model.safetensors";
-
-/// How many files an error message names.
+/// Number of files that an error message names.
 const NAMED: usize = 4;
 
-/// Where the tensors are.
+/// Location of the tensors.
 pub(crate) enum Source {
     /// In one file.
     File(PathBuf),
-    /// In the shards that an index names.
+    /// In the shards that an index lists.
     Shards(Index),
 }
 
-/// Takes a file as it is; looks in a directory for an index, `model.safetensors`, or the only such file.
+/// A file is returned unchecked. In a directory: the index, else `model.safetensors`, else the only
+/// `.safetensors` file.
 pub(crate) fn locate(path: &Path) -> Result<Source, Error> {
     if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
         return Ok(Source::File(path.to_owned()));

@@ -1,10 +1,10 @@
-//! Bit streams of codes that are not bytes.
+//! Bit streams of codes whose width is not 8 bits.
 
-/// Packs codes of `bits` bits each, 57 at most, into bytes: one after the other, the lowest bit first. Codes have no higher
-/// bits; the unused bits of the last byte are 0.
+/// Packs codes of `bits` bits each (at most 57) into bytes, one after the other, lowest bit first.
+/// All higher bits of a code must be 0. The unused bits of the last byte are 0.
 pub fn pack_bits(codes: impl ExactSizeIterator<Item = u64>, bits: usize) -> Vec<u8> {
     let mut packed = Vec::with_capacity((codes.len() * bits).div_ceil(8));
-    // Fewer than 8 bits wait for the next code's.
+    // Fewer than 8 bits remain pending between two codes.
     let (mut pending, mut count) = (0, 0);
     for code in codes {
         pending |= code << count;
@@ -21,8 +21,8 @@ pub fn pack_bits(codes: impl ExactSizeIterator<Item = u64>, bits: usize) -> Vec<
     packed
 }
 
-/// The inverse of [`pack_bits`]: codes of `bits` bits each, 57 at most, for as long as there are bytes; what the last code
-/// is short of is 0.
+/// The inverse of [`pack_bits`]: reads codes of `bits` bits each (at most 57) until the bytes are
+/// used up. Missing bits of the last code are 0, so there may be more codes than were packed.
 pub fn unpack_bits(packed: &[u8], bits: usize) -> impl Iterator<Item = u64> {
     let (mut bytes, mut pending, mut count) = (packed.iter(), 0, 0);
     (0..(8 * packed.len()).div_ceil(bits)).map(move |_| {

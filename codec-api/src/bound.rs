@@ -1,35 +1,36 @@
-//! Error bounds that an encoder certifies for the tensor it has just encoded.
+//! Error bounds that an encoder certifies for the tensor that it has just encoded.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How far the decoded tensor is from the source, both as f32. Certified by the encoder for this tensor.
+/// Upper bound on the difference between the source `w` and the decoded tensor `ŵ`, both as f32.
+/// The encoder certifies it for this tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Bound {
-    /// Every bit of the stored dtype comes back.
+    /// Decoding restores every bit of the stored dtype.
     Exact,
     /// `max |w − ŵ|` is at most this.
     MaxAbs(f32),
     /// `‖w − ŵ‖₂ / ‖w‖₂` is at most this.
     RelFrobenius(f32),
-    /// Nothing is promised; for experimental codecs only.
+    /// No bound; allowed for experimental codecs only.
     None,
 }
 
 impl Bound {
-    /// The tightest [`Bound::MaxAbs`] that these decoded values keep.
+    /// The tightest [`Bound::MaxAbs`] that holds for these decoded values.
     ///
     /// # Panics
-    /// Never; the shorter slice decides if the lengths differ.
+    /// Never; if the lengths differ, only the length of the shorter slice is compared.
     pub fn measure_max_abs(source: &[f32], decoded: &[f32]) -> Self {
         Self::max_abs(max_abs_error(source, decoded))
     }
 
-    /// [`Self::measure_max_abs`]; where a weight near the end of f32 is off by more than an f32 can say, the tightest
-    /// [`Bound::RelFrobenius`] that these decoded values keep.
+    /// Like [`Self::measure_max_abs`]. If the largest error exceeds the range of f32, which can
+    /// happen to weights near the end of that range, the tightest [`Bound::RelFrobenius`] instead.
     pub fn measure(source: &[f32], decoded: &[f32]) -> Self {
         match Self::measure_max_abs(source, decoded) {
             Self::MaxAbs(error) if error.is_infinite() => Self::rel_frobenius(rel_frobenius_error(source, decoded)),
@@ -47,7 +48,7 @@ impl Bound {
         Self::RelFrobenius(round_up(error))
     }
 
-    /// Whether `decoded` keeps this bound against `source`.
+    /// Whether this bound holds for `decoded` against `source`.
     pub fn holds(&self, source: &[f32], decoded: &[f32]) -> bool {
         source.len() == decoded.len()
             && match *self {
@@ -68,7 +69,7 @@ impl Bound {
         }
     }
 
-    /// The number, where there is one; 0 for an exact codec.
+    /// The limit: 0 for [`Bound::Exact`], `None` for [`Bound::None`].
     pub fn value(&self) -> Option<f32> {
         match *self {
             Self::Exact => Some(0.0),
@@ -87,9 +88,10 @@ impl fmt::Display for Bound {
     }
 }
 
-/// `max |a − b|`, computed in f64. NaN anywhere gives infinity.
+/// `max |a − b|`, computed in f64. Infinite if any value is NaN.
 pub fn max_abs_error(a: &[f32], b: &[f32]) -> f64 {
-    // Several partial results, so that vectors can be used. One that is NaN stays so: no comparison with it holds.
+    // Partial maxima in lanes let the compiler vectorise. A NaN lane stays NaN, because no
+    // comparison with it is true.
     const LANES: usize = 8;
     let mut worst = [0.0f64; LANES];
     let keep = |worst: &mut f64, x: f32, y: f32| {
@@ -109,7 +111,7 @@ pub fn max_abs_error(a: &[f32], b: &[f32]) -> f64 {
     worst.into_iter().fold(0.0, |all, lane| if lane.is_nan() { f64::INFINITY } else { all.max(lane) })
 }
 
-/// `‖a − b‖₂ / ‖a‖₂`, computed in f64; 0 if both are zero, infinite if only `a` is.
+/// `‖a − b‖₂ / ‖a‖₂`, computed in f64; 0 if `a` equals `b`, infinite if only `a` is all zeros.
 pub fn rel_frobenius_error(a: &[f32], b: &[f32]) -> f64 {
     let (mut error, mut norm) = (0.0, 0.0);
     for (&x, &y) in a.iter().zip(b) {

@@ -1,11 +1,12 @@
-//! Field types for codec configurations that refuse wrong values when they are read.
+//! Field types for codec configurations that check values during deserialisation.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
-/// The `version` field of a codec's configuration: it is `N`, and reads nothing else.
+/// The `version` field of a codec configuration: always `N`; deserialising any other number is an
+/// error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FormatVersion<const N: u32>;
 
@@ -33,12 +34,12 @@ impl<'de, const N: u32> Deserialize<'de> for FormatVersion<N> {
 pub struct Bounded<const MIN: u32, const MAX: u32>(u32);
 
 impl<const MIN: u32, const MAX: u32> Bounded<MIN, MAX> {
-    /// `None` if `value` is out of range.
+    /// `None` if `value` is outside `MIN..=MAX`.
     pub const fn new(value: u32) -> Option<Self> {
         if MIN <= value && value <= MAX { Some(Self(value)) } else { None }
     }
 
-    /// A constant that must be in range; checked when the program is compiled.
+    /// A constant; the range is checked at compile time.
     pub const fn at<const VALUE: u32>() -> Self {
         const { assert!(MIN <= VALUE && VALUE <= MAX, "out of range") };
         Self(VALUE)

@@ -1,4 +1,5 @@
-//! The header of a safetensors file: eight bytes of length, that much JSON, then the tensors' bytes.
+//! The header of a safetensors file: 8 bytes with the header length, that many bytes of JSON, then
+//! the data of the tensors.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,21 +13,23 @@ use serde_json::value::RawValue;
 use crate::error::FormatError;
 use crate::tensor::TensorSpec;
 
-/// The format's own limit for the JSON text, in bytes.
+/// Limit of the safetensors format for the JSON text, in bytes.
 const MAX_HEADER: usize = 100_000_000;
 
-/// Key of the header's strings; every other key is a tensor.
+/// Key of the file's metadata strings; every other key is the name of a tensor.
 const STRINGS: &str = "__metadata__";
 
-/// Reads the header of a safetensors file and checks that no name occurs twice, and that the tensors it
-/// declares fill the rest of `bytes`, one behind the other, without gaps. Returns it with the offset at which
-/// the data begins. Tensors are in the order of their data, empty ones at one place in the order of their names.
+/// Reads the header of a safetensors file. Returns it with the offset at which the data begin.
+/// Tensors are in the order of their data; empty tensors at the same offset are in the order of
+/// their names.
 ///
-/// The safetensors crate's own reader keeps the last of several tensors of one name, and adds declared sizes
-/// without a check for overflow.
+/// Checks that no name occurs twice and that the declared tensors fill the rest of `bytes` without
+/// gaps or overlaps. The safetensors crate supplies the [`Metadata`] type, but its own reader is
+/// not used: it adds declared sizes without overflow checks and, of two tensors with the same name,
+/// silently keeps the last.
 ///
 /// # Errors
-/// [`FormatError::Container`] with what is wrong, and with which tensor.
+/// [`FormatError::Container`] with the fault and the tensor concerned.
 pub fn read_safetensors_header(bytes: &[u8]) -> Result<(Metadata, usize), FormatError> {
     read(bytes).map_err(FormatError::Container)
 }
@@ -63,7 +66,8 @@ fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|e| format!("header: {e}"))
 }
 
-/// Checks that the tensors, sorted by offset, cover `present` bytes, each with the bytes of its dtype and shape.
+/// Checks that the tensors, sorted by offset, cover all `present` bytes, and that the length of
+/// each agrees with its dtype and shape.
 fn check_layout(tensors: &[(String, TensorInfo)], present: usize) -> Result<(), String> {
     let mut filled = 0;
     for (name, info) in tensors {
@@ -94,7 +98,7 @@ fn check_layout(tensors: &[(String, TensorInfo)], present: usize) -> Result<(), 
     Err(format!("the header declares {filled} bytes of tensors, the file has {present}; it is damaged"))
 }
 
-/// A JSON object in which no key occurs twice: serde's own maps keep the last without a word.
+/// A JSON object without duplicate keys: serde's own maps silently keep the last value.
 struct Unique<V>(BTreeMap<String, V>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {

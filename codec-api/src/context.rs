@@ -1,4 +1,4 @@
-//! What a codec may use beside the tensor: seed, base tensor, calibration, cancellation, progress.
+//! What a codec may use besides the tensor: seed, base tensor, calibration, cancellation, progress.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,29 +9,30 @@ use rand_xoshiro::rand_core::SeedableRng;
 use crate::error::{CodecError, Result};
 use crate::tensor::{TensorSpec, TensorView};
 
-/// A tensor that an encoded one is told relative to. It has the same spec.
+/// The base tensor that a payload is encoded against. It has the same dtype and shape as the
+/// encoded tensor.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BaseTensor<'a> {
-    /// blake3 of the base's stored bytes: a payload that depends on a base names it by this.
+    /// blake3 of the stored bytes of the base. A payload that depends on a base stores this id.
     pub id: [u8; 32],
-    /// The base's values.
+    /// The base tensor itself.
     pub view: TensorView<'a>,
 }
 
 impl<'a> BaseTensor<'a> {
-    /// Names the base by its content.
+    /// Computes the id of the base from its bytes.
     pub fn new(view: TensorView<'a>) -> Self {
         Self { id: blake3::hash(view.bytes()).into(), view }
     }
 }
 
-/// Statistics of the inputs that a layer sees, for codecs that weigh their errors by them.
+/// Statistics of a layer's inputs, for codecs that weight their errors by them.
 pub trait Calibration: fmt::Debug + Send + Sync {
-    /// The axis of the weight tensor that the inputs run along: 1 (columns) for a Linear layer,
-    /// 0 (rows) for a GPT-2 `Conv1D`.
+    /// The axis of the weight matrix along which the inputs run: 1 (columns) for a Linear layer, 0
+    /// (rows) for a GPT-2 `Conv1D`.
     fn input_axis(&self) -> usize;
-    /// Mean of x² for each input, one value per index of that axis.
+    /// Mean of x² of each input `x`: one value per index of that axis.
     fn mean_squares(&self) -> &[f32];
 }
 
@@ -40,17 +41,17 @@ pub trait Calibration: fmt::Debug + Send + Sync {
 pub struct Cancel(AtomicBool);
 
 impl Cancel {
-    /// Not cancelled yet.
+    /// A new flag, not cancelled.
     pub const fn new() -> Self {
         Self(AtomicBool::new(false))
     }
 
-    /// Asks the work to stop at its next check.
+    /// Requests that the work stop at its next [`Self::check`].
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Codecs call this once per block.
+    /// Codecs call this once per block of weights.
     ///
     /// # Errors
     /// [`CodecError::Cancelled`] after [`Cancel::cancel`].
@@ -59,13 +60,13 @@ impl Cancel {
     }
 }
 
-/// Hears how far an encode has come.
+/// Receives the progress of an encode.
 pub trait Progress: fmt::Debug + Send + Sync {
-    /// `weights` more weights are encoded.
+    /// Reports that `weights` more weights are encoded.
     fn tick(&self, weights: u64);
 }
 
-/// Hears nothing.
+/// Ignores all progress.
 #[derive(Clone, Copy, Debug)]
 pub struct NoProgress;
 
@@ -75,19 +76,19 @@ impl Progress for NoProgress {
 
 static NEVER: Cancel = Cancel::new();
 
-/// The surroundings of an encode.
+/// Everything an encode gets besides the tensor.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EncodeCx<'a> {
     /// Seed of this chunk; see [`EncodeCx::for_chunk`].
     pub seed: u64,
-    /// The base tensor, if there is one.
+    /// The base tensor, if any.
     pub base: Option<BaseTensor<'a>>,
-    /// Calibration, if there is any.
+    /// Calibration, if any.
     pub calibration: Option<&'a dyn Calibration>,
-    /// Checked once per block.
+    /// Codecs check it once per block of weights.
     pub cancel: &'a Cancel,
-    /// Told about finished weights.
+    /// Receives the number of finished weights.
     pub progress: &'a dyn Progress,
 }
 
@@ -98,13 +99,14 @@ impl Default for EncodeCx<'_> {
 }
 
 impl<'a> EncodeCx<'a> {
-    /// A context with a seed and nothing else.
+    /// A context with a seed, without base tensor and calibration.
     pub fn new(seed: u64) -> Self {
         Self { seed, base: None, calibration: None, cancel: &NEVER, progress: &NoProgress }
     }
 
-    /// The context of one chunk: its seed is the first 8 bytes of blake3 over model seed, tensor name
-    /// and first row, so that it depends neither on order nor on threads.
+    /// The context of one chunk of a tensor. The chunk seed is the first 8 bytes (little-endian) of
+    /// the blake3 of model seed, length of the tensor name, tensor name and first row. It depends
+    /// neither on the order of the chunks nor on threads.
     pub fn for_chunk(model_seed: u64, tensor: &str, first_row: u64) -> Self {
         let mut hash = blake3::Hasher::new();
         hash.update(&model_seed.to_le_bytes());
@@ -116,8 +118,9 @@ impl<'a> EncodeCx<'a> {
         Self::new(u64::from_le_bytes(seed))
     }
 
-    /// The surroundings of a composite's child: a seed of its own for each `scope`, and the same cancellation. Base and calibration are
-    /// of the composite's tensor, and progress is the composite's to report: they are left out, and it may hand on what fits.
+    /// The context for the child codec of a composite. It has its own seed for each `scope` and the
+    /// same cancellation. Base, calibration and progress are left out, because they belong to the
+    /// tensor of the composite; the composite adds what fits the child's tensor.
     #[must_use]
     pub fn for_child(&self, scope: &str) -> Self {
         let mut child = Self::for_chunk(self.seed, scope, 0);
@@ -125,45 +128,45 @@ impl<'a> EncodeCx<'a> {
         child
     }
 
-    /// The surroundings for decoding what was just encoded: the same base and cancellation.
+    /// The context for decoding what was just encoded: the same base and cancellation.
     #[must_use]
     pub fn decoding(&self) -> DecodeCx<'a> {
         DecodeCx { base: self.base.clone(), level: None, cancel: self.cancel }
     }
 
-    /// Adds a base tensor.
+    /// Sets the base tensor.
     #[must_use]
     pub fn with_base(mut self, base: BaseTensor<'a>) -> Self {
         self.base = Some(base);
         self
     }
 
-    /// Adds calibration.
+    /// Sets the calibration.
     #[must_use]
     pub fn with_calibration(mut self, calibration: &'a dyn Calibration) -> Self {
         self.calibration = Some(calibration);
         self
     }
 
-    /// Makes the work stoppable.
+    /// Lets `cancel` stop the work.
     #[must_use]
     pub fn with_cancel(mut self, cancel: &'a Cancel) -> Self {
         self.cancel = cancel;
         self
     }
 
-    /// Makes the work report its progress.
+    /// Sends progress to `progress`.
     #[must_use]
     pub fn with_progress(mut self, progress: &'a dyn Progress) -> Self {
         self.progress = progress;
         self
     }
 
-    /// The axis of the tensor's matrix view that inputs run along, and their mean squares; `None` without calibration, and for
-    /// a tensor without elements.
+    /// The axis of the tensor's matrix view along which the inputs run, and the mean squares of the
+    /// inputs. `None` without calibration, and for a tensor without elements.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if calibration does not have a value for each index of its axis.
+    /// [`CodecError::Limit`] if the calibration does not have one value per index of its axis.
     pub fn input_squares(&self, spec: &TensorSpec) -> Result<Option<(usize, &'a [f32])>> {
         let Some(calibration) = self.calibration.filter(|_| spec.elements() > 0) else { return Ok(None) };
         let (axis, squares) = (calibration.input_axis(), calibration.mean_squares());
@@ -175,21 +178,23 @@ impl<'a> EncodeCx<'a> {
         Ok(Some((axis, squares)))
     }
 
-    /// The random generator of one block: the same whatever was drawn for other blocks.
+    /// The random generator of one block. Its numbers do not depend on what was drawn for other
+    /// blocks.
     pub fn rng(&self, block: u64) -> Xoshiro256PlusPlus {
         Xoshiro256PlusPlus::seed_from_u64(self.seed ^ block.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 }
 
-/// The surroundings of a decode.
+/// Everything a decode gets besides the payload.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DecodeCx<'a> {
     /// The base tensor, if the payload needs one.
     pub base: Option<BaseTensor<'a>>,
-    /// How many quality levels of a progressive payload to use, counted from 0; `None` means all.
+    /// Last quality level to decode of a progressive payload: `Some(n)` decodes levels `0..=n`,
+    /// `None` all levels.
     pub level: Option<usize>,
-    /// Checked once per block.
+    /// Codecs check it once per block of weights.
     pub cancel: &'a Cancel,
 }
 
@@ -200,18 +205,19 @@ impl Default for DecodeCx<'_> {
 }
 
 impl<'a> DecodeCx<'a> {
-    /// Nothing but the payload.
+    /// A context without base tensor that decodes all quality levels.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The surroundings of a composite's child: the same cancellation, without base and level, which are the composite's.
+    /// The context for the child codec of a composite: the same cancellation. Base and level are
+    /// left out, because they belong to the composite.
     #[must_use]
     pub fn for_child(&self) -> Self {
         Self { cancel: self.cancel, ..Self::default() }
     }
 
-    /// Adds a base tensor.
+    /// Sets the base tensor.
     #[must_use]
     pub fn with_base(mut self, base: BaseTensor<'a>) -> Self {
         self.base = Some(base);
@@ -225,7 +231,7 @@ impl<'a> DecodeCx<'a> {
         self
     }
 
-    /// Makes the work stoppable.
+    /// Lets `cancel` stop the work.
     #[must_use]
     pub fn with_cancel(mut self, cancel: &'a Cancel) -> Self {
         self.cancel = cancel;

@@ -1,30 +1,31 @@
-//! What a codec will cost on a tensor, told without reading it.
+//! The predicted cost of a codec on a tensor, without reading the tensor.
 
 use std::ops::RangeInclusive;
 
-/// Expected size and work for one tensor of a given spec.
+/// Predicted size and work for one tensor of a given spec.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CostEstimate {
-    /// Payload bytes: one number for fixed-rate codecs; the real size always lies inside.
+    /// Payload bytes. The payload size always lies in this range; a fixed-rate codec has equal
+    /// ends.
     pub bytes: RangeInclusive<u64>,
-    /// Arithmetic operations of an encode, all together; for comparing and planning.
+    /// Total arithmetic operations of an encode; for comparison and planning.
     pub encode_ops: f64,
-    /// Arithmetic operations of a decode, all together.
+    /// Total arithmetic operations of a decode.
     pub decode_ops: f64,
-    /// Heap bytes that encode or decode needs beside input and output.
+    /// Heap bytes that encode or decode needs besides input and output.
     pub scratch_bytes: u64,
-    /// Expected `‖w − ŵ‖ / ‖w‖` on Gaussian weights, where it is known; 0 for exact codecs.
+    /// Expected `‖w − ŵ‖ / ‖w‖` on Gaussian weights if it is known; 0 for exact codecs.
     pub expected_rel_rmse: Option<f64>,
 }
 
 impl CostEstimate {
-    /// A codec whose size follows from the spec alone.
+    /// For a codec whose payload size follows from the spec alone.
     pub fn fixed(bytes: u64) -> Self {
         Self::between(bytes, bytes)
     }
 
-    /// A codec whose size depends on the data.
+    /// For a codec whose payload size depends on the data: from `least` to `most` bytes.
     pub fn between(least: u64, most: u64) -> Self {
         Self { bytes: least..=most, encode_ops: 0.0, decode_ops: 0.0, scratch_bytes: 0, expected_rel_rmse: None }
     }
@@ -36,7 +37,7 @@ impl CostEstimate {
         self
     }
 
-    /// Sets the heap bytes needed beside input and output.
+    /// Sets the heap bytes needed besides input and output.
     #[must_use]
     pub fn scratch(mut self, bytes: u64) -> Self {
         self.scratch_bytes = bytes;

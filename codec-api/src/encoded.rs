@@ -20,14 +20,14 @@ use crate::registry::Registry;
 use crate::spec::{MAX_NESTING, check_nesting, header};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
 
-/// Key of the JSON text in the file's `__metadata__`.
+/// Key of the JSON text in the `__metadata__` of the file.
 const METADATA_KEY: &str = "netweight";
 
-/// A tensor in a codec's form, with all that decoding needs.
+/// An encoded tensor with everything that decoding needs (except a base tensor).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EncodedTensor {
-    /// The source's dtype and shape.
+    /// Dtype and shape of the source tensor.
     pub spec: TensorSpec,
     /// The codec that encoded it.
     pub codec: Arc<dyn Codec>,
@@ -46,10 +46,11 @@ struct Meta {
 }
 
 impl EncodedTensor {
-    /// Encodes a tensor, after asking the codec whether it takes it.
+    /// Encodes a tensor after [`Codec::accepts`] has accepted its spec.
     ///
     /// # Errors
-    /// What the codec answers; [`CodecError::Missing`] if it requires a base or calibration.
+    /// The codec's own errors; [`CodecError::Missing`] if the codec requires a base tensor or
+    /// calibration that `cx` does not have.
     #[tracing::instrument(level = "debug", skip_all, fields(codec = codec.typetag_name(), tensor = %tensor.spec()))]
     pub fn encode(codec: Arc<dyn Codec>, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Self> {
         let spec = tensor.spec().clone();
@@ -64,11 +65,11 @@ impl EncodedTensor {
         Ok(Self { spec, codec, payload })
     }
 
-    /// Decodes to f32.
+    /// Decodes to f32, row-major.
     ///
     /// # Errors
-    /// What the codec answers; [`CodecError::Corrupt`] before anything is allocated if the payload's size is
-    /// not one that the codec's cost allows for the spec.
+    /// The codec's own errors. [`CodecError::Corrupt`], before any allocation, if the payload size
+    /// is outside what the codec's cost allows for the spec.
     #[tracing::instrument(level = "debug", skip_all, fields(codec = self.codec.typetag_name(), tensor = %self.spec))]
     pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
         self.codec.accepts(&self.spec)?;
@@ -78,7 +79,7 @@ impl EncodedTensor {
         Ok(out)
     }
 
-    /// Decodes to the stored dtype's bytes.
+    /// Decodes to the bytes of the stored dtype.
     ///
     /// # Errors
     /// As [`Self::decode`]; [`CodecError::Unsupported`] if the codec is not lossless.
@@ -91,7 +92,8 @@ impl EncodedTensor {
         Ok(out)
     }
 
-    /// Compares the payload's size with what the codec allows for the spec: all of it, or the levels up to one.
+    /// Checks the payload size against the size that the codec states for the spec. With a `level`,
+    /// only the sections of levels `0..=level` count.
     fn check_size(&self, level: Option<usize>) -> Result<()> {
         let levels = level.and(self.codec.as_progressive()).map(|progressive| progressive.levels(&self.spec));
         let (bytes, least, most) = if let (Some(level), Some(levels)) = (level, levels) {
@@ -111,15 +113,15 @@ impl EncodedTensor {
         if least <= bytes && bytes <= most {
             return Ok(());
         }
-        let reason = format!("{bytes} bytes in all; a {} tensor takes {least} to {most}", self.spec);
+        let reason = format!("{bytes} bytes in total; expected {least} to {most} for a {} tensor", self.spec);
         Err(CodecError::corrupt("*", reason))
     }
 
-    /// The encoded tensor as a small safetensors file: its sections are the tensors, the rest is JSON in
+    /// Serialises as a safetensors file: the sections are its tensors, everything else is JSON in
     /// `__metadata__`.
     ///
     /// # Errors
-    /// [`FormatError`] if the header does not serialise or is beyond the format's limits.
+    /// [`FormatError`] if the header does not serialise or exceeds the limits of the format.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
         let metadata = |e: serde_json::Error| FormatError::Metadata(e.to_string());
         let meta = Meta {
@@ -135,15 +137,16 @@ impl EncodedTensor {
             .map_err(|e| FormatError::Container(e.to_string()))
     }
 
-    /// Reads what [`Self::to_bytes`] wrote; the sections are slices of `bytes`.
+    /// Reads a file that [`Self::to_bytes`] wrote. The sections are slices of `bytes`; nothing is
+    /// copied.
     ///
     /// # Errors
-    /// [`FormatError`] for anything that is not such a file, whatever the bytes.
+    /// [`FormatError`] for any other bytes; never a panic.
     pub fn from_bytes(bytes: &Bytes, registry: &Registry) -> Result<Self, FormatError> {
         let (file, start) = read_safetensors_header(bytes)?;
         let text = file.metadata().as_ref().and_then(|m| m.get(METADATA_KEY));
-        let text = text.ok_or_else(|| FormatError::Metadata("there is none".to_owned()))?;
-        // The codec's header is one object inside this one.
+        let text = text.ok_or_else(|| FormatError::Metadata("not found".to_owned()))?;
+        // The header of the codec is nested one level inside the metadata object.
         check_nesting(text, MAX_NESTING + 1)?;
         let meta: Meta = serde_json::from_str(text).map_err(|e| FormatError::Metadata(e.to_string()))?;
         check_bound(meta.bound)?;
@@ -158,12 +161,12 @@ impl EncodedTensor {
     }
 }
 
-/// JSON has no infinity, and a negative bound means nothing.
+/// JSON cannot hold an infinity, and a negative bound is meaningless.
 fn check_bound(bound: Bound) -> Result<(), FormatError> {
     if bound.value().is_none_or(|value| value.is_finite() && value >= 0.0) {
         return Ok(());
     }
-    Err(FormatError::Metadata(format!("the bound `{bound}` is no finite number from 0 up")))
+    Err(FormatError::Metadata(format!("the bound `{bound}` is not a finite, non-negative number")))
 }
 
 impl View for &Section {

@@ -1,26 +1,26 @@
-//! What can go wrong between a tensor and its payload.
+//! Errors of codecs, codec texts and encoded files.
 
 use std::error::Error;
 
-/// Result of a codec's methods.
+/// Result of the methods of a codec.
 pub type Result<T, E = CodecError> = std::result::Result<T, E>;
 
-/// Why a codec did not encode or decode.
+/// Why a codec could not encode or decode.
 ///
-/// A refusal is [`CodecError::Unsupported`] when the tensor's dtype or shape decides it, and
-/// [`CodecError::Unsuitable`] when its values do.
+/// A codec refuses a tensor with [`CodecError::Unsupported`] because of its dtype or shape, and
+/// with [`CodecError::Unsuitable`] because of its values.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CodecError {
-    /// The dtype or shape is outside what the codec handles.
+    /// The codec does not support the dtype or shape.
     #[error("unsupported: {0}")]
     Unsupported(String),
-    /// The values are outside what the codec's format can hold.
+    /// The format of the codec cannot hold the values.
     #[error("unsuitable: {reason} ({number})")]
     Unsuitable {
-        /// What does not fit, and what does.
+        /// What does not fit, and what would.
         reason: String,
-        /// The figure that decided it, as `reason` introduces it.
+        /// The number behind the refusal; `reason` explains it.
         number: f64,
     },
     /// A section's dtype, shape, length or content contradicts the format.
@@ -31,18 +31,18 @@ pub enum CodecError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A section, a base tensor or calibration data that is needed is not there.
+    /// A required section, base tensor or calibration is missing.
     #[error("missing {0}")]
     Missing(String),
-    /// A size is beyond what this program handles or what the caller provided.
+    /// A size exceeds what this program handles, or differs from the caller's buffer.
     #[error("limit: {0}")]
     Limit(String),
-    /// A lossy codec met a NaN or an infinity.
+    /// A lossy codec found a NaN or an infinity.
     #[error(
         "the value at flat index {index} is not finite: a lossy codec cannot bound its error; use an exact codec such as `lossless.zstd`"
     )]
     NonFinite {
-        /// Row-major index of the first such value.
+        /// Row-major index of the first non-finite value.
         index: usize,
     },
     /// The caller cancelled the work.
@@ -64,13 +64,13 @@ impl CodecError {
         Self::Codec(Box::new(source))
     }
 
-    /// Whether this is a refusal (the codec is not for this tensor) and not a failure.
+    /// Whether the codec refused the tensor, as opposed to a failure.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Unsupported(_) | Self::Unsuitable { .. })
     }
 }
 
-/// Why a codec's text form (command-line spec or JSON header) was refused.
+/// Why the text form of a codec (command-line spec or JSON header) was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
@@ -97,7 +97,7 @@ pub enum SpecError {
         id: String,
         /// The name as given.
         name: String,
-        /// All presets of the codec.
+        /// All preset names of the codec.
         known: String,
     },
     /// A key or a value is wrong.
@@ -105,10 +105,10 @@ pub enum SpecError {
     Config {
         /// The codec.
         id: String,
-        /// Key, what was found there, and what is allowed.
+        /// The key, the value found and the values allowed.
         reason: String,
     },
-    /// Codecs are nested more deeply than [`crate::MAX_NESTING`].
+    /// Codecs are nested deeper than [`crate::MAX_NESTING`].
     #[error("codecs are nested more than {} deep", crate::MAX_NESTING)]
     TooDeep,
 }
@@ -117,10 +117,10 @@ pub enum SpecError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// The bytes are no valid safetensors file.
+    /// The bytes are not a valid safetensors file.
     #[error("not a readable safetensors file: {0}")]
     Container(String),
-    /// It is a safetensors file without (valid) Netweight metadata.
+    /// A safetensors file whose Netweight metadata is missing or invalid.
     #[error("metadata `netweight`: {0}")]
     Metadata(String),
     /// The codec header was refused.

@@ -1,4 +1,5 @@
-//! What every exact codec shares: the checksum of the stored bytes, and decoding to f32 by way of them.
+//! Shared by all exact codecs: the checksum of the stored bytes, and decoding to f32 from these
+//! bytes.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
@@ -8,10 +9,10 @@ use crate::error::{CodecError, Result};
 use crate::payload::{Payload, PayloadView, Section};
 use crate::tensor::{Dtype, TensorSpec, widen};
 
-/// Name of the section with the CRC-32C of the stored bytes.
+/// Name of the section that holds the CRC-32C of the stored bytes.
 const CHECKSUM: &str = "crc32c";
 
-/// The checksum of decoded bytes, for decoders that take them piece by piece while they are in the cache.
+/// Incremental checksum, for decoders that add each piece of the output while it is in the cache.
 #[derive(Clone, Debug)]
 pub struct Checksum(Digest);
 
@@ -22,25 +23,25 @@ impl Default for Checksum {
 }
 
 impl Checksum {
-    /// Adds the bytes that follow.
+    /// Adds the next bytes.
     pub fn update(&mut self, decoded: &[u8]) {
         self.0.update(decoded);
     }
 
-    /// CRC-32C (Castagnoli; RFC 3720, appendix B.4) of all bytes so far.
+    /// CRC-32C (Castagnoli; RFC 3720, appendix B.4) of all bytes added so far.
     fn get(&self) -> u32 {
         self.0.finalize() as u32
     }
 }
 
 impl Payload {
-    /// Bytes of the section that [`Self::with_checksum`] adds.
+    /// Size of the section that [`Self::with_checksum`] adds.
     pub const CHECKSUM_BYTES: u64 = 4;
 
     /// Adds the section `crc32c` U32 `[1]`: CRC-32C of the tensor's stored bytes.
     ///
     /// # Errors
-    /// Never: the section has the size of its shape.
+    /// Never: the data length always matches the shape.
     pub fn with_checksum(self, stored: &[u8]) -> Result<Self> {
         let mut checksum = Checksum::default();
         checksum.update(stored);
@@ -52,18 +53,21 @@ impl Payload {
 const SEAL: &str = "seal";
 
 impl Payload {
-    /// Bytes of the section `seal`.
+    /// Size of the section `seal`.
     pub const SEAL_BYTES: u64 = 4;
 
-    /// Stored bytes that a byte of a [sealed](Self::sealed) payload stands for at most.
+    /// Largest ratio of stored bytes to payload bytes in a [sealed](Self::sealed) payload.
     pub const MOST_EXPANSION: usize = 1 << 20;
 
-    /// Adds what makes a payload of compressed bytes safe: the section `padding` U8 of zeros if the others take less than a 2²⁰th of the stored bytes (no
-    /// few bytes shall stand for an enormous tensor), and the section `seal` U32 `[1]`, CRC-32C of the stored bytes followed by those of all
-    /// other sections in the order of their names. So a changed bit is noticed even where it would not change a weight.
+    /// Protects a payload of compressed bytes with two sections:
+    /// - `padding` U8: zeros, added only if the other sections have fewer bytes than the stored
+    ///   bytes divided by 2²⁰, so that a small file cannot claim a huge tensor.
+    /// - `seal` U32 `[1]`: CRC-32C of the stored bytes followed by the bytes of all other sections
+    ///   in the order of their names. It detects every changed bit, even a bit that would not
+    ///   change a weight.
     ///
     /// # Errors
-    /// Never: the sections have the sizes of their shapes.
+    /// Never: the data lengths always match the shapes.
     pub fn sealed(mut self, stored: &[u8]) -> Result<Self> {
         let missing = (stored.len() / Self::MOST_EXPANSION).saturating_sub(self.bytes() as usize);
         if missing > 0 {
@@ -84,10 +88,11 @@ impl PayloadView<'_> {
         checksum.get()
     }
 
-    /// Compares decoded bytes and the sections with the section `seal`.
+    /// Checks the decoded bytes and the sections against the section `seal`.
     ///
     /// # Errors
-    /// [`CodecError::Corrupt`] with both checksums, [`CodecError::Missing`] without the section.
+    /// [`CodecError::Corrupt`] with both checksums if they differ; [`CodecError::Missing`] without
+    /// the section.
     pub fn verify_seal(&self, decoded: &[u8]) -> Result<()> {
         self.compare(SEAL, "the decoded bytes and the sections have", self.seal(decoded))
     }
@@ -102,17 +107,18 @@ impl PayloadView<'_> {
 }
 
 impl PayloadView<'_> {
-    /// Compares decoded bytes with the section `crc32c`.
+    /// Checks decoded bytes against the section `crc32c`.
     ///
     /// # Errors
-    /// [`CodecError::Corrupt`] with both checksums, [`CodecError::Missing`] without the section.
+    /// [`CodecError::Corrupt`] with both checksums if they differ; [`CodecError::Missing`] without
+    /// the section.
     pub fn verify_checksum(&self, decoded: &[u8]) -> Result<()> {
         let mut checksum = Checksum::default();
         checksum.update(decoded);
         self.verify(&checksum)
     }
 
-    /// [`Self::verify_checksum`] for a checksum made piece by piece.
+    /// Like [`Self::verify_checksum`], for a checksum that was computed incrementally.
     ///
     /// # Errors
     /// As [`Self::verify_checksum`].
@@ -121,10 +127,12 @@ impl PayloadView<'_> {
     }
 }
 
-/// [`crate::Codec::decode`] of an exact codec: F32, F16 and BF16 to f32 by way of the stored bytes.
+/// Implements [`crate::Codec::decode`] for an exact codec: decodes the stored bytes of an F32, F16
+/// or BF16 tensor, then converts them to f32.
 ///
 /// # Errors
-/// [`CodecError::Unsupported`] for other dtypes, which decode to their bytes alone; else as [`Lossless::decode_bytes`].
+/// [`CodecError::Unsupported`] for every other dtype: only [`Lossless::decode_bytes`] decodes
+/// these. Otherwise as [`Lossless::decode_bytes`].
 pub fn decode_exact(
     codec: &dyn Lossless,
     spec: &TensorSpec,

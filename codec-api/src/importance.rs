@@ -1,22 +1,23 @@
-//! What the squared error of each weight counts, from calibration.
+//! Weights for squared errors, from calibration: how much the error of each tensor element counts.
 
 use crate::context::EncodeCx;
 use crate::error::Result;
 use crate::tensor::TensorSpec;
 
-/// Divides importances by the largest finite one, and holds them between 10⁻⁶ and 1: no weight may become anything at all.
-/// NaN and negative numbers become 10⁻⁶, infinity 1; without any positive number all become 1.
+/// Divides importances by the largest finite one and clamps the results to 10⁻⁶..=1, so that no
+/// element becomes arbitrary. NaN and negative numbers become 10⁻⁶, infinity becomes 1. If no
+/// importance is positive, all become 1.
 pub fn relative_importance(importance: &mut [f32]) {
     const LEAST: f32 = 1e-6;
     let largest = importance.iter().fold(0.0, |m: f32, h| if h.is_finite() { m.max(*h) } else { m });
     for h in importance {
-        // NaN and negative numbers are no mean squares.
+        // A NaN share fails the comparison and becomes `LEAST`.
         let share = if largest > 0.0 { *h / largest } else { 1.0 };
         *h = if share > LEAST { share.min(1.0) } else { LEAST };
     }
 }
 
-/// The mean squares of a tensor's inputs, relative to the largest; see [`relative_importance`].
+/// Mean squares of a tensor's inputs, relative to the largest; see [`relative_importance`].
 #[derive(Clone, Debug)]
 pub struct Importance {
     axis: usize,
@@ -25,10 +26,12 @@ pub struct Importance {
 }
 
 impl Importance {
-    /// `None` without calibration, and for a tensor without elements.
+    /// Reads the calibration of `cx`. `None` without calibration, and for a tensor without
+    /// elements.
     ///
     /// # Errors
-    /// [`crate::CodecError::Limit`] if calibration does not have a value for each index of its axis.
+    /// [`crate::CodecError::Limit`] if the calibration does not have one value per index of its
+    /// axis.
     pub fn new(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Self>> {
         let Some((axis, squares)) = cx.input_squares(spec)? else { return Ok(None) };
         let mut relative = squares.to_vec();
@@ -36,20 +39,20 @@ impl Importance {
         Ok(Some(Self { axis, columns: spec.matrix().1, relative }))
     }
 
-    /// The axis of the matrix view that inputs run along.
+    /// The axis of the matrix view along which the inputs run.
     pub fn axis(&self) -> usize {
         self.axis
     }
 
-    /// Of each input.
+    /// The importance of each input.
     pub fn inputs(&self) -> &[f32] {
         &self.relative
     }
 
-    /// Of the weight at this place of the flat tensor.
+    /// The importance of the element at index `place` of the flattened tensor.
     ///
     /// # Panics
-    /// If the tensor has no such place.
+    /// If `place` is outside the tensor.
     pub fn of(&self, place: usize) -> f32 {
         self.relative[if self.axis == 0 { place / self.columns } else { place % self.columns }]
     }

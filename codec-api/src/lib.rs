@@ -1,10 +1,18 @@
 //! The contract between Netweight and its weight codecs.
 //!
-//! A codec is a configuration struct that implements [`Codec`]. Serialised, the configuration is the header
-//! of what it encodes; the encoded data are named, typed byte [`Section`]s with a certified [`Bound`]. A codec
-//! crate registers its codecs with [`register_codec!`], and every program that links the crate has them.
+//! A codec is a configuration struct that implements [`Codec`]. The serialised configuration is the
+//! header of every tensor that the codec encodes. The encoded data are a [`Payload`]: named, typed
+//! byte [`Section`]s and a certified error [`Bound`]. A codec crate registers its codecs with
+//! [`register_codec!`]; [`Registry::linked`] finds them in every program that links the crate.
 //!
-//! # A codec in full
+//! - [`TensorSpec`], [`TensorView`]: dtype, shape and little-endian bytes of a tensor
+//! - [`Codec`]: encode and decode; [`Lossless`], [`Progressive`] and [`LinearKernel`] are optional
+//! - [`EncodeCx`], [`DecodeCx`]: seed, base tensor, calibration, quality level, cancellation,
+//!   progress
+//! - [`EncodedTensor`]: spec, codec and payload together, in memory and as a safetensors file
+//! - [`Registry`]: all codecs; makes one from a spec text (`quant.int:bits=4`) or a JSON header
+//!
+//! # A complete codec
 //!
 //! ```
 //! use codec_api::{
@@ -109,5 +117,6 @@ pub use registry::{CodecEntry, Preset, Registry, RegistryError};
 pub use spec::{MAX_NESTING, header};
 pub use tensor::{Dtype, TensorSpec, TensorView, first_non_finite, widen};
 
-// A codec crate depends on this crate and serde: the registration macros expand to these, and the interface speaks of them.
+// Re-exported so that a codec crate needs only this crate and serde: the macros expand to paths
+// into these crates, and the public interface uses their types.
 pub use {bytes::Bytes, inventory, ndarray, rand_xoshiro, typetag};

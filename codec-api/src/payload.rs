@@ -1,4 +1,4 @@
-//! What an encoder returns: named, typed byte sections and a certified bound.
+//! The result of an encode: named, typed byte sections and a certified bound.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::bound::Bound;
 use crate::error::{CodecError, Result};
 use crate::tensor::{Dtype, TensorSpec};
 
-/// One array of a payload: little-endian bytes, owned or a slice of a memory map.
+/// One array of a payload: little-endian bytes, either owned or a slice of a memory map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     spec: TensorSpec,
@@ -16,6 +16,8 @@ pub struct Section {
 }
 
 impl Section {
+    /// A section of little-endian bytes.
+    ///
     /// # Errors
     /// [`CodecError::Limit`] if `data` is not exactly as long as dtype and shape say.
     pub fn new(dtype: Dtype, shape: impl Into<Vec<usize>>, data: impl Into<Bytes>) -> Result<Self> {
@@ -30,15 +32,16 @@ impl Section {
         Ok(Self { spec, data })
     }
 
-    /// A section U8 of as many bytes as there are.
+    /// A U8 section `[bytes.len()]`.
     ///
     /// # Errors
-    /// Never: it has the size of its shape.
+    /// Never: the data length always matches the shape.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
         Self::new(Dtype::U8, [bytes.len()], bytes)
     }
 
-    /// A section of these values (u8, u16, f32, …), whose type must be as wide as `dtype`; nothing is copied.
+    /// A section of these values (u8, u16, f32, …). `T` must be as wide as `dtype`. Nothing is
+    /// copied.
     ///
     /// # Errors
     /// As [`Section::new`].
@@ -60,7 +63,7 @@ impl Section {
     }
 }
 
-/// Keeps a vector's own alignment while its bytes are shared.
+/// Owner of a shared buffer that keeps the alignment of `T`.
 struct Values<T>(Vec<T>);
 
 impl<T: bytemuck::NoUninit> AsRef<[u8]> for Values<T> {
@@ -78,27 +81,27 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// A payload without sections yet.
+    /// A payload without sections.
     pub fn new(bound: Bound) -> Self {
         Self { sections: BTreeMap::new(), bound }
     }
 
-    /// Adds a section (replaces one of the same name).
+    /// Adds a section; replaces an existing section of that name.
     #[must_use]
     pub fn with(mut self, name: &str, section: Section) -> Self {
         self.sections.insert(name.to_owned(), section);
         self
     }
 
-    /// Adds all sections of a child codec's payload under `scope` (`scope/name`). The child's bound is
-    /// not taken over: a composite measures its own.
+    /// Adds all sections of a child codec's payload under `scope/`. The bound of the child is
+    /// dropped: a composite certifies its own.
     #[must_use]
     pub fn with_scope(mut self, scope: &str, child: Payload) -> Self {
         self.sections.extend(child.sections.into_iter().map(|(name, s)| (format!("{scope}/{name}"), s)));
         self
     }
 
-    /// The same sections under another bound, for encoders that know it last.
+    /// Replaces the bound, for encoders that know it only at the end.
     #[must_use]
     pub fn with_bound(mut self, bound: Bound) -> Self {
         self.bound = bound;
@@ -110,23 +113,23 @@ impl Payload {
         &self.sections
     }
 
-    /// The certified error bound of this very tensor.
+    /// The certified error bound for this tensor.
     pub fn bound(&self) -> Bound {
         self.bound
     }
 
-    /// Sum of the section bytes: the `bytes` of every report.
+    /// Sum of the section sizes in bytes; every report shows it as `bytes`.
     pub fn bytes(&self) -> u64 {
         self.sections.values().map(|s| s.data.len() as u64).sum()
     }
 
-    /// The payload as a decoder reads it.
+    /// A view of the whole payload, for decoders.
     pub fn view(&self) -> PayloadView<'_> {
         PayloadView { payload: self, scope: String::new() }
     }
 }
 
-/// A decoder's view of a payload: all of it, or the sections under a scope.
+/// A decoder's view of a payload: all sections, or only those under a scope.
 #[derive(Clone, Debug)]
 pub struct PayloadView<'a> {
     payload: &'a Payload,
@@ -134,73 +137,75 @@ pub struct PayloadView<'a> {
 }
 
 impl<'a> PayloadView<'a> {
-    /// The sections of the child codec stored under `scope`.
+    /// The view of a child codec: only the sections under `scope/`.
     #[must_use]
     pub fn scoped(&self, scope: &str) -> Self {
         Self { payload: self.payload, scope: format!("{}{scope}/", self.scope) }
     }
 
-    /// The section of this name, for formats whose section shapes depend on the data.
+    /// The section of this name, for formats whose section shapes depend on the data; other formats
+    /// use [`Self::bytes`] or [`Self::values`], which check dtype and shape.
     ///
     /// # Errors
-    /// [`CodecError::Missing`] with the full name.
+    /// [`CodecError::Missing`] with the full section name.
     pub fn section(&self, name: &str) -> Result<&'a Section> {
         let full = format!("{}{name}", self.scope);
         self.payload.sections.get(&full).ok_or_else(|| CodecError::Missing(format!("section `{full}`")))
     }
 
-    /// Sum of the bytes of all sections in view, for a composite that compares its child's with their cost before it makes room for
-    /// what they decode to.
+    /// Sum of the sizes of all sections in view, in bytes. A composite compares it with its child's
+    /// cost before it allocates the child's output.
     pub fn total_bytes(&self) -> u64 {
         self.sections().map(|(_, section)| section.data.len() as u64).sum()
     }
 
-    /// All sections in view, in the order of their names, which are those below the scope.
+    /// All sections in view in the order of their names; the names are relative to the scope.
     pub(crate) fn sections(&self) -> impl Iterator<Item = (&str, &'a Section)> {
         self.payload.sections.iter().filter_map(|(name, section)| Some((name.strip_prefix(&*self.scope)?, section)))
     }
 
-    /// Whether there is a section of this name.
+    /// Whether the view has a section of this name.
     pub fn has(&self, name: &str) -> bool {
         self.section(name).is_ok()
     }
 
-    /// The bytes of a section that must have this dtype and shape.
+    /// The bytes of the section `name`, which must have this dtype and shape.
     ///
     /// # Errors
-    /// [`CodecError::Missing`] or [`CodecError::Corrupt`].
+    /// [`CodecError::Missing`] without the section; [`CodecError::Corrupt`] for another dtype or
+    /// shape.
     pub fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a Bytes> {
         let section = self.section(name)?;
         let spec = section.spec();
         if spec.dtype() == dtype && spec.shape() == shape {
             return Ok(section.data());
         }
-        Err(self.corrupt(name, format!("it is {spec}, the format wants {dtype} {shape:?}")))
+        Err(self.corrupt(name, format!("it is {spec}, expected {dtype} {shape:?}")))
     }
 
-    /// The bytes of a U8 section of any length.
+    /// The bytes of a rank-1 U8 section of any length.
     ///
     /// # Errors
-    /// [`CodecError::Missing`] or [`CodecError::Corrupt`].
+    /// As [`Self::bytes`].
     pub fn byte_section(&self, name: &str) -> Result<&'a Bytes> {
         let section = self.section(name)?;
         self.bytes(name, Dtype::U8, &[section.data().len()])
     }
 
-    /// Like [`Self::bytes`], as little-endian values in a buffer of their own.
+    /// Like [`Self::bytes`], but copies the little-endian values into a vector.
     ///
     /// # Errors
-    /// As [`Self::bytes`].
+    /// As [`Self::bytes`]; [`CodecError::Corrupt`] if the bytes are not a whole number of `T`.
     pub fn values<T: bytemuck::AnyBitPattern>(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<Vec<T>> {
         let bytes = self.bytes(name, dtype, shape)?;
         let width = size_of::<T>().max(1);
         if bytes.len() % width != 0 {
-            return Err(self.corrupt(name, format!("{} bytes are no whole number of values", bytes.len())));
+            return Err(self.corrupt(name, format!("{} bytes are not a whole number of values", bytes.len())));
         }
         Ok(bytes.chunks_exact(width).map(bytemuck::pod_read_unaligned).collect())
     }
 
-    /// A [`CodecError::Corrupt`] that names the section in full.
+    /// A [`CodecError::Corrupt`] with the full name of the section, scope included.
     pub fn corrupt(&self, name: &str, reason: impl Into<String>) -> CodecError {
         CodecError::corrupt(format!("{}{name}", self.scope), reason)
     }

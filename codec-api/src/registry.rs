@@ -1,4 +1,5 @@
-//! Which codecs this program has. `inventory` discovers them; everything else takes a [`Registry`].
+//! The codecs that are linked into the program. `inventory` only discovers them; every other
+//! function gets a [`Registry`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,59 +7,71 @@ use std::sync::Arc;
 use crate::codec::Codec;
 use crate::tensor::Dtype;
 
-/// A named configuration that `list` shows and every matrix and law covers.
+/// A named configuration of a codec. The command `list` shows it; every matrix and every law covers
+/// it.
 #[derive(Debug)]
 pub struct Preset {
-    /// Unique within the codec.
+    /// Name, unique within the codec.
     pub name: &'static str,
     /// The configuration.
     pub codec: Box<dyn Codec>,
 }
 
 impl Preset {
-    /// Names a configuration.
+    /// A preset of this name and configuration.
     pub fn new(name: &'static str, codec: impl Codec + 'static) -> Self {
         Self { name, codec: Box::new(codec) }
     }
 
-    /// Names the configuration of this JSON header, for combinators whose children live in crates that theirs does not know. `None`
-    /// if a codec in it is not linked into this program, or the header is wrong: tests of the crate count its presets.
+    /// A preset from a JSON header, for combinators whose children live in crates that the
+    /// combinator's crate does not depend on. `None` if a codec in the header is not linked into
+    /// this program, or the header is wrong. The tests of the crate count its presets, so that a
+    /// wrong header is noticed.
     pub fn from_header(name: &'static str, json: &str) -> Option<Self> {
         serde_json::from_str(json).ok().map(|codec| Self { name, codec })
     }
 }
 
-/// What a codec crate registers, once per codec: plain data and `fn` pointers.
+/// The registration of one codec: plain data and `fn` pointers.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CodecEntry {
-    /// The codec's id, its typetag name: `family.method`.
+    /// The id of the codec: its typetag name, `family.method`.
     pub id: &'static str,
-    /// One line for `netweight list`.
+    /// One line of description for `netweight list`.
     pub summary: &'static str,
-    /// Name and version of the crate that registers it.
+    /// Name and version of the crate that registers the codec.
     pub origin: (&'static str, &'static str),
-    /// Whether the format may still change and the codec may certify no bound.
+    /// Whether the format may still change. Only an experimental codec may certify no bound.
     pub experimental: bool,
-    /// Whether the certified bound follows from the format, not from decoding what was encoded. The laws allow it to be up
-    /// to four times the real error, instead of 1.01 times.
+    /// Whether the certified bound follows from the format instead of from decoding the payload.
+    /// The laws allow an analytic bound to be up to 4 times the real error, and a measured bound up
+    /// to 1.01 times.
     pub analytic_bound: bool,
-    /// The dtypes of an exact codec whose format is made for these alone; empty if it takes every dtype, as the laws else want.
+    /// The only dtypes that an exact codec accepts; empty if it accepts every dtype, as exact
+    /// codecs otherwise must. Example: `lossless.bf16x12` is a form of BF16; a silent fallback for
+    /// other dtypes would promise a fixed length and independent rows without having them. Law 1
+    /// requires that all other dtypes are refused.
     pub only: &'static [Dtype],
-    /// Configuration fields that hold child codecs, in the order of the spec grammar's parentheses.
+    /// Configuration fields that hold child codecs, in the order of the parentheses in a spec text.
     pub children: &'static [&'static str],
-    /// Specs of the children when the parentheses are left out; empty if they must be there.
+    /// Spec texts of the children if a spec has no parentheses; empty if the parentheses are
+    /// required.
     pub default_children: &'static [&'static str],
-    /// The configurations to show, test and measure; at least one, unless all have children that are not linked.
+    /// The presets to show, test and measure: at least one, unless each has a child that is not
+    /// linked.
     pub presets: fn() -> Vec<Preset>,
-    /// Specs of the configurations that the laws check, if they are not the presets: extremes of
-    /// every key, one for each way through a kernel. The laws check the presets too when they are
-    /// asked for everything. Children must be linked into the tests of the crate.
-    pub probes: Option<fn() -> Vec<String>>,
+    /// Specs of configurations that the laws check beside the presets: the extremes of every key,
+    /// and one for each way through a kernel. Their children must be linked into the crate's tests.
+    pub probes: fn() -> Vec<String>,
+    /// Whether the laws check the presets only when they are asked for everything, since the presets
+    /// are slow and the probes stand for them.
+    pub slow_presets: bool,
 }
 
 impl CodecEntry {
-    /// An entry without children that is not experimental and measures its bound. [`crate::register_codec!`] fills in the origin.
+    /// An entry without children, not experimental, with a measured bound.
+    /// [`crate::register_codec!`] fills in the origin.
     pub const fn new(
         id: &'static str,
         summary: &'static str,
@@ -75,35 +88,45 @@ impl CodecEntry {
             children: &[],
             default_children: &[],
             presets,
-            probes: None,
+            probes: Vec::new,
+            slow_presets: false,
         }
     }
 
-    /// Leaves the format open, and lets the codec certify no bound.
+    /// Marks the format as open to change and allows the codec to certify no bound.
     #[must_use]
     pub const fn experimental(mut self) -> Self {
         self.experimental = true;
         self
     }
 
-    /// States that the certified bound follows from the format, not from decoding, and may so be less tight.
+    /// States that the certified bound follows from the format, not from decoding; it may be less
+    /// tight.
     #[must_use]
     pub const fn analytic_bound(mut self) -> Self {
         self.analytic_bound = true;
         self
     }
 
-    /// States that an exact codec's format is made for these dtypes alone; it refuses all others as unsupported.
+    /// States that an exact codec is made for these dtypes only; it refuses all others as
+    /// unsupported.
     #[must_use]
     pub const fn only(mut self, dtypes: &'static [Dtype]) -> Self {
         self.only = dtypes;
         self
     }
 
-    /// Names the configurations that the laws check instead of the presets, as specs.
+    /// Sets the configurations that the laws check beside the presets, as specs.
     #[must_use]
     pub const fn probes(mut self, specs: fn() -> Vec<String>) -> Self {
-        self.probes = Some(specs);
+        self.probes = specs;
+        self
+    }
+
+    /// Leaves the presets to the long run of the laws.
+    #[must_use]
+    pub const fn slow_presets(mut self) -> Self {
+        self.slow_presets = true;
         self
     }
 
@@ -114,7 +137,8 @@ impl CodecEntry {
         self
     }
 
-    /// Gives the specs of the children when the parentheses are left out, one for each of [`Self::children`].
+    /// Sets the spec texts of the children if a spec has no parentheses, one for each of
+    /// [`Self::children`].
     #[must_use]
     pub const fn default_children(mut self, specs: &'static [&'static str]) -> Self {
         self.default_children = specs;
@@ -125,8 +149,8 @@ impl CodecEntry {
 inventory::collect!(CodecEntry);
 
 /// Registers a codec with every program that links this crate:
-/// `register_codec!("quant.int", "uniform integer quantisation", presets)`, then options as method calls:
-/// `register_codec!("x.y", "…", presets, .experimental())`.
+/// `register_codec!("quant.int", "uniform integer quantisation", presets)`. Options of
+/// [`CodecEntry`] follow as method calls: `register_codec!("x.y", "…", presets, .experimental())`.
 #[macro_export]
 macro_rules! register_codec {
     ($id:literal, $summary:literal, $presets:expr $(, $($option:tt)+)?) => {
@@ -145,7 +169,7 @@ pub enum RegistryError {
         "no codec is linked into this program; rustc drops a crate that nothing names, so name it: `use codecs as _;` (or `use codec_quant as _;` …) in the program's main file"
     )]
     Empty,
-    /// Two entries have one id.
+    /// Two entries have the same id.
     #[error("codec id `{id}` is registered twice: by {} {} and by {} {}", .first.0, .first.1, .second.0, .second.1)]
     DuplicateId {
         /// The id.
@@ -155,7 +179,7 @@ pub enum RegistryError {
         /// Crate name and version of the other.
         second: (&'static str, &'static str),
     },
-    /// A preset's typetag name is not the entry's id.
+    /// The typetag name of a preset differs from the id of its entry.
     #[error("codec `{id}` of {}: preset `{preset}` serialises as `{tag}`; `#[typetag::serde(name = …)]` and `register_codec!` must name the same id", .origin.0)]
     WrongTag {
         /// The entry's id.
@@ -167,7 +191,7 @@ pub enum RegistryError {
         /// Its typetag name.
         tag: &'static str,
     },
-    /// A codec has no preset, or two of one name.
+    /// A codec has no preset, or two presets of the same name.
     #[error("codec `{id}` of {}: {reason}", .origin.0)]
     Presets {
         /// The entry's id.
@@ -179,7 +203,7 @@ pub enum RegistryError {
     },
 }
 
-/// The codecs to work with, by id.
+/// A set of codecs with unique ids, never empty.
 #[derive(Clone, Debug)]
 pub struct Registry {
     entries: BTreeMap<&'static str, CodecEntry>,
@@ -189,7 +213,8 @@ impl Registry {
     /// All codecs linked into this program.
     ///
     /// # Errors
-    /// [`RegistryError`], also when there is none.
+    /// [`RegistryError`] if there is no codec, two have the same id, or the presets of one are
+    /// invalid.
     pub fn linked() -> Result<Self, RegistryError> {
         Self::from_entries(inventory::iter::<CodecEntry>.into_iter().copied())
     }
@@ -197,12 +222,13 @@ impl Registry {
     /// A registry of these entries.
     ///
     /// # Errors
-    /// [`RegistryError`], also when there is none.
+    /// [`RegistryError`] if there is no codec, two have the same id, or the presets of one are
+    /// invalid.
     pub fn from_entries(all: impl IntoIterator<Item = CodecEntry>) -> Result<Self, RegistryError> {
         let mut entries: BTreeMap<&'static str, CodecEntry> = BTreeMap::new();
         for entry in all {
             if let Some(first) = entries.insert(entry.id, entry) {
-                // In a fixed order: discovery has none.
+                // Sorted, because `inventory` discovers entries in any order.
                 let (first, second) = (first.origin.min(entry.origin), first.origin.max(entry.origin));
                 return Err(RegistryError::DuplicateId { id: entry.id, first, second });
             }
@@ -224,12 +250,12 @@ impl Registry {
         self.entries.values()
     }
 
-    /// All presets of all codecs, sorted by id, presets in their crate's order.
+    /// All presets of all codecs, sorted by codec id; within a codec in the order of its crate.
     pub fn presets(&self) -> impl Iterator<Item = (&CodecEntry, &'static str, Arc<dyn Codec>)> {
         self.entries().flat_map(|entry| (entry.presets)().into_iter().map(move |p| (entry, p.name, Arc::from(p.codec))))
     }
 
-    /// All ids, for messages.
+    /// All ids as one text, for error messages.
     pub(crate) fn ids(&self) -> String {
         self.entries.keys().copied().collect::<Vec<_>>().join(", ")
     }

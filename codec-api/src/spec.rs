@@ -3,9 +3,11 @@
 //! ```text
 //! spec := id [ "(" spec { "," spec } ")" ] { ":" key "=" value }
 //! ```
-//! `quant.int:bits=4:group=128:symmetric=false`, `residual(lowrank.svd:rank=32,quant.int:bits=4)`;
-//! `preset=NAME` starts from a preset instead of the defaults. A codec may have children of its own when the
-//! parentheses are left out ([`CodecEntry::default_children`]).
+//! Examples: `quant.int:bits=4:group=128:symmetric=false`,
+//! `residual(lowrank.svd:rank=32,quant.int:bits=4)`. The parentheses hold the child codecs. Without
+//! parentheses a codec uses its default children, if it has any ([`CodecEntry::default_children`]).
+//! The key `preset=NAME` starts from a preset instead of the defaults; other keys override its
+//! values.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,17 +18,17 @@ use crate::codec::Codec;
 use crate::error::SpecError;
 use crate::registry::{CodecEntry, Registry};
 
-/// How deeply codecs may be nested. Checked on the text, before anything recursive parses it.
+/// Maximum nesting depth of codecs. It is checked on the text, before any recursive parser runs.
 pub const MAX_NESTING: usize = 8;
 
 const TAG: &str = "codec";
 const VERSION: &str = "version";
 
 impl Registry {
-    /// Reads a codec from the spec grammar.
+    /// Makes a codec from a spec text (`quant.int:bits=4`).
     ///
     /// # Errors
-    /// [`SpecError`]; a wrong id, key, value or preset is answered with the right ones.
+    /// [`SpecError`]; for a wrong id, key, value or preset the message lists the valid ones.
     pub fn parse_spec(&self, text: &str) -> Result<Arc<dyn Codec>, SpecError> {
         let mut parser = Parser { registry: self, text, rest: text };
         let value = parser.spec(1)?;
@@ -36,31 +38,36 @@ impl Registry {
         self.build(&value)
     }
 
-    /// Reads a codec from its JSON header, which must state its version.
+    /// Makes a codec from its JSON header, which must state the version and every other key that
+    /// the codec writes.
     ///
     /// # Errors
-    /// [`SpecError`]; unknown fields, newer versions and values out of range are refused by name.
+    /// [`SpecError`]; the message names unknown or missing keys, newer versions and values out of
+    /// range.
     pub fn parse_header(&self, json: &str) -> Result<Arc<dyn Codec>, SpecError> {
         check_nesting(json, MAX_NESTING)?;
         let value: Value = serde_json::from_str(json)
             .map_err(|e| SpecError::Syntax { spec: json.to_owned(), reason: e.to_string() })?;
         self.check_codecs(&value)?;
         let codec = self.build(&value)?;
-        // A key that is not there would take today's default, which another version may not share.
+        // A missing key would get the default of this program, which may differ from the writer's
+        // default.
         let whole = serde_json::to_value(&*codec).map_err(|e| config(&value, e.to_string()))?;
         let missing = missing_key(&whole, &value);
         missing.map_or(Ok(codec), |key| Err(config(&value, format!("the header has no `{key}`"))))
     }
 
-    /// The spec text of a codec with all its keys; [`Registry::parse_spec`] reads it back.
+    /// The spec text of a codec with all its keys. [`Registry::parse_spec`] turns it back into the
+    /// codec.
     ///
     /// # Panics
-    /// Never for a codec whose configuration serialises to a JSON object, which typetag sees to.
+    /// Never for a configuration that serialises to a JSON object; typetag ensures that.
     pub fn spec_of(&self, codec: &dyn Codec) -> String {
         serde_json::to_value(codec).map_or_else(|e| format!("{}:<{e}>", codec.typetag_name()), |v| self.format(&v))
     }
 
-    /// Every codec in a header, nested ones too, is one of this registry and states its version.
+    /// Checks that every codec in a header, nested ones included, is in this registry and states
+    /// its version.
     fn check_codecs(&self, value: &Value) -> Result<(), SpecError> {
         let id = value[TAG].as_str().unwrap_or_default();
         self.entry(id)?;
@@ -110,7 +117,7 @@ fn config(value: &Value, reason: String) -> SpecError {
     SpecError::Config { id: value[TAG].as_str().unwrap_or_default().to_owned(), reason }
 }
 
-/// The first key of `whole`, or of an object in it, that `part` does not have.
+/// The first key that is in `whole`, or in an object nested in it, but not in `part`.
 fn missing_key(whole: &Value, part: &Value) -> Option<String> {
     whole.as_object()?.iter().find_map(|(key, value)| match part.get(key) {
         None => Some(key.clone()),
@@ -127,7 +134,8 @@ pub fn header(codec: &dyn Codec) -> Result<String, SpecError> {
         .map_err(|e| SpecError::Config { id: codec.typetag_name().to_owned(), reason: e.to_string() })
 }
 
-/// serde does not say which field had the wrong value: it is the one that alone gives the same message.
+/// Finds the field with the wrong value, which serde does not name: the field that alone gives the
+/// same error message.
 fn culprit(value: &Value, message: &str) -> Option<String> {
     if message.starts_with("missing field") {
         return None;
@@ -142,7 +150,8 @@ fn culprit(value: &Value, message: &str) -> Option<String> {
     })
 }
 
-/// Counts braces outside strings: a codec inside a codec is an object inside an object.
+/// Limits the nesting of a JSON text by counting brackets outside strings; each nested codec is a
+/// nested object.
 pub(crate) fn check_nesting(json: &str, limit: usize) -> Result<(), SpecError> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in json.bytes() {
@@ -187,7 +196,7 @@ impl<'a> Parser<'a> {
             children = self.default_children(&entry, depth)?;
         }
         let value = object(&entry, children, &options)?;
-        // Here, so that a message speaks of the codec whose key is wrong.
+        // Built here so that an error names the codec with the wrong key, not the outermost codec.
         self.registry.build(&value)?;
         Ok(value)
     }
@@ -205,7 +214,7 @@ impl<'a> Parser<'a> {
         specs.map(|text| Parser { registry: self.registry, text, rest: text }.spec(depth + 1)).collect()
     }
 
-    /// Everything up to the next character of the grammar.
+    /// Reads up to the next punctuation character of the grammar.
     fn word(&mut self, what: &str) -> Result<&'a str, SpecError> {
         let end = self.rest.find([':', '=', '(', ')', ',']).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(end);
@@ -226,7 +235,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The JSON header of a spec: preset first, children and keys over it.
+/// The JSON header of a spec: the preset first, then children and keys override it.
 fn object(entry: &CodecEntry, children: Vec<Value>, options: &[(&str, &str)]) -> Result<Value, SpecError> {
     let wrong = |reason: String| SpecError::Config { id: entry.id.to_owned(), reason };
     for (i, (key, _)) in options.iter().enumerate() {
@@ -269,7 +278,7 @@ fn preset(entry: &CodecEntry, name: &str) -> Result<Value, SpecError> {
         .map_err(|e| SpecError::Config { id: entry.id.to_owned(), reason: e.to_string() })
 }
 
-/// `true`, `false` and numbers are themselves; everything else is a string.
+/// Parses `true`, `false` and numbers; every other text is a string.
 fn scalar(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,

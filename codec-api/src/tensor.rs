@@ -1,4 +1,4 @@
-//! Tensors as the codecs see them: a dtype, a shape, and little-endian bytes at any alignment.
+//! Tensors as codecs see them: a dtype, a shape, and little-endian bytes at any alignment.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,10 +9,11 @@ pub use safetensors::Dtype;
 
 use crate::error::{CodecError, Result};
 
-/// The most elements of a tensor. Sizes in bytes and in bits, with any overhead, then fit 64 bits.
+/// Largest number of elements of a tensor: byte and bit counts with any overhead then fit in 64
+/// bits.
 const MAX_ELEMENTS: usize = 1 << 48;
 
-/// The dtype and shape of a tensor; row-major ("C" order). Its sizes are checked when it is made.
+/// The dtype and shape of a tensor, row-major ("C" order). The constructor checks its sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorSpec {
     dtype: Dtype,
@@ -22,12 +23,15 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
+    /// A spec with checked sizes.
+    ///
     /// # Errors
-    /// [`CodecError::Limit`] if there are more elements than any machine can address;
-    /// [`CodecError::Unsupported`] if a sub-byte dtype does not fill its last byte.
+    /// [`CodecError::Limit`] if there are more than 2⁴⁸ elements, empty axes counted as 1;
+    /// [`CodecError::Unsupported`] if the elements of a sub-byte dtype do not fill whole bytes.
     pub fn new(dtype: Dtype, shape: impl Into<Vec<usize>>) -> Result<Self> {
         let shape = shape.into();
-        // The other axes of an empty tensor are limited too: their product counts the columns.
+        // The other axes of an empty tensor are limited too, so that no product of axes can
+        // overflow.
         let extent = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1))).filter(|n| *n <= MAX_ELEMENTS);
         let Some(extent) = extent else {
             let reason = format!("a {dtype} tensor of shape {shape:?} has more than {MAX_ELEMENTS} elements");
@@ -58,14 +62,14 @@ impl TensorSpec {
         self.elements
     }
 
-    /// Size of the stored bytes.
+    /// Size of the stored tensor in bytes.
     pub fn byte_len(&self) -> usize {
         self.byte_len
     }
 
-    /// The tensor as a matrix: `(rows, columns)`. The first axis counts rows, all others together are
-    /// the columns; a vector or a scalar is one row. A tensor without elements is `(0, 0)`, whatever its other axes
-    /// say, so that no loop runs over rows that hold nothing.
+    /// The matrix view `(rows, columns)`: the first axis counts rows, the product of all other axes
+    /// counts columns. A vector or a scalar is one row. A tensor without elements is `(0, 0)`
+    /// whatever its axes are, so that no loop runs over empty rows.
     pub fn matrix(&self) -> (usize, usize) {
         match self.shape.as_slice() {
             _ if self.elements == 0 => (0, 0),
@@ -75,12 +79,12 @@ impl TensorSpec {
         }
     }
 
-    /// Whether the dtype is one that every codec decodes to f32 without loss: F32, F16 or BF16.
+    /// Whether the dtype is F32, F16 or BF16: each of their values is exactly an f32.
     pub fn is_float(&self) -> bool {
         matches!(self.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16)
     }
 
-    /// Refuses every dtype but F32, F16 and BF16: the first line of a lossy codec's `accepts`.
+    /// Refuses every dtype except F32, F16 and BF16. A lossy codec calls it first in `accepts`.
     ///
     /// # Errors
     /// [`CodecError::Unsupported`] naming the dtype.
@@ -88,22 +92,23 @@ impl TensorSpec {
         if self.is_float() {
             return Ok(());
         }
-        Err(CodecError::Unsupported(format!("dtype {}: lossy coding takes F32, F16 or BF16", self.dtype)))
+        Err(CodecError::Unsupported(format!("dtype {}: lossy codecs accept F32, F16 and BF16", self.dtype)))
     }
 
-    /// Refuses tensors whose rows ([`Self::matrix`]) are not made of whole blocks of `block` elements.
+    /// Refuses tensors whose rows ([`Self::matrix`]) are not a whole number of blocks of `block`
+    /// elements.
     ///
     /// # Errors
-    /// [`CodecError::Unsupported`] with both lengths.
+    /// [`CodecError::Unsupported`] with the row length and `block`.
     pub fn require_whole_blocks(&self, block: usize) -> Result<()> {
         let (_, columns) = self.matrix();
         if columns.is_multiple_of(block) {
             return Ok(());
         }
-        Err(CodecError::Unsupported(format!("rows of {columns} elements: the format takes multiples of {block}")))
+        Err(CodecError::Unsupported(format!("rows of {columns} elements are not whole blocks of {block}")))
     }
 
-    /// Checks that a decoder's output buffer holds exactly this tensor's elements.
+    /// Checks that the output buffer of a decoder has exactly `elements()` places.
     ///
     /// # Errors
     /// [`CodecError::Limit`] with both lengths.
@@ -111,10 +116,10 @@ impl TensorSpec {
         if len == self.elements {
             return Ok(());
         }
-        Err(CodecError::Limit(format!("the output buffer has {len} places, the tensor {} elements", self.elements)))
+        Err(CodecError::Limit(format!("the output buffer has {len} elements, the tensor {}", self.elements)))
     }
 
-    /// Checks that an exact decoder's output buffer holds exactly this tensor's stored bytes.
+    /// Checks that the output buffer of an exact decoder has exactly `byte_len()` bytes.
     ///
     /// # Errors
     /// [`CodecError::Limit`] with both lengths.
@@ -140,6 +145,8 @@ pub struct TensorView<'a> {
 }
 
 impl<'a> TensorView<'a> {
+    /// A view of stored `bytes`.
+    ///
     /// # Errors
     /// [`CodecError::Limit`] if `bytes` is not exactly as long as `spec` says.
     pub fn new(spec: TensorSpec, bytes: &'a [u8]) -> Result<Self> {
@@ -171,7 +178,7 @@ impl<'a> TensorView<'a> {
         self.bytes
     }
 
-    /// The values as f32, row-major; borrowed where the bytes are aligned f32.
+    /// The values as f32, row-major; borrowed if the bytes are f32 and aligned.
     ///
     /// # Errors
     /// [`CodecError::Unsupported`] for a dtype other than F32, F16 and BF16.
@@ -187,10 +194,10 @@ impl<'a> TensorView<'a> {
         Ok(Cow::Owned(out))
     }
 
-    /// [`Self::to_f32`] for lossy codecs: refuses NaN and infinities.
+    /// Like [`Self::to_f32`], for lossy codecs: refuses NaN and infinities.
     ///
     /// # Errors
-    /// As [`Self::to_f32`], and [`CodecError::NonFinite`] with the first such index.
+    /// As [`Self::to_f32`]; [`CodecError::NonFinite`] with the index of the first non-finite value.
     pub fn to_finite_f32(&self) -> Result<Cow<'a, [f32]>> {
         let values = self.to_f32()?;
         match first_non_finite(&values) {
@@ -199,7 +206,7 @@ impl<'a> TensorView<'a> {
         }
     }
 
-    /// The values as an array of the tensor's shape.
+    /// The values as an f32 array of the tensor's shape.
     ///
     /// # Errors
     /// As [`Self::to_f32`].
@@ -208,17 +215,19 @@ impl<'a> TensorView<'a> {
         ArrayD::from_shape_vec(self.spec.shape.as_slice(), values).map_err(CodecError::codec)
     }
 
-    /// Rows `first..last` of the matrix view as a tensor of their own (the first axis shortened).
+    /// Rows `first..last` of the matrix view as a tensor of their own; only the first axis is
+    /// shorter.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if the range is not inside the tensor, or cuts a byte of a sub-byte dtype.
+    /// [`CodecError::Limit`] if the range is outside the tensor, or begins inside a byte of a
+    /// sub-byte dtype.
     pub fn rows(&self, first: usize, last: usize) -> Result<Self> {
         let (rows, columns) = self.spec.matrix();
         if first > last || last > rows {
             return Err(CodecError::Limit(format!("rows {first}..{last} of a tensor with {rows} rows")));
         }
         if self.spec.shape.len() < 2 {
-            // One row: the whole tensor or nothing of it.
+            // A single row: the result is the whole tensor or an empty one.
             let spec = if last > first { self.spec.clone() } else { TensorSpec::new(self.spec.dtype, vec![0])? };
             return Self::new(spec, if last > first { self.bytes } else { &[] });
         }
@@ -239,7 +248,8 @@ impl<'a> TensorView<'a> {
 pub fn first_non_finite(values: &[f32]) -> Option<usize> {
     const BLOCK: usize = 1024;
     const EXPONENT: u32 = 0x7f80_0000;
-    // A maximum over the bit patterns vectorises; the exact place is looked for only where there is one.
+    // The maximum over exponent bits vectorises; only a block with a non-finite value is searched
+    // for its position.
     for (block, part) in values.chunks(BLOCK).enumerate() {
         let largest = part.iter().fold(0, |m, v| (v.to_bits() & EXPONENT).max(m));
         if largest == EXPONENT {
@@ -249,11 +259,11 @@ pub fn first_non_finite(values: &[f32]) -> Option<usize> {
     None
 }
 
-/// Converts stored floats at any alignment to f32; every F16 and BF16 number is an f32 number.
+/// Converts stored floats at any alignment to f32, without loss.
 ///
 /// # Errors
-/// [`CodecError::Unsupported`] for a dtype other than F32, F16 and BF16; [`CodecError::Limit`] if the lengths
-/// do not agree.
+/// [`CodecError::Unsupported`] for a dtype other than F32, F16 and BF16; [`CodecError::Limit`] if
+/// `bytes` and `out` do not have the same number of elements.
 pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     TensorSpec::new(dtype, vec![out.len()])?.require_float()?;
     if bytes.len() * 8 != out.len() * dtype.bitsize() {

@@ -217,4 +217,14 @@ fn presets() -> Vec<Preset> {
         .collect()
 }
 
-register_codec!("residual", "a codec for what another one leaves", presets, .children(&["first", "second"]));
+fn probes() -> Vec<String> {
+    let specs = [
+        "residual(quant.int:bits=8,quant.int:bits=8)",
+        "residual(quant.ternary,residual(quant.int:bits=4,quant.int:bits=4))",
+        "residual(sparse.prune:density=0.05,quant.int:bits=3)",
+        "residual(quant.cast:to=bf16,quant.cast:to=bf16)",
+    ];
+    specs.map(str::to_owned).into()
+}
+
+register_codec!("residual", "a codec for what another one leaves", presets, .children(&["first", "second"]).probes(probes));

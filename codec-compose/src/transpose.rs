@@ -210,4 +210,9 @@ fn presets() -> Vec<Preset> {
     [Preset::from_header("raw", RAW), Preset::from_header("int8", INT8)].into_iter().flatten().collect()
 }
 
-register_codec!("transpose", "the transposed matrix through another codec", presets, .children(&["inner"]));
+fn probes() -> Vec<String> {
+    let specs = ["transpose(transpose(quant.int:bits=4))", "transpose(quant.q4_0)", "transpose(lossless.zstd)"];
+    specs.map(str::to_owned).into()
+}
+
+register_codec!("transpose", "the transposed matrix through another codec", presets, .children(&["inner"]).probes(probes));

@@ -146,4 +146,9 @@ fn presets() -> Vec<Preset> {
     [preset("int4", INT4), preset("rank8", RANK8), preset("largest10", &largest)].into_iter().flatten().collect()
 }
 
-register_codec!("delta", "any codec for the difference to a base tensor", presets, .children(&["inner"]));
+fn probes() -> Vec<String> {
+    let specs = ["delta(lossless.raw)", "delta(quant.int:bits=2)", "delta(sparse.prune:density=0.1)"];
+    specs.map(str::to_owned).into()
+}
+
+register_codec!("delta", "any codec for the difference to a base tensor", presets, .children(&["inner"]).probes(probes));

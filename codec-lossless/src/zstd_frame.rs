@@ -58,13 +58,15 @@ impl Zstd {
         Self { version: FormatVersion, level }
     }
 
-    /// Approximate size of the library's window and tables at this level.
-    fn workspace(&self) -> u64 {
-        match self.level.get() {
+    /// Approximate size of the library's window and tables for `bytes` of input at this level.
+    fn workspace(&self, bytes: u64) -> u64 {
+        let most = match self.level.get() {
             ..=8 => 8 << 20,
             9..=16 => 32 << 20,
             _ => 96 << 20,
-        }
+        };
+        // The library makes both smaller for less input.
+        most.min((16 * bytes).saturating_add(1 << 20))
     }
 }
 
@@ -82,7 +84,7 @@ impl Codec for Zstd {
         let least = n / MAX_RATIO + Payload::CHECKSUM_BYTES;
         CostEstimate::between(least, most + Payload::CHECKSUM_BYTES)
             .ops(effort * n as f64, 10.0 * n as f64)
-            .scratch(n + self.workspace())
+            .scratch(n + self.workspace(n))
             .rel_rmse(0.0)
     }
 
@@ -132,4 +134,4 @@ fn presets() -> Vec<Preset> {
     vec![Preset::new("level3", Zstd::default()), Preset::new("level19", Zstd::new(Bounded::at::<19>()))]
 }
 
-register_codec!("lossless.zstd", "one Zstandard frame", presets);
+register_codec!("lossless.zstd", "one Zstandard frame", presets, .probes(|| vec!["lossless.zstd:level=1".to_owned()]));

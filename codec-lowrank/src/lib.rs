@@ -134,9 +134,25 @@ fn presets() -> Vec<Preset> {
     presets.into_iter().flatten().collect()
 }
 
+fn probes() -> Vec<String> {
+    let specs = [
+        "lowrank.svd(lossless.raw):energy=0.6",
+        "lowrank.svd(lossless.zstd):bytes=600",
+        "lowrank.svd(lossless.zstd):error=0.6",
+        "lowrank.svd(quant.int:bits=3):rank=3:method=randomised",
+        "lowrank.svd(quant.q8_0):rank=2",
+        "lowrank.svd(quant.int:bits=4:group=32):energy=0.4:method=randomised",
+        "lowrank.svd(quant.int:bits=4):error=0.7:method=randomised",
+        "lowrank.svd:bytes=600",
+        "lowrank.svd:rank=1:method=exact",
+        "lowrank.svd(lossless.raw):energy=1",
+    ];
+    specs.map(str::to_owned).into()
+}
+
 register_codec!(
     "lowrank.svd",
     "the largest components of a matrix, their vectors in another codec",
     presets,
-    .children(&["inner"]).default_children(&["quant.cast:to=f16"])
+    .children(&["inner"]).default_children(&["quant.cast:to=f16"]).probes(probes)
 );

@@ -238,4 +238,25 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("seedlm", "seeds of a shift register with a few coefficients a block, in quality levels", presets);
+/// All seeds of a register of 16 bits once, which takes long; else few seeds, with every key at its
+/// ends.
+fn probes() -> Vec<String> {
+    let specs = [
+        "seedlm:c=8:p=3",
+        "seedlm:preset=progressive",
+        "seedlm:preset=4bit-coded:search=500",
+        "seedlm:preset=2bit:k=12:layers=2:coded=true",
+        "seedlm:k=8:c=4:p=1:mantissa_bits=2:per_octave=1:refine=false",
+        "seedlm:k=8:c=16:p=4:mantissa_bits=6:per_octave=4:layers=4",
+        "seedlm:k=24:c=16:p=2:search=300",
+        "seedlm:k=12:c=12:p=4:per_octave=1:refine=false:search=1",
+    ];
+    specs.map(str::to_owned).into()
+}
+
+register_codec!(
+    "seedlm",
+    "seeds of a shift register with a few coefficients a block, in quality levels",
+    presets,
+    .probes(probes).slow_presets()
+);

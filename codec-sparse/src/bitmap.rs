@@ -196,5 +196,10 @@ fn presets() -> Vec<Preset> {
     Preset::from_header("default", header).into_iter().collect()
 }
 
+fn probes() -> Vec<String> {
+    let specs = ["sparse.bitmap(quant.int:bits=8)", "sparse.bitmap(lossless.zstd)"];
+    specs.map(str::to_owned).into()
+}
+
 register_codec!("sparse.bitmap", "a bit for each element, the values through another codec", presets,
-    .children(&["inner"]).default_children(&["lossless.raw"]));
+    .children(&["inner"]).default_children(&["lossless.raw"]).probes(probes));

@@ -159,5 +159,10 @@ fn presets() -> Vec<Preset> {
     Preset::from_header("default", header).into_iter().collect()
 }
 
+fn probes() -> Vec<String> {
+    let specs = ["sparse.coo(quant.int:bits=8)", "sparse.coo(lossless.zstd)"];
+    specs.map(str::to_owned).into()
+}
+
 register_codec!("sparse.coo", "flat coordinates in blocks of 65536, the values through another codec", presets,
-    .children(&["inner"]).default_children(&["lossless.raw"]));
+    .children(&["inner"]).default_children(&["lossless.raw"]).probes(probes));

@@ -278,5 +278,10 @@ fn presets() -> Vec<Preset> {
     Preset::from_header("2of4", header).into_iter().collect()
 }
 
+fn probes() -> Vec<String> {
+    let specs = ["sparse.nm:pattern=1of4", "sparse.nm(quant.int:bits=8):pattern=4of8", "sparse.nm:pattern=15of16"];
+    specs.map(str::to_owned).into()
+}
+
 register_codec!("sparse.nm", "at most N values in groups of M, which go through another codec", presets,
-    .children(&["inner"]).default_children(&["lossless.raw"]));
+    .children(&["inner"]).default_children(&["lossless.raw"]).probes(probes));

@@ -89,5 +89,10 @@ fn presets() -> Vec<Preset> {
     [preset("default", RAW), preset("int4", INT4)].into_iter().flatten().collect()
 }
 
+fn probes() -> Vec<String> {
+    let specs = ["sparse(quant.int:bits=8:group=128)", "sparse(lossless.zstd)", "sparse(sparse.bitmap)"];
+    specs.map(str::to_owned).into()
+}
+
 register_codec!("sparse", "the smallest sparse form, the values through another codec", presets,
-    .children(&["inner"]).default_children(&["lossless.raw"]));
+    .children(&["inner"]).default_children(&["lossless.raw"]).probes(probes));

@@ -1,5 +1,5 @@
-//! Writes the golden files that do not exist yet: `cargo xtask golden`. Existing ones are never touched: they stand for
-//! what released versions wrote.
+//! `cargo xtask golden`: writes the golden files that do not exist yet. It never changes existing
+//! files, because they hold what released versions wrote.
 
 #[path = "../tests/it/golden_files.rs"]
 mod golden;

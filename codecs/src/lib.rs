@@ -4,8 +4,8 @@
 //! use codecs as _;
 //! ```
 //!
-//! The line is needed: a crate that nobody names is not linked, and its codecs register nothing. Each codec crate has
-//! a feature of its name, all on by default.
+//! The line is required: rustc does not link a crate that nothing names, and an unlinked crate
+//! registers no codecs. Each codec crate has a feature of its name; all features are on by default.
 
 #[cfg(feature = "compose")]
 pub use codec_compose;

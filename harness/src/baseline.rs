@@ -1,15 +1,16 @@
-//! Codecs that nobody would use: `baseline.zeros` and `baseline.mean` show what an error figure is worth.
+//! Trivial codecs as a reference for error figures: `baseline.zeros` and `baseline.mean`.
 //!
-//! A codec whose error is near that of the zeros has stored nothing of the weights, however small it is.
+//! A codec whose error is close to that of `baseline.zeros` has stored nothing of the weights,
+//! however small its payload is.
 //!
 //! # Source
-//! None; the mean of a group is its best constant in the sense of least squares.
+//! None; the mean of a group is its best constant in the least-squares sense.
 //!
 //! # Sections
 //! - `baseline.zeros`: none. Every weight decodes to 0.
-//! - `baseline.mean`: `means`, F32 `[⌈n/group⌉]`: one mean for each `group` successive weights of the flat tensor
-//!   of `n` weights, the last group being what is left. Every weight decodes to its group's mean. F32, so that
-//!   the means of weights around 1e30 or 1e-40 are as good as any.
+//! - `baseline.mean`: `means`, F32 `[⌈n/group⌉]`: one mean for each `group` successive weights of
+//!   the flat tensor of `n` weights; the last group may be shorter. Every weight decodes to the
+//!   mean of its group. F32 keeps the means of weights around 1e30 or 1e-40 as accurate as any.
 //!
 //! # Header
 //! ```
@@ -25,16 +26,16 @@
 //! ```
 //!
 //! # Bound
-//! Measured at encode. Zeros: the largest absolute error, max |w|. Mean: the relative Frobenius error, because the
-//! absolute one of ±3.4e38 in one group is no f32.
+//! Measured at encode. Zeros: the largest absolute error, max |w|. Mean: the relative Frobenius
+//! error, because the absolute error of a group with ±3.4e38 does not fit an f32.
 //!
 //! # Cost
-//! 0 bytes and `4·⌈n/group⌉` bytes (0.5 bits per weight at the default group of 64); about one operation for each
-//! weight. On Gaussian weights the relative errors are 1 and `√(1 − 1/group)`.
+//! 0 bytes and `4·⌈n/group⌉` bytes (0.5 bits per weight at the default group of 64); about one
+//! operation per weight. On Gaussian weights the relative errors are 1 and `√(1 − 1/group)`.
 //!
 //! # Limits
-//! Float dtypes only, `group` from 1 to 65536. The zeros take at most 2³² weights: as no byte of a payload vouches
-//! for the size of its tensor, a forged one could otherwise ask for any amount of memory.
+//! Float dtypes only; `group` from 1 to 65536. `baseline.zeros` accepts at most 2³² weights: its
+//! payload is empty, so without this limit a small forged file could demand any amount of memory.
 
 use codec_api::{
     Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView,
@@ -42,7 +43,7 @@ use codec_api::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Largest tensor of [`Zeros`].
+/// Largest number of weights that [`Zeros`] accepts.
 const MAX_ZEROS: u64 = 1 << 32;
 
 /// Decodes every weight to zero.
@@ -87,7 +88,7 @@ impl Codec for Zeros {
 #[serde(deny_unknown_fields, default)]
 pub struct Mean {
     version: FormatVersion<1>,
-    /// Successive weights of the flat tensor that share a mean.
+    /// Number of successive weights of the flat tensor that share a mean.
     pub group: Bounded<1, 65536>,
 }
 
@@ -124,7 +125,7 @@ impl Codec for Mean {
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_finite_f32()?;
         let mut means = Vec::with_capacity(self.groups(tensor.spec()));
-        // Summed as the bound is checked: weight by weight in f64.
+        // Summed like the check of the bound: weight by weight in f64.
         let (mut error, mut norm) = (0.0, 0.0);
         for group in values.chunks(self.group()) {
             cx.cancel.check()?;
@@ -153,7 +154,7 @@ impl Codec for Mean {
     }
 }
 
-/// Summed in order in f64, which has room for any number of f32 values.
+/// Summed in order in f64, which cannot overflow for f32 values.
 fn mean(group: &[f32]) -> f32 {
     (group.iter().copied().map(f64::from).sum::<f64>() / group.len() as f64) as f32
 }

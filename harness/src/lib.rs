@@ -2,10 +2,10 @@
 //!
 //! - [`suite`]: workloads, real and seeded
 //! - [`matrix`]: every codec on every tensor of a suite
-//! - [`report`]: what came out, as tables and files, and against an earlier run
-//! - [`baseline`]: codecs that show what an error figure is worth
-//! - [`testing`]: weights for the tests of a codec, and its size and error on them
-//! - [`text`]: tables, and names out of files made safe to print
+//! - [`report`]: results as tables and files, and compared with an earlier run
+//! - [`baseline`]: trivial codecs as a reference for error figures
+//! - [`testing`]: for the tests of a codec: weights, and the codec's size and error on them
+//! - [`text`]: tables, and safe printing of names from files
 
 pub mod baseline;
 pub mod matrix;

@@ -1,17 +1,18 @@
-//! What tests and benches of a codec need around it: weights, and its size and error on them.
+//! Helpers for the tests and benches of a codec: weights, and the codec's size and error on them.
 //!
-//! These functions panic instead of returning errors: a test without its weights has failed.
+//! These functions panic instead of returning errors: without its weights, a test has failed.
 
 use codec_api::{Calibration, Registry};
 
 use crate::matrix::{Options, Row, Status, columns_for, run};
 use crate::suite::{Item, Suite, SuiteOptions};
 
-/// `n` weights of the suite of this name: the first of every float tensor, in equal parts; where some tensors are too
-/// small for that, the others' next weights follow.
+/// `n` weights of the suite of this name: an equal number from the start of each float tensor. If
+/// some tensors are too small for that, further weights of the other tensors follow, in tensor
+/// order.
 ///
 /// # Panics
-/// If there is no such suite, or it has fewer weights.
+/// If there is no such suite, or it has fewer than `n` weights.
 pub fn weights(suite: &str, n: usize) -> Vec<f32> {
     let suite = Suite::parse(suite, &SuiteOptions::default()).expect("a suite");
     let floats = suite.items.iter().filter(|item| item.spec.is_float());
@@ -23,7 +24,7 @@ pub fn weights(suite: &str, n: usize) -> Vec<f32> {
     values
 }
 
-/// The matrix's row of one F32 tensor through one codec.
+/// The matrix row of one F32 tensor through one codec.
 ///
 /// # Panics
 /// If no linked codec has this spec, `shape` does not fit, or the row is not `ok`.
@@ -36,12 +37,12 @@ pub fn measure(spec: &str, shape: &[usize], values: &[f32]) -> Row {
     row
 }
 
-/// Calibration with given mean squares of the inputs.
+/// Calibration with given mean squares.
 #[derive(Clone, Debug)]
 pub struct MeanSquares {
-    /// The axis of the matrix view that inputs run along.
+    /// The axis of the matrix view along which the inputs run.
     pub axis: usize,
-    /// Mean of x² for each input.
+    /// Mean of x² of each input.
     pub squares: Vec<f32>,
 }
 

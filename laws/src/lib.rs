@@ -8,9 +8,8 @@
 //! ```
 //!
 //! Each law checks a [`Subject`], one configuration of one registered codec, and returns the first
-//! [`Violation`] it finds. The configurations are the codec's probes
-//! ([`codec_api::CodecEntry::probes`]) or, if it has none, its presets; `NETWEIGHT_LAWS=full` adds
-//! the presets of every codec. The inputs are fixed: the list of [`nasty`] tensors, and
+//! [`Violation`] it finds. The configurations are the presets and the probes of the
+//! crate's codecs ([`Subject::of_crate`]). The inputs are fixed: the list of [`nasty`] tensors, and
 //! property-generated ones from a fixed seed ([`strategies`]). A codec that encodes only rows of
 //! whole blocks also gets them with longer rows. The environment variable `PROPTEST_CASES` sets the
 //! number of generated tensors.

@@ -1,5 +1,6 @@
-//! Property-test strategies for tensors. They are small, so that many can be tried, and reach what breaks codecs:
-//! every rank to 4, empty axes, odd lengths, extreme and equal values, every bit pattern.
+//! Property-test strategies for tensors. The tensors are small, so that many can be tried, and
+//! cover what typically breaks codecs: every rank to 4, empty axes, odd lengths, extreme and equal
+//! values, every bit pattern.
 
 use std::env;
 
@@ -11,10 +12,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::{ALL_DTYPES, FLOAT_DTYPES, Sample};
 
-/// Cases of each property unless `PROPTEST_CASES` says otherwise.
+/// Number of cases per property unless `PROPTEST_CASES` sets it.
 const CASES: u32 = 48;
 
-/// A runner with a fixed seed: the same cases on every run.
+/// A runner with a fixed seed: every run tries the same cases.
 pub fn runner() -> TestRunner {
     let mut config = Config { failure_persistence: None, max_shrink_iters: 400, ..Config::default() };
     if env::var_os("PROPTEST_CASES").is_none() {
@@ -44,7 +45,7 @@ pub fn dtype() -> impl Strategy<Value = Dtype> {
     select(&ALL_DTYPES[..])
 }
 
-/// `n` finite values: one of several kinds for the whole tensor.
+/// `n` finite values. One of several distributions applies to the whole tensor.
 pub fn finite_values(n: usize) -> impl Strategy<Value = Vec<f32>> {
     let centred = || (-1.0f32..1.0, -1.0f32..1.0).prop_map(|(a, b)| a + b);
     let scale = select(vec![1.0, 0.02, 1e-6, 1e-38, 1e-43, 1e6, 1e30]);
@@ -64,11 +65,11 @@ pub fn finite_values(n: usize) -> impl Strategy<Value = Vec<f32>> {
     ]
 }
 
-/// Any finite f32, equally likely by bit pattern.
+/// A finite f32, uniform over bit patterns.
 fn any_finite() -> impl Strategy<Value = f32> {
     any::<u32>().prop_map(|bits| {
         let value = f32::from_bits(bits);
-        // An exponent of all ones loses its top bit.
+        // For NaN and infinities, clear the top bit of the exponent, which makes the value finite.
         if value.is_finite() { value } else { f32::from_bits(bits & !0x4000_0000) }
     })
 }
@@ -85,7 +86,7 @@ pub fn finite_tensor() -> impl Strategy<Value = Sample> {
         })
 }
 
-/// A tensor of any dtype and any bits: NaN payloads, negative zeros, infinities, subnormals.
+/// A tensor of any dtype with any bits: NaN payloads, negative zeros, infinities, subnormals.
 pub fn bit_tensor() -> impl Strategy<Value = Sample> {
     let byte = prop_oneof![3 => any::<u8>(), 1 => select(vec![0, 0x7f, 0x80, 0xff])];
     // Four elements of a 4- or 6-bit dtype fill whole bytes.

@@ -31,9 +31,9 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The configurations that the laws check of the crate named `package`: the presets of every
-    /// codec that has no probes, and else the probes. With the environment variable
-    /// `NETWEIGHT_LAWS=full`, all presets and all probes.
+    /// The configurations that the laws check of the crate named `package`: the presets and probes of
+    /// its codecs. Slow presets ([`CodecEntry::slow_presets`]) are among them only if the
+    /// environment variable `NETWEIGHT_LAWS` is `full`.
     ///
     /// # Errors
     /// The message about a probe that is no spec of its codec.
@@ -48,11 +48,11 @@ impl Subject {
         };
         let mut subjects = Vec::new();
         for entry in registry.entries().filter(|entry| entry.origin.0 == package) {
-            if full || entry.probes.is_none() {
+            if full || !entry.slow_presets {
                 let presets = (entry.presets)().into_iter();
                 subjects.extend(presets.map(|preset| subject(entry, preset.name, preset.codec.into())));
             }
-            for spec in entry.probes.map(|probes| probes()).into_iter().flatten() {
+            for spec in (entry.probes)() {
                 let codec = registry.parse_spec(&spec).map_err(|e| format!("probe `{spec}` of `{}`: {e}", entry.id))?;
                 if codec.typetag_name() != entry.id {
                     return Err(format!("probe `{spec}` is a spec of another codec than `{}`", entry.id));

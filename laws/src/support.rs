@@ -1,4 +1,4 @@
-//! Which tensors each preset takes: a table of three values, to be kept as a snapshot.
+//! The dtypes and ranks that each preset accepts, as a table for snapshot tests.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -7,12 +7,13 @@ use codec_api::{Bytes, Codec, CodecEntry, CodecError, Dtype, EncodedTensor, Regi
 
 use crate::{ALL_DTYPES, FLOAT_DTYPES, Sample};
 
-/// One small tensor of each rank, with rows of whole blocks where there are rows.
+/// The shape of one small tensor per rank; rows are whole blocks of every block format.
 const SHAPES: [&[usize]; 5] = [&[], &[256], &[2, 256], &[2, 3, 256], &[2, 1, 3, 256]];
 
-/// The support matrix of every preset: `ok` if a small tensor of the dtype and rank really encodes, is serialised,
-/// read back and decoded within its bound; `-` if the codec refuses it, or the format has no such tensor (one 4-bit
-/// element); `FAIL` otherwise. Dtypes with equal rows share one.
+/// The support table of every preset. `ok`: a small tensor of the dtype and rank encodes,
+/// serialises, is read back and decodes within its bound. `-`: the codec refuses it, or the format
+/// has no tensor of this kind (one 4-bit element). `FAIL`: anything else. Dtypes with equal rows
+/// share a row.
 ///
 /// ```text
 /// test.sign:default
@@ -61,7 +62,7 @@ fn cell(
     "-"
 }
 
-/// Whether the tensor comes back as promised.
+/// Whether encoding, serialising and decoding keep the certified bound.
 fn round_trip(
     registry: &Registry,
     entry: &CodecEntry,
@@ -70,7 +71,7 @@ fn round_trip(
 ) -> Result<bool, CodecError> {
     let needs = codec.needs();
     let encoded = EncodedTensor::encode(Arc::clone(codec), sample.view()?, &sample.encode_cx(needs)?)?;
-    // From here on a refusal would be a failure.
+    // A refusal after a successful encode is a failure.
     let failed = |e: CodecError| CodecError::codec(e);
     let file = Bytes::from(encoded.to_bytes().map_err(CodecError::codec)?);
     let read = EncodedTensor::from_bytes(&file, registry).map_err(CodecError::codec)?;

@@ -1,4 +1,4 @@
-//! Directories in Hugging Face layout, whole and broken.
+//! Directories in Hugging Face layout, complete and broken.
 
 use checkpoint::{Checkpoint, Error};
 
@@ -8,7 +8,7 @@ const INDEX: &str = "model.safetensors.index.json";
 const ONE: &str = "model-00001-of-00002.safetensors";
 const TWO: &str = "model-00002-of-00002.safetensors";
 
-/// Two shards, and an index of them.
+/// Two shards and their index.
 fn sharded() -> Dir {
     let dir = Dir::new();
     dir.write(ONE, model(&[pair("b", [1.0, 2.0]), pair("z", [3.0, 4.0])]));
@@ -20,7 +20,7 @@ fn sharded() -> Dir {
 #[test]
 fn shards_are_read_in_order() {
     let dir = sharded();
-    // A file that the index does not name is none of the model's.
+    // A file that the index does not list is not part of the model.
     dir.write("consolidated.safetensors", model(&[pair("a", [0.0, 0.0])]));
     let read = dir.open().unwrap();
     assert_eq!(read.files(), [dir.path().join(ONE), dir.path().join(TWO)]);
@@ -161,7 +161,7 @@ fn shards_in_a_subdirectory_and_behind_a_link() {
     assert_eq!(dir.open().unwrap().len(), 1);
     #[cfg(unix)]
     {
-        // How the Hugging Face cache keeps its files.
+        // The Hugging Face cache stores its files like this.
         let snapshot = Dir::new();
         std::os::unix::fs::symlink(dir.path().join("shards/one.safetensors"), snapshot.path().join(ONE)).unwrap();
         snapshot.write_index(&[("a", ONE)]);
@@ -193,7 +193,7 @@ fn an_index_that_is_none() {
 fn an_index_beyond_the_limit() {
     let dir = Dir::new();
     let path = dir.write(INDEX, "{");
-    // Sparse: it takes no disk.
+    // A sparse file: it takes no disk space.
     std::fs::File::options().append(true).open(path).unwrap().set_len(10_000_000_000_000).unwrap();
     assert_says(&dir.open().unwrap_err(), &[INDEX, "larger than 100000000 bytes"]);
 }

@@ -1,11 +1,12 @@
-//! Whatever the bytes, opening gives an error or a checkpoint whose every tensor can be read.
+//! For any bytes, opening returns an error or a checkpoint with readable tensors.
 
 use checkpoint::{Checkpoint, Error};
 use proptest::prelude::*;
 
 use crate::support::{Dir, file, model, open, pair};
 
-/// Reads all there is. The tensors must be as long as they say, and cover `data_len` bytes if that is known.
+/// Reads every tensor. The lengths must match the specs, and add up to `data_len` bytes if it is
+/// known.
 fn assert_sound(opened: Result<Checkpoint, Error>, data_len: Option<usize>) -> Result<(), TestCaseError> {
     let model = match opened {
         Ok(model) => model,
@@ -27,16 +28,16 @@ fn assert_sound(opened: Result<Checkpoint, Error>, data_len: Option<usize>) -> R
     Ok(())
 }
 
-/// Sizes at which arithmetic goes wrong.
+/// Sizes at which arithmetic overflows, or that are no sizes.
 const EDGES: &[&str] =
     &["-1", "1.0", "4294967296", "9223372036854775807", "18446744073709551608", "18446744073709551615"];
 
-/// An edge, or a size that fits a small file.
+/// An edge case, or a size that fits a small file.
 fn size() -> impl Strategy<Value = String> {
     prop_oneof![3 => (0u8..10).prop_map(|n| n.to_string()), 1 => prop::sample::select(EDGES).prop_map(str::to_owned)]
 }
 
-/// An entry of a header as a hostile writer would make it.
+/// A header entry as a hostile writer would make it.
 fn hostile_entry() -> impl Strategy<Value = String> {
     let name = prop::sample::select(&["a", "b", "c", "", "__metadata__", "\\u0061"]);
     let dtype = prop::sample::select(&["F32", "BF16", "U8", "F4", "F6_E2M3", "F64", "X"]);
@@ -58,7 +59,7 @@ enum Mutation {
 }
 
 fn mutation() -> impl Strategy<Value = Mutation> {
-    // Mostly characters that a header is made of.
+    // Mostly characters that occur in a header.
     let byte = prop_oneof![any::<u8>(), prop::sample::select(&b"0123456789\"{}[],:-e"[..])];
     let at = any::<prop::sample::Index>;
     prop_oneof![

@@ -1,4 +1,4 @@
-//! The hash names the model, not its files.
+//! The hash depends on the model, not on how it is split into files.
 
 use crate::support::{Dir, Raw, entry, file, model, open, pair};
 

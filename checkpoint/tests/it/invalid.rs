@@ -1,10 +1,10 @@
-//! Single files that are refused: each message names the file, the tensor, and what to do.
+//! Single files that are refused: each message names the file, the tensor and what to do.
 
 use checkpoint::{Checkpoint, Error};
 
 use crate::support::{Dir, assert_says, entry, file, floats, model, open, pair};
 
-/// Opens a damaged file: the message must hold `parts`, the file's name and the remedy.
+/// Opens a damaged file. The message must contain `parts`, the file name and what to do.
 #[track_caller]
 fn assert_invalid(bytes: impl AsRef<[u8]>, parts: &[&str]) {
     let error = open(bytes).unwrap_err();
@@ -13,7 +13,7 @@ fn assert_invalid(bytes: impl AsRef<[u8]>, parts: &[&str]) {
     assert_says(&error, parts);
 }
 
-/// A header of these entries over `length` bytes of data.
+/// A file with these header entries and `length` bytes of data.
 fn with_entries(entries: &[String], length: usize) -> Vec<u8> {
     file(&format!("{{{}}}", entries.join(",")), &vec![0; length])
 }
@@ -30,7 +30,7 @@ fn a_path_to_nothing() {
 fn a_device_is_no_file() {
     let error = Checkpoint::open("/dev/null").unwrap_err();
     assert!(matches!(error, Error::NotAFile { .. }));
-    assert_says(&error, &["/dev/null", "no regular file", "give a .safetensors file"]);
+    assert_says(&error, &["/dev/null", "not a regular file", "give a .safetensors file"]);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_header_length_beyond_the_file() {
 fn a_header_beyond_the_limit_of_the_format() {
     let dir = Dir::new();
     let path = dir.write("made.safetensors", 100_000_001u64.to_le_bytes());
-    // Sparse: it takes no disk.
+    // A sparse file: it takes no disk space.
     std::fs::File::options().append(true).open(&path).unwrap().set_len(200_000_000).unwrap();
     assert_says(&Checkpoint::open(&path).unwrap_err(), &["made.safetensors", "the format allows 100000000"]);
 }
@@ -87,12 +87,12 @@ fn metadata_other_than_strings() {
 
 #[test]
 fn a_name_that_occurs_twice() {
-    // Both entries are valid alone, and the same bytes: only the name tells.
+    // Each entry is valid alone, and both refer to the same bytes: only the name is wrong.
     let twice = [entry("w", "U8", &[4], [0, 4]), entry("w", "I8", &[4], [0, 4])];
     assert_invalid(with_entries(&twice, 4), &["`w` occurs twice"]);
     let behind = [entry("w", "U8", &[4], [0, 4]), entry("w", "U8", &[4], [4, 8])];
     assert_invalid(with_entries(&behind, 8), &["`w` occurs twice"]);
-    // The same name in other letters.
+    // The same name, written with an escape.
     let escaped = [entry("w", "U8", &[4], [0, 4]), entry(r"\u0077", "U8", &[4], [0, 4])];
     assert_invalid(with_entries(&escaped, 4), &["`w` occurs twice"]);
     let metadata = r#""__metadata__":{}"#.to_owned();
@@ -126,7 +126,7 @@ fn tensors_that_overlap() {
     assert_invalid(with_entries(&entries, 12), &["`w` begins at 4", "ends at 8"]);
     let same = [entry("v", "U8", &[8], [0, 8]), entry("w", "U8", &[8], [0, 8])];
     assert_invalid(with_entries(&same, 8), &["`w` begins at 0"]);
-    // A tensor without bytes in the middle of another one.
+    // An empty tensor inside another tensor.
     let inside = [entry("v", "U8", &[8], [0, 8]), entry("w", "U8", &[0], [4, 4])];
     assert_invalid(with_entries(&inside, 8), &["`w` begins at 4"]);
 }
@@ -162,7 +162,7 @@ fn sizes_that_overflow() {
     assert_invalid(with_entries(&[entry("w", "U8", &[1 << 33, 1 << 33, 4], [0, 16])], 16), &too_large);
     assert_invalid(with_entries(&[entry("w", "F32", &[1 << 62], [0, 0])], 0), &too_large);
     assert_invalid(with_entries(&[entry("w", "U8", &[usize::MAX], [0, usize::MAX])], 0), &too_large);
-    // Declared sizes whose sum wraps around to what the file has.
+    // Declared sizes whose wrapped sum equals the size of the file.
     let wrapping = [entry("v", "U8", &[8], [0, 8]), entry("w", "U8", &[8], [usize::MAX - 7, 0])];
     assert_invalid(with_entries(&wrapping, 8), &["before tensor `w`"]);
 }
@@ -194,7 +194,7 @@ fn other_formats_are_named() {
 
 #[test]
 fn a_damaged_file_is_not_taken_for_another_format() {
-    // The header's length begins like a pickle.
+    // The header length begins with the bytes of a pickle.
     let header = format!("{:<640}", format!("{{{}}}", entry("w", "F32", &[2], [0, 8])));
     let bytes = file(&header, &floats(&[1.0, 2.0]));
     assert_eq!(bytes[..2], [0x80, 2]);

@@ -1,4 +1,5 @@
-//! Reading of valid files, refusal of all others. Files are put together by hand, so that wrong ones can be.
+//! Valid files are read, all others are refused. The tests assemble files by hand to be able to
+//! write invalid ones.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 

@@ -1,4 +1,4 @@
-//! The small trained model that the repository carries.
+//! Reads the small trained model in the repository.
 
 use std::fs;
 use std::path::{Path, PathBuf};

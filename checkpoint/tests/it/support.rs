@@ -1,4 +1,4 @@
-//! Files made by hand: raw header text and bytes.
+//! Hand-made files: raw header text and bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use checkpoint::{Checkpoint, Error};
 use tempfile::TempDir;
 
-/// A tensor as it is written: name, dtype, shape, bytes.
+/// A tensor to write: name, dtype, shape, bytes.
 pub type Raw<'a> = (&'a str, &'a str, &'a [usize], Vec<u8>);
 
-/// A safetensors file of this header text and data.
+/// A safetensors file with this header text and data.
 pub fn file(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
@@ -19,7 +19,7 @@ pub fn entry(name: &str, dtype: &str, shape: &[usize], offsets: [usize; 2]) -> S
     format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":{offsets:?}}}"#)
 }
 
-/// A valid file with these tensors, one behind the other.
+/// A valid file with these tensors in this order.
 pub fn model(tensors: &[Raw<'_>]) -> Vec<u8> {
     let (header, data) = parts(tensors);
     file(&header, &data)
@@ -36,7 +36,7 @@ pub fn parts(tensors: &[Raw<'_>]) -> (String, Vec<u8>) {
     (format!("{{{}}}", entries.join(",")), data)
 }
 
-/// A tensor of two f32.
+/// A tensor of two f32 values.
 pub fn pair(name: &str, values: [f32; 2]) -> Raw<'_> {
     (name, "F32", &[2], floats(&values))
 }
@@ -45,7 +45,7 @@ pub fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// A directory that goes when the test ends.
+/// A temporary directory that is removed when the test ends.
 pub struct Dir(TempDir);
 
 impl Dir {
@@ -64,7 +64,7 @@ impl Dir {
         path
     }
 
-    /// Writes an index that places each tensor in a shard.
+    /// Writes an index that lists the shard of each tensor.
     pub fn write_index(&self, places: &[(&str, &str)]) {
         let places: Vec<_> = places.iter().map(|(tensor, shard)| format!(r#""{tensor}":"{shard}""#)).collect();
         let text = format!(r#"{{"metadata":{{"total_size":1}},"weight_map":{{{}}}}}"#, places.join(","));
@@ -76,12 +76,12 @@ impl Dir {
     }
 }
 
-/// Opens a file of these bytes.
+/// Opens a file with these bytes.
 pub fn open(bytes: impl AsRef<[u8]>) -> Result<Checkpoint, Error> {
     Checkpoint::open(Dir::new().write("made.safetensors", bytes))
 }
 
-/// The error's message, which must hold every one of `parts`.
+/// Checks that the error message contains every one of `parts`.
 #[track_caller]
 pub fn assert_says(error: &Error, parts: &[&str]) {
     let message = error.to_string();

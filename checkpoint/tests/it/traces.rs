@@ -1,4 +1,4 @@
-//! What opening tells a tracing subscriber.
+//! Events that opening sends to a tracing subscriber.
 
 use std::fs::File;
 

@@ -1,4 +1,4 @@
-//! Valid files give their values.
+//! Values of valid files.
 
 use checkpoint::Error;
 use codec_api::Dtype;
@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 use crate::support::{Dir, assert_says, entry, file, floats, model, open, pair, parts};
 
-/// Every dtype of the format with its bits per element.
+/// Every dtype of the format, with its bits per element.
 const DTYPES: [(Dtype, usize); 22] = [
     (Dtype::BOOL, 8),
     (Dtype::F4, 4),
@@ -64,7 +64,8 @@ fn floats_at_every_alignment_have_the_right_values() {
     ]);
     let mut odd = 0;
     for padding in 0..8 {
-        // Spaces behind the header are how writers align the data, and how this test does not.
+        // Writers align the data with spaces after the header; this test uses them to misalign the
+        // data.
         let bytes = file(&format!("{header}{}", " ".repeat(padding)), &data);
         let read = open(bytes).unwrap();
         odd += usize::from(read.tensor("bf16").unwrap().bytes().as_ptr().addr() % 2 == 1);
@@ -91,7 +92,7 @@ fn scalars_and_tensors_without_elements() {
         assert_eq!(read.spec(name).unwrap().shape(), shape);
         assert!(read.tensor(name).unwrap().to_f32().unwrap().is_empty());
     }
-    // Empty tensors at one place are in the order of their names.
+    // Empty tensors at the same offset are in the order of their names.
     assert_eq!(read.names().collect::<Vec<_>>(), ["none", "scalar", "last", "no rows"]);
 }
 

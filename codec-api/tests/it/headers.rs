@@ -1,9 +1,9 @@
-//! Text that is not a codec's, and files that are not an encoded tensor's, are refused with what is wrong.
+//! Invalid codec texts and invalid encoded files are refused with a message that names the fault.
 
 use crate::sign::{entry, registry, wrap};
 use codec_api::{Bytes, DecodeCx, EncodeCx, EncodedTensor, Payload, Registry, Section, SpecError, TensorView};
 
-/// The refusal of a JSON header.
+/// The error message for a JSON header.
 fn refusal(json: &str) -> String {
     registry().parse_header(json).expect_err(json).to_string()
 }
@@ -90,14 +90,14 @@ fn truncated_section_is_corrupt_by_its_sizes() {
     let cut = Section::new(signs.spec().dtype(), [5], signs.data().slice(..5)).expect("five signs");
     encoded.payload = Payload::new(encoded.payload.bound()).with("signs", cut);
     let error = encoded.decode(&DecodeCx::new()).expect_err("five signs for six weights").to_string();
-    assert_eq!(error, "section `*` is corrupt: 5 bytes in all; a F32 [2, 3] tensor takes 6 to 6");
+    assert_eq!(error, "section `*` is corrupt: 5 bytes in total; expected 6 to 6 for a F32 [2, 3] tensor");
     let mut out = [0.0; 6];
     let answer = encoded.codec.decode(&encoded.spec, encoded.payload.view(), &DecodeCx::new(), &mut out);
     let error = answer.expect_err("five signs for six weights").to_string();
-    assert_eq!(error, "section `signs` is corrupt: it is I8 [5], the format wants I8 [6]");
+    assert_eq!(error, "section `signs` is corrupt: it is I8 [5], expected I8 [6]");
 }
 
-/// The refusal of a spec text.
+/// The error message for a spec text.
 fn spec_refusal(spec: &str) -> String {
     registry().parse_spec(spec).expect_err(spec).to_string()
 }
@@ -161,6 +161,6 @@ fn a_bound_that_means_nothing_is_neither_written_nor_read() {
     for bad in [f32::INFINITY, f32::NAN, -1.0] {
         encoded.payload = encoded.payload.with_bound(codec_api::Bound::MaxAbs(bad));
         let error = encoded.to_bytes().expect_err("no such bound").to_string();
-        assert!(error.contains("is no finite number from 0 up"), "{error}");
+        assert!(error.contains("is not a finite, non-negative number"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A registry refuses what would be silent confusion later, and says what to do.
+//! A registry refuses ambiguous or incomplete entries, and the message says what to do.
 
 use crate::sign::{Sign, entry, presets};
 use codec_api::{CodecEntry, Preset, Registry, RegistryError};
@@ -42,7 +42,7 @@ fn a_codec_without_presets_is_refused() {
     let none = CodecEntry::new("test.sign", "…", ("codec-a", "1.0.0"), Vec::new);
     let error = Registry::from_entries([none]).expect_err("no preset").to_string();
     assert!(error.contains("codec `test.sign` of codec-a: it has no preset"), "{error}");
-    // The presets of a combinator may all have children that are not linked.
+    // A combinator may have no preset left, because none of its children is linked.
     let wrap = CodecEntry::new("test.wrap", "…", ("codec-a", "1.0.0"), Vec::new).children(&["inner"]);
     assert!(Registry::from_entries([wrap]).is_ok());
     assert!(Preset::from_header("x", r#"{"codec":"test.not_linked","version":1}"#).is_none());

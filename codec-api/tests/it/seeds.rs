@@ -1,5 +1,6 @@
-//! Pins the random stream: payloads of codecs that draw from it must be the same in every version. The numbers come
-//! from an implementation of BLAKE3, splitmix64 and xoshiro256++ apart from this one.
+//! Pins the random stream: codecs that draw random numbers must give the same payloads in every
+//! version. The expected numbers come from an independent implementation of BLAKE3, splitmix64 and
+//! xoshiro256++.
 
 use codec_api::EncodeCx;
 use rand_xoshiro::rand_core::Rng;

@@ -1,4 +1,4 @@
-//! A small codec, and one around it, for the tests of this crate.
+//! A small codec and a codec around it, for the tests of this crate.
 
 use codec_api::{
     Bound, Bounded, Codec, CodecEntry, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView,
@@ -6,7 +6,7 @@ use codec_api::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Keeps the sign of each weight, times a fixed power of two.
+/// Stores the sign of each weight; every magnitude decodes to a fixed power of two.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sign {
@@ -43,7 +43,7 @@ impl Codec for Sign {
     }
 }
 
-/// Hands everything to another codec.
+/// Delegates everything to another codec.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wrap {
@@ -75,7 +75,7 @@ pub fn entry() -> CodecEntry {
     CodecEntry::new("test.sign", "signs", ("codec-a", "1.0.0"), presets)
 }
 
-/// A codec around another one.
+/// The entry of [`Wrap`].
 pub fn wrap() -> CodecEntry {
     fn wrapped() -> Vec<Preset> {
         vec![Preset::new("sign", Wrap { version: FormatVersion, inner: Box::new(Sign::default()) })]
@@ -83,7 +83,7 @@ pub fn wrap() -> CodecEntry {
     CodecEntry::new("test.wrap", "another codec", ("codec-a", "1.0.0"), wrapped).children(&["inner"])
 }
 
-/// Both codecs.
+/// A registry with both codecs.
 pub fn registry() -> Registry {
     Registry::from_entries([entry(), wrap()]).expect("two codecs")
 }

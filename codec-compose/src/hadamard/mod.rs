@@ -218,4 +218,13 @@ fn presets() -> Vec<Preset> {
     [of("int4", INT4), of("nf4", NF4), of("mxfp4", MXFP4)].into_iter().flatten().collect()
 }
 
-register_codec!("hadamard", "rows rotated by random signs and a Hadamard matrix, in another codec", presets, .children(&["inner"]));
+fn probes() -> Vec<String> {
+    let specs = [
+        "hadamard(quant.int:bits=2):block=32:seed=7",
+        "hadamard(quant.q8_0)",
+        "hadamard(residual(quant.int:bits=4,quant.int:bits=2))",
+    ];
+    specs.map(str::to_owned).into()
+}
+
+register_codec!("hadamard", "rows rotated by random signs and a Hadamard matrix, in another codec", presets, .children(&["inner"]).probes(probes));

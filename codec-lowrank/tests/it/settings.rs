@@ -3,7 +3,6 @@
 use crate::common::{encode, low_rank};
 use codec_api::{CodecError, Dtype, Registry, TensorSpec};
 use harness::testing::weights;
-use laws::{Law, Subject};
 
 const SHAPE: [usize; 2] = [96, 64];
 
@@ -11,28 +10,6 @@ const SHAPE: [usize; 2] = [96, 64];
 fn falling() -> Vec<f32> {
     let (strong, weak) = (low_rank(SHAPE, 4, 0.3), low_rank(SHAPE, 30, 0.01));
     strong.iter().zip(weak).map(|(a, b)| a + 0.1 * b).collect()
-}
-
-#[test]
-fn settings_beyond_the_presets_keep_every_law() {
-    let registry = Registry::linked().unwrap();
-    let subjects = Subject::of_crate(&registry, env!("CARGO_PKG_NAME"), env!("CARGO_MANIFEST_DIR"));
-    for spec in [
-        "lowrank.svd(lossless.raw):energy=0.6",
-        "lowrank.svd(lossless.zstd):bytes=600",
-        "lowrank.svd(lossless.zstd):error=0.6",
-        "lowrank.svd(quant.int:bits=3):rank=3:method=randomised",
-        "lowrank.svd(quant.q8_0):rank=2",
-        "lowrank.svd(quant.int:bits=4:group=32):energy=0.4:method=randomised",
-        "lowrank.svd(quant.int:bits=4):error=0.7:method=randomised",
-        "lowrank.svd:bytes=600",
-    ] {
-        let mut subject = subjects[0].clone();
-        (subject.preset, subject.codec) = ("(setting)", registry.parse_spec(spec).unwrap());
-        for law in Law::ALL.into_iter().filter(|law| *law != Law::Docs) {
-            law.check(&subject).unwrap_or_else(|violation| panic!("{violation}"));
-        }
-    }
 }
 
 #[test]

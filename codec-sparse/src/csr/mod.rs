@@ -149,5 +149,15 @@ fn presets() -> Vec<Preset> {
     all.into_iter().flatten().collect()
 }
 
+fn probes() -> Vec<String> {
+    let specs = [
+        "sparse.csr(quant.int:bits=8):index=u32",
+        "sparse.csr(quant.q8_0):index=gap",
+        "sparse.csr(lossless.zstd):index=coded",
+        "sparse.csr(quant.cast:to=bf16):index=narrow",
+    ];
+    specs.map(str::to_owned).into()
+}
+
 register_codec!("sparse.csr", "compressed sparse rows, the values through another codec", presets,
-    .children(&["inner"]).default_children(&["lossless.raw"]));
+    .children(&["inner"]).default_children(&["lossless.raw"]).probes(probes));

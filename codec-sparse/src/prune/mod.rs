@@ -196,5 +196,18 @@ fn presets() -> Vec<Preset> {
     all.into_iter().flatten().collect()
 }
 
+fn probes() -> Vec<String> {
+    let specs = [
+        "sparse.prune:density=1",
+        "sparse.prune:density=1e-9",
+        "sparse.prune:density=0.3:scope=row",
+        "sparse.prune:threshold=0",
+        "sparse.prune:threshold=1.5",
+        "sparse.prune(quant.int:bits=4):pattern=1of16",
+        "sparse.prune(sparse.nm:pattern=3of8):pattern=3of8",
+    ];
+    specs.map(str::to_owned).into()
+}
+
 register_codec!("sparse.prune", "sets small weights to zero, the rest through another codec", presets,
-    .children(&["inner"]).default_children(&["sparse"]));
+    .children(&["inner"]).default_children(&["sparse"]).probes(probes));

@@ -364,4 +364,30 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("trellis", "entropy-coded trellis quantisation, near the rate-distortion bound", presets);
+/// A rate of each kind, and the ends of every key.
+fn probes() -> Vec<String> {
+    let specs = [
+        "trellis:states=4:bits=0.25",
+        "trellis:states=8:bits=3",
+        "trellis:states=16:bits=16",
+        "trellis:states=32:bits=8:lambda=0",
+        "trellis:states=64:bits=0.5:lambda=1",
+        "trellis:states=256:bits=2",
+        "trellis:states=1024:bits=4",
+        "trellis:preset=30x",
+        "trellis:error=1",
+        "trellis:error=0.03",
+        "trellis:states=16:error=1e-9",
+        "trellis:step=0.1",
+        "trellis:step=1e-30",
+        "trellis:step=1e30",
+    ];
+    specs.map(str::to_owned).into()
+}
+
+register_codec!(
+    "trellis",
+    "entropy-coded trellis quantisation, near the rate-distortion bound",
+    presets,
+    .probes(probes).slow_presets()
+);

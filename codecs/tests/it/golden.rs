@@ -1,4 +1,4 @@
-//! Golden files of every format version decode to the same bits for ever.
+//! Golden files of every format version must always decode to the same bits.
 
 use crate::golden_files as golden;
 
@@ -7,7 +7,7 @@ use std::fs;
 use codec_api::Registry;
 use codecs as _;
 
-/// Codecs whose library may find another encoding of the same data in a later version, or on another CPU.
+/// Codecs whose library may encode the same data differently in a later version or on another CPU.
 const MAY_ENCODE_DIFFERENTLY: [&str; 2] = ["lossless.zstd", "lowrank.svd"];
 
 #[test]
@@ -32,7 +32,7 @@ fn every_preset_has_a_file_and_encodes_to_it_at_every_level() {
         let path = golden::directory().join(format!("{name}.safetensors"));
         let file =
             fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}; `cargo xtask golden` writes it", path.display()));
-        // Also as a child.
+        // The id may also occur in a child.
         let header = codec_api::header(&*codec).unwrap();
         if MAY_ENCODE_DIFFERENTLY.iter().any(|id| header.contains(&format!(r#""codec":"{id}""#))) {
             continue;

@@ -1,4 +1,5 @@
-//! The golden files: one for each preset, written once for each format version and decoded for ever.
+//! The golden files: one per preset, written once per format version and decoded in every later
+//! version.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,16 +8,16 @@ use codec_api::{
     BaseTensor, Codec, CodecEntry, DecodeCx, Dtype, EncodeCx, EncodedTensor, Need, Registry, TensorSpec, TensorView,
 };
 
-/// Rows that end within a group of any size, rows of whole blocks for the codecs that take only those, and more rows for
-/// those that few do not pay for.
+/// Shapes to try in this order: rows that end inside a group of any size; rows of whole blocks, for
+/// codecs that require them; more rows, for codecs that refuse a tensor with few rows.
 const SHAPES: [[usize; 2]; 3] = [[7, 100], [3, 256], [40, 100]];
 
-/// Where the files are.
+/// The directory of the files.
 pub fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/v1")
 }
 
-/// Names without ending, and codecs, of all presets of the codec crates whose format is settled.
+/// File names without extension, and codecs, of all presets with a stable format.
 pub fn presets(registry: &Registry) -> impl Iterator<Item = (String, Arc<dyn Codec>)> {
     let ours = |entry: &CodecEntry| entry.origin.0.starts_with("netweight-codec-") && !entry.experimental;
     registry
@@ -25,7 +26,7 @@ pub fn presets(registry: &Registry) -> impl Iterator<Item = (String, Arc<dyn Cod
         .map(|(entry, name, codec)| (format!("{}-{name}", entry.id), codec))
 }
 
-/// The tensor in every file: rows of different scale, zeros, an outlier.
+/// The default tensor: rows of different scale, zeros, an outlier.
 pub fn weights([rows, columns]: [usize; 2]) -> Vec<f32> {
     let mut state = 1u32;
     let mut random = || {
@@ -39,31 +40,32 @@ pub fn weights([rows, columns]: [usize; 2]) -> Vec<f32> {
     weights
 }
 
-/// A tensor of rank one, for codecs that call the other one unsuitable.
+/// A matrix of rank one, for codecs that refuse the default tensor as unsuitable.
 fn of_rank_one([rows, columns]: [usize; 2]) -> Vec<f32> {
     (0..rows * columns).map(|i| (i / columns) as f32 * 0.25 * ((i % columns * 37 % columns) as f32 - 20.0)).collect()
 }
 
-/// The tensor of codecs for sparse ones: never two values in four neighbours.
+/// The tensor for sparse codecs: never two nonzero values among four neighbours.
 fn mostly_zeros(shape: [usize; 2]) -> Vec<f32> {
     weights(shape).into_iter().enumerate().map(|(i, w)| if i % 19 == 0 { w } else { 0.0 }).collect()
 }
 
-/// The base of codecs that need one: all weights of the first tensor a few per cent off.
+/// The base for codecs that require one: all weights of the default tensor, changed by up to a few
+/// per cent.
 fn base(shape: [usize; 2]) -> Vec<f32> {
     weights(shape).into_iter().enumerate().map(|(i, w)| w * (1.0 + 0.005 * ((i * 37 % 13) as f32 - 6.0))).collect()
 }
 
-/// The file of a preset as this program writes it.
+/// The file that this program writes for a preset.
 pub fn encode(codec: &Arc<dyn Codec>) -> Vec<u8> {
     let cx = EncodeCx::for_chunk(0, "golden", 0);
     let relative = codec.needs().base == Need::Requires;
     let mut shapes = SHAPES;
     if relative {
-        // Enough rows for what is shared by a column.
+        // Starts with the shape with most rows, for formats that share data along a column.
         shapes.reverse();
     }
-    // Pruning makes its own zeros.
+    // Pruning creates its own zeros.
     let sparse = codec.typetag_name().starts_with("sparse") && codec.typetag_name() != "sparse.prune";
     let first = if sparse { mostly_zeros } else { weights };
     let encoded = [first as fn([usize; 2]) -> Vec<f32>, of_rank_one]
@@ -79,7 +81,7 @@ pub fn encode(codec: &Arc<dyn Codec>) -> Vec<u8> {
     encoded.expect("it takes one of them").to_bytes().expect("it serialises")
 }
 
-/// The first tensor, cut off to BF16, for codecs that take nothing else.
+/// The default tensor truncated to BF16, for codecs that accept only BF16.
 fn encode_bf16(codec: &Arc<dyn Codec>, cx: &EncodeCx<'_>) -> Option<EncodedTensor> {
     let bytes: Vec<u8> = weights(SHAPES[0]).iter().flat_map(|w| ((w.to_bits() >> 16) as u16).to_le_bytes()).collect();
     let spec = TensorSpec::new(Dtype::BF16, SHAPES[0]).expect("a small shape");
@@ -87,7 +89,7 @@ fn encode_bf16(codec: &Arc<dyn Codec>, cx: &EncodeCx<'_>) -> Option<EncodedTenso
     EncodedTensor::encode(Arc::clone(codec), tensor, cx).ok()
 }
 
-/// blake3 of the decoded values' bits, in hexadecimal.
+/// blake3 of the bits of the decoded values, in hexadecimal.
 pub fn decoded_hash(file: Vec<u8>, registry: &Registry) -> String {
     let encoded = EncodedTensor::from_bytes(&file.into(), registry).expect("the file is read");
     let base = <[usize; 2]>::try_from(encoded.spec.shape()).map(base).expect("every file has a matrix");

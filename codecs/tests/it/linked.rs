@@ -1,4 +1,4 @@
-//! What the umbrella links, and what its codecs support.
+//! The codec crates that the umbrella links, and the tensors that their codecs support.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +27,8 @@ fn every_codec_crate_of_the_tree_is_linked() {
 #[test]
 fn support_by_dtype_and_rank() {
     let registry = Registry::linked().unwrap();
-    // The codecs whose format is settled, as for golden files: the snapshot does not change with an experiment.
+    // Only codecs with a stable format, as for golden files, so that experiments do not change the
+    // snapshot.
     let ours = registry.entries().filter(|e| e.origin.0.starts_with("netweight-codec-") && !e.experimental);
     let table = laws::support::table(&Registry::from_entries(ours.copied()).unwrap());
     insta::assert_snapshot!(table);

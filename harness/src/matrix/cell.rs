@@ -1,4 +1,4 @@
-//! One cell: encode, write, read back, decode, check, and only then time it.
+//! One cell: encodes, serialises, reads back, decodes, checks, and times it last.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -13,17 +13,17 @@ use super::timing::{Run, once, repeat};
 use super::{Column, Options};
 use crate::suite::Item;
 
-/// A tensor made ready for every codec.
+/// A tensor prepared once for all codecs.
 pub(super) struct Source<'a> {
     name: &'a str,
     seed: u64,
     tensor: Result<Tensor<'a>, CodecError>,
 }
 
-pub(super) struct Tensor<'a> {
-    pub(super) view: TensorView<'a>,
-    /// The values, of a float tensor.
-    pub(super) values: Option<Cow<'a, [f32]>>,
+struct Tensor<'a> {
+    view: TensorView<'a>,
+    /// The values as f32 if the tensor is a float tensor.
+    values: Option<Cow<'a, [f32]>>,
     base: Option<BaseTensor<'a>>,
 }
 
@@ -46,7 +46,7 @@ impl<'a> Tensor<'a> {
 pub(super) struct Cancelled;
 
 /// Why a cell is not `ok`.
-pub(super) enum Stop {
+enum Stop {
     Unsupported(String),
     Failed(String),
     Cancelled,
@@ -123,11 +123,12 @@ impl<'a> Cell<'a> {
         let read = self.write_and_read(&encoded.result, row)?;
         let mut decoder = Decoder::new(&read, self.tensor.view.bytes());
         let decoded = once(|| decoder.run(&self.decode_cx))?;
-        decoder.check(self.tensor, row)?;
+        decoder.check(&self.tensor.view, self.tensor.values.as_deref(), row).map_err(Stop::Failed)?;
         self.time(&encoded, &decoded, &mut decoder, row)
     }
 
-    /// What the codec requires and this suite, or every suite, does not have.
+    /// An error if the codec requires a base that the tensor does not have, or calibration, which
+    /// no suite has.
     fn check_needs(&self) -> Result<(), Stop> {
         let needs = self.column.codec.needs();
         if needs.base == Need::Requires && self.tensor.base.is_none() {

@@ -1,4 +1,4 @@
-//! The codecs of a matrix.
+//! The columns of a matrix: its codecs.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use codec_api::{Codec, Registry, SpecError, header};
 pub struct Column {
     /// The codec as spec text with all its keys.
     pub spec: String,
-    /// The preset with this configuration, if there is one.
+    /// Name of the preset with this configuration, if any.
     pub preset: Option<String>,
     /// The codec.
     pub codec: Arc<dyn Codec>,
 }
 
-/// The columns of these codec specs, each once; without any, of every preset of every codec.
+/// One column per codec spec, duplicates removed; without specs, one per preset of every codec.
 ///
 /// # Errors
 /// [`SpecError`] of the first spec that does not parse.

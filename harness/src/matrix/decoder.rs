@@ -1,28 +1,27 @@
-//! Decodes a read-back tensor again and again into one buffer, and checks it against its source.
+//! Decodes a read-back tensor repeatedly into one buffer, and checks the result against the source.
 
-use codec_api::{Bound, DecodeCx, EncodedTensor, Lossless, Result, max_abs_error};
+use codec_api::{Bound, DecodeCx, EncodedTensor, Lossless, TensorView, max_abs_error};
 
-use super::cell::{Stop, Tensor};
 use super::errors::{finite, nmse, shannon_gap_bits, snr_db, squared_error};
 use super::row::Row;
 
-/// Not what any decoder writes for want of something better.
+/// A NaN with an unusual payload, to recognise elements that a decoder has not written.
 const UNWRITTEN: f32 = f32::from_bits(0x7fa5_a5a5);
 
-/// The read-back tensor, and where it decodes to.
+/// The read-back tensor and its output buffer.
 pub(super) struct Decoder<'a> {
     read: &'a EncodedTensor,
     output: Output<'a>,
 }
 
 enum Output<'a> {
-    /// The stored bytes, of an exact tensor of a lossless codec.
+    /// Stored bytes: if the codec is lossless and the tensor is certified exact.
     Bytes(&'a dyn Lossless, Vec<u8>),
     Values(Vec<f32>),
 }
 
 impl<'a> Decoder<'a> {
-    /// The buffer begins with what cannot pass for the decoded tensor.
+    /// A decoder whose buffer starts with values that differ from the decoded tensor.
     pub(super) fn new(read: &'a EncodedTensor, source: &[u8]) -> Self {
         let output = match read.codec.as_lossless() {
             Some(codec) if read.payload.bound() == Bound::Exact => {
@@ -33,7 +32,7 @@ impl<'a> Decoder<'a> {
         Self { read, output }
     }
 
-    pub(super) fn run(&mut self, cx: &DecodeCx<'_>) -> Result<()> {
+    pub(super) fn run(&mut self, cx: &DecodeCx<'_>) -> codec_api::Result<()> {
         let EncodedTensor { spec, codec, payload, .. } = self.read;
         match &mut self.output {
             Output::Bytes(codec, bytes) => codec.decode_bytes(spec, payload.view(), cx, bytes),
@@ -41,12 +40,15 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Fills the error columns; an error if the certified bound does not hold.
-    pub(super) fn check(&self, tensor: &Tensor<'_>, row: &mut Row) -> Result<(), Stop> {
-        let broken = |what: String| Err(Stop::Failed(format!("the certified bound does not hold: {what}")));
-        match (&self.output, tensor.values.as_deref()) {
+    /// Fills the error columns of `row`. `values` are the source as f32 if it is a float tensor.
+    ///
+    /// # Errors
+    /// The reason if the certified bound does not hold.
+    pub(super) fn check(&self, source: &TensorView<'_>, values: Option<&[f32]>, row: &mut Row) -> Result<(), String> {
+        let broken = |what: String| Err(format!("the certified bound does not hold: {what}"));
+        match (&self.output, values) {
             (Output::Bytes(_, bytes), _) => {
-                let first = bytes.iter().zip(tensor.view.bytes()).position(|(a, b)| a != b);
+                let first = bytes.iter().zip(source.bytes()).position(|(a, b)| a != b);
                 if let Some(at) = first {
                     return broken(format!("byte {at} differs and the tensor is certified exact"));
                 }
@@ -55,11 +57,11 @@ impl<'a> Decoder<'a> {
             (Output::Values(_), None) => {
                 return broken(format!("a tensor of {} comes back only through a lossless codec", row.dtype));
             }
-            (Output::Values(decoded), Some(source)) => {
-                let max_abs = max_abs_error(source, decoded);
-                row.set_errors(squared_error(source, decoded), max_abs);
+            (Output::Values(decoded), Some(values)) => {
+                let max_abs = max_abs_error(values, decoded);
+                row.set_errors(squared_error(values, decoded), max_abs);
                 let bound = self.read.payload.bound();
-                if !bound.holds(source, decoded) {
+                if !bound.holds(values, decoded) {
                     let relative = row.relative_error.unwrap_or(f64::INFINITY);
                     return broken(format!("{bound}, but max |w − ŵ| is {max_abs:e} and ‖w − ŵ‖/‖w‖ {relative:e}"));
                 }
@@ -70,7 +72,7 @@ impl<'a> Decoder<'a> {
 }
 
 impl Row {
-    /// Size columns.
+    /// Sets the size columns.
     pub(super) fn set_size(&mut self, bytes: u64, header_bytes: u64) {
         (self.bytes, self.header_bytes) = (Some(bytes), Some(header_bytes));
         self.bits_per_weight = finite(8.0 * bytes as f64 / self.weights as f64);
@@ -82,7 +84,7 @@ impl Row {
         self.bound_value = bound.value().map(f64::from);
     }
 
-    /// Error columns, from ‖w − ŵ‖² and max |w − ŵ|; [`Row::energy`] and the size are set before.
+    /// Sets the error columns from ‖w − ŵ‖² and max |w − ŵ|. Needs [`Row::energy`] and the size.
     fn set_errors(&mut self, squared: f64, max_abs: f64) {
         self.nmse = nmse(squared, self.energy.unwrap_or(0.0));
         self.relative_error = self.nmse.map(f64::sqrt);

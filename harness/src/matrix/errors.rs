@@ -1,4 +1,4 @@
-//! How far decoded weights are from their source, in f64.
+//! Error measures between decoded weights and their source, in f64.
 
 /// ‖w‖².
 pub(super) fn energy(values: &[f32]) -> f64 {
@@ -11,22 +11,23 @@ pub(super) fn squared_error(source: &[f32], decoded: &[f32]) -> f64 {
     errors.map(|error| error * error).sum()
 }
 
-/// ‖w − ŵ‖²/‖w‖²: 0 without an error, `None` where an error has no weights to be compared with.
+/// ‖w − ŵ‖²/‖w‖²: 0 without an error, `None` if there is an error but ‖w‖ is 0.
 pub(crate) fn nmse(squared: f64, energy: f64) -> Option<f64> {
     finite(if squared == 0.0 { 0.0 } else { squared / energy })
 }
 
-/// Signal to noise in dB; `None` without noise.
+/// Signal-to-noise ratio in dB; `None` without noise.
 pub(crate) fn snr_db(nmse: f64) -> Option<f64> {
     finite(10.0 * nmse.recip().log10())
 }
 
-/// Bits per weight beyond ½·log₂(1/NMSE), what a Gaussian source takes at this error; `None` without an error.
+/// Bits per weight above ½·log₂(1/NMSE), the rate of a Gaussian source at this error; `None`
+/// without an error.
 pub(crate) fn shannon_gap_bits(bits_per_weight: f64, nmse: f64) -> Option<f64> {
     finite(bits_per_weight + 0.5 * nmse.log2())
 }
 
-/// JSON has no infinities.
+/// `None` for NaN and infinities, which JSON cannot hold.
 pub(crate) fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }

@@ -1,4 +1,4 @@
-//! What a measurement was made on.
+//! The machine that a measurement was made on.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -11,16 +11,16 @@ use super::timing::median;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Machine {
-    /// CPU model, where the system tells.
+    /// CPU model, if the system reports it.
     pub cpu: Option<String>,
     /// Vector instructions that the kernels use on this thread.
     pub simd: String,
-    /// Version of the compiler, as `rustc --version` tells it.
+    /// Version of the compiler, from `rustc --version`.
     pub rustc: Option<String>,
 }
 
 impl Machine {
-    /// This machine.
+    /// The current machine.
     pub fn this() -> Self {
         Self {
             cpu: cpu_model(),
@@ -36,19 +36,19 @@ fn cpu_model() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Processes that ran or waited over the last minute, where the system tells; above the number of idle cores, speeds
-/// are not worth much.
+/// Load average of the last minute (processes running or waiting), if the system reports it. If it
+/// exceeds the number of idle cores, measured speeds are not reliable.
 pub fn load_average() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
-/// Speed of a memcpy of 64 MiB on one thread, in 10⁶ bytes per second: the median of several. What a codec's speed
-/// is to be compared with.
+/// Speed of a memcpy of 64 MiB on one thread, in 10⁶ bytes per second: the median of 9 runs. It is
+/// the reference for the speed of a codec.
 pub fn memcpy_mb_per_s() -> f64 {
     const BYTES: usize = 64 << 20;
     const RUNS: usize = 9;
     let source = vec![1u8; BYTES];
-    // Written once before, so that no run pays for fresh pages.
+    // Written once before, so that no run includes page faults.
     let mut target = vec![2u8; BYTES];
     let seconds = (0..RUNS).map(|_| {
         let start = Instant::now();

@@ -1,9 +1,9 @@
 //! The matrix: every tensor of a suite through every codec.
 //!
-//! A cell really encodes, writes the encoded tensor as bytes, reads it back, decodes **from what was read back**,
-//! and checks the bound that the encoder certified. Rows come tensor by tensor, codecs in the columns' order.
+//! A cell encodes a tensor, serialises the result, reads it back, decodes **what was read back**,
+//! and checks the bound that the encoder certified. Rows are ordered by tensor, then by column.
 //!
-//! Speeds belong to one run on one machine: print [`memcpy_mb_per_s`] beside them.
+//! Speeds are valid for one run on one machine: print [`memcpy_mb_per_s`] beside them.
 
 mod cell;
 mod columns;
@@ -24,17 +24,17 @@ pub use columns::{Column, columns_for};
 pub use machine::{Machine, load_average, memcpy_mb_per_s};
 pub use row::{Row, Status};
 
-/// What a run wants to know beside suite and columns.
+/// Options of a run besides suite and columns.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options<'a> {
-    /// Reads the encoded tensors back.
+    /// The registry that reads encoded tensors back.
     pub registry: &'a Registry,
-    /// Only tensors whose name this matches.
+    /// Measures only tensors whose name matches.
     pub include: Option<Regex>,
-    /// Commit of the program, for the column of that name.
+    /// Commit of the program, for the column `commit`.
     pub commit: Option<String>,
-    /// Ends the run early.
+    /// Stops the run early.
     pub cancel: &'a Cancel,
 }
 
@@ -58,14 +58,14 @@ impl<'a> Options<'a> {
         self
     }
 
-    /// States the program's commit.
+    /// Sets the commit of the program.
     #[must_use]
     pub fn commit(mut self, commit: impl Into<String>) -> Self {
         self.commit = Some(commit.into());
         self
     }
 
-    /// Makes the run stoppable.
+    /// Lets `cancel` stop the run.
     #[must_use]
     pub fn cancel(mut self, cancel: &'a Cancel) -> Self {
         self.cancel = cancel;
@@ -73,13 +73,13 @@ impl<'a> Options<'a> {
     }
 }
 
-/// Hears how far a run has come; `()` does not listen.
+/// Receives the progress of a run; `()` ignores it.
 pub trait Observer {
-    /// There will be this many cells.
+    /// The run has this many cells.
     fn start(&mut self, cells: usize);
     /// This cell begins.
     fn begin(&mut self, tensor: &str, codec: &str);
-    /// It is done.
+    /// The cell has ended with this row.
     fn finish(&mut self, row: &Row);
 }
 
@@ -89,10 +89,11 @@ impl Observer for () {
     fn finish(&mut self, _: &Row) {}
 }
 
-/// Measures every codec on every tensor, on this thread. The suite's seed is the codecs' model seed too.
+/// Measures every codec on every tensor, on the current thread. The seed of the suite is also the
+/// model seed of the codecs.
 ///
-/// Nothing a codec does ends the run: an error or a panic is a `failed` cell. After [`Options::cancel`] the rows
-/// finished so far come back.
+/// An error or a panic of a codec gives a `failed` cell; it never ends the run. After
+/// [`Options::cancel`] the function returns the rows finished so far.
 #[tracing::instrument(level = "debug", skip_all, fields(suite = suite.name))]
 pub fn run(suite: &Suite, columns: &[Column], options: &Options<'_>, observer: &mut dyn Observer) -> Vec<Row> {
     let included = |name: &str| options.include.as_ref().is_none_or(|pattern| pattern.is_match(name));

@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use super::{Column, Machine, Options};
 use crate::suite::{Item, Suite};
 
-/// How a cell ended, best first.
+/// Outcome of a cell, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Encoded, read back, decoded, bound kept.
+    /// Encoded, read back and decoded; the bound holds.
     Ok,
-    /// The codec does not take this tensor.
+    /// The codec does not support this tensor.
     Unsupported,
-    /// An error, a panic, a broken bound, or a size outside the codec's own estimate.
+    /// An error, a panic, a violated bound, or a size outside the codec's cost.
     Failed,
 }
 
@@ -30,8 +30,9 @@ impl fmt::Display for Status {
     }
 }
 
-/// One cell: a tensor through a codec. Serialised it is a line of the JSON Lines report, which is an interface: one
-/// object with these keys, always all of them, in this order. What is not known is null.
+/// The result of one cell: a tensor through a codec. Serialised, it is a line of the JSON Lines
+/// report, which is a stable interface: one object that always has all of these keys in this order.
+/// Unknown values are null.
 ///
 /// | key | type | meaning |
 /// |---|---|---|
@@ -39,36 +40,47 @@ impl fmt::Display for Status {
 /// | `tensor` | string | the tensor's name; (`suite`, `tensor`, `codec`) is unique in a run |
 /// | `shape` | integers | extent of each axis, outermost first |
 /// | `dtype` | string | stored dtype: `F32`, `BF16`, `I64`, … |
-/// | `codec` | string | the codec as spec text with all its keys |
+/// | `codec` | string | spec text of the codec with all its keys |
 /// | `preset` | string? | the preset of this configuration |
-/// | `status` | string | `ok`; `unsupported`: the codec is not for this tensor; `failed`: it is, and did not keep its word |
+/// | `status` | string | `ok`, `unsupported` or `failed`; see below |
 /// | `reason` | string? | why the cell is not `ok` |
 /// | `weights` | integer | elements of the tensor |
 /// | `bytes` | integer? | sum of the payload's section bytes |
-/// | `header_bytes` | integer? | what the encoded tensor's file has beside them: header, spec, bound, section names |
+/// | `header_bytes` | integer? | all other bytes of the encoded file; see below |
 /// | `bits_per_weight` | number? | `8·bytes/weights`; null for an empty tensor |
-/// | `ratio` | number? | stored dense bytes / `bytes`; below 1 is growth; null if either is 0 |
+/// | `ratio` | number? | stored dense bytes / `bytes` (below 1: growth); null if either is 0 |
 /// | `nmse` | number? | ‖w − ŵ‖²/‖w‖²; 0 when exact, null if only ‖w‖ is 0 |
 /// | `relative_error` | number? | `√nmse` |
 /// | `mse` | number? | ‖w − ŵ‖²/weights |
 /// | `max_abs_error` | number? | max \|w − ŵ\| |
-/// | `bound_kind` | string? | what the encoder certified: `exact`, `max_abs`, `rel_frobenius`, `none` |
+/// | `bound_kind` | string? | `exact`, `max_abs`, `rel_frobenius` or `none` |
 /// | `bound_value` | number? | the certified limit; 0 for `exact`, null for `none` |
 /// | `snr_db` | number? | `10·log₁₀(1/nmse)`; null when `nmse` is 0 |
-/// | `shannon_gap_bits` | number? | `bits_per_weight − ½·log₂(1/nmse)`: bits above what independent Gaussian weights of the same ‖w‖ take, negative for tensors that are easier (a common mean, say); null when `nmse` or `bytes` is 0 |
-/// | `encode_mb_per_s` | number? | 10⁶ dense bytes in the stored dtype per second, median of the runs |
-/// | `decode_mb_per_s` | number? | the same, decoding into a reused buffer |
-/// | `peak_scratch_bytes` | integer? | heap that encode or decode needs beside input and output, the larger of both; without the `malloc` of C libraries (Zstandard); null if the program's allocator is not [`heap::Counting`] |
-/// | `timing_runs` | integer? | timed runs behind each speed, the fewer of encode's and decode's |
-/// | `threads` | integer | threads that worked: 1 |
-/// | `seed` | integer | the suite's and the codec's seed |
+/// | `shannon_gap_bits` | number? | `bits_per_weight − ½·log₂(1/nmse)`; null if either is 0 |
+/// | `encode_mb_per_s` | number? | 10⁶ stored dense bytes per second, median of the runs |
+/// | `decode_mb_per_s` | number? | the same for decoding into a reused buffer |
+/// | `peak_scratch_bytes` | integer? | heap besides input and output; null if not counted, see [`heap::Counting`] |
+/// | `timing_runs` | integer? | timed runs: the smaller number of encode and decode |
+/// | `threads` | integer | number of threads: 1 |
+/// | `seed` | integer | seed of suite and codec |
 /// | `commit` | string? | commit of the program |
 /// | `cpu` | string? | CPU model |
 /// | `simd` | string | vector instructions of the kernels |
 /// | `rustc` | string? | compiler version |
 /// | `model_hash` | string? | blake3 of the checkpoint's tensors; null for a seeded suite |
 ///
-/// Errors are of the source as f32 and computed in f64. A `failed` row keeps what was measured before it failed.
+/// Errors are computed in f64 against the source as f32. A `failed` row keeps the values that were
+/// measured before the failure.
+///
+/// - `status`: `ok`; `unsupported` if the codec does not support the tensor; `failed` if it does,
+///   but returned an error, panicked or violated its contract.
+/// - `header_bytes`: header, spec, bound and section names.
+/// - `shannon_gap_bits`: bits above the rate of independent Gaussian weights with the same ‖w‖. It
+///   is negative for tensors that are easier to code, for example with a common mean.
+/// - `encode_mb_per_s`: with a meter slightly below the speed of a benchmark without one; see
+///   [`ScratchMeter`](super::ScratchMeter).
+/// - `peak_scratch_bytes`: see [`ScratchMeter`](super::ScratchMeter); excludes the `malloc` of C
+///   libraries (Zstandard).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the table above documents every key")]
 pub struct Row {
@@ -104,13 +116,13 @@ pub struct Row {
     pub simd: String,
     pub rustc: Option<String>,
     pub model_hash: Option<String>,
-    /// ‖w‖² of a float tensor. Not in any report: it is what errors are pooled over tensors with.
+    /// ‖w‖² of a float tensor. Not part of any report; used to pool errors over tensors.
     #[serde(skip)]
     pub energy: Option<f64>,
 }
 
 impl Row {
-    /// A row with everything that is known before the codec is asked.
+    /// A row with everything that is known before the codec runs.
     pub(super) fn new(suite: &Suite, item: &Item, column: &Column, options: &Options<'_>, machine: &Machine) -> Self {
         Self {
             suite: suite.name.clone(),
@@ -149,7 +161,7 @@ impl Row {
         }
     }
 
-    /// Size of the tensor as stored.
+    /// Size of the stored tensor in bytes.
     pub fn dense_bytes(&self) -> u64 {
         self.weights * self.dtype.bitsize() as u64 / 8
     }

@@ -1,33 +1,33 @@
-//! Repeats one encode or decode until its time can be trusted.
+//! Repeats an encode or decode until its time is reliable.
 
 use std::time::Instant;
 
 use codec_api::Result;
 
-/// A cell whose first run takes longer than this many seconds is not run again.
+/// A first run longer than this many seconds is not repeated.
 const SLOW: f64 = 1.0;
-/// Otherwise it is run until it has taken this many seconds all together …
+/// Otherwise the work is repeated until the runs have taken this many seconds together, …
 const ENOUGH: f64 = 5e-3;
-/// … and at least so often …
+/// … at least this often, …
 const LEAST_RUNS: usize = 3;
-/// … but not more often than this.
+/// … and at most this often.
 const MOST_RUNS: usize = 15;
 
 /// One finished run.
 pub(super) struct Run<T> {
     pub(super) result: T,
     pub(super) seconds: f64,
-    /// Peak heap above the start, if the program's allocator counts.
+    /// Peak heap in bytes above the start; `None` if the allocator does not count.
     pub(super) peak: Option<u64>,
 }
 
 /// Several runs of the same work.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timing {
-    /// Median.
+    /// Median time of a run.
     pub(super) seconds: f64,
     pub(super) runs: u32,
-    /// Peak heap of the last run: tables that a codec makes once for the process are not in it.
+    /// Peak heap of the last run, which excludes tables that a codec computes once per process.
     pub(super) peak: Option<u64>,
 }
 
@@ -42,8 +42,8 @@ pub(super) fn once<T>(work: impl FnOnce() -> Result<T>) -> Result<Run<T>> {
     Ok(Run { result, seconds, peak })
 }
 
-/// Times `work`, whose warm-up took `seconds` and had this `peak`. What it returns is dropped outside the
-/// measured time.
+/// Times `work` after a warm-up that took `seconds` and had the peak `peak`. Dropping the result of
+/// `work` is not part of the measured time.
 pub(super) fn repeat<T>((seconds, peak): (f64, Option<u64>), mut work: impl FnMut() -> Result<T>) -> Result<Timing> {
     if seconds > SLOW {
         return Ok(Timing { seconds, runs: 1, peak });
@@ -57,7 +57,7 @@ pub(super) fn repeat<T>((seconds, peak): (f64, Option<u64>), mut work: impl FnMu
     Ok(Timing { runs: times.len() as u32, seconds: median(times), peak })
 }
 
-/// The middle value, or the mean of the two in the middle; NaN if there is none.
+/// The median; the mean of the two middle values for an even count, NaN for an empty list.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let n = values.len();

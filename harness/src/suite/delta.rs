@@ -1,4 +1,4 @@
-//! Suites of one random matrix that was made from its base: `delta/gaussian`, `delta/changed`.
+//! Suites of one random matrix that is derived from a base: `delta/gaussian`, `delta/changed`.
 
 use codec_api::Dtype;
 
@@ -6,17 +6,17 @@ use super::init::Init;
 use super::synthetic::matrix;
 use super::{Item, SuiteError};
 
-/// How the tensor comes from its base.
+/// How the tensor is derived from its base.
 #[derive(Clone, Copy)]
 enum Change {
-    /// `r·N(0, 1)` is added to every weight.
+    /// Adds `r·N(0, 1)` to every weight.
     Gaussian { r: f64 },
-    /// Each weight goes one step of its dtype, up or down, with probability p.
+    /// Moves each weight to a neighbouring value of its dtype, up or down, with probability `p`.
     Changed { p: f64 },
 }
 
-/// The only tensor of `delta/TEXT`, `tuned`. Its base is N(0, 1), rounded to the dtype. `None` if there is no such
-/// suite.
+/// The only tensor of `delta/TEXT`, named `tuned`. Its base is N(0, 1), rounded to the dtype.
+/// `None` if there is no such suite.
 pub(super) fn items(text: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteError>> {
     let (name, parameters) = text.split_once(':').unwrap_or((text, ""));
     let (key, change): (_, fn(f64) -> Change) = match name {
@@ -36,7 +36,7 @@ pub(super) fn items(text: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteErro
     }))
 }
 
-/// The number between 0 and 1 in `key=0.01`.
+/// The number from 0 to 1 in `key=0.01`.
 fn part_of_one(text: &str, key: &str) -> Result<f64, String> {
     let hint = format!("`{key}=` and a number from 0 to 1 come first, such as `{key}=0.01`");
     match text.split_once('=') {

@@ -1,4 +1,5 @@
-//! How made-up weights are drawn: PyTorch's default initialisations, and matrices of a known structure.
+//! Distributions of generated weights: PyTorch's default initialisations, and matrices of a known
+//! structure.
 
 use codec_api::{Dtype, TensorSpec};
 
@@ -8,17 +9,17 @@ use super::{Item, SuiteError, narrow};
 /// The distribution of one parameter.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Init {
-    /// Every element is this.
+    /// Every element has this value.
     Constant(f32),
     /// N(0, 1).
     Normal,
     /// N(0, sd²).
     Scaled { sd: f64 },
-    /// N(0, 1), held between −limit and limit.
+    /// N(0, 1), clamped to −limit..limit.
     Clipped { limit: f64 },
-    /// N(0, 1) with this probability, else 0.
+    /// N(0, 1) with probability `density`, else 0.
     Sparse { density: f64 },
-    /// `U·V + noise·N(0, 1)` with U and V of N(0, 1), `rank` columns and rows.
+    /// `U·V + noise·N(0, 1)` with U and V of N(0, 1); U has `rank` columns and V has `rank` rows.
     LowRank { rank: usize, noise: f64 },
     /// Laplace of unit variance.
     Laplace,
@@ -29,17 +30,18 @@ pub(super) enum Init {
 }
 
 impl Init {
-    /// What `Linear` and `Conv` draw weight and bias from, and `LSTM` with its hidden size for `fan_in`.
+    /// Distribution of weight and bias of `Linear` and `Conv`, and of `LSTM` with its hidden size
+    /// as `fan_in`.
     pub(super) fn fan_in(fan_in: usize) -> Self {
         Self::Uniform { limit: (1.0 / fan_in as f64).sqrt() }
     }
 
-    /// Glorot's uniform, as `MultiheadAttention` draws its input projection.
+    /// Glorot's uniform distribution, which `MultiheadAttention` uses for its input projection.
     pub(super) fn xavier(fan_in: usize, fan_out: usize) -> Self {
         Self::Uniform { limit: (6.0 / (fan_in + fan_out) as f64).sqrt() }
     }
 
-    /// A tensor whose values follow from seed and name.
+    /// A tensor whose values depend only on seed and name.
     pub(super) fn item(self, seed: u64, name: String, dtype: Dtype, shape: &[usize]) -> Result<Item, SuiteError> {
         let wrong = |source| SuiteError::Tensor { tensor: name.clone(), source };
         let spec = TensorSpec::new(dtype, shape).map_err(wrong)?;
@@ -71,7 +73,7 @@ impl Init {
     }
 }
 
-/// Products are summed in f64 in the order of the rank.
+/// Sums the products in f64 in the order of the rank.
 fn low_rank((rows, columns): (usize, usize), rank: usize, noise: f64, draw: &mut Draw) -> Vec<f32> {
     let mut normal = |n: usize| -> Vec<f64> { (0..n).map(|_| draw.normal()).collect() };
     let (left, right) = (normal(rows * rank), normal(rank * columns));

@@ -1,8 +1,8 @@
 //! Workloads: named lists of tensors that every codec is measured on.
 //!
-//! A suite is a real checkpoint (`model:PATH`) or is made from a seed. A seeded tensor is a function of the
-//! seed and its own name alone, with the same bits on every machine: integers, IEEE arithmetic and the `libm`
-//! crate, nothing of the platform's mathematics.
+//! A suite is a real checkpoint (`model:PATH`) or is generated from a seed. A seeded tensor depends
+//! only on the seed and its own name, and has the same bits on every machine: it uses integers,
+//! IEEE arithmetic and the `libm` crate, not the mathematics library of the platform.
 
 mod delta;
 mod init;
@@ -25,11 +25,11 @@ use half::{bf16, f16};
 pub struct Item {
     /// Unique in the suite.
     pub name: String,
-    /// Dtype and shape, of the base too.
+    /// Dtype and shape of the tensor and of its base.
     pub spec: TensorSpec,
     /// Stored bytes, row-major, little-endian.
     pub data: Bytes,
-    /// Stored bytes of the tensor that this one may be told relative to.
+    /// Stored bytes of the base tensor, if there is one: codecs may encode this tensor against it.
     pub base: Option<Bytes>,
 }
 
@@ -55,7 +55,7 @@ impl Item {
     /// The tensor.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if the data are not as long as the spec says.
+    /// [`CodecError::Limit`] if the data length does not match the spec.
     pub fn view(&self) -> Result<TensorView<'_>, CodecError> {
         TensorView::new(self.spec.clone(), &self.data)
     }
@@ -63,7 +63,7 @@ impl Item {
     /// The base tensor, if there is one.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if its data are not as long as the spec says.
+    /// [`CodecError::Limit`] if the length of its data does not match the spec.
     pub fn base_view(&self) -> Result<Option<TensorView<'_>>, CodecError> {
         self.base.as_deref().map(|data| TensorView::new(self.spec.clone(), data)).transpose()
     }
@@ -73,31 +73,32 @@ impl Item {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Suite {
-    /// The text it was parsed from and the options that change its data, as one writes them on a command line:
+    /// The text of the suite and the options that change its data, as on a command line:
     /// `model:tuned --base plain --cast bf16`.
     pub name: String,
-    /// Seed of the made-up tensors, and of the codecs that draw random numbers.
+    /// Seed of the generated tensors, and of codecs that draw random numbers.
     pub seed: u64,
-    /// The tensors, in the checkpoint's or the definition's order.
+    /// The tensors, in the order of the checkpoint or of the definition.
     pub items: Vec<Item>,
     /// blake3 of the checkpoint's tensors, in hexadecimal; `None` for a seeded suite.
     pub model_hash: Option<String>,
-    /// What a reader of the results has to know: tensors without a base, tensors that were not cast.
+    /// Notes for readers of the results: tensors without a base, tensors that were not cast.
     pub notes: Vec<String>,
 }
 
-/// What may be said about a suite beside its name.
+/// Options of a suite besides its name.
 #[derive(Clone, Debug, Default)]
 pub struct SuiteOptions {
     /// See [`Suite::seed`].
     pub seed: u64,
-    /// Checkpoint whose tensors are the bases of those of the same name, dtype and shape.
+    /// Checkpoint with the base tensors: a tensor gets the base of the same name, dtype and shape.
     pub base: Option<PathBuf>,
-    /// Store the F32, F16 and BF16 tensors (and their bases) as this of the three, rounded to nearest.
+    /// Casts all F32, F16 and BF16 tensors and their bases to this dtype (one of the three),
+    /// rounded to nearest.
     pub cast: Option<Dtype>,
 }
 
-/// Why there is no such suite.
+/// Why a suite could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SuiteError {
@@ -106,10 +107,10 @@ pub enum SuiteError {
     Unknown {
         /// The name as given.
         name: String,
-        /// All patterns.
+        /// All patterns of suite names.
         known: String,
     },
-    /// The shape or dtype of a synthetic suite is wrong.
+    /// A parameter of a synthetic suite is wrong.
     #[error("suite `{name}`: {reason}")]
     Parameter {
         /// The name as given.
@@ -117,16 +118,16 @@ pub enum SuiteError {
         /// What is wrong, and what is allowed.
         reason: String,
     },
-    /// A base was given to a seeded suite.
+    /// A base checkpoint was given for a seeded suite.
     #[error("suite `{0}` is made from a seed and takes no base: a base goes with `model:PATH`")]
     Base(String),
-    /// Casting to something else than the three float dtypes.
+    /// The dtype to cast to is not one of the three float dtypes.
     #[error("cannot cast to {0}: F32, F16 and BF16 are the dtypes to cast to")]
     Cast(Dtype),
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    /// A tensor of it is larger than this machine's address space.
+    /// A tensor is invalid, for example larger than the supported limit.
     #[error("tensor `{tensor}`: {source}")]
     Tensor {
         /// Its name.
@@ -137,15 +138,15 @@ pub enum SuiteError {
 }
 
 impl Suite {
-    /// A suite of one's own.
+    /// A suite of these tensors.
     pub fn new(name: impl Into<String>, seed: u64, items: Vec<Item>) -> Self {
         Self { name: name.into(), seed, items, model_hash: None, notes: Vec::new() }
     }
 
-    /// Makes or opens the suite of this name; see [`catalogue`].
+    /// Generates or opens the suite of this name; see [`catalogue`].
     ///
     /// # Errors
-    /// [`SuiteError`]; a wrong name is answered with all suites.
+    /// [`SuiteError`]; for an unknown name the message lists all suites.
     pub fn parse(text: &str, options: &SuiteOptions) -> Result<Self, SuiteError> {
         if let Some(dtype) = options.cast.filter(|d| !matches!(d, Dtype::F32 | Dtype::F16 | Dtype::BF16)) {
             return Err(SuiteError::Cast(dtype));
@@ -189,7 +190,7 @@ impl Suite {
     }
 }
 
-/// All suites: how the name is written, and what is in it.
+/// All suites: pattern of the name, and content.
 pub fn catalogue() -> &'static [(&'static str, &'static str)] {
     &[
         ("model:PATH", "the tensors of a safetensors file or a Hugging Face directory"),
@@ -222,14 +223,14 @@ fn unknown(name: &str) -> SuiteError {
     SuiteError::Unknown { name: name.to_owned(), known }
 }
 
-/// Stored floats in another float dtype, rounded to nearest even.
+/// Converts stored floats to another float dtype, rounded to nearest even.
 fn recode(spec: &TensorSpec, data: &[u8], dtype: Dtype) -> Result<Bytes, CodecError> {
     let mut values = vec![0.0; spec.elements()];
     widen(spec.dtype(), data, &mut values)?;
     Ok(narrow(&values, dtype))
 }
 
-/// The bytes of `values` in F16, BF16 or, for every other dtype, F32.
+/// The bytes of `values` in F16 or BF16; in F32 for every other dtype.
 fn narrow(values: &[f32], dtype: Dtype) -> Bytes {
     match dtype {
         Dtype::F16 => values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),

@@ -1,4 +1,4 @@
-//! `model:PATH`: the tensors of a checkpoint, with those of another one as bases.
+//! `model:PATH`: the tensors of a checkpoint, with the tensors of another one as bases.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub(super) fn open(text: &str, path: &Path, options: &SuiteOptions) -> Result<Su
     Ok(suite)
 }
 
-/// Gives each tensor its base, and notes every tensor that has none on the other side.
+/// Gives each tensor its base, and notes every tensor that only one of the checkpoints has.
 fn attach(suite: &mut Suite, base: &Checkpoint) -> Result<(), SuiteError> {
     let Suite { items, notes, .. } = suite;
     let mut unused: BTreeSet<&str> = base.names().collect();

@@ -1,12 +1,12 @@
-//! Random numbers of a seeded tensor: the same bits on every machine.
+//! Random numbers for seeded tensors, with the same bits on every machine.
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-/// xoshiro256++ seeded by blake3 of the suite's seed and the tensor's name.
+/// xoshiro256++, seeded with the blake3 of the suite's seed and the tensor's name.
 pub(super) struct Draw {
     rng: Xoshiro256PlusPlus,
-    /// The polar method gives two normal numbers at a time.
+    /// The second normal number of the polar method, which gives two at a time.
     spare: Option<f64>,
 }
 
@@ -28,7 +28,7 @@ impl Draw {
         (2.0 * self.unit() - 1.0) * limit
     }
 
-    /// True with this probability.
+    /// True with probability `probability`.
     pub(super) fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
@@ -49,7 +49,7 @@ impl Draw {
         }
     }
 
-    /// Laplace of mean 0 and variance 1: an exponential with a sign.
+    /// Laplace with mean 0 and variance 1: an exponential with a random sign.
     pub(super) fn laplace(&mut self) -> f64 {
         let signed = self.uniform(1.0);
         let magnitude = -libm::log(1.0 - signed.abs().min(1.0 - f64::EPSILON)) * std::f64::consts::FRAC_1_SQRT_2;

@@ -1,5 +1,5 @@
-//! What the weight store of the first seed showed its ways to store a weight, and versions of a weight, on. All is N(0, 1) and
-//! f32 unless said.
+//! Tensors on which the weight store of seed 000 demonstrated its storage methods, for single
+//! weights and for versions of a weight. Unless stated otherwise, values are N(0, 1) in f32.
 
 use codec_api::Dtype;
 
@@ -10,7 +10,7 @@ const CHECKPOINTS: usize = 5;
 const MEMBERS: usize = 5;
 const LAYERS: usize = 6;
 
-/// One layer of an ensemble's member.
+/// One layer of an ensemble member.
 const LAYER: [(&str, [usize; 2]); 6] = [
     ("query", [512, 512]),
     ("key", [512, 512]),
@@ -38,12 +38,13 @@ fn normal(seed: u64, name: &str, shape: [usize; 2]) -> Result<Item, SuiteError> 
     Init::Normal.item(seed, name.to_owned(), Dtype::F32, &shape)
 }
 
-/// A fine-tune, 0.01·N from its base.
+/// A fine-tune: its base plus 0.01·N.
 fn delta(seed: u64) -> Result<Vec<Item>, SuiteError> {
     Ok(vec![normal(seed, "base", [1000, 1000])?.plus_normal(seed, "tuned", 0.01)?])
 }
 
-/// Each 0.1·0.01·N from the one before it, which is its base; the first has none.
+/// Each step is the step before plus 0.1·0.01·N and has that step as its base; the first has no
+/// base.
 fn checkpoints(seed: u64) -> Result<Vec<Item>, SuiteError> {
     let mut items = vec![normal(seed, "step0", [1000, 1000])?];
     for step in 1..CHECKPOINTS {
@@ -52,7 +53,7 @@ fn checkpoints(seed: u64) -> Result<Vec<Item>, SuiteError> {
     Ok(items)
 }
 
-/// Each member is 0.02·N from the first, whose tensors are the bases.
+/// Each member is the first member plus 0.02·N; the tensors of the first member are the bases.
 fn ensemble(seed: u64) -> Result<Vec<Item>, SuiteError> {
     let names = || (0..LAYERS).flat_map(|i| LAYER.map(|(name, shape)| (format!("layers.{i}.{name}"), shape)));
     let mut items = Vec::with_capacity(MEMBERS * LAYERS * LAYER.len());

@@ -1,5 +1,5 @@
-//! What the model deltas of the second seed were shown on: layers of GPT-2's size. The weights of the bases are N(0, 1), so that a
-//! fine-tune by 0.02·N is the seed's "2% weight delta".
+//! Tensors on which seed 001 demonstrated its model deltas: layers of GPT-2's size. The bases are
+//! N(0, 1), so that adding 0.02·N is the "2% weight delta" of that seed.
 
 use codec_api::Dtype;
 

@@ -1,5 +1,5 @@
-//! The layers and models on which SeedLM was once compared with BitNet and VPTQ, with PyTorch's parameter names,
-//! shapes and default initialisations, all f32.
+//! The layers and models on which seed 002 compared SeedLM with BitNet and VPTQ, with PyTorch's
+//! parameter names, shapes and default initialisations, all f32.
 
 use codec_api::Dtype;
 
@@ -13,14 +13,15 @@ struct Parameter {
     init: Init,
 }
 
-/// A model's name and what makes its parameters.
+/// A model's name and the function that makes its parameters.
 type Model = (&'static str, fn() -> Vec<Parameter>);
 
 const MODELS: [Model; 5] =
     [("mlp", mlp), ("cnn", cnn), ("transformer", transformer), ("lstm", lstm), ("linear", large_linear)];
 
-/// The tensors of `seed002/REST`, a model's under its name (`mlp.fc1.weight`), so that a tensor is the same one
-/// in `models` and in `models/mlp`. `None` if there is no such suite.
+/// The tensors of `seed002/REST`. A tensor of a model has the model's name as prefix
+/// (`mlp.fc1.weight`), so that it is the same in `models` and in `models/mlp`. `None` if there is
+/// no such suite.
 pub(super) fn items(rest: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteError>> {
     let parameters = match rest {
         "layers" => layers(),
@@ -69,7 +70,7 @@ fn cnn() -> Vec<Parameter> {
     .collect()
 }
 
-/// A `TransformerEncoderLayer`; four heads share the projections.
+/// A `TransformerEncoderLayer`; the four heads share the projections.
 fn transformer() -> Vec<Parameter> {
     const WIDTH: usize = 256;
     let attention = [
@@ -112,12 +113,13 @@ fn parameter(name: &str, shape: &[usize], init: Init) -> Parameter {
     Parameter { name: name.to_owned(), shape: shape.to_vec(), init }
 }
 
-/// The weight of a linear or convolution layer: outputs first, everything else is fan-in.
+/// The weight of a linear or convolution layer. The first axis is outputs; the product of all
+/// others is the fan-in.
 fn weight(name: &str, shape: &[usize]) -> Parameter {
     parameter(&format!("{name}.weight"), shape, Init::fan_in(shape[1..].iter().product()))
 }
 
-/// Weight and bias; both have the weight's fan-in.
+/// Weight and bias; both use the fan-in of the weight.
 fn layer(name: &str, shape: &[usize]) -> [Parameter; 2] {
     let weight = weight(name, shape);
     let bias = parameter(&format!("{name}.bias"), &shape[..1], weight.init);

@@ -5,10 +5,11 @@ use codec_api::Dtype;
 use super::init::Init;
 use super::{Item, SuiteError};
 
-/// 1 GiB as f32: a typing error in a shape shall not exhaust the memory.
+/// 1 GiB as f32, so that a mistyped shape does not exhaust the memory.
 const MAX_ELEMENTS: usize = 1 << 28;
 
-/// The suite's only tensor, named like the distribution; `None` if the name is no distribution's.
+/// The only tensor of the suite, named like the distribution; `None` if there is no such
+/// distribution.
 pub(super) fn items(text: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteError>> {
     let (name, parameters) = text.split_once(':').map_or((text, None), |(name, rest)| (name, Some(rest)));
     let init = match name {
@@ -24,7 +25,7 @@ pub(super) fn items(text: &str, seed: u64) -> Option<Result<Vec<Item>, SuiteErro
     Some(item.map(|item| vec![item]))
 }
 
-/// `RxC[:DTYPE]`; what is not said is as given here.
+/// Parses `RxC[:DTYPE]`; missing parts default to `shape` and `dtype`.
 pub(super) fn matrix(text: Option<&str>, shape: [usize; 2], dtype: Dtype) -> Result<([usize; 2], Dtype), String> {
     let Some(text) = text else { return Ok((shape, dtype)) };
     let (shape, dtype) = match text.split_once(':') {

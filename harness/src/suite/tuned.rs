@@ -1,4 +1,4 @@
-//! What made-up training does to a tensor. The result has the tensor as its base.
+//! Simulated training: derives a tensor from a tensor, which becomes its base.
 
 use bytes::Bytes;
 use codec_api::Dtype;
@@ -15,8 +15,9 @@ impl Item {
         Ok(self.becomes(name, narrow(&values, self.spec.dtype())))
     }
 
-    /// An F32, F16 or BF16 tensor whose weights each went, with this probability, to the next value of the dtype: to
-    /// the larger or, as often, to the smaller magnitude, as far as there is one and it is finite.
+    /// For an F32, F16 or BF16 tensor: moves each weight, with this probability, to the next value
+    /// of the dtype, to a larger or smaller magnitude with equal probability, as far as a finite
+    /// neighbour exists.
     pub(super) fn stepped(&self, seed: u64, name: &str, probability: f64) -> Self {
         let mut draw = Draw::new(seed, name);
         let mut direction = || draw.chance(probability).then(|| draw.chance(0.5));
@@ -36,8 +37,8 @@ impl Item {
     }
 }
 
-/// The bits of the finite float of the next larger or smaller magnitude, with the same sign. Zero has only larger
-/// neighbours, the largest number only smaller ones.
+/// The bits of the finite float with the next larger or smaller magnitude and the same sign. Zero
+/// always moves up, the largest number always down.
 fn step(bits: u32, dtype: Dtype, up: bool) -> u32 {
     let (largest, sign) = match dtype {
         Dtype::F16 => (0x7bff, 0x8000),

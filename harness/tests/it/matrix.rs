@@ -1,4 +1,4 @@
-//! The matrix: every figure of a cell that can be worked out by hand, and every way a cell can go wrong.
+//! The matrix: every value of a cell that can be computed by hand, and every way a cell can fail.
 
 use codec_api::{
     Bound, Bytes, Cancel, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need,
@@ -8,19 +8,19 @@ use harness::matrix::{Observer, Options, Row, Status, columns_for, run};
 use harness::suite::{Item, Suite};
 use serde::{Deserialize, Serialize};
 
-/// How the test codec breaks its word.
+/// The fault of the test codec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Fault {
     #[default]
     None,
-    /// Decodes to other values than it certifies.
+    /// Decodes to values that violate the certified bound.
     WrongValues,
-    /// Decodes to nothing: leaves the buffer as it is.
+    /// Leaves the output buffer unchanged.
     NoValues,
-    /// Certifies exactness and changes a bit.
+    /// Certifies exactness but changes a bit.
     WrongBit,
-    /// Writes a byte that its cost does not know of.
+    /// Writes one byte more than its cost states.
     ExtraByte,
     EncodePanics,
     DecodeFails,
@@ -29,7 +29,7 @@ enum Fault {
     Unsuitable,
 }
 
-/// Stores f32 values as they are; other dtypes, too, as a lossless codec.
+/// Stores f32 values unchanged; with `lossless`, other dtypes too.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Store {
@@ -115,7 +115,7 @@ fn floats(name: &str, values: &[f32]) -> Item {
     Item::from_f32(name, &[values.len()], values).unwrap()
 }
 
-/// The row of every item through one codec.
+/// The rows of all items through one codec.
 fn rows_of(spec: &str, items: Vec<Item>) -> Vec<Row> {
     let registry = Registry::linked().unwrap();
     let columns = columns_for(&registry, &[spec.to_owned()]).unwrap();
@@ -133,7 +133,7 @@ fn every_figure_of_a_lossy_cell_is_right() {
     assert_eq!((row.suite.as_str(), row.tensor.as_str(), &row.shape[..]), ("test", "w", &[2][..]));
     assert_eq!((row.codec.as_str(), row.preset.as_deref()), ("baseline.mean:group=64", Some("default")));
     assert_eq!((row.weights, row.bytes, row.bits_per_weight, row.ratio), (2, Some(4), Some(16.0), Some(2.0)));
-    // The mean 3.5 is off by a half on both sides; ‖w‖² = 25.
+    // The mean 3.5 is off by 0.5 for both values; ‖w‖² = 25.
     assert_eq!((row.nmse, row.mse, row.max_abs_error), (Some(0.02), Some(0.25), Some(0.5)));
     assert_eq!(row.relative_error, Some(0.02f64.sqrt()));
     assert_eq!(row.bound_kind.as_deref(), Some("rel_frobenius"));

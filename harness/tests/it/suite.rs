@@ -1,4 +1,4 @@
-//! Suites: what is in them, and that it never changes.
+//! Suites: their content, and that it never changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn moments(values: &[f32]) -> (f64, f64, f64) {
     (moment(1), moment(2), moment(4))
 }
 
-/// blake3 of names and bytes, bases too, its first 16 digits.
+/// The first 16 hexadecimal digits of the blake3 of names, bytes and base bytes.
 fn hash(suite: &Suite) -> String {
     let mut hash = blake3::Hasher::new();
     for item in &suite.items {
@@ -63,7 +63,8 @@ fn seeded_suites_never_change() {
 
 #[test]
 fn weights_come_in_equal_parts_and_then_from_where_there_are_more() {
-    // Seven tensors give 101 weights each, the last bias its ten, and the first weight matrix what is missing.
+    // Seven tensors give 101 weights each, the last bias its 10, and the first weight matrix the
+    // rest.
     let found = weights("seed002/models/mlp", 800);
     let items = suite("seed002/models/mlp").items;
     let (first, last) = (values(&items[0]), values(&items[7]));
@@ -79,7 +80,8 @@ fn seed_and_name_decide_the_values() {
     assert_eq!(with_seed(7).items[0].data, with_seed(7).items[0].data);
     assert_ne!(with_seed(7).items[0].data, with_seed(8).items[0].data);
     assert_eq!(with_seed(7).seed, 7);
-    // A longer suite begins with the same numbers, and a model's tensors are the same in every suite.
+    // A larger suite begins with the same numbers, and a tensor is the same in every suite that has
+    // it.
     assert_eq!(values(&suite("gaussian:4x4").items[0])[..], values(&suite("gaussian:8x4").items[0])[..16]);
     let (one, all) = (suite("seed002/models/mlp"), suite("seed002/models"));
     let twin = all.items.iter().find(|item| item.name == "mlp.fc2.weight").unwrap();
@@ -118,7 +120,7 @@ fn seed000_and_seed001_have_the_published_structure() {
         (suite.items[0].spec.shape().to_vec(), values(&suite.items[0]))
     };
     let (shape, svd) = only("seed000/svd");
-    // 50 products of variance 1, and noise of .01².
+    // The sum of 50 products of variance 1, plus noise of variance 0.01².
     assert!(shape == [1000, 1000] && (moments(&svd).1 / 50.0 - 1.0).abs() < 0.1, "{:?}", moments(&svd));
     let (shape, sparse) = only("seed000/sparse");
     let kept: Vec<f32> = sparse.iter().copied().filter(|v| *v != 0.0).collect();
@@ -126,7 +128,7 @@ fn seed000_and_seed001_have_the_published_structure() {
     assert!(shape == [2000, 2000] && (density - 0.05).abs() < 0.001 && (moments(&kept).1 - 1.0).abs() < 0.02);
     let (shape, clipped) = only("seed000/quant8");
     let at_the_ends = clipped.iter().filter(|v| v.abs() == 3.0).count();
-    // Of a million normal numbers 2700 are beyond three standard deviations.
+    // Of a million normal numbers, about 2700 are beyond three standard deviations.
     assert!(shape == [1000, 1000] && clipped.iter().all(|v| v.abs() <= 3.0) && at_the_ends.abs_diff(2700) < 200);
     let (shape, difference) = only("seed001/gpt2-delta");
     assert!(shape == [768, 3072] && (moments(&difference).1 / 0.0004 - 1.0).abs() < 0.01);
@@ -143,7 +145,7 @@ fn difference(item: &Item) -> (Vec<f32>, f64) {
 #[test]
 fn delta_suites_are_as_far_from_their_bases_as_they_say() {
     for (text, unchanged) in [("delta/gaussian:r=0.001", 0.775), ("delta/gaussian:r=1e-2", 0.174)] {
-        // Half an ulp of bf16 swallows the rest.
+        // All other changes are below half an ulp of bf16.
         let (_, equal) = difference(&suite(text).items[0]);
         assert!((equal - unchanged).abs() < 0.005, "{text}: {equal}");
     }
@@ -222,7 +224,7 @@ fn versions_in_the_seeds_have_their_bases() {
     assert_eq!((layers, weights), (36, 6 * (4 * 512 * 512 + 2 * 512 * 2048)));
     for (place, item) in members.iter().enumerate() {
         let first = &members[place % layers];
-        // One buffer is the base of all members.
+        // All members share the buffer of their base.
         let shared = item.base.as_ref().is_none_or(|base| base.as_ptr() == first.data.as_ptr());
         assert!(shared && item.base.is_none() == (place < layers), "{}", item.name);
         assert_eq!(item.name.split_once('.').unwrap().1, first.name.split_once('.').unwrap().1);
@@ -286,7 +288,7 @@ fn a_wrong_name_lists_the_suites() {
             assert!(message.contains(pattern), "{message}");
         }
     }
-    // And what the catalogue names exists.
+    // Every suite in the catalogue exists.
     for (pattern, _) in catalogue().iter().filter(|(pattern, _)| !pattern.starts_with("model:")) {
         assert!(!suite(pattern.split('[').next().unwrap()).items.is_empty());
     }

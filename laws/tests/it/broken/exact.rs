@@ -1,4 +1,4 @@
-//! A codec that stores the bytes as they are, with one fault.
+//! A codec that stores the bytes unchanged, with one fault.
 
 use codec_api::{
     Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs, Payload,
@@ -41,7 +41,7 @@ impl Exact {
         Ok(data)
     }
 
-    /// The mistakes of a codec that takes its bytes through floats.
+    /// The mistakes of a codec that converts its bytes to floats and back.
     fn through_floats(&self, tensor: &TensorView<'_>) -> Vec<u8> {
         let mut bytes = tensor.bytes().to_vec();
         if tensor.spec().dtype() == Dtype::F32 {

@@ -1,4 +1,4 @@
-//! Codecs whose configuration has a fault; what they encode is sound.
+//! Codecs with a faulty configuration; their payloads are correct.
 
 use codec_api::{
     Bound, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
@@ -49,7 +49,7 @@ macro_rules! firsts {
     };
 }
 
-/// Takes fields that it does not have.
+/// Accepts unknown fields.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TakesUnknown {
@@ -57,7 +57,7 @@ pub struct TakesUnknown {
 }
 firsts!(TakesUnknown, "broken.unknown", takes_unknown, |self| 4);
 
-/// Takes every version.
+/// Accepts every version.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TakesVersions {
@@ -70,7 +70,7 @@ impl Default for TakesVersions {
 }
 firsts!(TakesVersions, "broken.versions", takes_versions, |self| 4);
 
-/// Quietly makes any group one that it likes.
+/// Silently clamps the group to its own range.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Clamps {
@@ -88,7 +88,7 @@ fn clamped<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<us
 }
 firsts!(Clamps, "broken.clamps", clamps, |self| self.group);
 
-/// Takes a group of 0 and then divides by it.
+/// Accepts a group of 0 and then divides by it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Divides {
@@ -102,7 +102,7 @@ impl Default for Divides {
 }
 firsts!(Divides, "broken.divides", divides, |self| self.group);
 
-/// Does not write one of its fields.
+/// Does not serialise one of its fields.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Forgets {
@@ -126,7 +126,7 @@ fn is_eight(group: &usize) -> bool {
 }
 firsts!(Forgets, "broken.forgets", forgets, |self| self.group);
 
-/// Writes another group than it has: each reading drifts by one.
+/// Serialises a different group: every round trip adds one.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drifts {
@@ -145,7 +145,7 @@ fn one_more<S: Serializer>(group: &usize, serializer: S) -> std::result::Result<
 }
 firsts!(Drifts, "broken.drifts", drifts, |self| self.group);
 
-/// Refuses a group and a size that do not go together, but does not say which fields it was about.
+/// Refuses an invalid combination of group and size without naming the fields.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Mumbles {

@@ -84,7 +84,7 @@ impl Lossy {
         self.fault == fault
     }
 
-    /// What the faults of law 6 answer in place of a payload.
+    /// The result of `encode` for the faults of law 6.
     fn refuse(&self, values: &[f32]) -> Result<()> {
         match (self.fault, codec_api::first_non_finite(values)) {
             (Fault::KeepsNan, _) => Ok(()),
@@ -115,15 +115,15 @@ impl Lossy {
         }
     }
 
-    /// A byte that ought to be the same always.
+    /// A value that should always be the same.
     fn mark(&self, tensor: &TensorView<'_>, values: &[f32]) -> u32 {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         match self.fault {
             Fault::Counts => COUNT.fetch_add(1, Ordering::Relaxed),
             Fault::EncodesByLevel => Level::current() as u32,
-            // The mistake of a kernel whose last vector is handled apart.
+            // The mistake of a kernel that handles its last vector differently.
             Fault::TailsByLevel if !values.len().is_multiple_of(16) => Level::current() as u32,
-            // The mistake of a level that takes subnormal numbers for zero.
+            // The mistake of a level that flushes subnormal numbers to zero.
             Fault::FlushesByLevel if values.iter().any(|v| v.is_subnormal()) => Level::current() as u32,
             Fault::EncodesByThreads => rayon::current_num_threads() as u32,
             Fault::EncodesByAddress => tensor.bytes().as_ptr().addr() as u32 % 2,
@@ -270,7 +270,7 @@ impl LinearOp for Operator {
         for (x, y) in x.chunks_exact(self.inputs.max(1)).zip(y.chunks_exact_mut(self.outputs.max(1))) {
             for (row, y) in self.weights.chunks_exact(self.inputs.max(1)).zip(y) {
                 *y = row.iter().zip(x).map(|(w, x)| w * x).sum();
-                // The mistake of a kernel that forgets its tail.
+                // The mistake of a kernel that leaves out its tail.
                 if self.fault == Fault::WrongProduct && !self.inputs.is_multiple_of(16) {
                     *y -= row[self.inputs - 1] * x[self.inputs - 1];
                 }

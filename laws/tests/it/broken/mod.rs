@@ -9,7 +9,8 @@ use std::sync::Arc;
 use codec_api::{Codec, CodecEntry, Preset, Registry};
 use laws::{Law, Subject};
 
-/// A codec as the only one of a registry; `presets` gives that registry a preset.
+/// A subject with this codec, the only one of its registry; `presets` are the presets of that
+/// registry.
 pub fn subject(codec: impl Codec + 'static, presets: fn() -> Vec<Preset>) -> Subject {
     let entry = CodecEntry::new(codec.typetag_name(), "has a fault", ("broken", "0.1.0"), presets);
     let registry = Registry::from_entries([entry]).expect("one codec");
@@ -19,7 +20,7 @@ pub fn subject(codec: impl Codec + 'static, presets: fn() -> Vec<Preset>) -> Sub
     subject
 }
 
-/// The law finds the fault, and says `reason`.
+/// Checks that the law finds the fault and that the message contains `reason`.
 #[track_caller]
 pub fn assert_caught(law: Law, subject: &Subject, reason: &str) {
     let violation = law.check(subject).expect_err(reason);

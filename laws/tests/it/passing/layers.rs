@@ -1,11 +1,12 @@
-//! Two layers of 8-bit codes, the second of what the first leaves.
+//! Two layers of 8-bit codes; the second encodes the residual of the first.
 //!
 //! # Source
-//! None: the plainest progressive codec.
+//! None: the simplest progressive codec.
 //!
 //! # Sections
-//! For each layer `k` from 0: `k.step` F32 `[1]`, the largest remainder by magnitude divided by 128; `k.codes` I8
-//! `[elements]`, the remainder in steps, rounded and held to ±127. A weight is the sum over layers of code times step.
+//! For each layer `k` from 0: `k.step` F32 `[1]`, the largest magnitude of the residual divided by
+//! 128; `k.codes` I8 `[elements]`, the residual in steps, rounded and clamped to ±127. A weight is
+//! the sum over layers of code times step.
 //!
 //! # Header
 //! ```
@@ -16,7 +17,7 @@
 //! The largest error, measured.
 //!
 //! # Cost
-//! Two bytes a weight and 8.
+//! Two bytes per weight, and 8 bytes.
 //!
 //! # Limits
 //! Floats only.
@@ -53,7 +54,7 @@ impl Codec for Layers {
         for _ in 0..LAYERS {
             let rest: Vec<f32> = values.iter().zip(&decoded).map(|(v, d)| v - d).collect();
             let step = rest.iter().fold(0.0, |m: f32, r| m.max(r.abs())) / 128.0;
-            // No step at all leaves codes of 0: a NaN converts to that.
+            // A step of 0 gives codes of 0: NaN converts to 0.
             let codes: Vec<i8> = rest.iter().map(|r| (r / step).round().clamp(-127.0, 127.0) as i8).collect();
             add(&mut decoded, step, &codes);
             sections.push((step, codes));

@@ -1,4 +1,5 @@
-//! Small codecs that keep every law. Together they have every facet, a base, calibration and a child.
+//! Small codecs that keep every law. Together they cover every optional trait, a base, calibration
+//! and a child.
 
 mod layers;
 mod negate;

@@ -1,10 +1,10 @@
-//! Negates the weights and leaves the rest to another codec.
+//! Negates the weights and encodes them with another codec.
 //!
 //! # Source
-//! None: the plainest composite.
+//! None: the simplest composite.
 //!
 //! # Sections
-//! `inner/…`: the child's sections for the negated tensor as F32 in the same shape.
+//! `inner/…`: the child's sections for the negated tensor, as F32 of the same shape.
 //!
 //! # Header
 //! ```
@@ -18,7 +18,7 @@
 //! The child's.
 //!
 //! # Limits
-//! Floats only; the child may need neither base nor calibration.
+//! Floats only; the child must not require a base or calibration.
 
 use codec_api::{
     Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Needs, Payload, PayloadView,

@@ -1,10 +1,10 @@
-//! Stores the bytes as they are.
+//! Stores the bytes unchanged.
 //!
 //! # Source
-//! None: the plainest exact codec.
+//! None: the simplest exact codec.
 //!
 //! # Sections
-//! `data` U8 `[byte_len]`: the tensor's bytes. `crc32c` U32 `[1]`: crc32c of them.
+//! `data` U8 `[byte_len]`: the tensor's bytes. `crc32c` U32 `[1]`: their crc32c.
 //!
 //! # Header
 //! ```
@@ -15,7 +15,7 @@
 //! Exact.
 //!
 //! # Cost
-//! The bytes and 4.
+//! The stored bytes, and 4.
 //!
 //! # Limits
 //! None.
@@ -73,7 +73,7 @@ impl Lossless for Raw {
     }
 }
 
-/// The stored bytes, if their checksum agrees.
+/// The stored bytes after a check of their checksum.
 fn checked<'a>(spec: &TensorSpec, payload: &PayloadView<'a>) -> Result<&'a [u8]> {
     let data = payload.bytes("data", Dtype::U8, &[spec.byte_len()])?;
     payload.verify_checksum(data)?;

@@ -1,7 +1,7 @@
-//! The upper half of each f32, cut off without rounding.
+//! The upper half of each f32, truncated without rounding.
 //!
 //! # Source
-//! None: the plainest codec with an operator.
+//! None: the simplest codec with a linear operator.
 //!
 //! # Sections
 //! `halves` U16 `[elements]`: the upper 16 bits of each weight as f32.
@@ -15,7 +15,7 @@
 //! The largest error, measured.
 //!
 //! # Cost
-//! Two bytes a weight.
+//! Two bytes per weight.
 //!
 //! # Limits
 //! Floats only.

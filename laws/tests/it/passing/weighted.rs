@@ -1,11 +1,12 @@
-//! The sign of each weight and one scale, which calibration may weigh.
+//! The sign of each weight and one scale, optionally weighted by calibration.
 //!
 //! # Source
-//! None: the plainest codec with calibration.
+//! None: the simplest codec with calibration.
 //!
 //! # Sections
-//! `scale` F32 `[1]`: the mean magnitude, each column weighed by its input's mean square if there is calibration.
-//! `signs` U8 `[⌈elements / 8⌉]`: one bit a weight, lowest bit first; 1 is negative.
+//! `scale` F32 `[1]`: the mean magnitude; with calibration, each column is weighted by the mean
+//! square of its input. `signs` U8 `[⌈elements / 8⌉]`: one bit per weight, lowest bit first; 1 is
+//! negative.
 //!
 //! # Header
 //! ```
@@ -16,7 +17,7 @@
 //! The largest error, measured.
 //!
 //! # Cost
-//! One bit a weight and 4 bytes.
+//! One bit per weight, and 4 bytes.
 //!
 //! # Limits
 //! Floats only.
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 struct Weighted {
     version: FormatVersion<1>,
-    /// Whether it refuses to work without calibration.
+    /// Whether calibration is required.
     required: bool,
 }
 

@@ -1,10 +1,11 @@
-//! Stores the difference in bits to a base tensor.
+//! Stores the bitwise difference from a base tensor.
 //!
 //! # Source
-//! None: the plainest codec relative to a base.
+//! None: the simplest codec relative to a base.
 //!
 //! # Sections
-//! `xor` U8 `[byte_len]`: the tensor's bytes xor the base's. `base` U8 `[32]`: blake3 of the base's bytes. `crc32c` U32 `[1]`: crc32c of the tensor's bytes.
+//! `xor` U8 `[byte_len]`: the bytes of the tensor xor those of the base. `base` U8 `[32]`: blake3
+//! of the base's bytes. `crc32c` U32 `[1]`: crc32c of the tensor's bytes.
 //!
 //! # Header
 //! ```
@@ -15,10 +16,10 @@
 //! Exact.
 //!
 //! # Cost
-//! The bytes and 36.
+//! The stored bytes, and 36.
 //!
 //! # Limits
-//! Base and tensor have one dtype and shape.
+//! Base and tensor must have the same dtype and shape.
 
 use codec_api::{
     BaseTensor, Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need,
