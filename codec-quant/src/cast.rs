@@ -1,7 +1,8 @@
-//! Casting to a 16-bit float, `quant.cast`: the loss that everybody takes without a second thought, measured.
+//! Casting to a 16-bit float, `quant.cast`: F16 or BF16, with the rounding error measured.
 //!
 //! # Source
-//! IEEE 754-2019 binary16; bfloat16 as in Kalamkar et al., arXiv 1905.12322. Both round to nearest, ties to even.
+//! IEEE 754-2019 binary16; bfloat16 as in Kalamkar et al., arXiv 1905.12322. Both round to nearest,
+//! ties to even.
 //!
 //! # Sections
 //! - `values`, F16 or BF16, of the tensor's own shape.
@@ -17,14 +18,15 @@
 //! `to` is `f16` or `bf16`.
 //!
 //! # Bound
-//! `MaxAbs`, measured. For weights in the target's normal range it is at most 2⁻¹¹ (F16) or 2⁻⁸ (BF16) of the largest weight.
+//! `MaxAbs`, measured. For weights in the target's normal range it is at most 2⁻¹¹ (F16) or 2⁻⁸
+//! (BF16) of the largest weight.
 //!
 //! # Cost
 //! 2 bytes per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16. A weight that rounds beyond the target's range (65 504 for F16) makes the tensor unsuitable;
-//! weights of at most 2⁻²⁵ become zero in F16.
+//! F32, F16 and BF16. A tensor is refused as unsuitable if a weight rounds beyond the target's
+//! range (65 504 for F16). Weights of at most 2⁻²⁵ become zero in F16.
 
 use codec_api::{
     Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
@@ -80,9 +82,9 @@ impl Cast {
     }
 }
 
-/// Weights that an encoder handles between two looks at cancellation.
+/// Weights encoded between two checks for cancellation.
 const BLOCK: usize = 1 << 14;
-/// Weights that a decoder handles at once.
+/// Weights decoded per step.
 const PIECE: usize = 512;
 
 #[typetag::serde(name = "quant.cast")]
@@ -135,7 +137,8 @@ impl Codec for Cast {
 }
 
 kernel! {
-    /// Casts a block; returns the largest error and the largest magnitude, infinite if a value is not finite.
+    /// Casts a block; returns the largest error and the largest magnitude (infinite if a value is
+    /// not finite).
     fn narrow<'a>(simd, to: Target, values: &'a [f32], bits: &'a mut [u16]) -> (f32, f32) {
         match to {
             Target::F16 => narrow_to::<false, _>(simd, values, bits),

@@ -1,4 +1,4 @@
-//! Size and error on a million Gaussian weights, against the figures that the formats are known for.
+//! Size and error on a million Gaussian weights, compared with the known figures of the formats.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 use codec_quant as _;

@@ -1,4 +1,5 @@
-//! The laws beyond the presets: every width, every kind of group, with and without zero points and clipping.
+//! Settings beyond the presets: every width, every kind of group, with and without zero points and
+//! clipping.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
 use std::sync::Arc;

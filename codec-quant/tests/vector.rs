@@ -1,4 +1,5 @@
-//! Vector quantisation: quality, settings beyond the presets, calibration, and the format as its documentation says.
+//! Vector quantisation: quality, settings beyond the presets, calibration, and the documented
+//! format.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
 use std::sync::Arc;
@@ -36,7 +37,7 @@ fn at_2_258_bits_the_error_is_below_075() {
 #[test]
 fn every_preset_is_below_the_error_of_a_scalar_quantiser() {
     let values = gaussian([512, 512]);
-    // Lloyd and Max: the best that scalars do at 2, 3 and 4 bits.
+    // Lloyd–Max: the least errors of scalar quantisers at 2, 3 and 4 bits.
     for (preset, scalar) in [("2bit", 0.1175), ("2bit-pair", 0.1175), ("3bit", 0.0345), ("4bit", 0.0095)] {
         let error = nmse(&format!("quant.vector:preset={preset}"), [512, 512], &values);
         assert!(error < 0.85 * scalar, "{preset}: NMSE {error}");
@@ -97,7 +98,7 @@ fn calibration_moves_the_error_to_where_it_counts_less() {
         let input = |place: usize| if axis == 0 { place / columns } else { place % columns };
         let calibration =
             MeanSquares { axis, squares: (0..inputs).map(|i| if i % 3 == 0 { 25.0 } else { 0.25 }).collect() };
-        // Weights of large inputs are small ones.
+        // Weights of large inputs are small.
         let sized = |(i, v): (usize, f32)| if input(i) % 3 == 0 { v / 4.0 } else { v };
         let values: Vec<f32> = gaussian([96, 200]).into_iter().enumerate().map(sized).collect();
         for spec in ["quant.vector:bits=6", "quant.vector:preset=2bit-pair:bits=4:residual_bits=4"] {

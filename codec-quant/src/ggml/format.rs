@@ -1,4 +1,4 @@
-//! What all block formats share: the codec around the blocks.
+//! The codec around the blocks, shared by all block formats.
 
 use std::marker::PhantomData;
 
@@ -16,19 +16,20 @@ pub(crate) trait Format {
     const WEIGHTS: usize;
     /// Bytes of a block.
     const BYTES: usize;
-    /// Weights that are coded at once: those of sixteen groups.
+    /// Weights coded per call: those of sixteen groups.
     const AT_ONCE: usize;
-    /// The largest magnitude that is accepted.
+    /// The largest accepted magnitude.
     const LARGEST: f32;
 
     /// Codes whole blocks, [`Self::AT_ONCE`] weights at most.
     fn encode<S: Simd>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]);
 
-    /// Decodes whole blocks, [`Self::AT_ONCE`] weights at most; returns the largest of the scales' magnitudes as F16 bits.
+    /// Decodes whole blocks, [`Self::AT_ONCE`] weights at most; returns the largest scale magnitude
+    /// as F16 bits.
     fn decode<S: Simd>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16;
 }
 
-/// Weights that an encoder handles between two looks at cancellation.
+/// Weights encoded between two checks for cancellation.
 const PART: usize = 1 << 13;
 
 pub(super) fn accepts<F: Format>(spec: &TensorSpec) -> Result<()> {
@@ -87,7 +88,7 @@ pub(super) fn decode<F: Format>(
     Ok(())
 }
 
-/// The largest magnitude; refuses what is not finite, and magnitudes above [`Format::LARGEST`].
+/// The largest magnitude; an error if a weight is not finite or above [`Format::LARGEST`].
 fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     let peak = max_abs(values);
     if let (false, Some(index)) = (peak.is_finite(), first_non_finite(values)) {
@@ -100,8 +101,9 @@ fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     Ok(peak)
 }
 
-/// What the squared errors in each column count, if the calibration says so, relative to the block's largest. Where inputs run
-/// along the rows, all weights of a block have the same, and it does not matter.
+/// Importance of each column relative to the largest in its block; `None` without calibration by
+/// column. With calibration by row all weights of a block have the same importance, which changes
+/// nothing.
 fn column_importance<F: Format>(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Vec<f32>>> {
     let Some((1, squares)) = cx.input_squares(spec)? else { return Ok(None) };
     let mut importance = squares.to_vec();
@@ -109,7 +111,7 @@ fn column_importance<F: Format>(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<
     Ok(Some(importance))
 }
 
-/// What an encoder has to know of a part.
+/// Results of encoding a part.
 #[derive(Default)]
 struct Found {
     /// The largest error.
@@ -155,7 +157,7 @@ impl<F: Format> Kernel for EncodePart<'_, F> {
     }
 }
 
-/// Decodes a tensor; returns the largest of the scales' magnitudes as F16 bits.
+/// Decodes a tensor; returns the largest scale magnitude as F16 bits.
 struct DecodeAll<'a, F> {
     blocks: &'a [u8],
     out: &'a mut [f32],
@@ -188,7 +190,7 @@ pub(super) fn f16_bits_of_blocks(blocks: &[u8], size: usize, at: usize) -> Lanes
     bits
 }
 
-/// Two bytes as a number.
+/// A little-endian u16.
 #[inline(always)]
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
@@ -201,7 +203,8 @@ pub(super) fn f16_pair<S: Simd>(simd: S, bits: [u16; 2]) -> [f32; 2] {
     [values[0], values[1]]
 }
 
-/// The largest magnitude of F16 numbers, as bits: those of infinity, or above, if one is not finite.
+/// The largest magnitude of F16 numbers, as bits; at least the bits of infinity if one is not
+/// finite.
 #[inline(always)]
 pub(super) fn largest_magnitude(bits: &[u16]) -> u16 {
     let mut largest = 0;

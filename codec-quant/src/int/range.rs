@@ -5,7 +5,7 @@ use simd::{LANES, kernel, load, magnitudes};
 use super::layout::Layout;
 use super::scale::Grids;
 
-/// Least and largest value of a group, or zero if that lies outside.
+/// Smallest and largest value of a group, extended to include zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
     pub(super) low: f32,
@@ -22,7 +22,7 @@ kernel! {
                 let (mut high, mut minus_low) = ([0.0; LANES], [0.0; LANES]);
                 let (blocks, rest) = group.as_chunks::<LANES>();
                 let last = load(rest);
-                // Zeros are in every range.
+                // Every range includes zero, so zeros may pad the last block.
                 for x in blocks.iter().chain((!rest.is_empty()).then_some(&last)) {
                     for i in 0..LANES {
                         high[i] = if x[i] > high[i] { x[i] } else { high[i] };
@@ -37,7 +37,7 @@ kernel! {
     }
 }
 
-/// The codes that grids spread over.
+/// The codes available to grids.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Codes {
     pub(super) min: f32,
@@ -47,7 +47,7 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    /// The largest step of the grids of these ranges, not normalised.
+    /// The largest step of the grids that cover these ranges, not normalised.
     pub(super) fn largest_step(&self, ranges: &[Range]) -> f64 {
         ranges.iter().fold(0.0, |largest: f64, range| {
             let (low, high) = (f64::from(range.low), f64::from(range.high));
@@ -60,7 +60,7 @@ impl Codes {
 }
 
 kernel! {
-    /// The grids that cover the ranges, and zero.
+    /// The grids that cover the ranges; every grid contains zero.
     pub(super) fn covering<'a>(_simd, codes: Codes, ranges: &'a [Range], normalise: f32) -> Grids {
         let mut grids = Grids { steps: vec![0.0; ranges.len()], zeros: vec![codes.middle.unwrap_or(0.0); ranges.len()] };
         for ((range, step), zero) in ranges.iter().zip(&mut grids.steps).zip(&mut grids.zeros) {

@@ -1,4 +1,5 @@
-//! Multiplying with two-bit ternary codes: inputs are added, subtracted or left out, then scaled once.
+//! Multiplying with two-bit ternary codes: inputs are added, subtracted or left out, then scaled
+//! once.
 
 use codec_api::{Bytes, Dtype, LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
 use simd::{LANES, Simd, kernel, lanes, load, sum};
@@ -7,7 +8,7 @@ use super::Ternary2;
 use super::ternary2::{GROUP, PLANES, row_len};
 use crate::Scope;
 
-/// A payload that has been checked.
+/// A checked payload.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) rows: usize,
@@ -55,7 +56,8 @@ impl LinearOp for Prepared {
     }
 
     fn tolerance(&self) -> f32 {
-        // On an input's way are additions, one for each group, 2 of planes and 4 in the tree, and the scale.
+        // Roundings of an input: one addition for each group, 2 of planes, 4 in the tree, and the
+        // scale.
         (self.columns.div_ceil(GROUP) + 7) as f32 * f32::EPSILON
     }
 
@@ -75,7 +77,7 @@ kernel! {
     }
 }
 
-/// The inputs whose weights are positive, less those whose weights are negative.
+/// The sum of the inputs with positive weights minus that of the inputs with negative weights.
 #[inline(always)]
 fn signed_sum<S: Simd>(simd: S, codes: &[u8], x: &[f32]) -> f32 {
     let mut sums = [[0.0; LANES]; PLANES];
@@ -92,7 +94,7 @@ fn signed_sum<S: Simd>(simd: S, codes: &[u8], x: &[f32]) -> f32 {
     sum(lanes!(i => (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i])))
 }
 
-/// Sums go in and out by value: they stay in registers.
+/// Passing the sums by value keeps them in registers.
 #[inline(always)]
 fn with_group<S: Simd>(
     simd: S,
@@ -100,7 +102,8 @@ fn with_group<S: Simd>(
     x: &[f32; GROUP],
     bytes: &[u8; LANES],
 ) -> [[f32; LANES]; PLANES] {
-    /// Of a shifted byte the table sees four bits, and heeds two. A product with a sign is exact.
+    /// The look-up uses the low 4 bits; the table repeats, so bits 2–3 do not matter. A product
+    /// with a sign is exact.
     const SIGNS: [f32; LANES] = [-1.0, 0.0, 1.0, 0.0, -1.0, 0.0, 1.0, 0.0, -1.0, 0.0, 1.0, 0.0, -1.0, 0.0, 1.0, 0.0];
     let x = x.as_chunks::<LANES>().0;
     let mut next = sums;
