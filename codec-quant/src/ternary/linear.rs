@@ -1,46 +1,11 @@
 //! Multiplying with two-bit ternary codes: inputs are added, subtracted or left out, then scaled
 //! once.
 
-use codec_api::{Bytes, Dtype, LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
+use codec_api::{LinearKernel, LinearOp, PayloadView, Result, TensorSpec, check_batch};
 use simd::{LANES, Simd, kernel, lanes, load, sum};
 
 use super::Ternary2;
-use super::ternary2::{GROUP, PLANES, row_len};
-use crate::Scope;
-
-/// A checked payload.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    codes: Bytes,
-    scales: Vec<f32>,
-}
-
-impl Prepared {
-    pub(super) fn read(scope: Scope, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
-        let (rows, columns) = spec.matrix();
-        let codes = payload.bytes("codes", Dtype::U8, &[rows, columns.div_ceil(GROUP), LANES])?.clone();
-        let scales: Vec<f32> = payload.values("scale", Dtype::F32, &[scope.scales(rows)])?;
-        if codes.iter().fold(0, |both, byte| both | byte & byte >> 1) & 0x55 != 0 {
-            return Err(payload.corrupt("codes", "a code is 3"));
-        }
-        if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {
-            return Err(payload.corrupt("scale", format!("{scale} is not finite")));
-        }
-        Ok(Self { rows, columns, codes, scales })
-    }
-
-    #[inline(always)]
-    pub(super) fn codes(&self, row: usize) -> &[u8] {
-        &self.codes[row * row_len(self.columns)..][..row_len(self.columns)]
-    }
-
-    #[inline(always)]
-    pub(super) fn scale(&self, row: usize) -> f32 {
-        self.scales[row.min(self.scales.len() - 1)]
-    }
-}
+use super::planes::{GROUP, PLANES, Prepared};
 
 impl LinearKernel for Ternary2 {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
@@ -62,7 +27,7 @@ impl LinearOp for Prepared {
     }
 
     fn resident_bytes(&self) -> u64 {
-        (self.codes.len() + size_of_val(self.scales.as_slice())) as u64
+        self.size() as u64
     }
 }
 

@@ -33,6 +33,7 @@
 
 mod fit;
 mod linear;
+mod planes;
 pub mod ternary2;
 
 use codec_api::{

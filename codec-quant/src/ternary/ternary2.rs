@@ -44,14 +44,10 @@ use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, lanes, load, store, stream};
 
 use super::Fit;
-use super::linear::Prepared;
+use super::planes::{GROUP, PLANES, Prepared, row_len};
 use crate::Scope;
 use crate::error::{MaxError, certify};
 
-/// Weights per byte.
-pub(super) const PLANES: usize = 4;
-/// Weights per sixteen bytes.
-pub(super) const GROUP: usize = PLANES * LANES;
 /// Groups decoded per step.
 const AT_ONCE: usize = 8;
 
@@ -116,11 +112,6 @@ impl Codec for Ternary2 {
     fn as_linear(&self) -> Option<&dyn LinearKernel> {
         Some(self)
     }
-}
-
-/// Bytes of a row's codes.
-pub(super) fn row_len(columns: usize) -> usize {
-    columns.div_ceil(GROUP) * LANES
 }
 
 kernel! {
