@@ -30,11 +30,12 @@
 
 use codec_api::{
     Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, load, magnitudes, store, stream};
 
+use crate::blocks::{PART, by_parts};
 use crate::error::{MaxError, certify};
 
 /// The format to cast to.
@@ -82,8 +83,6 @@ impl Cast {
     }
 }
 
-/// Weights encoded between two checks for cancellation.
-const BLOCK: usize = 1 << 14;
 /// Weights decoded per step.
 const PIECE: usize = 512;
 
@@ -101,16 +100,7 @@ impl Codec for Cast {
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_f32()?;
         let mut bits = vec![0u16; values.len()];
-        let mut largest = 0.0f32;
-        for (block, (values, bits)) in values.chunks(BLOCK).zip(bits.chunks_mut(BLOCK)).enumerate() {
-            cx.cancel.check()?;
-            let (error, magnitude) = narrow(self.to, values, bits);
-            if magnitude.is_infinite() {
-                return Err(CodecError::NonFinite { index: block * BLOCK + first_non_finite(values).unwrap_or(0) });
-            }
-            largest = largest.max(error);
-            cx.progress.tick(values.len() as u64);
-        }
+        let largest = by_parts(&values, PART, cx, |part| narrow(self.to, part.values, part.of(&mut bits, 1)))?;
         if largest.is_infinite() {
             let reason = format!("a weight is beyond the range of {}: max |w|", self.to.dtype());
             return Err(CodecError::Unsuitable { reason, number: simd::max_abs(&values).into() });

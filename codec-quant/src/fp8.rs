@@ -38,13 +38,14 @@
 //! overflows f32.
 
 use codec_api::{
-    Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
-    Result, Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, lanes, load, max_abs, store, stream, sum};
 
 use crate::Scope;
+use crate::blocks::{PART, by_parts, check_finite};
 use crate::error::{MaxError, certify};
 use crate::minifloat::{E4m3, E5m2, Minifloat, scale_for};
 
@@ -104,8 +105,6 @@ impl Fp8 {
     }
 }
 
-/// Weights encoded between two checks for cancellation.
-const PART: usize = 1 << 14;
 /// Weights decoded per step.
 const PIECE: usize = 512;
 /// Candidate scales: 1 to 15/8 times the smallest one, in steps of 1/8.
@@ -139,18 +138,15 @@ impl Codec for Fp8 {
         let mut largest = 0.0f32;
         for (i, (values, codes)) in values.chunks(together).zip(codes.chunks_mut(together)).enumerate() {
             let magnitude = max_abs(values);
-            if magnitude.is_infinite() {
-                return Err(CodecError::NonFinite { index: i * together + first_non_finite(values).unwrap_or(0) });
-            }
+            check_finite(magnitude, values, i * together)?;
             let mut scale = scale_for(magnitude, self.format.most());
             if self.scope == Scope::Row {
                 scale = best_scale(self.format, values, scale);
             }
-            for (values, codes) in values.chunks(PART).zip(codes.chunks_mut(PART)) {
-                cx.cancel.check()?;
-                largest = largest.max(quantise(self.format, values, scale, codes));
-                cx.progress.tick(values.len() as u64);
-            }
+            let error = by_parts(values, PART, cx, |part| {
+                (quantise(self.format, part.values, scale, part.of(codes, 1)), magnitude)
+            })?;
+            largest = largest.max(error);
             scales.push(scale);
         }
         scales.resize(self.scope.scales(rows), 0.0);

@@ -16,6 +16,7 @@
 //!
 //! Every method certifies the largest absolute error, measured while it encodes.
 
+mod blocks;
 pub mod cast;
 mod error;
 pub mod fp8;

@@ -40,20 +40,19 @@
 //! of at most 2^-129 become zero. A payload with a scale above 252 (255 is NaN) is refused.
 
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result, Section,
+    TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, lanes, magnitudes, prefetch, stream, sum};
 
+use crate::blocks::{PART, by_parts};
 use crate::error::{MaxError, certify};
 use crate::minifloat::{E2m1, Minifloat};
 use crate::packing::unpack16;
 
 /// Weights that share a scale.
 const BLOCK: usize = 32;
-/// Weights encoded between two checks for cancellation.
-const PART: usize = 1 << 14;
 /// Weights decoded per step.
 const PIECE: usize = 512;
 /// The largest scale code: 6 times the next power of two overflows f32.
@@ -88,18 +87,9 @@ impl Codec for Mxfp4 {
         let (rows, columns) = tensor.spec().matrix();
         let mut packed = vec![0; all.len() / 2];
         let mut scales = vec![0; all.len() / BLOCK];
-        let mut largest = 0.0f32;
-        let parts = all.chunks(PART).zip(packed.chunks_mut(PART / 2)).zip(scales.chunks_mut(PART / BLOCK));
-        for (part, ((values, packed), scales)) in parts.enumerate() {
-            cx.cancel.check()?;
-            let next = all.get((part + 1) * PART..).unwrap_or_default();
-            let (error, magnitude) = quantise(values, next, scales, packed);
-            if magnitude.is_infinite() {
-                return Err(CodecError::NonFinite { index: part * PART + first_non_finite(values).unwrap_or(0) });
-            }
-            largest = largest.max(error);
-            cx.progress.tick(values.len() as u64);
-        }
+        let largest = by_parts(&all, PART, cx, |part| {
+            quantise(part.values, part.next, part.of(&mut scales, BLOCK), part.of(&mut packed, 2))
+        })?;
         Ok(Payload::new(certify(largest))
             .with("blocks", Section::new(Dtype::U8, [rows, columns / BLOCK, BLOCK / 2], packed)?)
             .with("scales", Section::new(Dtype::U8, [rows, columns / BLOCK], scales)?))

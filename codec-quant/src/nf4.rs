@@ -38,20 +38,19 @@
 //! run across rows; a chunk of rows starts a new block.
 
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result, Section,
+    TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, lanes, load, magnitudes, max_abs, prefetch, store, stream};
 
+use crate::blocks::by_parts;
 use crate::error::{MaxError, certify};
 
 /// Weights that share an absmax.
 const BLOCK: usize = 64;
 /// Blocks that share an absmax scale.
 const SUPER: usize = 256;
-/// Weights encoded per step; they fit in the cache.
-const PART: usize = BLOCK * SUPER;
 
 /// The levels, exactly as f32.
 const LEVELS: [f32; LANES] = [
@@ -107,30 +106,19 @@ impl Codec for Nf4 {
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let all = tensor.to_f32()?;
-        let mut packed = vec![0; all.len().div_ceil(2)];
-        let (mut maxima, mut codes, mut scales) = (Vec::new(), Vec::new(), Vec::new());
-        let mut largest = 0.0f32;
-        for (part, (values, packed)) in all.chunks(PART).zip(packed.chunks_mut(PART / 2)).enumerate() {
-            cx.cancel.check()?;
-            let mut of_blocks = [0.0; SUPER];
-            let of_blocks = &mut of_blocks[..values.len().div_ceil(BLOCK)];
-            block_maxima(values, of_blocks);
-            let scale = max_abs(of_blocks);
-            if !scale.is_finite() {
-                return Err(CodecError::NonFinite { index: part * PART + first_non_finite(values).unwrap_or(0) });
-            }
+        let blocks = all.len().div_ceil(BLOCK);
+        let (mut packed, mut maxima) = (vec![0; all.len().div_ceil(2)], vec![0.0; blocks]);
+        let (mut codes, mut scales) = (vec![0; if self.double_quant { blocks } else { 0 }], Vec::new());
+        let largest = by_parts(&all, BLOCK * SUPER, cx, |part| {
+            let maxima = part.of(&mut maxima, BLOCK);
+            block_maxima(part.values, maxima);
+            let scale = max_abs(maxima);
             if self.double_quant {
-                let start = codes.len();
-                codes.resize(start + of_blocks.len(), 0);
-                quantise_maxima(of_blocks, scale, &mut codes[start..]);
+                quantise_maxima(maxima, scale, part.of(&mut codes, BLOCK));
                 scales.push(scale);
-            } else {
-                maxima.extend_from_slice(of_blocks);
             }
-            let next = all.get((part + 1) * PART..).unwrap_or_default();
-            largest = largest.max(quantise(values, next, of_blocks, packed));
-            cx.progress.tick(values.len() as u64);
-        }
+            (quantise(part.values, part.next, maxima, part.of(&mut packed, 2)), scale)
+        })?;
         let payload = Payload::new(certify(largest)).with("codes", Section::new(Dtype::U8, [packed.len()], packed)?);
         if !self.double_quant {
             return Ok(payload.with("absmax", Section::from_values(Dtype::F32, [maxima.len()], maxima)?));

@@ -43,20 +43,19 @@
 //! refused if a scale is NaN, or if 6 times a scale overflows f32.
 
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result, Section,
+    TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, lanes, load, magnitudes, max_abs, prefetch, store, stream};
 
+use crate::blocks::{PART, by_parts, check_finite};
 use crate::error::{MaxError, certify};
 use crate::minifloat::{E2m1, E4m3, Minifloat, scale_for};
 use crate::packing::unpack16;
 
 /// Weights that share a scale.
 const BLOCK: usize = LANES;
-/// Weights encoded between two checks for cancellation.
-const PART: usize = 1 << 14;
 /// Weights decoded per step. An encoder computes the starting scales of this many weights together.
 const PIECE: usize = BLOCK * LANES;
 /// The starting scale, `max|w| / 6`, of the block with the largest weight. Six E4M3 numbers are
@@ -93,20 +92,14 @@ impl Codec for Nvfp4 {
         cx.cancel.check()?;
         let all = tensor.to_f32()?;
         let magnitude = max_abs(&all);
-        if magnitude.is_infinite() {
-            return Err(CodecError::NonFinite { index: first_non_finite(&all).unwrap_or(0) });
-        }
+        check_finite(magnitude, &all, 0)?;
         let global = scale_for(magnitude, E2m1::MOST * TOP_SCALE);
         let mut packed = vec![0; all.len() / 2];
         let mut scales = vec![0; all.len() / BLOCK];
-        let mut largest = 0.0f32;
-        let parts = all.chunks(PART).zip(packed.chunks_mut(PART / 2)).zip(scales.chunks_mut(PART / BLOCK));
-        for (part, ((values, packed), scales)) in parts.enumerate() {
-            cx.cancel.check()?;
-            let next = all.get((part + 1) * PART..).unwrap_or_default();
-            largest = largest.max(quantise(values, next, global, scales, packed));
-            cx.progress.tick(values.len() as u64);
-        }
+        let largest = by_parts(&all, PART, cx, |part| {
+            let (scales, packed) = (part.of(&mut scales, BLOCK), part.of(&mut packed, 2));
+            (quantise(part.values, part.next, global, scales, packed), magnitude)
+        })?;
         let (rows, columns) = tensor.spec().matrix();
         Ok(Payload::new(certify(largest))
             .with("codes", Section::new(Dtype::U8, [rows, columns / 2], packed)?)

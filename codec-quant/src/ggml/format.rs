@@ -4,10 +4,11 @@ use std::marker::PhantomData;
 
 use codec_api::{
     CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, Payload, PayloadView, Result, Section, TensorSpec, TensorView,
-    first_non_finite, relative_importance,
+    relative_importance,
 };
 use simd::{Kernel, LANES, Lanes, Simd, dispatch, load, magnitudes, max_abs, stream};
 
+use crate::blocks::{by_parts, check_finite};
 use crate::error::{MaxError, certify};
 
 /// A block format.
@@ -51,24 +52,26 @@ pub(super) fn encode<F: Format>(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> R
     let importance = column_importance::<F>(tensor.spec(), cx)?;
     let mut blocks = vec![0; values.len() / F::WEIGHTS * F::BYTES];
     let mut scratch = vec![0.0; values.len().min(PART)];
-    let mut found = Found::default();
-    for (i, (x, blocks)) in values.chunks(PART).zip(blocks.chunks_mut(PART / F::WEIGHTS * F::BYTES)).enumerate() {
-        cx.cancel.check()?;
+    let mut largest_decoded = 0.0f32;
+    let error = by_parts(&values, PART, cx, |part| {
+        let x = part.values;
         let importance = importance.as_ref().map(|columns| {
-            let repeated = columns.iter().cycle().skip(i * PART % columns.len());
+            let repeated = columns.iter().cycle().skip(part.start % columns.len());
             repeated.take(x.len()).copied().collect::<Vec<f32>>()
         });
+        let blocks = &mut blocks[part.start / F::WEIGHTS * F::BYTES..][..x.len() / F::WEIGHTS * F::BYTES];
         let decoded = &mut scratch[..x.len()];
         let call = EncodePart { x, importance: importance.as_deref(), blocks, decoded, format: PhantomData::<F> };
-        found.join(&dispatch(call));
-        cx.progress.tick(x.len() as u64);
-    }
-    if found.largest == 0.0 && largest > 0.0 {
+        let (error, magnitude) = dispatch(call);
+        largest_decoded = largest_decoded.max(magnitude);
+        (error, largest)
+    })?;
+    if largest_decoded == 0.0 && largest > 0.0 {
         let reason = "the weights are too small for scales in F16: all would become 0; the largest magnitude is";
         return Err(CodecError::Unsuitable { reason: reason.to_owned(), number: largest.into() });
     }
     let shape = [values.len() / F::WEIGHTS, F::BYTES];
-    Ok(Payload::new(certify(found.error)).with("blocks", Section::new(Dtype::U8, shape, blocks)?))
+    Ok(Payload::new(certify(error)).with("blocks", Section::new(Dtype::U8, shape, blocks)?))
 }
 
 pub(super) fn decode<F: Format>(
@@ -91,9 +94,7 @@ pub(super) fn decode<F: Format>(
 /// The largest magnitude; an error if a weight is not finite or above [`Format::LARGEST`].
 fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     let peak = max_abs(values);
-    if let (false, Some(index)) = (peak.is_finite(), first_non_finite(values)) {
-        return Err(CodecError::NonFinite { index });
-    }
+    check_finite(peak, values, 0)?;
     if peak > F::LARGEST {
         let reason = format!("its scales are F16, and magnitudes to {:e} are accepted; the largest is", F::LARGEST);
         return Err(CodecError::Unsuitable { reason, number: peak.into() });
@@ -111,23 +112,7 @@ fn column_importance<F: Format>(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<
     Ok(Some(importance))
 }
 
-/// Results of encoding a part.
-#[derive(Default)]
-struct Found {
-    /// The largest error.
-    error: f32,
-    /// The largest decoded magnitude.
-    largest: f32,
-}
-
-impl Found {
-    fn join(&mut self, other: &Self) {
-        self.error = self.error.max(other.error);
-        self.largest = self.largest.max(other.largest);
-    }
-}
-
-/// Codes a part of a tensor.
+/// Codes a part of a tensor; returns the largest error and the largest decoded magnitude.
 struct EncodePart<'a, F> {
     x: &'a [f32],
     importance: Option<&'a [f32]>,
@@ -137,10 +122,10 @@ struct EncodePart<'a, F> {
 }
 
 impl<F: Format> Kernel for EncodePart<'_, F> {
-    type Output = Found;
+    type Output = (f32, f32);
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Found {
+    fn run<S: Simd>(self, simd: S) -> (f32, f32) {
         let (mut error, mut largest) = (MaxError::new(), [0; LANES]);
         let bytes = F::AT_ONCE / F::WEIGHTS * F::BYTES;
         let outputs = self.blocks.chunks_mut(bytes).zip(self.decoded.chunks_mut(F::AT_ONCE));
@@ -153,7 +138,7 @@ impl<F: Format> Kernel for EncodePart<'_, F> {
                 largest = simd.max_magnitude(&largest, decoded);
             }
         }
-        Found { error: error.get(), largest: simd.reduce_max(&magnitudes(largest)) }
+        (error.get(), simd.reduce_max(&magnitudes(largest)))
     }
 }
 

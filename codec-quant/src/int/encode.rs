@@ -1,13 +1,14 @@
 //! From weights to codes, in blocks of rows that stay in the cache. For each block: range and grid
 //! of each group, then all codes and the largest error.
 
-use codec_api::{CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView, first_non_finite};
+use codec_api::{CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView};
 
 use super::layout::Layout;
 use super::quantise::{Quantiser, quantise};
 use super::range::{Range, covering, find_ranges};
 use super::scale::{exponent_for, power_of_two};
 use super::{IntQuant, clip};
+use crate::blocks::check_finite;
 use crate::error::certify;
 use crate::packing::pack_all;
 
@@ -79,9 +80,7 @@ impl<'a> Encoder<'a> {
         for (block, packed) in values.chunks(weights.max(1)).zip(codes.chunks_mut(bytes.max(1))) {
             cx.cancel.check()?;
             ranges.clear();
-            if !find_ranges(block, &self.layout, &mut ranges) {
-                return Err(CodecError::NonFinite { index: done + first_non_finite(block).unwrap_or(0) });
-            }
+            check_finite(find_ranges(block, &self.layout, &mut ranges), block, done)?;
             let next = values.get(done + block.len()..).unwrap_or_default();
             if !self.block(block, next, &ranges, packed, cx)? {
                 return Ok(None);

@@ -13,8 +13,9 @@ pub(super) struct Range {
 }
 
 kernel! {
-    /// Appends the range of each group. False if a value is not finite.
-    pub(super) fn find_ranges<'a>(simd, values: &'a [f32], layout: &'a Layout, ranges: &'a mut Vec<Range>) -> bool {
+    /// Appends the range of each group. Returns the largest magnitude, infinite if a value is not
+    /// finite.
+    pub(super) fn find_ranges<'a>(simd, values: &'a [f32], layout: &'a Layout, ranges: &'a mut Vec<Range>) -> f32 {
         let mut largest = [0; LANES];
         let (row, width) = layout.group_spans(values);
         for row in values.chunks(row) {
@@ -33,7 +34,7 @@ kernel! {
                 ranges.push(Range { low: -simd.reduce_max(&minus_low), high: simd.reduce_max(&high) });
             }
         }
-        simd.reduce_max(&magnitudes(largest)).is_finite()
+        simd.reduce_max(&magnitudes(largest))
     }
 }
 
