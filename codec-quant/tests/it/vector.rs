@@ -1,11 +1,9 @@
 //! Vector quantisation: quality, settings beyond the presets, calibration, and the documented
 //! format.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
 use std::sync::Arc;
 
 use codec_api::{Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView, max_abs_error};
-use codec_quant as _;
 use half::{bf16, f16};
 use harness::laws::{Law, Subject};
 use harness::testing::{MeanSquares, measure, weights};

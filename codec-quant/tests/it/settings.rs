@@ -1,13 +1,11 @@
 //! Settings beyond the presets: every width, every kind of group, with and without zero points and
 //! clipping.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
 use std::sync::Arc;
 
 use codec_api::{
     Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView, max_abs_error,
 };
-use codec_quant as _;
 use harness::laws::{Law, Subject};
 
 /// Specs that presets do not cover.

@@ -1,6 +1,5 @@
 //! The four- and eight-bit floats: agreement with other programs on the same bytes
 //! (`fixtures/fp_formats.py`), size and error on Gaussian weights, and refusals.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +8,6 @@ use codec_api::{
     Bound, Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Payload, Registry, Section, TensorSpec,
     TensorView,
 };
-use codec_quant as _;
 use harness::testing::{measure, weights};
 use safetensors::SafeTensors;
 use simd::{Level, with_level};
@@ -20,7 +18,7 @@ fn codec(spec: &str) -> Arc<dyn Codec> {
 
 /// The tensors of a case in the fixture, keyed by the rest of their name.
 fn case(name: &str) -> BTreeMap<String, Section> {
-    let file = SafeTensors::deserialize(include_bytes!("fixtures/fp_formats.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(include_bytes!("../fixtures/fp_formats.safetensors")).unwrap();
     let of_case = file.tensors().into_iter().filter_map(|(full, tensor)| {
         let section = full.strip_prefix(&format!("{name}."))?.to_owned();
         Some((section, Section::new(tensor.dtype(), tensor.shape(), tensor.data().to_vec()).unwrap()))

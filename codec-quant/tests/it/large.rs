@@ -1,10 +1,8 @@
 //! Outputs large enough to be streamed past the caches.
-#![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 use std::sync::Arc;
 
 use codec_api::{Codec, DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView};
-use codec_quant as _;
 use simd::{Level, with_level};
 
 /// Just above 16 MiB; the columns end within a block of lanes and within a group.
