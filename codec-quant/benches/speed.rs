@@ -1,7 +1,8 @@
-//! Encode and decode of every method on 64 MiB of Gaussian f32, beside a memcpy of the same output.
+//! Encode and decode of every method on 64 MiB of Gaussian f32, next to a memcpy of the same
+//! output.
 //!
-//! Throughput counts dense f32 bytes everywhere, so rows compare directly: 1.0 of memcpy means that decoding costs no
-//! more than copying the dense weights would.
+//! Throughput counts dense f32 bytes everywhere, so rows compare directly: a decoder as fast as the
+//! memcpy costs no more than copying the dense weights.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! Casting to a 16-bit float, `quant.cast`: the loss that everybody takes without a second thought, measured.
+//! Casting to a 16-bit float, `quant.cast`: F16 or BF16, with the rounding error measured.
 //!
 //! # Source
-//! IEEE 754-2019 binary16; bfloat16 as in Kalamkar et al., arXiv 1905.12322. Both round to nearest, ties to even.
+//! IEEE 754-2019 binary16; bfloat16 as in Kalamkar et al., arXiv 1905.12322. Both round to nearest,
+//! ties to even.
 //!
 //! # Sections
 //! - `values`, F16 or BF16, of the tensor's own shape.
@@ -17,22 +18,24 @@
 //! `to` is `f16` or `bf16`.
 //!
 //! # Bound
-//! `MaxAbs`, measured. For weights in the target's normal range it is at most 2⁻¹¹ (F16) or 2⁻⁸ (BF16) of the largest weight.
+//! `MaxAbs`, measured. For weights in the target's normal range it is at most 2⁻¹¹ (F16) or 2⁻⁸
+//! (BF16) of the largest weight.
 //!
 //! # Cost
 //! 2 bytes per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16. A weight that rounds beyond the target's range (65 504 for F16) makes the tensor unsuitable;
-//! weights of at most 2⁻²⁵ become zero in F16.
+//! F32, F16 and BF16. A tensor is refused as unsuitable if a weight rounds beyond the target's
+//! range (65 504 for F16). Weights of at most 2⁻²⁵ become zero in F16.
 
 use codec_api::{
     Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, load, magnitudes, store, stream};
 
+use crate::blocks::{PART, by_parts};
 use crate::error::{MaxError, certify};
 
 /// The format to cast to.
@@ -80,9 +83,7 @@ impl Cast {
     }
 }
 
-/// Weights that an encoder handles between two looks at cancellation.
-const BLOCK: usize = 1 << 14;
-/// Weights that a decoder handles at once.
+/// Weights decoded per step.
 const PIECE: usize = 512;
 
 #[typetag::serde(name = "quant.cast")]
@@ -99,16 +100,7 @@ impl Codec for Cast {
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_f32()?;
         let mut bits = vec![0u16; values.len()];
-        let mut largest = 0.0f32;
-        for (block, (values, bits)) in values.chunks(BLOCK).zip(bits.chunks_mut(BLOCK)).enumerate() {
-            cx.cancel.check()?;
-            let (error, magnitude) = narrow(self.to, values, bits);
-            if magnitude.is_infinite() {
-                return Err(CodecError::NonFinite { index: block * BLOCK + first_non_finite(values).unwrap_or(0) });
-            }
-            largest = largest.max(error);
-            cx.progress.tick(values.len() as u64);
-        }
+        let largest = by_parts(&values, PART, cx, |part| narrow(self.to, part.values, part.of(&mut bits, 1)))?;
         if largest.is_infinite() {
             let reason = format!("a weight is beyond the range of {}: max |w|", self.to.dtype());
             return Err(CodecError::Unsuitable { reason, number: simd::max_abs(&values).into() });
@@ -135,7 +127,8 @@ impl Codec for Cast {
 }
 
 kernel! {
-    /// Casts a block; returns the largest error and the largest magnitude, infinite if a value is not finite.
+    /// Casts a block; returns the largest error and the largest magnitude (infinite if a value is
+    /// not finite).
     fn narrow<'a>(simd, to: Target, values: &'a [f32], bits: &'a mut [u16]) -> (f32, f32) {
         match to {
             Target::F16 => narrow_to::<false, _>(simd, values, bits),

@@ -3,7 +3,7 @@
 use codec_api::Bound;
 use simd::LANES;
 
-/// Collects `|x − ŵ|` in f32, sixteen lanes at a time.
+/// Running maximum of `|x − ŵ|` in f32, sixteen lanes at a time.
 #[derive(Clone, Copy)]
 pub(crate) struct MaxError([f32; LANES]);
 
@@ -21,14 +21,15 @@ impl MaxError {
         }
     }
 
-    /// The largest error of all.
+    /// The largest error over all lanes.
     #[inline(always)]
     pub(crate) fn get(self) -> f32 {
         self.0.into_iter().fold(0.0, f32::max)
     }
 }
 
-/// The bound for a largest error computed in f32: the subtraction rounded by at most half a unit in the last place.
+/// The bound for a largest error computed in f32. The subtraction rounds by at most half a unit in
+/// the last place, so the next larger f32 is a bound.
 pub(crate) fn certify(largest: f32) -> Bound {
     Bound::MaxAbs(if largest == 0.0 { 0.0 } else { largest.next_up() })
 }

@@ -1,18 +1,19 @@
 //! Eight-bit floats, `quant.fp8`: E4M3 or E5M2 with a scale for the tensor or for each row.
 //!
 //! # Source
-//! Micikevicius et al., arXiv 2209.05433; OCP 8-bit Floating Point Specification (OFP8), version 1.0. E4M3 is the
-//! variant without infinities ("fn").
+//! Micikevicius et al., arXiv 2209.05433; OCP 8-bit Floating Point Specification (OFP8), version
+//! 1.0. E4M3 is the variant without infinities ("fn").
 //!
 //! # Sections
 //! With `R` the rows of the matrix view:
 //! - `values` `F8_E4M3` or `F8_E5M2`, of the tensor's own shape;
 //! - `scale` F32 `[1]`, or `[R]` by row. A weight is its value times its scale.
 //!
-//! Quotients of weight and scale are rounded to nearest, ties to even. The scale is `max|w|` over the largest number
-//! (448 or 57 344); by row also 9/8, 10/8 … 15/8 of that are tried, and the one with the least squared error taken.
-//! (From twice the scale on, the same errors come again, one exponent lower. Few weights of a row make most of its error,
-//! so their places within an exponent count; in a matrix as a whole all places occur, whatever the scale.)
+//! Quotients of weight and scale are rounded to nearest, ties to even. The scale is `max|w|`
+//! divided by the largest number (448 or 57 344). By row the encoder also tries 9/8, 10/8 … 15/8 of
+//! that scale and keeps the one with the least squared error. (A scale twice as large repeats the
+//! same errors one exponent lower. A few weights cause most of the error of a row, so their
+//! positions within an exponent matter; a whole matrix contains all positions, whatever the scale.)
 //!
 //! # Header
 //! ```
@@ -31,18 +32,20 @@
 //! `n + 4` bytes, 8 bits per weight; `n + 4·R` by row.
 //!
 //! # Limits
-//! F32, F16 and BF16. By tensor it cannot be cut into chunks. Weights of at most 4.1e-6 (E4M3) or 2.5e-10 (E5M2) of the
-//! largest that shares their scale may become zeros. A payload is refused if a value is NaN or infinite, or 448
-//! (57 344) times a scale beyond f32.
+//! F32, F16 and BF16. With one scale for the tensor it cannot be cut into chunks. Weights of at
+//! most 4.1e-6 (E4M3) or 2.5e-10 (E5M2) of the largest weight that shares their scale may become
+//! zeros. A payload is refused if a value is NaN or infinite, or if 448 (57 344) times a scale
+//! overflows f32.
 
 use codec_api::{
-    Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
-    Result, Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, lanes, load, max_abs, store, stream, sum};
 
 use crate::Scope;
+use crate::blocks::{PART, by_parts, check_finite};
 use crate::error::{MaxError, certify};
 use crate::minifloat::{E4m3, E5m2, Minifloat, scale_for};
 
@@ -50,10 +53,10 @@ use crate::minifloat::{E4m3, E5m2, Minifloat, scale_for};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// Four bits of exponent, three of mantissa; to 448, no infinities.
+    /// Four exponent bits, three mantissa bits; up to 448, no infinities.
     #[default]
     E4m3,
-    /// Five bits of exponent, two of mantissa; to 57 344.
+    /// Five exponent bits, two mantissa bits; up to 57 344.
     E5m2,
 }
 
@@ -73,7 +76,7 @@ impl Format {
         }
     }
 
-    /// Its code.
+    /// Code of the largest number.
     fn largest(self) -> u8 {
         match self {
             Self::E4m3 => E4m3::LARGEST,
@@ -91,7 +94,7 @@ pub struct Fp8 {
     pub version: FormatVersion<1>,
     /// The format of a value.
     pub format: Format,
-    /// What shares a scale.
+    /// Which weights share a scale.
     pub scope: Scope,
 }
 
@@ -102,11 +105,9 @@ impl Fp8 {
     }
 }
 
-/// Weights that an encoder handles between two looks at cancellation.
-const PART: usize = 1 << 14;
-/// Weights that a decoder handles at once.
+/// Weights decoded per step.
 const PIECE: usize = 512;
-/// Scales that are tried: from one to just below two times the smallest, in steps of an eighth.
+/// Candidate scales: 1 to 15/8 times the smallest one, in steps of 1/8.
 const CANDIDATES: usize = 8;
 
 #[typetag::serde(name = "quant.fp8")]
@@ -137,18 +138,15 @@ impl Codec for Fp8 {
         let mut largest = 0.0f32;
         for (i, (values, codes)) in values.chunks(together).zip(codes.chunks_mut(together)).enumerate() {
             let magnitude = max_abs(values);
-            if magnitude.is_infinite() {
-                return Err(CodecError::NonFinite { index: i * together + first_non_finite(values).unwrap_or(0) });
-            }
+            check_finite(magnitude, values, i * together)?;
             let mut scale = scale_for(magnitude, self.format.most());
             if self.scope == Scope::Row {
                 scale = best_scale(self.format, values, scale);
             }
-            for (values, codes) in values.chunks(PART).zip(codes.chunks_mut(PART)) {
-                cx.cancel.check()?;
-                largest = largest.max(quantise(self.format, values, scale, codes));
-                cx.progress.tick(values.len() as u64);
-            }
+            let error = by_parts(values, PART, cx, |part| {
+                (quantise(self.format, part.values, scale, part.of(codes, 1)), magnitude)
+            })?;
+            largest = largest.max(error);
             scales.push(scale);
         }
         scales.resize(self.scope.scales(rows), 0.0);
@@ -175,7 +173,8 @@ impl Codec for Fp8 {
 }
 
 kernel! {
-    /// The scale from `scale` to just below its double with the least squared error; of equals the smallest.
+    /// The candidate from `scale` to 15/8 of it with the least squared error; ties go to the
+    /// smallest.
     fn best_scale<'a>(_simd, format: Format, values: &'a [f32], scale: f32) -> f32 {
         match format {
             Format::E4m3 => best_scale_of::<E4m3>(values, scale),
@@ -210,7 +209,8 @@ fn best_scale_of<F: Minifloat>(values: &[f32], scale: f32) -> f32 {
     best
 }
 
-/// Adds the squared errors of magnitudes under a scale. The sums go in and out by value: they stay in registers.
+/// Adds the squared errors of magnitudes for a scale. Passing the sums by value keeps them in
+/// registers.
 #[inline(always)]
 fn with_errors<F: Minifloat>(x: &[f32; PIECE], scale: f32, mut sums: [f32; LANES]) -> [f32; LANES] {
     let inverse = 1.0 / scale;
@@ -227,7 +227,7 @@ fn factor(candidate: usize) -> f32 {
 }
 
 kernel! {
-    /// Codes of weights that share a scale; returns the largest error.
+    /// Codes weights that share a scale; returns the largest error.
     fn quantise<'a>(simd, format: Format, values: &'a [f32], scale: f32, codes: &'a mut [u8]) -> f32 {
         match format {
             Format::E4m3 => quantise_to::<E4m3>(values, scale, codes),
@@ -239,7 +239,7 @@ kernel! {
 #[inline(always)]
 fn quantise_to<F: Minifloat>(values: &[f32], scale: f32, codes: &mut [u8]) -> f32 {
     let mut error = MaxError::new();
-    // Weights that share a scale of 0 are zeros.
+    // With a scale of 0 all weights are zeros: avoid dividing by it.
     let divisor = if scale == 0.0 { 1.0 } else { scale };
     for (x, codes) in values.chunks(LANES).zip(codes.chunks_mut(LANES)) {
         let x = load(x);
@@ -251,7 +251,8 @@ fn quantise_to<F: Minifloat>(values: &[f32], scale: f32, codes: &mut [u8]) -> f3
 }
 
 kernel! {
-    /// Decodes all; returns the largest code without its sign. So many weights `together` share a scale.
+    /// Decodes all weights; returns the largest code without its sign bit. Each run of `together`
+    /// weights shares a scale.
     fn dequantise<'a>(simd, format: Format, codes: &'a [u8], scales: &'a [f32], together: usize, out: &'a mut [f32]) -> u8 {
         match format {
             Format::E4m3 => dequantise_from::<E4m3, _>(simd, codes, scales, together, out),
@@ -299,4 +300,5 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("quant.fp8", "E4M3 or E5M2 with a scale by tensor or row", presets);
+register_codec!("quant.fp8", "E4M3 or E5M2 with a scale by tensor or row", presets,
+    .probes(|| vec!["quant.fp8:format=e5m2:scope=tensor".to_owned()]));

@@ -1,4 +1,5 @@
-//! Scalar and block quantisation: every weight becomes a small integer, and a few scales give it its size back.
+//! Scalar and block quantisation: each weight becomes a small integer code, and scales restore the
+//! magnitude.
 //!
 //! | codec | bits per weight | what |
 //! |---|---|---|
@@ -10,11 +11,12 @@
 //! | [`quant.ternary`](Ternary) | 1.6 | −1, 0, +1, five weights to a byte |
 //! | [`quant.ternary2`](Ternary2) | 2 | −1, 0, +1, in the order of vector lanes: multiplies without decoding |
 //! | [`quant.q8_0`](ggml::Q8_0) … [`quant.q2_k`](ggml::Q2K), [`quant.iq4_nl`](ggml::Iq4Nl), [`quant.iq4_xs`](ggml::Iq4Xs) | 8.5 … 2.625 | the [block formats of ggml](ggml), byte for byte |
-//! | [`quant.vector`](VectorQuant) | 2–4 + codebooks | vectors of 2 to 8 weights from a trained codebook, maybe two |
+//! | [`quant.vector`](VectorQuant) | 2–4 + codebooks | vectors of 2 to 8 weights from one or two trained codebooks |
 //! | [`quant.cast`](Cast) | 16 | IEEE half precision or bfloat16 |
 //!
 //! Every method certifies the largest absolute error, measured while it encodes.
 
+mod blocks;
 pub mod cast;
 mod error;
 pub mod fp8;
@@ -44,7 +46,7 @@ fn widened_bytes(spec: &codec_api::TensorSpec) -> u64 {
     if spec.dtype() == codec_api::Dtype::F32 { 0 } else { 4 * spec.elements() as u64 }
 }
 
-/// The middles between sixteen ascending levels; the last place is not used.
+/// Midpoints between sixteen ascending levels; the last entry is unused.
 const fn middles(levels: &[f32; simd::LANES]) -> [f32; simd::LANES] {
     let mut middles = [0.0; simd::LANES];
     let mut i = 0;

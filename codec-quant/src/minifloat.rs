@@ -1,4 +1,5 @@
-//! Floats of four and eight bits: rounding to them, to nearest with ties to even, and back.
+//! Floats of four and eight bits: rounding f32 to them (to nearest, ties to even) and widening
+//! back.
 
 use simd::{LANES, Simd, lanes};
 
@@ -9,7 +10,7 @@ const F32_MANTISSA: u32 = 23;
 /// Exponent bias of an f32.
 const F32_BIAS: i32 = 127;
 
-/// A format of a sign, an exponent and a mantissa, with subnormal numbers.
+/// A float format with a sign, an exponent, a mantissa and subnormal numbers.
 pub(crate) trait Minifloat {
     /// Bits of the mantissa.
     const MANTISSA: u32;
@@ -22,26 +23,29 @@ pub(crate) trait Minifloat {
     /// The largest number.
     const MOST: f32;
 
-    /// The values that codes mean. A code that is no number gives any value.
+    /// The values of codes; unspecified for a code that is not a number.
     fn widen<S: Simd>(simd: S, codes: &[u8; LANES]) -> [f32; LANES];
 
-    /// The number nearest to a magnitude, ties to the even code, and its code; beyond [`Self::MOST`] that.
+    /// The number nearest to a magnitude, and its code. Ties go to the even code; magnitudes above
+    /// [`Self::MOST`] become [`Self::MOST`].
     #[inline(always)]
     fn round_magnitude(x: f32) -> (f32, u8) {
         let least = ((Self::MIN_EXPONENT + F32_BIAS) as u32) << F32_MANTISSA;
-        // NaN, too, is not below.
+        // NaN fails the comparison and becomes the largest number.
         let x = if x < Self::MOST { x } else { Self::MOST };
         let exponent = x.to_bits() & EXPONENT;
         let exponent = if exponent < least { least } else { exponent };
-        // An f32 whose last place is the distance of the format's numbers here: added, it rounds.
+        // The last place of this f32 equals the spacing of the format's numbers here, so adding it
+        // rounds.
         let anchor = f32::from_bits(exponent + ((F32_MANTISSA - Self::MANTISSA) << F32_MANTISSA));
         let sum = x + anchor;
-        // The steps within this exponent, and those up to it. The first of an exponent is the last of the one below.
+        // Steps within this exponent, plus the steps below it. The first number of an exponent is
+        // also the last step of the exponent below.
         let code = (sum.to_bits() - anchor.to_bits()) + ((exponent - least) >> (F32_MANTISSA - Self::MANTISSA));
         (sum - anchor, code as u8)
     }
 
-    /// The nearest numbers of the format, as [`Self::round_magnitude`] has them, with their signs.
+    /// Like [`Self::round_magnitude`], for sixteen numbers with signs.
     #[inline(always)]
     fn round(x: &[f32; LANES]) -> Rounded {
         let (mut values, mut codes) = ([0.0; LANES], [0; LANES]);
@@ -55,7 +59,7 @@ pub(crate) trait Minifloat {
     }
 }
 
-/// Sixteen numbers of a format.
+/// Sixteen rounded numbers and their codes.
 pub(crate) struct Rounded {
     pub(crate) values: [f32; LANES],
     pub(crate) codes: [u8; LANES],
@@ -79,7 +83,7 @@ impl Minifloat for E2m1 {
     }
 }
 
-/// Eight bits without infinities ("fn"): to 448; NaN is the code above.
+/// Eight bits without infinities ("fn"): magnitudes up to 448; the code above is NaN.
 pub(crate) struct E4m3;
 
 impl Minifloat for E4m3 {
@@ -91,14 +95,15 @@ impl Minifloat for E4m3 {
 
     #[inline(always)]
     fn widen<S: Simd>(simd: S, codes: &[u8; LANES]) -> [f32; LANES] {
-        // As F16 bits they mean a 256th: exponents are 8 apart.
+        // Read as F16, these bits mean 1/256 of the value: the exponent biases differ by 8.
         let halves = lanes!(i => u16::from(codes[i] & 0x80) << 8 | u16::from(codes[i] & 0x7f) << 7);
         let values = simd.f16_to_f32(&halves);
         lanes!(i => values[i] * 256.0)
     }
 }
 
-/// Eight bits as IEEE 754 would have them, the upper half of an F16: to 57 344; infinity and NaN are the codes above.
+/// Eight bits by the rules of IEEE 754, the upper half of an F16: magnitudes up to 57 344; the
+/// codes above are infinity and NaN.
 pub(crate) struct E5m2;
 
 impl Minifloat for E5m2 {
@@ -114,7 +119,8 @@ impl Minifloat for E5m2 {
     }
 }
 
-/// The f32 scale under which `largest` becomes `most`, 0 for 0. Times `most` it is not beyond f32.
+/// The f32 scale that maps `largest` to `most`; 0 if `largest` is 0. Scale times `most` stays
+/// finite.
 pub(crate) fn scale_for(largest: f32, most: f32) -> f32 {
     let scale = largest / most;
     if largest == 0.0 {
@@ -122,7 +128,7 @@ pub(crate) fn scale_for(largest: f32, most: f32) -> f32 {
     } else if scale.is_normal() {
         if (scale * most).is_finite() { scale } else { scale.next_down() }
     } else {
-        // With few digits left, rounding down would put `largest` far beyond `most`.
+        // A subnormal scale has few digits: rounding it down would put `largest` far above `most`.
         scale.next_up()
     }
 }
@@ -156,7 +162,8 @@ mod tests {
         }
     }
 
-    /// Each number of a format, its neighbours' middle and the f32 beside that, and beyond the end; both signs.
+    /// Checks each number of a format, the midpoint to the next number and the f32s beside the
+    /// midpoint, and values beyond the largest number; all with both signs.
     fn check(format: u8, sign: u8, largest: u8) {
         let codes: Vec<u8> = (0..=u8::MAX).collect();
         for level in Level::available() {

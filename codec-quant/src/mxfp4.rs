@@ -1,18 +1,22 @@
-//! Four-bit floats with a power of two for every 32, `quant.mxfp4`: the OCP Microscaling format MXFP4.
+//! Four-bit floats with a power-of-two scale for every 32, `quant.mxfp4`: the OCP Microscaling
+//! format MXFP4.
 //!
 //! # Source
-//! OCP Microscaling Formats (MX) Specification, version 1.0, section 5 (E2M1 elements, E8M0 scales, blocks of 32);
-//! Rouhani et al., arXiv 2310.10537. The memory layout is that of the gpt-oss checkpoints. The spec's conversion takes
-//! the scale 2^(⌊log₂ max|w|⌋ − 2), which cuts off what is above 6; here the next power is tried too, and the one with
-//! the least squared error over the block taken.
+//! OCP Microscaling Formats (MX) Specification, version 1.0, section 5 (E2M1 elements, E8M0 scales,
+//! blocks of 32); Rouhani et al., arXiv 2310.10537. The memory layout is that of the gpt-oss
+//! checkpoints. The specification's conversion uses the scale 2^(⌊log₂ max|w|⌋ − 2), which clips
+//! quotients above 6. This encoder also tries the next power of two and keeps the scale with the
+//! smaller squared error over the block.
 //!
 //! # Sections
 //! With `R × C` the matrix view:
-//! - `blocks` U8 `[R, C/32, 16]`: two codes a byte, the first in the low nibble. A code is an E2M1 float with its sign
-//!   in bit 3: ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
-//! - `scales` U8 `[R, C/32]`: E8M0, the byte `e` means 2^(e − 127). At most 252, so that 6 · 2^125 is an f32.
+//! - `blocks` U8 `[R, C/32, 16]`: two codes per byte, the first in the low nibble. A code is an
+//!   E2M1 float with its sign in bit 3: ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
+//! - `scales` U8 `[R, C/32]`: E8M0, the byte `e` means 2^(e − 127). At most 252, so that 6 · 2^125
+//!   fits in f32.
 //!
-//! A weight is its code's value times its block's scale. Elements are rounded to nearest, ties to even.
+//! A weight is the value of its code times the scale of its block. Elements are rounded to nearest,
+//! ties to even.
 //!
 //! # Header
 //! ```
@@ -24,33 +28,34 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured; at most a quarter of the block's largest weight, if that is from 2^-125 to 3.4e38.
+//! `MaxAbs`, measured; at most a quarter of the block's largest weight, if that is from 2^-125 to
+//! 3.4e38.
 //!
 //! # Cost
 //! `17·R·C/32` bytes: 4.25 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows of whole blocks of 32. Weights above 6 · 2^125 = 2.55e38 become that, weights of at most
-//! 2^-129 zero. A payload with a scale above 252 (255 is NaN) is refused.
+//! F32, F16 and BF16; rows of whole blocks of 32. Other rows are refused, as by the software that
+//! reads this format, and not padded. Weights above 6 · 2^125 = 2.55e38 become 6 · 2^125; weights
+//! of at most 2^-129 become zero. A payload with a scale above 252 (255 is NaN) is refused.
 
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result, Section,
+    TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, lanes, magnitudes, prefetch, stream, sum};
 
+use crate::blocks::{PART, by_parts};
 use crate::error::{MaxError, certify};
 use crate::minifloat::{E2m1, Minifloat};
 use crate::packing::unpack16;
 
 /// Weights that share a scale.
 const BLOCK: usize = 32;
-/// Weights that an encoder handles between two looks at cancellation.
-const PART: usize = 1 << 14;
-/// Weights that a decoder handles at once.
+/// Weights decoded per step.
 const PIECE: usize = 512;
-/// The largest scale code: 6 times the next power is beyond f32.
+/// The largest scale code: 6 times the next power of two overflows f32.
 const LARGEST_SCALE: u8 = 252;
 
 /// Configuration of `quant.mxfp4`; see the [module's documentation](self) for the format.
@@ -82,18 +87,9 @@ impl Codec for Mxfp4 {
         let (rows, columns) = tensor.spec().matrix();
         let mut packed = vec![0; all.len() / 2];
         let mut scales = vec![0; all.len() / BLOCK];
-        let mut largest = 0.0f32;
-        let parts = all.chunks(PART).zip(packed.chunks_mut(PART / 2)).zip(scales.chunks_mut(PART / BLOCK));
-        for (part, ((values, packed), scales)) in parts.enumerate() {
-            cx.cancel.check()?;
-            let next = all.get((part + 1) * PART..).unwrap_or_default();
-            let (error, magnitude) = quantise(values, next, scales, packed);
-            if magnitude.is_infinite() {
-                return Err(CodecError::NonFinite { index: part * PART + first_non_finite(values).unwrap_or(0) });
-            }
-            largest = largest.max(error);
-            cx.progress.tick(values.len() as u64);
-        }
+        let largest = by_parts(&all, PART, cx, |part| {
+            quantise(part.values, part.next, part.of(&mut scales, BLOCK), part.of(&mut packed, 2))
+        })?;
         Ok(Payload::new(certify(largest))
             .with("blocks", Section::new(Dtype::U8, [rows, columns / BLOCK, BLOCK / 2], packed)?)
             .with("scales", Section::new(Dtype::U8, [rows, columns / BLOCK], scales)?))
@@ -115,10 +111,10 @@ impl Codec for Mxfp4 {
     }
 }
 
-/// What a scale code means.
+/// The value of a scale code.
 #[inline(always)]
 fn scale_of(code: u8) -> f32 {
-    // 2^-127 is subnormal.
+    // Code 0 means 2^-127, which is subnormal.
     f32::from_bits(if code == 0 { 1 << 22 } else { u32::from(code) << 23 })
 }
 
@@ -129,8 +125,8 @@ fn inverse_of(code: u8) -> f32 {
 }
 
 kernel! {
-    /// Scales and codes of whole blocks, while `next` comes into the cache; returns the largest error and the largest
-    /// magnitude, infinite if a value is not finite.
+    /// Computes scales and codes of whole blocks, and prefetches `next`. Returns the largest error
+    /// and the largest magnitude (infinite if a value is not finite).
     fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], scales: &'a mut [u8], packed: &'a mut [u8]) -> (f32, f32) {
         let (mut error, mut largest) = (MaxError::new(), 0.0);
         let blocks = values.as_chunks::<BLOCK>().0.iter().zip(packed.as_chunks_mut::<{ BLOCK / 2 }>().0);
@@ -158,11 +154,12 @@ fn halves(block: &[f32; BLOCK]) -> [&[f32; LANES]; 2] {
     [&halves[0], &halves[1]]
 }
 
-/// The scale of the conversion that the format's specification gives, or the next one if its squared error is less.
+/// The scale code of the specification's conversion, or the next one if its squared error is
+/// smaller.
 #[inline(always)]
 fn best_scale(low: &[f32; LANES], high: &[f32; LANES], magnitude: f32) -> u8 {
     let exponent = (magnitude.to_bits() >> 23) as u8;
-    // Of the largest exponent, 254, that is `LARGEST_SCALE`; of infinity more.
+    // The largest finite exponent, 254, gives `LARGEST_SCALE`; infinity would give more.
     let code = exponent.saturating_sub(2).min(LARGEST_SCALE);
     let inverse = inverse_of(code);
     let (low, high) = (lanes!(i => low[i].abs() * inverse), lanes!(i => high[i].abs() * inverse));
@@ -171,7 +168,7 @@ fn best_scale(low: &[f32; LANES], high: &[f32; LANES], magnitude: f32) -> u8 {
     code + u8::from(gain > 0.0 && code < LARGEST_SCALE)
 }
 
-/// Squared errors of a block under a scale, a power of two; those of two weights in a lane.
+/// Squared errors of a block for a power-of-two scale; each lane adds the errors of two weights.
 #[inline(always)]
 fn squared_errors(low: &[f32; LANES], high: &[f32; LANES], scale: f32) -> [f32; LANES] {
     let inverse = 1.0 / scale;

@@ -1,22 +1,25 @@
-//! Four-bit floats with an eight-bit float for every 16 and one f32 over all, `quant.nvfp4`: NVIDIA's NVFP4.
+//! Four-bit floats with an eight-bit float scale for every 16 and one f32 scale for all,
+//! `quant.nvfp4`: NVIDIA's NVFP4.
 //!
 //! # Source
-//! NVIDIA, "Introducing NVFP4 for Efficient and Accurate Low-Precision Inference" (2025); the layout is that of its
-//! Model Optimizer, where the sections are called `weight`, `weight_scale` and `weight_scale_2`. There a block's scale
-//! is `max|w| / 6`, rounded; here three codes below and twelve above it are tried too, and the one with the least squared
-//! error over the block taken.
+//! NVIDIA, "Introducing NVFP4 for Efficient and Accurate Low-Precision Inference" (2025); the
+//! layout is that of its Model Optimizer, where the sections are called `weight`, `weight_scale`
+//! and `weight_scale_2`. There the scale of a block is `max|w| / 6`, rounded. This encoder also
+//! tries the three codes below that scale and the twelve above it, and keeps the one with the least
+//! squared error over the block.
 //!
 //! # Sections
 //! With `R × C` the matrix view:
-//! - `codes` U8 `[R, C/2]`: two codes a byte, the first in the low nibble. A code is an E2M1 float with its sign in
-//!   bit 3: ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
+//! - `codes` U8 `[R, C/2]`: two codes per byte, the first in the low nibble. A code is an E2M1
+//!   float with its sign in bit 3: ±0, 0.5, 1, 1.5, 2, 3, 4, 6;
 //! - `scales` `F8_E4M3` `[R, C/16]`: a scale for 16 neighbours in a row;
 //! - `global_scale` F32 `[1]`.
 //!
-//! A weight is the value of its code times (`scales` times `global_scale`): the global scale **multiplies**, as
-//! `weight_scale_2` of Model Optimizer does; `weight_global_scale` of compressed-tensors is one over it. Elements are
-//! rounded to nearest, ties to even. The global scale is `max|w| / (6 · 256)` over all that is encoded together; Model
-//! Optimizer has 448 in place of 256, and so no larger scale to choose for the block with the largest weight.
+//! A weight is the value of its code times (`scales` times `global_scale`): the global scale
+//! **multiplies**, as `weight_scale_2` of Model Optimizer does; `weight_global_scale` of
+//! compressed-tensors is one over it. Elements are rounded to nearest, ties to even. The global
+//! scale is `max|w| / (6 · 256)` over all weights encoded together. Model Optimizer uses 448
+//! instead of 256, which leaves no larger scale to choose for the block with the largest weight.
 //!
 //! # Header
 //! ```
@@ -34,30 +37,31 @@
 //! `9·R·C/16 + 4` bytes: 4.5 bits per weight.
 //!
 //! # Limits
-//! F32, F16 and BF16; rows of whole blocks of 16. A block whose largest weight is at most 3.2e-7 of the largest of all
-//! becomes zeros. A chunk of rows has a global scale of its own. A payload is refused if a scale is NaN, or 6 times a
-//! scale beyond f32.
+//! F32, F16 and BF16; rows of whole blocks of 16. Other rows are refused, as by the software that
+//! reads this format, and not padded. A block whose largest weight is at most 3.2e-7 of the
+//! tensor's largest becomes zeros. A chunk of rows has a global scale of its own. A payload is
+//! refused if a scale is NaN, or if 6 times a scale overflows f32.
 
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, first_non_finite, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result, Section,
+    TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, lanes, load, magnitudes, max_abs, prefetch, store, stream};
 
+use crate::blocks::{PART, by_parts, check_finite};
 use crate::error::{MaxError, certify};
 use crate::minifloat::{E2m1, E4m3, Minifloat, scale_for};
 use crate::packing::unpack16;
 
 /// Weights that share a scale.
 const BLOCK: usize = LANES;
-/// Weights that an encoder handles between two looks at cancellation.
-const PART: usize = 1 << 14;
-/// Weights that a decoder handles at once, and an encoder between two steps of all block scales.
+/// Weights decoded per step. An encoder computes the starting scales of this many weights together.
 const PIECE: usize = BLOCK * LANES;
-/// The largest block's scale by `max|w| / 6`. There are six larger ones, and seldom does a block want more.
+/// The starting scale, `max|w| / 6`, of the block with the largest weight. Six E4M3 numbers are
+/// larger; a block rarely needs more.
 const TOP_SCALE: f32 = 256.0;
-/// How many of the [`LANES`] scales that are tried are below `max|w| / 6`.
+/// Number of candidate scales below `max|w| / 6`; there are [`LANES`] candidates in all.
 const BELOW: u8 = 3;
 
 /// Configuration of `quant.nvfp4`; see the [module's documentation](self) for the format.
@@ -88,20 +92,14 @@ impl Codec for Nvfp4 {
         cx.cancel.check()?;
         let all = tensor.to_f32()?;
         let magnitude = max_abs(&all);
-        if magnitude.is_infinite() {
-            return Err(CodecError::NonFinite { index: first_non_finite(&all).unwrap_or(0) });
-        }
+        check_finite(magnitude, &all, 0)?;
         let global = scale_for(magnitude, E2m1::MOST * TOP_SCALE);
         let mut packed = vec![0; all.len() / 2];
         let mut scales = vec![0; all.len() / BLOCK];
-        let mut largest = 0.0f32;
-        let parts = all.chunks(PART).zip(packed.chunks_mut(PART / 2)).zip(scales.chunks_mut(PART / BLOCK));
-        for (part, ((values, packed), scales)) in parts.enumerate() {
-            cx.cancel.check()?;
-            let next = all.get((part + 1) * PART..).unwrap_or_default();
-            largest = largest.max(quantise(values, next, global, scales, packed));
-            cx.progress.tick(values.len() as u64);
-        }
+        let largest = by_parts(&all, PART, cx, |part| {
+            let (scales, packed) = (part.of(&mut scales, BLOCK), part.of(&mut packed, 2));
+            (quantise(part.values, part.next, global, scales, packed), magnitude)
+        })?;
         let (rows, columns) = tensor.spec().matrix();
         Ok(Payload::new(certify(largest))
             .with("codes", Section::new(Dtype::U8, [rows, columns / 2], packed)?)
@@ -129,18 +127,19 @@ impl Codec for Nvfp4 {
     }
 }
 
-/// Whether the weights of a block with this scale are f32 numbers.
+/// Whether all weights of a block with this scale are finite.
 #[inline(always)]
 fn is_in_range(scale: f32) -> bool {
     (scale * E2m1::MOST).is_finite()
 }
 
-/// The scales from 0 up by their codes; then infinities, so that [`LANES`] follow each.
+/// Values of the scale codes from 0 up, padded with infinities so that [`LANES`] entries can be
+/// loaded from any code on.
 const VALUES: [f32; 127 + LANES] = {
     let mut values = [f32::INFINITY; 127 + LANES];
     let mut code = 0;
     while code < 127 {
-        // E4M3 bits in the place of an f32's mean 2^-120 of it.
+        // E4M3 bits placed in the bits of an f32 mean 2^-120 of the value.
         values[code] = f32::from_bits((code as u32) << 20) * f32::from_bits((127 + 120) << 23);
         code += 1;
     }
@@ -148,7 +147,7 @@ const VALUES: [f32; 127 + LANES] = {
 };
 
 kernel! {
-    /// Scales and codes of whole blocks, while `next` comes into the cache; returns the largest error.
+    /// Computes scales and codes of whole blocks, and prefetches `next`; returns the largest error.
     fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], global: f32, scales: &'a mut [u8], packed: &'a mut [u8]) -> f32 {
         let mut error = MaxError::new();
         let divisor = if global == 0.0 { 1.0 } else { global };
@@ -176,13 +175,13 @@ kernel! {
     }
 }
 
-/// The scale near `start` with the least squared error for weights in units of the global scale; of equals the
-/// smallest. Each lane tries a scale.
+/// The scale code near `start` with the least squared error, for weights in units of the global
+/// scale. Ties go to the smallest scale. Each lane tries one scale.
 #[inline(always)]
 fn best_scale<S: Simd>(simd: S, x: &[f32; LANES], start: u8, global: f32) -> u8 {
     let first = start.saturating_sub(BELOW);
     let scales: [f32; LANES] = load(&VALUES[usize::from(first)..]);
-    // Under a scale of 0 every weight becomes 0.
+    // With a scale of 0 the inverse is infinite, and every weight still becomes 0.
     let inverses: [f32; LANES] = lanes!(i => 1.0 / scales[i]);
     let mut errors = [0.0; LANES];
     for x in x {

@@ -1,12 +1,12 @@
-//! Codes of 2 to 8 bits as one little-endian bit stream: code `i` has bits `[i·b, (i+1)·b)`, lowest bit first.
-//! For 4 bits that is the low nibble first, as in ONNX `MatMulNBits`.
+//! Codes of 2 to 8 bits as one little-endian bit stream: code `i` occupies bits `[i·b, (i+1)·b)`,
+//! lowest bit first. For 4 bits this means the low nibble first, as in ONNX `MatMulNBits`.
 
 use simd::{LANES, Simd, kernel, load, store};
 
-/// Bytes that sixteen codes fill at the widest.
+/// Space for sixteen packed codes of up to 8 bits.
 pub(crate) type Packed = [u8; LANES];
 
-/// The lowest `BITS` bits of each byte.
+/// Mask of the lowest `BITS` bits of each byte.
 const fn mask<const BITS: usize>() -> u64 {
     0x0101_0101_0101_0101 * ((1 << BITS) - 1)
 }
@@ -55,12 +55,12 @@ pub(crate) fn unpack16<const BITS: usize, S: Simd>(simd: S, packed: &[u8]) -> [u
     codes
 }
 
-/// Bytes of `codes` codes of `bits` bits.
+/// Packed size in bytes of `codes` codes of `bits` bits.
 pub(crate) fn packed_len(codes: usize, bits: usize) -> usize {
     (codes * bits).div_ceil(8)
 }
 
-/// Calls a function whose first generic parameter is the number of bits.
+/// Calls a function with the number of bits as its first generic parameter.
 macro_rules! with_bits {
     ($bits:expr, $function:ident :: <_>($($argument:expr),* $(,)?)) => {
         match $bits {
@@ -77,7 +77,7 @@ macro_rules! with_bits {
 pub(crate) use with_bits;
 
 kernel! {
-    /// Packs any number of codes; the last byte is filled up with zeros.
+    /// Packs any number of codes; zeros pad the last byte.
     pub(crate) fn pack_all<'a>(simd, bits: usize, codes: &'a [u8]) -> Vec<u8> {
         let mut packed = vec![0; packed_len(codes.len(), bits)];
         for (codes, packed) in codes.chunks(LANES).zip(packed.chunks_mut(2 * bits)) {
@@ -88,7 +88,7 @@ kernel! {
 }
 
 kernel! {
-    /// The first `len` codes.
+    /// Unpacks the first `len` codes.
     pub(crate) fn unpack_all<'a>(simd, bits: usize, packed: &'a [u8], len: usize) -> Vec<u8> {
         let mut codes = vec![0; len];
         for (codes, packed) in codes.chunks_mut(LANES).zip(packed.chunks(2 * bits)) {

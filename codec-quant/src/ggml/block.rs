@@ -1,4 +1,4 @@
-//! Blocks of 32 weights with a scale, and maybe a minimum, in F16.
+//! Blocks of 32 weights with an F16 scale and, in some formats, an F16 minimum.
 
 use simd::{LANES, Lanes, Simd, lanes};
 
@@ -10,7 +10,7 @@ use super::levels::Levels;
 /// Weights of a block.
 pub(super) const WEIGHTS: usize = 32;
 
-/// Weights that are coded at once.
+/// Weights coded per call.
 pub(super) const fn at_once() -> usize {
     LANES * WEIGHTS
 }
@@ -18,30 +18,31 @@ pub(super) const fn at_once() -> usize {
 /// The codes of a block.
 pub(super) type Codes = [u8; WEIGHTS];
 
-/// A format whose weights are `d·level`, or `d·code + m` if it has minima. A block begins with the numbers in F16.
+/// A format whose weights are `d·level`, or `d·code + m` if it has minima. A block begins with
+/// these numbers in F16.
 pub(super) trait Block {
-    /// What codes stand for.
+    /// The levels that codes stand for.
     type Levels: Levels;
     /// Bytes of a block.
     const BYTES: usize;
-    /// The largest magnitude that is accepted: scales in F16 reach a little further.
+    /// The largest accepted magnitude, slightly below the reach of F16 scales.
     const LARGEST: f32;
-    /// Whether there is `m`.
+    /// Whether the format has minima (`m`).
     const MINIMUM: bool = false;
 
-    /// Packs codes into what follows the numbers.
+    /// Packs codes into the bytes after `d` and `m`.
     fn pack(codes: &Codes, bytes: &mut [u8]);
 
-    /// Decodes what follows the numbers.
+    /// Decodes the bytes after `d` and `m`.
     fn unpack<S: Simd>(simd: S, d: f32, m: f32, bytes: &[u8], out: &mut [f32; WEIGHTS]);
 }
 
-/// Bytes of the numbers that a block begins with.
+/// Bytes of `d` and `m` at the start of a block.
 const fn numbers<B: Block>() -> usize {
     if B::MINIMUM { 4 } else { 2 }
 }
 
-/// Codes whole blocks, sixteen at most.
+/// Codes at most sixteen whole blocks.
 #[inline(always)]
 pub(super) fn encode<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]) {
     let groups = Groups::<WEIGHTS>::load(x, importance);
@@ -49,7 +50,7 @@ pub(super) fn encode<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&
     let fit = Fit::new::<S, B::Levels, WEIGHTS>(simd, &groups, minimum);
     let (d, m) = (scale_to_f16(simd, &fit.scale), to_f16(simd, &lanes!(i => -fit.minimum[i])));
     let (d, m) = not_worse_than_zeros::<S, B>(simd, &groups, d, m);
-    // The best codes for what the rounded numbers mean.
+    // The best codes for the rounded scale and minimum.
     let (by_scale, offset) = (inverse(&simd.f16_to_f32(&d)), simd.f16_to_f32(&m));
     let mut codes = [[0; LANES]; WEIGHTS];
     for (codes, x) in codes.iter_mut().zip(&groups.x) {
@@ -67,7 +68,8 @@ pub(super) fn encode<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&
     }
 }
 
-/// Zeros for the numbers of blocks whose weights are so small that the rounded numbers do harm.
+/// Sets `d` and `m` to zero in blocks of weights so small that the rounded numbers give a larger
+/// error than zeros.
 #[inline(always)]
 fn not_worse_than_zeros<S: Simd, B: Block>(
     simd: S,
@@ -75,7 +77,7 @@ fn not_worse_than_zeros<S: Simd, B: Block>(
     mut d: Lanes<u16>,
     mut m: Lanes<u16>,
 ) -> (Lanes<u16>, Lanes<u16>) {
-    /// Magnitudes below this are subnormal.
+    /// F16 magnitudes below this are subnormal.
     const NORMAL: u16 = 0x0400;
     let mut tiny = false;
     for bits in d {
@@ -98,7 +100,7 @@ fn not_worse_than_zeros<S: Simd, B: Block>(
     (d, m)
 }
 
-/// Decodes whole blocks, sixteen at most; returns the largest of the scales' magnitudes as F16 bits.
+/// Decodes at most sixteen whole blocks; returns the largest magnitude of `d` and `m` as F16 bits.
 #[inline(always)]
 pub(super) fn decode<S: Simd, B: Block>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16 {
     let d_bits = f16_bits_of_blocks(blocks, B::BYTES, 0);
@@ -111,8 +113,8 @@ pub(super) fn decode<S: Simd, B: Block>(simd: S, blocks: &[u8], out: &mut [f32])
     largest_magnitude(&d_bits).max(largest_magnitude(&m_bits))
 }
 
-/// The nearest F16 numbers, at most the largest one; among the subnormal ones, those not nearer to 0. A scale of 0 would
-/// lose what a small one and the codes still tell.
+/// The nearest F16 numbers, clamped to the finite range. Subnormal numbers are rounded away from 0,
+/// because a scale of 0 would lose all weights of the block.
 #[inline(always)]
 pub(super) fn scale_to_f16<S: Simd>(simd: S, x: &Lanes<f32>) -> Lanes<u16> {
     const NORMAL: f32 = 1.0 / 16_384.0;
@@ -121,7 +123,7 @@ pub(super) fn scale_to_f16<S: Simd>(simd: S, x: &Lanes<f32>) -> Lanes<u16> {
     to_f16(simd, &lanes!(i => if x[i].abs() < NORMAL { up[i] } else { x[i] }))
 }
 
-/// The nearest F16 numbers, at most the largest one.
+/// The nearest F16 numbers, clamped to the finite range.
 #[inline(always)]
 pub(super) fn to_f16<S: Simd>(simd: S, x: &Lanes<f32>) -> Lanes<u16> {
     const MAX: f32 = half::f16::MAX.to_f32_const();

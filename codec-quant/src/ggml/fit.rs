@@ -1,7 +1,8 @@
-//! Least squares for sixteen groups at once: the scale, or scale and minimum, that make the levels fit the weights best.
+//! Least squares for sixteen groups at once: the scale, or scale and minimum, that fit the levels
+//! to the weights best.
 //!
-//! For given codes the best scale follows from sums over the group; for a given scale the best codes are the nearest. A few
-//! starting points, then the two in turn.
+//! For given codes the best scale follows from sums over the group; for a given scale the nearest
+//! codes are the best. The search alternates between the two from a few starting points.
 #![allow(clippy::needless_range_loop, reason = "lanes read best by index")]
 
 use simd::{LANES, Lanes, Simd, lanes};
@@ -9,12 +10,13 @@ use simd::{LANES, Lanes, Simd, lanes};
 use super::groups::Groups;
 use super::levels::Levels;
 
-/// Where the first codes come from: the weight of largest magnitude goes so many steps beyond an end of the levels.
+/// Starting points: the weight of largest magnitude is mapped this many level steps beyond an end
+/// of the levels.
 const OVERSHOOTS: [f32; 5] = [-0.7, -0.35, 0.0, 0.35, 0.7];
-/// Rounds of refitting after that.
+/// Rounds of refitting after the starting points.
 const ROUNDS: usize = 2;
 
-/// What is subtracted from the scaled levels.
+/// The minimum that is subtracted from the scaled levels.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Minimum {
     /// Nothing.
@@ -29,12 +31,13 @@ pub(super) enum Minimum {
 pub(super) struct Fit {
     pub(super) scale: Lanes<f32>,
     pub(super) minimum: Lanes<f32>,
-    /// By how much the squared error is below that of zeros.
+    /// Reduction of the squared error compared with zeros.
     gain: Lanes<f32>,
 }
 
 impl Fit {
-    /// Those for which `Σ importance·(x − (scale·level − minimum))²` is smallest, as far as found.
+    /// Searches the scale and minimum with the smallest
+    /// `Σ importance·(x − (scale·level − minimum))²`.
     #[inline(always)]
     pub(super) fn new<S: Simd, L: Levels, const G: usize>(simd: S, groups: &Groups<G>, minimum: Minimum) -> Self {
         let zeros = [0.0; LANES];
@@ -50,7 +53,7 @@ impl Fit {
         best
     }
 
-    /// Tries the codes that follow from the extent of `x`.
+    /// Tries starting points that follow from the range of `x`.
     #[inline(always)]
     fn search<S: Simd, L: Levels, const G: usize>(
         &mut self,
@@ -79,7 +82,8 @@ impl Fit {
         }
     }
 
-    /// Fits scale and minimum to the codes that others lead to, and takes them if they are better.
+    /// Fits scale and minimum to the codes that `by_scale` and `shift` give, and keeps them if they
+    /// are better.
     #[inline(always)]
     fn improve<S: Simd, L: Levels, const G: usize>(
         &mut self,
@@ -97,7 +101,7 @@ impl Fit {
         }
         for i in 0..LANES {
             let [scale, subtracted] = sums.solve(i, minimum);
-            // At the least squares for these codes.
+            // The gain at the least-squares solution for these codes.
             let gain = scale * sums.xl[i] - subtracted * sums.x[i];
             if gain > self.gain[i] {
                 (self.scale[i], self.minimum[i], self.gain[i]) = (scale, subtracted, gain);
@@ -106,7 +110,7 @@ impl Fit {
     }
 }
 
-/// Sums over each group, weighted by importance: of weights x and levels l.
+/// Sums over each group, weighted by importance; `x` are weights, `l` levels.
 #[derive(Default)]
 struct Sums {
     w: Lanes<f32>,
@@ -129,7 +133,7 @@ impl Sums {
         }
     }
 
-    /// Scale, not negative if there is a minimum, and minimum of a group.
+    /// Scale and minimum of a group. The scale is not negative if there is a minimum.
     #[inline(always)]
     fn solve(&self, i: usize, minimum: Minimum) -> [f32; 2] {
         let without = if self.ll[i] > 0.0 { self.xl[i] / self.ll[i] } else { 0.0 };
@@ -139,7 +143,7 @@ impl Sums {
         let both = solve(self.ll[i], -self.l[i], self.w[i], self.xl[i], -self.x[i]);
         let [scale, subtracted] = match both {
             Some(both) => both,
-            // One level for all.
+            // All weights have the same level.
             None if self.ll[i] > 0.0 => [without, 0.0],
             None => [0.0, -self.x[i] / self.w[i]],
         };
@@ -153,10 +157,11 @@ impl Sums {
     }
 }
 
-/// The `p` and `q` of the least squares `x ≈ p·a + q·b`, from the sums of products; `None` if `a` and `b` are too much alike.
+/// The `p` and `q` of the least squares `x ≈ p·a + q·b`, from the sums of products; `None` if `a`
+/// and `b` are nearly parallel.
 #[inline(always)]
 pub(super) fn solve(aa: f32, ab: f32, bb: f32, xa: f32, xb: f32) -> Option<[f32; 2]> {
-    // Above what rounding leaves of zero.
+    // Larger than the rounding error of a zero determinant.
     const LEAST: f32 = 1e-5;
     let determinant = aa * bb - ab * ab;
     (determinant > LEAST * (aa * bb)).then(|| [(xa * bb - xb * ab) / determinant, (xb * aa - xa * ab) / determinant])

@@ -1,13 +1,14 @@
-//! What all block formats share: the codec around the blocks.
+//! The codec around the blocks, shared by all block formats.
 
 use std::marker::PhantomData;
 
 use codec_api::{
     CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, Payload, PayloadView, Result, Section, TensorSpec, TensorView,
-    first_non_finite, relative_importance,
+    relative_importance,
 };
 use simd::{Kernel, LANES, Lanes, Simd, dispatch, load, magnitudes, max_abs, stream};
 
+use crate::blocks::{by_parts, check_finite};
 use crate::error::{MaxError, certify};
 
 /// A block format.
@@ -16,19 +17,20 @@ pub(crate) trait Format {
     const WEIGHTS: usize;
     /// Bytes of a block.
     const BYTES: usize;
-    /// Weights that are coded at once: those of sixteen groups.
+    /// Weights coded per call: those of sixteen groups.
     const AT_ONCE: usize;
-    /// The largest magnitude that is accepted.
+    /// The largest accepted magnitude.
     const LARGEST: f32;
 
     /// Codes whole blocks, [`Self::AT_ONCE`] weights at most.
     fn encode<S: Simd>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]);
 
-    /// Decodes whole blocks, [`Self::AT_ONCE`] weights at most; returns the largest of the scales' magnitudes as F16 bits.
+    /// Decodes whole blocks, [`Self::AT_ONCE`] weights at most; returns the largest scale magnitude
+    /// as F16 bits.
     fn decode<S: Simd>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16;
 }
 
-/// Weights that an encoder handles between two looks at cancellation.
+/// Weights encoded between two checks for cancellation.
 const PART: usize = 1 << 13;
 
 pub(super) fn accepts<F: Format>(spec: &TensorSpec) -> Result<()> {
@@ -50,24 +52,26 @@ pub(super) fn encode<F: Format>(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> R
     let importance = column_importance::<F>(tensor.spec(), cx)?;
     let mut blocks = vec![0; values.len() / F::WEIGHTS * F::BYTES];
     let mut scratch = vec![0.0; values.len().min(PART)];
-    let mut found = Found::default();
-    for (i, (x, blocks)) in values.chunks(PART).zip(blocks.chunks_mut(PART / F::WEIGHTS * F::BYTES)).enumerate() {
-        cx.cancel.check()?;
+    let mut largest_decoded = 0.0f32;
+    let error = by_parts(&values, PART, cx, |part| {
+        let x = part.values;
         let importance = importance.as_ref().map(|columns| {
-            let repeated = columns.iter().cycle().skip(i * PART % columns.len());
+            let repeated = columns.iter().cycle().skip(part.start % columns.len());
             repeated.take(x.len()).copied().collect::<Vec<f32>>()
         });
+        let blocks = &mut blocks[part.start / F::WEIGHTS * F::BYTES..][..x.len() / F::WEIGHTS * F::BYTES];
         let decoded = &mut scratch[..x.len()];
         let call = EncodePart { x, importance: importance.as_deref(), blocks, decoded, format: PhantomData::<F> };
-        found.join(&dispatch(call));
-        cx.progress.tick(x.len() as u64);
-    }
-    if found.largest == 0.0 && largest > 0.0 {
+        let (error, magnitude) = dispatch(call);
+        largest_decoded = largest_decoded.max(magnitude);
+        (error, largest)
+    })?;
+    if largest_decoded == 0.0 && largest > 0.0 {
         let reason = "the weights are too small for scales in F16: all would become 0; the largest magnitude is";
         return Err(CodecError::Unsuitable { reason: reason.to_owned(), number: largest.into() });
     }
     let shape = [values.len() / F::WEIGHTS, F::BYTES];
-    Ok(Payload::new(certify(found.error)).with("blocks", Section::new(Dtype::U8, shape, blocks)?))
+    Ok(Payload::new(certify(error)).with("blocks", Section::new(Dtype::U8, shape, blocks)?))
 }
 
 pub(super) fn decode<F: Format>(
@@ -87,12 +91,10 @@ pub(super) fn decode<F: Format>(
     Ok(())
 }
 
-/// The largest magnitude; refuses what is not finite, and magnitudes above [`Format::LARGEST`].
+/// The largest magnitude; an error if a weight is not finite or above [`Format::LARGEST`].
 fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     let peak = max_abs(values);
-    if let (false, Some(index)) = (peak.is_finite(), first_non_finite(values)) {
-        return Err(CodecError::NonFinite { index });
-    }
+    check_finite(peak, values, 0)?;
     if peak > F::LARGEST {
         let reason = format!("its scales are F16, and magnitudes to {:e} are accepted; the largest is", F::LARGEST);
         return Err(CodecError::Unsuitable { reason, number: peak.into() });
@@ -100,8 +102,9 @@ fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     Ok(peak)
 }
 
-/// What the squared errors in each column count, if the calibration says so, relative to the block's largest. Where inputs run
-/// along the rows, all weights of a block have the same, and it does not matter.
+/// Importance of each column relative to the largest in its block; `None` without calibration by
+/// column. With calibration by row all weights of a block have the same importance, which changes
+/// nothing.
 fn column_importance<F: Format>(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Vec<f32>>> {
     let Some((1, squares)) = cx.input_squares(spec)? else { return Ok(None) };
     let mut importance = squares.to_vec();
@@ -109,23 +112,7 @@ fn column_importance<F: Format>(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<
     Ok(Some(importance))
 }
 
-/// What an encoder has to know of a part.
-#[derive(Default)]
-struct Found {
-    /// The largest error.
-    error: f32,
-    /// The largest decoded magnitude.
-    largest: f32,
-}
-
-impl Found {
-    fn join(&mut self, other: &Self) {
-        self.error = self.error.max(other.error);
-        self.largest = self.largest.max(other.largest);
-    }
-}
-
-/// Codes a part of a tensor.
+/// Codes a part of a tensor; returns the largest error and the largest decoded magnitude.
 struct EncodePart<'a, F> {
     x: &'a [f32],
     importance: Option<&'a [f32]>,
@@ -135,10 +122,10 @@ struct EncodePart<'a, F> {
 }
 
 impl<F: Format> Kernel for EncodePart<'_, F> {
-    type Output = Found;
+    type Output = (f32, f32);
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> Found {
+    fn run<S: Simd>(self, simd: S) -> (f32, f32) {
         let (mut error, mut largest) = (MaxError::new(), [0; LANES]);
         let bytes = F::AT_ONCE / F::WEIGHTS * F::BYTES;
         let outputs = self.blocks.chunks_mut(bytes).zip(self.decoded.chunks_mut(F::AT_ONCE));
@@ -151,11 +138,11 @@ impl<F: Format> Kernel for EncodePart<'_, F> {
                 largest = simd.max_magnitude(&largest, decoded);
             }
         }
-        Found { error: error.get(), largest: simd.reduce_max(&magnitudes(largest)) }
+        (error.get(), simd.reduce_max(&magnitudes(largest)))
     }
 }
 
-/// Decodes a tensor; returns the largest of the scales' magnitudes as F16 bits.
+/// Decodes a tensor; returns the largest scale magnitude as F16 bits.
 struct DecodeAll<'a, F> {
     blocks: &'a [u8],
     out: &'a mut [f32],
@@ -188,7 +175,7 @@ pub(super) fn f16_bits_of_blocks(blocks: &[u8], size: usize, at: usize) -> Lanes
     bits
 }
 
-/// Two bytes as a number.
+/// A little-endian u16.
 #[inline(always)]
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
@@ -201,7 +188,8 @@ pub(super) fn f16_pair<S: Simd>(simd: S, bits: [u16; 2]) -> [f32; 2] {
     [values[0], values[1]]
 }
 
-/// The largest magnitude of F16 numbers, as bits: those of infinity, or above, if one is not finite.
+/// The largest magnitude of F16 numbers, as bits; at least the bits of infinity if one is not
+/// finite.
 #[inline(always)]
 pub(super) fn largest_magnitude(bits: &[u16]) -> u16 {
     let mut largest = 0;

@@ -3,26 +3,26 @@
 
 use simd::{LANES, Lanes, lanes};
 
-/// `G` weights of sixteen groups, a lane each: lane `l` has the weights `l·G` to `l·G + G − 1`.
+/// Sixteen groups of `G` weights, one per lane: lane `l` has the weights `l·G` to `l·G + G − 1`.
 pub(super) struct Groups<const G: usize> {
     /// The weights; zeros beyond the last group.
     pub(super) x: [Lanes<f32>; G],
-    /// What their squared errors count.
+    /// Importances of the squared errors.
     pub(super) importance: [Lanes<f32>; G],
-    /// Whether some count more than others.
+    /// Whether importances were given.
     pub(super) weighted: bool,
 }
 
 impl<const G: usize> Groups<G> {
-    /// Loads whole groups, sixteen at most; without `importance` all weights count the same.
+    /// Loads at most sixteen whole groups; without `importance` all weights have importance 1.
     #[inline(always)]
     pub(super) fn load(x: &[f32], importance: Option<&[f32]>) -> Self {
         let weighted = importance.is_some();
         Self { x: transpose(x, 0.0), importance: importance.map_or([[1.0; LANES]; G], |w| transpose(w, 1.0)), weighted }
     }
 
-    /// The weights that count at least a hundredth of their group's most important one; zeros in place of the others, which
-    /// should not decide where a search begins.
+    /// The weights with at least 1/100 of the largest importance in their group, and zeros in place
+    /// of the others: unimportant weights must not decide where a search begins.
     #[inline(always)]
     pub(super) fn important(&self) -> [Lanes<f32>; G] {
         let mut most = [0.0f32; LANES];
@@ -48,7 +48,8 @@ fn transpose<const G: usize>(values: &[f32], fill: f32) -> [Lanes<f32>; G] {
     lanes
 }
 
-/// The codes of the groups from `first` on, one group after the other: the inverse of what [`Groups`] does.
+/// Writes the codes of the groups from `first` on, group by group: the inverse of the transposition
+/// in [`Groups`].
 #[inline(always)]
 pub(super) fn in_order<const G: usize>(codes: &[Lanes<u8>; G], first: usize, out: &mut [u8]) {
     for (lane, out) in (first..).zip(out.as_chunks_mut::<G>().0) {

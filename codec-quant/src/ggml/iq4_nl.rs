@@ -6,9 +6,11 @@
 //! # Sections
 //! `blocks` U8 `[n/32, 18]`: the blocks of the tensor in row-major order, 18 bytes for 32 weights:
 //! - `d`, F16;
-//! - 16 bytes: byte `j` has the code of weight `j` in its low nibble and that of weight `j + 16` in its high nibble.
+//! - 16 bytes: byte `j` has the code of weight `j` in its low nibble and that of weight `j + 16` in
+//!   its high nibble.
 //!
-//! Weights are `level[q]·d`, the levels −127, −104, −83, −65, −49, −35, −22, −10, 1, 13, 25, 38, 53, 69, 89, 113.
+//! Weights are `level[q]·d` with the levels −127, −104, −83, −65, −49, −35, −22, −10, 1, 13, 25,
+//! 38, 53, 69, 89, 113.
 //!
 //! # Header
 //! ```
@@ -27,7 +29,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 7.3e6 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{Simd, lanes};

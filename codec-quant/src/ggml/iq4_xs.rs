@@ -1,15 +1,18 @@
-//! ggml `IQ4_XS`, `quant.iq4_xs`: the levels of [`quant.iq4_nl`](super::Iq4Nl), scales of 6 bits for 32.
+//! ggml `IQ4_XS`, `quant.iq4_xs`: the levels of [`quant.iq4_nl`](super::Iq4Nl), scales of 6 bits
+//! for 32.
 //!
 //! # Source
 //! ggml's `block_iq4_xs`, as the Python package `gguf` decodes it.
 //!
 //! # Sections
-//! `blocks` U8 `[n/256, 136]`: the blocks of the tensor in row-major order, 136 bytes for 256 weights:
+//! `blocks` U8 `[n/256, 136]`: the blocks of the tensor in row-major order, 136 bytes for 256
+//! weights:
 //! - `d`, F16;
-//! - 2 bytes: bits `2g` and `2g + 1` of these 16, lowest first, are the highest of the 6 bits of the scale `s[g]`;
-//! - 4 bytes: nibble `g`, the low one of a byte first, has the others;
-//! - 128 bytes, 16 for each group: byte `j` has the code of weight `j` in its low nibble and that of weight `j + 16` in its
-//!   high nibble.
+//! - 2 bytes: bits `2g` and `2g + 1` of these 16, lowest first, are the two highest bits of the
+//!   6-bit scale `s[g]`;
+//! - 4 bytes: nibble `g`, the low one of a byte first, has the low four bits of `s[g]`;
+//! - 128 bytes, 16 for each group: byte `j` has the code of weight `j` in its low nibble and that
+//!   of weight `j + 16` in its high nibble.
 //!
 //! Weights of group `g` are `(d·(s[g] − 32))·level[q]`.
 //!
@@ -30,7 +33,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 2e8 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
@@ -49,7 +52,7 @@ ggml_codec!(
     "ggml IQ4_XS: 16 uneven levels, 6-bit scales for 32"
 );
 
-/// Where the codes begin.
+/// Byte offset of the codes.
 const CODES: usize = 8;
 
 impl SuperBlock<32> for Iq4Xs {

@@ -1,4 +1,4 @@
-//! What codes stand for before they are scaled.
+//! Levels: the values of codes before scaling.
 
 use simd::{LANES, Lanes, Simd, lanes};
 
@@ -8,7 +8,7 @@ pub(super) trait Levels {
     const LOWEST: f32;
     /// The highest level.
     const HIGHEST: f32;
-    /// From one level to the next, about, at the ends.
+    /// Approximate distance between neighbouring levels at the ends.
     const STEP: f32;
 
     /// The level nearest to each number.
@@ -47,7 +47,7 @@ pub(super) const IQ4: Lanes<f32> =
 pub(super) struct Iq4Levels;
 
 impl Iq4Levels {
-    /// The middles between the levels.
+    /// Midpoints between the levels.
     const MIDDLES: Lanes<f32> = crate::middles(&IQ4);
 }
 

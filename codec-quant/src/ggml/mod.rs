@@ -1,5 +1,9 @@
-//! The block formats of ggml, byte for byte: a tensor's blocks are those of a GGUF file. (GGUF wants whole blocks along the
-//! last axis; here the rows of the matrix view are enough.)
+//! The block formats of ggml, byte for byte: a tensor's blocks are those of a GGUF file.
+//!
+//! Rows of the matrix view that do not consist of whole blocks are refused, as by the software that
+//! reads these formats, and not padded. Where ggml accepts a tensor's last axis, the blocks are the
+//! same. (GGUF itself requires whole blocks along the last axis.) The conformance laws test these
+//! codecs on the usual samples with longer rows.
 //!
 //! | codec | weights, bytes of a block | bits per weight | what |
 //! |---|---|---|---|
@@ -16,8 +20,12 @@
 //! | [`quant.q3_k`](Q3K) | 256, 110 | 3.4375 | 16 groups with 6-bit scales |
 //! | [`quant.q2_k`](Q2K) | 256, 84 | 2.625 | 16 groups with 4-bit scales and minima |
 //!
-//! Decoded values are those of the Python package `gguf`, bit for bit; blocks with a scale that is not finite are refused. The encoders are our own: a search for the least
-//! squared error, weighted by calibration where there is some (an "importance matrix").
+//! Decoded values are those of the Python package `gguf`, bit for bit; blocks with a scale that is
+//! not finite are refused. The encoders are our own. They search for the least squared error,
+//! weighted by calibration data if present (an "importance matrix"). Sixteen groups of weights
+//! occupy the lanes of a vector. From a few starting points an encoder alternates between the
+//! nearest codes and a least-squares fit of scale and minimum; for super-blocks it also tries the
+//! neighbours of each integer scale.
 
 mod block;
 mod fit;
@@ -54,7 +62,7 @@ pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
 
-/// Defines and registers the codec of a format of blocks, or of super-blocks of groups.
+/// Defines and registers the codec of a block format, or of a super-block format with groups.
 macro_rules! ggml_codec {
     (#[$typetag:meta] $name:ident, $kind:ident::$trait:ident $(<$group:literal>)?, $id:literal, $summary:literal) => {
         impl crate::ggml::format::Format for $name {

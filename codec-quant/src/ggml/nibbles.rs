@@ -4,7 +4,8 @@ use simd::{LANES, Lanes, Simd, lanes};
 
 use super::block::{Codes, WEIGHTS};
 
-/// The lower four bits of each code: weight `j` in the low nibble of byte `j`, weight `j + 16` in the high one.
+/// Packs the lower four bits of each code: weight `j` in the low nibble of byte `j`, weight
+/// `j + 16` in the high one.
 #[inline(always)]
 pub(super) fn pack(codes: &Codes, bytes: &mut [u8]) {
     for j in 0..LANES {
@@ -12,7 +13,7 @@ pub(super) fn pack(codes: &Codes, bytes: &mut [u8]) {
     }
 }
 
-/// Looks all codes of [`pack`] up.
+/// Looks up all codes packed by [`pack`].
 #[inline(always)]
 pub(super) fn unpack<S: Simd>(simd: S, table: &Lanes<f32>, bytes: &[u8], out: &mut [f32; WEIGHTS]) {
     let bytes: Lanes<u8> = simd::load(bytes);
@@ -22,7 +23,7 @@ pub(super) fn unpack<S: Simd>(simd: S, table: &Lanes<f32>, bytes: &[u8], out: &m
     second.copy_from_slice(&simd.lookup16(table, &high));
 }
 
-/// The fifth bit of each code.
+/// The fifth bit of each code, that of weight `i` as bit `i`.
 #[inline(always)]
 pub(super) fn high_bits(codes: &Codes) -> u32 {
     let mut bits = 0;
@@ -32,7 +33,7 @@ pub(super) fn high_bits(codes: &Codes) -> u32 {
     bits
 }
 
-/// Codes of five bits: four bytes of [`high_bits`], then those of [`pack`].
+/// Unpacks codes of five bits: four bytes of [`high_bits`], then the bytes of [`pack`].
 #[inline(always)]
 pub(super) fn five_bits(bytes: &[u8]) -> Codes {
     let (high, low) = bytes.split_at(4);
@@ -44,7 +45,7 @@ pub(super) fn five_bits(bytes: &[u8]) -> Codes {
     codes
 }
 
-/// Looks codes of two groups up, each in its table: those in the low nibbles, then those in the high ones.
+/// Looks up the codes of two groups: low nibbles in the first table, high nibbles in the second.
 #[inline(always)]
 pub(super) fn unpack_pair<S: Simd>(simd: S, tables: &[Lanes<f32>; 2], bytes: &[u8; 32], out: &mut [f32; 64]) {
     let (first, second) = out.split_at_mut(2 * LANES);

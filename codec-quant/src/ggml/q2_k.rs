@@ -4,10 +4,11 @@
 //! ggml's `block_q2_K`, as the Python package `gguf` decodes it.
 //!
 //! # Sections
-//! `blocks` U8 `[n/256, 84]`: the blocks of the tensor in row-major order, 84 bytes for 256 weights:
+//! `blocks` U8 `[n/256, 84]`: the blocks of the tensor in row-major order, 84 bytes for 256
+//! weights:
 //! - 16 bytes: scale `s[g]` in the low nibble, minimum `m[g]` in the high one;
-//! - 64 bytes, 32 for each half of the weights: in a half, byte `j` has the codes of the weights `j`, `j + 32`, `j + 64`,
-//!   `j + 96`, lowest first;
+//! - 64 bytes, 32 for each half of the weights: in a half, byte `j` has the codes of the weights
+//!   `j`, `j + 32`, `j + 64`, `j + 96`, lowest first;
 //! - `d`, F16;
 //! - `dmin`, F16.
 //!
@@ -30,7 +31,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 8e5 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
@@ -49,7 +50,7 @@ ggml_codec!(
     "ggml Q2_K: 2 bits, 4-bit scales and minima for 16"
 );
 
-/// Where the codes begin, and `d` and `dmin`.
+/// Byte offsets of the codes and of `d`, which `dmin` follows.
 const CODES: usize = 16;
 const D: usize = 80;
 

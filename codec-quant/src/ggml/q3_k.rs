@@ -4,13 +4,14 @@
 //! ggml's `block_q3_K`, as the Python package `gguf` decodes it.
 //!
 //! # Sections
-//! `blocks` U8 `[n/256, 110]`: the blocks of the tensor in row-major order, 110 bytes for 256 weights:
+//! `blocks` U8 `[n/256, 110]`: the blocks of the tensor in row-major order, 110 bytes for 256
+//! weights:
 //! - 32 bytes: bit `i` of byte `j` is the high bit of weight `32·i + j`;
-//! - 64 bytes, 32 for each half of the weights: in a half, byte `j` has the low 2 bits of the weights `j`, `j + 32`,
-//!   `j + 64`, `j + 96`, lowest first;
-//! - 12 bytes, the scales `s` of 6 bits: byte `j` < 8 has the low 4 bits of `s[j]` in its low nibble and those of `s[j + 8]`
-//!   in its high nibble; byte `8 + j` has the high 2 bits of `s[j]`, `s[j + 4]`, `s[j + 8]`, `s[j + 12]`, lowest first;
-//! - `d`, F16.
+//! - 64 bytes, 32 for each half of the weights: in a half, byte `j` has the low 2 bits of the
+//!   weights `j`, `j + 32`, `j + 64`, `j + 96`, lowest first;
+//! - 12 bytes, the 6-bit scales `s`: byte `j` < 8 has the low 4 bits of `s[j]` in its low nibble
+//!   and those of `s[j + 8]` in its high nibble; byte `8 + j` has the high 2 bits of `s[j]`,
+//!   `s[j + 4]`, `s[j + 8]`, `s[j + 12]`, lowest first;
 //!
 //! Weights of group `g` are `(d·(s[g] − 32))·(q − 4)`.
 //!
@@ -31,7 +32,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 6e6 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{LANES, Lanes, Simd, lanes, load};
@@ -50,7 +51,7 @@ ggml_codec!(
     "ggml Q3_K: 3 bits, 6-bit scales for 16"
 );
 
-/// Where the low bits begin, the scales, and `d`.
+/// Byte offsets of the low bits, the scales and `d`.
 const LOW: usize = 32;
 const SCALES: usize = 96;
 const D: usize = 108;
@@ -103,7 +104,7 @@ fn packed(scales: &[f32]) -> [u8; 12] {
     bytes
 }
 
-/// The scales of 12 bytes, plus 32.
+/// Unpacks the scales, each plus 32.
 #[inline(always)]
 fn unpacked(bytes: &Lanes<u8>) -> Lanes<u8> {
     lanes!(g => bytes[g % 8] >> (g / 8 * 4) & 15 | (bytes[8 + g % 4] >> (g / 4 * 2) & 3) << 4)

@@ -6,7 +6,8 @@
 //! # Sections
 //! `blocks` U8 `[n/32, 18]`: the blocks of the tensor in row-major order, 18 bytes for 32 weights:
 //! - `d`, F16;
-//! - 16 bytes: byte `j` has the code of weight `j` in its low nibble and that of weight `j + 16` in its high nibble.
+//! - 16 bytes: byte `j` has the code of weight `j` in its low nibble and that of weight `j + 16` in
+//!   its high nibble.
 //!
 //! Weights are `(q − 8)·d`.
 //!
@@ -27,7 +28,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 4.5e5 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{Simd, lanes};

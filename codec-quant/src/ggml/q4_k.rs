@@ -4,13 +4,16 @@
 //! ggml's `block_q4_K`, as the Python package `gguf` decodes it.
 //!
 //! # Sections
-//! `blocks` U8 `[n/256, 144]`: the blocks of the tensor in row-major order, 144 bytes for 256 weights:
+//! `blocks` U8 `[n/256, 144]`: the blocks of the tensor in row-major order, 144 bytes for 256
+//! weights:
 //! - `d`, F16;
 //! - `dmin`, F16;
-//! - 12 bytes, scales `s` and minima `m` of 6 bits: of byte `j` < 4 the low six bits are `s[j]`, of byte `4 + j` they are
-//!   `m[j]`, and the two bits above them are the highest of `s[j + 4]` and `m[j + 4]`; the low nibble of byte `8 + j` has
-//!   the rest of `s[j + 4]`, the high nibble that of `m[j + 4]`;
-//! - 128 bytes, 32 for two groups: the low nibbles have the codes of the first group, the high nibbles those of the second.
+//! - 12 bytes, the 6-bit scales `s` and minima `m`. For `j` = 0 … 3, byte `j` has `s[j]` in its low
+//!   six bits and the highest two bits of `s[j + 4]` above them; byte `4 + j` has the same bits of
+//!   `m`; byte `8 + j` has the low four bits of `s[j + 4]` in its low nibble and those of
+//!   `m[j + 4]` in its high nibble;
+//! - 128 bytes, 32 for two groups: the low nibbles have the codes of the first group, the high
+//!   nibbles those of the second.
 //!
 //! Weights of group `g` are `(d·s[g])·q − dmin·m[g]`.
 //!
@@ -31,7 +34,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 4e6 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{Lanes, Simd, lanes};
@@ -53,9 +56,9 @@ ggml_codec!(
 
 /// Weights of a group.
 const GROUP: usize = 32;
-/// Weights of the groups that share bytes.
+/// Weights of two groups that share bytes.
 const PAIR: usize = 64;
-/// Where the codes begin.
+/// Byte offset of the codes.
 const CODES: usize = 16;
 
 impl SuperBlock<32> for Q4K {

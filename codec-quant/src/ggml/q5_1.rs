@@ -7,8 +7,10 @@
 //! `blocks` U8 `[n/32, 24]`: the blocks of the tensor in row-major order, 24 bytes for 32 weights:
 //! - `d`, F16;
 //! - `m`, F16;
-//! - 4 bytes: bit `i` of these 32, lowest first, is the highest of the 5 bits of weight `i`;
-//! - 16 bytes: byte `j` has the low bits of weight `j` in its low nibble and those of weight `j + 16` in its high nibble.
+//! - 4 bytes: bit `i` of these 32, lowest first, is the highest bit of the 5-bit code of weight
+//!   `i`;
+//! - 16 bytes: byte `j` has the low bits of weight `j` in its low nibble and those of weight
+//!   `j + 16` in its high nibble.
 //!
 //! Weights are `q·d + m`.
 //!
@@ -29,7 +31,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 65504 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};

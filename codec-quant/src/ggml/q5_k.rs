@@ -4,13 +4,14 @@
 //! ggml's `block_q5_K`, as the Python package `gguf` decodes it.
 //!
 //! # Sections
-//! `blocks` U8 `[n/256, 176]`: the blocks of the tensor in row-major order, 176 bytes for 256 weights:
+//! `blocks` U8 `[n/256, 176]`: the blocks of the tensor in row-major order, 176 bytes for 256
+//! weights:
 //! - `d`, F16;
 //! - `dmin`, F16;
 //! - 12 bytes: scales `s` and minima `m` of 6 bits, as in [`quant.q4_k`](super::Q4K);
-//! - 32 bytes: bit `g` of byte `j` is the highest of the 5 bits of weight `j` of group `g`;
-//! - 128 bytes, 32 for two groups: the low nibbles have the low bits of the first group, the high nibbles those of the
-//!   second.
+//! - 32 bytes: bit `g` of byte `j` is the highest bit of the 5-bit code of weight `j` of group `g`;
+//! - 128 bytes, 32 for two groups: the low nibbles have the low bits of the first group, the high
+//!   nibbles those of the second.
 //!
 //! Weights of group `g` are `(d·s[g])·q − dmin·m[g]`.
 //!
@@ -31,7 +32,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 4e6 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{LANES, Lanes, Simd, lanes, load};
@@ -52,7 +53,7 @@ ggml_codec!(
 
 /// Weights of a group.
 const GROUP: usize = 32;
-/// Where the highest bits of the codes begin, and the others.
+/// Byte offsets of the highest bits and of the low bits of the codes.
 const HIGH: usize = 16;
 const LOW: usize = HIGH + GROUP;
 

@@ -4,11 +4,12 @@
 //! ggml's `block_q6_K`, as the Python package `gguf` decodes it.
 //!
 //! # Sections
-//! `blocks` U8 `[n/256, 210]`: the blocks of the tensor in row-major order, 210 bytes for 256 weights:
-//! - 128 bytes, 64 for each half of the weights: in a half, byte `j` has the low 4 bits of weight `j` in its low nibble and
-//!   those of weight `j + 64` in its high nibble;
-//! - 64 bytes, 32 for each half: in a half, byte `j` has the high 2 bits of the weights `j`, `j + 32`, `j + 64`, `j + 96`,
-//!   lowest first;
+//! `blocks` U8 `[n/256, 210]`: the blocks of the tensor in row-major order, 210 bytes for 256
+//! weights:
+//! - 128 bytes, 64 for each half of the weights: in a half, byte `j` has the low 4 bits of weight
+//!   `j` in its low nibble and those of weight `j + 64` in its high nibble;
+//! - 64 bytes, 32 for each half: in a half, byte `j` has the high 2 bits of the weights `j`,
+//!   `j + 32`, `j + 64`, `j + 96`, lowest first;
 //! - 16 bytes: the scales `s` of the groups of 16, in two's complement;
 //! - `d`, F16.
 //!
@@ -31,7 +32,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 256. Magnitudes above 2e8 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{LANES, Lanes, Simd, lanes, load};
@@ -51,7 +52,7 @@ ggml_codec!(
 
 /// Weights of a half.
 const HALF: usize = 128;
-/// Where the high bits begin, the scales, and `d`.
+/// Byte offsets of the high bits, the scales and `d`.
 const HIGH: usize = 128;
 const SCALES: usize = 192;
 const D: usize = 208;

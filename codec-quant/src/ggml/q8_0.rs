@@ -27,7 +27,7 @@
 //!
 //! # Limits
 //! F32, F16 and BF16; rows whose length is a multiple of 32. Magnitudes above 8.3e6 are
-//! refused, and tensors so small that all weights would become 0: F16 ends at 6e-8.
+//! refused, and also tensors so small that all weights would become 0 (the smallest F16 is 6e-8).
 
 use codec_api::typetag;
 use simd::{LANES, Simd, lanes};

@@ -1,4 +1,4 @@
-//! Scales and minima of 6 bits, in 12 bytes: what super-blocks of `Q4_K` and `Q5_K` begin with.
+//! The header of `Q4_K` and `Q5_K` super-blocks, with 6-bit scales and minima in 12 bytes.
 
 use simd::Simd;
 
@@ -33,7 +33,7 @@ fn unpack(bytes: &[u8; 12]) -> [[u8; GROUPS]; 2] {
     [scales, minima]
 }
 
-/// What a super-block begins with: `d`, `dmin`, scales and minima.
+/// The header of a super-block: `d`, `dmin`, scales and minima.
 #[inline(always)]
 pub(super) fn header(coded: &Coded<'_>) -> [u8; 16] {
     let (mut scales, mut minima) = ([0; GROUPS], [0; GROUPS]);
@@ -48,7 +48,8 @@ pub(super) fn header(coded: &Coded<'_>) -> [u8; 16] {
     bytes
 }
 
-/// The groups' scales and minima of a super-block that begins with a [`header`], from the bits of `d` and `dmin` and the rest.
+/// Scales and minima of the groups of a super-block with a [`header`]; `bits` are those of `d` and
+/// `dmin`.
 #[inline(always)]
 pub(super) fn scales_and_minima<S: Simd>(simd: S, bits: [u16; 2], block: &[u8]) -> [[f32; GROUPS]; 2] {
     let mut bytes = [0; 12];

@@ -1,4 +1,5 @@
-//! Super-blocks of 256 weights: groups with small integers for scales, which one or two F16 numbers scale.
+//! Super-blocks of 256 weights: groups with small integer scales, multiplied by one or two F16
+//! numbers.
 #![allow(clippy::needless_range_loop, reason = "lanes read best by index")]
 
 use simd::{LANES, Lanes, Simd, lanes};
@@ -12,20 +13,21 @@ use super::levels::Levels;
 /// Weights of a super-block.
 pub(super) const WEIGHTS: usize = 256;
 
-/// Weights that are coded at once.
+/// Weights coded per call.
 pub(super) const fn at_once<const G: usize>() -> usize {
     LANES * G
 }
 
-/// A format of groups of `G` weights, which are `(d·scale)·level − dmin·minimum`.
+/// A format of groups of `G` weights; a weight is `(d·scale)·level − dmin·minimum`.
 pub(super) trait SuperBlock<const G: usize> {
-    /// What codes stand for.
+    /// The levels that codes stand for.
     type Levels: Levels;
     /// Bytes of a super-block.
     const BYTES: usize;
-    /// The largest magnitude that is accepted: scales in F16 reach a little further.
+    /// The largest accepted magnitude, slightly below the reach of F16 scales.
     const LARGEST: f32;
-    /// The least scale of a group; the largest magnitude becomes this one if it is negative.
+    /// The least scale of a group. If it is negative, the scale of largest magnitude is mapped to
+    /// it.
     const LEAST_SCALE: f32;
     /// The largest scale of a group.
     const MOST_SCALE: f32;
@@ -45,14 +47,14 @@ pub(super) struct Coded<'a> {
     pub(super) d: u16,
     /// Bits of the scale of minima.
     pub(super) dmin: u16,
-    /// Integers, one for each group.
+    /// Integer scale of each group.
     pub(super) scales: &'a [f32],
-    /// Integers, one for each group.
+    /// Integer minimum of each group.
     pub(super) minima: &'a [f32],
     pub(super) codes: &'a [u8; WEIGHTS],
 }
 
-/// Decodes whole super-blocks; returns the largest of the scales' magnitudes as F16 bits.
+/// Decodes whole super-blocks; returns the largest magnitude of `d` and `dmin` as F16 bits.
 #[inline(always)]
 pub(super) fn decode<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16 {
     let mut largest = 0;
@@ -62,7 +64,7 @@ pub(super) fn decode<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, blocks:
     largest
 }
 
-/// Rounds in which `d` and `dmin`, and then scales, minima and codes are fitted again.
+/// Rounds of refitting `d` and `dmin`, and then scales, minima and codes.
 const ROUNDS: usize = 2;
 
 /// Codes sixteen groups of `G` weights: one super-block or two.
@@ -90,7 +92,7 @@ pub(super) fn encode<S: Simd, F: SuperBlock<G>, const G: usize>(
     write::<F, G>(&scaling, &integers, &integers.codes::<S, F, G>(simd, &groups, &scaling), blocks);
 }
 
-/// Numbers that give each group about the scale and minimum that fit it best.
+/// Starting values: each group gets about the scale and minimum that fit it best.
 #[inline(always)]
 fn initial<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, groups: &Groups<G>) -> (Scaling, GroupIntegers) {
     let minimum = if F::MOST_MINIMUM > 0.0 { Minimum::Positive } else { Minimum::None };
@@ -132,7 +134,7 @@ fn write<F: SuperBlock<G>, const G: usize>(
     }
 }
 
-/// The F16 numbers of super-blocks, and their values.
+/// `d` and `dmin` of super-blocks, as F16 bits and as values.
 struct Scaling {
     d_bits: Lanes<u16>,
     dmin_bits: Lanes<u16>,
@@ -153,7 +155,7 @@ impl Scaling {
         [lanes!(i => self.d[i] * integers.scales[i]), lanes!(i => self.dmin[i] * integers.minima[i])]
     }
 
-    /// Least squares for the codes that these integers lead to.
+    /// Least-squares `d` and `dmin` for the codes that these integers give.
     #[inline(always)]
     fn refitted<S: Simd, F: SuperBlock<G>, const G: usize>(
         &self,
@@ -163,7 +165,7 @@ impl Scaling {
     ) -> Self {
         let [scale, minimum] = self.of(integers);
         let by_scale = inverse(&scale);
-        // With a = scale·level and b = −minimum, in integers.
+        // x ≈ d·a + dmin·b with a = scale·level and b = −minimum, from the integers.
         let b: Lanes<f32> = lanes!(i => -integers.minima[i]);
         let [mut xa, mut xb, mut aa, mut ab, mut bb] = [[0.0f32; LANES]; 5];
         for g in 0..G {
@@ -198,7 +200,7 @@ impl Scaling {
     }
 }
 
-/// The integers of groups, and the squared error they lead to.
+/// Integer scales and minima of groups, and their squared error.
 struct GroupIntegers {
     scales: Lanes<f32>,
     minima: Lanes<f32>,
@@ -254,7 +256,7 @@ impl GroupIntegers {
         error
     }
 
-    /// The best codes.
+    /// The best codes for these integers.
     #[inline(always)]
     fn codes<S: Simd, F: SuperBlock<G>, const G: usize>(
         &self,
@@ -277,7 +279,7 @@ impl GroupIntegers {
     }
 }
 
-/// Folds the lanes of each super-block; all of them get the result.
+/// Folds the lanes of each super-block and writes the result to all of them.
 #[inline(always)]
 fn per_block<const G: usize>(lanes: &Lanes<f32>, fold: impl Fn(f32, f32) -> f32) -> Lanes<f32> {
     let mut out = [0.0; LANES];
@@ -291,7 +293,7 @@ fn per_block<const G: usize>(lanes: &Lanes<f32>, fold: impl Fn(f32, f32) -> f32)
     out
 }
 
-/// The one of larger magnitude.
+/// The number of larger magnitude.
 #[inline(always)]
 fn peak(a: f32, b: f32) -> f32 {
     if b.abs() > a.abs() { b } else { a }

@@ -8,13 +8,13 @@ use super::quantise::ROUND;
 use super::range::{Codes, Range};
 use super::scale::Grids;
 
-/// Ranges that are tried: the full one, and shorter ones by [`STEP`] each.
+/// Candidate ranges: the full one, and shorter ones by [`STEP`] each.
 pub(super) const CANDIDATES: usize = 24;
 const STEP: f32 = 0.02;
 /// Rounds of fitting the scale to the codes and moving the zero point.
 const REFINEMENTS: usize = 2;
 
-/// Replaces the grids that cover the ranges by the best ones.
+/// Replaces the grids that cover the full ranges by the best ones found.
 pub(super) fn search(
     codes: Codes,
     layout: &Layout,
@@ -28,14 +28,15 @@ pub(super) fn search(
     let groups = values.chunks(row).flat_map(|row| row.chunks(width)).zip(ranges);
     for ((group, range), (step, zero)) in groups.zip(grids.steps.iter_mut().zip(&mut grids.zeros)) {
         cx.cancel.check()?;
-        // A symmetric grid has a level more below zero: it goes to the side of the extreme value.
+        // A symmetric grid has one more level below zero. The sign of the step puts it on the side
+        // of the extreme value.
         let widest = if codes.middle.is_some() && range.high > -range.low { -*step } else { *step };
         (*step, *zero) = best_grid(&Group { codes, values: group, normalise }, widest, *zero);
     }
     Ok(())
 }
 
-/// One group and what codes it may have.
+/// One group and its permitted codes.
 #[derive(Debug)]
 struct Group<'a> {
     codes: Codes,
@@ -57,7 +58,7 @@ struct Candidate {
 }
 
 kernel! {
-    /// Step and zero point with the least squared error; of equals the first tried.
+    /// Step and zero point with the least squared error; ties go to the one tried first.
     fn best_grid<'a>(_simd, group: &'a Group<'a>, step: f32, zero: f32) -> (f32, f32) {
         if step == 0.0 {
             return (step, zero);
@@ -89,7 +90,7 @@ impl Group<'_> {
 
     #[inline(always)]
     fn evaluate(&self, step: f32, zero: f32) -> Candidate {
-        /// f32 sums of this many values are exact enough to choose by.
+        /// f32 sums of this many values are exact enough for comparing candidates.
         const PART: usize = 4096;
         let inverse = 1.0 / step;
         let mut total = Candidate { step, zero, error: 0.0, cross: 0.0, square: 0.0 };

@@ -11,7 +11,7 @@ use super::layout::Layout;
 use super::scale::{power_of_two, valid_exponent};
 use crate::packing::{unpack_all, unpack16, with_bits};
 
-/// A payload that has been checked, with scales and zero points as the kernel wants them.
+/// A checked payload, with scales and zero points ready for the kernel.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) layout: Layout,
@@ -56,12 +56,12 @@ impl Prepared {
         Ok(Self { layout, codes, groups: groups.collect() })
     }
 
-    /// Decodes rows of the matrix view; `out` holds exactly those.
+    /// Decodes rows of the matrix view; `out` has exactly their size.
     pub(super) fn decode_rows(&self, rows: Range<usize>, out: &mut [f32]) {
         decode_rows(self, rows, out);
     }
 
-    /// Bytes kept for the weights.
+    /// Bytes held in memory for the weights.
     pub(super) fn resident_bytes(&self) -> usize {
         self.codes.len() + size_of_val(self.groups.as_slice())
     }

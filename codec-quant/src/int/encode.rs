@@ -1,19 +1,23 @@
-//! From weights to codes. Blocks of rows that stay in the cache: the range of each group, its grid, then all codes
-//! and the largest error.
+//! From weights to codes, in blocks of rows that stay in the cache. For each block: range and grid
+//! of each group, then all codes and the largest error.
 
-use codec_api::{CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView, first_non_finite};
+use codec_api::{CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView};
 
 use super::layout::Layout;
 use super::quantise::{Quantiser, quantise};
 use super::range::{Range, covering, find_ranges};
 use super::scale::{exponent_for, power_of_two};
 use super::{IntQuant, clip};
+use crate::blocks::check_finite;
 use crate::error::certify;
 use crate::packing::pack_all;
 
-/// Where the first block's largest scale is stored in F16: five octaves are left for larger ones, 24 for smaller ones.
+/// F16 octave of the first block's largest scale: five octaves are left for larger scales, 24 for
+/// smaller ones.
 const FIRST_OCTAVE: i32 = 10;
-/// Where the tensor's largest scale is stored if a later block has a much larger one. `clip` may raise it by less than two octaves.
+/// F16 octave of the tensor's largest scale in a second encode, which is needed if the scales of a
+/// later block are much larger than those of the first. `clip` may raise a scale by less than two
+/// octaves.
 const TOP_OCTAVE: i32 = 13;
 
 pub(super) fn encode(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -27,7 +31,7 @@ pub(super) fn encode(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_
         let second = Encoder::new(codec, layout, Some(exponent)).run(&values, cx)?;
         second.ok_or_else(|| CodecError::Limit(format!("a scale is too large for the exponent {exponent}")))?
     };
-    // Not block by block: a tensor may be encoded twice.
+    // One tick for all blocks, because a tensor may be encoded twice.
     cx.progress.tick(values.len() as u64);
     let mut payload = Payload::new(certify(encoded.largest))
         .with("codes", Section::new(Dtype::U8, [layout.rows, layout.row_len()], encoded.codes)?)
@@ -40,18 +44,18 @@ pub(super) fn encode(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_
     Ok(payload)
 }
 
-/// The exponent that suits the largest scale of all.
+/// The exponent for the largest scale of the tensor.
 fn common_exponent(codec: &IntQuant, layout: &Layout, values: &[f32]) -> i8 {
     let mut ranges = Vec::with_capacity(layout.groups());
     find_ranges(values, layout, &mut ranges);
     exponent_for(codec.codes().largest_step(&ranges), TOP_OCTAVE)
 }
 
-/// A payload in the making.
+/// State of an encode.
 struct Encoder<'a> {
     codec: &'a IntQuant,
     layout: Layout,
-    /// Decided by the first block that is not all zeros.
+    /// Chosen at the first block that is not all zeros.
     exponent: Option<i8>,
     codes: Vec<u8>,
     halves: Vec<u16>,
@@ -66,7 +70,7 @@ impl<'a> Encoder<'a> {
         Self { codec, layout, exponent, codes: vec![0; layout.codes_len()], halves, zeros, largest: 0.0 }
     }
 
-    /// Encodes block by block; `None` if a scale turns out to be too large for the exponent.
+    /// Encodes block by block; `None` if a scale is too large for the exponent.
     fn run(mut self, values: &[f32], cx: &EncodeCx<'_>) -> Result<Option<Self>> {
         let rows = self.layout.block_rows();
         let (weights, bytes) = (rows * self.layout.columns, rows * self.layout.row_len());
@@ -76,23 +80,21 @@ impl<'a> Encoder<'a> {
         for (block, packed) in values.chunks(weights.max(1)).zip(codes.chunks_mut(bytes.max(1))) {
             cx.cancel.check()?;
             ranges.clear();
-            if !find_ranges(block, &self.layout, &mut ranges) {
-                return Err(CodecError::NonFinite { index: done + first_non_finite(block).unwrap_or(0) });
-            }
+            check_finite(find_ranges(block, &self.layout, &mut ranges), block, done)?;
             let next = values.get(done + block.len()..).unwrap_or_default();
             if !self.block(block, next, &ranges, packed, cx)? {
                 return Ok(None);
             }
             done += block.len();
         }
-        // A group by tensor exists even where there are no weights.
+        // One group for the tensor exists even where there are no weights.
         self.halves.resize(self.layout.groups(), 0);
         self.zeros.resize(if self.codec.symmetric { 0 } else { self.layout.groups() }, 0);
         self.codes = codes;
         Ok(Some(self))
     }
 
-    /// Encodes one block, with `next` behind it; false if a scale is too large for the exponent.
+    /// Encodes one block and prefetches `next`; false if a scale is too large for the exponent.
     fn block(
         &mut self,
         values: &[f32],

@@ -1,4 +1,4 @@
-//! What shares a scale.
+//! The groups of weights that share a scale.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub enum Group {
 }
 
 impl Group {
-    /// Groups of `SIZE` neighbours; checked when the program is compiled.
+    /// Groups of `SIZE` neighbours; checked at compile time.
     pub const fn of<const SIZE: u32>() -> Self {
         const { assert!(valid(SIZE as i64), "not a multiple of 16 from 16 to 256") };
         Self::Size(SIZE)
@@ -26,7 +26,7 @@ const fn valid(size: i64) -> bool {
     16 <= size && size <= 256 && size % 16 == 0
 }
 
-/// How a group is written: a number or a word.
+/// Serialised form of a group: a number or a word.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged, expecting = "a multiple of 16 from 16 to 256, `row` or `tensor` is wanted")]
 enum Text {

@@ -1,4 +1,4 @@
-//! Where codes and groups lie.
+//! The layout of codes and groups.
 
 use codec_api::TensorSpec;
 use simd::LANES;
@@ -25,7 +25,7 @@ impl Layout {
         Self { rows, columns, bits: codec.bits.get() as usize, width, whole: codec.group == Group::Tensor }
     }
 
-    /// The rows that an encoder handles at once: as many as stay in the cache, but all of them if they share a group.
+    /// Rows encoded per step: as many as stay in the cache, or all of them if they share a group.
     pub(super) fn block_rows(&self) -> usize {
         const WEIGHTS: usize = 1 << 15;
         if self.whole { self.rows.max(1) } else { (WEIGHTS / self.columns.max(1)).max(1) }
@@ -48,26 +48,26 @@ impl Layout {
         if self.whole { groups } else { &groups[row * count..][..count] }
     }
 
-    /// How values are cut into groups, which are neighbours in memory: first into rows of this length, these into groups of
-    /// the second length.
+    /// Lengths of rows and of groups: values are cut into rows of the first length, and rows into
+    /// groups of the second.
     pub(super) fn group_spans(&self, values: &[f32]) -> (usize, usize) {
         let whole = values.len().max(1);
         if self.whole { (whole, whole) } else { (self.columns.max(1), self.width) }
     }
 
-    /// Index within its row of the group at a column.
+    /// Index, within its row, of the group at a column.
     #[inline(always)]
     pub(super) fn group_at(&self, column: usize) -> usize {
         column / self.width
     }
 
-    /// Blocks of lanes in a group. A group that ends within a block is the only one of its row.
+    /// Blocks of lanes per group. A group that ends within a block is the only one of its row.
     #[inline(always)]
     pub(super) fn group_blocks(&self) -> usize {
         if self.width.is_multiple_of(LANES) { self.width / LANES } else { usize::MAX }
     }
 
-    /// Columns that a decoder handles at once: whole groups, or a part of a large one; a multiple of a block of lanes.
+    /// Columns decoded per step: whole groups, or a part of a large group; a multiple of [`LANES`].
     pub(super) fn piece(&self) -> usize {
         const MOST: usize = 512;
         if self.width <= MOST && self.width.is_multiple_of(LANES) { MOST / self.width * self.width } else { MOST }

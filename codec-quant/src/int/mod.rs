@@ -1,21 +1,30 @@
-//! Uniform integer quantisation, `quant.int`: `ŵ = (code − zero) · scale`, the workhorse of weight compression.
+//! Uniform integer quantisation, `quant.int`: `ŵ = (code − zero) · scale`.
 //!
-//! The matrix view's rows are cut into groups (the last one of a row may be shorter). Each group has a scale and,
-//! if not symmetric, a zero point. Symmetric groups use the codes 1 … 2ᵇ−1 around the middle 2ᵇ⁻¹ with the scale
-//! `max|w| / (2ᵇ⁻¹ − 1)`; the others spread 0 … 2ᵇ−1 over `[min(w, 0), max(w, 0)]`, so that zero stays exactly zero.
-//! With `clip`, scale and zero point are searched for the least squared error of the group, and symmetric groups may
-//! use code 0 and a negative scale, too.
+//! The rows of the matrix view are cut into groups (the last one of a row may be shorter). Each
+//! group has a scale and, if not symmetric, a zero point. Symmetric groups use the codes 1 … 2ᵇ−1
+//! around the middle 2ᵇ⁻¹ with the scale `max|w| / (2ᵇ⁻¹ − 1)`. Asymmetric groups spread 0 … 2ᵇ−1
+//! over `[min(w, 0), max(w, 0)]`, so that zero stays exactly zero. With `clip` the encoder searches
+//! scale and zero point for the least squared error of the group; symmetric groups may then also
+//! use code 0 and a negative scale.
 //!
 //! # Source
-//! Affine quantisation: Jacob et al., arXiv 1712.05877, section 2.1; groups as in GPTQ, arXiv 2210.17323; the
-//! search over clipped ranges follows the aim of HQQ and of `OmniQuant` (arXiv 2308.13137, section 3.2) without calibration.
+//! Affine quantisation: Jacob et al., arXiv 1712.05877, section 2.1; groups as in GPTQ, arXiv
+//! 2210.17323; the search over clipped ranges follows the aim of HQQ and of `OmniQuant` (arXiv
+//! 2308.13137, section 3.2) without calibration.
 //!
 //! # Sections
-//! With `R × C` the matrix view and `G` groups in `[R, ⌈C/group⌉]` (`[R, 1]` by row, `[1, 1]` by tensor):
-//! - `codes` U8 `[R, ⌈C·bits/8⌉]`: unsigned (offset-binary) codes, a little-endian bit stream per row, lowest bit first;
-//!   4-bit codes are in the order of ONNX `MatMulNBits`;
-//! - `scales` F16, the shape of the groups, and `exponent` I8 `[1]`: scale = F16 · 2^exponent, so that the tensor's magnitude costs no accuracy;
-//! - `zeros` U8 `[⌈G·bits/8⌉]`, not if symmetric: the zero points, packed like the codes.
+//! With `R × C` the matrix view and `G` groups in `[R, ⌈C/group⌉]` (`[R, 1]` by row, `[1, 1]` by
+//! tensor):
+//! - `codes` U8 `[R, ⌈C·bits/8⌉]`: unsigned (offset-binary) codes, a little-endian bit stream per
+//!   row, lowest bit first; 4-bit codes are in the order of ONNX `MatMulNBits`;
+//! - `scales` F16, the shape of the groups, and `exponent` I8 `[1]`: scale = F16 · 2^exponent, so
+//!   that the tensor's magnitude costs no accuracy;
+//! - `zeros` U8 `[⌈G·bits/8⌉]`, absent if symmetric: the zero points, packed like the codes.
+//!
+//! The exponent is chosen from the first block of rows that is not all zeros, with five octaves of
+//! headroom, so that one pass over the weights suffices. If a later block needs a larger exponent,
+//! the tensor is encoded again with the exponent for its largest scale. Both choices depend on the
+//! data alone.
 //!
 //! # Header
 //! ```
@@ -31,11 +40,13 @@
 //! `MaxAbs`, measured; about half a scale without `clip`.
 //!
 //! # Cost
-//! `R·⌈C·bits/8⌉ + 2·G + 1` bytes, and `⌈G·bits/8⌉` more if not symmetric: 4.156 bits per weight for 4 bits in groups of 128.
+//! `R·⌈C·bits/8⌉ + 2·G + 1` bytes, and `⌈G·bits/8⌉` more if not symmetric: 4.156 bits per weight
+//! for 4 bits in groups of 128.
 //!
 //! # Limits
-//! F32, F16 and BF16. By tensor it cannot be cut into chunks. A group 2²⁴ times smaller than the largest of its chunk begins to lose
-//! digits of its scale, one 2³⁵ times smaller becomes zeros.
+//! F32, F16 and BF16. With one group for the tensor it cannot be cut into chunks. A group with
+//! scale 2²⁴ times smaller than the largest of its chunk begins to lose digits of its scale; at 2³⁵
+//! times smaller it becomes zeros.
 
 mod clip;
 mod decode;
@@ -65,9 +76,9 @@ pub struct IntQuant {
     pub version: FormatVersion<1>,
     /// Bits of a code.
     pub bits: Bounded<2, 8>,
-    /// What shares a scale.
+    /// Which weights share a scale.
     pub group: Group,
-    /// No zero points: the range is the same on both sides of zero.
+    /// No zero points: the range is symmetric around zero.
     pub symmetric: bool,
     /// Search each group's scale and zero point for the least squared error.
     pub clip: bool,
@@ -99,12 +110,13 @@ impl IntQuant {
         self
     }
 
-    /// The code that means zero where there are no zero points.
+    /// The code of zero in symmetric groups.
     fn middle(&self) -> u8 {
         1 << (self.bits.get() - 1)
     }
 
-    /// The codes that grids spread over. Leaving out code 0 keeps a symmetric range symmetric; the search weighs that itself.
+    /// The codes available to grids. Leaving out code 0 keeps a symmetric range symmetric; with
+    /// `clip` the search decides that itself.
     fn codes(&self) -> Codes {
         let min = if self.symmetric && !self.clip { 1.0 } else { 0.0 };
         let max = ((1u32 << self.bits.get()) - 1) as f32;
@@ -161,4 +173,17 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("quant.int", "uniform integers of 2 to 8 bits by group, row or tensor", presets);
+/// Every width, with every kind of group and every other key.
+fn probes() -> Vec<String> {
+    let mut specs = Vec::new();
+    for bits in 2..=8 {
+        for group in ["16", "48", "256", "row", "tensor"] {
+            for keys in ["", ":symmetric=false", ":clip=true", ":symmetric=false:clip=true"] {
+                specs.push(format!("quant.int:bits={bits}:group={group}{keys}"));
+            }
+        }
+    }
+    specs
+}
+
+register_codec!("quant.int", "uniform integers of 2 to 8 bits by group, row or tensor", presets, .probes(probes));

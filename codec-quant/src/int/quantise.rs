@@ -8,21 +8,21 @@ use super::scale::{Grids, power_of_two};
 use crate::error::MaxError;
 use crate::packing::{pack16, with_bits};
 
-/// Adding and subtracting it rounds a small float to the nearest integer, ties to even; while added, the integer stands
-/// in the lowest bits.
+/// Adding and subtracting this number rounds a small float to the nearest integer, ties to even.
+/// The lowest bits of the sum hold the integer.
 pub(super) const ROUND: f32 = 12_582_912.0;
 
-/// All groups' parameters, and what the groups share.
+/// Parameters of all groups, and parameters common to the groups.
 #[derive(Debug)]
 pub(super) struct Quantiser {
     params: Vec<Params>,
-    /// 2^−exponent: takes weights to the size of the F16 numbers.
+    /// 2^−exponent: scales weights to the magnitude of the stored F16 numbers.
     normalise: f32,
     min_code: f32,
     max_code: f32,
 }
 
-/// What the loop needs of a group.
+/// Parameters of a group.
 #[derive(Clone, Copy, Debug)]
 struct Params {
     /// One over the stored F16 number; 0 if that is 0.
@@ -33,7 +33,7 @@ struct Params {
 }
 
 impl Quantiser {
-    /// The grids' steps are rounded already.
+    /// The steps of `grids` must be rounded already.
     pub(super) fn new(codes: Codes, grids: &Grids, exponent: i8) -> Self {
         let unit = power_of_two(exponent.into());
         let params = grids.steps.iter().zip(&grids.zeros).map(|(step, zero)| Params {
@@ -50,7 +50,7 @@ impl Quantiser {
     fn sixteen(&self, params: Params, x: &[f32; LANES]) -> ([u8; LANES], [f32; LANES]) {
         let (mut codes, mut decoded) = ([0; LANES], [0.0; LANES]);
         for i in 0..LANES {
-            // In two steps: one factor alone may be beyond f32.
+            // Two multiplications, because the product of the two factors may overflow f32.
             let v = x[i] * self.normalise * params.inverse;
             let c = (v + ROUND) - ROUND + params.zero;
             let c = if c < self.min_code { self.min_code } else { c };
@@ -63,7 +63,7 @@ impl Quantiser {
 }
 
 kernel! {
-    /// Quantises and packs some rows, while `next` comes into the cache; returns the largest error.
+    /// Quantises and packs some rows, and prefetches `next`; returns the largest error.
     pub(super) fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) -> f32 {
         with_bits!(layout.bits, quantise_rows::<_>(simd, values, next, layout, quantiser, packed))
     }
@@ -96,7 +96,7 @@ fn quantise_rows<const BITS: usize, S: Simd>(
             }
         }
         if !rest.is_empty() {
-            // Zeros fill the last block up; they add no error, for every grid has zero.
+            // Zeros pad the last block. They add no error, because every grid contains zero.
             let x = load(rest);
             let params = params[blocks.len() / layout.group_blocks()];
             let (mut codes, decoded) = quantiser.sixteen(params, &x);

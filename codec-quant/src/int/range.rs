@@ -5,7 +5,7 @@ use simd::{LANES, kernel, load, magnitudes};
 use super::layout::Layout;
 use super::scale::Grids;
 
-/// Least and largest value of a group, or zero if that lies outside.
+/// Smallest and largest value of a group, extended to include zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range {
     pub(super) low: f32,
@@ -13,8 +13,9 @@ pub(super) struct Range {
 }
 
 kernel! {
-    /// Appends the range of each group. False if a value is not finite.
-    pub(super) fn find_ranges<'a>(simd, values: &'a [f32], layout: &'a Layout, ranges: &'a mut Vec<Range>) -> bool {
+    /// Appends the range of each group. Returns the largest magnitude, infinite if a value is not
+    /// finite.
+    pub(super) fn find_ranges<'a>(simd, values: &'a [f32], layout: &'a Layout, ranges: &'a mut Vec<Range>) -> f32 {
         let mut largest = [0; LANES];
         let (row, width) = layout.group_spans(values);
         for row in values.chunks(row) {
@@ -22,7 +23,7 @@ kernel! {
                 let (mut high, mut minus_low) = ([0.0; LANES], [0.0; LANES]);
                 let (blocks, rest) = group.as_chunks::<LANES>();
                 let last = load(rest);
-                // Zeros are in every range.
+                // Every range includes zero, so zeros may pad the last block.
                 for x in blocks.iter().chain((!rest.is_empty()).then_some(&last)) {
                     for i in 0..LANES {
                         high[i] = if x[i] > high[i] { x[i] } else { high[i] };
@@ -33,11 +34,11 @@ kernel! {
                 ranges.push(Range { low: -simd.reduce_max(&minus_low), high: simd.reduce_max(&high) });
             }
         }
-        simd.reduce_max(&magnitudes(largest)).is_finite()
+        simd.reduce_max(&magnitudes(largest))
     }
 }
 
-/// The codes that grids spread over.
+/// The codes available to grids.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Codes {
     pub(super) min: f32,
@@ -47,7 +48,7 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    /// The largest step of the grids of these ranges, not normalised.
+    /// The largest step of the grids that cover these ranges, not normalised.
     pub(super) fn largest_step(&self, ranges: &[Range]) -> f64 {
         ranges.iter().fold(0.0, |largest: f64, range| {
             let (low, high) = (f64::from(range.low), f64::from(range.high));
@@ -60,7 +61,7 @@ impl Codes {
 }
 
 kernel! {
-    /// The grids that cover the ranges, and zero.
+    /// The grids that cover the ranges; every grid contains zero.
     pub(super) fn covering<'a>(_simd, codes: Codes, ranges: &'a [Range], normalise: f32) -> Grids {
         let mut grids = Grids { steps: vec![0.0; ranges.len()], zeros: vec![codes.middle.unwrap_or(0.0); ranges.len()] };
         for ((range, step), zero) in ranges.iter().zip(&mut grids.steps).zip(&mut grids.zeros) {

@@ -1,11 +1,13 @@
-//! Scales as F16 times one power of two for the tensor. Between encoder and F16, steps are normalised: divided by
-//! that power, so that f32 arithmetic neither overflows nor loses anything that matters.
+//! Scales as F16 times one power of two for the tensor. Until they are stored as F16, steps are
+//! normalised (divided by that power), so that f32 arithmetic neither overflows nor loses
+//! significant digits.
 
 use simd::{f16_to_f32, f32_to_f16};
 
-/// Exponents for which the power of two and its inverse are normal f32 numbers, and all scales are finite.
+/// Exponents for which the power of two and its inverse are normal f32 numbers, and all scales are
+/// finite.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -126..=113;
-/// Up to here no code can mean a number beyond f32: an F16 is below 2^16, a code below 2^8.
+/// Up to this exponent no weight can overflow f32: an F16 is below 2^16, a code below 2^8.
 const SAFE_EXPONENT: i8 = 103;
 
 /// The exponent with which a step is stored as an F16 number in `[2^octave, 2^(octave+1))`.
@@ -13,12 +15,12 @@ pub(super) fn exponent_for(step: f64, octave: i32) -> i8 {
     (floor_log2(step) - octave).clamp(*EXPONENTS.start(), *EXPONENTS.end()) as i8
 }
 
-/// Whether an exponent read from a file is one that [`exponent_for`] gives.
+/// Whether an exponent read from a file can be a result of [`exponent_for`].
 pub(super) fn valid_exponent(exponent: i8) -> bool {
     EXPONENTS.contains(&i32::from(exponent))
 }
 
-/// Groups' quantisers before rounding, normalised: `ŵ = (code − zero) · step`.
+/// Normalised quantisers of groups before rounding: `ŵ = (code − zero) · step`.
 #[derive(Debug, Default)]
 pub(super) struct Grids {
     pub(super) steps: Vec<f32>,
@@ -26,8 +28,9 @@ pub(super) struct Grids {
 }
 
 impl Grids {
-    /// Rounds the steps to F16 numbers; gives their bits and, in place of the steps, their values. Steps with which the
-    /// outermost of the codes `0..=max_code` would leave f32 become smaller. `None` if a step is beyond F16.
+    /// Rounds the steps to F16: returns their bits and replaces the steps by their values. Steps
+    /// that would take one of the codes `0..=max_code` beyond f32 become smaller. `None` if a step
+    /// overflows F16.
     pub(super) fn round(&mut self, max_code: f32, exponent: i8) -> Option<Vec<u16>> {
         let largest = f64::from(f32::MAX) / f64::from(power_of_two(exponent.into()));
         let reach = |zero: f32| f64::from(zero.max(max_code - zero));
@@ -44,7 +47,7 @@ impl Grids {
             return None;
         }
         if exponent > SAFE_EXPONENT {
-            // Rounding may have gone up by half a unit in the last place, not more.
+            // Rounding may have raised a step by half a unit in the last place, not more.
             for ((half, step), zero) in halves.iter_mut().zip(&self.steps).zip(&self.zeros) {
                 *half -= u16::from(f64::from(step.abs()) * reach(*zero) > largest);
             }

@@ -12,18 +12,18 @@ use crate::Scope;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fit {
-    /// For the least squared error.
+    /// The scale with the least squared error.
     #[default]
     LeastSquares,
     /// The mean magnitude, as `BitNet` b1.58 does.
     Absmean,
 }
 
-/// Rounds of fitting the scale; Gaussian weights take about ten.
+/// Most rounds of fitting the scale; Gaussian weights need about ten.
 const MAX_ROUNDS: usize = 30;
 
 impl Fit {
-    /// Arithmetic operations for a weight.
+    /// Arithmetic operations per weight.
     pub(super) fn ops(self) -> f64 {
         if self == Self::LeastSquares { 40.0 } else { 4.0 }
     }
@@ -42,7 +42,8 @@ impl Fit {
         Ok(scales)
     }
 
-    /// The scale of weights whose sum is beyond f32; or which of them is not finite, counted from `offset`.
+    /// The scale of weights whose sum overflows f32. If a weight is not finite, an error with its
+    /// index, counted from `offset`.
     fn large_scale(self, weights: &[f32], offset: usize) -> Result<f32> {
         match first_non_finite(weights) {
             Some(index) => Err(CodecError::NonFinite { index: offset + index }),
@@ -50,7 +51,8 @@ impl Fit {
         }
     }
 
-    /// The scale; not finite if a weight is not, or if a sum of weights times `down` is beyond f32.
+    /// The scale; not finite if a weight is not finite or if a sum of weights times `down`
+    /// overflows f32.
     fn scale(self, weights: &[f32], down: f32) -> f32 {
         let mut scale = mean_magnitude(weights, -1.0, down);
         if self == Self::LeastSquares && scale.is_finite() {
@@ -67,26 +69,27 @@ impl Fit {
 }
 
 kernel! {
-    /// Mean magnitude of the weights whose magnitude is above `threshold`; 0 if there are none. `down` is a power of
-    /// two that keeps the sums below the end of f32.
+    /// Mean of the magnitudes above `threshold`; 0 if there are none. `down` is a power of two that
+    /// keeps the sums within f32.
     fn mean_magnitude<'a>(_simd, weights: &'a [f32], threshold: f32, down: f32) -> f32 {
-        /// Weights whose sum is kept in f32; all together are summed in f64.
+        /// Weights summed in f32; the sums are added in f64.
         const PART: usize = 4096;
         let (mut total, mut total_count) = (0.0, 0.0);
         for part in weights.chunks(PART) {
             let (mut sums, mut counts) = ([0.0f32; LANES], [0.0f32; LANES]);
             for x in part.chunks(LANES) {
                 let x = load(x);
-                // NaN is not below the threshold: it shows in the result.
+                // NaN fails the comparison, so it shows in the result.
                 let magnitudes: [f32; LANES] = lanes!(i => if x[i].abs() <= threshold { 0.0 } else { x[i].abs() });
                 sums = lanes!(i => sums[i] + magnitudes[i] * down);
                 counts = lanes!(i => counts[i] + if x[i].abs() <= threshold { 0.0 } else { 1.0 });
             }
-            // Through memory: the tree of the sum would else reach into the loop and keep it from being vectorised.
+            // `black_box` stores the sums in memory. Otherwise the compiler merges the tree of the
+            // sum into the loop and does not vectorise it.
             total += f64::from(sum(black_box(sums)));
             total_count += f64::from(sum(black_box(counts)));
         }
-        // What fills the last block up is zero, and counts only below a negative threshold.
+        // The zeros that pad the last block count only below a negative threshold.
         let total_count = if threshold < 0.0 { weights.len() as f64 } else { total_count };
         if total_count == 0.0 { 0.0 } else { (total / f64::from(down) / total_count) as f32 }
     }

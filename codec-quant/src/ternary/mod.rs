@@ -1,14 +1,15 @@
 //! Ternary quantisation, `quant.ternary`: every weight is −α, 0 or +α.
 //!
 //! # Source
-//! BitNet b1.58: Ma et al., arXiv 2402.17764, section 2 (`absmean`: α = mean |w|). `least_squares` alternates between
-//! assigning weights to the nearest level and α = mean |w| of the non-zero ones, from the same start, until α stays:
-//! ternary weight networks, Li et al., arXiv 1605.04711, section 2.2.
+//! BitNet b1.58: Ma et al., arXiv 2402.17764, section 2 (`absmean`: α = mean |w|). `least_squares`
+//! starts from the same α and alternates between assigning weights to the nearest level and α =
+//! mean |w| of the non-zero ones, until α no longer changes: ternary weight networks, Li et al.,
+//! arXiv 1605.04711, section 2.2.
 //!
 //! # Sections
 //! With `R × C` the matrix view and `B = ⌈C/5⌉` bytes in a row:
-//! - `codes` U8 `[R, B]`: byte `j` of a row is `Σᵢ 3ⁱ·dᵢ` over the digits `dᵢ` (0, 1, 2 for −α, 0, +α) of the weights in columns
-//!   `i·B + j`, `i` = 0 … 4. Digits beyond the row are 1;
+//! - `codes` U8 `[R, B]`: byte `j` of a row is `Σᵢ 3ⁱ·dᵢ` over the digits `dᵢ` (0, 1, 2 for −α, 0,
+//!   +α) of the weights in columns `i·B + j`, `i` = 0 … 4. Digits beyond the row are 1;
 //! - `scale` F32 `[1]`, or `[R]` by row: α.
 //!
 //! # Header
@@ -28,10 +29,11 @@
 //! `R·⌈C/5⌉ + 4` bytes, 1.6 bits per weight; `R·⌈C/5⌉ + 4·R` by row.
 //!
 //! # Limits
-//! F32, F16 and BF16. By tensor it cannot be cut into chunks.
+//! F32, F16 and BF16. With one scale for the tensor it cannot be cut into chunks.
 
 mod fit;
 mod linear;
+mod planes;
 pub mod ternary2;
 
 use codec_api::{
@@ -53,7 +55,7 @@ use crate::error::{MaxError, certify};
 pub struct Ternary {
     /// Format version.
     pub version: FormatVersion<1>,
-    /// What shares a scale.
+    /// Which weights share a scale.
     pub scope: Scope,
     /// How the scale is chosen.
     pub fit: Fit,
@@ -66,7 +68,7 @@ impl Ternary {
     }
 }
 
-/// Weights in a byte.
+/// Weights per byte.
 const DIGITS: usize = 5;
 
 #[typetag::serde(name = "quant.ternary")]
@@ -133,7 +135,8 @@ kernel! {
     }
 }
 
-/// Adds one digit to each byte; ties go to zero. The largest error goes in and out by value: it stays in a register.
+/// Adds one digit to each byte; ties go to zero. Passing the largest error by value keeps it in
+/// registers.
 #[inline(always)]
 fn quantise_plane(plane: &[f32], scale: f32, power: u8, bytes: &mut [u8], mut largest: MaxError) -> MaxError {
     for (x, bytes) in plane.chunks(LANES).zip(bytes.chunks_mut(LANES)) {
@@ -179,4 +182,5 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("quant.ternary", "-1, 0, +1, five weights a byte", presets);
+register_codec!("quant.ternary", "-1, 0, +1, five weights a byte", presets,
+    .probes(|| vec!["quant.ternary:scope=row:fit=absmean".to_owned()]));

@@ -1,14 +1,19 @@
-//! Ternary quantisation in the order of vector lanes, `quant.ternary2`: −α, 0 and +α as in `quant.ternary`, in two bits
-//! that a matrix–vector product takes apart with a shift and a mask.
+//! Ternary quantisation in the order of vector lanes, `quant.ternary2`: −α, 0 and +α as in
+//! `quant.ternary`, in two bits that a matrix–vector product unpacks with a shift and a mask.
+//!
+//! It is a codec of its own, not a packing option of `quant.ternary`, because a new key would break
+//! the headers of version 1, which must state every key.
 //!
 //! # Source
-//! The weights are those of `quant.ternary` with the same `scope` and `fit` ([its documentation](super) has the
-//! sources). Planes of two bits over neighbouring weights are also what `TQ2_0` of ggml has, there of 32 weights.
+//! The weights are those of `quant.ternary` with the same `scope` and `fit` ([its
+//! documentation](super) has the sources). `TQ2_0` of ggml also has planes of two bits over
+//! neighbouring weights, there of 32 weights.
 //!
 //! # Sections
 //! With `R × C` the matrix view and `G = ⌈C/64⌉` groups in a row:
-//! - `codes` U8 `[R, G, 16]`: byte `j` of group `g` holds the weights of columns `64·g + 16·i + j`, `i` = 0 … 3, in its
-//!   bits `2i` and `2i + 1`: 0, 1, 2 for −α, 0, +α. Weights beyond the row are 1;
+//! - `codes` U8 `[R, G, 16]`: byte `j` of group `g` holds the weights of columns `64·g + 16·i + j`,
+//!   `i` = 0 … 3, in its bits `2i` and `2i + 1`: 0, 1, 2 for −α, 0, +α. Weights beyond the row are
+//!   1;
 //! - `scale` F32 `[1]`, or `[R]` by row: α.
 //!
 //! # Header
@@ -28,8 +33,8 @@
 //! `16·R·⌈C/64⌉ + 4` bytes, 2 bits per weight; `16·R·⌈C/64⌉ + 4·R` by row.
 //!
 //! # Limits
-//! F32, F16 and BF16. By tensor it cannot be cut into chunks. A payload with a code 3 or a scale that is not finite is
-//! refused.
+//! F32, F16 and BF16. With one scale for the tensor it cannot be cut into chunks. A payload with a
+//! code 3 or a scale that is not finite is refused.
 
 use codec_api::{
     Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Payload, PayloadView,
@@ -39,15 +44,11 @@ use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, lanes, load, store, stream};
 
 use super::Fit;
-use super::linear::Prepared;
+use super::planes::{GROUP, PLANES, Prepared, row_len};
 use crate::Scope;
 use crate::error::{MaxError, certify};
 
-/// Weights in a byte.
-pub(super) const PLANES: usize = 4;
-/// Weights in sixteen bytes.
-pub(super) const GROUP: usize = PLANES * LANES;
-/// Groups that a decoder handles at once.
+/// Groups decoded per step.
 const AT_ONCE: usize = 8;
 
 /// Configuration of `quant.ternary2`; see the [module's documentation](self) for the format.
@@ -57,7 +58,7 @@ const AT_ONCE: usize = 8;
 pub struct Ternary2 {
     /// Format version.
     pub version: FormatVersion<1>,
-    /// What shares a scale.
+    /// Which weights share a scale.
     pub scope: Scope,
     /// How the scale is chosen.
     pub fit: Fit,
@@ -113,11 +114,6 @@ impl Codec for Ternary2 {
     }
 }
 
-/// Bytes of a row's codes.
-pub(super) fn row_len(columns: usize) -> usize {
-    columns.div_ceil(GROUP) * LANES
-}
-
 kernel! {
     /// Codes all rows; returns the largest error. Ties go to zero.
     fn quantise<'a>(_simd, values: &'a [f32], columns: usize, scales: &'a [f32], packed: &'a mut [u8]) -> f32 {
@@ -145,7 +141,7 @@ kernel! {
         stream(out, |writer| {
             for row in 0..prepared.rows {
                 let scale = prepared.scale(row);
-                // Of a shifted byte the table sees four bits, and heeds two.
+                // The look-up uses the low 4 bits; the table repeats, so bits 2–3 do not matter.
                 let levels: [f32; LANES] = lanes!(i => ((i % 4) as f32 - 1.0) * scale);
                 for (i, bytes) in prepared.codes(row).chunks(AT_ONCE * LANES).enumerate() {
                     let out = writer.next((AT_ONCE * GROUP).min(columns - i * AT_ONCE * GROUP));
@@ -175,4 +171,5 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("quant.ternary2", "-1, 0, +1 in two bits, multiplied without decoding", presets);
+register_codec!("quant.ternary2", "-1, 0, +1 in two bits, multiplied without decoding", presets,
+    .probes(|| vec!["quant.ternary2:scope=row:fit=absmean".to_owned()]));

@@ -7,7 +7,7 @@ use super::points::{MAX_LENGTH, with_length};
 use super::{NAMES, VectorQuant};
 use crate::error::MaxError;
 
-/// Vectors that are decoded at once; their indices begin at a byte.
+/// Vectors decoded per step; the indices of each step begin at a byte.
 const TILE: usize = 64;
 
 /// The codebooks of a payload, in the tensor's own units, and the packed indices.
@@ -26,7 +26,7 @@ impl<'a> Decoder<'a> {
     pub(super) fn read(codec: &VectorQuant, spec: &TensorSpec, payload: &PayloadView<'a>) -> Result<Self> {
         let layout = codec.layout(spec);
         let exponent = payload.values::<i8>("exponent", Dtype::I8, &[1])?[0];
-        // 2^exponent, below what f32 holds too.
+        // 2^exponent in f64, because f32 may underflow.
         let scale = f64::from_bits(((1023 + i64::from(exponent)) as u64) << 52);
         let mut stages = Vec::with_capacity(2);
         for (stage, [codebook, indices]) in layout.stages.iter().zip(NAMES) {
@@ -47,7 +47,7 @@ impl<'a> Decoder<'a> {
 }
 
 impl Packed<'_> {
-    /// The indices of one tile; beyond the end they are 0.
+    /// The indices of one tile; 0 beyond the end.
     #[inline(always)]
     fn unpack(&self, tile: usize) -> [u16; TILE] {
         let (mut indices, mut bytes) = ([0; TILE], [0; TILE * 2 + 8]);
@@ -58,7 +58,7 @@ impl Packed<'_> {
         for (four, at) in indices.as_chunks_mut::<4>().0.iter_mut().zip((0..).step_by(4 * self.bits)) {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at / 8..at / 8 + 8]);
-            // Four indices of 16 bits begin at a byte.
+            // Four indices fit in the word; if they have 16 bits, they begin at a byte.
             let word = u64::from_le_bytes(word) >> (at % 8);
             for (i, index) in four.iter_mut().enumerate() {
                 *index = (word >> (i * self.bits) & mask) as u16;
@@ -68,7 +68,7 @@ impl Packed<'_> {
     }
 }
 
-/// All weights.
+/// Decodes all weights.
 pub(super) fn dequantise(decoder: &Decoder<'_>, out: &mut [f32]) {
     let (tile_len, mut left) = (TILE * decoder.length, out.len());
     stream(out, |writer| {
@@ -99,8 +99,8 @@ kernel! {
 }
 
 kernel! {
-    /// Decodes one tile. A kernel of its own, for the compiler leaves a closure of this size out of line, and so without
-    /// the level's instructions.
+    /// Decodes one tile. This is a kernel of its own because the compiler does not inline a closure
+    /// of this size, and would compile it without the level's instructions.
     fn decode_tile<'a>(_simd, decoder: &'a Decoder<'a>, tile: usize, out: &'a mut [f32]) {
         with_length!(decoder.length, V => decode_tile_at::<V>(decoder, tile, out));
     }
@@ -109,7 +109,7 @@ kernel! {
 #[inline(always)]
 fn decode_tile_at<const V: usize>(decoder: &Decoder<'_>, tile: usize, out: &mut [f32]) {
     let (vectors, rest) = out.as_chunks_mut::<V>();
-    // Where the last vector is full, nothing of this one is used.
+    // If the last vector is full, this one is not used.
     let after = vectors.len() % TILE;
     let last = match decoder.stages.as_slice() {
         [one] => {
@@ -138,7 +138,7 @@ fn entry<const V: usize>(book: &[[f32; V]], index: u16) -> [f32; V] {
     *book.get(usize::from(index)).unwrap_or(&[0.0; V])
 }
 
-/// The sum, kept finite.
+/// The sum, clamped to finite numbers.
 #[inline(always)]
 fn both<const V: usize>(a: [f32; V], b: [f32; V]) -> [f32; V] {
     let mut both = [0.0; V];

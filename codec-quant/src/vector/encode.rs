@@ -9,9 +9,9 @@ use super::train::{Assignment, sample_size, train};
 use super::{Layout, NAMES, Stage, VectorQuant};
 use crate::error::certify;
 
-/// Where the largest weight is stored in F16: between 2^14 and 2^15.
+/// F16 octave of the largest weight: between 2^14 and 2^15.
 const TOP_OCTAVE: i32 = 14;
-/// The largest centroid, below 2^15: also the end of f32 is rounded to a finite number.
+/// The largest centroid, below 2^15, so that even the largest f32 is rounded to a finite number.
 const LARGEST: f32 = 32752.0;
 
 pub(super) fn encode(codec: &VectorQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -41,8 +41,9 @@ pub(super) fn encode(codec: &VectorQuant, tensor: &TensorView<'_>, cx: &EncodeCx
     Ok(payload.with_bound(certify(largest)))
 }
 
-/// Heap bytes of an encode, as if there were calibration: all vectors and the sample, the sample less what a first
-/// codebook says, what rounds keep for each vector and for each coordinate of a centroid, and the products of centroids.
+/// Heap bytes of an encode with calibration: all vectors and the sample, the residuals of the
+/// sample, the state of rounds for each vector and for each coordinate of a centroid, and the
+/// products of centroids.
 pub(super) fn scratch_bytes(layout: &Layout) -> u64 {
     let of_vector = 2 * size_of::<f32>() * layout.length;
     let sample = layout.vectors.min(sample_size(layout.stages.iter().map(|stage| stage.size)));
@@ -54,16 +55,17 @@ pub(super) fn scratch_bytes(layout: &Layout) -> u64 {
     };
     let stages: usize = layout.stages.iter().map(of_stage).sum();
     let errors = layout.vectors * 2 * size_of::<f32>();
-    // A few blocks more: the last ones are filled up.
+    // Some extra for the padding of last blocks.
     (layout.vectors * of_vector + stages + errors + size_of::<f32>() * layout.choices() + 4096) as u64
 }
 
-/// The power of two that weights are told in: the largest is then in [`TOP_OCTAVE`], or below it where f32 ends.
+/// Exponent of the power of two by which weights are divided. It puts the largest weight in
+/// [`TOP_OCTAVE`], or below it if the weights are near the lower end of f32.
 fn exponent_of(largest: f32) -> i32 {
     ((largest.to_bits() >> 23) as i32 - 127 - TOP_OCTAVE).max(-126)
 }
 
-/// Rounds centroids to F16.
+/// Rounds centroids to F16; returns their bits and replaces the centroids by their values.
 fn round(book: &mut [f32]) -> Vec<u16> {
     for c in book.iter_mut() {
         *c = c.clamp(-LARGEST, LARGEST);

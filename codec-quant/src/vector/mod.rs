@@ -1,48 +1,55 @@
-//! Vector quantisation, `quant.vector`: a few weights at once become the index of a vector in a codebook that is
-//! trained for the tensor.
+//! Vector quantisation, `quant.vector`: a few weights together become the index of a vector in a
+//! codebook that is trained for the tensor.
 //!
-//! Vectors do better than scalars because a codebook may put its points where the density is, in the shape of cells
-//! that wastes least. The codebook costs `2^bits · length` halves, so the length is what a tensor can pay for.
+//! Vectors do better than scalars because a codebook places its points where the density is high,
+//! and its cells can have a less wasteful shape. The codebook costs `2^bits · length` F16 numbers,
+//! so the size of the tensor limits the length.
 //!
 //! # Source
-//! VPTQ: Liu et al., arXiv 2409.17066: codebooks by k-means weighted with the Hessian's diagonal, and residual
-//! codebooks; without its second-order feedback between columns and its codebook for outliers. k-means++: Arthur and
-//! Vassilvitskii, SODA 2007; Lloyd, IEEE Transactions on Information Theory 28 (1982). That both indices of a vector
-//! are searched together, and both codebooks trained on that, is as in additive quantisation: Babenko and Lempitsky,
-//! CVPR 2014.
+//! VPTQ: Liu et al., arXiv 2409.17066: codebooks by k-means weighted with the Hessian's diagonal,
+//! and residual codebooks; without its second-order feedback between columns and its codebook for
+//! outliers. k-means++: Arthur and Vassilvitskii, SODA 2007; Lloyd, IEEE Transactions on
+//! Information Theory 28 (1982). The joint search of both indices of a vector, and the training of
+//! both codebooks on its result, follow additive quantisation: Babenko and Lempitsky, CVPR 2014.
 //!
 //! # Sections
-//! The flat tensor of `n` weights is cut into `m = ⌈n/length⌉` vectors, across rows; the last one may be shorter. With
-//! `K = min(2^bits, m)` and `K' = min(2^residual_bits, m)`:
+//! The flat tensor of `n` weights is cut into `m = ⌈n/length⌉` vectors, across rows; the last one
+//! may be shorter. With `K = min(2^bits, m)` and `K' = min(2^residual_bits, m)`:
 //! - `codebook` F16 `[K, length]`;
-//! - `indices` U8 `[⌈m·bits/8⌉]`: one for each vector, a little-endian bit stream, lowest bit first;
-//! - `residual_codebook` F16 `[K', length]` and `residual_indices` U8 `[⌈m·residual_bits/8⌉]`, if `residual_bits` is
-//!   not 0;
+//! - `indices` U8 `[⌈m·bits/8⌉]`: one for each vector, a little-endian bit stream, lowest bit
+//!   first;
+//! - `residual_codebook` F16 `[K', length]` and `residual_indices` U8 `[⌈m·residual_bits/8⌉]`, if
+//!   `residual_bits` is not 0;
 //! - `exponent` I8 `[1]`.
 //!
-//! A vector is its centroid times `2^exponent`, rounded to f32; with a second codebook the sum, in f32, of both, and
-//! the end of f32 where that is beyond it. An index of `K` or more means zeros, and no encoder writes one. What a last
-//! vector has too much is left out.
+//! A vector is its centroid times `2^exponent`, rounded to f32; with a second codebook it is the
+//! f32 sum of both, clamped to finite numbers. An index of `K` or more means zeros; no encoder
+//! writes one. Surplus coordinates of the last vector are dropped.
 //!
 //! ## Training
-//! The exponent puts the largest weight between `2^14` and `2^15`, so that F16 is precise over eight orders of
-//! magnitude below it; it is −126 at least. Then, on a sample of 64 vectors for each centroid (one drawn from each of as many equal parts of
-//! the tensor; at least 2¹⁴ and at most 2¹⁸ vectors), k-means++ and up to 50 of Lloyd's rounds, until one lowers the
-//! error by less than a thousandth; up to ten more over all vectors; and one that ends with the means. In all but that
-//! one a centroid goes 1.8 times as far as to its mean, which saves rounds. A centroid without vectors becomes the
-//! vector that is farthest from its own. At last centroids are rounded to F16 and all vectors assigned again.
+//! The exponent puts the largest weight between `2^14` and `2^15`, so that F16 is precise over
+//! eight orders of magnitude below it; the exponent is at least −126.
 //!
-//! A second codebook begins with k-means++ on what the first one leaves. From then on a round tries all pairs of
-//! centroids for each vector, `2^(bits + residual_bits)` of them: the nearest of the first codebook need not be part of
-//! the nearest pair.
+//! Training begins with a sample of 64 vectors for each centroid (at least 2¹⁴ and at most 2¹⁸
+//! vectors; the tensor is cut into as many equal parts, and one vector is drawn from each). On the
+//! sample it runs k-means++ and up to 50 of Lloyd's rounds, until a round lowers the error by less
+//! than a thousandth. Up to ten rounds over all vectors follow, and a last round that ends with the
+//! means. In all rounds but the last a centroid moves 1.8 times the distance to its mean, which
+//! saves rounds. A centroid without vectors moves to the vector that is farthest from its own
+//! centroid. Finally centroids are rounded to F16 and all vectors are assigned again.
 //!
-//! With calibration each squared error counts by the mean square of the weight's input, relative to the largest and at
-//! least 10⁻⁶ of it.
+//! A second codebook begins with k-means++ on the residuals of the first one. From then on a round
+//! tries all `2^(bits + residual_bits)` pairs of centroids for each vector, because the nearest
+//! centroid of the first codebook need not be part of the nearest pair.
+//!
+//! With calibration each squared error is weighted by the mean square of the weight's input,
+//! relative to the largest mean square and at least 10⁻⁶ of it.
 //!
 //! ## How good it is
-//! On Gaussian weights, everything counted: bits per weight, NMSE and bits above Shannon's bound. Seconds and million
-//! weights per second are those of an encode of the large one on one core of an AMD EPYC with AVX-512 (`netweight bench
-//! --suite gaussian:2048x2048`, `--suite gaussian:256x256`, `--codecs quant.vector:preset=2bit,…`):
+//! On Gaussian weights, with all sections counted: bits per weight, NMSE and bits above Shannon's
+//! bound (gap). Seconds and million weights per second are those of encoding the large tensor on
+//! one core of an AMD EPYC with AVX-512 (`netweight bench --suite gaussian:2048x2048`,
+//! `--suite gaussian:256x256`, `--codecs quant.vector:preset=2bit,…`):
 //!
 //! | | 2048 × 2048 | NMSE | gap | s | Mw/s | 256 × 256 | NMSE | gap |
 //! |---|---|---|---|---|---|---|---|---|
@@ -56,9 +63,9 @@
 //! | `preset=4bit`: `length=2:bits=8` | 4.002 | .00785 | .505 | 0.51 | 8.2 | 4.125 | .00742 | .588 |
 //! | `length=3:bits=12` | 4.047 | .00677 | .444 | 6.2 | 0.7 | 7.000 | .00359 | 2.939 |
 //!
-//! Small codebooks suit small tensors: below some 10⁵ weights shorter vectors, or pairs at 2 bits, give more for the
-//! same bytes. A residual codebook does not pay at 3 bits and more (`length=4:bits=6:residual_bits=6`, 3.002 bits: NMSE
-//! .0294).
+//! Small codebooks suit small tensors: below about 10⁵ weights shorter vectors, or pairs at 2 bits,
+//! give a smaller error for the same bytes. A residual codebook does not pay at 3 bits and more
+//! (`length=4:bits=6:residual_bits=6`, 3.002 bits: NMSE .0294).
 //!
 //! # Header
 //! ```
@@ -68,20 +75,23 @@
 //! # use codec_quant as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `length` 2 to 8; `bits` 2 to 16; `residual_bits` 0 (no second codebook) to 8, and both together at most 16.
+//! `length` 2 to 8; `bits` 2 to 16; `residual_bits` 0 (no second codebook) to 8; at most 16 for the
+//! sum of both.
 //!
 //! # Bound
 //! `MaxAbs`, measured.
 //!
 //! # Cost
-//! `⌈m·bits/8⌉ + 2·K·length + 1` bytes, and `⌈m·residual_bits/8⌉ + 2·K'·length` more with a second codebook. An encode
-//! compares every vector with all centroids, or pairs of them, a dozen times, which takes twice as long with
-//! calibration. 16 bits together take minutes for millions of weights.
+//! `⌈m·bits/8⌉ + 2·K·length + 1` bytes, and `⌈m·residual_bits/8⌉ + 2·K'·length` more with a second
+//! codebook. An encode compares every vector with all centroids, or pairs of them, a dozen times,
+//! which takes twice as long with calibration. A sum of 16 bits takes minutes for millions of
+//! weights.
 //!
 //! # Limits
-//! F32, F16 and BF16. It cannot be cut into chunks, for the codebook is paid once. A tensor of few weights grows: its
-//! codebook is then as large as itself in F16. Weights 2²⁸ times smaller than the largest begin to lose digits, those
-//! 2⁴⁰ times smaller become zeros. Scratch memory is told as if there were calibration, which doubles it.
+//! F32, F16 and BF16. It cannot be cut into chunks, because the codebook is paid for once. A tensor
+//! of few weights grows: its codebook is then as large as the tensor in F16. Weights 2²⁸ times
+//! smaller than the largest begin to lose digits, weights 2⁴⁰ times smaller become zeros. The
+//! estimate of scratch memory assumes calibration, which doubles it.
 
 mod decode;
 mod encode;
@@ -106,7 +116,7 @@ pub struct VectorQuant {
     pub length: Bounded<2, 8>,
     /// Bits of an index into the codebook.
     pub bits: Bounded<2, 16>,
-    /// Bits of an index into the codebook for what the first one leaves; 0 if there is none.
+    /// Bits of an index into the residual codebook; 0 if there is none.
     pub residual_bits: Bounded<0, 8>,
 }
 
@@ -122,7 +132,7 @@ impl VectorQuant {
         Self { version: FormatVersion, length, bits, residual_bits: Bounded::at::<0>() }
     }
 
-    /// With a second codebook of `2^bits` vectors; without if it is 0.
+    /// Adds a second codebook of `2^bits` vectors; none if `bits` is 0.
     #[must_use]
     pub fn with_residual(mut self, bits: Bounded<0, 8>) -> Self {
         self.residual_bits = bits;
@@ -141,7 +151,7 @@ impl VectorQuant {
 /// Names of the sections of each codebook and its indices.
 const NAMES: [[&str; 2]; 2] = [["codebook", "indices"], ["residual_codebook", "residual_indices"]];
 
-/// Most bits of both indices together: an encoder tries all pairs.
+/// Largest sum of the bits of both indices: an encoder tries all pairs.
 const MAX_BITS: u32 = 16;
 
 /// Sizes for one tensor.
@@ -156,7 +166,7 @@ struct Layout {
 struct Stage {
     /// Bits of an index.
     bits: usize,
-    /// Centroids: no more than there are vectors.
+    /// Number of centroids, at most the number of vectors.
     size: usize,
 }
 
@@ -165,13 +175,13 @@ impl Layout {
         (self.vectors * stage.bits).div_ceil(8)
     }
 
-    /// Of all sections.
+    /// Bytes of all sections.
     fn bytes(&self) -> usize {
         let of_stage = |stage: &Stage| 2 * stage.size * self.length + self.index_bytes(stage);
         1 + self.stages.iter().map(of_stage).sum::<usize>()
     }
 
-    /// How many centroids, or pairs of them, a vector is compared with.
+    /// Number of centroids, or of pairs, that a vector is compared with.
     fn choices(&self) -> usize {
         self.stages.iter().map(|stage| stage.size).product()
     }
@@ -229,4 +239,11 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("quant.vector", "vectors of weights from a trained codebook", presets);
+/// Lengths, widths of indices and of residual indices, as (length, bits, residual bits).
+fn probes() -> Vec<String> {
+    let keys = [(2, 2, 1), (5, 3, 0), (5, 4, 8), (7, 7, 2), (8, 5, 0), (3, 16, 0)];
+    let spec = |(length, bits, residual)| format!("quant.vector:length={length}:bits={bits}:residual_bits={residual}");
+    keys.map(spec).into()
+}
+
+register_codec!("quant.vector", "vectors of weights from a trained codebook", presets, .probes(probes));

@@ -1,9 +1,10 @@
-//! The vectors of a tensor as kernels want them: sixteen side by side, coordinate by coordinate.
+//! The vectors of a tensor in the order of the kernels: sixteen side by side, coordinate by
+//! coordinate.
 
 use codec_api::Importance;
 use simd::LANES;
 
-/// Calls `$value` with the constant `$V` equal to a vector's length.
+/// Evaluates `$value` with the constant `$V` equal to a vector's length.
 macro_rules! with_length {
     ($length:expr, $V:ident => $value:expr) => {
         match $length {
@@ -23,29 +24,29 @@ macro_rules! with_length {
 }
 pub(super) use with_length;
 
-/// The longest vectors.
+/// Length of the longest vectors.
 pub(super) const MAX_LENGTH: usize = 8;
 
-/// The coordinates of sixteen vectors, or what each counts.
+/// The coordinates of sixteen vectors, or their importances.
 pub(super) type Block<const V: usize> = [[f32; LANES]; V];
 
-/// A tensor's weights as vectors, the last one filled up with zeros.
+/// The weights of a tensor as vectors; zeros pad the last one.
 pub(super) struct Source<'a> {
     pub(super) values: &'a [f32],
     /// Weights of a vector.
     pub(super) length: usize,
-    /// A power of two that brings the largest weight to where F16 is precise.
+    /// A power of two that scales the largest weight into the precise range of F16.
     pub(super) unit: f32,
     pub(super) importance: Option<Importance>,
 }
 
 impl Source<'_> {
-    /// How many vectors there are.
+    /// Number of vectors.
     pub(super) fn count(&self) -> usize {
         self.values.len().div_ceil(self.length)
     }
 
-    /// These vectors of all.
+    /// Gathers the vectors with these indices.
     pub(super) fn gather(&self, vectors: impl ExactSizeIterator<Item = usize>) -> Points {
         let (length, count) = (self.length, vectors.len());
         let rows = count.div_ceil(LANES) * length;
@@ -67,13 +68,13 @@ impl Source<'_> {
     }
 }
 
-/// Vectors in blocks of sixteen; what fills the last block up is zero.
+/// Vectors in blocks of sixteen; zeros pad the last block.
 #[derive(Clone)]
 pub(super) struct Points {
     pub(super) length: usize,
     pub(super) count: usize,
     x: Vec<[f32; LANES]>,
-    /// What each squared error counts; empty if all count alike.
+    /// Importances of the squared errors; empty if all are equal.
     w: Vec<[f32; LANES]>,
 }
 
@@ -92,18 +93,18 @@ impl Points {
         &self.x.as_chunks().0[block]
     }
 
-    /// What the coordinates of a block count.
+    /// Importances of the coordinates of a block.
     #[inline(always)]
     pub(super) fn w<const V: usize>(&self, block: usize) -> Block<V> {
         if self.w.is_empty() { [[1.0; LANES]; V] } else { self.w.as_chunks().0[block] }
     }
 
-    /// One vector; what is beyond its length is zero.
+    /// One vector, padded with zeros.
     pub(super) fn vector(&self, i: usize) -> [f32; MAX_LENGTH] {
         self.lane(&self.x, i)
     }
 
-    /// What the coordinates of a vector count.
+    /// Importances of the coordinates of a vector.
     pub(super) fn importance(&self, i: usize) -> [f32; MAX_LENGTH] {
         if self.w.is_empty() { [1.0; MAX_LENGTH] } else { self.lane(&self.w, i) }
     }
@@ -116,7 +117,7 @@ impl Points {
         lane
     }
 
-    /// What is left of the vectors without the centroids `indices` of `book`.
+    /// The residuals: vectors minus their centroids, `indices` of `book`.
     pub(super) fn less(&self, book: &[f32], indices: &[u16]) -> Self {
         let mut rest = self.clone();
         let blocks = rest.x.chunks_mut(self.length).zip(indices.chunks(LANES));

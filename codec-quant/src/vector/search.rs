@@ -1,7 +1,9 @@
-//! The hot loops of training: the nearest centroid, or pair of centroids, of every vector; and the distance to one.
+//! The hot loops of training: the nearest centroid, or pair of centroids, of every vector; and the
+//! distance to one centroid.
 //!
-//! Instead of `‖x − c‖²` they compare `‖c‖²/2 − x·c`, and for the sum of two centroids that of both and `c·c'`.
-//! With weights it is `Σ w·(c/2 − x)·c`. Of equally near ones the first is taken.
+//! The loops compare `‖c‖²/2 − x·c` instead of `‖x − c‖²`. For a pair of centroids they add the
+//! scores of both and `c·c'`. With importances the score is `Σ w·(c/2 − x)·c`. Ties go to the
+//! first.
 
 use simd::{LANES, Simd, kernel, lanes, sum};
 
@@ -12,13 +14,13 @@ use super::points::{Block, Points, with_length};
 pub(super) struct Books<'a> {
     /// Centroids, coordinate by coordinate.
     pub(super) first: &'a [f32],
-    /// Those of the second codebook, if there is one.
+    /// Centroids of the second codebook, if there is one.
     pub(super) second: Option<&'a [f32]>,
-    /// The products `c·c'` of each of the first and each of the second.
+    /// The products `c·c'` of each first centroid with each second one.
     pub(super) cross: &'a [f32],
 }
 
-/// Where an assignment is written: the same number of vectors everywhere, but for a second codebook that is not there.
+/// Output of an assignment: slices of one length; `second` is empty without a second codebook.
 pub(super) struct Found<'a> {
     pub(super) first: &'a mut [u16],
     pub(super) second: &'a mut [u16],
@@ -27,7 +29,7 @@ pub(super) struct Found<'a> {
 }
 
 kernel! {
-    /// Assigns the vectors from block `from` on to their nearest centroids, as many as `found` has places for.
+    /// Assigns the vectors from block `from` on to their nearest centroids until `found` is full.
     pub(super) fn assign<'a>(simd, points: &'a Points, from: usize, books: Books<'a>, found: Found<'a>) {
         with_length!(points.length, V => assign_at::<V, _>(simd, points, from, books, found));
     }
@@ -122,7 +124,7 @@ fn nearest_weighted<const V: usize, S: Simd>(
     index
 }
 
-/// The index of the first centroid times the number of second ones, plus that of the second.
+/// Index of the first centroid times the number of second ones, plus the index of the second.
 #[inline(always)]
 fn nearest_pair<const V: usize, S: Simd>(
     simd: S,
@@ -148,8 +150,8 @@ fn nearest_pair<const V: usize, S: Simd>(
     index
 }
 
-/// As [`nearest_pair`]. The products of centroids are other ones for every vector: they come with what the first one
-/// leaves.
+/// Like [`nearest_pair`], with importances. The products of centroids depend on the vector, so they
+/// are computed from its residual after the first centroid.
 #[inline(always)]
 fn nearest_pair_weighted<const V: usize, S: Simd>(
     simd: S,
@@ -192,7 +194,8 @@ fn products<const V: usize>(x: &Block<V>, w: &Block<V>) -> Block<V> {
 }
 
 kernel! {
-    /// Lowers each vector's squared distance to that to `centroid`, and sums them up block by block.
+    /// Lowers the squared distance of each vector to its distance from `centroid` if that is
+    /// smaller, and sums the distances of each block.
     pub(super) fn approach<'a>(
         simd,
         points: &'a Points,
@@ -247,7 +250,7 @@ mod tests {
         (0..n).map(|_| next() + next()).collect()
     }
 
-    /// Of all pairs, or of all centroids where there is no second codebook, the least squared distance.
+    /// The least squared distance over all pairs, or over all centroids without a second codebook.
     fn least(points: &Points, i: usize, first: &[f32], second: &[f32]) -> f64 {
         let (x, w) = (points.vector(i), points.importance(i));
         let pairs = first.chunks(points.length).flat_map(|a| second.chunks(points.length).map(move |b| (a, b)));
@@ -258,7 +261,7 @@ mod tests {
         pairs.map(square).fold(f64::INFINITY, f64::min)
     }
 
-    /// `COUNT` vectors, maybe with a weight for each coordinate.
+    /// `COUNT` vectors; each coordinate has an importance if `weighted`.
     fn points(length: usize, weighted: bool) -> Points {
         let values = noise(COUNT * length, 1);
         let spec = TensorSpec::new(Dtype::F32, [values.len()]).unwrap();

@@ -8,24 +8,26 @@ use simd::LANES;
 use super::points::{MAX_LENGTH, Points, Source};
 use super::search::{Books, Found, approach, assign};
 
-/// Vectors of the sample: so many for each centroid, and not less or more than these.
+/// Sample size: vectors for each centroid, and the limits of the total.
 const PER_CENTROID: usize = 64;
 const LEAST_SAMPLE: usize = 1 << 14;
 const LARGEST_SAMPLE: usize = 1 << 18;
-/// Rounds on the sample at most.
+/// Most rounds on the sample.
 const ROUNDS: usize = 50;
-/// Rounds over all vectors at most.
+/// Most rounds over all vectors.
 const FULL_ROUNDS: usize = 10;
-/// Rounds end with the one that lowers the error by less than this share.
+/// Rounds end when one lowers the error by less than this share.
 const LEAST_GAIN: f64 = 1e-3;
-/// Centroids go so many times as far as to the mean of their vectors: that takes fewer rounds.
+/// Centroids move this many times the distance to the mean of their vectors, which saves rounds.
 const STEP: f64 = 1.8;
-/// Passes over all vectors: those rounds, one that ends with the means, and the assignment to rounded centroids.
+/// Passes over all vectors: the full rounds, the round that ends with the means, and the assignment
+/// to rounded centroids.
 pub(super) const PASSES: usize = FULL_ROUNDS + 2;
-/// Blocks that are assigned between two questions whether to go on.
+/// Blocks assigned between two checks for cancellation.
 const PART: usize = 64;
 
-/// Trains a codebook of each of these sizes for all vectors, the second one for what the first one leaves.
+/// Trains a codebook of each of these sizes for all vectors; the second one begins with the
+/// residuals of the first.
 pub(super) fn train(source: &Source<'_>, points: &Points, sizes: &[usize], cx: &EncodeCx<'_>) -> Result<Vec<Vec<f32>>> {
     let mut rng = cx.rng(0);
     let wanted = sample_size(sizes.iter().copied());
@@ -47,12 +49,12 @@ pub(super) fn train(source: &Source<'_>, points: &Points, sizes: &[usize], cx: &
     Ok(books)
 }
 
-/// Vectors of the sample, if there are so many.
+/// Number of vectors in the sample, if the tensor has that many.
 pub(super) fn sample_size(books: impl Iterator<Item = usize>) -> usize {
     books.fold(0, |most, size| most.max(size * PER_CENTROID)).clamp(LEAST_SAMPLE, LARGEST_SAMPLE)
 }
 
-/// One of each of `count` strata, which are as equal as they can be.
+/// One vector from each of `count` strata of nearly equal size.
 fn strata(vectors: usize, count: usize, rng: &mut Xoshiro256PlusPlus) -> impl ExactSizeIterator<Item = usize> {
     (0..count).map(move |i| {
         let (first, next) = (i * vectors / count, (i + 1) * vectors / count);
@@ -60,8 +62,9 @@ fn strata(vectors: usize, count: usize, rng: &mut Xoshiro256PlusPlus) -> impl Ex
     })
 }
 
-/// Centroids by k-means++: each is a vector, drawn with a probability in proportion to its squared distance from those
-/// before it. When all vectors are centroids, the others are zero.
+/// Centroids by k-means++: each is a vector, drawn with probability proportional to its squared
+/// distance from the earlier centroids. When all vectors are centroids, the remaining centroids are
+/// zero.
 fn seed(points: &Points, size: usize, rng: &mut Xoshiro256PlusPlus, cancel: &Cancel) -> Result<Vec<f32>> {
     let mut distances = vec![[1.0; LANES]; points.blocks()];
     if let Some(last) = distances.last_mut() {
@@ -83,7 +86,7 @@ fn seed(points: &Points, size: usize, rng: &mut Xoshiro256PlusPlus, cancel: &Can
     Ok(book)
 }
 
-/// A vector drawn with a probability in proportion to its distance; `None` if all are zero.
+/// A vector drawn with probability proportional to its distance; `None` if all are zero.
 fn draw(distances: &[[f32; LANES]], totals: &[f32], rng: &mut Xoshiro256PlusPlus) -> Option<usize> {
     let total: f64 = totals.iter().copied().map(f64::from).sum();
     let left = total * ((rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64);
@@ -92,7 +95,8 @@ fn draw(distances: &[[f32; LANES]], totals: &[f32], rng: &mut Xoshiro256PlusPlus
     Some(block * LANES + lane)
 }
 
-/// The first place at which the sum exceeds `left`, or the last that is above zero; and what is left before it.
+/// The first index at which the sum exceeds `left`, or the last with a share above zero; and the
+/// rest of `left` before that index.
 fn reach(shares: &[f32], mut left: f64) -> Option<(usize, f64)> {
     let mut last = None;
     for (i, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
@@ -105,7 +109,7 @@ fn reach(shares: &[f32], mut left: f64) -> Option<(usize, f64)> {
     last
 }
 
-/// Lloyd's rounds: vectors go to their nearest centroids, and centroids to their vectors.
+/// Lloyd's rounds: assign vectors to their nearest centroids, then move centroids to their vectors.
 fn lloyd(points: &Points, books: &mut [Vec<f32>], most: usize, step: f64, cancel: &Cancel) -> Result<()> {
     let mut before = f64::INFINITY;
     for _ in 0..most {
@@ -119,9 +123,9 @@ fn lloyd(points: &Points, books: &mut [Vec<f32>], most: usize, step: f64, cancel
     Ok(())
 }
 
-/// Which centroid, or pair of centroids, is nearest to each vector.
+/// The nearest centroid, or pair of centroids, of each vector.
 pub(super) struct Assignment {
-    /// By codebook.
+    /// Indices for each codebook.
     pub(super) indices: Vec<Vec<u16>>,
     /// Squared distances.
     pub(super) errors: Vec<f32>,
@@ -146,8 +150,9 @@ impl Assignment {
         Ok(Self { indices, errors, total })
     }
 
-    /// Moves centroids `step` times as far as to the means of their vectors, less what the other codebook says. One
-    /// without vectors goes to that which is farthest from its own.
+    /// Moves centroids `step` times the distance to the means of their vectors, after subtracting
+    /// the other codebook's centroids. A centroid without vectors moves to the vector farthest from
+    /// its own.
     fn move_centroids(&self, points: &Points, books: &mut [Vec<f32>], step: f64) {
         for s in 0..books.len() {
             let sums = self.sums(points, books, s);
@@ -164,7 +169,8 @@ impl Assignment {
         }
     }
 
-    /// Of each coordinate of each centroid of codebook `s`, the sums over its vectors of `w·x` and `w`.
+    /// Sums of `w·x` and `w` over the vectors of each centroid of codebook `s`, for each
+    /// coordinate.
     fn sums(&self, points: &Points, books: &[Vec<f32>], s: usize) -> Vec<[f64; 2]> {
         let mut sums = vec![[0.0; 2]; books[s].len()];
         for (i, index) in self.indices[s].iter().enumerate() {
@@ -178,7 +184,7 @@ impl Assignment {
         sums
     }
 
-    /// Vector `i` without what the codebook other than `s` says about it.
+    /// Vector `i` minus its centroid in the codebook other than `s`.
     fn target(&self, points: &Points, books: &[Vec<f32>], s: usize, i: usize) -> [f32; MAX_LENGTH] {
         let mut x = points.vector(i);
         for other in (0..books.len()).filter(|other| *other != s) {
@@ -190,7 +196,7 @@ impl Assignment {
         x
     }
 
-    /// The vectors with the largest errors, as many as wanted if there are any; of equal ones the first.
+    /// At most `wanted` vectors with the largest errors above zero; ties go to the first.
     fn farthest(&self, wanted: usize) -> Vec<usize> {
         let mut far: Vec<usize> = (0..self.errors.len()).filter(|i| wanted > 0 && self.errors[*i] > 0.0).collect();
         far.sort_unstable_by(|a, b| self.errors[*b].total_cmp(&self.errors[*a]).then(a.cmp(b)));
@@ -199,7 +205,7 @@ impl Assignment {
     }
 }
 
-/// The products of each centroid of a first codebook with each of a second.
+/// The products of each first centroid with each second one.
 fn products(books: &[Vec<f32>], length: usize) -> Vec<f32> {
     let [first, second] = books else { return Vec::new() };
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum();

@@ -1,5 +1,3 @@
 //! Every law, for every preset of this crate's codecs.
 
-use codec_quant as _;
-
 laws::conformance!();

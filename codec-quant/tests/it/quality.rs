@@ -1,7 +1,5 @@
-//! Size and error on a million Gaussian weights, against the figures that the formats are known for.
-#![allow(clippy::unwrap_used, reason = "test helpers may")]
+//! Size and error on a million Gaussian weights, compared with the known figures of the formats.
 
-use codec_quant as _;
 use harness::testing::{measure, weights};
 
 const SHAPE: [usize; 2] = [1024, 1024];

@@ -1,49 +1,11 @@
-//! The laws beyond the presets: every width, every kind of group, with and without zero points and clipping.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
+//! Settings beyond the presets: every width, every kind of group, with and without zero points and
+//! clipping.
 
 use std::sync::Arc;
 
 use codec_api::{
     Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView, max_abs_error,
 };
-use codec_quant as _;
-use laws::{Law, Subject};
-
-/// Specs that presets do not cover.
-fn specs() -> Vec<String> {
-    let mut specs = Vec::new();
-    for bits in 2..=8 {
-        for group in ["16", "48", "256", "row", "tensor"] {
-            for options in ["", ":symmetric=false", ":clip=true", ":symmetric=false:clip=true"] {
-                specs.push(format!("quant.int:bits={bits}:group={group}{options}"));
-            }
-        }
-    }
-    specs.push("quant.ternary:scope=row:fit=absmean".to_owned());
-    specs.push("quant.ternary2:scope=row:fit=absmean".to_owned());
-    specs.push("quant.fp8:format=e5m2:scope=tensor".to_owned());
-    specs
-}
-
-fn subject(registry: &Registry, spec: &str) -> Subject {
-    let codec = registry.parse_spec(spec).unwrap();
-    let mut all = Subject::of_crate(registry, env!("CARGO_PKG_NAME"), env!("CARGO_MANIFEST_DIR"));
-    let at = all.iter().position(|s| s.entry.id == codec.typetag_name()).unwrap();
-    let mut subject = all.swap_remove(at);
-    (subject.preset, subject.codec) = ("(setting)", codec);
-    subject
-}
-
-#[test]
-fn every_setting_keeps_every_law() {
-    let registry = Registry::linked().unwrap();
-    for spec in specs() {
-        let subject = subject(&registry, &spec);
-        for law in Law::ALL.into_iter().filter(|law| *law != Law::Docs) {
-            law.check(&subject).unwrap_or_else(|violation| panic!("{violation}"));
-        }
-    }
-}
 
 fn encode(codec: &Arc<dyn Codec>, shape: [usize; 2], values: &[f32]) -> EncodedTensor {
     EncodedTensor::encode(codec.clone(), TensorView::from_f32(shape, values).unwrap(), &EncodeCx::new(0)).unwrap()
@@ -55,7 +17,8 @@ fn every_bound_is_as_tight_as_a_measured_one_is() {
     let values: Vec<f32> = (0..64 * 100).map(|i| ((i * 7919 + 13) % 10_007) as f32 / 5003.0 - 1.0).collect();
     let presets =
         registry.presets().filter(|(entry, ..)| entry.origin.0 == env!("CARGO_PKG_NAME")).map(|(.., codec)| codec);
-    let settings = specs().into_iter().map(|spec| registry.parse_spec(&spec).unwrap());
+    let probes = registry.entries().flat_map(|entry| (entry.probes)());
+    let settings = probes.map(|spec| registry.parse_spec(&spec).unwrap());
     for codec in presets.chain(settings) {
         let ragged = TensorSpec::new(Dtype::F32, [64, 100]).unwrap();
         let shape = if codec.accepts(&ragged).is_ok() { [64, 100] } else { [25, 256] };

@@ -1,6 +1,5 @@
-//! The four- and eight-bit floats: against what other programs make of the same bytes (`fixtures/fp_formats.py`), their
-//! size and error on Gaussian weights, and what is refused.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
+//! The four- and eight-bit floats: agreement with other programs on the same bytes
+//! (`fixtures/fp_formats.py`), size and error on Gaussian weights, and refusals.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +8,6 @@ use codec_api::{
     Bound, Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Payload, Registry, Section, TensorSpec,
     TensorView,
 };
-use codec_quant as _;
 use harness::testing::{measure, weights};
 use safetensors::SafeTensors;
 use simd::{Level, with_level};
@@ -18,9 +16,9 @@ fn codec(spec: &str) -> Arc<dyn Codec> {
     Registry::linked().unwrap().parse_spec(spec).unwrap()
 }
 
-/// The tensors of a case in the fixture, by the rest of their name.
+/// The tensors of a case in the fixture, keyed by the rest of their name.
 fn case(name: &str) -> BTreeMap<String, Section> {
-    let file = SafeTensors::deserialize(include_bytes!("fixtures/fp_formats.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(include_bytes!("../fixtures/fp_formats.safetensors")).unwrap();
     let of_case = file.tensors().into_iter().filter_map(|(full, tensor)| {
         let section = full.strip_prefix(&format!("{name}."))?.to_owned();
         Some((section, Section::new(tensor.dtype(), tensor.shape(), tensor.data().to_vec()).unwrap()))
@@ -79,7 +77,7 @@ fn gaussian() -> Vec<f32> {
     weights("gaussian", SHAPE.iter().product())
 }
 
-/// Size, and the most error on a million Gaussian weights.
+/// Size, and the largest permitted error on a million Gaussian weights.
 const QUALITY: [(&str, u64, f64); 7] = [
     ("quant.mxfp4", 17 * 32_768, 0.0126),
     ("quant.nvfp4", 9 * 65_536 + 4, 0.0067),
@@ -117,7 +115,7 @@ fn both_ternary_packings_hold_the_same_weights() {
 #[test]
 fn magnitude_costs_no_accuracy() {
     let values = gaussian();
-    // Powers of two: a scale of MXFP4 is nothing else.
+    // Powers of two, because a scale of MXFP4 is one.
     for factor in [2.0f32.powi(-90), 2.0f32.powi(124)] {
         let scaled: Vec<f32> = values.iter().map(|v| v * factor).collect();
         for (spec, _, most) in QUALITY {
@@ -139,7 +137,7 @@ fn subnormal_weights_keep_an_error_of_a_few_units() {
     }
 }
 
-/// The bytes of a section of this codec's payload for ones in 2 x 64, changed; and what decoding says.
+/// Encodes ones in 2 x 64, changes the bytes of a section, and decodes.
 fn damaged(spec: &str, section: &str, change: impl Fn(&mut [u8])) -> Result<Vec<f32>, CodecError> {
     let codec = codec(spec);
     let values = [1.0; 128];
@@ -183,7 +181,7 @@ fn what_would_decode_to_no_number_is_refused() {
             assert!(finite || matches!(answer, Err(CodecError::Corrupt { .. })), "{spec}, {scale}: {answer:?}");
         }
     }
-    // The largest bytes that are numbers.
+    // The largest bytes that decode to numbers.
     for (spec, section, value) in [
         ("quant.mxfp4", "scales", 252),
         ("quant.nvfp4", "scales", 0xfe),
@@ -197,7 +195,8 @@ fn what_would_decode_to_no_number_is_refused() {
 
 #[test]
 fn a_large_tensor_decodes_to_the_same_bits_at_every_level_and_address() {
-    /// Just above 16 MiB, where decoders write past the caches; rows of whole blocks, not of whole pieces.
+    /// Just above 16 MiB, where decoders write past the caches; rows consist of whole blocks, but
+    /// not of whole decoder steps.
     const LARGE: [usize; 2] = [2049, 2080];
     let values: Vec<f32> = (0..LARGE[0] * LARGE[1]).map(|i| ((i * 7919 + 13) % 10_007) as f32 / 5003.0 - 1.0).collect();
     let spec = TensorSpec::new(Dtype::F32, LARGE).unwrap();

@@ -1,12 +1,10 @@
-//! The ggml formats: decoded as the Python package `gguf` decodes them, encoded as well as ggml encodes.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
+//! The ggml formats: decoding agrees with the Python package `gguf`, encoding is as good as ggml's.
 
 use std::sync::Arc;
 
 use codec_api::{
     Bound, Codec, CodecError, DecodeCx, Dtype, EncodeCx, Payload, Registry, Section, TensorSpec, TensorView,
 };
-use codec_quant as _;
 use harness::suite::{Suite, SuiteOptions};
 use harness::testing::{MeanSquares, measure, weights};
 use safetensors::SafeTensors;
@@ -15,10 +13,10 @@ use simd::{Level, with_level};
 const FORMATS: [&str; 12] =
     ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"];
 
-/// `fixtures/ggml_blocks.py` wrote the file.
+/// `fixtures/ggml_blocks.py` writes the file.
 #[test]
 fn arbitrary_blocks_decode_to_the_values_of_gguf() {
-    let fixtures = SafeTensors::deserialize(include_bytes!("fixtures/ggml_blocks.safetensors")).unwrap();
+    let fixtures = SafeTensors::deserialize(include_bytes!("../fixtures/ggml_blocks.safetensors")).unwrap();
     for format in FORMATS {
         let blocks = fixtures.tensor(&format!("{format}.blocks")).unwrap();
         let values = fixtures.tensor(&format!("{format}.values")).unwrap();
@@ -35,8 +33,9 @@ fn arbitrary_blocks_decode_to_the_values_of_gguf() {
     }
 }
 
-/// Bits per weight, an NMSE on Gaussian weights just above what the encoders reach, and the NMSE of ggml's own encoders
-/// (`ggml_quantize_chunk`, without importance matrix) on the layers in `assets/gpt2_mini_layers`.
+/// Bits per weight, an NMSE on Gaussian weights just above that of the encoders, and the NMSE of
+/// ggml's own encoders (`ggml_quantize_chunk`, without importance matrix) on the layers in
+/// `assets/gpt2_mini_layers`.
 const QUALITY: [(&str, f64, f64, [f64; 2]); 12] = [
     ("q8_0", 8.5, 2.6e-5, [2.659e-5, 2.898e-5]),
     ("q4_0", 4.5, 0.0066, [6.867e-3, 7.445e-3]),
@@ -128,7 +127,7 @@ fn small_weights_are_better_than_zeros() {
     for (format, _, nmse, _) in QUALITY {
         for power in 0..9 {
             let scale = 10f32.powi(-power);
-            // Alone, and beside a row of large ones.
+            // Small weights alone, and beside a row of large ones.
             for large in [scale, 1.0] {
                 let factor = |i: usize| if i < 256 { large } else { scale };
                 let values: Vec<f32> = bell.iter().enumerate().map(|(i, w)| w * factor(i)).collect();
@@ -161,7 +160,7 @@ fn constant_groups_stay_constant_under_any_calibration() {
 
 #[test]
 fn scales_that_are_not_finite_are_corrupt() {
-    let fixtures = SafeTensors::deserialize(include_bytes!("fixtures/ggml_blocks.safetensors")).unwrap();
+    let fixtures = SafeTensors::deserialize(include_bytes!("../fixtures/ggml_blocks.safetensors")).unwrap();
     let spec = TensorSpec::new(Dtype::F32, [3, 256]).unwrap();
     for format in FORMATS {
         let blocks = fixtures.tensor(&format!("{format}.blocks")).unwrap();

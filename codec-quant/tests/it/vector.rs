@@ -1,13 +1,11 @@
-//! Vector quantisation: quality, settings beyond the presets, calibration, and the format as its documentation says.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
+//! Vector quantisation: quality, settings beyond the presets, calibration, and the documented
+//! format.
 
 use std::sync::Arc;
 
 use codec_api::{Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView, max_abs_error};
-use codec_quant as _;
 use half::{bf16, f16};
 use harness::testing::{MeanSquares, measure, weights};
-use laws::{Law, Subject};
 use simd::{Level, with_level};
 
 fn codec(spec: &str) -> Arc<dyn Codec> {
@@ -36,7 +34,7 @@ fn at_2_258_bits_the_error_is_below_075() {
 #[test]
 fn every_preset_is_below_the_error_of_a_scalar_quantiser() {
     let values = gaussian([512, 512]);
-    // Lloyd and Max: the best that scalars do at 2, 3 and 4 bits.
+    // Lloyd–Max: the least errors of scalar quantisers at 2, 3 and 4 bits.
     for (preset, scalar) in [("2bit", 0.1175), ("2bit-pair", 0.1175), ("3bit", 0.0345), ("4bit", 0.0095)] {
         let error = nmse(&format!("quant.vector:preset={preset}"), [512, 512], &values);
         assert!(error < 0.85 * scalar, "{preset}: NMSE {error}");
@@ -52,21 +50,6 @@ fn magnitude_costs_no_accuracy() {
             let scaled: Vec<f32> = values.iter().map(|v| v * factor).collect();
             let error = nmse(spec, [128, 128], &scaled);
             assert!((error / normal - 1.0).abs() < 0.02, "{spec} times {factor:e}: NMSE {error}, not {normal}");
-        }
-    }
-}
-
-#[test]
-fn other_settings_keep_every_law() {
-    let registry = Registry::linked().unwrap();
-    for (length, bits, residual) in [(2, 2, 1), (5, 3, 0), (5, 4, 8), (7, 7, 2), (8, 5, 0), (3, 16, 0)] {
-        let codec =
-            registry.parse_spec(&format!("quant.vector:length={length}:bits={bits}:residual_bits={residual}")).unwrap();
-        let all = Subject::of_crate(&registry, env!("CARGO_PKG_NAME"), env!("CARGO_MANIFEST_DIR"));
-        let mut subject = all.into_iter().find(|s| s.entry.id == codec.typetag_name()).unwrap();
-        (subject.preset, subject.codec) = ("(setting)", codec);
-        for law in Law::ALL.into_iter().filter(|law| *law != Law::Docs) {
-            law.check(&subject).unwrap_or_else(|violation| panic!("{violation}"));
         }
     }
 }
@@ -97,7 +80,7 @@ fn calibration_moves_the_error_to_where_it_counts_less() {
         let input = |place: usize| if axis == 0 { place / columns } else { place % columns };
         let calibration =
             MeanSquares { axis, squares: (0..inputs).map(|i| if i % 3 == 0 { 25.0 } else { 0.25 }).collect() };
-        // Weights of large inputs are small ones.
+        // Weights of large inputs are small.
         let sized = |(i, v): (usize, f32)| if input(i) % 3 == 0 { v / 4.0 } else { v };
         let values: Vec<f32> = gaussian([96, 200]).into_iter().enumerate().map(sized).collect();
         for spec in ["quant.vector:bits=6", "quant.vector:preset=2bit-pair:bits=4:residual_bits=4"] {

@@ -1,16 +1,14 @@
-//! Outputs so large that decoding streams them past the caches.
-#![allow(clippy::unwrap_used, reason = "test helpers may")]
+//! Outputs large enough to be streamed past the caches.
 
 use std::sync::Arc;
 
 use codec_api::{Codec, DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView};
-use codec_quant as _;
 use simd::{Level, with_level};
 
 /// Just above 16 MiB; the columns end within a block of lanes and within a group.
 const ROWS: usize = 2049;
 const COLUMNS: usize = 2050;
-/// Rows whose weights fill a whole number of every codec's blocks, small enough not to be streamed.
+/// Rows of a chunk: whole blocks for every codec, and too few to be streamed.
 const CHUNK: usize = 64;
 
 fn encode(codec: &Arc<dyn Codec>, values: &[f32]) -> EncodedTensor {
