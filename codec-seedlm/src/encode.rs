@@ -94,8 +94,12 @@ pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     let tables = seeds.min(BATCH) * if is_run(config) { in_order_bytes + alone_bytes } else { alone_bytes };
     // With calibration each block may be a group of its own.
     let per_block = 256;
-    (12 * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES
+    let coder = if config.coded { CODER_BYTES } else { 0 };
+    (12 * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES + coder
 }
+
+/// Heap bytes that the entropy coder takes for its tables and streams.
+const CODER_BYTES: u64 = 192 << 10;
 
 /// The largest `‖w‖` of all blocks.
 fn largest_norm(values: &[f32], weights: usize) -> f64 {

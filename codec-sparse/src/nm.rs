@@ -279,7 +279,7 @@ fn presets() -> Vec<Preset> {
 }
 
 fn probes() -> Vec<String> {
-    let specs = ["sparse.nm:pattern=1of4", "sparse.nm(quant.int:bits=8):pattern=4of8", "sparse.nm:pattern=15of16"];
+    let specs = ["sparse.nm:n=1:m=4", "sparse.nm(quant.int:bits=8):n=4:m=8", "sparse.nm:n=15:m=16"];
     specs.map(str::to_owned).into()
 }
 

@@ -204,7 +204,7 @@ fn probes() -> Vec<String> {
         "sparse.prune:threshold=0",
         "sparse.prune:threshold=1.5",
         "sparse.prune(quant.int:bits=4):pattern=1of16",
-        "sparse.prune(sparse.nm:pattern=3of8):pattern=3of8",
+        "sparse.prune(sparse.nm:n=3:m=8):pattern=3of8",
     ];
     specs.map(str::to_owned).into()
 }

@@ -202,9 +202,11 @@ impl Codec for Trellis {
         };
         let states = f64::from(self.states.get());
         let least = Segments::of(spec).state_bytes().min(most);
-        let cost = CostEstimate::between(least, most)
-            .ops(3.0 * (40.0 + 6.0 * states) * n, 30.0 * n)
-            .scratch(20 * n as u64 + Segments::of(spec).longest() as u64 * (16 + u64::from(self.states.get()) / 8));
+        let cost = CostEstimate::between(least, most).ops(3.0 * (40.0 + 6.0 * states) * n, 30.0 * n).scratch(
+            TABLES_BYTES
+                + 20 * n as u64
+                + Segments::of(spec).longest() as u64 * (16 + u64::from(self.states.get()) / 8),
+        );
         match self.target {
             Target::Bits(bits) => cost.rel_rmse(libm::exp2(-(bits - 0.08).max(0.0))),
             Target::Error(error) => cost.rel_rmse(libm::sqrt(error)),
@@ -338,6 +340,9 @@ impl Trellis {
         Ok(payload.with_bound(Bound::measure(values, &decoded)))
     }
 }
+
+/// Heap bytes for counts, costs and the tables of the entropy coder, whatever the tensor's size.
+const TABLES_BYTES: u64 = 384 << 10;
 
 /// Most rounds: the first search, and repeated ones if it missed a rate by a few bytes.
 const ROUNDS: usize = 4;

@@ -28,7 +28,7 @@ impl Points {
     pub(super) fn fit(stats: &Stats, step: f32) -> Self {
         let [xj, jj] = stats.products(1);
         if jj <= 0.0 || xj <= 0.0 {
-            return Self { step, shifts: [0; CLASSES] };
+            return Self { step: valid(step), shifts: [0; CLASSES] };
         }
         let plain = (xj / jj, [0; CLASSES]);
         let shifted = [xj / jj, slope(stats)].map(|scale| (scale, shifts(stats, scale)));
@@ -38,7 +38,7 @@ impl Points {
         let cost = |(scale, shifts): &(f64, [i8; CLASSES])| gain(distortion(stats, *scale, *shifts)) + text(shifts);
         let best = std::iter::once(plain).chain(shifted).min_by(|a, b| cost(a).total_cmp(&cost(b)));
         let (scale, shifts) = best.unwrap_or(plain);
-        Self { step: (f64::from(step) * scale) as f32, shifts }
+        Self { step: valid((f64::from(step) * scale) as f32), shifts }
     }
 
     /// Reads the points of a payload.
@@ -80,6 +80,11 @@ impl Points {
 /// Valid steps, for weights that the exponent left in, or scaled to, 2⁻⁶⁰ to 2⁶⁰. With these, no
 /// multiple is beyond f32, even times the factor of an input.
 const STEPS: std::ops::RangeInclusive<f32> = 1e-30..=2e19;
+
+/// The nearest valid step. A given step may be far above all weights.
+fn valid(step: f32) -> f32 {
+    step.clamp(*STEPS.start(), *STEPS.end())
+}
 
 const STEP: &str = "step";
 const SHIFTS: &str = "shifts";
