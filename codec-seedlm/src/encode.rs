@@ -95,8 +95,11 @@ pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     // With calibration each block may be a group of its own.
     let per_block = 256;
     let coder = if config.coded { CODER_BYTES } else { 0 };
-    (12 * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES + coder
+    (12 * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES + PASS_BYTES + coder
 }
+
+/// Heap bytes of a pass over the blocks, beside its tables.
+const PASS_BYTES: u64 = 16 << 10;
 
 /// Heap bytes that the entropy coder takes for its tables and streams.
 const CODER_BYTES: u64 = 192 << 10;

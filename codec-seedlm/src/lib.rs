@@ -242,7 +242,7 @@ fn presets() -> Vec<Preset> {
 /// ends.
 fn probes() -> Vec<String> {
     let specs = [
-        "seedlm:c=8:p=3",
+        "seedlm:c=16:p=1",
         "seedlm:preset=progressive",
         "seedlm:preset=4bit-coded:search=500",
         "seedlm:preset=2bit:k=12:layers=2:coded=true",

@@ -37,6 +37,11 @@ pub mod support;
 mod trial;
 mod violation;
 
+/// Whether the environment variable `NETWEIGHT_LAWS` is `full`: the long run of the laws.
+fn everything() -> bool {
+    std::env::var("NETWEIGHT_LAWS").is_ok_and(|laws| laws == "full")
+}
+
 pub use bound::bound;
 pub use conformance::check_crate;
 pub use cost::cost;

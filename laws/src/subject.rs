@@ -1,13 +1,12 @@
 //! What a law is checked on.
 
-use std::env;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use codec_api::{Codec, CodecEntry, CodecError, Dtype, EncodedTensor, Need, Needs, Registry};
 
 use super::guard::catch;
-use super::{Law, Sample, Violation};
+use super::{Law, Sample, Violation, everything};
 
 /// Block lengths of codecs that take only rows of whole blocks.
 const BLOCKS: [usize; 5] = [16, 32, 64, 128, 256];
@@ -38,7 +37,7 @@ impl Subject {
     /// # Errors
     /// The message about a probe that is no spec of its codec.
     pub fn of_crate(registry: &Registry, package: &str, manifest_dir: impl Into<PathBuf>) -> Result<Vec<Self>, String> {
-        let (full, manifest_dir) = (env::var("NETWEIGHT_LAWS").is_ok_and(|laws| laws == "full"), manifest_dir.into());
+        let manifest_dir = manifest_dir.into();
         let subject = |entry: &CodecEntry, preset, codec| Self {
             entry: *entry,
             preset,
@@ -48,7 +47,7 @@ impl Subject {
         };
         let mut subjects = Vec::new();
         for entry in registry.entries().filter(|entry| entry.origin.0 == package) {
-            if full || !entry.slow_presets {
+            if everything() || !entry.slow_presets {
                 let presets = (entry.presets)().into_iter();
                 subjects.extend(presets.map(|preset| subject(entry, preset.name, preset.codec.into())));
             }
