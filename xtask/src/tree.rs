@@ -6,9 +6,6 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-/// Trained layers whose rows are whole blocks of every format.
-pub const LAYERS: &str = "assets/gpt2_mini_layers";
-
 /// A checkout of the workspace.
 #[derive(Debug)]
 pub struct Tree {
@@ -73,11 +70,6 @@ impl Tree {
     /// A path below the root.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
-    }
-
-    /// The suite of [`LAYERS`].
-    pub fn layers(&self) -> String {
-        format!("model:{}", self.path(LAYERS).display())
     }
 
     /// `cargo SUBCOMMAND` on this tree's manifest, in the caller's directory.
