@@ -22,8 +22,8 @@ const LEAST_WEIGHTS: u64 = 1 << 14;
 pub const TEXT: &str = "\
 `trellis:bits=…` with exactly the bits per weight of a format, on each matrix of at least 16,384
 weights whose rows are whole blocks: its NMSE divided by the NMSE of the format. It never needs more
-bytes than the format. `cargo xtask equal-bytes SUITE` prints such a table for other models; this one
-is for `assets/gpt2_mini_layers`.";
+bytes than the format. `cargo xtask equal-bytes SUITE` prints such a table for other models; this
+one is for `assets/gpt2_mini_layers`.";
 
 /// Measures the table of a suite, or of the trained layers in the tree.
 ///
