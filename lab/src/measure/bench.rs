@@ -51,9 +51,11 @@ impl Bench {
     /// If there is no such cell, or it is not `ok`.
     pub fn cell(&self, spec: &str, tensor: &str) -> Result<Measured> {
         let row = self.of(spec)?.find(|row| row.tensor == tensor);
-        let missing = || format!("suite {}: `{spec}` has no result for `{tensor}`", self.suite);
-        let reason = || row.and_then(|row| row.reason.clone()).unwrap_or_else(|| "there is no such tensor".to_owned());
-        row.and_then(Measured::of).with_context(reason).with_context(missing)
+        row.and_then(Measured::of).with_context(|| {
+            let reason = row.map_or(Some("there is no such tensor"), |row| row.reason.as_deref());
+            let reason = reason.unwrap_or("a figure is unknown");
+            format!("suite {}: `{spec}` has no result for `{tensor}`: {reason}", self.suite)
+        })
     }
 
     /// The tensors whose name starts with `prefix`, through one codec.
@@ -145,7 +147,7 @@ mod tests {
         assert!(bench.cell(BLOCKS, "laplace").is_err() && bench.cell("quant.nf4", "gaussian").is_err());
         assert_eq!(bench.column(BLOCKS, "").unwrap().success(), 0.5);
         assert!(bench.column(BLOCKS, "l").is_err());
-        let message = format!("{:#}", bench.cell(BYTES, "x").unwrap_err());
+        let message = bench.cell(BYTES, "x").unwrap_err().to_string();
         assert_eq!(message, "suite gaussian:4x64: `quant.int` has no result for `x`: there is no such tensor");
     }
 
