@@ -1,15 +1,10 @@
-//! Netweight's project tasks: `cargo xtask help`.
+//! Netweight's project tasks: `cargo xtask help` lists them.
 
 mod bench_matrix;
 mod changes;
 mod ci;
-mod claims;
-mod equal_bytes;
-mod formats;
 mod host;
-mod measure;
 mod new_codec;
-mod rate_distortion;
 mod tree;
 
 use std::path::PathBuf;
@@ -30,8 +25,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Measure every preset over the small real model, and write report files in `reports/`; arguments go on to
-    /// `netweight bench` and refine it (only the report files that they name are written then)
+    /// Measure every preset on the small real model, and write report files to `reports/`;
+    /// arguments go to `netweight bench`, which then writes only the report files that they name
     #[command(disable_help_flag = true)]
     BenchMatrix {
         /// Arguments of `netweight bench` (`--help` lists them)
@@ -53,30 +48,35 @@ enum Task {
         #[arg(last = true)]
         args: Vec<String>,
     },
-    /// Measure what the seeds, five reports of earlier systems, claim, and print it as Markdown
-    #[command(after_help = claims::help())]
-    Claims {
-        /// A seed, `002` or `seed002`; all if left out
-        seed: Option<String>,
-    },
-    /// Measure the fixed formats, and print them as Markdown with what other software reads them
-    Formats,
-    /// Measure the error of `trellis` beside those of ggml's formats in the same bytes, and print it as Markdown
-    EqualBytes {
-        /// A suite of `netweight bench`; trained layers in `assets/` if left out
-        suite: Option<String>,
-    },
-    /// Measure every codec beside Shannon's bound, draw the pictures of `docs/rate-distortion.md`, and print that page
-    RateDistortion,
+    /// Print `docs/seed*.md`: what five reports of earlier systems ("seeds") claim, measured
+    #[command(disable_help_flag = true)]
+    Claims(Forwarded),
+    /// Print `docs/formats.md`: the formats of fixed size, measured
+    #[command(disable_help_flag = true)]
+    Formats(Forwarded),
+    /// Print `docs/rate-distortion.md`, and draw its pictures: every codec against Shannon's bound
+    #[command(disable_help_flag = true)]
+    RateDistortion(Forwarded),
+    /// Compare the error of `trellis` with the error of ggml's formats at equal size
+    #[command(disable_help_flag = true)]
+    EqualBytes(Forwarded),
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
-    /// Everything that continuous integration checks, up to the first failure
+    /// Run the checks of continuous integration, up to the first failure
     Ci {
         /// Also what takes long: the laws on every preset with 2000 generated tensors, a new codec in a
         /// copy of the tree, Miri
         #[arg(long)]
         full: bool,
     },
+}
+
+// Arguments for the laboratory, the package in `lab/`. (A doc comment would replace the tasks' own help.)
+#[derive(Debug, clap::Args)]
+struct Forwarded {
+    /// Arguments of the measurement (`--help` lists them)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -92,14 +92,21 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BenchMatrix { args } => bench_matrix::run(&tree, &args),
         Task::NewCodec { name } => new_codec::run(&tree, &name),
         Task::Host { with, args } => host::run(&tree, &with, &args),
-        Task::Claims { seed } => claims::run(&tree, seed.as_deref()),
-        Task::Formats => formats::run(&tree),
-        Task::EqualBytes { suite } => equal_bytes::run(&tree, suite.as_deref()),
-        Task::RateDistortion => rate_distortion::run(&tree),
+        Task::Claims(rest) => measure(&tree, "claims", &rest),
+        Task::Formats(rest) => measure(&tree, "formats", &rest),
+        Task::RateDistortion(rest) => measure(&tree, "rate-distortion", &rest),
+        Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())
         }
         Task::Ci { full } => ci::run(&tree, full),
     }
+}
+
+/// Runs a measurement of the laboratory; its exit code is that program's.
+fn measure(tree: &Tree, subcommand: &str, rest: &Forwarded) -> Result<ExitCode> {
+    let mut lab = tree.cargo("run");
+    lab.args(["--release", "--package", "netweight-lab", "--", subcommand]).args(&rest.args);
+    Ok(tree::run(&mut lab)?.into())
 }

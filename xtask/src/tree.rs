@@ -8,9 +8,6 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use toml_edit::{DocumentMut, Item};
 
-/// Trained layers whose rows are whole blocks of every format.
-pub const LAYERS: &str = "assets/gpt2_mini_layers";
-
 /// A checkout of the workspace.
 #[derive(Debug)]
 pub struct Tree {
@@ -75,11 +72,6 @@ impl Tree {
     /// A path below the root.
     pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.root.join(relative)
-    }
-
-    /// The suite of [`LAYERS`].
-    pub fn layers(&self) -> String {
-        format!("model:{}", self.path(LAYERS).display())
     }
 
     /// `cargo SUBCOMMAND` on this tree's manifest, in the caller's directory.

@@ -1,17 +1,17 @@
-//! Codecs of one kind, which have marks of one colour and shape.
+//! Families of codecs, each with one colour and shape of marks.
 
-/// A kind of codecs.
+/// A family of codecs.
 #[derive(Debug, PartialEq)]
 pub struct Family {
-    /// In the legend.
+    /// Text in the legend.
     pub name: &'static str,
     pub colour: &'static str,
     pub shape: Shape,
-    /// What ids begin with.
+    /// Prefixes of the codec ids.
     prefixes: &'static [&'static str],
 }
 
-/// How a mark looks.
+/// Shape of a mark.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shape {
     Circle,
@@ -23,7 +23,7 @@ pub enum Shape {
     Plus,
 }
 
-/// The last one takes what no other does.
+/// The last family has every codec that no other has.
 pub const FAMILIES: [Family; 9] = [
     family("trellis.*", "#0b7a75", Shape::Plus, &["trellis."]),
     family("blocks of ggml", "#d62728", Shape::Circle, &["quant.q", "quant.iq"]),
@@ -54,7 +54,7 @@ impl Family {
 }
 
 impl Shape {
-    /// A path around the origin, ten units wide at most.
+    /// An SVG path around the origin, at most ten units wide.
     pub fn path(self) -> &'static str {
         match self {
             Self::Circle => "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",

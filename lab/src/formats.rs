@@ -1,11 +1,10 @@
-//! `cargo xtask formats`: the fixed formats side by side, and who else reads them.
-
-use std::process::ExitCode;
+//! `cargo xtask formats`: formats of fixed size, and the software that reads the same layout.
 
 use anyhow::Result;
 
-use crate::measure::{Bench, Table, significant, thousands};
-use crate::tree::Tree;
+use crate::lab::Lab;
+use crate::measure::{Bench, Table, paragraph, significant, thousands};
+use crate::stamp::stamp;
 
 /// A million weights N(0,1).
 const GAUSSIAN: &str = "gaussian";
@@ -16,7 +15,7 @@ const TENSOR: &str = "gaussian";
 struct Format {
     spec: &'static str,
     layout: &'static str,
-    /// Formats and software with this layout.
+    /// Other formats and software with this layout.
     others: &'static str,
 }
 
@@ -78,23 +77,26 @@ const FORMATS: [Format; 30] = [
 ];
 
 const INTRODUCTION: &str = "\
-# Formats
+Every figure is measured: weights are encoded, written as bytes, read back and decoded. Bits per
+weight count all sections, on a million weights N(0,1). NMSE is ‖w − ŵ‖²/‖w‖², on the same weights
+and as the mean of two trained layers (`assets/gpt2_mini_layers`). Speeds are weights per second of
+one thread, on the Gaussian weights, in this run. Netweight has its own file format; the last column
+lists formats and software that store a tensor's bytes in the same layout.";
 
-`cargo xtask formats` prints this page. Every figure is measured: weights are encoded, written as bytes, read back and
-decoded. Bits per weight are of all sections, on a million weights N(0,1); NMSE is ‖w − ŵ‖²/‖w‖², on the same weights
-and as the mean of two trained layers (`assets/gpt2_mini_layers`). Speeds are weights per second of one thread, on the
-Gaussian weights, in this run. Files of Netweight are its own; the last column names who else lays a tensor's bytes out
-like this.
-";
-
-/// Measures and prints the table.
+/// Measures the table.
 ///
 /// # Errors
 /// If a measurement fails.
-pub fn run(tree: &Tree) -> Result<ExitCode> {
+pub fn page(lab: &Lab) -> Result<String> {
     let specs = || FORMATS.iter().map(|format| format.spec).collect();
-    let gaussian = Bench::run(tree, GAUSSIAN, specs())?;
-    let layers = Bench::run(tree, &tree.layers(), specs())?;
+    let gaussian = Bench::run(lab, GAUSSIAN, specs())?;
+    let layers = Bench::run(lab, &lab.layers(), specs())?;
+    let introduction = paragraph(&format!("{} {INTRODUCTION}", stamp(&lab.root, "formats")));
+    let table = table(&gaussian, &layers)?;
+    Ok(format!("# Formats\n\n{introduction}\nMeasured on:\n\n{}\n{}", gaussian.conditions(), table.text()))
+}
+
+fn table(gaussian: &Bench, layers: &Bench) -> Result<Table> {
     let mut table = Table::new([
         "Codec",
         "Layout",
@@ -125,6 +127,5 @@ pub fn run(tree: &Tree) -> Result<ExitCode> {
     for (_, row) in rows {
         table.row(row);
     }
-    println!("{INTRODUCTION}\nMeasured on:\n\n{}\n{}", gaussian.conditions(), table.text());
-    Ok(ExitCode::SUCCESS)
+    Ok(table)
 }

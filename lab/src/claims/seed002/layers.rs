@@ -1,4 +1,4 @@
-//! The tables over single layers: ratios, accuracy, speed.
+//! The tables of single layers: ratios, accuracy, speed.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ const LAYERS: [(&str, &str); 6] = [
     ("Embedding (1000×256)", "embedding.weight"),
 ];
 
-/// What the seed says about a method.
+/// The seed's claims about a method.
 pub(super) struct Claims {
     /// Layer by layer.
     ratios: [f64; 6],
@@ -70,7 +70,7 @@ const VPTQ_CLAIMS: Claims = Claims {
     kiloweights_per_second: 152.0,
 };
 
-/// Each method with the claims that it answers.
+/// Each method with its claims.
 pub(super) const METHODS: [(Method, Claims); 7] = [
     (FOUR_BIT, PROGRESSIVE_CLAIMS),
     (THREE_BIT, PROGRESSIVE_CLAIMS),
@@ -95,9 +95,9 @@ pub(super) fn ratios(bench: &Bench) -> Result<String> {
         }
         table.row(cells);
     }
-    let text = "The size of a SeedLM block is fixed, so its ratio does not depend on the layer; two bytes for the \
-        tensor's exponent and the last, shorter block are all that is added. VPTQ has a codebook for each layer, which \
-        weighs most in the smallest.";
+    let text = "The size of a SeedLM block is fixed, so the ratio hardly depends on the layer: a \
+        tensor adds only two bytes for its exponent and the last, shorter block. VPTQ stores one \
+        codebook per layer, which costs most in the smallest layer.";
     Ok(table.under("Compression Ratios by Layer Type", text))
 }
 
@@ -113,10 +113,11 @@ pub(super) fn accuracy(bench: &Bench) -> Result<String> {
             error_beside(column.mean_mse(), claims.mse),
         ]);
     }
-    let text = "Over the six layers. The MSE is the mean of the layers' own and depends on the scale of the \
-        weights: nearly all of it is the embedding's, whose weights are N(0,1). The relative errors are what can be \
-        compared. The seed's mean for BitNet is below what the best scale leaves of weights that are rounded to −1, 0, \
-        +1: 1/3 of uniform ones, 0.436 of Gaussian ones.";
+    let text = "Over the six layers. The MSE is the mean of the layers' MSEs and depends on the \
+        scale of the weights: nearly all of it comes from the embedding, whose weights are N(0,1). \
+        Only the relative errors can be compared. The seed's mean for BitNet is below the least \
+        error of rounding to −1, 0, +1 with the best scale: 1/3 for uniform weights, 0.436 for \
+        Gaussian weights.";
     Ok(table.under("Reconstruction Accuracy", text))
 }
 
@@ -132,8 +133,9 @@ pub(super) fn speed(bench: &Bench) -> Result<String> {
             beside(&thousands(speed), &claimed_speed(claims), speed < 1e3 * claims.kiloweights_per_second),
         ]);
     }
-    let text = "Encoding on one thread; weights per second are all weights of the six layers by the sum of their \
-        times. SeedLM's search is exact: it finds the best of all 65,535 seeds.";
+    let text = "Encoding on one thread. Weights per second are the weights of all six layers \
+        divided by the sum of their times. SeedLM's search is exact: it finds the best of all \
+        65,535 seeds.";
     Ok(table.under("Compression Speed", text))
 }
 
@@ -141,7 +143,7 @@ fn spread((mean, deviation): (f64, f64)) -> String {
     format!("{} ± {}", significant(mean), significant(deviation))
 }
 
-/// As the seed writes it.
+/// In the seed's notation.
 fn plain_spread((mean, deviation): (f64, f64)) -> String {
     format!("{mean} ± {deviation}")
 }

@@ -1,11 +1,11 @@
 //! Shannon's rate–distortion bound for independent Gaussian weights.
 
-/// The least NMSE at this rate.
+/// The least NMSE at this rate, in bits per weight.
 pub fn least_nmse(bits: f64) -> f64 {
     (-2.0 * bits).exp2()
 }
 
-/// Bits per weight above the bound: `bits − ½·log₂(1/nmse)`.
+/// Rate above the bound, in bits per weight: `bits − ½·log₂(1/nmse)`.
 pub fn gap(bits: f64, nmse: f64) -> f64 {
     bits + 0.5 * nmse.log2()
 }
@@ -21,7 +21,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_bound_the_gap_is_nothing() {
+    fn the_gap_is_zero_at_the_bound() {
         assert_eq!(gap(3.0, least_nmse(3.0)), 0.0);
         assert_eq!(gap(4.5, least_nmse(4.0)), 0.5);
     }

@@ -1,11 +1,11 @@
-//! Versions of weights, beside the base that they were made from.
+//! Rows for versions of weights, which have a base.
 
 use super::part::Row;
 
-/// Codec of a version that has no base.
+/// Codec of a version without a base.
 pub(super) const ALONE: &str = "lossless:level=max";
 
-/// What the reports did or could have done, what keeps every bit, and what keeps fewer.
+/// Methods of the reports and obvious variants, exact codecs, then lossy ones.
 pub(super) const fn rows(claim: f64) -> [Row; 11] {
     [
         ("float differences", "delta(lossless.raw)", claim),

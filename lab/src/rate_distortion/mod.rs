@@ -1,4 +1,4 @@
-//! `cargo xtask rate-distortion`: bits and errors of every codec beside Shannon's bound, as pictures and tables.
+//! `cargo xtask rate-distortion`: pictures and tables of every codec against Shannon's bound.
 
 mod family;
 mod labels;
@@ -6,25 +6,25 @@ mod picture;
 mod point;
 
 use std::fs;
-use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::equal_bytes;
-use crate::measure::{Bench, Table, presets, significant};
-use crate::tree::Tree;
+use crate::lab::Lab;
+use crate::measure::{Bench, Table, paragraph, presets, significant};
+use crate::stamp::stamp;
 use point::Point;
 
-/// The codec with curves instead of marks.
+/// The codec drawn as curves; the others are marks.
 const TRELLIS: &str = "trellis";
-/// Its qualities: fast, balanced, best.
+/// Its numbers of states: fast, balanced, best.
 const STATES: [u32; 3] = [8, 64, 256];
-/// The rates at which it is measured.
+/// Its rates, in bits per weight.
 const RATES: [f64; 11] = [0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0];
 
-/// Something to measure on.
+/// A suite to measure.
 struct Subject {
-    /// In file names.
+    /// Part of file names.
     name: &'static str,
     title: &'static str,
     suite: String,
@@ -37,58 +37,59 @@ struct Run {
 }
 
 const INTRODUCTION: &str = "\
-# Rate and distortion
+Every point is measured: weights are encoded, written as bytes, read back and decoded. Bits per
+weight count all sections of all tensors; NMSE is Σ‖w − ŵ‖²/Σ‖w‖². The vertical axis of the pictures,
+the *gap* in the tables, is the bits per weight above ½·log₂(1/NMSE), the least rate for independent
+Gaussian weights by Shannon's theorem. At equal bits, a gap smaller by 0.1 is an NMSE smaller by
+13 %. Laplacian and trained weights are easier than Gaussian weights of the same energy, so their
+gaps can be negative. Sizes and errors are the same on every machine, except the last digits of the
+errors of a singular value decomposition.";
 
-`cargo xtask rate-distortion` prints this page and draws its pictures. Every point is measured: weights are encoded, written as bytes, read back
-and decoded. Bits per weight are of all sections of all tensors, NMSE is Σ‖w − ŵ‖²/Σ‖w‖². Height in the pictures, *gap* in the tables, is bits per weight
-above ½·log₂(1/NMSE), which Shannon's theorem says independent Gaussian weights take at least: at equal bits a gap smaller by .1 is an NMSE smaller
-by 13 %. Laplacian and trained weights are easier than Gaussian ones of the same energy, so a gap may be negative there. Sizes and errors are the same on
-every machine, but for the last digits of a singular value decomposition's errors.
+const CODECS: &str = "\
+`trellis` is measured at eleven rates with 8, 64 and 256 states, every other codec with all its
+presets. Left out are exact codecs, codecs that need a base tensor, and codecs that refuse a tensor
+of the suite.";
 
-`trellis` is measured at eleven rates with 8, 64 and 256 states, every other codec with all its presets. Exact codecs, those that need a base tensor, and
-those that refuse a tensor of the suite are left out.
-";
-
-/// Measures, draws, and prints the page.
+/// Measures, draws the pictures, and returns the page.
 ///
 /// # Errors
 /// If a measurement fails, or a picture cannot be written.
-pub fn run(tree: &Tree) -> Result<ExitCode> {
-    let others: Vec<_> = presets(tree)?.into_iter().filter(|spec| id(spec) != TRELLIS).collect();
+pub fn page(lab: &Lab) -> Result<String> {
+    let others: Vec<_> = presets(&lab.registry).into_iter().filter(|spec| id(spec) != TRELLIS).collect();
     let grid: Vec<_> = STATES.into_iter().flat_map(|states| RATES.map(|bits| trellis(states, bits))).collect();
     let specs = || others.iter().chain(&grid).map(String::as_str).collect();
-    let measure = |subject: Subject| Ok(Run { bench: Bench::run(tree, &subject.suite, specs())?, subject });
-    let runs = subjects(tree).into_iter().map(measure).collect::<Result<Vec<_>>>()?;
-    let mut sections = vec![INTRODUCTION.to_owned()];
+    let measure = |subject: Subject| Ok(Run { bench: Bench::run(lab, &subject.suite, specs())?, subject });
+    let runs = subjects(lab).into_iter().map(measure).collect::<Result<Vec<_>>>()?;
+    let introduction = format!("{} {INTRODUCTION}", stamp(&lab.root, "rate-distortion"));
+    let mut sections = vec![format!("# Rate and distortion\n\n{}", paragraph(&introduction)), paragraph(CODECS)];
     for run in &runs {
         let file = format!("rate-distortion-{}.svg", run.subject.name);
-        fs::write(tree.path("docs").join(&file), draw(run, &others)?)?;
+        fs::write(lab.root.join("docs").join(&file), draw(run, &others)?)?;
         sections
             .push(format!("## {}\n\n![bits above Shannon's bound by bits per weight]({file})\n", run.subject.title));
     }
     sections.extend([
         trellis_table(&runs)?.under("`trellis`: gaps by states and bits", TRELLIS_TEXT),
         others_table(&runs, &others)?.under("The other codecs", OTHERS_TEXT),
-        equal_bytes::layers(tree)?.under("In the bytes of ggml's formats", equal_bytes::TEXT),
+        equal_bytes::measure(lab, None)?.under("In the bytes of ggml's formats", equal_bytes::TEXT),
     ]);
-    print!("{}", sections.join("\n"));
-    Ok(ExitCode::SUCCESS)
+    Ok(sections.join("\n"))
 }
 
 const TRELLIS_TEXT: &str = "\
-Everything is counted: tables, scales, the ends of the streams. Gaps are those of the bits that were taken, which stand beside them where they are fewer than
-allowed by a hundredth or more.";
+Bits count everything: tables, scales, the ends of the streams. Gaps refer to the bits that were
+used. These stand in parentheses if they are fewer than allowed by one hundredth or more.";
 
 const OTHERS_TEXT: &str = "Each preset, most bits first.";
 
-fn subjects(tree: &Tree) -> [Subject; 3] {
+fn subjects(lab: &Lab) -> [Subject; 3] {
     [
         Subject { name: "gaussian", title: "A million Gaussian weights", suite: "gaussian".to_owned() },
         Subject { name: "laplace", title: "A million Laplacian weights", suite: "laplace".to_owned() },
         Subject {
             name: "layers",
             title: "Two trained layers of a small language model (`assets/gpt2_mini_layers`)",
-            suite: tree.layers(),
+            suite: lab.layers(),
         },
     ]
 }
@@ -97,7 +98,7 @@ fn trellis(states: u32, bits: f64) -> String {
     format!("{TRELLIS}:states={states}:bits={bits}")
 }
 
-/// The codec of a spec.
+/// The codec id of a spec.
 fn id(spec: &str) -> &str {
     spec.split([':', '(']).next().unwrap_or(spec)
 }
@@ -135,7 +136,7 @@ fn trellis_table(runs: &[Run]) -> Result<Table> {
     Ok(table)
 }
 
-/// The gap, and the bits that were really taken if these are fewer than allowed by a hundredth or more.
+/// The gap, and the bits that were used if they are fewer than allowed by one hundredth or more.
 fn gap(point: Point, most: f64) -> String {
     let bits = if point.bits > 0.99 * most { String::new() } else { format!(" ({:.3} bits)", point.bits) };
     format!("{:.3}{bits}", point.gap())
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn bits_that_were_left_over_are_told() {
+    fn unused_bits_are_shown() {
         let point = |bits| Point { bits, nmse: 0.25 };
         assert_eq!([gap(point(2.0), 2.0), gap(point(1.5), 2.0)], ["1.000", "0.500 (1.500 bits)"]);
     }

@@ -1,4 +1,4 @@
-//! A codec on a suite.
+//! One codec on one suite.
 
 use anyhow::Result;
 
@@ -14,15 +14,13 @@ pub struct Point {
 }
 
 impl Point {
-    /// Every tensor of the suite; `None` if the codec refuses one, or is exact.
+    /// All tensors of the suite; `None` if the codec refuses one or is exact.
     ///
     /// # Errors
     /// If a cell failed.
     pub fn of(bench: &Bench, spec: &str) -> Result<Option<Self>> {
-        let point = |column: &Column<'_>| {
-            column.pooled_nmse().filter(|nmse| *nmse > 0.0).map(|nmse| Self { bits: column.bits(), nmse })
-        };
-        Ok(bench.whole(spec)?.as_ref().and_then(point))
+        let point = |column: Column| Self { bits: column.bits(), nmse: column.pooled_nmse() };
+        Ok(bench.whole(spec)?.map(point).filter(|point| point.nmse > 0.0))
     }
 
     /// Bits per weight above Shannon's bound for Gaussian weights.

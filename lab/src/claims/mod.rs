@@ -1,4 +1,4 @@
-//! `cargo xtask claims`: what the seeds promised beside what is measured here.
+//! `cargo xtask claims`: the claims of earlier systems, each with a measured value.
 
 mod part;
 mod seed000;
@@ -6,15 +6,15 @@ mod seed001;
 mod seed002;
 mod versions;
 
-use std::process::ExitCode;
-
 use anyhow::{Context, Result};
 
-use crate::tree::Tree;
+use crate::lab::Lab;
+use crate::measure::paragraph;
+use crate::stamp::stamp;
 
 /// What a seed is.
 const MEANING: &str = "\
-A seed is one of five reports of earlier systems whose claims Netweight answers with measurements.";
+A seed is one of five reports of earlier systems. Netweight measures what they claim.";
 
 /// A report of an earlier system.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ struct Seed {
     /// Three digits.
     number: &'static str,
     subject: &'static str,
-    /// Measures its claims and tells them as Markdown.
-    measure: Option<fn(&Tree) -> Result<String>>,
+    /// Measures the claims; the result is Markdown.
+    measure: Option<fn(&Lab) -> Result<String>>,
 }
 
 const SEEDS: [Seed; 5] = [
@@ -34,7 +34,7 @@ const SEEDS: [Seed; 5] = [
     Seed { number: "004", subject: "INT8 for small machines", measure: None },
 ];
 
-/// What a seed is, and their list, for the help.
+/// What a seed is, and the list of seeds.
 pub fn help() -> String {
     format!("{MEANING}\n\n{}", listed())
 }
@@ -43,24 +43,24 @@ fn listed() -> String {
     SEEDS.map(|seed| format!("  {}  {}", seed.number, seed.subject)).join("\n")
 }
 
-/// Measures and prints every claim of a seed, or of all.
+/// Measures every claim of a seed, or of all seeds.
 ///
 /// # Errors
 /// If there is no such seed, or a measurement fails.
-pub fn run(tree: &Tree, seed: Option<&str>) -> Result<ExitCode> {
-    let wanted = seed.map(find).transpose()?;
-    let seeds = SEEDS.iter().filter(|seed| wanted.is_none_or(|wanted| wanted.number == seed.number));
-    let pages = seeds.map(|seed| page(tree, seed)).collect::<Result<Vec<_>>>()?;
-    print!("{}", pages.join("\n"));
-    Ok(ExitCode::SUCCESS)
+pub fn pages(lab: &Lab, seed: Option<&str>) -> Result<String> {
+    let chosen = seed.map(find).transpose()?;
+    let seeds = SEEDS.iter().filter(|seed| chosen.is_none_or(|chosen| chosen.number == seed.number));
+    let pages = seeds.map(|seed| page(lab, seed)).collect::<Result<Vec<_>>>()?;
+    Ok(pages.join("\n"))
 }
 
-fn page(tree: &Tree, seed: &Seed) -> Result<String> {
+fn page(lab: &Lab, seed: &Seed) -> Result<String> {
     let Seed { number, subject, measure } = seed;
     let text = match measure {
         None => "no claim is measured yet\n".to_owned(),
         Some(measure) => {
-            format!("`cargo xtask claims seed{number}` prints this page. {MEANING}\n\n{}", measure(tree)?)
+            let stamp = stamp(&lab.root, &format!("claims seed{number}"));
+            format!("{}\n{}", paragraph(&format!("{stamp} {MEANING}")), measure(lab)?)
         }
     };
     Ok(format!("# Seed {number}: {subject}\n\n{text}"))

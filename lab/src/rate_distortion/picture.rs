@@ -1,13 +1,13 @@
-//! The picture: bits above Shannon's bound by bits per weight, as SVG.
+//! The picture as SVG: bits above Shannon's bound against bits per weight.
 
 use super::family::{FAMILIES, Family, Shape};
 use super::labels::{self, Anchor, Area, Label};
 use super::point::Point;
 
-/// `trellis` with so many states.
+/// `trellis` with one number of states.
 pub struct Curve {
     pub states: u32,
-    /// By bits.
+    /// Sorted by bits.
     pub points: Vec<Point>,
 }
 
@@ -17,18 +17,18 @@ pub struct Mark<'a> {
     pub point: Point,
 }
 
-/// The whole picture.
+/// Width and height of the picture.
 const SIZE: (f64, f64) = (960.0, 560.0);
-/// Left, top, right and bottom of the axes.
+/// Left, top, right and bottom edge of the axes.
 const FRAME: (f64, f64, f64, f64) = (62.0, 44.0, 770.0, 508.0);
-/// Bits per weight.
+/// Range of the horizontal axis, in bits per weight.
 const BITS: (f64, f64) = (0.3, 8.75);
-/// Bits above the bound.
+/// Range of the vertical axis, in bits per weight above the bound.
 const GAPS: (f64, f64) = (-0.2, 1.5);
-/// Few states, more, many.
+/// Colours of the curves, from few states to many.
 const BLUES: [&str; 3] = ["#74a9e8", "#2f6fd0", "#0b2f7a"];
 
-/// Draws curves and marks; those outside the axes are counted in a note.
+/// Draws curves and marks; a note counts the marks outside the axes.
 pub fn svg(title: &str, curves: &[Curve], marks: &[Mark<'_>]) -> String {
     let (seen, above, aside) = sort(marks);
     let mut svg = head(title);
@@ -36,7 +36,7 @@ pub fn svg(title: &str, curves: &[Curve], marks: &[Mark<'_>]) -> String {
     for (curve, colour) in curves.iter().zip(BLUES) {
         draw_curve(&mut svg, curve, colour);
     }
-    // The families that the legend names last are drawn first, below the others.
+    // Later families in the legend are drawn first, below the others.
     for mark in FAMILIES.iter().rev().flat_map(|family| seen.iter().filter(move |mark| Family::of(mark.spec) == family))
     {
         let Family { colour, shape, .. } = Family::of(mark.spec);
@@ -58,7 +58,7 @@ pub fn svg(title: &str, curves: &[Curve], marks: &[Mark<'_>]) -> String {
     svg + "</svg>\n"
 }
 
-/// Marks inside the axes, and how many lie above and aside.
+/// Marks inside the axes, and the number of marks above and beside them.
 fn sort<'a>(marks: &'a [Mark<'a>]) -> (Vec<&'a Mark<'a>>, usize, usize) {
     let in_bits = |mark: &&Mark<'_>| mark.point.bits >= BITS.0 && mark.point.bits <= BITS.1;
     let in_gaps = |mark: &&Mark<'_>| mark.point.gap() >= GAPS.0 && mark.point.gap() <= GAPS.1;
@@ -170,7 +170,7 @@ fn draw_labels(svg: &mut String, curves: &[Curve], marks: &[&Mark<'_>]) {
     }
 }
 
-/// Places on a curve, close enough to keep labels away from it.
+/// Points along a curve, dense enough to keep labels off it.
 fn along(points: &[Point]) -> Vec<(f64, f64)> {
     const STEPS: u32 = 16;
     let between = |(a, b): ((f64, f64), (f64, f64))| {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_is_drawn_and_the_rest_counted() {
+    fn marks_inside_are_drawn_and_the_rest_counted() {
         let svg = picture();
         assert_eq!(svg.matches("class=\"mark\"").count(), 2);
         assert_eq!((svg.matches("<polyline").count(), svg.matches("<circle").count()), (3, 6));

@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 
-/// A table that grows by rows.
+/// Longest line of a paragraph, in characters.
+const WIDTH: usize = 100;
+
+/// A table that grows row by row.
 #[derive(Debug)]
 pub struct Table(String);
 
 impl Table {
-    /// With these column titles.
+    /// A table with these column titles and no rows.
     pub fn new<T: AsRef<str>>(titles: impl IntoIterator<Item = T>) -> Self {
         let head = line(titles);
         let rule = "|---".repeat(head.matches('|').count() - 1);
@@ -26,8 +29,26 @@ impl Table {
 
     /// Its Markdown, below a title and a paragraph.
     pub fn under(&self, title: &str, text: &str) -> String {
-        format!("## {title}\n\n{text}\n\n{}", self.0)
+        format!("## {title}\n\n{}\n{}", paragraph(text), self.0)
     }
+}
+
+/// The words of a text on lines of at most [`WIDTH`] characters, with a line break at the end.
+pub fn paragraph(text: &str) -> String {
+    /// At the start of a line these would begin a list.
+    const MARKERS: [&str; 4] = ["+", "-", "*", "1."];
+    let mut lines: Vec<String> = Vec::new();
+    let length = |text: &str| text.chars().count();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if MARKERS.contains(&word) || length(line) + 1 + length(word) <= WIDTH => {
+                *line += " ";
+                *line += word;
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
@@ -39,18 +60,18 @@ fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
     line + "\n"
 }
 
-/// A measured value with the seed's claim, saying so if it is worse.
+/// A measured value with the seed's claim; says so if the value is worse.
 pub fn beside(measured: &str, claim: &str, worse: bool) -> String {
     let verdict = if worse { "**worse** than the claim" } else { "claim" };
     format!("{measured} ({verdict} {claim})")
 }
 
-/// A compression ratio beside the claimed one; worse is what shows as worse.
+/// A compression ratio with the claimed one; it is worse if the rounded figures show it.
 pub fn ratio_beside(measured: f64, claim: f64) -> String {
     beside(&ratio(measured), &format!("{claim:?}x"), measured + 0.005 < claim)
 }
 
-/// An error beside the claimed one.
+/// An error with the claimed one.
 pub fn error_beside(measured: f64, claim: f64) -> String {
     beside(&significant(measured), &claim.to_string(), measured > claim)
 }
@@ -60,9 +81,9 @@ pub fn ratio(value: f64) -> String {
     format!("{value:.2}x")
 }
 
-/// Three significant digits, and every digit before the point.
+/// Three significant digits, or all digits before the point if there are more.
 pub fn significant(value: f64) -> String {
-    // Rounding comes first: 9.996 has as many digits before the point as 10.0.
+    // Round first: 9.996 has as many digits before the point as 10.0.
     let scientific = format!("{value:.2e}");
     let exponent = scientific.split_once('e').and_then(|(_, exponent)| exponent.parse::<i32>().ok());
     match exponent {
@@ -74,7 +95,7 @@ pub fn significant(value: f64) -> String {
 
 /// Three significant digits with K, M or G for the thousands.
 pub fn thousands(value: f64) -> String {
-    // Rounding comes first: 999,600 is 1.00M.
+    // Round first: 999,600 is 1.00M.
     let rounded = format!("{value:.2e}").parse().unwrap_or(value);
     let steps = [(1e9, "G"), (1e6, "M"), (1e3, "K")];
     let step = steps.into_iter().find(|(step, _)| rounded >= *step);
@@ -93,7 +114,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worse_is_called_so() {
+    fn paragraphs_are_wrapped_without_making_lists() {
+        let word = "é".repeat(49);
+        assert_eq!(paragraph(&format!("{word}\n  {word} + b")), format!("{word} {word} +\nb\n"));
+        assert_eq!(paragraph(&format!("{word} {word} {word}")), format!("{word} {word}\n{word}\n"));
+    }
+
+    #[test]
+    fn a_worse_value_is_marked() {
         assert_eq!(ratio_beside(19.98, 8.0), "19.98x (claim 8.0x)");
         assert_eq!(ratio_beside(3.99999, 4.0), "4.00x (claim 4.0x)");
         assert_eq!(ratio_beside(7.5, 8.0), "7.50x (**worse** than the claim 8.0x)");

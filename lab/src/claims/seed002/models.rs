@@ -1,4 +1,4 @@
-//! The table over whole models.
+//! The table of whole models.
 
 use std::collections::BTreeSet;
 
@@ -9,20 +9,20 @@ use crate::measure::{Bench, Table, beside, ratio, ratio_beside, significant};
 
 pub(super) const SUITE: &str = "seed002/models";
 
-/// What the seed says about a method on a model.
+/// The seed's claims about a method on a model.
 #[derive(Clone, Copy)]
 struct Claim {
     ratio: f64,
     seconds: f64,
-    /// Part of the layers.
+    /// Fraction of the layers.
     success: f64,
 }
 
 struct Model {
     name: &'static str,
-    /// What its tensors' names begin with.
+    /// Prefix of its tensors' names.
     prefix: &'static str,
-    /// As the seed counts them.
+    /// The seed's count.
     weights: &'static str,
     seedlm: Option<Claim>,
     bitnet: Option<Claim>,
@@ -48,7 +48,7 @@ const MODELS: [Model; 5] = [
     Model { name: "Large Linear Layer", prefix: "linear.", weights: "8.4M", seedlm: None, bitnet: None },
 ];
 
-/// What a method answers of a model's claims.
+/// The claims of a model that a method is compared with.
 type ClaimOf = fn(&Model) -> Option<Claim>;
 
 const METHODS: [(Method, ClaimOf); 3] =
@@ -66,11 +66,12 @@ pub(super) fn full_models(bench: &Bench) -> Result<String> {
             table.row(row(bench, model, method, claim(model))?);
         }
     }
-    let text = "A model's time is the sum of its tensors' times, one thread; its ratio is of all its tensors \
-        together, biases and norms too. A tensor succeeds if it is encoded, read back, decoded, and keeps its bound. \
-        Params are those of the layers that the seed names: only the last model has as many as the seed says, and the \
-        CNN has fourteen times as many. The seed has no results for the last three models. Its claims for Legacy stand \
-        beside both SeedLM rows.";
+    let text = "A model's time is the sum of its tensors' times on one thread. Its ratio is that \
+        of all its tensors together, including biases and norms. A tensor succeeds if it is \
+        encoded, read back and decoded, and its bound holds. Params are those of the layers that \
+        the seed names: only the last model has as many as the seed states, and the CNN has \
+        fourteen times as many. The seed has no results for the last three models. Both SeedLM \
+        rows show its claims for Legacy.";
     Ok(table.under("Full Model Compression", text))
 }
 

@@ -1,4 +1,4 @@
-//! What 30x is: the points of every method, the curve of the best, and where it is real.
+//! 30x: the points of every method, the curve of the best, and the cases where 30x is real.
 
 use std::collections::BTreeSet;
 
@@ -6,12 +6,12 @@ use anyhow::Result;
 
 use super::gaussian::{SIX_WEIGHTS, TENSOR, TWO_BIT};
 use super::{ABSMEAN, FOUR_BIT, LEAST_SQUARES, LEGACY, THREE_BIT, code};
+use crate::lab::LAYERS;
 use crate::measure::{Bench, Measured, Table, least_nmse, ratio, significant};
-use crate::tree::LAYERS;
 
 const THIRTY: &str = "trellis:preset=30x";
 const THIRTY_FAST: &str = "trellis:states=8:bits=1.0666";
-/// 30x but for padding: 8 + 4 + 2·2 bits for 15 weights.
+/// 30x without padding: 8 + 4 + 2·2 bits for 15 weights.
 const THIRTY_SEEDS: &str = "seedlm:k=8:c=15:p=2:mantissa_bits=2";
 const TWENTY_EIGHT_SEEDS: &str = "seedlm:k=12:c=16:p=1:mantissa_bits=2";
 
@@ -30,10 +30,10 @@ const POINTS: [&str; 11] = [
     THIRTY,
 ];
 
-/// Those that are measured on other weights, too.
+/// Those also measured on other weights.
 const SMALLEST: [&str; 6] = [ABSMEAN.spec, LEAST_SQUARES.spec, TWENTY_EIGHT_SEEDS, THIRTY_SEEDS, THIRTY_FAST, THIRTY];
 
-/// Ratios, and a codec with 32 bits divided by each, rounded down.
+/// Ratios, each with a codec of 32 bits divided by the ratio, rounded down.
 const CURVE: [(f64, &str); 7] = [
     (4.5, "trellis:states=256:bits=7.1111"),
     (8.0, "trellis:states=256:bits=4"),
@@ -44,7 +44,7 @@ const CURVE: [(f64, &str); 7] = [
     (50.0, "trellis:states=256:bits=0.64"),
 ];
 
-/// The runs that the tables are made from.
+/// The runs behind the tables.
 pub(super) struct Runs<'a> {
     pub(super) gaussian: &'a Bench,
     /// The seed's layers.
@@ -52,12 +52,12 @@ pub(super) struct Runs<'a> {
     pub(super) trained: &'a Bench,
 }
 
-/// What to measure on the Gaussian weights.
+/// The codecs to measure on Gaussian weights.
 pub(super) fn gaussian_specs() -> impl Iterator<Item = &'static str> {
     POINTS.into_iter().chain(curve_specs())
 }
 
-/// What to measure on layers.
+/// The codecs to measure on layers.
 pub(super) fn specs() -> BTreeSet<&'static str> {
     SMALLEST.into_iter().chain(curve_specs()).collect()
 }
@@ -72,15 +72,21 @@ pub(super) fn sections(runs: &Runs<'_>) -> Result<Vec<String>> {
 }
 
 const REAL: &str = "\
-- **A base to subtract.** A fine-tune is cheap beside its base. In [seed 001](seed001.md) a layer N(0,1) moves by 2 % of its norm: `delta.sign` keeps a \
-bit for each weight of the difference, 31.03x, and leaves 1.2 % of the layer's norm as the error, `delta(lowrank.svd:rank=16)` has 76.74x and 1.95 %. \
-That is less than it sounds: the base alone, in no bytes, is off by 2 %, so signs take away four tenths of the difference, and 16 components nearly nothing of \
-this one, which has no structure. Three layers that move by 1 %: 31.03x and 0.603 %. With every bit kept `delta.exact` has 1.53x and 1.61x there, for such noise moves nearly every \
-bit of F32; it is large where few weights change: 176x for BF16 of which one weight in a hundred moves by one unit in the last place (README).
-- **Weights that training made small.** Pruned, clustered and trained again, AlexNet is stored in 1/35 and VGG-16 in 1/49 of its bytes at the same accuracy \
-(Han, Mao and Dally, *Deep compression*, ICLR 2016). The network is another one then; nothing of that is measured here.
-- **Weights that repeat or vanish.** Zeros, equal rows, low rank: what is not independent is not under the bound. The trained layers above are hardly so: their column is the Gaussian \
-one but for a few percent.";
+- **A base to subtract.** A fine-tune is small relative to its base. In [seed 001](seed001.md) a
+  layer N(0,1) moves by 2 % of its norm. `delta.sign` keeps one bit for each weight of the
+  difference: 31.03x, with an error of 1.2 % of the layer's norm. `delta(lowrank.svd:rank=16)` has
+  76.74x and 1.95 %. These results are less than they seem: the base alone, in no bytes, has an
+  error of 2 %. The signs remove four tenths of the difference; 16 components remove almost nothing,
+  since this difference has no structure. Three layers that move by 1 %: 31.03x and 0.603 %. Exact
+  storage with `delta.exact` has 1.53x and 1.61x there, because the noise changes almost every bit
+  of F32. The ratio is large where few weights change: 176x for BF16 weights of which one in a
+  hundred moves by one unit in the last place (README).
+- **Weights that training made small.** AlexNet, pruned, clustered and trained again, is stored in
+  1/35 of its bytes, and VGG-16 in 1/49, at the same accuracy (Han, Mao and Dally, *Deep
+  compression*, ICLR 2016). The result is a different network; nothing of that is measured here.
+- **Weights that repeat or vanish.** Zeros, equal rows and low rank are outside the bound, which
+  holds for independent weights. The trained layers above hardly have them: their column differs
+  from the Gaussian one by a few percent.";
 
 fn points(bench: &Bench) -> Result<String> {
     let mut table = Table::new([
@@ -99,14 +105,16 @@ fn points(bench: &Bench) -> Result<String> {
     let block = bench.cell(FOUR_BIT.spec, TENSOR)?.bits() * 8.0;
     let (bits, limit) = (32.0 / 30.0, least_nmse(32.0 / 30.0));
     let text = format!(
-        "The seed's own layout, 88 bits for 8 weights, is 2.9x, less than the 3.6x to 6.1x that it reports; the block \
-        of 8 weights here has {block:.0} bits. 30x from F32 is {bits:.3} bits per weight. No code for independent \
-        Gaussian weights, however clever, has an NMSE (‖w − ŵ‖²/‖w‖²) below 2^(−2 · {bits:.3}) = {limit:.3} there, \
-        which is a relative error of {:.3}: this is Shannon's bound. At 30x in real bytes SeedLM has {}, and `trellis` \
-        {} with 8 states and {} with 256, which is less than the 0.845 that the seed reports for 3.9x to 4.8x, and leaves no \
-        more to be gained than the last column says. An error of half the norm is no quality. So 30x with quality on such weights does not \
-        exist: not by better quantisation, learned bases or entropy coding, which the seed's gap analysis hopes for. It \
-        takes retraining, pruning, or a base model whose weights are subtracted.",
+        "The seed's own layout, 88 bits for 8 weights, is 2.9x, less than the 3.6x to 6.1x that it \
+        reports; the block of 8 weights here has {block:.0} bits. 30x from F32 is {bits:.3} bits \
+        per weight. At that rate no code for independent Gaussian weights has an NMSE (‖w − \
+        ŵ‖²/‖w‖²) below 2^(−2 · {bits:.3}) = {limit:.3}, which is a relative error of {:.3}: this \
+        is Shannon's bound. At 30x in real bytes SeedLM has an error of {}; `trellis` has {} with \
+        8 states and {} with 256. Both are below the 0.845 that the seed reports for 3.9x to 4.8x, \
+        and the last column shows how little is left to gain. An error of half the norm is not \
+        usable quality. So 30x with quality does not exist on such weights: neither better \
+        quantisation nor learned bases nor entropy coding, the hopes of the seed's gap analysis, \
+        can reach it. It needs retraining, pruning, or a base model to subtract.",
         limit.sqrt(),
         error(THIRTY_SEEDS)?,
         error(THIRTY_FAST)?,
@@ -115,7 +123,7 @@ fn points(bench: &Bench) -> Result<String> {
     Ok(table.under("Analysis of 30x Compression Claim", &text))
 }
 
-fn point(spec: &str, cell: &Measured) -> [String; 7] {
+fn point(spec: &str, cell: Measured) -> [String; 7] {
     let limit = least_nmse(cell.bits());
     [
         code(spec),
@@ -139,8 +147,9 @@ fn other_weights(runs: &Runs<'_>) -> Result<String> {
         table.row(row);
     }
     let text = format!(
-        "The smallest of these codecs on the seed's six layers, most of which are uniform as PyTorch draws them, and on two trained layers (`{LAYERS}`): the \
-        ratio of all together, and the mean of their relative errors."
+        "The smallest of these codecs on the seed's six layers and on two trained layers \
+        (`{LAYERS}`). Most of the six have uniform weights, PyTorch's default initialisation. The \
+        ratio is that of all layers together, the error the mean of their relative errors."
     );
     Ok(table.under("30x on other weights", &text))
 }
@@ -156,8 +165,10 @@ fn curve(runs: &Runs<'_>) -> Result<String> {
         let row = [format!("{times}x"), format!("{bits:.3}")];
         table.row(row.into_iter().chain(errors.map(significant)));
     }
-    let text = "Relative errors of `trellis` with 256 states at these ratios, beside the least that independent Gaussian weights allow; of layers the mean, and some may be below \
-        that: uniform weights take up to a quarter of a bit less. [All codecs on such curves](rate-distortion.md).";
+    let text = "Relative errors of `trellis` with 256 states at these ratios, and the least error \
+        that independent Gaussian weights allow. For layers it is the mean, which may be below \
+        that limit: uniform weights need up to a quarter of a bit less. [The curves of all \
+        codecs](rate-distortion.md).";
     Ok(table.under("The curve instead of the slogan", text))
 }
 

@@ -1,15 +1,17 @@
-//! What one codec did to several tensors.
+//! The results of one codec on several tensors.
 
-use serde::Deserialize;
+use harness::matrix::{Row, Status};
 
 /// Bytes of a weight: every tensor of the suites that the tasks measure is F32.
 const DENSE: f64 = 4.0;
 
-/// A cell that is `ok`: keys of the JSON Lines report, which the harness documents.
-#[derive(Clone, Debug, Deserialize)]
+/// The figures of a cell that is `ok`; [`Row`] documents them.
+#[derive(Clone, Copy, Debug)]
 pub struct Measured {
     pub weights: u64,
     pub bytes: u64,
+    /// ‖w‖².
+    pub energy: f64,
     pub nmse: f64,
     pub relative_error: f64,
     pub mse: f64,
@@ -19,6 +21,24 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// `None` if the cell is not `ok`, or one of its figures is unknown.
+    pub fn of(row: &Row) -> Option<Self> {
+        if row.status != Status::Ok {
+            return None;
+        }
+        Some(Self {
+            weights: row.weights,
+            bytes: row.bytes?,
+            energy: row.energy?,
+            nmse: row.nmse?,
+            relative_error: row.relative_error?,
+            mse: row.mse?,
+            max_abs_error: row.max_abs_error?,
+            encode_mb_per_s: row.encode_mb_per_s?,
+            decode_mb_per_s: row.decode_mb_per_s?,
+        })
+    }
+
     /// Dense F32 bytes to section bytes.
     pub fn ratio(&self) -> f64 {
         self.weights as f64 * DENSE / self.bytes as f64
@@ -29,12 +49,12 @@ impl Measured {
         8.0 * self.bytes as f64 / self.weights as f64
     }
 
-    /// Weights encoded in a second.
+    /// Weights encoded per second.
     pub fn encode_speed(&self) -> f64 {
         self.encode_mb_per_s * 1e6 / DENSE
     }
 
-    /// Weights decoded in a second.
+    /// Weights decoded per second.
     pub fn decode_speed(&self) -> f64 {
         self.decode_mb_per_s * 1e6 / DENSE
     }
@@ -44,21 +64,21 @@ impl Measured {
     }
 }
 
-/// Several tensors through one codec; sums and means are of the cells that are `ok`.
+/// Several tensors through one codec. Sums and means are over the cells that are `ok`.
 #[derive(Debug)]
-pub struct Column<'a> {
-    ok: Vec<&'a Measured>,
+pub struct Column {
+    ok: Vec<Measured>,
     cells: usize,
 }
 
-impl<'a> FromIterator<Option<&'a Measured>> for Column<'a> {
-    fn from_iter<I: IntoIterator<Item = Option<&'a Measured>>>(cells: I) -> Self {
+impl FromIterator<Option<Measured>> for Column {
+    fn from_iter<I: IntoIterator<Item = Option<Measured>>>(cells: I) -> Self {
         let cells: Vec<_> = cells.into_iter().collect();
         Self { ok: cells.iter().copied().flatten().collect(), cells: cells.len() }
     }
 }
 
-impl Column<'_> {
+impl Column {
     /// All weights.
     pub fn weights(&self) -> u64 {
         self.ok.iter().map(|cell| cell.weights).sum()
@@ -79,14 +99,14 @@ impl Column<'_> {
         self.ok.iter().map(|cell| cell.bytes).sum()
     }
 
-    /// Part of the cells that are `ok`.
+    /// Fraction of the cells that are `ok`.
     pub fn success(&self) -> f64 {
         self.ok.len() as f64 / self.cells as f64
     }
 
-    /// Seconds for encoding each tensor once.
+    /// Seconds to encode each tensor once.
     pub fn encode_seconds(&self) -> f64 {
-        self.ok.iter().map(|cell| cell.encode_seconds()).sum()
+        self.ok.iter().map(Measured::encode_seconds).sum()
     }
 
     /// Weights per second over all tensors.
@@ -94,7 +114,7 @@ impl Column<'_> {
         self.weights() as f64 / self.encode_seconds()
     }
 
-    /// Mean and standard deviation of a tensor's encoding time in seconds.
+    /// Mean and standard deviation of the encoding time per tensor, in seconds.
     pub fn encode_spread(&self) -> (f64, f64) {
         self.spread(Measured::encode_seconds)
     }
@@ -124,15 +144,11 @@ impl Column<'_> {
         (self.ok.len() == self.cells).then(|| self.spread(|cell| cell.nmse).0)
     }
 
-    /// Summed squared errors to summed energies; `None` if a tensor came back exactly and others did not, for
-    /// its energy is not known then.
-    pub fn pooled_nmse(&self) -> Option<f64> {
-        if self.ok.iter().all(|cell| cell.nmse == 0.0) {
-            return Some(0.0);
-        }
-        let squared = |cell: &Measured| cell.mse * cell.weights as f64;
-        let energy: f64 = self.ok.iter().map(|cell| squared(cell) / cell.nmse).sum();
-        Some(self.ok.iter().map(|cell| squared(cell)).sum::<f64>() / energy).filter(|nmse| nmse.is_finite())
+    /// Σ‖w − ŵ‖²/Σ‖w‖².
+    pub fn pooled_nmse(&self) -> f64 {
+        // By way of the NMSE: tensors with an NMSE of exactly 1 pool to exactly 1.
+        let squared: f64 = self.ok.iter().map(|cell| cell.nmse * cell.energy).sum();
+        if squared == 0.0 { 0.0 } else { squared / self.ok.iter().map(|cell| cell.energy).sum::<f64>() }
     }
 
     /// Mean of the tensors' mean squared errors.
@@ -141,12 +157,11 @@ impl Column<'_> {
     }
 
     fn largest(&self, of: impl Fn(&Measured) -> f64) -> f64 {
-        self.ok.iter().map(|cell| of(cell)).fold(0.0, f64::max)
+        self.ok.iter().map(of).fold(0.0, f64::max)
     }
 
     fn spread(&self, of: impl Fn(&Measured) -> f64) -> (f64, f64) {
-        let mean =
-            |of: &dyn Fn(&Measured) -> f64| self.ok.iter().map(|cell| of(cell)).sum::<f64>() / self.ok.len() as f64;
+        let mean = |of: &dyn Fn(&Measured) -> f64| self.ok.iter().map(of).sum::<f64>() / self.ok.len() as f64;
         let middle = mean(&of);
         (middle, mean(&|cell| (of(cell) - middle).powi(2)).sqrt())
     }
@@ -160,13 +175,14 @@ mod tests {
         // One second for 10⁶ weights.
         let (encode_mb_per_s, decode_mb_per_s) = (4.0, 8.0);
         let (nmse, mse, max_abs_error) = (relative_error.powi(2), relative_error, relative_error);
-        Measured { weights, bytes, nmse, relative_error, mse, max_abs_error, encode_mb_per_s, decode_mb_per_s }
+        let energy = mse * weights as f64 / nmse;
+        Measured { weights, bytes, energy, nmse, relative_error, mse, max_abs_error, encode_mb_per_s, decode_mb_per_s }
     }
 
     #[test]
     fn sums_weigh_by_size_and_means_do_not() {
         let (small, large) = (cell(1_000_000, 1_000_000, 0.1), cell(3_000_000, 1_000_000, 0.3));
-        let column: Column = [Some(&small), None, Some(&large), None].into_iter().collect();
+        let column: Column = [Some(small), None, Some(large), None].into_iter().collect();
         assert_eq!((column.weights(), column.ratio(), column.success()), (4_000_000, 8.0, 0.5));
         assert_eq!((column.encode_seconds(), column.weights_per_second()), (4.0, 1e6));
         assert_eq!(column.encode_spread(), (2.0, 1.0));
@@ -175,18 +191,11 @@ mod tests {
         assert_eq!((column.max_error(), column.mean_mse()), (0.3, mean));
         assert_eq!((column.bytes(), column.max_mse(), column.max_abs_error()), (2_000_000, 0.3, 0.3));
         // Squared errors .1 and .9 of a million each, energies 10 and 10.
-        assert!((column.pooled_nmse().unwrap() - 0.05).abs() < 1e-12);
+        assert!((column.pooled_nmse() - 0.05).abs() < 1e-12);
         assert_eq!(column.bits(), 4.0);
         assert_eq!((large.ratio(), small.bits()), (12.0, 8.0));
         assert_eq!((large.encode_speed(), large.decode_speed()), (1e6, 2e6));
-        let both: Column = [Some(&small), Some(&large)].into_iter().collect();
+        let both: Column = [Some(small), Some(large)].into_iter().collect();
         assert!((both.mean_nmse().unwrap() - 0.05).abs() < 1e-12 && column.mean_nmse().is_none());
-    }
-
-    #[test]
-    fn exact_tensors_have_no_energy_to_be_pooled() {
-        let (exact, lossy) = (cell(8, 32, 0.0), cell(8, 8, 0.1));
-        assert_eq!([Some(&exact)].into_iter().collect::<Column>().pooled_nmse(), Some(0.0));
-        assert_eq!([Some(&exact), Some(&lossy)].into_iter().collect::<Column>().pooled_nmse(), None);
     }
 }

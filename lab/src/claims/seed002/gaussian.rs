@@ -1,4 +1,4 @@
-//! The tables on Gaussian weights: quality levels, enhancement layers.
+//! The tables of Gaussian weights: quality levels, enhancement layers.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ pub(super) const SUITE: &str = "gaussian:512x512";
 /// Its only tensor.
 pub(super) const TENSOR: &str = "gaussian";
 
-/// The default with blocks of six weights instead of eight.
+/// The default, but blocks of six weights instead of eight.
 pub(super) const SIX_WEIGHTS: &str = "seedlm:c=6";
-/// Two bits a weight, and the base of the enhancement layers.
+/// Two bits per weight, and the base of the enhancement layers.
 pub(super) const TWO_BIT: &str = "seedlm:preset=2bit";
 
 /// A compression level of the seed.
@@ -22,7 +22,7 @@ struct Level {
     error: f64,
     deviation: f64,
     ratio: f64,
-    /// What is set against it.
+    /// The codec compared with it.
     spec: &'static str,
 }
 
@@ -34,7 +34,7 @@ const LEVELS: [Level; 5] = [
     Level { name: "0.9", error: 1.789, deviation: 0.623, ratio: 6.1, spec: TWO_BIT },
 ];
 
-/// Layers, their codec, and the seed's error and bytes in percent of the base.
+/// Layers, their codec, the seed's error, and the seed's bytes in percent of the base.
 const ENHANCEMENT: [(&str, &str, f64, f64); 4] = [
     ("1 (Base only)", TWO_BIT, 1.234, 100.0),
     ("2 (Base + 1)", "seedlm:preset=2bit:layers=2", 0.923, 143.0),
@@ -60,12 +60,12 @@ pub(super) fn levels(bench: &Bench) -> Result<String> {
             better(cell, level).to_owned(),
         ]);
     }
-    let text = "On 512 × 512 weights N(0,1), as in the next table and those on 30x. Beside each level of the seed is a \
-        point that SeedLM has here.";
+    let text = "On 512 × 512 weights N(0,1), like the next table and the tables on 30x. Each level \
+        of the seed is compared with one configuration of SeedLM.";
     Ok(table.under("Quality vs Compression Level", text))
 }
 
-fn better(cell: &Measured, level: &Level) -> &'static str {
+fn better(cell: Measured, level: &Level) -> &'static str {
     match (cell.relative_error < level.error, cell.ratio() > level.ratio) {
         (true, true) => "both",
         (true, false) => "error",
@@ -100,14 +100,15 @@ pub(super) fn enhancement(bench: &Bench) -> Result<String> {
         ]);
         before = Some((cell.relative_error, error));
     }
-    let text = "The base is `seedlm:preset=2bit`, the others add `layers=2` to `layers=4`: another 2 bits a weight \
-        for what the layers before left over. A payload of four layers holds those of three, two and one: a reader \
-        stops where its bytes end. The seed does not say how large its base is. An enhancement layer here is as large \
+    let text = "The base is `seedlm:preset=2bit`; the others add `layers=2` to `layers=4`. Each \
+        layer spends another 2 bits per weight on the error of the layers before. A payload of \
+        four layers contains the payloads of three, two and one: a reader stops where its bytes \
+        end. The seed does not state the size of its base. An enhancement layer here is as large \
         as the base, so the overhead in percent is worse than the claim.";
     Ok(table.under("Enhancement Layers Performance", text))
 }
 
-/// How much of the error a layer took away; the pairs are measured and claimed errors.
+/// The share of the error that a layer removes; the pairs are measured and claimed errors.
 fn improvement(before: (f64, f64), after: (f64, f64)) -> String {
     let percent = |before: f64, after: f64| 100.0 * (1.0 - after / before);
     let (measured, claim) = (percent(before.0, after.0), percent(before.1, after.1));
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn improvements_are_parts_of_the_error_before() {
+    fn improvements_are_relative_to_the_error_before() {
         assert_eq!(improvement((0.4, 1.234), (0.1, 0.923)), "75 % (claim 25 %)");
         assert_eq!(improvement((0.4, 1.234), (0.39, 0.923)), "3 % (**worse** than the claim 25 %)");
     }

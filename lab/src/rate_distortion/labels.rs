@@ -1,4 +1,4 @@
-//! Short names beside marks, where there is room for them.
+//! Short names beside marks, where there is room.
 
 /// Well-known points, the most important first.
 const NAMES: [(&str, &str); 24] = [
@@ -28,13 +28,13 @@ const NAMES: [(&str, &str); 24] = [
     ("baseline.mean:preset=default", "mean"),
 ];
 
-/// Size of the letters.
+/// Font size.
 pub const SIZE: f64 = 11.0;
 
-/// Marks that are closer than this hide each other.
+/// Distance below which two marks hide each other.
 const HIDDEN: f64 = 5.0;
 
-/// A rectangle that letters or a mark take.
+/// The rectangle of a text or a mark.
 #[derive(Clone, Copy, Debug)]
 pub struct Area {
     left: f64,
@@ -44,12 +44,12 @@ pub struct Area {
 }
 
 impl Area {
-    /// Around a mark.
+    /// The area of a mark.
     pub fn mark((x, y): (f64, f64)) -> Self {
         Self { left: x - 5.0, top: y - 5.0, right: x + 5.0, bottom: y + 5.0 }
     }
 
-    /// Of a text; six tenths of their size is more than most letters take.
+    /// The area of a text; most letters are narrower than 0.6 times the font size.
     fn text(text: &str, anchor: Anchor) -> Self {
         let width = 0.6 * SIZE * text.len() as f64;
         let (left, y) = match anchor {
@@ -85,13 +85,14 @@ pub enum Anchor {
     End(f64, f64),
 }
 
-/// Labels of these specs at these places, inside `frame`, that touch neither each other nor what is `taken`.
+/// Labels for these specs at these places. They lie inside `frame` and overlap neither each other
+/// nor the areas in `taken`.
 pub fn place(marks: &[(&str, (f64, f64))], frame: (f64, f64, f64, f64), mut taken: Vec<Area>) -> Vec<Label> {
     let frame = Area { left: frame.0, top: frame.1, right: frame.2, bottom: frame.3 };
     let (mut labels, mut named) = (Vec::new(), Vec::new());
     for (spec, name) in NAMES {
         let Some((_, mark)) = marks.iter().find(|(known, _)| *known == spec) else { continue };
-        // A name beside a hidden mark would be taken for that of the mark above it.
+        // A reader would take the label of a hidden mark for that of the mark above it.
         if named.iter().any(|other: &(f64, f64)| (other.0 - mark.0).abs() < HIDDEN && (other.1 - mark.1).abs() < HIDDEN)
         {
             continue;
@@ -109,7 +110,7 @@ pub fn place(marks: &[(&str, (f64, f64))], frame: (f64, f64, f64, f64), mut take
     labels
 }
 
-/// Where a label may stand: right, left, above, below, and in the corners.
+/// Candidate places of a label: right, left, above, below, and the corners.
 fn around((x, y): (f64, f64)) -> [Anchor; 8] {
     let (right, left) = (x + 7.0, x - 7.0);
     let (above, level, below) = (y - 7.5, y + 4.0, y + 16.5);

@@ -1,11 +1,11 @@
-//! Tables of a suite through several codecs, beside the ratios that a report claims.
+//! Tables of a suite through several codecs, with the ratios that a report claims.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use crate::measure::{Bench, Table, ratio_beside, significant};
-use crate::tree::Tree;
+use crate::lab::Lab;
+use crate::measure::{Bench, Table, paragraph, ratio_beside, significant};
 
 /// What is stored, the codec, and the claimed ratio.
 pub(super) type Row = (&'static str, &'static str, f64);
@@ -15,29 +15,31 @@ pub(super) struct Part {
     pub(super) title: &'static str,
     pub(super) text: &'static str,
     pub(super) suite: &'static str,
-    /// Codec of the tensors that a row's codec refuses; `None` if it shall refuse none.
+    /// Codec of the tensors that a row's codec refuses; `None` if no codec may refuse a tensor.
     pub(super) instead: Option<&'static str>,
     pub(super) rows: &'static [Row],
 }
 
 const HOW_TO_READ: &str = "\
-A ratio is dense F32 bytes to all section bytes of the payload, then the claim of the seed's report in parentheses; where the measured
-value is worse, it says so. Every value comes from weights that were encoded, written as bytes, read back and decoded, and whose error
-was checked against the bound that the encoder certified. Where a part has several tensors, ratio and bytes are of all of them together,
-and each error is that of the tensor where it is largest. A base is not counted in the bytes of what was made from it; errors are relative
-to the result, not to the delta.";
+A ratio is dense F32 bytes divided by the bytes of all sections of the payload. The claim of the
+seed's report follows in parentheses; a measured value that is worse than the claim is marked.
+Every value comes from weights that were encoded, written as bytes, read back and decoded; the
+error was checked against the bound that the encoder certified. For parts with several tensors,
+ratio and bytes are those of all tensors together, and each error is that of the tensor with the
+largest one. The bytes of a tensor stored relative to a base do not include the base; errors are
+relative to the result, not to the delta.";
 
 /// Measures all parts; `remark` ends the introduction.
-pub(super) fn page(tree: &Tree, parts: &[Part], remark: &str) -> Result<String> {
+pub(super) fn page(lab: &Lab, parts: &[Part], remark: &str) -> Result<String> {
     let (mut runs, mut tables) = (String::new(), String::new());
     for part in parts {
         let specs: BTreeSet<_> = part.rows.iter().map(|(_, spec, _)| *spec).chain(part.instead).collect();
-        let bench = Bench::run(tree, part.suite, specs)?;
+        let bench = Bench::run(lab, part.suite, specs)?;
         runs += &bench.conditions();
         tables = tables + "\n" + &table(part, &bench)?;
     }
-    let runs = format!("The runs of `netweight bench` behind it:\n\n{runs}");
-    Ok(format!("{runs}\n## How to read this\n\n{HOW_TO_READ} {remark}\n{tables}"))
+    let introduction = paragraph(&format!("{HOW_TO_READ} {remark}"));
+    Ok(format!("Measured on:\n\n{runs}\n## How to read this\n\n{introduction}{tables}"))
 }
 
 fn table(part: &Part, bench: &Bench) -> Result<String> {

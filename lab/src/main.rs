@@ -1,0 +1,81 @@
+//! The laboratory: measures codecs and prints the pages in `docs/`. `cargo xtask` starts it.
+
+mod claims;
+mod equal_bytes;
+mod formats;
+mod lab;
+mod measure;
+mod rate_distortion;
+mod stamp;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+// Links every codec.
+use codecs as _;
+
+use crate::lab::Lab;
+
+/// Measurements of Netweight's codecs. Results go to standard output as Markdown.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Measure what five reports of earlier systems ("seeds") claim
+    #[command(after_help = claims::help())]
+    Claims {
+        /// A seed, `002` or `seed002`; all seeds if left out
+        seed: Option<String>,
+    },
+    /// Measure the formats of fixed size and list the software that reads the same layout
+    Formats,
+    /// Measure every codec against Shannon's bound; draws the pictures in `docs/`
+    RateDistortion,
+    /// Compare the error of `trellis` with the error of ggml's formats at equal size
+    EqualBytes {
+        /// A suite of `netweight bench`; the trained layers in `assets/` if left out
+        suite: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().task) {
+        Ok(page) => {
+            print!("{page}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures, and returns the page.
+fn run(task: Task) -> Result<String> {
+    let lab = Lab::open()?;
+    match task {
+        Task::Claims { seed } => claims::pages(&lab, seed.as_deref()),
+        Task::Formats => formats::page(&lab),
+        Task::RateDistortion => rate_distortion::page(&lab),
+        Task::EqualBytes { suite } => Ok(equal_bytes::measure(&lab, suite.as_deref())?.text().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}
