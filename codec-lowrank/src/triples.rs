@@ -180,26 +180,3 @@ fn product(a: MatRef<'_, f32>, b: MatRef<'_, f32>) -> Mat<f32> {
 fn scratch(need: StackReq) -> Result<MemBuffer> {
     MemBuffer::try_new(need).map_err(|_| CodecError::Limit(format!("no memory for a decomposition: {need:?}")))
 }
-
-#[cfg(test)]
-mod tests {
-    use codec_api::{Bounded, Codec, Dtype, TensorSpec};
-
-    use super::*;
-    use crate::{Keep, Svd};
-
-    #[test]
-    fn the_memory_of_a_decomposition_is_foretold() {
-        let codec = Svd::new(Box::new(codec_quant::Cast::default()), Keep::Rank(Bounded::at::<8>()));
-        for shape in [[768, 768], [3072, 768], [768, 3072], [4096, 4096], [4096, 11008]] {
-            let [rows, columns] = shape;
-            let thin = ComputeSvdVectors::Thin;
-            let svd = svd_scratch::<f32>(columns, rows, thin, thin, Par::Seq, Spec::default());
-            let vectors = rows.min(columns) * (rows + columns);
-            let taken = 4 * (rows * columns + vectors) + svd.unaligned_bytes_required();
-            let foretold = codec.cost(&TensorSpec::new(Dtype::F32, shape).expect("a small shape")).scratch_bytes;
-            let share = foretold as f64 / taken as f64;
-            assert!((1.0..1.5).contains(&share), "{rows} x {columns}: {foretold} bytes foretold, {taken} taken");
-        }
-    }
-}

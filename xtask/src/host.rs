@@ -59,14 +59,14 @@ impl Host {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn write(tree: &Tree, guests: Vec<Guest>) -> Result<Self> {
+    pub fn write(tree: &Tree, guests: &[Guest]) -> Result<Self> {
         let metadata = tree.metadata()?;
         let names: Vec<_> = guests.iter().map(|guest| guest.package.name.as_str()).collect();
         let directory = metadata.target_directory.join("host").join(names.join("+"));
         fs::create_dir_all(directory.join("src"))?;
         let manifest = directory.join("Cargo.toml");
-        fs::write(&manifest, manifest_text(tree, &metadata, &guests, tree.profile()?))?;
-        fs::write(directory.join("src/main.rs"), main_text(&guests))?;
+        fs::write(&manifest, manifest_text(tree, &metadata, guests, tree.profile()?))?;
+        fs::write(directory.join("src/main.rs"), main_text(guests))?;
         // The tree's versions, as far as they apply.
         let lock = tree.path("Cargo.lock");
         if lock.exists() {
@@ -94,7 +94,7 @@ impl Host {
 /// If a directory holds no codec crate, or the host cannot be written.
 pub fn run(tree: &Tree, with: &[PathBuf], args: &[String]) -> Result<ExitCode> {
     let guests = with.iter().map(|directory| Guest::read(directory)).collect::<Result<Vec<_>>>()?;
-    let host = Host::write(tree, guests)?;
+    let host = Host::write(tree, &guests)?;
     eprintln!("host: {}", host.manifest.display());
     let mut command = host.cargo("run", Profile::Release);
     Ok(tree::run(command.args(["--quiet", "--"]).args(args))?.into())
@@ -201,7 +201,7 @@ mod tests {
         let patches = manifest["patch"]["crates-io"].as_table().unwrap();
         let named: Vec<_> = patches.iter().map(|(name, item)| (name, item["path"].as_str().unwrap())).collect();
         assert_eq!(named, [("netweight-codec-api", "/tree/codec-api")]);
-        let with_tests = patches(&metadata, [&guest], true);
+        let with_tests = super::patches(&metadata, [&guest], true);
         assert_eq!(with_tests["netweight-laws"]["path"].as_str(), Some("/tree/laws"));
     }
 

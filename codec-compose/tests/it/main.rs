@@ -3,3 +3,9 @@
 
 mod combinators;
 mod conformance;
+
+// Unit tests beside private code are compiled here: a test target of the library itself would
+// compile all of its kernels once more.
+#[allow(dead_code, reason = "only its tests run here")]
+#[path = "../../src/hadamard/rotation.rs"]
+mod rotation;

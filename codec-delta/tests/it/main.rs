@@ -8,3 +8,12 @@ mod delta;
 mod exact;
 mod sign;
 mod support;
+
+// Unit tests beside private code are compiled here: a test target of the library itself would
+// compile all of its kernels once more.
+#[allow(dead_code, reason = "only its tests run here")]
+#[path = "../../src/exact"]
+mod exact_units {
+    mod gaps;
+    mod symbols;
+}

@@ -2,6 +2,8 @@
 
 use crate::common::{encode, low_rank};
 use codec_api::{CodecError, Dtype, Registry, TensorSpec};
+use faer::linalg::svd::{ComputeSvdVectors, svd_scratch};
+use faer::{Par, Spec};
 use harness::testing::weights;
 
 const SHAPE: [usize; 2] = [96, 64];
@@ -183,4 +185,19 @@ fn left_vectors_have_their_largest_element_positive() {
         assert!(largest > 0.0 && (norm - 1.0).abs() < 1e-5, "{largest}, norm² {norm}");
     }
     assert!(coded.s().is_sorted_by(|a, b| a >= b));
+}
+
+#[test]
+fn the_memory_of_a_decomposition_is_predicted() {
+    let codec = Registry::linked().unwrap().parse_spec("lowrank.svd:rank=8").unwrap();
+    for shape in [[768, 768], [3072, 768], [768, 3072], [4096, 4096], [4096, 11008]] {
+        let [rows, columns] = shape;
+        let thin = ComputeSvdVectors::Thin;
+        let svd = svd_scratch::<f32>(columns, rows, thin, thin, Par::Seq, Spec::default());
+        let vectors = rows.min(columns) * (rows + columns);
+        let taken = 4 * (rows * columns + vectors) + svd.unaligned_bytes_required();
+        let predicted = codec.cost(&TensorSpec::new(Dtype::F32, shape).unwrap()).scratch_bytes;
+        let share = predicted as f64 / taken as f64;
+        assert!((1.0..1.5).contains(&share), "{rows} x {columns}: {predicted} bytes predicted, {taken} taken");
+    }
 }

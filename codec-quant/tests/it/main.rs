@@ -9,4 +9,20 @@ mod ggml;
 mod large;
 mod quality;
 mod settings;
-mod vector;
+mod vectors;
+
+// Unit tests beside private code are compiled here: a test target of the library itself would
+// compile all of its kernels once more.
+#[allow(dead_code, reason = "only its tests run here")]
+#[path = "../../src/minifloat.rs"]
+mod minifloat;
+#[allow(dead_code, unused_imports, reason = "only its tests run here")]
+#[path = "../../src/packing.rs"]
+mod packing;
+#[allow(dead_code, unreachable_pub, reason = "only its tests run here")]
+#[path = "../../src/vector"]
+mod vector {
+    pub(crate) mod points;
+    mod search;
+    mod train;
+}

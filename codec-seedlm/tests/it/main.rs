@@ -6,3 +6,15 @@ mod conformance;
 mod exact;
 mod quality;
 mod reference;
+
+// Unit tests beside private code are compiled here: a test target of the library itself would
+// compile all of its kernels once more.
+#[allow(dead_code, unused_imports, unused_macros, reason = "only its tests run here")]
+#[path = "../../src/block.rs"]
+mod block;
+#[allow(dead_code, reason = "only its tests run here")]
+#[path = "../../src/grid.rs"]
+mod grid;
+#[allow(dead_code, reason = "only its tests run here")]
+#[path = "../../src/lfsr.rs"]
+mod lfsr;

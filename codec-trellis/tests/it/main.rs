@@ -35,3 +35,20 @@ pub(crate) fn assert_same_bits(found: &[f32], expected: &[f32], case: &str) {
     let other = found.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits());
     assert!(other.is_none(), "{case}: weight {other:?} is another");
 }
+
+// Unit tests beside private code are compiled here: a test target of the library itself would
+// compile all of its kernels once more.
+#[allow(dead_code, reason = "only its tests run here")]
+#[path = "../../src/bitshift"]
+mod bitshift_units {
+    mod code;
+    mod scale;
+    mod trellis;
+}
+#[allow(dead_code, reason = "only its tests run here")]
+#[path = "../../src/coded"]
+mod coded {
+    mod escapes;
+    mod machine;
+    mod secant;
+}

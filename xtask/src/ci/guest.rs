@@ -27,7 +27,7 @@ pub fn check(tree: &Tree, steps: &mut Steps) -> Result<()> {
     let mut laws = tree::cargo("test", &alone.join("Cargo.toml"));
     steps.run("outside the tree: the laws of a new codec", laws.env("CARGO_TARGET_DIR", &target))?;
 
-    let host = Host::write(tree, vec![guest])?;
+    let host = Host::write(tree, std::slice::from_ref(&guest))?;
     let mut bench = host.cargo("run", Profile::Dev);
     // The program is built to run, not to be fast.
     bench.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0").args(["--quiet", "--", "bench"]).args(SMALL);

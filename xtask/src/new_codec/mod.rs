@@ -10,9 +10,9 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, value};
 use crate::changes::Changes;
 use crate::tree::Tree;
 
-const MANIFEST: &str = include_str!("../template/Cargo.toml.in");
-const LIBRARY: &str = include_str!("../template/lib.rs.in");
-const CONFORMANCE: &str = include_str!("../template/conformance.rs.in");
+const MANIFEST: &str = include_str!("../../template/Cargo.toml.in");
+const LIBRARY: &str = include_str!("../../template/lib.rs.in");
+const CONFORMANCE: &str = include_str!("../../template/conformance.rs.in");
 
 /// What the template names by version, and where the tree has it.
 const PATCHED: [(&str, &str); 2] = [("netweight-codec-api", "codec-api"), ("netweight-laws", "laws")];
