@@ -1,15 +1,15 @@
-//! Tells the program the commit that it is built from.
+//! Passes the commit of the checkout to the program.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // In a checkout of the project, and not of some other one that this package was unpacked into.
+    // Only in a checkout of this project: the package may be unpacked inside another one.
     if !Path::new("../.git").exists() {
         return;
     }
-    // It grows with every commit and every switch of branches.
+    // This file grows with every commit and every switch of branches.
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
         println!("cargo::rerun-if-changed={log}");
     }

@@ -6,44 +6,48 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueE
 use codec_api::Dtype;
 use regex::Regex;
 
-/// Compresses neural-network weights with pluggable codecs, and measures every codec the same way.
+/// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
 #[command(name = "netweight", bin_name = "netweight", version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
 pub struct Args {
-    /// Tell what is done and how long it takes (-vv: everything); `RUST_LOG` overrides it
+    /// Log the steps and their times (-vv: everything); `RUST_LOG` overrides it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// A command of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     List(List),
     Info(Info),
-    Bench(Bench),
+    Bench(Box<Bench>),
 }
 
 /// List the codecs of this program and their presets
 ///
-/// Every preset is shown as a codec spec that `bench --codecs` reads, with the bits per weight that the codec's
-/// own estimate gives for a 1024x1024 f32 tensor.
+/// Every preset has a line with its name, the codec's own estimate of the bits per weight (bits/w)
+/// for a 1024x1024 f32 tensor, and the codec spec with all keys. `bench --codecs` accepts the spec
+/// or `ID:preset=NAME`.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = SPECS)]
 pub struct List {
+    /// Print whole specs at any width, and the crate of each codec
+    #[arg(long)]
+    pub wide: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Look into a model or an encoded tensor
+/// Show the contents of a model or of an encoded tensor
 ///
-/// A .safetensors file or a Hugging Face directory is shown as a table of its tensors, with totals, metadata and a
-/// hash of the content. A file that holds one encoded tensor is shown with its codec, its certified error bound and its
-/// sections.
+/// For a .safetensors file or a Hugging Face directory: a table of the tensors, totals, metadata
+/// and a hash of the content. For a file with one encoded tensor: its codec, its certified error bound
+/// and its sections.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = WIDTH)]
 pub struct Info {
     /// A .safetensors file, a model directory, or a file with an encoded tensor
     pub file: PathBuf,
@@ -52,34 +56,42 @@ pub struct Info {
     pub json: bool,
 }
 
-/// Measure codecs on the tensors of a suite
+/// Measure codecs on the tensors of a model or a suite
 ///
-/// Every cell really encodes the tensor, writes the result as bytes, reads these back, decodes, and checks the error
-/// against the bound that the encoder certified. The table has one line per codec, --long one per cell. Speeds hold
-/// for this run on this machine: compare them with the speed of memcpy printed above the table.
+/// For each tensor and codec (a cell), the program encodes the tensor, writes the result as bytes,
+/// reads them back, decodes, and checks the error against the certified bound. The table has one
+/// line per codec; --long adds one with a line per cell. Speeds hold for this run on this machine:
+/// compare them with the speed of memcpy above the table.
 #[derive(Debug, clap::Args)]
 pub struct Bench {
-    /// What to measure on; the list is below
+    /// Model to measure on: a .safetensors file or a model directory; the same as
+    /// --suite model:MODEL
+    #[arg(conflicts_with = "suite")]
+    pub model: Option<PathBuf>,
+    /// Suite to measure on; --help lists all
     #[arg(long, value_name = "NAME", default_value = "gaussian")]
     pub suite: String,
-    /// Codec specs, separated by commas outside parentheses; every preset if left out
+    /// Codec specs, separated by commas outside parentheses; without this option, every preset
     #[arg(long, value_name = "SPEC,SPEC")]
     pub codecs: Option<String>,
-    /// Only tensors whose name this regular expression matches
+    /// Measure only tensors with a name that matches this regular expression
     #[arg(long, value_name = "REGEX")]
     pub include: Option<Regex>,
-    /// The model that the suite's model was fine-tuned from: the base tensors of codecs that use one
+    /// The model before fine-tuning: its tensors are the bases of codecs that encode a difference
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
     /// Round the float tensors to this dtype first
     #[arg(long, value_name = "DTYPE")]
     pub cast: Option<Cast>,
-    /// Seed of made-up tensors and of codecs that draw random numbers
+    /// Seed of generated tensors and of codecs that use random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Print a line for every tensor and codec, too
+    /// Also print a table with a line for every tensor and codec
     #[arg(long)]
     pub long: bool,
+    /// Print all columns at full width
+    #[arg(long)]
+    pub wide: bool,
     /// Sort the tables by this column, ascending
     #[arg(long, value_name = "COLUMN")]
     pub sort: Option<SortColumn>,
@@ -100,14 +112,14 @@ pub struct Bench {
     pub compare: Option<PathBuf>,
 }
 
-/// A dtype to cast to.
+/// The dtypes of `--cast`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Cast {
-    /// 8 bits of exponent, 7 of mantissa.
+    /// 8 bits of exponent, 7 bits of mantissa.
     Bf16,
-    /// 5 bits of exponent, 10 of mantissa.
+    /// 5 bits of exponent, 10 bits of mantissa.
     F16,
-    /// 8 bits of exponent, 23 of mantissa.
+    /// 8 bits of exponent, 23 bits of mantissa.
     F32,
 }
 
@@ -156,41 +168,54 @@ impl SortColumn {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  all went well
+  0  success
   1  the work found failures or regressions
   2  wrong usage or unreadable input
 
-`netweight help COMMAND` tells more about a command.";
+`netweight help COMMAND` explains a command. NO_COLOR=1 switches colours off.";
+
+const WIDTH: &str = "\
+Width:
+  On a terminal, long names and codec specs are shortened in the middle (`…`)
+  so that each line fits. COLUMNS=120 sets another width. Output to a file or
+  a pipe is not shortened unless COLUMNS is set.";
 
 const SPECS: &str = "\
 Codec specs:
-  A spec is an id, then `:key=value` as often as wanted; keys left out have their defaults:
+  A spec is an id and any number of `:key=value`; other keys have defaults:
       quant.int:bits=4:group=128
   `preset=NAME` starts from a preset instead of the defaults:
       quant.int:preset=int4
-  A codec that is made of others has them in parentheses, in its own order: `id(spec,spec):key=value`.
-  Wrong ids, keys and values are answered with the right ones.";
+  Some codecs combine others. Their specs follow in parentheses:
+      residual(quant.int:bits=4,quant.int:bits=4)
+  An error about an id, a key or a value lists the valid ones.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
   netweight bench
       every preset on one Gaussian matrix
-  netweight bench --suite model:my-model --include 'layers\\.0\\.' --long
+  netweight bench my-model --include 'layers\\.0\\.' --long
       every preset on the first layer of a model, tensor by tensor
   netweight bench --codecs quant.int:bits=4:group=128,quant.nf4 --sort nmse
-      two codecs, the more exact one first
-  netweight bench --suite model:my-model --json now.jsonl --compare before.jsonl
-      keep the figures, and fail if they are worse than before
+      two codecs, the one with the smaller error first
+  netweight bench my-model --json now.jsonl --compare before.jsonl
+      save the figures, and fail if they are worse than before
 
---compare calls a cell worse if its status is, or if bytes, header or NMSE grew by more than 0.1 % (of the header,
-more than 64 bytes); speeds and memory differ between runs and are not compared.
+The table shows the main columns; --wide, --md, --csv and --json have all.
+`covered` is the share of the weights in tensors that the codec supports; the
+table of --long shows `unsup.` for the other tensors.
 
+With --compare, a cell is worse if its status is worse, if its bytes or NMSE
+grew by more than 0.1 %, or if its header grew by more than 0.1 % and 64 bytes.
+Speeds and memory vary between runs and are not compared.";
+
+const BENCH_EXIT: &str = "\
 Exit code: 1 if a cell failed or, with --compare, got worse.";
 
 /// Reads the program's arguments.
 ///
 /// # Errors
-/// What clap wants printed: a complaint, or help that was asked for.
+/// The error or the help text that clap prints.
 pub fn parse() -> Result<Args, clap::Error> {
     let matches = command().try_get_matches()?;
     Args::from_arg_matches(&matches)
@@ -198,10 +223,11 @@ pub fn parse() -> Result<Args, clap::Error> {
 
 fn command() -> clap::Command {
     let suites = harness::suite::catalogue();
-    let width = suites.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let suites: Vec<_> = suites.iter().map(|(name, what)| format!("\n  {name:width$}  {what}")).collect();
-    let help = format!("Suites:{}\n\n{SPECS}\n\n{BENCH_EXAMPLES}", suites.concat());
-    Args::command().mut_subcommand("bench", |bench| bench.after_long_help(help))
+    let suites: Vec<_> = suites.iter().map(|(name, what)| format!("\n  {name}\n      {what}")).collect();
+    let help = format!("Suites:{}\n\n{SPECS}\n\n{BENCH_EXAMPLES}\n\n{WIDTH}\n\n{BENCH_EXIT}", suites.concat());
+    Args::command()
+        .mut_subcommand("bench", |bench| bench.after_long_help(help))
+        .mut_subcommand("list", |list| list.after_long_help(format!("{SPECS}\n\n{WIDTH}")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `netweight info FILE`: what is in a model or in an encoded tensor.
+//! `netweight info FILE`: the contents of a model or of an encoded tensor.
 
 mod encoded;
 mod model;
@@ -14,13 +14,13 @@ use crate::Outcome;
 use crate::args::Info;
 use crate::text;
 
-/// An encoded tensor is a safetensors file with this in its metadata.
+/// The metadata key of a safetensors file with an encoded tensor.
 const ENCODED: &str = "netweight";
 
-/// Prints what is in the file or directory. An encoded tensor is also decoded.
+/// Prints the contents of the file or directory. An encoded tensor is also decoded.
 ///
 /// # Errors
-/// If it cannot be read, or the output not be written.
+/// If it cannot be read, or the output cannot be written.
 pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let model = Checkpoint::open(&args.file)?;
     if model.metadata().contains_key(ENCODED) {
@@ -33,11 +33,16 @@ pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     Ok(Outcome::Clean)
 }
 
-fn print<T: Serialize>(args: &Info, found: &T, table: fn(&T) -> String, out: &mut dyn Write) -> Result<()> {
+fn print<T: Serialize>(
+    args: &Info,
+    found: &T,
+    table: fn(&T, Option<usize>) -> String,
+    out: &mut dyn Write,
+) -> Result<()> {
     if args.json {
         text::write_json(out, found)?;
     } else {
-        writeln!(out, "{}", table(found))?;
+        writeln!(out, "{}", table(found, text::width()))?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The `netweight` command line, as a library: a program with more codecs is a line longer for each crate.
+//! The `netweight` command line as a library: a program with more codecs needs one more line per
+//! crate.
 //!
 //! ```no_run
 //! use codecs as _;
@@ -9,8 +10,8 @@
 //! }
 //! ```
 //!
-//! Results go to standard output, everything else to standard error. The exit code is 0 if all went well, 1 if
-//! the work found failures or regressions, 2 for wrong usage or unreadable input.
+//! Results go to standard output, everything else to standard error. The exit code is 0 on success,
+//! 1 if the work found failures or regressions, 2 for wrong usage or unreadable input.
 //!
 //! The library installs the program's allocator, [`heap::Counting`]: `bench` measures scratch memory
 //! with it, and nothing else counts.
@@ -19,28 +20,31 @@ mod args;
 mod bench;
 mod info;
 mod list;
+mod suggest;
 mod text;
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::Result;
 use codec_api::Registry;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::args::Command;
+use crate::bench::progress::Log;
 
 #[global_allocator]
 static HEAP: heap::Counting = heap::Counting;
 
-/// How a command that ran to its end ended.
+/// The result of a command that ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// Nothing to complain of.
+    /// No failures.
     Clean,
-    /// A cell failed, or got worse.
+    /// A cell failed or got worse.
     Found,
 }
 
@@ -49,7 +53,7 @@ pub fn main() -> ExitCode {
     let args = match args::parse() {
         Ok(args) => args,
         Err(error) => {
-            // If this cannot be printed, there is nobody to tell.
+            // Without a reader there is nothing else to do.
             drop(error.print());
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
@@ -77,7 +81,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// `RUST_LOG` decides if it is set.
+/// `RUST_LOG` overrides `verbose`. Colours follow the rules of clap's messages: a terminal, and no
+/// `NO_COLOR`, `CLICOLOR=0` or `TERM=dumb`.
 fn start_log(verbose: u8) {
     let level = match verbose {
         0 => "warn",
@@ -88,18 +93,19 @@ fn start_log(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never)
+        .with_writer(|| Log)
         .init();
 }
 
-/// The reader of the output has seen enough, as `head` has.
+/// Whether the reader of the output, such as `head`, has closed it.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let broken = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref().is_some_and(broken))
 }
 
-/// The message and its causes, without those that the message already tells. They may quote names out of files.
+/// The message and its causes, except those that the message already contains. They may quote names
+/// from files.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut text = text::printable(&error.to_string());
     for cause in error.chain().skip(1).map(|cause| text::printable(&cause.to_string())) {

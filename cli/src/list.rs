@@ -1,4 +1,4 @@
-//! `netweight list`: the codecs of this program.
+//! `netweight list`: the codecs of this program and their presets.
 
 use std::io::Write;
 
@@ -10,8 +10,12 @@ use crate::Outcome;
 use crate::args::List;
 use crate::text;
 
-/// What the nominal rate is told for: such a matrix of F32, or of the first dtype that the codec is for.
+/// Shape of the tensor for the nominal rate. Its dtype is F32, or the first dtype of a codec with
+/// dtypes of its own.
 const NOMINAL: [usize; 2] = [1024, 1024];
+
+/// A spec is not shortened below this many characters.
+const LEAST: usize = 10;
 
 #[derive(Serialize)]
 struct Listed {
@@ -28,7 +32,7 @@ struct Listed {
 struct ListedPreset {
     name: &'static str,
     codec: String,
-    /// Least and most; `None` if the codec does not take such a tensor.
+    /// Least and most; `None` if the codec does not support the nominal tensor.
     bits_per_weight: Option<[f64; 2]>,
 }
 
@@ -42,18 +46,32 @@ pub fn run(args: &List, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         text::write_json(out, &codecs)?;
         return Ok(Outcome::Clean);
     }
-    let presets = || codecs.iter().flat_map(|codec| &codec.presets);
-    let widest = presets().map(|preset| preset.codec.len()).max().unwrap_or(0);
-    let named = presets().map(|preset| preset.name.len()).max().unwrap_or(0);
-    for codec in &codecs {
+    print(&codecs, args.wide, if args.wide { None } else { text::width() }, out)?;
+    Ok(Outcome::Clean)
+}
+
+fn print(codecs: &[Listed], wide: bool, width: Option<usize>, out: &mut dyn Write) -> Result<()> {
+    let columns = ["preset", "bits/w"];
+    let cells =
+        |preset: &ListedPreset| [preset.name.to_owned(), preset.bits_per_weight.map_or_else(|| "–".to_owned(), bits)];
+    let presets = || codecs.iter().flat_map(|codec| &codec.presets).map(cells);
+    let [named, rated] =
+        [0, 1].map(|i| presets().map(|cells| cells[i].chars().count()).fold(columns[i].len(), usize::max));
+    let line = |name: &str, rate: &str, spec: &str| format!("    {name:named$}  {rate:>rated$}  {spec}");
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(line("", "", "").len()).max(LEAST));
+    writeln!(out, "codec  summary\n{}", line(columns[0], columns[1], "spec"))?;
+    for codec in codecs {
         let experimental = if codec.experimental { " (experimental)" } else { "" };
-        writeln!(out, "{}  {}{experimental} [{} {}]", codec.id, codec.summary, codec.package, codec.version)?;
-        for preset in &codec.presets {
-            let bits = preset.bits_per_weight.map_or_else(|| "–".to_owned(), bits);
-            writeln!(out, "    {:named$}  {:widest$}  {bits} bits/weight", preset.name, preset.codec)?;
+        let package = if wide { format!(" [{} {}]", codec.package, codec.version) } else { String::new() };
+        let title = format!("{}  {}{experimental}{package}", codec.id, codec.summary);
+        writeln!(out, "{}", text::wrap(&title, " ", width.unwrap_or(usize::MAX)))?;
+        let specs: Vec<&str> = codec.presets.iter().map(|preset| preset.codec.as_str()).collect();
+        for (preset, spec) in codec.presets.iter().zip(text::shorten_all(&specs, room)) {
+            let [name, rate] = cells(preset);
+            writeln!(out, "{}", line(&name, &rate, &spec))?;
         }
     }
-    Ok(Outcome::Clean)
+    Ok(())
 }
 
 fn listed(entry: &CodecEntry, registry: &Registry) -> Result<Listed> {
@@ -81,6 +99,6 @@ fn rate(codec: &dyn Codec, spec: &TensorSpec) -> Option<[f64; 2]> {
 }
 
 fn bits(range: [f64; 2]) -> String {
-    let [least, most] = range.map(|bits| format!("{bits:.3}"));
-    if least == most { least } else { format!("{least} to {most}") }
+    let [least, most] = range.map(|bits| if bits < 10.0 { format!("{bits:.3}") } else { format!("{bits:.2}") });
+    if least == most { least } else { format!("{least}–{most}") }
 }

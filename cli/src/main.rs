@@ -1,4 +1,5 @@
-//! The `netweight` program with the codecs of this tree. A program with more codecs names more crates here.
+//! The `netweight` program with the codecs of this tree. A program with more codecs names more
+//! crates here.
 
 use codecs as _;
 

@@ -8,10 +8,11 @@ use harness::report::{self, RunInfo, Summary};
 
 use crate::args::Bench;
 
-/// Refuses report files that exist, without `--force`, that are named twice, or that nobody can write.
+/// Refuses report files that exist already (without `--force`), that are named twice, or that
+/// cannot be written.
 ///
 /// # Errors
-/// With the file and the remedy.
+/// Names the file and the remedy.
 pub fn check(args: &Bench) -> Result<()> {
     let mut seen = vec![args.compare.as_ref().and_then(|path| path.canonicalize().ok())];
     for path in [&args.json, &args.csv, &args.md].into_iter().flatten() {
@@ -24,7 +25,7 @@ pub fn check(args: &Bench) -> Result<()> {
         );
         report::check_file(path)?;
         let place = path.file_name().map(|name| directory.canonicalize().map(|d| d.join(name))).transpose()?;
-        ensure!(!seen.contains(&place), "`{}` is named twice: give every report a file of its own", path.display());
+        ensure!(!seen.contains(&place), "`{}` is named twice; every report needs its own file", path.display());
         seen.push(place);
         if path.exists() && !args.force {
             bail!("`{}` exists already; --force overwrites it", path.display());
@@ -36,7 +37,7 @@ pub fn check(args: &Bench) -> Result<()> {
 /// Writes the JSON and CSV files, in the order of the matrix.
 ///
 /// # Errors
-/// What the system answers, with the file.
+/// The system's error, with the file.
 pub fn write_rows(args: &Bench, rows: &[Row]) -> Result<()> {
     if let Some(path) = &args.json {
         report::write_file(path, |out| report::write_jsonl(out, rows))?;

@@ -1,6 +1,7 @@
 //! The list of codecs on the command line.
 
-/// Splits at the commas that are outside parentheses; spaces around them do not count. Nothing is nothing.
+/// Splits at the commas outside parentheses and removes spaces around them. An empty list has no
+/// specs.
 pub fn split(list: &str) -> Vec<String> {
     let mut specs = vec![String::new()];
     let mut depth = 0u32;
@@ -31,7 +32,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_left_for_the_grammar_to_name() {
+    fn mistakes_stay_for_the_grammar_to_report() {
         assert_eq!(split("a,"), ["a", ""]);
         assert_eq!(split("a),b"), ["a)", "b"]);
         assert_eq!(split("a(b,c"), ["a(b,c"]);

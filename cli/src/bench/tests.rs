@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::args::{Args, Command};
 
-/// Claims that it is exact, and decodes zeros.
+/// Claims to be exact, and decodes zeros.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Liar {
@@ -32,7 +32,7 @@ impl Codec for Liar {
 }
 
 fn bench(arguments: &[&str], registry: &Registry) -> (Result<Outcome>, String) {
-    let arguments = ["netweight", "bench", "--suite", "gaussian:8x8"].iter().chain(arguments);
+    let arguments = ["netweight", "bench", "--suite", "gaussian:8x8", "--wide"].iter().chain(arguments);
     let Command::Bench(args) = Args::try_parse_from(arguments).unwrap().command else { panic!("not `bench`") };
     let mut out = Vec::new();
     let outcome = run(&args, registry, &mut out);
@@ -57,7 +57,7 @@ fn a_clean_run_is_clean() {
     assert!(out.contains("1/0/0"), "{out}");
 }
 
-/// `--sort` offers exactly the columns there are.
+/// `--sort` offers exactly the columns of the summary.
 #[test]
 fn every_column_can_be_sorted_by() {
     let registry = Registry::linked().unwrap();
@@ -65,9 +65,9 @@ fn every_column_can_be_sorted_by() {
     let columns = columns_for(&registry, &["baseline.zeros".to_owned()]).unwrap();
     let rows = matrix::run(&suite, &columns, &Options::new(&registry), &mut ());
     let summary = serde_json::to_value(&report::summarise(&rows)[0]).unwrap();
-    let mut there: Vec<_> = summary.as_object().unwrap().keys().cloned().collect();
+    let mut existing: Vec<_> = summary.as_object().unwrap().keys().cloned().collect();
     let mut offered: Vec<_> = SortColumn::value_variants().iter().map(|column| column.key()).collect();
-    there.sort();
+    existing.sort();
     offered.sort();
-    assert_eq!(offered, there);
+    assert_eq!(offered, existing);
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::text;
 use crate::text::Align::{Left, Right};
 
-/// What is told of an encoded tensor.
+/// The properties of an encoded tensor.
 #[derive(Debug, Serialize)]
 pub struct Encoded {
     kind: &'static str,
@@ -24,15 +24,15 @@ pub struct Encoded {
     header: Box<RawValue>,
     bound_kind: &'static str,
     bound_value: Option<f32>,
-    /// Of the sections.
+    /// Bytes of the sections.
     bytes: u64,
-    /// What the file has beside them.
+    /// Bytes of the file beside them.
     header_bytes: u64,
     bits_per_weight: Option<f64>,
     sections: Vec<Section>,
-    /// Whether the payload decodes, its checksum included; unknown if that takes a base tensor.
+    /// Whether the payload decodes, its checksum included; `None` if decoding needs a base tensor.
     decodes: Option<bool>,
-    /// Why it does not.
+    /// The error of decoding.
     reason: Option<String>,
 }
 
@@ -44,7 +44,7 @@ struct Section {
     bytes: usize,
 }
 
-/// Decodes, to throw the values away; `None` if that takes a base tensor.
+/// Decodes as a check and drops the values; `None` if decoding needs a base tensor.
 fn decode(encoded: &EncodedTensor) -> Option<codec_api::Result<()>> {
     if encoded.codec.needs().base == Need::Requires {
         return None;
@@ -56,7 +56,7 @@ fn decode(encoded: &EncodedTensor) -> Option<codec_api::Result<()>> {
 
 impl Encoded {
     /// # Errors
-    /// If the file cannot be read, or is not one encoded tensor.
+    /// If the file cannot be read, or does not hold one encoded tensor.
     pub fn read(path: &Path, registry: &Registry) -> Result<Self> {
         let file = Bytes::from(std::fs::read(path)?);
         let encoded = EncodedTensor::from_bytes(&file, registry)?;
@@ -86,13 +86,13 @@ impl Encoded {
         })
     }
 
-    /// Whether nothing is known to be wrong with it.
+    /// Whether no error is known.
     pub fn is_sound(&self) -> bool {
         self.decodes != Some(false)
     }
 
-    /// As text.
-    pub fn table(&self) -> String {
+    /// As text; the table fits into `width`.
+    pub fn table(&self, width: Option<usize>) -> String {
         let mut out = String::new();
         let bound = match self.bound_value.filter(|_| self.bound_kind != "exact") {
             Some(value) => format!("{} {value:e}", self.bound_kind),
@@ -106,7 +106,7 @@ impl Encoded {
             [section.name.clone(), section.dtype.clone(), text::shape(&section.shape), section.bytes.to_string()]
         };
         let columns = [("section", Left), ("dtype", Left), ("shape", Left), ("bytes", Right)];
-        let _ = writeln!(out, "{}", text::table(&columns, self.sections.iter().map(row)));
+        let _ = writeln!(out, "{}", text::table(&columns, self.sections.iter().map(row), width));
         let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
         let _ = writeln!(out, "{} bytes, {bits} bits/weight, and {} bytes of header", self.bytes, self.header_bytes);
         let _ = match (&self.decodes, &self.reason) {

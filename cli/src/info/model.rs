@@ -11,10 +11,10 @@ use serde::Serialize;
 use crate::text;
 use crate::text::Align::{Left, Right};
 
-/// Metadata longer than this is cut off in the text.
+/// Longer metadata is cut off in the text.
 const SHOWN: usize = 200;
 
-/// What is told of a model.
+/// The properties of a model.
 #[derive(Debug, Serialize)]
 pub struct Model {
     kind: &'static str,
@@ -70,13 +70,13 @@ impl Model {
         })
     }
 
-    /// As text.
-    pub fn table(&self) -> String {
+    /// As text; the table fits into `width`.
+    pub fn table(&self, width: Option<usize>) -> String {
         let row = |tensor: &Tensor| {
             [tensor.name.clone(), tensor.dtype.clone(), text::shape(&tensor.shape), tensor.bytes.to_string()]
         };
         let columns = [("tensor", Left), ("dtype", Left), ("shape", Left), ("bytes", Right)];
-        let mut out = text::table(&columns, self.tensors.iter().map(row));
+        let mut out = text::table(&columns, self.tensors.iter().map(row), width);
         let (tensors, weights) = (text::count(self.tensors.len(), "tensor"), self.weights);
         let _ = write!(out, "\n{tensors}, {weights} weights, {} ({} bytes)", text::size(self.bytes), self.bytes);
         for (dtype, share) in &self.dtypes {

@@ -1,8 +1,9 @@
-//! A run against an earlier one: did anything get worse?
+//! Comparison of a run with an earlier one: did anything get worse?
 //!
-//! Two rows are compared if suite, tensor, codec, seed and model hash agree. Of those, status, payload bytes, header
-//! bytes and NMSE are; a figure that is not known any more is worse than one that is. Speeds are not: they depend on the machine and its load, and a row does not carry the speed
-//! of memcpy that they would have to be divided by.
+//! Two rows are compared if suite, tensor, codec, seed and model hash agree. The comparison covers
+//! status, payload bytes, header bytes and NMSE; a figure that becomes unknown counts as worse.
+//! Speeds are not compared: they depend on the machine and its load, and a row does not contain the
+//! speed of memcpy to divide them by.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +11,13 @@ use std::fmt;
 use crate::matrix::{Row, Status};
 use crate::text::printable;
 
-/// Bytes and NMSE may grow by this part before it is a regression (and shrink by it before it is an improvement).
+/// Bytes and NMSE may grow by this fraction before it is a regression, and shrink by it before it
+/// is an improvement.
 pub const GROWTH_TOLERANCE: f64 = 1e-3;
-/// Headers may grow by this many bytes: a longer name in the header costs nothing that matters.
+/// Headers may grow by this many bytes: a longer name in the header does not matter.
 pub const HEADER_TOLERANCE: u64 = 64;
 
-/// What is measured in a cell.
+/// The identity of a cell.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Key {
@@ -49,15 +51,15 @@ pub struct Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// Cells that are in both runs.
+    /// Number of cells in both runs.
     pub compared: usize,
-    /// What got worse.
+    /// Changes for the worse.
     pub regressions: Vec<Change>,
-    /// What got better.
+    /// Changes for the better.
     pub improvements: Vec<Change>,
-    /// Cells that only the old run has.
+    /// Cells of the old run alone.
     pub only_old: Vec<Key>,
-    /// Cells that only the new run has.
+    /// Cells of the new run alone.
     pub only_new: Vec<Key>,
 }
 
@@ -124,7 +126,7 @@ fn changes(old: &Row, new: &Row) -> Vec<(&'static str, Verdict, String, String)>
     .collect()
 }
 
-/// Beyond the tolerance, or `slack` if that is more.
+/// The change of a figure if it exceeds the tolerance and `slack`.
 fn change(
     column: &'static str,
     old: Option<f64>,

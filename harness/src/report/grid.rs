@@ -1,13 +1,13 @@
-//! Tables as text, the same for the terminal and for Markdown.
+//! Tables as text for the terminal and for Markdown.
 
 use std::fmt::Write;
 
 use super::Summary;
-use crate::matrix::Row;
+use crate::matrix::{Row, Status};
 use crate::text::Align::{self, Left, Right};
 use crate::text::{self, printable, shape};
 
-/// A table of text; a column is left- or right-aligned.
+/// A table of text.
 pub(super) struct Grid {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
@@ -16,14 +16,37 @@ pub(super) struct Grid {
 /// A column's title, its alignment, and what it shows of a `T`.
 type Column<T> = (&'static str, Align, fn(&T) -> String);
 
+/// The columns that fit a terminal of 80 columns.
+const SHORT_SUMMARY: [Column<Summary>; 8] = [
+    ("codec", Left, |s| short_codec(s.preset.as_deref(), &s.codec)),
+    ("bits/w", Right, |s| digits(s.bits_per_weight, 4)),
+    ("ratio", Right, |s| digits(s.ratio, 3)),
+    ("rel.\nerror", Right, |s| significant(s.relative_error, 3)),
+    ("SNR\ndB", Right, |s| fixed(s.snr_db, 2)),
+    ("enc\nMB/s", Right, |s| digits(s.encode_mb_per_s, 3)),
+    ("dec\nMB/s", Right, |s| digits(s.decode_mb_per_s, 3)),
+    ("covered", Right, |s| percent(s.coverage)),
+];
+
+/// The columns that fit a terminal of 80 columns.
+const SHORT_CELLS: [Column<Row>; 7] = [
+    ("tensor", Left, |r| r.tensor.clone()),
+    ("codec", Left, |r| short_codec(r.preset.as_deref(), &r.codec)),
+    ("bits/w", Right, |r| digits(r.bits_per_weight, 4)),
+    ("rel.\nerror", Right, |r| significant(r.relative_error, 3)),
+    ("enc\nMB/s", Right, |r| digits(r.encode_mb_per_s, 3)),
+    ("dec\nMB/s", Right, |r| digits(r.decode_mb_per_s, 3)),
+    ("status", Left, |r| if r.status == Status::Unsupported { "unsup.".to_owned() } else { r.status.to_string() }),
+];
+
 const SUMMARY: [Column<Summary>; 16] = [
     ("codec", Left, |s| codec(s.preset.as_deref(), &s.codec)),
     ("bits/w", Right, |s| fixed(s.bits_per_weight, 3)),
     ("ratio", Right, |s| fixed(s.ratio, 2)),
-    ("rel. error", Right, |s| significant(s.relative_error)),
+    ("rel. error", Right, |s| significant(s.relative_error, 4)),
     ("error/bound", Right, |s| fixed(s.error_to_bound, 3)),
-    ("NMSE", Right, |s| significant(s.nmse)),
-    ("MSE", Right, |s| significant(s.mse)),
+    ("NMSE", Right, |s| significant(s.nmse, 4)),
+    ("MSE", Right, |s| significant(s.mse, 4)),
     ("SNR dB", Right, |s| fixed(s.snr_db, 2)),
     ("Shannon gap", Right, |s| fixed(s.shannon_gap_bits, 3)),
     ("bytes", Right, |s| s.bytes.to_string()),
@@ -41,11 +64,11 @@ const CELLS: [Column<Row>; 19] = [
     ("codec", Left, |r| codec(r.preset.as_deref(), &r.codec)),
     ("bits/w", Right, |r| fixed(r.bits_per_weight, 3)),
     ("ratio", Right, |r| fixed(r.ratio, 2)),
-    ("rel. error", Right, |r| significant(r.relative_error)),
-    ("max |err|", Right, |r| significant(r.max_abs_error)),
+    ("rel. error", Right, |r| significant(r.relative_error, 4)),
+    ("max |err|", Right, |r| significant(r.max_abs_error, 4)),
     ("bound", Right, bound),
-    ("NMSE", Right, |r| significant(r.nmse)),
-    ("MSE", Right, |r| significant(r.mse)),
+    ("NMSE", Right, |r| significant(r.nmse, 4)),
+    ("MSE", Right, |r| significant(r.mse, 4)),
     ("SNR dB", Right, |r| fixed(r.snr_db, 2)),
     ("Shannon gap", Right, |r| fixed(r.shannon_gap_bits, 3)),
     ("bytes", Right, |r| whole(r.bytes)),
@@ -61,8 +84,16 @@ pub(super) fn summary(summaries: &[Summary]) -> Grid {
     Grid::new(&SUMMARY, summaries)
 }
 
+pub(super) fn short_summary(summaries: &[Summary]) -> Grid {
+    Grid::new(&SHORT_SUMMARY, summaries)
+}
+
 pub(super) fn cells(rows: &[Row]) -> Grid {
     Grid::new(&CELLS, rows)
+}
+
+pub(super) fn short_cells(rows: &[Row]) -> Grid {
+    Grid::new(&SHORT_CELLS, rows)
 }
 
 impl Grid {
@@ -74,8 +105,9 @@ impl Grid {
         }
     }
 
-    pub(super) fn terminal(&self) -> String {
-        text::table(&self.columns, &self.rows)
+    /// Shortens names to fit into `width`, if there is one.
+    pub(super) fn terminal(&self, width: Option<usize>) -> String {
+        text::table(&self.columns, &self.rows, width)
     }
 
     pub(super) fn markdown(&self) -> String {
@@ -105,14 +137,25 @@ fn fixed(value: Option<f64>, digits: usize) -> String {
     or_unknown(value, |v| format!("{v:.digits$}"))
 }
 
-/// Errors span many powers of ten: four significant digits.
-fn significant(value: Option<f64>) -> String {
+/// So many significant digits, with an exponent where that is shorter: errors span many powers of
+/// ten.
+fn significant(value: Option<f64>, count: usize) -> String {
     or_unknown(value, |v| match v {
         0.0 => "0".to_owned(),
-        // The logarithm of a number just below 10⁴ is rounded to 4.
-        v if (1e-3..1e4).contains(&v) => format!("{v:.*}", (3 - v.log10().floor() as i32).max(0) as usize),
-        v => format!("{v:.3e}"),
+        v if (1e-3..1e4).contains(&v) => format!("{v:.*}", decimals(v, count)),
+        v => format!("{v:.*e}", count - 1),
     })
+}
+
+/// So many digits, at least those before the point.
+fn digits(value: Option<f64>, count: usize) -> String {
+    or_unknown(value, |v| format!("{v:.*}", decimals(v.max(1.0), count)))
+}
+
+/// How many digits after the point make `count` significant ones.
+fn decimals(value: f64, count: usize) -> usize {
+    // The logarithm of a number just below a power of ten is rounded up to a whole number.
+    (count as i32 - 1 - value.log10().floor() as i32).max(0) as usize
 }
 
 fn speed(value: Option<f64>) -> String {
@@ -136,10 +179,15 @@ fn codec(preset: Option<&str>, spec: &str) -> String {
     preset.map_or_else(|| spec.to_owned(), |preset| format!("{id}:preset={preset}"))
 }
 
+/// Like [`codec`], but the id alone for a codec without keys.
+fn short_codec(preset: Option<&str>, spec: &str) -> String {
+    codec(preset.filter(|_| spec.contains([':', '('])), spec)
+}
+
 fn bound(row: &Row) -> String {
     match (row.bound_kind.as_deref(), row.bound_value) {
-        (Some("max_abs"), Some(value)) => format!("max {}", significant(Some(value))),
-        (Some("rel_frobenius"), Some(value)) => format!("rel {}", significant(Some(value))),
+        (Some("max_abs"), Some(value)) => format!("max {}", significant(Some(value), 4)),
+        (Some("rel_frobenius"), Some(value)) => format!("rel {}", significant(Some(value), 4)),
         (Some(kind), _) => kind.to_owned(),
         (None, _) => UNKNOWN.to_owned(),
     }
@@ -156,8 +204,15 @@ mod tests {
     #[test]
     fn errors_have_four_digits() {
         let shown = [0.0, 1e-9, 1e-3, 0.012_345_6, 9.9996, 123.456, 9_999.0, 9_999.999_999_999_998, 1e4, f64::NAN];
-        let wanted = ["0", "1.000e-9", "0.001000", "0.01235", "10.000", "123.5", "9999", "10000", "1.000e4", "NaN"];
-        assert_eq!(shown.map(|v| significant(Some(v))), wanted);
-        assert_eq!(significant(None), UNKNOWN);
+        let expected = ["0", "1.000e-9", "0.001000", "0.01235", "10.000", "123.5", "9999", "10000", "1.000e4", "NaN"];
+        assert_eq!(shown.map(|v| significant(Some(v), 4)), expected);
+        assert_eq!(significant(None, 4), UNKNOWN);
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        let shown = [0.0, 0.004, 0.3333, 1.0, 7.699, 45.678, 999.4, 1234.5, 48_507.0];
+        let expected = ["0.00", "0.00", "0.33", "1.00", "7.70", "45.7", "999", "1234", "48507"];
+        assert_eq!(shown.map(|v| digits(Some(v), 3)), expected);
     }
 }

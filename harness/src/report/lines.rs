@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::matrix::Row;
 
-/// Why a report could not be read.
+/// The reason why a report could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -17,7 +17,7 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A line is not a row.
@@ -25,9 +25,9 @@ pub enum ReadError {
     Row {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// The error in the line.
         source: serde_json::Error,
     },
 }
@@ -35,7 +35,7 @@ pub enum ReadError {
 /// Writes one JSON object per row.
 ///
 /// # Errors
-/// What `out` answers.
+/// The error of `out`.
 pub fn write_jsonl(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
     for row in rows {
         serde_json::to_writer(&mut *out, row)?;
@@ -44,7 +44,7 @@ pub fn write_jsonl(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads what [`write_jsonl`] wrote; empty lines are skipped.
+/// Reads the output of [`write_jsonl`]; empty lines are skipped.
 ///
 /// # Errors
 /// [`ReadError`] with file and line.
@@ -62,10 +62,10 @@ pub fn read_jsonl(path: impl AsRef<Path>) -> Result<Vec<Row>, ReadError> {
     Ok(rows)
 }
 
-/// Writes the rows with a line of keys above them. Unknown values are empty; a shape is written `64x128`.
+/// Writes a line of keys, then the rows. Unknown values are empty; a shape is written `64x128`.
 ///
 /// # Errors
-/// What `out` answers.
+/// The error of `out`.
 pub fn write_csv(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
     let mut csv = csv::Writer::from_writer(out);
     for (i, row) in rows.iter().enumerate() {

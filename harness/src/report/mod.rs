@@ -1,7 +1,8 @@
-//! What a run found, as terminal tables, JSON Lines, CSV and Markdown, and compared with an earlier run.
+//! The results of a run as terminal tables, JSON Lines, CSV and Markdown, and their comparison with
+//! an earlier run.
 //!
-//! The summary has one line per codec, the other tables one per cell. Writers take any [`io::Write`];
-//! [`write_file`] puts a whole file in place or leaves the old one.
+//! The summary has one line per codec, the other tables have one per cell. Writers accept any
+//! [`io::Write`]; [`write_file`] replaces a whole file or leaves the old one.
 
 mod compare;
 mod file;
@@ -15,7 +16,7 @@ use std::io::{self, Write};
 
 use crate::matrix::{Machine, Row, load_average, memcpy_mb_per_s};
 use crate::suite::Suite;
-use crate::text::printable;
+use crate::text::{printable, wrap};
 
 pub use compare::{Change, Comparison, GROWTH_TOLERANCE, HEADER_TOLERANCE, Key, compare};
 pub use file::{check_file, write_file};
@@ -23,7 +24,17 @@ pub use lines::{ReadError, read_jsonl, write_csv, write_jsonl};
 pub use sort::{UnknownColumn, sort_by_column};
 pub use summary::{Summary, summarise};
 
-/// What the whole run has in common: the line above the tables.
+/// How a terminal table looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The main columns. With a width, names are shortened so that each line has at most so many
+    /// characters; see [`text::table`](crate::text::table).
+    Narrow(Option<usize>),
+    /// Every column at its full width.
+    Wide,
+}
+
+/// The properties of a whole run: the line above the tables.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RunInfo {
@@ -31,20 +42,20 @@ pub struct RunInfo {
     pub suite: String,
     /// Its seed.
     pub seed: u64,
-    /// What the suite says about itself.
+    /// The suite's notes about its tensors.
     pub notes: Vec<String>,
     /// Commit of the program.
     pub commit: Option<String>,
-    /// What the run was made on.
+    /// The machine of the run.
     pub machine: Machine,
     /// Speed of a 64 MiB memcpy, 10⁶ bytes per second.
     pub memcpy_mb_per_s: f64,
-    /// Load average of the last minute, where the system tells.
+    /// Load average of the last minute; `None` where the system does not report it.
     pub load_average: Option<f64>,
 }
 
 impl RunInfo {
-    /// Measures memcpy (about a tenth of a second) and takes the rest from suite and machine.
+    /// Measures memcpy (about 0.1 s) and copies the rest from suite and machine.
     pub fn measure(suite: &Suite, commit: Option<&str>) -> Self {
         Self {
             suite: suite.name.clone(),
@@ -76,35 +87,65 @@ impl fmt::Display for RunInfo {
     }
 }
 
-/// Writes the run's line and the table of codecs for a terminal.
+/// Writes the run's line and the table of codecs for a terminal. Below the narrow table, a line
+/// counts the unsupported and failed cells, if there are any.
 ///
 /// # Errors
-/// What `out` answers.
-pub fn write_summary_table(out: &mut dyn Write, info: &RunInfo, summaries: &[Summary]) -> io::Result<()> {
-    head(out, info, "")?;
-    writeln!(out, "{}", grid::summary(summaries).terminal())
+/// The error of `out`.
+pub fn write_summary_table(
+    out: &mut dyn Write,
+    info: &RunInfo,
+    summaries: &[Summary],
+    layout: Layout,
+) -> io::Result<()> {
+    match layout {
+        Layout::Wide => {
+            head(out, info, None, "")?;
+            writeln!(out, "{}", grid::summary(summaries).terminal(None))
+        }
+        Layout::Narrow(width) => {
+            head(out, info, width, "")?;
+            writeln!(out, "{}", grid::short_summary(summaries).terminal(width))?;
+            let sum = |count: fn(&Summary) -> usize| summaries.iter().map(count).sum::<usize>();
+            let (ok, unsupported, failed) = (sum(|s| s.ok), sum(|s| s.unsupported), sum(|s| s.failed));
+            if unsupported + failed > 0 {
+                writeln!(
+                    out,
+                    "{} cells: {ok} ok, {unsupported} unsupported, {failed} failed",
+                    ok + unsupported + failed
+                )?;
+            }
+            Ok(())
+        }
+    }
 }
 
-/// Writes the table of cells for a terminal.
+/// Writes the table of cells for a terminal. The narrow one names no reasons.
 ///
 /// # Errors
-/// What `out` answers.
-pub fn write_cell_table(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
-    writeln!(out, "{}", grid::cells(rows).terminal())
+/// The error of `out`.
+pub fn write_cell_table(out: &mut dyn Write, rows: &[Row], layout: Layout) -> io::Result<()> {
+    let table = match layout {
+        Layout::Wide => grid::cells(rows).terminal(None),
+        Layout::Narrow(width) => grid::short_cells(rows).terminal(width),
+    };
+    writeln!(out, "{table}")
 }
 
-/// Writes the run's line, the table of codecs and the table of cells as Markdown.
+/// Writes the run's line, the table of codecs and the table of cells as Markdown, with every
+/// column.
 ///
 /// # Errors
-/// What `out` answers.
+/// The error of `out`.
 pub fn write_markdown(out: &mut dyn Write, info: &RunInfo, summaries: &[Summary], rows: &[Row]) -> io::Result<()> {
-    head(out, info, "\n")?;
+    head(out, info, None, "\n")?;
     writeln!(out, "## Codecs\n\n{}", grid::summary(summaries).markdown())?;
     writeln!(out, "## Cells\n\n{}", grid::cells(rows).markdown())
 }
 
-fn head(out: &mut dyn Write, info: &RunInfo, gap: &str) -> io::Result<()> {
+fn head(out: &mut dyn Write, info: &RunInfo, width: Option<usize>, gap: &str) -> io::Result<()> {
     // The suite's notes name tensors.
-    writeln!(out, "{}{gap}", printable(&info.to_string()))?;
+    let line = printable(&info.to_string());
+    writeln!(out, "{}{gap}", wrap(&line, ", ", width.unwrap_or(usize::MAX)))?;
     info.notes.iter().try_for_each(|note| writeln!(out, "note: {}{gap}", printable(note)))
 }

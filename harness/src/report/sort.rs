@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use serde::Serialize;
 use serde_json::Value;
 
-/// There is no such column.
+/// The error for a column that does not exist.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown column `{name}`; the columns are: {known}")]
 pub struct UnknownColumn {
@@ -13,11 +13,11 @@ pub struct UnknownColumn {
     known: String,
 }
 
-/// Sorts [`Row`](crate::matrix::Row)s or [`Summary`](super::Summary)s by a column, ascending, unknown values last;
-/// equal ones stay in order.
+/// Sorts [`Row`](crate::matrix::Row)s or [`Summary`](super::Summary)s by a column, ascending,
+/// unknown values last. The sort is stable.
 ///
 /// # Errors
-/// [`UnknownColumn`] with all columns; none if there is nothing to sort.
+/// [`UnknownColumn`] with all columns; an empty list accepts every name.
 pub fn sort_by_column<T: Serialize>(rows: &mut Vec<T>, column: &str) -> Result<(), UnknownColumn> {
     if let Some(Value::Object(first)) = rows.first().map(value)
         && !first.contains_key(column)
@@ -42,7 +42,7 @@ fn order(a: &Value, b: &Value) -> Ordering {
             x.as_f64().unwrap_or(f64::NAN).total_cmp(&y.as_f64().unwrap_or(f64::NAN))
         }
         (Value::String(x), Value::String(y)) => x.cmp(y),
-        // Shapes: by their axes in turn.
+        // Shapes: the first axis decides, then the next one.
         (Value::Array(x), Value::Array(y)) => {
             let axes = x.iter().zip(y).map(|(x, y)| order(x, y));
             axes.fold(Ordering::Equal, Ordering::then).then(x.len().cmp(&y.len()))

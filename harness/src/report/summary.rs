@@ -1,12 +1,12 @@
-//! One line per codec: everything it did to a suite.
+//! One line per codec: its results on a whole suite.
 
 use serde::Serialize;
 
 use crate::matrix::errors::{finite, nmse, shannon_gap_bits, snr_db};
 use crate::matrix::{Row, Status};
 
-/// A codec over all tensors of a run. Sizes, errors and speeds are of the cells that are `ok`; the `coverage`
-/// says how much of the suite these are. What is not known is `None`.
+/// The results of a codec over all tensors of a run. Sizes, errors and speeds cover the `ok` cells;
+/// `coverage` is their share of the suite. Unknown values are `None`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
@@ -20,40 +20,42 @@ pub struct Summary {
     pub bits_per_weight: Option<f64>,
     /// Stored dense bytes / `bytes`.
     pub ratio: Option<f64>,
-    /// Σ‖w − ŵ‖²/Σ‖w‖², pooled over all weights. `None` also for rows that were read from a file: these do not
-    /// carry ‖w‖².
+    /// Σ‖w − ŵ‖²/Σ‖w‖², pooled over all weights. `None` also for rows read from a file: they do not
+    /// contain ‖w‖².
     pub nmse: Option<f64>,
     /// Σ‖w − ŵ‖² per weight.
     pub mse: Option<f64>,
     /// `√nmse`.
     pub relative_error: Option<f64>,
-    /// The largest error in parts of its certified bound, both in the bound's own measure; tight bounds give 1.
+    /// The largest error divided by its certified bound, both in the bound's own measure; a tight
+    /// bound gives 1.
     pub error_to_bound: Option<f64>,
     /// `10·log₁₀(1/nmse)`.
     pub snr_db: Option<f64>,
-    /// `bits_per_weight − ½·log₂(1/nmse)`, against one Gaussian source with the pooled error.
+    /// `bits_per_weight − ½·log₂(1/nmse)`: the distance to one Gaussian source with the pooled
+    /// error.
     pub shannon_gap_bits: Option<f64>,
-    /// Dense megabytes of all timed cells by the sum of their times.
+    /// Dense megabytes of all timed cells divided by the sum of their times.
     pub encode_mb_per_s: Option<f64>,
     /// The same for decoding.
     pub decode_mb_per_s: Option<f64>,
-    /// The fewest timed runs behind a cell's speed.
+    /// Number of timed runs of the cell with the fewest.
     pub timing_runs: Option<u32>,
     /// Largest scratch memory of a cell.
     pub peak_scratch_bytes: Option<u64>,
     /// Weights of the `ok` cells.
     pub weights: u64,
-    /// `weights` as part of all weights of the suite.
+    /// `weights` divided by all weights of the suite.
     pub coverage: f64,
-    /// Cells that are `ok`.
+    /// Number of `ok` cells.
     pub ok: usize,
-    /// Cells whose tensor the codec does not take.
+    /// Number of cells whose tensor the codec does not support.
     pub unsupported: usize,
-    /// Cells that failed.
+    /// Number of failed cells.
     pub failed: usize,
 }
 
-/// Sums up the rows of each codec, in the order in which the codecs first appear.
+/// Summarises the rows of each codec, in the order of the codecs' first appearance.
 pub fn summarise(rows: &[Row]) -> Vec<Summary> {
     let mut codecs: Vec<(&str, Option<&str>)> = Vec::new();
     for row in rows {
@@ -108,13 +110,13 @@ impl Summary {
     }
 }
 
-/// Σ‖w − ŵ‖²; `None` if there is nothing to add up.
+/// Σ‖w − ŵ‖²; `None` without rows.
 fn pooled_squared_error(rows: &[&Row]) -> Option<f64> {
     let squared = rows.iter().map(|row| squared_error(row)).sum::<Option<f64>>();
     squared.filter(|_| !rows.is_empty())
 }
 
-/// Tensors that came back exactly need no ‖w‖² unless there are others to be pooled with.
+/// The NMSE over all rows. Without any error it does not need ‖w‖².
 fn pooled_nmse(squared: f64, rows: &[&Row]) -> Option<f64> {
     if squared == 0.0 {
         return Some(0.0);
@@ -123,13 +125,13 @@ fn pooled_nmse(squared: f64, rows: &[&Row]) -> Option<f64> {
     nmse(squared, energy)
 }
 
-/// ‖w − ŵ‖², by way of the NMSE where there is one: an NMSE of 1 then pools to exactly 1.
+/// ‖w − ŵ‖², computed from the NMSE where it is known: an NMSE of 1 then pools to exactly 1.
 fn squared_error(row: &Row) -> Option<f64> {
     let relative = row.nmse.zip(row.energy).map(|(nmse, energy)| nmse * energy);
     relative.filter(|squared| squared.is_finite()).or_else(|| Some(row.mse? * row.weights as f64))
 }
 
-/// `None` where there is no error.
+/// The error divided by its bound; `None` where the error is 0.
 fn error_to_bound(row: &Row) -> Option<f64> {
     let error = match row.bound_kind.as_deref()? {
         "max_abs" => row.max_abs_error?,

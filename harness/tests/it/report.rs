@@ -5,8 +5,8 @@ use std::io;
 use codec_api::{Bytes, Dtype, Registry, TensorSpec};
 use harness::matrix::{Options, Row, Status, columns_for, run};
 use harness::report::{
-    RunInfo, compare, read_jsonl, sort_by_column, summarise, write_cell_table, write_csv, write_file, write_jsonl,
-    write_markdown, write_summary_table,
+    Layout, RunInfo, compare, read_jsonl, sort_by_column, summarise, write_cell_table, write_csv, write_file,
+    write_jsonl, write_markdown, write_summary_table,
 };
 use harness::suite::{Item, Suite};
 use serde_json::Value;
@@ -155,14 +155,14 @@ fn markdown_escapes_and_every_row_has_every_column() {
 }
 
 #[test]
-fn tables_show_every_error_and_the_scratch() {
+fn wide_tables_show_every_error_and_the_scratch() {
     let (mut rows, info) = (rows(), RunInfo::measure(&suite(), None));
     for row in &mut rows {
         row.peak_scratch_bytes = Some(1536);
     }
     let markdown = text(|out| write_markdown(out, &info, &summarise(&rows), &rows));
-    let terminal = text(|out| write_summary_table(out, &info, &summarise(&rows)));
-    let cells = text(|out| write_cell_table(out, &rows));
+    let terminal = text(|out| write_summary_table(out, &info, &summarise(&rows), Layout::Wide));
+    let cells = text(|out| write_cell_table(out, &rows, Layout::Wide));
     for (table, times) in [(&markdown, 2), (&terminal, 1), (&cells, 1)] {
         for title in ["rel. error", " NMSE ", " MSE ", "scratch KiB"] {
             assert_eq!(table.matches(title).count(), times, "{title}: {table}");
@@ -177,17 +177,41 @@ fn notes_cannot_reach_the_terminal() {
     let mut suite = suite();
     suite.notes.push("no base for `w\u{1b}[31m\u{9b}\n`".to_owned());
     let info = RunInfo::measure(&suite, None);
-    let summary = text(|out| write_summary_table(out, &info, &[]));
+    let summary = text(|out| write_summary_table(out, &info, &[], Layout::Narrow(Some(20))));
     assert!(summary.contains("note: no base for `w\\u{1b}[31m\\u{9b}\\u{a}`\n"), "{summary}");
 }
 
 #[test]
 fn terminal_tables_show_each_codec_and_each_cell() {
     let (rows, info) = (rows(), RunInfo::measure(&suite(), None));
-    let summary = text(|out| write_summary_table(out, &info, &summarise(&rows)));
-    assert!(summary.contains("baseline.mean:preset=default") && summary.contains("75.0 %"), "{summary}");
-    let cells = text(|out| write_cell_table(out, &rows));
+    for layout in [Layout::Narrow(None), Layout::Wide] {
+        let summary = text(|out| write_summary_table(out, &info, &summarise(&rows), layout));
+        assert!(summary.contains("baseline.mean:preset=default") && summary.contains("75.0 %"), "{summary}");
+    }
+    let cells = text(|out| write_cell_table(out, &rows, Layout::Wide));
     assert_eq!(cells.matches("unsupported: ").count(), 2, "{cells}");
+    let cells = text(|out| write_cell_table(out, &rows, Layout::Narrow(None)));
+    assert_eq!(cells.matches("unsup.").count(), 2, "{cells}");
+}
+
+#[test]
+fn narrow_tables_fit_their_width() {
+    let mut rows = rows();
+    rows[0].status = Status::Failed;
+    for row in &mut rows {
+        (row.preset, row.codec) = (None, format!("{}:long=value:longer=value:longest=value", row.codec));
+    }
+    let info = RunInfo::measure(&suite(), None);
+    for width in [80, 120] {
+        let layout = Layout::Narrow(Some(width));
+        let summary = text(|out| write_summary_table(out, &info, &summarise(&rows), layout));
+        let cells = text(|out| write_cell_table(out, &rows, layout));
+        for line in summary.lines().chain(cells.lines()) {
+            assert!(line.chars().count() <= width, "{width}: {line}");
+        }
+        assert!(summary.contains("8 cells: 5 ok, 2 unsupported, 1 failed\n"), "{summary}");
+        assert!(summary.contains("\nbaseline.zeros:") && cells.contains("failed\n"), "{summary}{cells}");
+    }
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! The program as a whole: what transcripts cannot show.
-#![allow(clippy::unwrap_used, reason = "test helpers may")]
+//! Tests of the whole program that transcripts cannot express.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +18,8 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// rustc drops a crate that nothing names: each codec crate of the tree must be in the program.
+/// rustc drops a crate that no source file names: each codec crate of the tree must be in the
+/// program.
 #[test]
 fn every_codec_crate_of_the_tree_is_linked() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -53,8 +53,8 @@ fn info_shows_an_encoded_tensor() {
     let (code, text, _) = run(&["info", file]);
     assert_eq!(code, Some(0), "{text}");
     let total = format!("\n{} bytes, ", encoded.payload.bytes());
-    for wanted in ["tensor: F32 4x64, 256 weights", "codec:  quant.int:bits=8:group=32", "bound:  max_abs ", &total] {
-        assert!(text.contains(wanted), "no `{wanted}` in\n{text}");
+    for part in ["tensor: F32 4x64, 256 weights", "codec:  quant.int:bits=8:group=32", "bound:  max_abs ", &total] {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
     }
     let (_, json, _) = run(&["info", file, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -65,7 +65,7 @@ fn info_shows_an_encoded_tensor() {
     assert_eq!(sections.sum::<u64>(), encoded.payload.bytes());
 }
 
-/// A file from elsewhere names its tensors as it likes.
+/// A file of unknown origin may contain any tensor name.
 #[test]
 fn names_in_errors_do_not_reach_the_terminal() {
     let directory = tempfile::tempdir().unwrap();
@@ -93,7 +93,7 @@ fn a_run_is_compared_with_an_earlier_one() {
     assert_eq!(code, Some(0));
     assert!(out.contains("1 cells compared: 0 regressions"), "{out}");
 
-    // An earlier run in which the same cell took half the bytes.
+    // An earlier run with half the bytes in the same cell.
     let row = fs::read_to_string(old).unwrap();
     let mut row: serde_json::Value = serde_json::from_str(&row).unwrap();
     row["bytes"] = (row["bytes"].as_u64().unwrap() / 2).into();
@@ -107,7 +107,7 @@ fn a_run_is_compared_with_an_earlier_one() {
     assert!(stderr.contains("no cell of the earlier run is in this one"), "{stderr}");
 }
 
-/// Encoding to zeros needs no heap where the weights are f32, and a copy as f32 where they are not.
+/// Encoding to zeros needs no heap for f32 weights, and an f32 copy for other weights.
 #[test]
 fn scratch_memory_is_measured() {
     let directory = tempfile::tempdir().unwrap();
@@ -172,25 +172,78 @@ fn info_says_when_an_encoded_tensor_does_not_decode() {
 }
 
 #[test]
-fn reports_go_to_files_of_their_own_and_to_nothing_else() {
+fn every_report_needs_its_own_regular_file() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();
     let bench = ["bench", "--suite", "gaussian:8x8", "--codecs", "quant.int", "--force"];
-    let refused = |more: &[&str], wanted: &str| {
+    let refused = |more: &[&str], message: &str| {
         let (code, _, errors) = run(&[&bench[..], more].concat());
         assert_eq!(code, Some(2), "{more:?}: {errors}");
-        assert!(errors.contains(wanted), "{more:?}: {errors}");
+        assert!(errors.contains(message), "{more:?}: {errors}");
     };
     refused(&["--json", &at("same"), "--csv", &at("same")], "is named twice");
-    refused(&["--json", &at("")], "something else than a regular file");
+    refused(&["--json", &at("")], "it is not a regular file");
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
-        refused(&["--json", &at("link")], "something else than a regular file");
+        refused(&["--json", &at("link")], "it is not a regular file");
         assert!(!Path::new(&at("target")).exists());
     }
     fs::write(at("old.jsonl"), "").unwrap();
     refused(&["--compare", &at("old.jsonl"), "--json", &at("old.jsonl")], "is named twice");
     let (code, _, errors) = run(&["bench", "--codecs", ""]);
     assert!(code == Some(2) && errors.contains("--codecs is empty"), "{errors}");
+}
+
+#[test]
+fn the_positional_model_is_a_suite() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/stories260k");
+    let model = model.to_str().unwrap();
+    let bench = |args: &[&str]| {
+        run(&[&["bench"][..], args, &["--codecs", "baseline.zeros", "--include", "model.norm"]].concat())
+    };
+    let (code, out, errors) = bench(&[&format!("{model}/")]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(out.contains(&format!("suite model:{model}, seed 0")), "{out}");
+    let (code, _, errors) = bench(&["--suite", model]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains(&format!("did you mean `netweight bench {model}`?")), "{errors}");
+    let (code, _, errors) = bench(&[model, "--suite", "gaussian"]);
+    assert!(code == Some(2) && errors.contains("cannot be used with '--suite <NAME>'"), "{errors}");
+}
+
+#[test]
+fn colours_follow_the_environment() {
+    let log = |variables: &[(&str, &str)]| {
+        let mut command = netweight(&["bench", "--suite", "gaussian:8x8", "--codecs", "baseline.zeros", "-v"]);
+        for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(variable);
+        }
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        let log = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && log.contains("suite=gaussian:8x8") || log.contains('\u{1b}'), "{log}");
+        log.contains('\u{1b}')
+    };
+    assert!(!log(&[]), "standard error is no terminal");
+    assert!(log(&[("CLICOLOR_FORCE", "1")]));
+    assert!(!log(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+}
+
+#[test]
+fn tables_fit_the_columns_of_the_environment() {
+    let spec = "quant.int:bits=4:group=32:symmetric=true:clip=true,quant.int:bits=5:group=32:symmetric=true:clip=true";
+    let widest = |args: &[&str], columns: &str| {
+        let output = netweight(args).env("COLUMNS", columns).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && !text.is_empty());
+        text.lines().map(|line| line.chars().count()).max().unwrap()
+    };
+    let bench = ["bench", "--suite", "gaussian:32x32", "--codecs", spec, "--long"];
+    for width in [80, 100, 120] {
+        let columns = width.to_string();
+        assert!(widest(&bench, &columns) <= width);
+        assert!(widest(&["list"], &columns) <= width);
+    }
+    assert!(widest(&bench, "") > 100, "a pipe has no width");
+    assert!(widest(&[&bench[..], &["--wide"]].concat(), "80") > 200);
 }

@@ -1,0 +1,5 @@
+//! Tests of the `netweight` program.
+#![allow(clippy::unwrap_used, reason = "test helpers may")]
+
+mod program;
+mod transcripts;
