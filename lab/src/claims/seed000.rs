@@ -36,7 +36,7 @@ N(0,1), the rest zeros. Codecs that store the values unchanged restore every bit
         rows: &[
             ("CSR, 32-bit indices, as in the report", "sparse.csr:index=u32", 10.0),
             ("CSR, the narrowest indices that the rows allow", "sparse.csr:index=narrow", 10.0),
-            ("CSR, one-byte gaps", "sparse.csr:index=gap", 10.0),
+            ("CSR, gaps as bytes", "sparse.csr:index=gap", 10.0),
             ("flat coordinates", "sparse.coo", 10.0),
             ("bitmap", "sparse.bitmap", 10.0),
             ("the smallest of them", "sparse", 10.0),

@@ -131,7 +131,8 @@ mod tests {
     const BLOCKS: &str = "quant.q4_0";
     const BYTES: &str = "quant.int";
 
-    /// Two tensors; `quant.q4_0` refuses the second, whose rows are no whole blocks.
+    /// Two tensors; `quant.q4_0` refuses the second, whose rows are no whole blocks. Its rows are the
+    /// second and the last.
     fn bench() -> Bench {
         let lab = Lab { root: "/tree".into(), registry: Registry::linked().unwrap() };
         let mut bench = Bench::run(&lab, "gaussian:4x64", [BLOCKS, BYTES].into()).unwrap();
@@ -158,7 +159,7 @@ mod tests {
         assert_eq!(bench.suite_column(BLOCKS, Some(BYTES)).unwrap().bytes(), both);
         assert!(bench.suite_column(BLOCKS, None).is_err() && bench.suite_column(BLOCKS, Some(BLOCKS)).is_err());
         // A failure is not a refusal.
-        bench.rows[2].status = Status::Failed;
+        bench.rows[3].status = Status::Failed;
         assert!(bench.suite_column(BLOCKS, Some(BYTES)).is_err());
     }
 
@@ -168,7 +169,7 @@ mod tests {
         assert_eq!(bench.whole(BYTES).unwrap().unwrap().weights(), 256 + 200);
         assert!(bench.whole(BLOCKS).unwrap().is_none() && bench.whole("quant.nf4").is_err());
         assert_eq!(bench.rows(BLOCKS).unwrap()[1].shape, [4, 50]);
-        bench.rows[2].status = Status::Failed;
+        bench.rows[3].status = Status::Failed;
         assert!(bench.whole(BLOCKS).is_err());
     }
 
