@@ -136,7 +136,9 @@ impl<'a> Sizes<'a> {
     fn scratch(&self, rank: usize) -> usize {
         let (elements, shorter, sum) =
             (self.rows * self.columns, self.rows.min(self.columns), self.rows + self.columns);
-        elements + shorter * sum + (elements + 9 * shorter * shorter).max(2 * elements + 3 * rank * sum)
+        // Blocks of reflectors, of at most 64 columns.
+        let blocks = 64 * sum;
+        elements + shorter * sum + blocks + (elements + 9 * shorter * shorter).max(2 * elements + 3 * rank * sum)
     }
 
     fn accepts_factors(&self, rank: usize) -> Result<()> {

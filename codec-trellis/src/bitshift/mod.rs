@@ -199,14 +199,20 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
+/// Every rate and both codes, with few states.
 fn probes() -> Vec<String> {
     let specs = [
         "trellis.bitshift:bits=1:state_bits=10:code=1mad",
-        "trellis.bitshift:bits=2:state_bits=11:code=1mad",
+        "trellis.bitshift:bits=2:state_bits=10:code=3inst",
         "trellis.bitshift:bits=3:state_bits=10:code=3inst",
-        "trellis.bitshift:bits=4:state_bits=13:code=3inst",
+        "trellis.bitshift:bits=4:state_bits=11:code=1mad",
     ];
     specs.map(str::to_owned).into()
 }
 
-register_codec!("trellis.bitshift", "bitshift trellis with computed codes (QTIP)", presets, .probes(probes));
+register_codec!(
+    "trellis.bitshift",
+    "bitshift trellis with computed codes (QTIP)",
+    presets,
+    .probes(probes).slow_presets()
+);
