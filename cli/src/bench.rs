@@ -120,30 +120,33 @@ fn print(
 ) -> Result<()> {
     let (tensors, weights) = extent(rows, codecs);
     writeln!(out, "{}, {weights} weights, {}", text::count(tensors, "tensor"), text::count(codecs, "codec"))?;
-    let layout = if args.wide { Layout::Wide } else { Layout::Narrow(text::width()) };
+    let width = if args.wide { None } else { text::width() };
+    let layout = if args.wide { Layout::Wide } else { Layout::Narrow(width) };
     report::write_summary_table(out, info, summaries, layout)?;
     if args.long {
         writeln!(out)?;
         report::write_cell_table(out, rows, layout)?;
         if !args.wide {
-            print_unsupported(rows, out)?;
+            print_unsupported(rows, width, out)?;
         }
     }
     for row in rows.iter().filter(|row| row.status == Status::Failed) {
         let (tensor, reason) = (text::printable(&row.tensor), row.reason.as_deref().unwrap_or("no reason given"));
-        writeln!(out, "failed: {tensor}, {}: {}", row.codec, text::printable(reason))?;
+        let line = format!("failed: {tensor}, {}: {}", row.codec, text::printable(reason));
+        writeln!(out, "{}", text::wrap(&line, " ", width.unwrap_or(usize::MAX)))?;
     }
     Ok(())
 }
 
 /// A line for every codec and reason; the narrow table of cells has no room for them.
-fn print_unsupported(rows: &[Row], out: &mut dyn Write) -> Result<()> {
+fn print_unsupported(rows: &[Row], width: Option<usize>, out: &mut dyn Write) -> Result<()> {
     let mut refusals: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.status == Status::Unsupported) {
         *refusals.entry((&row.codec, row.reason.as_deref().unwrap_or("no reason given"))).or_default() += 1;
     }
     for ((codec, reason), tensors) in refusals {
-        writeln!(out, "unsupported: {}, {codec}: {}", text::count(tensors, "tensor"), text::printable(reason))?;
+        let line = format!("unsupported: {}, {codec}: {}", text::count(tensors, "tensor"), text::printable(reason));
+        writeln!(out, "{}", text::wrap(&line, " ", width.unwrap_or(usize::MAX)))?;
     }
     Ok(())
 }
