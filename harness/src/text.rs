@@ -115,8 +115,8 @@ fn usual_head(text: &str, width: usize) -> usize {
 
 /// The first `head` columns, `…`, and as much of the end as fits into `width`.
 fn cut(text: &str, head: usize, width: usize) -> String {
-    let head = head.min(width.saturating_sub(1));
-    format!("{}…{}", start(text, head), end(text, width.saturating_sub(head + 1)))
+    let head = start(text, head.min(width.saturating_sub(1)));
+    format!("{head}…{}", end(text, width.saturating_sub(head.width() + 1)))
 }
 
 /// Cuts of one group of texts that share the usual cut: all at the same place, which is the one
@@ -280,8 +280,11 @@ mod tests {
         assert_eq!(table(&columns, rows, Some(55)), table(&columns, rows, None));
         let lines = table(&columns, rows, Some(40));
         let lines: Vec<_> = lines.lines().collect();
-        assert_eq!(lines[..2], ["                                    SNR", "tensor            codec              dB"]);
-        assert_eq!(lines[3], "model.la….weight  quant.int:…t8-g32  45.03");
+        assert_eq!(
+            lines[..2],
+            ["                                     SNR", "tensor            codec               dB"]
+        );
+        assert_eq!(lines[3], "model.la….weight  quant.int:…-g32  45.03");
     }
 
     #[test]
