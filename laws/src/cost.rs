@@ -42,7 +42,8 @@ pub fn cost(subject: &Subject) -> Result<(), Violation> {
 /// What the law checks beside the encodes that it shares.
 pub(super) fn alone(subject: &Subject) -> Result<(), Violation> {
     let Ok(sample) = subject.taken(Dtype::F32, &LARGE) else { return Ok(()) };
-    let trial = Trial { subject, law: Law::Cost, sample: &sample, offer: subject.codec.needs() };
+    let Some(offer) = subject.offers().pop() else { return Ok(()) };
+    let trial = Trial { subject, law: Law::Cost, sample: &sample, offer };
     // A first encode makes the tables that a process has once.
     if Encode::new(&trial)?.answer.is_err() {
         return Ok(());

@@ -42,8 +42,10 @@ pub fn run(tree: &Tree, args: &[String]) -> Result<ExitCode> {
     Ok(code.into())
 }
 
+/// Whether the arguments name a suite, or a model in the first place.
 fn names_suite(args: &[String]) -> bool {
-    args.iter().any(|arg| arg == "--suite" || arg.starts_with("--suite="))
+    let is_model = args.first().is_some_and(|first| !first.starts_with('-'));
+    is_model || args.iter().any(|arg| arg == "--suite" || arg.starts_with("--suite="))
 }
 
 /// The suite of a run without arguments. In the root it has the very same name, so that `--compare` with the report of
@@ -63,7 +65,7 @@ mod tests {
     fn a_suite_among_the_arguments_is_seen() {
         let names = |args: &[&str]| names_suite(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert!(names(&["--codecs", "quant.nf4", "--suite", "laplace"]));
-        assert!(names(&["--suite=laplace"]));
+        assert!(names(&["--suite=laplace"]) && names(&["my-model", "--wide"]));
         assert!(!names(&["--codecs", "quant.nf4"]) && !names(&["--help"]) && !names(&["--suites"]));
     }
 
