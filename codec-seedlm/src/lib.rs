@@ -247,7 +247,7 @@ fn probes() -> Vec<String> {
         "seedlm:preset=3bit:search=300",
         "seedlm:preset=2bit:k=12:search=200:layers=2:coded=true",
         "seedlm:k=8:c=4:p=1:mantissa_bits=2:per_octave=1:refine=false",
-        "seedlm:k=8:c=16:p=4:mantissa_bits=6:per_octave=4:search=20:layers=4",
+        "seedlm:k=8:c=16:p=4:mantissa_bits=6:per_octave=4:refine=false:layers=4",
         "seedlm:k=24:c=16:p=2:search=300",
         "seedlm:k=12:c=12:p=4:per_octave=1:refine=false:search=1",
     ];
