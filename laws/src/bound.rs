@@ -6,16 +6,18 @@ use super::encodes::Encode;
 use super::trial::Trial;
 use super::{ALL_DTYPES, FLOAT_DTYPES, Law, Sample, Subject, Violation, exact};
 
-/// How far a measured bound may lie above the real error: it is rounded, and decoding may be simulated.
+/// A measured bound may exceed the real error by this factor, because the bound is rounded and
+/// decoding may be simulated.
 const MEASURED: f64 = 1.01;
 
-/// The same for a bound that follows from the format ([`codec_api::CodecEntry::analytic_bound`]).
+/// The same factor for an analytic bound ([`codec_api::CodecEntry::analytic_bound`]).
 const ANALYTIC: f64 = 4.0;
 
-/// A lossy codec's bound holds and is at most 1.01 times the real error, or 4 times if it is
-/// analytic; it refuses dtypes other than F32, F16 and BF16. An exact codec restores every bit of
-/// every dtype, or of those that it is registered for alone ([`codec_api::CodecEntry::only`]), and
-/// notices every flipped bit of its payload that changes anything.
+/// The bound of a lossy codec holds and is at most 1.01 times the real error, or 4 times if the
+/// bound is analytic. A lossy codec refuses all dtypes except F32, F16 and BF16. An exact codec
+/// restores every bit of every dtype, or only of the dtypes it is registered for
+/// ([`codec_api::CodecEntry::only`]). It notices every flipped bit of its payload that changes a
+/// value.
 ///
 /// # Errors
 /// The first violation found.
@@ -23,7 +25,7 @@ pub fn bound(subject: &Subject) -> Result<(), Violation> {
     Law::Bound.check(subject)
 }
 
-/// What the law checks beside the encodes that it shares.
+/// Checks of this law that need encodes of their own, in addition to the shared ones.
 pub(super) fn alone(subject: &Subject) -> Result<(), Violation> {
     if subject.codec.as_lossless().is_some() {
         exact::exact(subject)?;
@@ -55,7 +57,7 @@ fn check(trial: &Trial<'_>, encoded: &EncodedTensor, decoded: &[f32]) -> Result<
 
 fn tight(trial: &Trial<'_>, bound: Bound, source: &[f32], decoded: &[f32]) -> Result<(), Violation> {
     let largest = source.iter().fold(0.0, |m: f64, v| m.max(f64::from(v.abs())));
-    // One unit in the last place of the largest number is what rounding alone may cost.
+    // Rounding adds at most one unit in the last place of the largest number.
     let (limit, error, rounding) = match bound {
         Bound::MaxAbs(limit) => (limit, max_abs_error(source, decoded), f64::from(f32::EPSILON) * largest),
         Bound::RelFrobenius(limit) => (limit, rel_frobenius_error(source, decoded), f64::from(f32::EPSILON)),
@@ -64,7 +66,7 @@ fn tight(trial: &Trial<'_>, bound: Bound, source: &[f32], decoded: &[f32]) -> Re
         _ => return Ok(()),
     };
     let loosest = if trial.subject.entry.analytic_bound { ANALYTIC } else { MEASURED };
-    // A finite error beyond every f32 has an infinite bound.
+    // The bound is infinite when the error is finite but larger than the largest f32.
     let beyond = error.is_finite() && error > f64::from(f32::MAX);
     if beyond || error.is_finite() && f64::from(limit) <= loosest * error + rounding + f64::from(f32::MIN_POSITIVE) {
         return Ok(());
@@ -80,7 +82,7 @@ fn errors(source: &[f32], decoded: &[f32]) -> String {
 
 fn refuses_other_dtypes(subject: &Subject) -> Result<(), Violation> {
     for dtype in ALL_DTYPES.into_iter().filter(|dtype| !FLOAT_DTYPES.contains(dtype)) {
-        // 64 columns of any dtype fill whole bytes.
+        // A row of 64 elements fills whole bytes in every dtype.
         let Ok(sample) = Sample::bits(dtype, &[4, 64]) else { continue };
         if let Err(codec_api::CodecError::Unsupported(reason)) = subject.codec.accepts(sample.spec())
             && !reason.is_empty()
@@ -93,7 +95,7 @@ fn refuses_other_dtypes(subject: &Subject) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A codec that refuses everything would keep every law.
+/// The codec must encode something: a codec that refuses everything would keep every law.
 fn encodes_something(subject: &Subject) -> Result<(), Violation> {
     for (dtype, shape) in FLOAT_DTYPES.into_iter().flat_map(|dtype| [(dtype, [16, 64]), (dtype, [256, 256])]) {
         let Ok(sample) = subject.taken(dtype, &shape) else { continue };

@@ -1,4 +1,4 @@
-//! The part of law 6 about who may interrupt, and who may watch: cancellation and progress.
+//! Part of law 6: cancellation and progress.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use codec_api::{Cancel, CodecError, Dtype, EncodeCx, Payload, Progress};
 use super::trial::{Trial, each_offer};
 use super::{FLOAT_DTYPES, Law, Sample, Subject, Violation};
 
-/// Adds up what an encode reports.
+/// The sum of the progress that an encode reports.
 #[derive(Debug, Default)]
 struct Count(AtomicU64);
 
@@ -17,8 +17,9 @@ impl Progress for Count {
     }
 }
 
-/// An encode that is cancelled before it begins answers `Cancelled`, and the ticks of one that succeeds add up to the
-/// tensor's elements, however often it goes over them.
+/// An encode that is cancelled before it begins returns `Cancelled`. The ticks of a successful
+/// encode add up to the number of elements, even if the encode makes several passes over the
+/// tensor.
 pub(super) fn heeds(subject: &Subject) -> Result<(), Violation> {
     let shapes: [&[usize]; 3] = [&[16, 64], &[7, 33], &[1]];
     for (dtype, shape) in FLOAT_DTYPES.into_iter().flat_map(|dtype| shapes.map(|shape| (dtype, shape))) {
@@ -32,7 +33,7 @@ pub(super) fn heeds(subject: &Subject) -> Result<(), Violation> {
 fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     let spec = trial.sample.spec();
     let count = Count::default();
-    // What it refuses it need not begin.
+    // A codec may refuse the tensor before it looks at the cancel flag.
     if trial.subject.codec.accepts(spec).is_err() || encode(trial, |cx| cx.with_progress(&count))?.is_err() {
         return Ok(());
     }
@@ -50,7 +51,7 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     }
 }
 
-/// Straight to the codec, which has to look itself.
+/// Calls the codec directly, so that the codec itself must check for cancellation.
 fn encode<'a>(
     trial: &Trial<'a>,
     surround: impl FnOnce(EncodeCx<'a>) -> EncodeCx<'a>,

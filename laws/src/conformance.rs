@@ -1,4 +1,4 @@
-//! The tests that [`crate::conformance!`] writes.
+//! The tests that [`crate::conformance!`] generates.
 
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -12,7 +12,8 @@ use super::{Law, Subject, Violation};
 /// Checks laws over the configurations of every codec that the crate named `package` registers.
 ///
 /// # Panics
-/// With all violations, or if `package` registers no codec: this is the body of a test.
+/// If a law is broken (the message lists all violations), or if `package` registers no codec: this
+/// function is the body of a test.
 #[expect(clippy::panic, reason = "a test fails by panicking")]
 pub fn check_crate(laws: &[Law], package: &str, manifest_dir: &str) {
     let subjects = Registry::linked()
@@ -30,8 +31,8 @@ pub fn check_crate(laws: &[Law], package: &str, manifest_dir: &str) {
     }
 }
 
-/// Checks the subjects on as many threads as there are cores. A thread takes the next subject when
-/// it is done with one: some codecs take a hundred times as long as others.
+/// Checks the subjects with one thread per core. Each thread fetches the next subject when it is
+/// free, since some codecs need a hundred times as long as others.
 fn in_parallel(subjects: &[Subject], check: impl Fn(&Subject) -> Option<Violation> + Sync) -> Vec<Violation> {
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {

@@ -1,4 +1,4 @@
-//! Law 3, cost: size, scratch memory, work and error are what the codec's estimate says.
+//! Law 3, cost: size, scratch memory, work and error agree with the codec's estimate.
 
 use std::ops::RangeInclusive;
 
@@ -8,30 +8,31 @@ use super::encodes::{Encode, Encoded};
 use super::trial::Trial;
 use super::{Law, Subject, Violation};
 
-/// Heap bytes that the estimate need not know: maps and names of sections, boxed children.
+/// Heap bytes that the estimate may leave out: maps and names of sections, boxed children.
 const SMALL: u64 = 16 << 10;
 
-/// The scratch memory of a large tensor may be stated this many times too high.
+/// The estimate of the scratch memory of a large tensor may be too high by this factor.
 const LOOSE_SCRATCH: u64 = 4;
 
-/// What a codec may hold whatever the tensor's size, and state for one that does not need it.
+/// Scratch memory that does not depend on the tensor's size; the estimate may exceed the real value
+/// by this much.
 const FIXED_SCRATCH: u64 = 16 << 20;
 
-/// The expected error on bell-shaped weights may be wrong by this factor.
+/// The expected error on bell-shaped weights may differ from the real error by this factor.
 const LOOSE_ERROR: f64 = 1.25;
 
-/// Operations for four times the rows, relative to those for one time: from half of what linear
-/// work needs to twice of what cubic work on the smaller side needs.
+/// Allowed growth of the operations when the number of rows grows by 4: from half the growth of
+/// linear work to twice the growth of work that is cubic in the smaller dimension.
 const GROWTH: RangeInclusive<f64> = 2.0..=32.0;
 
-/// Shape of the tensor whose estimate is compared with what it took.
+/// Shape of the tensor whose estimate is compared with the measured scratch memory.
 const LARGE: [usize; 2] = [256, 512];
 
 /// The real payload bytes lie in `cost().bytes`. If that is a range, its upper end is at most 1.25
-/// times the dense size and 4 KiB more: a variable-rate codec has a raw fallback. Encode and decode
-/// hold no more scratch memory than stated, and on a matrix of 128 Ki weights a quarter of it at
-/// least. The expected error holds for bell-shaped weights within a factor of 1.25, and operations
-/// grow with the tensor.
+/// times the dense size plus 4 KiB, since a variable-rate codec has a raw fallback. Encode and
+/// decode hold no more scratch memory than stated; on a matrix of 128 Ki weights the stated memory
+/// is at most 4 times the real one plus 16 MiB. The expected error holds for bell-shaped weights
+/// within a factor of 1.25, and the operations grow with the tensor.
 ///
 /// # Errors
 /// The first violation found.
@@ -39,12 +40,12 @@ pub fn cost(subject: &Subject) -> Result<(), Violation> {
     Law::Cost.check(subject)
 }
 
-/// What the law checks beside the encodes that it shares.
+/// Checks of this law that need encodes of their own, in addition to the shared ones.
 pub(super) fn alone(subject: &Subject) -> Result<(), Violation> {
     let Ok(sample) = subject.taken(Dtype::F32, &LARGE) else { return Ok(()) };
     let Some(offer) = subject.offers().pop() else { return Ok(()) };
     let trial = Trial { subject, law: Law::Cost, sample: &sample, offer };
-    // A first encode makes the tables that a process has once.
+    // The first encode builds the tables that a process builds once.
     if Encode::new(&trial)?.answer.is_err() {
         return Ok(());
     }
@@ -95,7 +96,7 @@ fn scratch(trial: &Trial<'_>, encoded: &Encoded, estimate: &CostEstimate) -> Res
     if held > most
         && let Ok(again) = Encode::new(trial)?.answer
     {
-        // The first encode of a process may have made tables that stay.
+        // The first encode of a process may have built tables that stay in memory.
         held = again.scratch.unwrap_or(held);
     }
     if held <= most {
@@ -115,7 +116,7 @@ fn expected_error(trial: &Trial<'_>, encoded: &Encoded, estimate: &CostEstimate)
     Err(trial.violation(found, format!("the same within a factor of {LOOSE_ERROR}")))
 }
 
-/// An estimate that does not follow the size of the tensor cannot be compared with another one.
+/// The estimated operations must grow with the tensor; otherwise estimates cannot be compared.
 fn growing_work(trial: &Trial<'_>, estimate: &CostEstimate) -> Result<(), Violation> {
     let spec = trial.sample.spec();
     let shape = [4 * spec.matrix().0, spec.matrix().1];

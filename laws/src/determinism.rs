@@ -1,4 +1,4 @@
-//! Law 2, determinism: payload and decoded values follow from codec, tensor and seed alone.
+//! Law 2, determinism: payload and decoded values depend only on codec, tensor and seed.
 
 use codec_api::{Bytes, Chunking, CodecError, Dtype, EncodeCx, EncodedTensor, Payload, Section, TensorView};
 use rayon::ThreadPoolBuilder;
@@ -12,15 +12,15 @@ use super::{Law, Subject, Violation};
 /// Sizes of the thread pools.
 const THREADS: [usize; 3] = [1, 2, 7];
 
-/// Chunks that the tensor is cut into, if the codec lets it be cut.
+/// Number of chunks of the tensor, if the codec supports chunks.
 const CHUNKS: usize = 7;
 
 /// The longest chunk to try, in rows.
 const LONGEST_CHUNK: usize = 64;
 
-/// The same payload bytes and the same decoded bits: when repeated, at every SIMD level this CPU has (also for the
-/// nasty tensors, in shapes that end within a vector), for tensor and sections at odd addresses, and for row chunks in
-/// thread pools of 1, 2 and 7.
+/// The payload bytes and the decoded bits are the same in repeated runs, at every SIMD level of
+/// this CPU (also for the nasty tensors, in shapes whose ends do not fill a vector), for tensors
+/// and sections at odd addresses, and for row chunks in thread pools of 1, 2 and 7 threads.
 ///
 /// # Errors
 /// The first violation found.
@@ -37,7 +37,7 @@ pub fn determinism(subject: &Subject) -> Result<(), Violation> {
         .try_for_each(|sample| each_offer(subject, Law::Determinism, &sample, |trial| at_levels(trial).map(drop)))
 }
 
-/// Rows per chunk, or 1 if the tensor is not cut.
+/// Rows per chunk, or 1 if the codec does not support chunks.
 fn chunk_rows(subject: &Subject, spec: &codec_api::TensorSpec) -> usize {
     match subject.codec.chunking(spec) {
         Chunking::Rows(n) => n.get().min(LONGEST_CHUNK),
@@ -51,7 +51,7 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     in_pools(trial)
 }
 
-/// What the codec makes of a sample.
+/// The result of encoding and decoding a sample.
 struct Outcome {
     encoded: EncodedTensor,
     /// Its serialised form.
@@ -67,7 +67,7 @@ fn outcome(trial: &Trial<'_>) -> Result<Option<Outcome>, Violation> {
     Ok(Some(Outcome { encoded, file, values }))
 }
 
-/// The outcome, refusal or not, which is the same at every SIMD level.
+/// The outcome (`None` for a refusal), which must be the same at every SIMD level.
 fn at_levels(trial: &Trial<'_>) -> Result<Option<Outcome>, Violation> {
     let first = outcome(trial)?;
     for level in Level::available() {

@@ -1,4 +1,5 @@
-//! Law 9, docs: the source file that defines a codec's header lets a reader reimplement the format.
+//! Law 9, docs: the source file that defines a codec's header documents the format so that a reader
+//! can reimplement it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,10 @@ use super::{Law, Subject, Violation};
 /// The headings that a codec's module docs must have.
 const HEADINGS: [&str; 6] = ["Source", "Sections", "Header", "Bound", "Cost", "Limits"];
 
-/// The file in `src` or `tests` that has `#[typetag::serde(name = "ID")]` (or else `register_codec!("ID"`) begins
-/// with module docs: a first paragraph, then `# Source`, `# Sections`, `# Header` with a Rust doctest that contains
-/// the id, `# Bound`, `# Cost` and `# Limits`, none of them empty.
+/// The file in `src` or `tests` with `#[typetag::serde(name = "ID")]` (or else
+/// `register_codec!("ID"`) begins with module docs. They consist of a first paragraph and the
+/// sections `# Source`, `# Sections`, `# Header` with a Rust doctest that contains the id,
+/// `# Bound`, `# Cost` and `# Limits`. No section is empty.
 ///
 /// # Errors
 /// The first violation found.
@@ -41,7 +43,7 @@ pub fn docs(subject: &Subject) -> Result<(), Violation> {
     Err(wrong(&path, "`# Header` has no doctest with the id", &format!("a Rust doctest that reads \"{id}\" JSON")))
 }
 
-/// A heading and what is below it, to the next heading.
+/// A heading and the text below it, up to the next heading.
 #[derive(Default)]
 struct Part {
     heading: Option<String>,
@@ -52,7 +54,7 @@ struct Part {
 /// Cuts a file's module docs at their headings.
 fn parts(source: &str) -> Vec<Part> {
     let mut parts = vec![Part::default()];
-    // Of an open code block: whether rustdoc runs it.
+    // `Some` inside a code block: whether rustdoc runs that block.
     let mut fence: Option<bool> = None;
     for line in source.lines().filter_map(|line| line.trim_start().strip_prefix("//!")).map(str::trim) {
         if fence.is_none()
@@ -78,7 +80,7 @@ fn parts(source: &str) -> Vec<Part> {
     parts
 }
 
-/// The file that implements the codec, or else the one that registers it.
+/// The file that implements the codec, or else the file that registers it.
 fn defining_file(manifest_dir: &Path, id: &str) -> Option<(PathBuf, String)> {
     let mut files = Vec::new();
     for folder in ["src", "tests"] {
@@ -88,7 +90,7 @@ fn defining_file(manifest_dir: &Path, id: &str) -> Option<(PathBuf, String)> {
     let read = read.collect::<Vec<_>>();
     [format!("typetag::serde(name=\"{id}\")"), format!("register_codec!(\"{id}\"")].iter().find_map(|mark| {
         let defines = |text: &str| {
-            // Whatever the formatting, and not in a comment.
+            // The search ignores formatting and comments.
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             code.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect::<String>().contains(mark)
         };

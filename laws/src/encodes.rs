@@ -1,4 +1,4 @@
-//! Laws 1, 3 and 6 on every tensor: they judge the same encode, so that it is made once.
+//! Laws 1, 3 and 6 judge the same encode of every tensor, so that each tensor is encoded once.
 
 use codec_api::{CodecError, EncodedTensor};
 
@@ -6,19 +6,19 @@ use super::trial::{Trial, each_offer, for_all};
 use super::{Law, Subject, Violation, bound, cost, nasty, refusals};
 use crate::strategies;
 
-/// What a codec made of a tensor.
+/// The result of encoding one tensor.
 pub(super) struct Encode {
-    /// What the codec answered.
+    /// The codec's answer.
     pub(super) answer: Result<Encoded, CodecError>,
 }
 
-/// An encoded tensor and what it decodes to.
+/// An encoded tensor and its decoded values.
 pub(super) struct Encoded {
     pub(super) tensor: EncodedTensor,
-    /// The values, or what is wrong with decoding them.
+    /// The values, or the violation that decoding found.
     values: Result<Vec<f32>, Violation>,
-    /// Heap bytes that encode or decode held beside input and output, the larger of both; `None` if
-    /// the program's allocator does not count.
+    /// Heap bytes that encode or decode held in addition to input and output, the larger of both;
+    /// `None` if the program's allocator does not count.
     pub(super) scratch: Option<u64>,
 }
 
@@ -53,8 +53,8 @@ impl Encoded {
     }
 }
 
-/// Judges encodes of every nasty tensor and of property-generated ones, by those of the laws that
-/// are about them.
+/// Encodes every nasty tensor and the property-generated ones, and judges the results by those of
+/// `laws` that concern single encodes (bound, cost and refusals).
 pub(super) fn everywhere(laws: &[Law], subject: &Subject) -> Result<(), Violation> {
     let about = |law: &Law| matches!(law, Law::Bound | Law::Cost | Law::Refusals);
     let laws: Vec<Law> = laws.iter().copied().filter(about).collect();

@@ -1,4 +1,5 @@
-//! The exact half of law 1: every bit of every dtype that the codec is for comes back, and a damaged payload is noticed.
+//! The part of law 1 for exact codecs: the codec restores every bit of every dtype it supports, and
+//! notices a damaged payload.
 
 use codec_api::{Bound, CodecError, EncodedTensor};
 
@@ -8,10 +9,11 @@ use super::trial::{Trial, each_offer, for_all};
 use super::{ALL_DTYPES, Law, Sample, Subject, Violation};
 use crate::strategies;
 
-/// Flipped bits tried per section, when it has more.
+/// Largest number of flipped bits tried per section.
 const FLIPS: usize = 600;
 
-/// Special floats by their f32 bits: quiet and signalling NaN with payloads, both zeros, both infinities, subnormals.
+/// Special floats as f32 bits: quiet and signalling NaN with payloads, both zeros, both infinities,
+/// subnormals.
 const SPECIAL: [u32; 10] = [
     0x7fc0_1234,
     0x7f80_0001,
@@ -35,7 +37,7 @@ pub(super) fn exact(subject: &Subject) -> Result<(), Violation> {
         }
     }
     for dtype in super::FLOAT_DTYPES {
-        // F16 and BF16 take their own special values from the upper half of the bits.
+        // F16 and BF16 read their own special values from the upper half of the bits.
         let bytes = SPECIAL.iter().flat_map(|bits| bits.to_be_bytes()).rev().collect::<Vec<_>>();
         let elements = bytes.len() * 8 / dtype.bitsize();
         let spec = codec_api::TensorSpec::new(dtype, [elements]);
@@ -46,7 +48,8 @@ pub(super) fn exact(subject: &Subject) -> Result<(), Violation> {
     for_all(subject, Law::Bound, &strategies::bit_tensor(), |sample| each_offer(subject, Law::Bound, sample, restores))
 }
 
-/// The stored bytes come back; as f32 too where the dtype is a float, and not otherwise.
+/// Decoding restores the stored bytes. It also restores the values as f32 for float dtypes, and
+/// refuses f32 for all other dtypes.
 fn restores(trial: &Trial<'_>) -> Result<(), Violation> {
     let Some(encoded) = encode(trial)? else { return Ok(()) };
     if encoded.payload.bound() != Bound::Exact {
@@ -68,8 +71,8 @@ fn restores(trial: &Trial<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Each flipped bit of the payload is an error, on both ways to decode, unless it changes nothing (a format may
-/// have bits that it ignores).
+/// Both ways to decode return an error for each flipped bit of the payload, unless the flip changes
+/// nothing (a format may contain unused bits).
 fn notices_flips(trial: &Trial<'_>) -> Result<(), Violation> {
     let Some(encoded) = encode(trial)? else { return Ok(()) };
     for (name, section) in encoded.payload.sections() {
@@ -89,7 +92,7 @@ fn notices_flips(trial: &Trial<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The method that decodes a damaged payload to something else than the source.
+/// The name of the method that decodes a damaged payload to wrong values without an error.
 fn silently_wrong(trial: &Trial<'_>, damaged: &EncodedTensor) -> Result<Option<&'static str>, Violation> {
     let bytes = trial.calmly("decode_bytes", || damaged.decode_bytes(&trial.sample.decode_cx(trial.offer)?))?;
     if bytes.is_ok_and(|bytes| bytes != trial.sample.bytes()) {
@@ -101,12 +104,12 @@ fn silently_wrong(trial: &Trial<'_>, damaged: &EncodedTensor) -> Result<Option<&
     }
 }
 
-/// Decodes to f32; `None` if the codec answers with an error.
+/// Decodes to f32; `None` if the codec returns an error.
 fn decode_any(trial: &Trial<'_>, encoded: &EncodedTensor) -> Result<Option<Vec<f32>>, Violation> {
     Ok(trial.calmly("decode", || encoded.decode(&trial.sample.decode_cx(trial.offer)?))?.ok())
 }
 
-/// Encodes; `None` for a dtype that the codec is not registered for, and refuses.
+/// Encodes; `None` if the codec refuses a dtype that it is not registered for.
 fn encode(trial: &Trial<'_>) -> Result<Option<EncodedTensor>, Violation> {
     let (subject, spec) = (trial.subject, trial.sample.spec());
     if subject.entry.only.is_empty() || subject.entry.only.contains(&spec.dtype()) {

@@ -1,4 +1,4 @@
-//! Catches panics quietly, and notices work that does not end.
+//! Catches panics without printing them, and detects work that hangs.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -13,7 +13,7 @@ thread_local! {
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Runs `f`; a panic becomes its message and place, and is not printed.
+/// Runs `f`. A panic is not printed; its message and location are returned as the error.
 pub(crate) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -42,7 +42,7 @@ enum Event<E> {
     Done(Result<(), E>),
 }
 
-/// Hears which case is tried next.
+/// Receives the name of each case before the case starts.
 pub(crate) struct Watch<'a>(&'a dyn Fn(String));
 
 impl Watch<'_> {
@@ -51,23 +51,23 @@ impl Watch<'_> {
     }
 }
 
-/// Why watched work has no result.
+/// The reason why watched work has no result.
 pub(crate) enum Stuck {
-    /// It is still at this case.
+    /// The work hangs in this case.
     Hangs(String),
-    /// It panicked at this case, outside [`catch`].
+    /// The work panicked in this case, outside [`catch`].
     Panicked(String),
 }
 
-/// Runs `work` on a thread of its own and waits at most `limit` for each case that it announces. A thread that
-/// hangs cannot be stopped; it ends with the process.
+/// Runs `work` on a separate thread and waits at most `limit` for each case that it announces. A
+/// hanging thread cannot be stopped; it ends with the process.
 pub(crate) fn watched<E: Send + 'static>(
     limit: Duration,
     work: impl FnOnce(&Watch<'_>) -> Result<(), E> + Send + 'static,
 ) -> Result<Result<(), E>, Stuck> {
     let (sender, events) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody listens any more after a hang: then there is nobody to tell.
+        // After a hang the receiver is gone, so a failed send is ignored.
         let result = work(&Watch(&|name| drop(sender.send(Event::Case(name)))));
         drop(sender.send(Event::Done(result)));
     });

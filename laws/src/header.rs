@@ -1,4 +1,5 @@
-//! Law 5, header: the configuration is text and back without loss, and text that is wrong is refused by name.
+//! Law 5, header: the configuration round-trips through text without loss, and an error names what
+//! is wrong in an invalid text.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A field that no codec has.
 const UNKNOWN: &str = "no_codec_has_this_field";
 
-/// How many nested codecs no reader follows.
+/// A number of nested codecs that every reader must refuse.
 const MANY: usize = 1_000;
 
-/// Header and spec round-trip to identical text under the registered id; an unknown field, a newer, older or missing
-/// version, a value out of range and 1,000 nested codecs are refused with a message that names them. A value that
-/// is taken neither changes nor makes the codec panic.
+/// Header and spec round-trip to identical text under the registered id. An unknown field, a newer,
+/// older or missing version, a value out of range and 1,000 nested codecs are refused with a
+/// message that names them. An accepted value stays unchanged and does not make the codec panic.
 ///
 /// # Errors
 /// The first violation found.
@@ -95,7 +96,8 @@ fn refuses_nesting(subject: &Subject) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Puts absurd values into each field but id, version and children (which are codecs with laws of their own).
+/// Puts absurd values into each field except id, version and children (the laws check child codecs
+/// separately).
 fn odd_values(subject: &Subject, object: &Value, watch: &Watch<'_>) -> Result<(), Violation> {
     let odd =
         [json!(4_000_000_000_u64), json!(-1), json!(0), json!(0.5), json!(1e300), json!("no-such-value"), json!([])];
@@ -119,7 +121,7 @@ fn odd_values(subject: &Subject, object: &Value, watch: &Watch<'_>) -> Result<()
     Ok(())
 }
 
-/// A value that is taken is kept, and does not make the codec panic.
+/// An accepted value stays unchanged and does not make the codec panic.
 fn keeps(subject: &Subject, case: &str, field: &str, value: &Value, codec: Arc<dyn Codec>) -> Result<(), Violation> {
     let text = text_of(subject, &*codec)?;
     let again: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -131,7 +133,7 @@ fn keeps(subject: &Subject, case: &str, field: &str, value: &Value, codec: Arc<d
     catch(|| try_out(&trial)).map_err(|message| wrong(subject, case, &message, "a refusal, or a codec that works"))
 }
 
-/// Encodes and decodes something small; the answers do not matter.
+/// Encodes and decodes a small tensor; the results do not matter.
 fn try_out(subject: &Subject) {
     let offer = subject.codec.needs();
     for (dtype, shape) in FLOAT_DTYPES.into_iter().map(|dtype| (dtype, [3, 70])).chain([(Dtype::F32, [0, 5])]) {
@@ -145,7 +147,7 @@ fn try_out(subject: &Subject) {
     }
 }
 
-/// The header text is refused, by a message with `name` in it.
+/// Parsing the header text fails with a message that contains `name`.
 fn refused(subject: &Subject, case: &str, text: &str, name: &str) -> Result<(), Violation> {
     match subject.registry.parse_header(text) {
         Err(e) if e.to_string().contains(name) => Ok(()),

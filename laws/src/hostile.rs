@@ -1,4 +1,4 @@
-//! Law 4, hostile payloads: whatever the bytes, decoding answers.
+//! Law 4, hostile payloads: decoding returns for any bytes.
 
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use super::{Law, Sample, Subject, Violation};
 /// Longest time for one payload before it counts as a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// More elements than the law decodes; no payload it makes is large enough to stand for so many.
+/// The law decodes only tensors with fewer elements; none of its payloads is large enough to
+/// justify this many.
 const ENORMOUS: usize = 1 << 30;
 
-/// Damaged, swapped and invented payloads, specs and files give an error or values: never a panic, a hang, or an
-/// allocation that their size does not justify.
+/// Damaged, swapped and invented payloads, specs and files give an error or values. They never
+/// cause a panic, a hang, or an allocation that their size does not justify.
 ///
 /// # Errors
 /// The first violation found.
@@ -24,7 +25,7 @@ pub fn hostile(subject: &Subject) -> Result<(), Violation> {
     hostile_within(subject, PATIENCE)
 }
 
-/// [`hostile`] with another limit for one payload.
+/// Like [`hostile`], with a different time limit for one payload.
 ///
 /// # Errors
 /// The first violation found.
@@ -67,7 +68,7 @@ fn attack_with(trial: &Trial<'_>, watch: &Watch<'_>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Decodes in every way there is; the answers do not matter.
+/// Decodes in every available way; the results do not matter.
 fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), Violation> {
     let (codec, spec, payload) = (&encoded.codec, &encoded.spec, encoded.payload.view());
     let small = spec.elements() < ENORMOUS;
@@ -77,7 +78,7 @@ fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), V
     let cx = trial.sample.decode_cx(trial.offer).map_err(|e| trial.violation(e.to_string(), "a base tensor"))?;
     calmly(trial, case, || drop(encoded.decode(&cx)))?;
     calmly(trial, case, || drop(encoded.decode_bytes(&cx)))?;
-    // Straight to the codec, past the checks of `EncodedTensor`.
+    // Calls the codec directly, past the checks of `EncodedTensor`.
     let mut out = vec![0.0; if small { spec.elements() } else { 16 }];
     calmly(trial, case, || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;
     if let Some(lossless) = codec.as_lossless() {
@@ -106,7 +107,8 @@ fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), V
     Ok(())
 }
 
-/// A few bytes must not be a valid payload of an enormous tensor, or decoding allocates terabytes for them.
+/// A few bytes must not be a valid payload of an enormous tensor: decoding would allocate terabytes
+/// for them.
 fn justified(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), Violation> {
     let (codec, spec) = (&encoded.codec, &encoded.spec);
     if calmly(trial, case, || codec.accepts(spec).is_err())? {
@@ -122,7 +124,8 @@ fn justified(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(
     justified_levels(trial, case, encoded)
 }
 
-/// The same for every prefix of the quality levels, which is decoded if its bytes are those that `levels` foretells.
+/// The same for every prefix of the quality levels: a decoder accepts a prefix if its size lies in
+/// the range that `levels` predicts.
 fn justified_levels(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), Violation> {
     let Some(progressive) = encoded.codec.as_progressive() else { return Ok(()) };
     let levels = calmly(trial, case, || progressive.levels(&encoded.spec))?;
@@ -142,7 +145,7 @@ fn justified_levels(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> R
     if levels.is_empty() { Err(case_violation(trial, case, "there is no level", "at least one")) } else { Ok(()) }
 }
 
-/// Without its base, or with another one, a payload is refused or decodes to something.
+/// Without its base, or with a different one, a payload is refused or decodes to some values.
 fn other_bases(trial: &Trial<'_>, encoded: &EncodedTensor, watch: &Watch<'_>) -> Result<(), Violation> {
     let needs = trial.subject.codec.needs();
     if needs.base == Need::No {

@@ -62,9 +62,9 @@ pub use violation::{Law, Violation};
 /// ([`Subject::of_crate`]). Laws 1, 3 and 6 are one test, since they judge the same encodes.
 ///
 /// The macro also installs [`heap::Counting`] as the test's allocator: law 3 compares the scratch
-/// memory that a codec states with what it takes.
+/// memory that a codec states with the measured one.
 ///
-/// The crate must be linked into the test by name (`use codec_x as _;`), or rustc leaves it out.
+/// The test must name the crate (`use codec_x as _;`), or rustc does not link it.
 #[macro_export]
 macro_rules! conformance {
     () => {

@@ -1,4 +1,4 @@
-//! Law 8, linear: the operator is the decoded matrix, within its stated tolerance.
+//! Law 8, linear: the operator agrees with the decoded matrix within its stated tolerance.
 
 use codec_api::{Dtype, LinearOp};
 
@@ -6,11 +6,12 @@ use super::sample::unit;
 use super::trial::Trial;
 use super::{Law, Subject, Violation};
 
-/// A tolerance above this promises too little to be checked.
+/// Largest tolerance that a codec may state; the check would mean little above it.
 const LARGEST_TOLERANCE: f32 = 0.1;
 
-/// `as_linear`'s operator agrees with decode-then-multiply within its tolerance, for one vector and for three; it
-/// keeps less than the dense matrix, or no more than its payload; it refuses vectors of a wrong length.
+/// `as_linear`'s operator agrees with decode-then-multiply within its tolerance, for one vector and
+/// for three. It keeps less memory than the dense matrix, or no more than its payload. It refuses
+/// vectors of the wrong length.
 ///
 /// # Errors
 /// The first violation found.
@@ -71,7 +72,7 @@ fn agrees(trial: &Trial<'_>, operator: &dyn LinearOp, weights: &[f32], batch: us
     Ok(())
 }
 
-/// The sum of the products and that of their magnitudes.
+/// The sum of the products and the sum of their magnitudes.
 fn sums(row: &[f32], x: &[f32]) -> (f64, f64) {
     let products = row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
     products.fold((0.0, 0.0), |(sum, magnitude), p: f64| (sum + p, magnitude + p.abs()))

@@ -1,10 +1,10 @@
-//! Payloads that no encoder wrote: damaged, swapped and invented ones.
+//! Payloads that no encoder writes: damaged, swapped and invented ones.
 
 use codec_api::{Dtype, EncodedTensor, Payload, Section, TensorSpec};
 
 use super::sample::noise;
 
-/// Specs with little or no data behind them; the first ones would take terabytes.
+/// Specs of tensors with little or no data; the first ones would need terabytes.
 const SPECS: [(Dtype, &[usize]); 12] = [
     (Dtype::F32, &[1 << 40]),
     (Dtype::F32, &[1 << 20, 1 << 20]),
@@ -20,16 +20,16 @@ const SPECS: [(Dtype, &[usize]); 12] = [
     (Dtype::U8, &[64]),
 ];
 
-/// A changed encoded tensor and what was changed.
+/// A description of the change, and the changed encoded tensor.
 pub(super) type Mutation = (String, EncodedTensor);
 
-/// `payload` with other bytes in the section `name`, as many as before.
+/// `payload` with the bytes of section `name` replaced by `data` of the same length.
 pub(super) fn with_data(payload: &Payload, name: &str, data: Vec<u8>) -> Payload {
     let spec = payload.sections().get(name).map(Section::spec);
     replaced(payload, name, spec.and_then(|spec| Section::new(spec.dtype(), spec.shape(), data).ok()))
 }
 
-/// `payload` with the section `name` replaced, or removed if there is no other.
+/// `payload` with section `name` replaced by `section`, or removed for `None`.
 pub(super) fn replaced(payload: &Payload, name: &str, section: Option<Section>) -> Payload {
     let kept = payload.sections().iter().filter(|(other, _)| *other != name);
     let rest = kept.fold(Payload::new(payload.bound()), |rest, (other, s)| rest.with(other, s.clone()));
@@ -39,7 +39,7 @@ pub(super) fn replaced(payload: &Payload, name: &str, section: Option<Section>) 
     }
 }
 
-/// Every change to the sections of `encoded`, and some to several at once.
+/// Every change to a single section of `encoded`, and some changes to several sections at once.
 pub(super) fn sections(encoded: &EncodedTensor) -> Vec<Mutation> {
     let payload = &encoded.payload;
     let change = |what: String, payload: Payload| {
@@ -121,7 +121,7 @@ pub(super) fn specs(encoded: &EncodedTensor) -> Vec<Mutation> {
         .collect()
 }
 
-/// Files that are not quite what was written: every truncation, changed bytes, and noise.
+/// Damaged files: every truncation, changed bytes, and noise.
 pub(super) fn files(file: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut all =
         (0..file.len()).map(|n| (format!("the file's first {n} bytes"), file[..n].to_vec())).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! The tensors that break careless codecs.
+//! Tensors that break careless codecs.
 
 use codec_api::Dtype;
 
@@ -34,7 +34,7 @@ pub const ALL_DTYPES: [Dtype; 22] = [
     Dtype::U64,
 ];
 
-/// One element, none, less and more than a block, and ranks to 4.
+/// Shapes with one element, no element, less and more than a block, and ranks up to 4.
 const SHAPES: [&[usize]; 10] =
     [&[1], &[0], &[0, 5], &[5, 0], &[1, 257], &[4, 64], &[33, 1], &[3, 5, 7], &[2, 3, 4, 17], &[2, 300]];
 
@@ -58,17 +58,17 @@ static FILLS: [Fill; 14] = [
     ("rising, all positive", |i| 10.0 + i as f32),
 ];
 
-/// Every finite float tensor that a codec must either encode or refuse with a reason: all fills in three shapes,
-/// and the first three fills in all shapes.
+/// The finite float tensors that a codec must either encode or refuse with a reason: all fills in
+/// three shapes, and the first three fills in all shapes.
 pub fn nasty() -> impl Iterator<Item = Sample> {
     samples(&FILLS, &[&[7, 33], &[131], &[]]).chain(samples(&FILLS[..3], &SHAPES))
 }
 
-/// All fills in shapes whose rows, and whose elements, no vector of a SIMD level divides: the float
-/// dtypes in turn, or each of them when the laws are asked for everything.
+/// All fills in shapes whose rows and element counts are not multiples of any SIMD vector. The
+/// float dtypes alternate; if `NETWEIGHT_LAWS` is `full`, every shape has every dtype.
 pub(super) fn with_tails() -> impl Iterator<Item = Sample> {
     let every = if everything() { 1 } else { 2 };
-    // Two shapes of three dtypes for each fill: every second one is each dtype once.
+    // Each fill has two shapes of three dtypes, so every second sample gives each dtype once.
     samples(&FILLS, &[&[3, 77], &[5, 33]]).step_by(every)
 }
 

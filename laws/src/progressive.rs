@@ -1,12 +1,13 @@
-//! Law 7, progressive: every prefix of the levels decodes, and each level helps or at least does no harm.
+//! Law 7, progressive: every prefix of the levels decodes, and no level increases the error.
 
 use codec_api::{Dtype, EncodedTensor, Payload, QualityLevel};
 
 use super::trial::{Trial, each_offer};
 use super::{Law, Sample, Subject, Violation};
 
-/// The levels name each section once; level `n` decodes from the sections of levels `0..=n` alone, whose bytes are as
-/// foretold; its Frobenius error is not above that of level `n − 1`; the last level is the whole payload.
+/// The levels name each section once. Level `n` decodes from only the sections of levels `0..=n`,
+/// whose bytes are within the prediction. Its Frobenius error is not above the error of level
+/// `n − 1`. The last level is the whole payload.
 ///
 /// # Errors
 /// The first violation found.
@@ -38,7 +39,7 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
         }
         values = decode_level(trial, &prefix, level)?;
         let error = distance(&source, &values);
-        // Rounding in the sums of this law is not the codec's.
+        // The margin covers rounding in the sums of this law.
         if error.is_nan() || error > before * (1.0 + 1e-9) {
             let found = format!("level {level} has error {error:e}, the level before {before:e}");
             return Err(trial.violation(found, "an error that does not rise"));

@@ -1,4 +1,4 @@
-//! Law 6, refusals: what a codec accepts it encodes, and what it refuses it refuses with a reason.
+//! Law 6, refusals: a codec encodes the tensors it accepts, and refuses all others with a reason.
 
 use codec_api::{CodecError, Dtype, EncodeCx, Need, Needs};
 
@@ -6,9 +6,10 @@ use super::encodes::Encode;
 use super::trial::{Trial, each_offer};
 use super::{FLOAT_DTYPES, Law, Sample, Subject, Violation, cancel};
 
-/// A codec encodes every finite tensor that it accepts, or calls the values unsuitable and says why. A NaN or an
-/// infinity is kept by an exact codec and refused by a lossy one with its index. A base or calibration that is
-/// required and not there is `Missing`. A cancelled encode is `Cancelled`, and one that succeeds ticks once for each weight.
+/// A codec encodes every finite tensor that it accepts, or calls the values unsuitable and says
+/// why. An exact codec keeps NaN and infinity; a lossy codec refuses them and names the index. A
+/// missing base or calibration that the codec requires gives `Missing`. A cancelled encode gives
+/// `Cancelled`, and a successful encode ticks once per weight.
 ///
 /// # Errors
 /// The first violation found.
@@ -16,7 +17,7 @@ pub fn refusals(subject: &Subject) -> Result<(), Violation> {
     Law::Refusals.check(subject)
 }
 
-/// What the law checks beside the encodes that it shares.
+/// Checks of this law that need encodes of their own, in addition to the shared ones.
 pub(super) fn alone(subject: &Subject) -> Result<(), Violation> {
     for dtype in FLOAT_DTYPES {
         for (value, places) in [(f32::NAN, [0, 230]), (f32::INFINITY, [77, 200]), (f32::NEG_INFINITY, [230, 230])] {
@@ -79,7 +80,7 @@ fn names_what_is_missing(subject: &Subject) -> Result<(), Violation> {
             continue;
         }
         let trial = Trial { subject, law: Law::Refusals, sample: &sample, offer };
-        // Straight to the codec, past the check of `EncodedTensor`.
+        // Calls the codec directly, past the check of `EncodedTensor`.
         let answer = trial.calmly("encode", || {
             let cx: EncodeCx<'_> = sample.encode_cx(offer)?;
             subject.codec.encode(sample.view()?, &cx)

@@ -1,4 +1,4 @@
-//! A tensor to try a codec on, with a base tensor and calibration for the codecs that want them.
+//! A tensor to try a codec on, with a base tensor and calibration for the codecs that use them.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use half::{bf16, f16};
 /// Seed of every encode whose seed does not matter.
 const SEED: u64 = 20;
 
-/// A named tensor with what a codec may want beside it.
+/// A named tensor, with the base and the calibration that a codec may use.
 #[derive(Clone)]
 pub struct Sample {
     name: String,
@@ -18,12 +18,13 @@ pub struct Sample {
     activations: Activations,
 }
 
-/// Mean squares of made-up inputs, one per column.
+/// Mean squares of invented inputs, one per column.
 #[derive(Clone, Debug)]
 pub struct Activations(Vec<f32>);
 
 impl Activations {
-    /// Calibration for a matrix of this many columns: positive, and no two neighbours equal.
+    /// Calibration for a matrix of this many columns: all values are positive, and neighbours
+    /// differ.
     pub fn new(columns: usize) -> Self {
         Self((0..columns as u64).map(|i| 0.1 + unit(i).abs()).collect())
     }
@@ -40,27 +41,29 @@ impl Calibration for Activations {
 }
 
 impl Sample {
-    /// A tensor of these stored bytes. The base differs from it in the lowest bits of some elements.
+    /// A tensor with these stored bytes. The base differs from it in the lowest bits of some
+    /// elements.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if `bytes` is not as long as `spec` says.
+    /// [`CodecError::Limit`] if the length of `bytes` does not match `spec`.
     pub fn new(name: impl Into<String>, spec: TensorSpec, bytes: Vec<u8>) -> Result<Self, CodecError> {
         TensorView::new(spec.clone(), &bytes)?;
         let width = (spec.dtype().bitsize() / 8).max(1);
         let mut base = bytes.clone();
-        // Every third element moves by a few units in its last place, so that the base is as finite as the tensor.
+        // Every third element changes by a few units in its last place, so that the base stays
+        // finite where the tensor is.
         base.iter_mut().step_by(3 * width).for_each(|b| *b ^= 5);
         let (_, columns) = spec.matrix();
-        // An empty tensor may have more columns than memory.
+        // An empty tensor may have more columns than fit in memory.
         let activations = Activations::new(if spec.elements() == 0 { columns.min(1 << 16) } else { columns });
         Ok(Self { name: name.into(), spec, bytes, base, activations })
     }
 
-    /// A float tensor whose elements are given by their flat index, rounded to `dtype` and held below infinity;
-    /// NaN and infinities stay what they are.
+    /// A float tensor with elements computed from their flat index, rounded to `dtype` and clamped
+    /// to finite values; NaN and infinities stay unchanged.
     ///
     /// # Errors
-    /// [`CodecError`] if there is no such tensor, or `dtype` is not F32, F16 or BF16.
+    /// [`CodecError`] if `shape` is invalid, or `dtype` is not F32, F16 or BF16.
     pub fn from_fn(
         name: impl Into<String>,
         dtype: Dtype,
@@ -76,7 +79,8 @@ impl Sample {
         Self::new(name, spec, bytes)
     }
 
-    /// As many rows of `columns` elements, which repeat themselves if they are longer; the rank stays.
+    /// The same number of rows and the same rank, with `columns` elements per row; a longer row
+    /// repeats its elements.
     pub(crate) fn with_columns(&self, columns: usize) -> Result<Self, CodecError> {
         let (rows, _) = self.spec.matrix();
         let mut shape = vec![1; self.spec.shape().len().max(1)];
@@ -99,7 +103,8 @@ impl Sample {
         Self::from_fn("bell-shaped", dtype, shape, |i| bell(i as u64))
     }
 
-    /// A matrix view of rank one, with values of about unit size, the same on every call.
+    /// A tensor whose matrix view has rank one, with values of about unit size, the same on every
+    /// call.
     ///
     /// # Errors
     /// As [`Self::from_fn`].
@@ -112,7 +117,7 @@ impl Sample {
     /// A tensor of any dtype with arbitrary bits, the same on every call.
     ///
     /// # Errors
-    /// [`CodecError`] if there is no such tensor.
+    /// [`CodecError`] if the dtype and the shape do not form a valid tensor.
     pub fn bits(dtype: Dtype, shape: &[usize]) -> Result<Self, CodecError> {
         let spec = TensorSpec::new(dtype, shape)?;
         let bytes = (0..spec.byte_len() as u64).map(|i| noise(i) as u8).collect();
@@ -132,7 +137,7 @@ impl Sample {
     /// The tensor.
     ///
     /// # Errors
-    /// Never: the length was checked when the sample was made.
+    /// Never: the constructor has checked the length.
     pub fn view(&self) -> Result<TensorView<'_>, CodecError> {
         TensorView::new(self.spec.clone(), &self.bytes)
     }
@@ -150,7 +155,7 @@ impl Sample {
         &self.activations
     }
 
-    /// An encode's surroundings, with what `needs` asks for.
+    /// The encode context, with the base and the calibration that `needs` asks for.
     ///
     /// # Errors
     /// Never, as [`Self::view`].
@@ -165,7 +170,7 @@ impl Sample {
         Ok(cx)
     }
 
-    /// A decode's surroundings, with the base if `needs` asks for one.
+    /// The decode context, with the base if `needs` asks for it.
     ///
     /// # Errors
     /// Never, as [`Self::view`].
@@ -204,7 +209,7 @@ fn narrow(dtype: Dtype, value: f32, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A well-mixed hash of an index (splitmix64): random access to a fixed stream.
+/// A hash of an index (splitmix64): random access to a fixed stream of noise.
 pub(crate) fn noise(index: u64) -> u64 {
     let mut z = index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -212,12 +217,12 @@ pub(crate) fn noise(index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Uniform in −1 to 1.
+/// Uniform from −1 to 1.
 pub(crate) fn unit(index: u64) -> f32 {
     (noise(index) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
 }
 
-/// Nearly normal with unit variance: the sum of three uniform numbers.
+/// Approximately normal with unit variance: the sum of three uniform numbers.
 pub(crate) fn bell(index: u64) -> f32 {
     (0..3).map(|k| unit(3 * index + k)).sum()
 }

@@ -1,6 +1,6 @@
-//! Property-test strategies for tensors. The tensors are small, so that many can be tried, and
-//! cover what typically breaks codecs: every rank to 4, empty axes, odd lengths, extreme and equal
-//! values, every bit pattern.
+//! Property-test strategies for tensors. The tensors are small, so that many can be tried. They
+//! cover typical causes of faults in codecs: every rank up to 4, empty axes, odd lengths, extreme
+//! and equal values, every bit pattern.
 
 use std::env;
 

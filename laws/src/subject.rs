@@ -1,4 +1,4 @@
-//! What a law is checked on.
+//! The configuration that a law is checked on.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use codec_api::{Codec, CodecEntry, CodecError, Dtype, EncodedTensor, Need, Needs
 use super::guard::catch;
 use super::{Law, Sample, Violation, everything};
 
-/// Block lengths of codecs that take only rows of whole blocks.
+/// Block lengths of codecs that accept only rows of whole blocks.
 const BLOCKS: [usize; 5] = [16, 32, 64, 128, 256];
 
-/// Stands for the name of a preset where the configuration is a probe.
+/// Replaces the preset name of a probe.
 const PROBE: &str = "(probe)";
 
 /// One configuration of one registered codec: a preset or a probe.
@@ -23,19 +23,19 @@ pub struct Subject {
     pub preset: &'static str,
     /// The configured codec.
     pub codec: Arc<dyn Codec>,
-    /// The registry that reads its headers.
+    /// The registry that reads the codec's headers.
     pub registry: Registry,
-    /// Directory of the crate that registers it; the docs law reads its sources.
+    /// Directory of the crate that registers the codec; the docs law reads its sources.
     pub manifest_dir: PathBuf,
 }
 
 impl Subject {
-    /// The configurations that the laws check of the crate named `package`: the presets and probes of
-    /// its codecs. Slow presets ([`CodecEntry::slow_presets`]) are among them only if the
+    /// The configurations that the laws check for the crate named `package`: the presets and probes
+    /// of its codecs. Slow presets ([`CodecEntry::slow_presets`]) are included only if the
     /// environment variable `NETWEIGHT_LAWS` is `full`.
     ///
     /// # Errors
-    /// The message about a probe that is no spec of its codec.
+    /// The message about a probe that is not a spec of its codec.
     pub fn of_crate(registry: &Registry, package: &str, manifest_dir: impl Into<PathBuf>) -> Result<Vec<Self>, String> {
         let manifest_dir = manifest_dir.into();
         let subject = |entry: &CodecEntry, preset, codec| Self {
@@ -62,7 +62,8 @@ impl Subject {
         Ok(subjects)
     }
 
-    /// What to hand the codec beside the tensor: everything it uses, and also nothing that it can do without.
+    /// The inputs to offer the codec in addition to the tensor: first everything it uses, then only
+    /// what it requires.
     pub(crate) fn offers(&self) -> Vec<Needs> {
         let full = self.codec.needs();
         let strict = |need: Need| if need == Need::Uses { Need::No } else { need };
@@ -70,7 +71,8 @@ impl Subject {
         if least == full { vec![full] } else { vec![full, least] }
     }
 
-    /// For a codec that refuses the sample, but takes it with longer rows, of whole blocks of one of [`BLOCKS`]: that sample.
+    /// The sample with longer rows, of whole blocks of one of [`BLOCKS`], if the codec refuses the
+    /// sample and accepts it with these rows.
     pub(crate) fn in_whole_blocks(&self, sample: &Sample) -> Option<Sample> {
         if self.codec.accepts(sample.spec()).is_ok() {
             return None;
@@ -80,8 +82,9 @@ impl Subject {
         longer.into_iter().find(|sample| self.codec.accepts(sample.spec()).is_ok())
     }
 
-    /// A sample of this dtype and shape that the codec encodes, if there is one: bell-shaped, in longer rows for a codec of whole
-    /// blocks, of rank one for a codec that calls bell-shaped weights unsuitable. The bell-shaped one if it refuses all of them.
+    /// A sample of this dtype and shape that the codec encodes: bell-shaped, or of rank one if the
+    /// codec calls bell-shaped weights unsuitable. The rows are longer if the codec requires whole
+    /// blocks. If the codec refuses both samples, the bell-shaped one is returned.
     pub(crate) fn taken(&self, dtype: Dtype, shape: &[usize]) -> Result<Sample, CodecError> {
         let fitting = |sample: Sample| self.in_whole_blocks(&sample).unwrap_or(sample);
         let bell = fitting(Sample::bell(dtype, shape)?);
@@ -92,7 +95,8 @@ impl Subject {
         Ok(bell)
     }
 
-    /// Whether the codec calls the values unsuitable. What else may be wrong is for the law that uses the sample.
+    /// Whether the codec calls the values unsuitable. Other errors are left to the law that uses
+    /// the sample.
     fn refuses_values(&self, sample: &Sample) -> bool {
         let encode =
             || EncodedTensor::encode(self.codec.clone(), sample.view()?, &sample.encode_cx(self.codec.needs())?);

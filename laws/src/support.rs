@@ -7,13 +7,13 @@ use codec_api::{Bytes, Codec, CodecEntry, CodecError, Dtype, EncodedTensor, Regi
 
 use crate::{ALL_DTYPES, FLOAT_DTYPES, Sample};
 
-/// The shape of one small tensor per rank; rows are whole blocks of every block format.
+/// The shape of one small tensor per rank; each row consists of whole blocks of every block format.
 const SHAPES: [&[usize]; 5] = [&[], &[256], &[2, 256], &[2, 3, 256], &[2, 1, 3, 256]];
 
-/// The support table of every preset. `ok`: a small tensor of the dtype and rank encodes,
-/// serialises, is read back and decodes within its bound. `-`: the codec refuses it, or the format
-/// has no tensor of this kind (one 4-bit element). `FAIL`: anything else. Dtypes with equal rows
-/// share a row.
+/// The support table of every preset. `ok`: a small tensor of the dtype and rank is encoded,
+/// serialised, read back and decoded within its bound. `-`: the codec refuses the tensor, or the
+/// format has no tensor of this kind (one 4-bit element). `FAIL`: all other results. Dtypes with
+/// equal results share a row.
 ///
 /// ```text
 /// test.sign:default
@@ -62,7 +62,7 @@ fn cell(
     "-"
 }
 
-/// Whether encoding, serialising and decoding keep the certified bound.
+/// Whether a tensor that is encoded, serialised and decoded keeps the certified bound.
 fn round_trip(
     registry: &Registry,
     entry: &CodecEntry,

@@ -1,4 +1,4 @@
-//! One codec on one sample: encodes and decodes for a law, and words what goes wrong.
+//! One codec on one sample: encodes and decodes for a law, and describes violations.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use super::guard::catch;
 use super::{Law, Sample, Subject, Violation};
 use crate::strategies;
 
-/// A law's try of a codec on a sample.
+/// One attempt of a law with a codec and a sample.
 #[derive(Clone, Copy)]
 pub(crate) struct Trial<'a> {
     pub(crate) subject: &'a Subject,
     pub(crate) law: Law,
     pub(crate) sample: &'a Sample,
-    /// What to hand the codec beside the tensor.
+    /// The inputs to offer the codec in addition to the tensor.
     pub(crate) offer: Needs,
 }
 
@@ -31,7 +31,7 @@ impl Trial<'_> {
         catch(f).map_err(|message| self.violation(format!("{what} {message}"), "no panic"))
     }
 
-    /// Encodes; the codec's own answer, whatever it is.
+    /// Encodes and returns the codec's own result or error.
     pub(crate) fn try_encode(&self) -> Result<Result<EncodedTensor, CodecError>, Violation> {
         let codec = Arc::clone(&self.subject.codec);
         self.calmly("encode", || EncodedTensor::encode(codec, self.sample.view()?, &self.sample.encode_cx(self.offer)?))
@@ -46,13 +46,13 @@ impl Trial<'_> {
         }
     }
 
-    /// Decodes what the codec has encoded, all of it.
+    /// Decodes the whole encoded tensor.
     pub(crate) fn decode(&self, encoded: &EncodedTensor) -> Result<Vec<f32>, Violation> {
         self.calmly("decode", || encoded.decode(&self.sample.decode_cx(self.offer)?))?
             .map_err(|e| self.violation(format!("decode failed: {e}"), "its own payload decodes"))
     }
 
-    /// Decodes what a lossless codec has encoded to the stored bytes.
+    /// Decodes the encoded tensor of a lossless codec to the stored bytes.
     pub(crate) fn decode_bytes(&self, encoded: &EncodedTensor) -> Result<Vec<u8>, Violation> {
         self.calmly("decode_bytes", || encoded.decode_bytes(&self.sample.decode_cx(self.offer)?))?
             .map_err(|e| self.violation(format!("decode_bytes failed: {e}"), "its own payload decodes"))
@@ -65,7 +65,8 @@ impl Trial<'_> {
     }
 }
 
-/// Tries the codec with each offer on one sample; if it refuses that for the length of its rows, also with longer ones.
+/// Tries the codec with each offer on one sample. If the codec refuses the sample because of its
+/// row length, longer rows are tried too.
 pub(crate) fn each_offer(
     subject: &Subject,
     law: Law,
@@ -78,7 +79,7 @@ pub(crate) fn each_offer(
     })
 }
 
-/// Checks a property over generated samples and returns the violation on the smallest one that shows it.
+/// Checks a property over generated samples and returns the violation on the smallest failing one.
 pub(crate) fn for_all(
     subject: &Subject,
     law: Law,
@@ -89,7 +90,7 @@ pub(crate) fn for_all(
     let outcome = strategies::runner().run(samples, |sample| {
         check(&sample).map_err(|violation| {
             let reason = violation.to_string();
-            // Shrinking tries smaller and smaller samples: the last that fails is the smallest.
+            // Shrinking tries ever smaller samples, so the last failing one is the smallest.
             last.replace(Some(violation));
             TestCaseError::fail(reason)
         })

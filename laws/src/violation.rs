@@ -1,4 +1,4 @@
-//! Which law was broken, by which codec, on which tensor.
+//! A violation: the law, the codec and the tensor.
 
 use std::fmt;
 
@@ -11,15 +11,17 @@ pub enum Law {
     Bound,
     /// Payload and decoded values do not depend on threads, CPU or alignment.
     Determinism,
-    /// The real size lies in the estimate.
+    /// The real size, scratch memory, work and error agree with the estimate.
     Cost,
     /// No payload makes a decoder panic or hang.
     Hostile,
-    /// The configuration round-trips as text and refuses what it does not know.
+    /// The configuration round-trips as text; unknown or invalid fields are refused.
     Header,
-    /// Every accepted finite tensor is encoded; refusals have a reason; cancellation and progress are heeded.
+    /// Every accepted finite tensor is encoded; refusals have a reason; cancellation and progress
+    /// work.
     Refusals,
-    /// Each quality level decodes on its own and is no worse than the one before.
+    /// Each quality level decodes without the later ones and has no larger error than the level
+    /// before.
     Progressive,
     /// The operator agrees with decode-then-multiply.
     Linear,
@@ -28,7 +30,7 @@ pub enum Law {
 }
 
 impl Law {
-    /// All laws, in their order.
+    /// All laws, in order.
     pub const ALL: [Self; 9] = [
         Self::Bound,
         Self::Determinism,
@@ -41,7 +43,8 @@ impl Law {
         Self::Docs,
     ];
 
-    /// Checks one configuration of one codec; a law about a facet that the codec lacks holds.
+    /// Checks one configuration of one codec. A law about an optional trait holds if the codec
+    /// lacks that trait.
     ///
     /// # Errors
     /// The first violation found.
@@ -49,8 +52,8 @@ impl Law {
         Self::check_all(&[self], subject)
     }
 
-    /// Checks several laws. Those that judge the encode of a tensor (bound, cost and refusals)
-    /// judge the same encodes, which makes them a third as long.
+    /// Checks several laws. Bound, cost and refusals share one encode per tensor, which cuts their
+    /// time to a third.
     ///
     /// # Errors
     /// The first violation found.
@@ -87,10 +90,10 @@ pub struct Violation {
     pub codec: String,
     /// Name of the preset.
     pub preset: &'static str,
-    /// The tensor, field or file that shows it.
+    /// The tensor, field or file that shows the violation.
     pub subject: String,
     /// What happened.
     pub found: String,
-    /// What the law asks for.
+    /// The requirement of the law.
     pub wanted: String,
 }

@@ -1,4 +1,4 @@
-//! Each law finds the faults it is there for: a law that finds nothing would let everything pass.
+//! Each law finds the faults that it is meant for; a law without findings would accept every codec.
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn lossy(fault: Fault) -> Subject {
     subject(Lossy::with(fault), presets)
 }
 
-/// The law finds each fault, and says the reason.
+/// The law finds each fault, and the message contains the reason.
 fn finds(law: Law, faults: &[(Fault, &str)]) {
     for (fault, reason) in faults {
         assert_caught(law, &lossy(*fault), reason);

@@ -1,4 +1,4 @@
-//! The generated tensors reach what they are there for, and are the same on every run.
+//! The generated tensors cover the intended cases, and are the same on every run.
 
 use std::collections::BTreeSet;
 
