@@ -1,8 +1,8 @@
-//! Measures the heap that a piece of work needs.
+//! Measures the heap memory of a piece of work.
 //!
-//! A program installs [`Counting`] as its global allocator; [`peak`] then tells how much heap a
-//! closure held at once. The counters belong to the thread, and count only inside [`peak`]: the
-//! rest of the program pays one thread-local read for each allocation.
+//! A program installs [`Counting`] as its global allocator; [`peak`] then returns the most heap
+//! that a closure held at once. The counters are per thread and count only inside [`peak`]. The
+//! rest of the program pays one thread-local read per allocation.
 //!
 //! ```
 //! #[global_allocator]
@@ -12,10 +12,10 @@
 //! assert_eq!((sum, bytes), (1000, Some(1000)));
 //! ```
 //!
-//! Memory that does not pass Rust's allocator is not counted: the `malloc` of C libraries, memory
-//! maps, and what other threads allocate.
+//! Memory that does not come from Rust's allocator is not counted: the `malloc` of C libraries and
+//! memory maps. Allocations of other threads are not counted either.
 
-// The one trait of this crate is unsafe to implement.
+// `GlobalAlloc`, the only trait implemented in this crate, is unsafe to implement.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -25,19 +25,19 @@ use std::hint::black_box;
 /// Bytes of one measurement, counted from its start.
 #[derive(Clone, Copy, Default)]
 struct Count {
-    /// Allocated less freed. Negative when the work frees what existed before.
+    /// Allocated minus freed bytes. Negative when the work frees memory from before its start.
     live: i64,
     /// The largest value of `live`, at least 0.
     peak: i64,
 }
 
 thread_local! {
-    /// The measurement that runs on this thread. Its initial value is a constant and it has no
+    /// The current measurement of this thread. The initial value is a constant and the type has no
     /// destructor, so that an allocator may use it at any time.
     static COUNT: Cell<Option<Count>> = const { Cell::new(None) };
 }
 
-/// The system's allocator, which counts inside [`peak`].
+/// The system allocator; counts allocations inside [`peak`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counting;
 
@@ -78,11 +78,11 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs `work` and returns the most bytes that this thread held above its start.
+/// Runs `work` and returns the most bytes that this thread held above the value at the start.
 ///
 /// The bytes are `None` if the program's allocator is not [`Counting`]. Measurements may be nested.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
-    /// Ends the measurement, also by a panic, and adds it to the one around it.
+    /// Ends the measurement, also after a panic, and adds it to the enclosing one.
     struct Outer(Option<Count>);
     impl Drop for Outer {
         fn drop(&mut self) {
@@ -101,7 +101,7 @@ pub fn peak<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
     (result, installed.then_some(count.peak as u64))
 }
 
-/// Whether an allocation reaches [`Counting`].
+/// Whether the program's allocations go through [`Counting`].
 fn is_installed() -> bool {
     let outer = COUNT.replace(Some(Count::default()));
     drop(black_box(Box::new(0u8)));
