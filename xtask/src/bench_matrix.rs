@@ -10,19 +10,19 @@ use crate::tree::{self, Tree};
 /// The model, below the root.
 const MODEL: &str = "assets/stories260k";
 
-/// The report files, below the root and without their endings.
+/// The report files, below the root, without file extensions.
 const REPORTS: &str = "reports/bench-matrix";
 
-/// Runs `netweight bench`. Without arguments it writes the report files; with some it measures the same suite, unless
-/// they name another, and writes what they say.
+/// Runs `netweight bench`. Without arguments it writes the report files. With arguments it writes
+/// only the files that they name, and measures the same suite unless they name another.
 ///
 /// # Errors
-/// If cargo cannot be started, or `reports/` not be made.
+/// If cargo cannot be started, or `reports/` cannot be created.
 pub fn run(tree: &Tree, args: &[String]) -> Result<ExitCode> {
     let mut bench = tree.cargo("run");
     bench.args(["--release", "--package", "netweight-cli", "--", "bench"]);
     if !args.is_empty() {
-        // Relative paths in the arguments are the caller's.
+        // Relative paths in the arguments start from the caller's directory.
         if !names_suite(args) {
             bench.arg("--suite").arg(suite(tree));
         }
@@ -34,7 +34,7 @@ pub fn run(tree: &Tree, args: &[String]) -> Result<ExitCode> {
         bench.args([option, &format!("{REPORTS}.{extension}")]);
     }
     let code = tree::run(&mut bench)?;
-    // 0 and 1: it ran to its end.
+    // Exit codes 0 and 1 mean that the run was completed.
     if code < 2 {
         let path = tree.path(REPORTS);
         println!("\nreport files: {}.{{jsonl,csv,md}}; the Markdown file has the table of all cells", path.display());
@@ -42,14 +42,14 @@ pub fn run(tree: &Tree, args: &[String]) -> Result<ExitCode> {
     Ok(code.into())
 }
 
-/// Whether the arguments name a suite, or a model in the first place.
+/// Whether the arguments name a suite, or begin with a model.
 fn names_suite(args: &[String]) -> bool {
     let is_model = args.first().is_some_and(|first| !first.starts_with('-'));
     is_model || args.iter().any(|arg| arg == "--suite" || arg.starts_with("--suite="))
 }
 
-/// The suite of a run without arguments. In the root it has the very same name, so that `--compare` with the report of
-/// such a run finds its cells.
+/// The suite of a run without arguments. In the root directory the name is identical, so that
+/// `--compare` with the report of an earlier run finds its cells.
 fn suite(tree: &Tree) -> String {
     match std::env::current_dir() {
         Ok(here) if here == tree.root => format!("model:{MODEL}"),

@@ -1,4 +1,4 @@
-//! A set of file changes that is made as a whole or not at all.
+//! A set of file changes that is applied completely or not at all.
 
 use std::fs;
 use std::io;
@@ -36,7 +36,7 @@ impl Changes {
         Ok(())
     }
 
-    /// Writes all files; if one cannot be written, takes back those that were.
+    /// Writes all files; if one cannot be written, restores the files written before it.
     ///
     /// # Errors
     /// The first failure.
@@ -57,7 +57,7 @@ impl Changes {
     }
 }
 
-/// Under a temporary name first: whoever reads the file meanwhile sees the old one or the new one.
+/// Writes under a temporary name first, so that readers see either the old file or the new one.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -68,7 +68,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&temporary, path).inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// Best effort: the failure that made this necessary is the one to report.
+/// Restores a file if possible. Its own errors are ignored, since the original failure is reported.
 fn undo(change: &Change) {
     if let Some(text) = &change.before {
         drop(write(&change.path, text));

@@ -1,7 +1,7 @@
 //! `cargo xtask host --with DIR`: the `netweight` program with codec crates from outside the tree.
 //!
-//! It generates what a third party would write by hand, a package with a three-line program that names the
-//! umbrella and the extra crates, and runs it.
+//! The task generates the package that a third party would write by hand, a three-line program that
+//! names the umbrella crate and the extra crates, and runs it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ impl Guest {
     /// Reads a crate's manifest.
     ///
     /// # Errors
-    /// If the directory holds no library crate.
+    /// If the directory does not contain a library crate.
     pub fn read(directory: &Path) -> Result<Self> {
         let directory =
             directory.canonicalize().with_context(|| format!("--with {}: cannot open it", directory.display()))?;
@@ -38,16 +38,16 @@ impl Guest {
     }
 }
 
-/// How to build the host.
+/// The build profile of the host.
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
-    /// As tests are built, whose libraries it shares.
+    /// The profile of the tests, whose compiled libraries it reuses.
     Dev,
-    /// For use.
+    /// The release profile, for real use.
     Release,
 }
 
-/// The package of the program.
+/// The generated package of the program.
 #[derive(Debug)]
 pub struct Host {
     manifest: PathBuf,
@@ -67,7 +67,7 @@ impl Host {
         let manifest = directory.join("Cargo.toml");
         fs::write(&manifest, manifest_text(tree, &metadata, guests, tree.profile()?))?;
         fs::write(directory.join("src/main.rs"), main_text(guests))?;
-        // The tree's versions, as far as they apply.
+        // Uses the tree's versions of dependencies where possible.
         let lock = tree.path("Cargo.lock");
         if lock.exists() {
             fs::copy(lock, directory.join("Cargo.lock"))?;
@@ -75,8 +75,8 @@ impl Host {
         Ok(Self { manifest, target: metadata.target_directory })
     }
 
-    /// `cargo SUBCOMMAND` on the package, into the tree's target directory, so that only the guests
-    /// and the program are built anew.
+    /// `cargo SUBCOMMAND` on the package. It builds into the tree's target directory, so that cargo
+    /// compiles only the guests and the program.
     pub fn cargo(&self, subcommand: &str, profile: Profile) -> Command {
         let mut command = tree::cargo(subcommand, &self.manifest);
         command.env("CARGO_TARGET_DIR", &self.target);
@@ -88,10 +88,10 @@ impl Host {
     }
 }
 
-/// Builds and runs the host; its exit code is the program's.
+/// Builds and runs the host, and returns the exit code of the program.
 ///
 /// # Errors
-/// If a directory holds no codec crate, or the host cannot be written.
+/// If a directory does not contain a codec crate, or the host cannot be written.
 pub fn run(tree: &Tree, with: &[PathBuf], args: &[String]) -> Result<ExitCode> {
     let guests = with.iter().map(|directory| Guest::read(directory)).collect::<Result<Vec<_>>>()?;
     let host = Host::write(tree, &guests)?;
@@ -138,8 +138,8 @@ fn manifest_text(tree: &Tree, metadata: &Metadata, guests: &[Guest], profile: Op
     manifest.to_string()
 }
 
-/// Crates of the tree that guests name by version, for their tests too if those are built. Only
-/// those: cargo warns of a patch that nothing uses.
+/// Patches for the tree's crates that guests name by version, including dev-dependencies if `tests`
+/// is set. Other crates are left out, because cargo warns about an unused patch.
 pub fn patches<'a>(metadata: &Metadata, guests: impl IntoIterator<Item = &'a Guest>, tests: bool) -> Table {
     let mut patches = Table::new();
     let dependencies = guests.into_iter().flat_map(|guest| &guest.package.dependencies);

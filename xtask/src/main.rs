@@ -64,14 +64,15 @@ enum Task {
     Golden,
     /// Run the checks of continuous integration, up to the first failure
     Ci {
-        /// Also what takes long: the laws on every preset with 2000 generated tensors, a new codec in a
-        /// copy of the tree, Miri
+        /// Also run the slow checks: the laws on every preset with 2000 generated tensors, a new
+        /// codec in a copy of the tree, Miri
         #[arg(long)]
         full: bool,
     },
 }
 
-// Arguments for the laboratory, the package in `lab/`. (A doc comment would replace the tasks' own help.)
+// Arguments for the laboratory, the package in `lab/`. (A doc comment would replace the help text
+// of the tasks.)
 #[derive(Debug, clap::Args)]
 struct Forwarded {
     /// Arguments of the measurement (`--help` lists them)
@@ -104,7 +105,7 @@ fn run(task: Task) -> Result<ExitCode> {
     }
 }
 
-/// Runs a measurement of the laboratory; its exit code is that program's.
+/// Runs a measurement of the laboratory and returns the exit code of that program.
 fn measure(tree: &Tree, subcommand: &str, rest: &Forwarded) -> Result<ExitCode> {
     let mut lab = tree.cargo("run");
     lab.args(["--release", "--package", "netweight-lab", "--", subcommand]).args(&rest.args);

@@ -1,4 +1,4 @@
-//! The source tree that a task works on, and the cargo it calls.
+//! The source tree that a task works on, and the calls of cargo.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Tree {
 pub struct Metadata {
     /// The packages of the workspace.
     pub packages: Vec<Package>,
-    /// Where cargo builds.
+    /// The build directory of cargo.
     pub target_directory: PathBuf,
 }
 
@@ -31,16 +31,16 @@ pub struct Package {
     pub name: String,
     /// Absolute path of its `Cargo.toml`.
     pub manifest_path: PathBuf,
-    /// What it builds.
+    /// The package's build targets.
     pub targets: Vec<Target>,
-    /// What it names in its manifest.
+    /// The dependencies in the manifest.
     pub dependencies: Vec<Dependency>,
 }
 
-/// One thing that a package builds.
+/// One build target of a package.
 #[derive(Debug, Deserialize)]
 pub struct Target {
-    /// For a library the name that code uses.
+    /// For a library, the crate name in code.
     pub name: String,
     /// `lib`, `bin`, `test`, …
     pub kind: Vec<String>,
@@ -58,12 +58,13 @@ pub struct Dependency {
 }
 
 impl Tree {
-    /// The tree whose `cargo xtask` this is.
+    /// The tree of the running `cargo xtask`.
     ///
     /// # Errors
     /// If the program was not started by cargo.
     pub fn find() -> Result<Self> {
-        // Asked at run time: copies of the tree that share a target directory share this program's file.
+        // The path is read at run time: copies of the tree with a shared target directory also
+        // share this program.
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask …`")?;
         let root = Path::new(&manifest).parent().context("xtask/ has no parent directory")?;
         Ok(Self { root: root.to_owned() })
@@ -88,7 +89,7 @@ impl Tree {
         Ok(manifest.get("profile").cloned())
     }
 
-    /// What cargo knows about this tree.
+    /// Cargo's metadata of this tree.
     ///
     /// # Errors
     /// If cargo cannot read the manifests.
@@ -97,7 +98,7 @@ impl Tree {
     }
 }
 
-/// The cargo that started this program.
+/// The cargo program that started this process.
 pub fn cargo_program() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
@@ -109,10 +110,10 @@ pub fn cargo(subcommand: &str, manifest: &Path) -> Command {
     command
 }
 
-/// What cargo knows about the workspace that a manifest belongs to, without resolving its dependencies.
+/// Cargo's metadata of the workspace of a manifest, without resolved dependencies.
 ///
 /// # Errors
-/// If cargo cannot read it.
+/// If cargo cannot read the manifest.
 pub fn metadata(manifest: &Path) -> Result<Metadata> {
     let mut command = cargo("metadata", manifest);
     let output = command.args(["--no-deps", "--format-version", "1"]).output().context("cannot start cargo")?;
@@ -125,12 +126,12 @@ pub fn metadata(manifest: &Path) -> Result<Metadata> {
     serde_json::from_slice(&output.stdout).context("`cargo metadata` printed something else than its JSON")
 }
 
-/// Runs a command to its end and hands on its exit code.
+/// Runs a command to its end and returns its exit code.
 ///
 /// # Errors
-/// If it cannot be started.
+/// If the command cannot be started.
 pub fn run(command: &mut Command) -> Result<u8> {
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    // A command that a signal ended has no code.
+    // A command ended by a signal has no exit code.
     Ok(status.code().map_or(101, |code| code as u8))
 }

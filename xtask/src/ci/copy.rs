@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::tree::{self, Tree};
 
-/// The copy has a target directory of its own. It cannot be the tree's: cargo names what it builds
-/// after paths relative to the root, and would take what it built from the copy for the tree's.
+/// The copy has its own target directory. Cargo names build outputs after paths relative to the
+/// root, so in a shared directory it would confuse the copy's outputs with those of the tree.
 #[derive(Debug)]
 pub struct Copy {
     root: PathBuf,
@@ -35,9 +35,9 @@ impl Copy {
         Ok(copy)
     }
 
-    /// `cargo SUBCOMMAND ARGS` in the copy, in a release profile that builds fast.
+    /// `cargo SUBCOMMAND ARGS` in the copy, in a release profile that compiles fast.
     pub fn cargo(&self, subcommand: &str, args: &[&str]) -> Command {
-        // Without `--manifest-path`: the alias `xtask` is found from the current directory.
+        // No `--manifest-path`: cargo looks for the alias `xtask` in the current directory.
         let mut command = tree::cargo_program();
         command.arg(subcommand).args(args).current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         command.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
@@ -45,7 +45,7 @@ impl Copy {
     }
 }
 
-/// Copies a file with its time: cargo builds again what looks newer.
+/// Copies a file and its modification time, since cargo rebuilds files that look newer.
 fn copy_file(source: &Path, target: &Path) -> Result<()> {
     fs::create_dir_all(target.parent().context("a file has a directory")?)?;
     fs::copy(source, target).with_context(|| format!("cannot copy {}", source.display()))?;

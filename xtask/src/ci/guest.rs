@@ -1,4 +1,4 @@
-//! A codec crate outside the tree: it passes the laws, and `host` runs it.
+//! A codec crate outside the tree: the crate passes the laws, and `host` runs it.
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::host::{Guest, Host, Profile, patches};
 use crate::new_codec;
 use crate::tree::{self, Tree};
 
-/// Makes the crate that `new-codec` would make, in a directory far from the tree, tests it there
-/// and measures it. All is built into the tree's target directory, so that the libraries are there.
+/// Creates the same crate as `new-codec` in a directory outside the tree, tests it there and
+/// measures it. All builds use the tree's target directory, which already contains the libraries.
 pub fn check(tree: &Tree, steps: &mut Steps) -> Result<()> {
     let outside = tempfile::tempdir().context("cannot make a directory outside the tree")?;
     let directory = outside.path().join("codec-demo");
@@ -29,12 +29,13 @@ pub fn check(tree: &Tree, steps: &mut Steps) -> Result<()> {
 
     let host = Host::write(tree, std::slice::from_ref(&guest))?;
     let mut bench = host.cargo("run", Profile::Dev);
-    // The program is built to run, not to be fast.
+    // Without optimisation the program compiles sooner; its speed does not matter here.
     bench.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0").args(["--quiet", "--", "bench"]).args(SMALL);
     steps.shows_demo("outside the tree: a program with it", &mut bench)
 }
 
-/// Lets a crate that names the tree's crates by version find them, and build as the tree does.
+/// Adds a workspace to the crate's manifest, so that the tree's crates are found by version and
+/// build with the tree's profile.
 fn make_workspace(tree: &Tree, guest: &Guest, directory: &Path) -> Result<()> {
     let path = directory.join("Cargo.toml");
     let mut manifest: DocumentMut = fs::read_to_string(&path)?.parse()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: what continuous integration checks, in order, up to the first failure.
+//! `cargo xtask ci`: the checks of continuous integration, in order, up to the first failure.
 
 mod copy;
 mod guest;
@@ -13,16 +13,16 @@ use self::copy::Copy;
 use self::steps::Steps;
 use crate::tree::Tree;
 
-/// The suite on which a new codec must show up.
+/// The suite in which a new codec must appear.
 const SMALL: [&str; 4] = ["--suite", "gaussian:64x64", "--codecs", "demo.absmax"];
 
-/// Cases of each property in a full run; 48 otherwise.
+/// Cases per property in a full run; other runs use 48.
 const CASES: &str = "2000";
 
-/// Crates whose code Miri can run: no intrinsics, no libraries in C.
+/// Crates that Miri can run: no intrinsics, no C libraries.
 const FOR_MIRI: [&str; 3] = ["netweight-codec-api", "netweight-entropy", "netweight-simd"];
 
-/// Runs every check; a full run also has those that take long.
+/// Runs every check; a full run includes the slow ones.
 ///
 /// # Errors
 /// The first check that fails, with the command that repeats it.
@@ -44,7 +44,7 @@ fn check_tree(tree: &Tree, steps: &mut Steps) -> Result<()> {
     steps.run("clippy", tree.cargo("clippy").args(["--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     steps.run("docs", tree.cargo("doc").args(["--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     steps.run("tests: build", tree.cargo("test").args(["--workspace", "--no-run"]))?;
-    // The examples in the documentation are among them.
+    // This also runs the examples in the documentation.
     steps.run("tests", tree.cargo("test").arg("--workspace"))
 }
 
@@ -64,8 +64,8 @@ fn check_long(tree: &Tree, steps: &mut Steps) -> Result<()> {
     steps.run("Miri", tree.cargo("miri").arg("test").args(packages).args(["--lib"]).env("PROPTEST_CASES", "4"))
 }
 
-/// A codec made by `new-codec` in a copy of the tree: its format, the umbrella with it, and the
-/// main measurement in the release profile.
+/// Checks a codec that `new-codec` creates in a copy of the tree: its formatting, the umbrella
+/// crate with it, and the main measurement in the release profile.
 fn check_new_codec(tree: &Tree, steps: &mut Steps) -> Result<()> {
     let copy = Copy::of(tree)?;
     steps.run("new-codec", &mut copy.cargo("xtask", &["new-codec", "demo"]))?;

@@ -1,4 +1,4 @@
-//! The checks of a run, and how long each took.
+//! The checks of a run and their durations.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// Names and seconds of the checks that passed.
+/// Names and durations (seconds) of the checks that passed.
 #[derive(Debug, Default)]
 pub struct Steps(Vec<(String, f64)>);
 
@@ -15,7 +15,7 @@ impl Steps {
     /// Runs one check.
     ///
     /// # Errors
-    /// If it fails, with the command.
+    /// If the check fails; the message contains the command.
     pub fn run(&mut self, name: &str, command: &mut Command) -> Result<()> {
         self.time(name, command, |command| Ok(command.status()?.success()))
     }
@@ -23,7 +23,7 @@ impl Steps {
     /// Runs a benchmark and looks for the new codec's row in its output.
     ///
     /// # Errors
-    /// If it fails or does not show the codec.
+    /// If the benchmark fails or its output does not show the codec.
     pub fn shows_demo(&mut self, name: &str, command: &mut Command) -> Result<()> {
         self.time(name, command, |command| {
             let output = command.stderr(Stdio::inherit()).output()?;

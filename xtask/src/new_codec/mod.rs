@@ -1,4 +1,4 @@
-//! `cargo xtask new-codec NAME`: a codec crate that works, and its place in the umbrella crate.
+//! `cargo xtask new-codec NAME`: creates a working codec crate and adds it to the umbrella crate.
 
 use std::fmt;
 use std::path::Path;
@@ -14,7 +14,7 @@ const MANIFEST: &str = include_str!("../../template/Cargo.toml.in");
 const LIBRARY: &str = include_str!("../../template/lib.rs.in");
 const CONFORMANCE: &str = include_str!("../../template/conformance.rs.in");
 
-/// What the template names by version, and where the tree has it.
+/// The crates that the template names by version, and their directories in the tree.
 const PATCHED: [(&str, &str); 2] = [("netweight-codec-api", "codec-api"), ("netweight-laws", "laws")];
 
 const PATCH_NOTE: &str = "
@@ -63,10 +63,10 @@ impl fmt::Display for Name {
     }
 }
 
-/// Creates the crate and prints what to do next.
+/// Creates the crate and prints the next steps.
 ///
 /// # Errors
-/// If the name is no good or taken, or a file cannot be changed; then nothing is.
+/// If the name is invalid or already in use, or a file cannot be changed; then no file is changed.
 pub fn run(tree: &Tree, name: &str) -> Result<ExitCode> {
     let name = Name::parse(name)?;
     let changes = plan(tree, &name)?;
@@ -93,10 +93,10 @@ The directory works outside this tree as it is: take back the changes above, the
     )
 }
 
-/// Writes the crate of this name into a new directory, wherever that is.
+/// Writes the crate of this name into a new directory, inside or outside the tree.
 ///
 /// # Errors
-/// If the name is no good, or a file cannot be written.
+/// If the name is invalid, or a file cannot be written.
 pub fn write(directory: &Path, name: &str) -> Result<()> {
     let mut changes = Changes::default();
     create(&mut changes, directory, &Name::parse(name)?);
@@ -109,7 +109,7 @@ fn create(changes: &mut Changes, directory: &Path, name: &Name) {
     changes.create(directory.join("tests/conformance.rs"), name.fill(CONFORMANCE));
 }
 
-/// All changes, none of them made yet.
+/// All changes; none is written yet.
 fn plan(tree: &Tree, name: &Name) -> Result<Changes> {
     let directory = tree.path(name.directory());
     ensure!(!directory.exists(), "{} exists already; nothing was changed", directory.display());
@@ -121,7 +121,8 @@ fn plan(tree: &Tree, name: &Name) -> Result<Changes> {
     Ok(changes)
 }
 
-/// The root manifest: versions of the contract and the laws mean the ones here.
+/// Edits the root manifest: patches replace the versions of `codec-api` and `laws` by the local
+/// crates.
 fn add_patches(text: &str) -> Result<String> {
     let mut manifest: DocumentMut = text.parse()?;
     let patch = subtable(manifest.as_table_mut(), "patch")?;
@@ -139,7 +140,8 @@ fn add_patches(text: &str) -> Result<String> {
     Ok(manifest.to_string())
 }
 
-/// The umbrella's manifest: an optional dependency, its feature, and the feature on by default.
+/// Edits the umbrella's manifest: an optional dependency, its feature, and the feature as a
+/// default.
 fn add_feature(text: &str, name: &Name) -> Result<String> {
     let mut manifest: DocumentMut = text.parse()?;
     let root = manifest.as_table_mut();
@@ -160,7 +162,8 @@ fn add_feature(text: &str, name: &Name) -> Result<String> {
     Ok(manifest.to_string())
 }
 
-/// The umbrella's source: naming a crate is what links it. The lines stay sorted, as rustfmt wants them.
+/// Edits the umbrella's source: a crate is linked only if the source names it. The lines stay
+/// sorted, as rustfmt requires.
 fn add_reexport(text: &str, name: &Name) -> String {
     let reexport = format!("pub use {};", name.library());
     let lines: Vec<_> = text.lines().collect();

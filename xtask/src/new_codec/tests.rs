@@ -86,7 +86,7 @@ fn a_taken_name_changes_nothing() {
     fs::create_dir(tree.path("codec-demo")).unwrap();
     let message = plan(&tree, &name("demo")).unwrap_err().to_string();
     assert!(message.contains("codec-demo exists already"), "{message}");
-    // `default` would be a feature with another meaning.
+    // Cargo gives the feature name `default` a special meaning.
     let message = format!("{:#}", plan(&tree, &name("default")).unwrap_err());
     assert!(message.contains("choose another name"), "{message}");
     assert_eq!(fs::read_to_string(tree.path("codecs/Cargo.toml")).unwrap(), before);
