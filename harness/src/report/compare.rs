@@ -57,9 +57,9 @@ pub struct Comparison {
     pub regressions: Vec<Change>,
     /// Changes for the better.
     pub improvements: Vec<Change>,
-    /// Cells of the old run alone.
+    /// Cells that only the old run has.
     pub only_old: Vec<Key>,
-    /// Cells of the new run alone.
+    /// Cells that only the new run has.
     pub only_new: Vec<Key>,
 }
 

@@ -10,7 +10,7 @@ use tempfile::Builder;
 ///
 /// # Errors
 /// If something other than a regular file is there (a link, a directory, a device: renaming would
-/// replace it by a file), or if no file can be created beside it. The message names the file.
+/// replace it by a file), or if no file can be created next to it. The message names the file.
 pub fn check_file(path: &Path) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot write {}: {e}", path.display()));
     match path.symlink_metadata() {
@@ -27,7 +27,7 @@ fn directory(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes a file under a temporary name beside it, syncs it, and renames it: readers see the old
+/// Writes a temporary file in the same directory, syncs it, and renames it: readers see the old
 /// file or the whole new one.
 ///
 /// # Errors

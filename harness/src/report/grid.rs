@@ -179,7 +179,7 @@ fn codec(preset: Option<&str>, spec: &str) -> String {
     preset.map_or_else(|| spec.to_owned(), |preset| format!("{id}:preset={preset}"))
 }
 
-/// Like [`codec`], but the id alone for a codec without keys.
+/// Like [`codec`], but only the id for a codec without keys.
 fn short_codec(preset: Option<&str>, spec: &str) -> String {
     codec(preset.filter(|_| spec.contains([':', '('])), spec)
 }
