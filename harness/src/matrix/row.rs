@@ -59,7 +59,7 @@ impl fmt::Display for Status {
 /// | `shannon_gap_bits` | number? | `bits_per_weight − ½·log₂(1/nmse)`; null if either is 0 |
 /// | `encode_mb_per_s` | number? | 10⁶ stored dense bytes per second, median of the runs |
 /// | `decode_mb_per_s` | number? | the same for decoding into a reused buffer |
-/// | `peak_scratch_bytes` | integer? | heap besides input and output; null if not counted, see [`heap::Counting`] |
+/// | `peak_scratch_bytes` | integer? | heap besides input and output; null without [`heap::Counting`] |
 /// | `timing_runs` | integer? | timed runs: the smaller number of encode and decode |
 /// | `threads` | integer | number of threads: 1 |
 /// | `seed` | integer | seed of suite and codec |
@@ -77,10 +77,8 @@ impl fmt::Display for Status {
 /// - `header_bytes`: header, spec, bound and section names.
 /// - `shannon_gap_bits`: bits above the rate of independent Gaussian weights with the same ‖w‖. It
 ///   is negative for tensors that are easier to code, for example with a common mean.
-/// - `encode_mb_per_s`: with a meter slightly below the speed of a benchmark without one; see
-///   [`ScratchMeter`](super::ScratchMeter).
-/// - `peak_scratch_bytes`: see [`ScratchMeter`](super::ScratchMeter); excludes the `malloc` of C
-///   libraries (Zstandard).
+/// - `peak_scratch_bytes`: the larger of encode and decode, without payload and output; excludes the
+///   `malloc` of C libraries (Zstandard).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the table above documents every key")]
 pub struct Row {
