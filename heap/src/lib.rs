@@ -1,8 +1,9 @@
 //! Measures the heap that a piece of work needs.
 //!
-//! A program installs [`Counting`] as its global allocator; [`peak`] then tells how much heap a
-//! closure held at once. The counters belong to the thread, and count only inside [`peak`]: the
-//! rest of the program pays one thread-local read for each allocation.
+//! A program installs [`Counting`] as its global allocator; [`peak`] then returns the largest
+//! amount of heap that a closure held at once. Each thread has its own counters, which count only
+//! inside [`peak`]. Outside [`peak`], an allocation costs one additional read of a thread-local
+//! variable.
 //!
 //! ```
 //! #[global_allocator]
@@ -12,8 +13,8 @@
 //! assert_eq!((sum, bytes), (1000, Some(1000)));
 //! ```
 //!
-//! Memory that does not pass Rust's allocator is not counted: the `malloc` of C libraries, memory
-//! maps, and what other threads allocate.
+//! Three kinds of memory are not counted: `malloc` in C libraries, memory maps, and allocations of
+//! other threads.
 
 // The one trait of this crate is unsafe to implement.
 #![allow(unsafe_code)]
