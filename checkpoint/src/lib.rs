@@ -11,9 +11,10 @@
 //! ```
 //!
 //! Files are memory-mapped: opening reads only the headers, and the pages of a tensor are read on
-//! first access. Whatever the bytes of a file are, opening it returns either a [`Checkpoint`] with
-//! all its tensors, or an [`Error`] that names the file, the tensor and what to do. Data may begin
-//! at any address, so tensors are given as bytes; [`codec_api::TensorView`] converts them.
+//! first access. Opening any file, damaged or not, returns either a [`Checkpoint`] with all its
+//! tensors, or an [`Error`] that names the file, the tensor and what to do. The data of a tensor
+//! may begin at any address, so a tensor is a slice of bytes; [`codec_api::TensorView`] converts
+//! it.
 
 mod checkpoint;
 mod error;

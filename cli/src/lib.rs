@@ -1,5 +1,5 @@
-//! The `netweight` command line as a library: a program with more codecs needs one more line per
-//! crate.
+//! The `netweight` command line as a library. A program with further codecs consists of these lines
+//! and one `use` line for each codec crate.
 //!
 //! ```no_run
 //! use codecs as _;
@@ -13,8 +13,8 @@
 //! Results go to standard output, everything else to standard error. The exit code is 0 on success,
 //! 1 if the work found failures or regressions, 2 for wrong usage or unreadable input.
 //!
-//! The library installs the program's allocator, [`heap::Counting`]: `bench` measures scratch memory
-//! with it, and nothing else counts.
+//! The library installs the program's allocator, [`heap::Counting`]. `bench` measures scratch
+//! memory with it; in other commands it counts nothing.
 
 mod args;
 mod bench;

@@ -6,11 +6,12 @@
 //! [`register_codec!`]; [`Registry::linked`] finds them in every program that links the crate.
 //!
 //! - [`TensorSpec`], [`TensorView`]: dtype, shape and little-endian bytes of a tensor
-//! - [`Codec`]: encode and decode; [`Lossless`], [`Progressive`] and [`LinearKernel`] are optional
+//! - [`Codec`]: encode and decode; optional parts are [`Lossless`], [`Progressive`] and
+//!   [`LinearKernel`]
 //! - [`EncodeCx`], [`DecodeCx`]: seed, base tensor, calibration, quality level, cancellation,
 //!   progress
 //! - [`EncodedTensor`]: spec, codec and payload together, in memory and as a safetensors file
-//! - [`Registry`]: all codecs; makes one from a spec text (`quant.int:bits=4`) or a JSON header
+//! - [`Registry`]: all codecs; makes a codec from a spec text (`quant.int:bits=4`) or a JSON header
 //!
 //! # A complete codec
 //!

@@ -2,9 +2,9 @@
 //!
 //! | codec | what |
 //! |---|---|
-//! | [`hadamard(inner)`](Hadamard) | rows rotated at random: outliers are spread over their row |
+//! | [`hadamard(inner)`](Hadamard) | the inner codec encodes randomly rotated rows; the rotation spreads outliers over their row |
 //! | [`residual(first,second)`](Residual) | the second codec encodes the error of the first |
-//! | [`transpose(inner)`](Transpose) | the transposed matrix: codecs of rows work by column |
+//! | [`transpose(inner)`](Transpose) | the inner codec encodes the transposed matrix, so scales by row become scales by column |
 
 pub mod hadamard;
 pub mod residual;

@@ -1,17 +1,18 @@
-//! Tensors relative to a base tensor of the same dtype and shape, as a fine-tuned model beside the
-//! original model.
+//! Codecs that encode a tensor relative to a base tensor of the same dtype and shape, for instance
+//! a fine-tuned model relative to the original model.
 //!
 //! | codec | what |
 //! |---|---|
-//! | [`delta.exact`](exact) | every bit, as differences of ordered integers |
-//! | [`delta.sign`](sign) | a bit for each weight, and scales for rows and columns |
-//! | [`delta(inner)`](delta) | any codec for the difference |
+//! | [`delta.exact`](exact) | bit-exact: stores differences of ordered integers |
+//! | [`delta.sign`](sign) | lossy: a sign bit for each weight, and scales for rows and columns |
+//! | [`delta(inner)`](delta) | lossy: any codec encodes the difference |
 //!
-//! A payload names its base by blake3, and decodes with no other.
+//! A payload stores the BLAKE3 hash of the base that it needs, and decodes only with this base.
 //!
 //! # How good they are
 //! Payload bytes and relative error of the result, for a Llama of 969,216 weights and its
-//! fine-tunes of 10, 100 and 400 steps, all in BF16 (1,938,432 bytes). Command:
+//! fine-tunes of 10, 100 and 400 steps, all in BF16 (1,938,432 bytes). `100 → 400` means that the
+//! fine-tune of 100 steps is the base of the fine-tune of 400 steps. Command:
 //! `netweight bench --suite model:TUNED --base BASE --cast bf16`.
 //!
 //! | | base → 10 | 100 → 400 | base → 400 |
@@ -23,9 +24,9 @@
 //! | `delta:preset=rank8` (matrices) | 197,080, .0066 | 197,080, .0431 | 197,080, .0726 |
 //! | `delta:preset=largest10` | 204,025, .0069 | 204,107, .0601 | 204,107, .1107 |
 //!
-//! The lossy codecs take the same bytes however different the two models are. So the exact codec is
-//! smaller than 8-bit differences of a short fine-tune. Per bit, signs with scales preserve more of
-//! these fine-tunes than low rank or the largest differences.
+//! The size of a lossy payload hardly depends on the difference between the two models. So for a
+//! short fine-tune, the exact payload is smaller than 8-bit differences. Signs with scales preserve
+//! these fine-tunes better, in fewer bytes, than low rank or the largest differences.
 
 mod base;
 pub mod delta;

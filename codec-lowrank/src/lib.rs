@@ -1,25 +1,27 @@
 //! Low-rank factors, `lowrank.svd`: a matrix as the sum of its largest components,
 //! `W ≈ Σ s_k u_k v_kᵀ`. Another codec stores the singular vectors.
 //!
-//! The first axis of the tensor counts the rows of `W`, all others together its columns: a
-//! convolution kernel is `out × in·kh·kw`. The matrix is scaled by a power of two until its largest
-//! weight is between 1 and 2, and decomposed in f32. A section holds the exponent; the singular
-//! values stay those of the scaled matrix. Otherwise the largest singular value of a tensor near
-//! the end of f32 would exceed f32, and one of subnormal weights would have no digits left.
+//! The first axis of the tensor is the row axis of `W`; all other axes together are its columns. So
+//! a convolution kernel is a matrix `out × in·kh·kw`. The matrix is scaled by a power of two so
+//! that its largest weight is between 1 and 2, and then decomposed in f32. A section holds the
+//! exponent; the stored singular values are those of the scaled matrix. Without the scaling, a
+//! tensor of weights near the maximum of f32 could have a singular value beyond f32, and the
+//! singular values of a tensor of subnormal weights would lose their digits.
 //!
-//! The signs of each pair of vectors make the element of largest magnitude in `u` (the first of
-//! several) positive. The vectors are rows of the tensors that the inner codec gets, so that a
-//! scale by row or group belongs to one vector. If coarse codes change the lengths of vectors, the
-//! singular values are refitted to the coded vectors. The measured and certified error is that of
-//! the product that decoding computes.
+//! The sign of each pair `u_k`, `v_k` is chosen so that the element of largest magnitude in `u_k`
+//! (the first, if there are several) is positive. The inner codec gets tensors with the vectors as
+//! rows, so that a scale by row or group belongs to one vector. If coarse codes change the lengths
+//! of vectors, the singular values are refitted to the coded vectors. The certified error is
+//! measured on the product that decoding computes.
 //!
 //! One key selects the number of components: `rank` (the number itself), `energy` (the fewest with
 //! this share of `Σ w²`), `error` (the fewest with at most this relative Frobenius error after
 //! coding), or `bytes` (the most that fit, without components that are only rounding errors). A
-//! decoded weight is the sum in f64 over `k` ascending, rounded once to f32.
+//! decoded weight is summed in f64, over `k` in ascending order, and rounded once to f32.
 //!
 //! # Source
-//! Truncation is the best approximation of its rank: Eckart and Young, Psychometrika 1 (1936).
+//! A truncated decomposition is the best approximation of its rank: Eckart and Young,
+//! Psychometrika 1 (1936).
 //! `method=randomised` is Halko, Martinsson and Tropp, arXiv 0909.4061, algorithms 4.4 and 5.1,
 //! with random signs, 10 vectors of oversampling and 2 power iterations; for `energy` and `error`
 //! the block is doubled until it has enough components. The decompositions are faer's.
@@ -40,31 +42,32 @@
 //! # use {codec_lowrank as _, codec_quant as _};
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! One of `rank` (1 to 2³²−1), `energy` and `error` (above 0, at most 1), `bytes` (at least 1); the
-//! default is an `energy` of 0.9999. `method` is `exact`, `randomised`, or `auto`: randomised if
-//! the shorter side is above 2048. A random block of a third of the shorter side or more does not
-//! pay; the decomposition is exact then. With `energy` and `error`, a random block may keep one or
-//! two more components.
+//! A header has one of `rank` (1 to 2³²−1), `energy` and `error` (above 0, at most 1) and `bytes`
+//! (at least 1); the default is an `energy` of 0.9999. `method` is `exact`, `randomised`, or
+//! `auto`: randomised if the shorter side is above 2048. If the random block would have a third of
+//! the shorter side or more, `randomised` saves nothing, and the exact method is used instead. With
+//! `energy` and `error`, `randomised` may keep one or two components more than `exact`.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius` if a weight near the end of f32 has a larger error than an
-//! f32 can hold.
+//! `MaxAbs`, measured; `RelFrobenius` if the error of a weight near the maximum of f32 exceeds the
+//! range of f32.
 //!
 //! # Cost
-//! `4·r + 2` bytes, and the inner codec's cost for `[r, m]` and `[r, n]`. Unless `rank` is given,
-//! the range is from rank 1 to the largest rank that pays.
+//! `4·r + 2` bytes, plus the inner codec's cost for `[r, m]` and `[r, n]`. Without the key `rank`,
+//! the cost is a range, from rank 1 to the largest rank that pays (see Limits).
 //!
 //! # Limits
 //! F32, F16 and BF16. A rank pays if it is below the break-even `m·n / (m + n + 1)`, and its
-//! sections take fewer bytes than the tensor; any other rank is unsuitable. Two kinds of matrices
+//! sections take fewer bytes than the tensor; any other rank is refused. Two kinds of matrices
 //! are not supported: those without a rank that pays (vectors, single rows and columns,
 //! `m·n ≤ m + n + 1`); and those that could have a payload smaller than a 2²⁴th of their bytes
 //! (very large ones, if the inner codec may shrink vectors to almost nothing).
 //!
 //! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes a
 //! matrix of `kh` rows. The inner codec must need neither base nor calibration. Tensors are not cut
-//! into chunks, and a decomposition cannot be interrupted. It is in f32: with exact vectors an
-//! error stays near 10⁻⁵ even if the rank is exact. faer selects its instructions by the CPU, so
+//! into chunks, and a decomposition cannot be interrupted. It is computed in f32, so a relative
+//! error near 10⁻⁵ remains even with exactly stored vectors and all components of a low-rank
+//! matrix. The crate `faer` computes the decompositions and selects its instructions by the CPU, so
 //! encodes on different CPUs may differ in the last bits; a payload decodes to the same bits
 //! everywhere. Decoding clamps a weight to the range of f32; the linear operator does not clamp a
 //! product.

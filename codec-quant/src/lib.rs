@@ -1,12 +1,12 @@
-//! Scalar and block quantisation: each weight becomes a small integer code, and scales restore the
-//! magnitude.
+//! Scalar, block and vector quantisation: weights become small integer codes, and scales restore
+//! their magnitude.
 //!
 //! | codec | bits per weight | what |
 //! |---|---|---|
 //! | [`quant.int`](IntQuant) | 2–8 + scales | uniform integers, symmetric or with a zero point, by group, row or tensor |
 //! | [`quant.nf4`](Nf4) | 4.5, or 4.127 | 16 quantiles of the normal distribution, blocks of 64 |
-//! | [`quant.mxfp4`](Mxfp4) | 4.25 | OCP MXFP4: E2M1 floats, a power of two for every 32 |
-//! | [`quant.nvfp4`](Nvfp4) | 4.5 | NVFP4: E2M1 floats, an E4M3 scale for every 16 |
+//! | [`quant.mxfp4`](Mxfp4) | 4.25 | OCP MXFP4: E2M1 floats, a power-of-two scale for every 32 weights |
+//! | [`quant.nvfp4`](Nvfp4) | 4.5 | NVFP4: E2M1 floats, an E4M3 scale for every 16 weights |
 //! | [`quant.fp8`](Fp8) | 8 | E4M3 or E5M2, a scale by tensor or row |
 //! | [`quant.ternary`](Ternary) | 1.6 | −1, 0, +1, five weights to a byte |
 //! | [`quant.ternary2`](Ternary2) | 2 | −1, 0, +1, in the order of vector lanes: multiplies without decoding |

@@ -1,10 +1,11 @@
 //! SeedLM, `seedlm`: codes a block of weights as a seed of a shift register and a few small
 //! coefficients.
 //!
-//! The register expands the seed into a basis `U` of pseudo-random numbers; the weights are `U·t`.
-//! A decoder needs only the register and sixteen scales, and nothing learnt. The encoder searches
-//! all 2ᴷ − 1 seeds for the one whose basis, with coefficients rounded to a few bits, comes closest
-//! to the weights. The search here is exact, and some hundred times faster than trying every seed.
+//! The register expands the seed into a basis `U` of pseudo-random numbers. The decoded weights are
+//! `U·t`, where `t` are the coefficients, rounded to a few bits. A decoder needs only the register
+//! and sixteen scales, and no trained tables. The encoder searches all 2ᴷ − 1 seeds of a register
+//! of K bits for the best approximation of the weights. This search is exact, and several hundred
+//! times faster than trying every seed.
 //!
 //! # Source
 //! Shafipour et al., *`SeedLM`: Compressing LLM Weights into Seeds of Pseudo-Random Generators*,
@@ -58,25 +59,27 @@
 //! skip a seed if `‖w‖² − E` is above the best error so far.
 //! - `UᵀU` depends only on the seed: `L⁻¹` is computed once for all blocks.
 //! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of
-//!   states. A state is half the one before plus its new top bit, so
-//!   `y[k + 1] = y[k]/2 + T[pattern]`. This is one look-up in a table of signed subset sums of the
-//!   block's weights; the pattern consists of `c` new bits, which are the same for all blocks. A
-//!   vector holds sixteen blocks.
-//! - The error of `E` from rounding and from the halved lowest bits is bounded for each seed. Seeds
-//!   whose columns are too similar for a small bound get an orthonormal basis of their own.
-//! - The survivors, a few of 65,535 seeds, are fitted in f64. With `refine`, the fit searches all
-//!   exponents and mantissas (the closest point of a lattice in a sphere, after Schnorr and
-//!   Euchner). So the result is the best code that exists: the least squared error, and among equal
-//!   ones the smallest (seed, exponent, mantissas). The error is that of real numbers, before the
-//!   rounding to f32. A column that depends on those before it (less than 10⁻⁸ of its squared
-//!   length is new) gets the mantissa 0. A block with a norm below the power of two of the lowest
-//!   exponent is not searched: it becomes zeros.
+//!   states. A state is half the previous state plus the new top bit, so
+//!   `y[k + 1] = y[k]/2 + T[pattern]`. `T` is a table of signed subset sums of the block's weights.
+//!   The pattern consists of `c` new bits, which are the same for all blocks. A vector register
+//!   holds sixteen blocks.
+//! - The error of `E` from rounding and from the halved lowest bits is bounded for each seed. If
+//!   the columns of a seed are so similar that its bound would be large, the seed gets an
+//!   orthonormal basis of its own.
+//! - The seeds that are not skipped, a few of 65,535, are fitted in f64. With `refine`, the fit
+//!   searches all exponents and mantissas (the closest point of a lattice in a sphere, after
+//!   Schnorr and Euchner). So the result is the best code that exists: the least squared error and,
+//!   among codes with the same error, the smallest (seed, exponent, mantissas). The error is
+//!   computed with real numbers, before the rounding to f32. A column that almost depends on the
+//!   columns before it (less than 10⁻⁸ of its squared length is orthogonal to them) gets the
+//!   mantissa 0. A block with a norm below the power of two of the lowest exponent is not searched:
+//!   it becomes zeros.
 //!
 //! The bounds are computed in f32, with fused multiply-add where the CPU level has it
-//! (`Simd::multiply_add`), and include all rounding errors. So levels may prune different seeds.
-//! One scalar routine in f64 fits all survivors, and its total order of codes (error, then the code
-//! itself) decides. Therefore the payload depends neither on the level nor on the order of the
-//! search.
+//! (`Simd::multiply_add`), and include all rounding errors. So CPU levels may skip different seeds.
+//! One scalar routine in f64 fits all other seeds and selects the first code in a total order
+//! (error, then the code itself). Therefore the payload depends neither on the CPU level nor on the
+//! order of the search.
 //!
 //! ## How good it is
 //! On a million Gaussian weights, in NMSE and in bits above Shannon's bound
@@ -100,16 +103,17 @@
 //! | `preset=3bit:coded=true` | 2.838 | .04592 | .615 |
 //! | `preset=2bit:coded=true` | 1.829 | .1277 | .344 |
 //!
-//! At 4 bits it is worse than a plain scalar quantiser with a scale for each group; its use is
-//! where a decoder must be tiny and without tables. Part of the loss is due to fields of fixed
-//! length. Two exponents per octave turn some of these bits into accuracy. Four per octave do more
-//! for weights of one scale, but cover only a factor of 13 between the blocks of a tensor. At 4
-//! bits, more coefficients with shorter mantissas are better than the paper's choice.
+//! At 4 bits `seedlm` is worse than a plain scalar quantiser with a scale for each group; it is
+//! useful where a decoder must be tiny and without tables. Part of the loss is due to fields of
+//! fixed length. Two exponents per octave turn some of these bits into accuracy. Four per octave
+//! are better still for tensors with blocks of similar scale, but cover only a factor of 13 between
+//! the blocks of a tensor. At 4 bits, more coefficients with shorter mantissas are better than the
+//! paper's choice.
 //!
-//! `coded` saves most of the rest without changing a weight. Of their 4 bits, exponents take 1.35
-//! in the published format and 2.2 to 2.4 with the presets; a mantissa of four bits takes 3.84 to
-//! 3.94. Seeds are as good as random and stay as they are. The contexts of mantissas pay off from
-//! some thirty thousand blocks on.
+//! `coded` saves most of the remaining waste without changing a weight. An exponent field of 4 bits
+//! then takes 1.35 bits in the published format and 2.2 to 2.4 bits with the presets; a mantissa of
+//! 4 bits takes 3.84 to 3.94 bits. Seeds are as good as random, so they are stored uncoded. The
+//! contexts of mantissas pay off in tensors of about thirty thousand blocks or more.
 //!
 //! # Header
 //! ```
@@ -120,32 +124,33 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as
-//! published), 2 or 4; `layers` 1 to 4. `coded` is written only if it is true: version 1 got this
-//! key later, and headers without it mean false. They stay unchanged, and an older program refuses
-//! the key by name. `refine` and `search` affect only the encoder. `search` is `"all"` or a number
-//! of seeds, drawn at random for the tensor (some maybe twice), which is quicker and worse; a
-//! number that is not below the number of seeds means all. All seeds of `k` = 24 take 256 times as
-//! long as those of 16.
+//! published), 2 or 4; `layers` 1 to 4. `coded` is written only if it is true. This key was added
+//! to version 1 later: headers without it mean false and do not change, and an older program
+//! refuses the key by name. `refine` and `search` affect only the encoder. `search` is `"all"` or a
+//! number of seeds, drawn at random for the tensor (a seed may be drawn twice). A random search is
+//! quicker and has a larger error; a number that is not below the number of all seeds means
+//! `"all"`. A search of all seeds of `k` = 24 takes 256 times as long as one of `k` = 16.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the end of f32
+//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the maximum of f32
 //! exceeds the range of f32.
 //!
 //! # Cost
-//! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes: 4 bits per weight for the
-//! defaults, 3 and 2 for the next presets, 10.5 in three levels for the last. With `coded`, from
-//! `⌈⌈n/c⌉·k/8⌉ + 2` and at most 2 for each plane to
-//! `⌈⌈n/c⌉·k/8⌉ + ⌈⌈n/c⌉·4/8⌉ + ⌈p·⌈n/c⌉·mantissa_bits/8⌉ + 2`.
+//! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes. This is 4 bits per weight for
+//! the defaults, 3 and 2 for `preset=3bit` and `preset=2bit`, and 10.5 in all for the three levels
+//! of `preset=progressive`. With `coded` the size is a range. It begins at `⌈⌈n/c⌉·k/8⌉ + 2` bytes
+//! plus at most 2 bytes for each plane, and ends at
+//! `⌈⌈n/c⌉·k/8⌉ + ⌈⌈n/c⌉·4/8⌉ + ⌈p·⌈n/c⌉·mantissa_bits/8⌉ + 2` bytes.
 //!
 //! # Limits
 //! F32, F16 and BF16. A block far smaller than the largest block of its chunk becomes zeros: by a
 //! factor of about 2¹⁵ with one exponent per octave, 2⁸ with two, 2⁴ with four, each times the
-//! largest mantissa. With calibration, squared errors are weighted by the mean square of their
-//! inputs. Blocks at the same inputs share tables, which take some milliseconds to build. A matrix
-//! whose rows are a multiple of `c` has one table for each block of a row; another matrix has up to
-//! one for each column, and a single row has one for each block. Blocks slightly above the norm
-//! that becomes zeros, and tensors of equal blocks, can take ten times as long to search, or
-//! longer.
+//! largest mantissa. With calibration, the squared error of a weight is weighted by the mean square
+//! of its input. Blocks with the same inputs share a table, which takes some milliseconds to build.
+//! If the row length of a matrix is a multiple of `c`, there is one table for each block of a row.
+//! Any other matrix has up to one table for each column, and a single row has one for each block.
+//! Two cases can take ten times as long to search, or longer: blocks with a norm slightly above the
+//! limit below which blocks become zeros, and tensors of equal blocks.
 
 mod block;
 mod config;

@@ -6,22 +6,24 @@
 //! | [`sparse.csr`](Csr) | under 1, 1, 2 or 4 bytes a value | compressed sparse rows, by `index` |
 //! | [`sparse.coo`](Coo) | 2 bytes a value | flat coordinates in blocks |
 //! | [`sparse.bitmap`](Bitmap) | 1 bit an element | a bit for each element |
-//! | [`sparse.nm`](Nm) | ⌈log₂ M⌉ bits a value | N of each M neighbours, as 2:4 |
+//! | [`sparse.nm`](Nm) | ⌈log₂ M⌉ bits a value | N of each M neighbours, for instance 2:4 |
 //! | [`sparse`](Sparse) | the fewest | the smallest of the first three |
 //! | [`sparse.prune`](Prune) | – | sets small weights to zero, for another codec |
 //!
-//! The `index` of `sparse.csr` is `coded` or plain gaps, narrow columns, or columns as in `SciPy`.
+//! The key `index` of `sparse.csr` selects how columns are stored: `coded` (entropy-coded gaps),
+//! `gap` (plain gaps), `narrow` (columns in 8 or 16 bits) or `u32` (columns in 32 bits, as in
+//! `SciPy`).
 //!
-//! All codecs store the values through another codec, as a tensor of their own. With an exact inner
-//! codec they are exact, for every dtype.
+//! In all these codecs, an inner codec stores the values, as a tensor of their own. If the inner
+//! codec is exact, the sparse codec is exact too, for every dtype.
 //!
 //! A sparse codec falls back to its inner codec for the whole tensor if positions and values would
 //! not cost less, or if the inner codec refuses the values alone. So it encodes every tensor that
 //! its inner codec encodes. The comparison uses the upper bounds of the inner codec's costs; the
 //! actual payload of a codec of variable rate may be far smaller.
 //!
-//! Linear operators check that positions are valid. They never produce the bytes of the whole
-//! tensor, so only decoding verifies its checksum.
+//! Linear operators check that positions are valid. They do not verify the checksum of the tensor,
+//! because they never produce all its bytes; only decoding does.
 
 pub mod bitmap;
 mod coder;

@@ -1,9 +1,10 @@
-//! Trellis-coded quantisation: each weight is quantised together with its successors.
+//! Trellis-coded quantisation: each weight is quantised together with the weights after it.
 //!
-//! - [`trellis`](coded): multiples of one step, entropy-coded. It meets any rate or error, a few
-//!   hundredths of a bit above Shannon's bound, and decodes by segments of 2¹⁸ weights.
-//! - [`trellis.bitshift`](bitshift): windows of a bit stream, hashed to values. It has a fixed rate
-//!   of 1 to 4 bits, decodes from any position, and multiplies vectors.
+//! - [`trellis`](coded): multiples of one step, entropy-coded. It meets any given rate or error, a
+//!   few hundredths of a bit per weight above Shannon's bound. Segments of 2¹⁸ weights decode
+//!   separately.
+//! - [`trellis.bitshift`](bitshift): each value is a hash of a window of a bit stream. It has a
+//!   fixed rate of 1 to 4 bits per weight, decodes from any position, and has a linear operator.
 
 pub mod bitshift;
 pub mod coded;

@@ -4,8 +4,9 @@
 //! use codecs as _;
 //! ```
 //!
-//! The line is required: rustc does not link a crate that nothing names, and an unlinked crate
-//! registers no codecs. Each codec crate has a feature of its name; all features are on by default.
+//! The line is required: rustc does not link a crate that the code does not name, and an unlinked
+//! crate registers no codecs. Each codec crate has a feature of the same name in this crate; all
+//! features are on by default.
 
 #[cfg(feature = "compose")]
 pub use codec_compose;

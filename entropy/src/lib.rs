@@ -2,9 +2,9 @@
 //! tables.
 //!
 //! Symbols are bytes. The context of a symbol selects the [`Frequencies`] that code it. The decoder
-//! must know the contexts in advance, or derive them during decoding ([`States`]). Thirty-two
-//! states take turns, so that a vector codes sixteen symbols at once. The bytes do not depend on
-//! the CPU.
+//! must know the contexts in advance, or derive them during decoding ([`States`]). Thirty-two rANS
+//! states take turns, so that a vector register codes sixteen symbols at once. The encoded bytes do
+//! not depend on the CPU.
 //!
 //! ```
 //! use entropy::{Decoder, Encoder, Frequencies};
@@ -32,8 +32,8 @@
 //! To decode a symbol from state `x`, let the slot be `x mod 2¹²`. The symbol `s` is the one with
 //! `start(s) ≤ slot < start(s) + f(s)`. The state becomes `f(s)·⌊x/2¹²⌋ + slot − start(s)`; if this
 //! is below 2¹⁶, it is multiplied by 2¹⁶, and the next word is added. Each group of 32 symbols
-//! reads its words in the order of its symbols. At the end all states are 2¹⁶, where the encoder
-//! began, and no word is left. A narrow stream is the same with fewer states.
+//! reads its words in the order of its symbols. At the end all states are 2¹⁶, the initial state of
+//! the encoder, and no word is left. A narrow stream has the same form with fewer states.
 //!
 //! # Table size
 //! Tables have 2¹² slots. Codecs with larger alphabets code the leading bits of a number as the

@@ -4,7 +4,8 @@
 //! - [`matrix`]: every codec on every tensor of a suite
 //! - [`report`]: results as tables and files, and compared with an earlier run
 //! - [`baseline`]: trivial codecs as a reference for error figures
-//! - [`testing`]: for the tests of a codec: weights, and the codec's size and error on them
+//! - [`testing`]: helpers for the tests of a codec: sample weights, and the codec's size and error
+//!   on these weights
 //! - [`text`]: tables, and safe printing of names from files
 
 pub mod baseline;

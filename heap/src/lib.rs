@@ -1,8 +1,9 @@
 //! Measures the heap memory of a piece of work.
 //!
-//! A program installs [`Counting`] as its global allocator; [`peak`] then returns the most heap
-//! that a closure held at once. The counters are per thread and count only inside [`peak`]. The
-//! rest of the program pays one thread-local read per allocation.
+//! A program installs [`Counting`] as its global allocator; [`peak`] then returns the largest
+//! amount of heap that a closure held at once. Each thread has its own counters, which count only
+//! inside [`peak`]. Outside [`peak`], an allocation costs one additional read of a thread-local
+//! variable.
 //!
 //! ```
 //! #[global_allocator]
@@ -12,8 +13,8 @@
 //! assert_eq!((sum, bytes), (1000, Some(1000)));
 //! ```
 //!
-//! Memory that does not come from Rust's allocator is not counted: the `malloc` of C libraries and
-//! memory maps. Allocations of other threads are not counted either.
+//! Three kinds of memory are not counted: `malloc` in C libraries, memory maps, and allocations of
+//! other threads.
 
 // `GlobalAlloc`, the only trait implemented in this crate, is unsafe to implement.
 #![allow(unsafe_code)]

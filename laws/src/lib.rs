@@ -1,6 +1,6 @@
-//! The laws that every codec keeps, as functions that a test of any codec crate can call.
+//! The laws that every codec must obey, as functions that a test of any codec crate can call.
 //!
-//! A codec crate gets all of them with two lines in a test:
+//! A codec crate checks all laws with two lines in a test:
 //!
 //! ```ignore
 //! use codec_x as _;
@@ -8,11 +8,11 @@
 //! ```
 //!
 //! Each law checks a [`Subject`], one configuration of one registered codec, and returns the first
-//! [`Violation`] it finds. The configurations are the presets and the probes of the
-//! crate's codecs ([`Subject::of_crate`]). The inputs are fixed: the list of [`nasty`] tensors, and
-//! property-generated ones from a fixed seed ([`strategies`]). A codec that encodes only rows of
-//! whole blocks also gets them with longer rows. The environment variable `PROPTEST_CASES` sets the
-//! number of generated tensors.
+//! [`Violation`] it finds. The configurations are the presets and the probes (further
+//! configurations, for tests only) of the crate's codecs ([`Subject::of_crate`]). The inputs are
+//! fixed: the list of [`nasty`] tensors, and tensors that proptest generates from a fixed seed
+//! ([`strategies`]). If a codec encodes only rows of whole blocks, it also gets these tensors with
+//! longer rows. The environment variable `PROPTEST_CASES` sets the number of generated tensors.
 
 mod bound;
 mod cancel;

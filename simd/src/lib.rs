@@ -21,12 +21,12 @@
 //! ```
 //!
 //! # Writing kernels
-//! - Build arrays by index, with [`lanes!`]: the compiler may leave a closure given to `array::map`
-//!   out of line, and then compiles it without the level's instructions.
-//! - The compiler may vectorise a loop of plain arithmetic across the blocks instead of within
-//!   them, with gathers. Where the generated code showed this, the loop body calls a method of
-//!   [`Simd`].
-//! - [`stream()`] writes an output of 16 MiB or more past the caches.
+//! - Build arrays by index, with [`lanes!`], not with `array::map`: the compiler may not inline the
+//!   closure of `array::map`, and then compiles it without the level's instructions.
+//! - The compiler may vectorise a loop of plain arithmetic across the blocks, which needs gathers,
+//!   instead of within a block. Where the generated code showed this, the loop body calls a method
+//!   of [`Simd`].
+//! - [`stream()`] bypasses the caches when it writes an output of 16 MiB or more.
 
 mod convert;
 mod dispatch;
