@@ -19,6 +19,7 @@ const REPORTS: &str = "reports/bench-matrix";
 /// # Errors
 /// If cargo cannot be started, or `reports/` cannot be created.
 pub fn run(tree: &Tree, args: &[String]) -> Result<ExitCode> {
+    eprintln!("xtask: building `netweight` for speed (the first time this takes minutes), then measuring");
     let mut bench = tree.cargo("run");
     bench.args(["--release", "--package", "netweight-cli", "--", "bench"]);
     if !args.is_empty() {
