@@ -3,6 +3,7 @@
 //! The task generates the package that a third party would write by hand, a three-line program that
 //! names the umbrella crate and the extra crates, and runs it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -41,9 +42,9 @@ impl Guest {
 /// The build profile of the host.
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
-    /// The profile of the tests, whose compiled libraries it reuses.
+    /// Cargo's own development profile, without optimisation: it compiles soonest.
     Dev,
-    /// The release profile, for real use.
+    /// The tree's release profile, for real use.
     Release,
 }
 
@@ -52,6 +53,7 @@ pub enum Profile {
 pub struct Host {
     manifest: PathBuf,
     target: PathBuf,
+    profile: Profile,
 }
 
 impl Host {
@@ -59,31 +61,35 @@ impl Host {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn write(tree: &Tree, guests: &[Guest]) -> Result<Self> {
+    pub fn write(tree: &Tree, guests: &[Guest], profile: Profile) -> Result<Self> {
         let metadata = tree.metadata()?;
         let names: Vec<_> = guests.iter().map(|guest| guest.package.name.as_str()).collect();
         let directory = metadata.target_directory.join("host").join(names.join("+"));
         fs::create_dir_all(directory.join("src"))?;
         let manifest = directory.join("Cargo.toml");
-        fs::write(&manifest, manifest_text(tree, &metadata, guests, tree.profile()?))?;
+        let profiles = match profile {
+            Profile::Dev => None,
+            Profile::Release => tree.profile()?,
+        };
+        fs::write(&manifest, manifest_text(tree, &metadata, guests, profiles))?;
         fs::write(directory.join("src/main.rs"), main_text(guests))?;
         // Uses the tree's versions of dependencies where possible.
         let lock = tree.path("Cargo.lock");
         if lock.exists() {
             fs::copy(lock, directory.join("Cargo.lock"))?;
         }
-        Ok(Self { manifest, target: metadata.target_directory })
+        Ok(Self { manifest, target: metadata.target_directory, profile })
     }
 
-    /// `cargo SUBCOMMAND` on the package. It builds into the tree's target directory, so that cargo
-    /// compiles only the guests and the program.
-    pub fn cargo(&self, subcommand: &str, profile: Profile) -> Command {
-        let mut command = tree::cargo(subcommand, &self.manifest);
+    /// The command that builds and runs the program with these arguments. It builds into the tree's
+    /// target directory, so that cargo compiles only what is not there yet.
+    pub fn program(&self, args: &[impl AsRef<OsStr>]) -> Command {
+        let mut command = tree::cargo("run", &self.manifest);
         command.env("CARGO_TARGET_DIR", &self.target);
-        command.args(match profile {
-            Profile::Dev => None,
-            Profile::Release => Some("--release"),
-        });
+        if matches!(self.profile, Profile::Release) {
+            command.arg("--release");
+        }
+        command.args(["--quiet", "--"]).args(args);
         command
     }
 }
@@ -94,10 +100,9 @@ impl Host {
 /// If a directory does not contain a codec crate, or the host cannot be written.
 pub fn run(tree: &Tree, with: &[PathBuf], args: &[String]) -> Result<ExitCode> {
     let guests = with.iter().map(|directory| Guest::read(directory)).collect::<Result<Vec<_>>>()?;
-    let host = Host::write(tree, &guests)?;
+    let host = Host::write(tree, &guests, Profile::Release)?;
     eprintln!("host: {}", host.manifest.display());
-    let mut command = host.cargo("run", Profile::Release);
-    Ok(tree::run(command.args(["--quiet", "--"]).args(args))?.into())
+    Ok(tree::run(&mut host.program(args))?.into())
 }
 
 fn main_text(guests: &[Guest]) -> String {
