@@ -64,8 +64,8 @@ pub struct CodecEntry {
     /// Specs of configurations that the laws check beside the presets: the extremes of every key,
     /// and one for each way through a kernel. Their children must be linked into the crate's tests.
     pub probes: fn() -> Vec<String>,
-    /// Whether the laws check the presets only when they are asked for everything, since the presets
-    /// are slow and the probes stand for them.
+    /// Whether the laws check the presets only when they are asked for everything, since the
+    /// presets are slow and the probes stand for them.
     pub slow_presets: bool,
 }
 

@@ -80,8 +80,8 @@ fn fit(columns: &[(&str, Align)], rows: &mut [Vec<String>], width: usize) {
     }
 }
 
-/// Shortens each text to at most `width` terminal columns. Different texts stay different where some
-/// cut shows the difference.
+/// Shortens each text to at most `width` terminal columns. Different texts stay different where
+/// some cut shows the difference.
 pub fn shorten_all(texts: &[&str], width: usize) -> Vec<String> {
     // Texts that look the same after the usual cut.
     let mut groups: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();

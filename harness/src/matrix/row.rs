@@ -59,7 +59,7 @@ impl fmt::Display for Status {
 /// | `shannon_gap_bits` | number? | `bits_per_weight − ½·log₂(1/nmse)`; null if either is 0 |
 /// | `encode_mb_per_s` | number? | 10⁶ stored dense bytes per second, median of the runs |
 /// | `decode_mb_per_s` | number? | the same for decoding into a reused buffer |
-/// | `peak_scratch_bytes` | integer? | heap besides input and output; null without [`heap::Counting`] |
+/// | `peak_scratch_bytes` | integer? | heap besides input and output, or null |
 /// | `timing_runs` | integer? | timed runs: the smaller number of encode and decode |
 /// | `threads` | integer | number of threads: 1 |
 /// | `seed` | integer | seed of suite and codec |
@@ -77,8 +77,9 @@ impl fmt::Display for Status {
 /// - `header_bytes`: header, spec, bound and section names.
 /// - `shannon_gap_bits`: bits above the rate of independent Gaussian weights with the same ‖w‖. It
 ///   is negative for tensors that are easier to code, for example with a common mean.
-/// - `peak_scratch_bytes`: the larger of encode and decode, without payload and output; excludes the
-///   `malloc` of C libraries (Zstandard).
+/// - `peak_scratch_bytes`: the larger of encode and decode, without payload and output; excludes
+///   the `malloc` of C libraries (Zstandard). It is null if the program's allocator is not
+///   [`heap::Counting`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the table above documents every key")]
 pub struct Row {

@@ -131,8 +131,8 @@ mod tests {
     const BLOCKS: &str = "quant.q4_0";
     const BYTES: &str = "quant.int";
 
-    /// Two tensors; `quant.q4_0` refuses the second, whose rows are no whole blocks. Its rows are the
-    /// second and the last.
+    /// Two tensors; `quant.q4_0` refuses the second, whose rows are no whole blocks. Its rows are
+    /// the second and the last.
     fn bench() -> Bench {
         let lab = Lab { root: "/tree".into(), registry: Registry::linked().unwrap() };
         let mut bench = Bench::run(&lab, "gaussian:4x64", [BLOCKS, BYTES].into()).unwrap();
