@@ -25,7 +25,8 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens a `.safetensors` file, or a directory in Hugging Face layout. In a directory it opens
     /// the shards that `model.safetensors.index.json` lists, else `model.safetensors`, else the
-    /// only `.safetensors` file. It reads the headers and maps the rest.
+    /// only `.safetensors` file beside [`CALIBRATION`](crate::CALIBRATION). It reads the headers
+    /// and maps the rest.
     ///
     /// The files must not be changed or shortened while the checkpoint, or [`Bytes`] from it, are
     /// in use: the values would change, and reading beyond a new end kills the process.

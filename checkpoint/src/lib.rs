@@ -27,3 +27,4 @@ mod source;
 
 pub use checkpoint::Checkpoint;
 pub use error::Error;
+pub use layout::CALIBRATION;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::index::Index;
-use crate::layout::{INDEX, MODEL};
+use crate::layout::{CALIBRATION, INDEX, MODEL};
 
 /// Number of files that an error message names.
 const NAMED: usize = 4;
@@ -19,7 +19,7 @@ pub(crate) enum Source {
 }
 
 /// A file is returned unchecked. In a directory: the index, else `model.safetensors`, else the only
-/// `.safetensors` file.
+/// `.safetensors` file beside [`CALIBRATION`].
 pub(crate) fn locate(path: &Path) -> Result<Source, Error> {
     if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
         return Ok(Source::File(path.to_owned()));
@@ -38,7 +38,8 @@ fn only_file(dir: &Path) -> Result<PathBuf, Error> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
         let file = entry.map_err(|e| Error::io(dir, e))?.path();
-        if file.extension().is_some_and(|e| e == "safetensors") && file.is_file() {
+        let is_model = file.extension().is_some_and(|e| e == "safetensors") && !file.ends_with(CALIBRATION);
+        if is_model && file.is_file() {
             files.push(file);
         }
     }

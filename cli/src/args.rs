@@ -44,8 +44,8 @@ pub struct List {
 /// Show the contents of a model or of an encoded tensor
 ///
 /// For a .safetensors file or a Hugging Face directory: a table of the tensors, totals, metadata
-/// and a hash of the content. For a file with one encoded tensor: its codec, its certified error bound
-/// and its sections.
+/// and a hash of the content. For a file with one encoded tensor: its codec, its certificate (the
+/// error of the decoded weights) and its sections.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = WIDTH)]
 pub struct Info {
@@ -59,10 +59,12 @@ pub struct Info {
 /// Measure codecs on the tensors of a model or a suite
 ///
 /// For each tensor and codec (a cell), the program encodes the tensor, writes the result as bytes,
-/// reads them back, decodes, and checks the error against the certified bound. The table has one
-/// line per codec; --long adds one with a line per cell. Speeds hold for this run on this machine:
-/// compare them with the speed of memcpy above the table.
+/// reads them back, decodes, rounds the weights to the tensor's dtype and measures their error. The
+/// certificate in the file must state the same. The table has one line per codec; --long adds one
+/// with a line per cell. Speeds hold for this run on this machine: compare them with the speed of
+/// memcpy above the table.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Bench {
     /// Model to measure on: a .safetensors file or a model directory; the same as
     /// --suite model:MODEL
@@ -80,6 +82,10 @@ pub struct Bench {
     /// The model before fine-tuning: its tensors are the bases of codecs that encode a difference
     #[arg(long, value_name = "PATH")]
     pub base: Option<PathBuf>,
+    /// Give calibration to every codec that uses it, not only to those that require it; --help
+    /// describes the file
+    #[arg(long)]
+    pub calibrated: bool,
     /// Round the float tensors to this dtype first
     #[arg(long, value_name = "DTYPE")]
     pub cast: Option<Cast>,
@@ -145,7 +151,7 @@ pub enum SortColumn {
     Nmse,
     Mse,
     RelativeError,
-    ErrorToBound,
+    MaxAbsError,
     SnrDb,
     ShannonGapBits,
     EncodeMbPerS,
@@ -155,6 +161,7 @@ pub enum SortColumn {
     Weights,
     Coverage,
     Ok,
+    Calibrated,
     Unsupported,
     Failed,
 }
@@ -209,6 +216,14 @@ With --compare, a cell is worse if its status is worse, if its bytes or NMSE
 grew by more than 0.1 %, or if its header grew by more than 0.1 % and 64 bytes.
 Speeds and memory vary between runs and are not compared.";
 
+const CALIBRATION: &str = "\
+Calibration:
+  Some codecs give better results if they know the inputs of a layer. The file
+  `calibration.safetensors` beside the model has an F32 vector for each tensor,
+  under the tensor's name: the mean of x² of each input. Inputs are the columns
+  of a tensor; with the metadata `axis`: `rows` they are its rows (GPT-2
+  `Conv1D`). With --calibrated, the tables say `(calibrated)` behind a codec.";
+
 const BENCH_EXIT: &str = "\
 Exit code: 1 if a cell failed or, with --compare, got worse.";
 
@@ -224,7 +239,10 @@ pub fn parse() -> Result<Args, clap::Error> {
 fn command() -> clap::Command {
     let suites = harness::suite::catalogue();
     let suites: Vec<_> = suites.iter().map(|(name, what)| format!("\n  {name}\n      {what}")).collect();
-    let help = format!("Suites:{}\n\n{SPECS}\n\n{BENCH_EXAMPLES}\n\n{WIDTH}\n\n{BENCH_EXIT}", suites.concat());
+    let help = format!(
+        "Suites:{}\n\n{SPECS}\n\n{CALIBRATION}\n\n{BENCH_EXAMPLES}\n\n{WIDTH}\n\n{BENCH_EXIT}",
+        suites.concat()
+    );
     Args::command()
         .mut_subcommand("bench", |bench| bench.after_long_help(help))
         .mut_subcommand("list", |list| list.after_long_help(format!("{SPECS}\n\n{WIDTH}")))

@@ -42,6 +42,7 @@ pub fn run(args: &Bench, registry: &Registry, out: &mut dyn Write) -> Result<Out
         bail!("suite `{}` has no tensors: there is nothing to measure", text::printable(&suite.name));
     }
     check_include(args, &suite)?;
+    check_calibrated(args, &suite)?;
 
     let info = RunInfo::measure(&suite, COMMIT);
     let mut rows = measure(args, registry, &suite, &columns);
@@ -92,8 +93,16 @@ fn check_include(args: &Bench, suite: &Suite) -> Result<()> {
     bail!("`{pattern}` matches none of the suite's {count}: {}", names.join(", "))
 }
 
+fn check_calibrated(args: &Bench, suite: &Suite) -> Result<()> {
+    if !args.calibrated || suite.items.iter().any(|item| item.calibration.is_some()) {
+        return Ok(());
+    }
+    let name = text::printable(&suite.name);
+    bail!("suite `{name}` has no calibration: --calibrated needs `{}` beside a model", checkpoint::CALIBRATION)
+}
+
 fn measure(args: &Bench, registry: &Registry, suite: &Suite, columns: &[Column]) -> Vec<Row> {
-    let mut options = Options::new(registry);
+    let mut options = Options::new(registry).calibrated(args.calibrated);
     if let Some(pattern) = &args.include {
         options = options.include(pattern.clone());
     }

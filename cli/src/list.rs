@@ -1,6 +1,7 @@
 //! `netweight list`: the codecs of this program and their presets.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::Result;
 use codec_api::{Codec, CodecEntry, Dtype, Registry, TensorSpec};
@@ -76,10 +77,10 @@ fn print(codecs: &[Listed], wide: bool, width: Option<usize>, out: &mut dyn Writ
 
 fn listed(entry: &CodecEntry, registry: &Registry) -> Result<Listed> {
     let nominal = TensorSpec::new(entry.only.first().copied().unwrap_or(Dtype::F32), NOMINAL)?;
-    let preset = |preset: codec_api::Preset| ListedPreset {
-        name: preset.name,
-        codec: registry.spec_of(&*preset.codec),
-        bits_per_weight: rate(&*preset.codec, &nominal),
+    let preset = |(name, codec): &(&'static str, Arc<dyn Codec>)| ListedPreset {
+        name,
+        codec: registry.spec_of(&**codec),
+        bits_per_weight: rate(&**codec, &nominal),
     };
     Ok(Listed {
         id: entry.id,
@@ -87,7 +88,7 @@ fn listed(entry: &CodecEntry, registry: &Registry) -> Result<Listed> {
         package: entry.origin.0,
         version: entry.origin.1,
         experimental: entry.experimental,
-        presets: (entry.presets)().into_iter().map(preset).collect(),
+        presets: registry.presets_of(entry.id).iter().map(preset).collect(),
     })
 }
 

@@ -46,7 +46,7 @@ fn codecs(name: &str, registry: &Registry) -> Vec<String> {
         // Codecs that are not made of others first.
         let mut entries: Vec<&CodecEntry> = registry.entries().collect();
         entries.sort_by_key(|entry| !entry.children.is_empty());
-        let has_preset = |entry: &&CodecEntry| (entry.presets)().iter().any(|preset| preset.name == name);
+        let has_preset = |entry: &&CodecEntry| registry.presets_of(entry.id).iter().any(|(preset, _)| *preset == name);
         found.extend(entries.into_iter().filter(has_preset).map(|entry| format!("{}:preset={name}", entry.id)));
     }
     if found.is_empty() {

@@ -7,7 +7,11 @@ use std::ops::RangeInclusive;
 use crate::context::{DecodeCx, EncodeCx};
 use crate::cost::CostEstimate;
 use crate::error::{CodecError, Result};
+use crate::linear::LinearKernel;
+use crate::panels::Panels;
 use crate::payload::{Payload, PayloadView};
+use crate::rows::Rows;
+use crate::survey::Surveyed;
 use crate::tensor::{TensorSpec, TensorView};
 
 /// A configured compression method. Its serialised form
@@ -23,6 +27,12 @@ pub trait Codec: Debug + Send + Sync {
         Needs::default()
     }
 
+    /// The child codecs of a composite, each with its field of the configuration, which is also the
+    /// scope of its sections ([`crate::CodecEntry::children`]).
+    fn children(&self) -> Vec<(&'static str, &dyn Codec)> {
+        Vec::new()
+    }
+
     /// Checks whether the codec accepts tensors of this dtype and shape; reads no data.
     ///
     /// # Errors
@@ -32,7 +42,8 @@ pub trait Codec: Debug + Send + Sync {
         Ok(())
     }
 
-    /// How a large tensor may be divided into chunks before encoding.
+    /// How a large tensor may be divided into chunks before encoding. Chunks of a codec with
+    /// statistics of the whole tensor share them ([`Codec::as_surveyed`]).
     fn chunking(&self, spec: &TensorSpec) -> Chunking {
         let _ = spec;
         Chunking::Rows(NonZeroUsize::MIN)
@@ -41,7 +52,8 @@ pub trait Codec: Debug + Send + Sync {
     /// Predicted payload size and work for a tensor of this spec; reads no data.
     fn cost(&self, spec: &TensorSpec) -> CostEstimate;
 
-    /// Encodes a tensor whose spec [`Codec::accepts`] has accepted.
+    /// Encodes a tensor whose spec [`Codec::accepts`] has accepted. The caller measures the error
+    /// ([`crate::EncodedTensor::encode`]).
     ///
     /// # Errors
     /// A refusal because of the values, a missing base or calibration, or cancellation.
@@ -50,8 +62,8 @@ pub trait Codec: Debug + Send + Sync {
     /// Decodes to f32, row-major. `out` has exactly `spec.elements()` elements.
     ///
     /// # Errors
-    /// [`crate::CodecError::Corrupt`] or [`crate::CodecError::Missing`] if the payload does not
-    /// belong to this codec and spec. Never a panic, whatever the bytes are.
+    /// [`crate::CodecError::Corrupt`] or [`crate::CodecError::MissingSection`] if the payload does
+    /// not belong to this codec and spec. Never a panic, whatever the bytes are.
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()>;
 
     /// The exact decoder of a codec that restores every bit of the stored dtype. An exact codec
@@ -66,8 +78,24 @@ pub trait Codec: Debug + Send + Sync {
         None
     }
 
-    /// The linear operator of a codec whose payload multiplies vectors without a dense copy; `None`
-    /// without one.
+    /// Access to ranges of rows of a payload; `None` if only a decode of all rows gives some of
+    /// them. [`crate::open_rows`] reads rows of every codec.
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        None
+    }
+
+    /// The passes that find statistics of the whole tensor; `None` if chunks share none.
+    fn as_surveyed(&self) -> Option<&dyn Surveyed> {
+        None
+    }
+
+    /// The encoder that encodes column by column; `None` without one.
+    fn as_panels(&self) -> Option<&dyn Panels> {
+        None
+    }
+
+    /// The linear operator of a codec that multiplies with the payload itself, faster than with
+    /// decoded rows; `None` without one.
     fn as_linear(&self) -> Option<&dyn LinearKernel> {
         None
     }
@@ -81,6 +109,15 @@ impl dyn Codec + '_ {
     pub fn require_lossless(&self) -> Result<&dyn Lossless> {
         let lossless = self.as_lossless();
         lossless.ok_or_else(|| CodecError::Unsupported(format!("`{}` is not lossless", self.typetag_name())))
+    }
+
+    /// Like [`Codec::as_progressive`], but an error if the codec has no quality levels.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] naming the codec.
+    pub fn require_progressive(&self) -> Result<&dyn Progressive> {
+        let progressive = self.as_progressive();
+        progressive.ok_or_else(|| CodecError::Unsupported(format!("`{}` has no quality levels", self.typetag_name())))
     }
 
     /// Like [`Codec::as_linear`], but an error if the codec has no linear operator.
@@ -111,9 +148,22 @@ pub trait Lossless {
 /// A codec whose payload decodes from a prefix of its quality levels; each further level reduces
 /// the error.
 pub trait Progressive {
-    /// The levels of a payload for this spec, coarsest first. Level `n` decodes
-    /// ([`DecodeCx::level`]) from the sections of levels `0..=n` alone.
+    /// The levels of a payload for this spec, coarsest first.
     fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel>;
+
+    /// Decodes levels `0..=level`, from the sections of these levels alone. Otherwise as
+    /// [`Codec::decode`], which decodes all levels.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    fn decode_level(
+        &self,
+        level: usize,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        cx: &DecodeCx<'_>,
+        out: &mut [f32],
+    ) -> Result<()>;
 
     /// The best level that fits into `bytes` bytes of section data for every tensor of this spec;
     /// `None` if not even level 0 does.
@@ -142,50 +192,6 @@ impl QualityLevel {
     pub fn new(sections: Vec<String>, bytes: RangeInclusive<u64>) -> Self {
         Self { sections, bytes }
     }
-}
-
-/// Multiplication by the encoded matrix.
-pub trait LinearKernel {
-    /// Prepares an operator `y = W·x` from the payload. `W` is the matrix view of the tensor
-    /// ([`TensorSpec::matrix`]): rows are outputs, columns are inputs. The operator keeps no dense
-    /// copy of `W`.
-    ///
-    /// # Errors
-    /// As [`Codec::decode`].
-    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>>;
-}
-
-/// A prepared operator `y = W·x`.
-pub trait LinearOp: Debug + Send + Sync {
-    /// Multiplies a batch of row vectors: `x` is `batch × inputs`, `y` is `batch × outputs`,
-    /// row-major.
-    ///
-    /// # Errors
-    /// [`crate::CodecError::Limit`] if the lengths do not match; see [`check_batch`].
-    fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()>;
-
-    /// Tolerance `t` of [`Self::apply`] against the decoded matrix Ŵ: every `|yᵢ − (Ŵx)ᵢ|` is at
-    /// most `t · max(sᵢ, m)`, where `sᵢ = Σⱼ |ŵᵢⱼ xⱼ|` and `m` is the mean of `sᵢ` over all rows.
-    /// The mean is there because the parts of a factored or composed matrix may cancel in a row,
-    /// while their rounding errors do not.
-    fn tolerance(&self) -> f32;
-
-    /// Heap and memory-mapped bytes that the operator keeps for the weights.
-    fn resident_bytes(&self) -> u64;
-}
-
-/// Checks the lengths of the arguments of [`LinearOp::apply`] for a matrix of `(rows, columns)`.
-///
-/// # Errors
-/// [`CodecError::Limit`] with all sizes unless `x` has `batch · columns` and `y` has `batch · rows`
-/// elements for the same `batch`.
-pub fn check_batch((rows, columns): (usize, usize), x: &[f32], y: &[f32]) -> Result<()> {
-    let batch = y.len().checked_div(rows).unwrap_or(0);
-    if x.len() == batch * columns && y.len() == batch * rows {
-        return Ok(());
-    }
-    let reason = format!("{} inputs and {} outputs for a matrix of {rows} x {columns}", x.len(), y.len());
-    Err(CodecError::Limit(reason))
 }
 
 /// How much a codec depends on an optional input.

@@ -1,12 +1,15 @@
 //! What a codec may use besides the tensor: seed, base tensor, calibration, cancellation, progress.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
+use crate::calibration::Calibration;
 use crate::error::{CodecError, Result};
+use crate::survey::Shared;
 use crate::tensor::{TensorSpec, TensorView};
 
 /// The base tensor that a payload is encoded against. It has the same dtype and shape as the
@@ -14,26 +17,46 @@ use crate::tensor::{TensorSpec, TensorView};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BaseTensor<'a> {
-    /// blake3 of the stored bytes of the base. A payload that depends on a base stores this id.
+    /// blake3 of the stored bytes of the whole base tensor. A payload that depends on a base stores
+    /// this id ([`crate::Payload::with_base`]), and so does the payload of each chunk.
     pub id: [u8; 32],
-    /// The base tensor itself.
+    /// The base tensor itself, or the rows of it that belong to a chunk.
     pub view: TensorView<'a>,
 }
 
 impl<'a> BaseTensor<'a> {
-    /// Computes the id of the base from its bytes.
+    /// Computes the id of the base from its bytes. A caller that uses the base several times calls
+    /// this once and [`Self::with_id`] from then on.
     pub fn new(view: TensorView<'a>) -> Self {
-        Self { id: blake3::hash(view.bytes()).into(), view }
+        Self::with_id(blake3::hash(view.bytes()).into(), view)
     }
-}
 
-/// Statistics of a layer's inputs, for codecs that weight their errors by them.
-pub trait Calibration: fmt::Debug + Send + Sync {
-    /// The axis of the weight matrix along which the inputs run: 1 (columns) for a Linear layer, 0
-    /// (rows) for a GPT-2 `Conv1D`.
-    fn input_axis(&self) -> usize;
-    /// Mean of x² of each input `x`: one value per index of that axis.
-    fn mean_squares(&self) -> &[f32];
+    /// A base whose id is known.
+    pub fn with_id(id: [u8; 32], view: TensorView<'a>) -> Self {
+        Self { id, view }
+    }
+
+    /// Rows of the base, for a chunk; the id is the id of the whole base.
+    ///
+    /// # Errors
+    /// As [`TensorView::rows`].
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self> {
+        Ok(Self { id: self.id, view: self.view.rows(rows.start, rows.end)? })
+    }
+
+    /// The base, if it is a tensor of `spec`.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] with both specs if it is not.
+    pub fn of_spec(&self, spec: &TensorSpec) -> Result<&Self> {
+        let found = self.view.spec();
+        if found == spec {
+            return Ok(self);
+        }
+        Err(CodecError::Unsupported(format!(
+            "the base is {found}, the tensor {spec}: dtype and shape must be the same"
+        )))
+    }
 }
 
 /// Lets a caller stop an encode or decode from another thread.
@@ -80,12 +103,14 @@ static NEVER: Cancel = Cancel::new();
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EncodeCx<'a> {
-    /// Seed of this chunk; see [`EncodeCx::for_chunk`].
+    /// Seed of this tensor or chunk; see [`EncodeCx::for_tensor`] and [`EncodeCx::for_rows`].
     pub seed: u64,
     /// The base tensor, if any.
     pub base: Option<BaseTensor<'a>>,
     /// Calibration, if any.
-    pub calibration: Option<&'a dyn Calibration>,
+    pub calibration: Option<Calibration<'a>>,
+    /// Statistics of the whole tensor, if this is a chunk of it ([`crate::Surveyed`]).
+    pub shared: Option<Shared<'a>>,
     /// Codecs check it once per block of weights.
     pub cancel: &'a Cancel,
     /// Receives the number of finished weights.
@@ -101,21 +126,32 @@ impl Default for EncodeCx<'_> {
 impl<'a> EncodeCx<'a> {
     /// A context with a seed, without base tensor and calibration.
     pub fn new(seed: u64) -> Self {
-        Self { seed, base: None, calibration: None, cancel: &NEVER, progress: &NoProgress }
+        Self { seed, base: None, calibration: None, shared: None, cancel: &NEVER, progress: &NoProgress }
     }
 
-    /// The context of one chunk of a tensor. The chunk seed is the first 8 bytes (little-endian) of
-    /// the blake3 of model seed, length of the tensor name, tensor name and first row. It depends
-    /// neither on the order of the chunks nor on threads.
-    pub fn for_chunk(model_seed: u64, tensor: &str, first_row: u64) -> Self {
-        let mut hash = blake3::Hasher::new();
-        hash.update(&model_seed.to_le_bytes());
-        hash.update(&(tensor.len() as u64).to_le_bytes());
-        hash.update(tensor.as_bytes());
-        hash.update(&first_row.to_le_bytes());
-        let mut seed = [0; 8];
-        seed.copy_from_slice(&hash.finalize().as_bytes()[..8]);
-        Self::new(u64::from_le_bytes(seed))
+    /// The context of a tensor of a model. Its seed is the first 8 bytes (little-endian) of the
+    /// blake3 of the model's seed and the tensor's name.
+    pub fn for_tensor(model_seed: u64, tensor: &str) -> Self {
+        Self::new(derived(model_seed, tensor.as_bytes()))
+    }
+
+    /// The context of a chunk: `rows` of the tensor of `spec` that this context belongs to. The
+    /// chunk's seed is the first 8 bytes (little-endian) of the blake3 of the tensor's seed and the
+    /// number of the first row, so that it depends neither on other chunks nor on threads. Base,
+    /// calibration and statistics are those of the rows.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if the rows, the base or the calibration do not belong to the tensor.
+    pub fn for_rows(&self, spec: &TensorSpec, rows: Range<usize>) -> Result<Self> {
+        if let Some(calibration) = &self.calibration {
+            calibration.check(spec)?;
+        }
+        let mut chunk = self.clone();
+        chunk.seed = derived(self.seed, &(rows.start as u64).to_le_bytes());
+        chunk.base = self.base.as_ref().map(|base| base.of_spec(spec)?.rows(rows.clone())).transpose()?;
+        chunk.calibration = self.calibration.map(|calibration| calibration.rows(rows.clone())).transpose()?;
+        chunk.shared = self.shared.map(|shared| shared.part(rows)).transpose()?;
+        Ok(chunk)
     }
 
     /// The context for the child codec of a composite. It has its own seed for each `scope` and the
@@ -123,7 +159,7 @@ impl<'a> EncodeCx<'a> {
     /// tensor of the composite; the composite adds what fits the child's tensor.
     #[must_use]
     pub fn for_child(&self, scope: &str) -> Self {
-        let mut child = Self::for_chunk(self.seed, scope, 0);
+        let mut child = Self::for_tensor(self.seed, scope);
         child.cancel = self.cancel;
         child
     }
@@ -131,7 +167,7 @@ impl<'a> EncodeCx<'a> {
     /// The context for decoding what was just encoded: the same base and cancellation.
     #[must_use]
     pub fn decoding(&self) -> DecodeCx<'a> {
-        DecodeCx { base: self.base.clone(), level: None, cancel: self.cancel }
+        DecodeCx { base: self.base.clone(), cancel: self.cancel }
     }
 
     /// Sets the base tensor.
@@ -143,8 +179,15 @@ impl<'a> EncodeCx<'a> {
 
     /// Sets the calibration.
     #[must_use]
-    pub fn with_calibration(mut self, calibration: &'a dyn Calibration) -> Self {
+    pub fn with_calibration(mut self, calibration: Calibration<'a>) -> Self {
         self.calibration = Some(calibration);
+        self
+    }
+
+    /// Sets the statistics of the whole tensor.
+    #[must_use]
+    pub fn with_shared(mut self, shared: Shared<'a>) -> Self {
+        self.shared = Some(shared);
         self
     }
 
@@ -162,20 +205,23 @@ impl<'a> EncodeCx<'a> {
         self
     }
 
-    /// The axis of the tensor's matrix view along which the inputs run, and the mean squares of the
-    /// inputs. `None` without calibration, and for a tensor without elements.
+    /// The calibration for a tensor of `spec`; `None` without one, and for a tensor without
+    /// elements.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if the calibration does not have one value per index of its axis.
-    pub fn input_squares(&self, spec: &TensorSpec) -> Result<Option<(usize, &'a [f32])>> {
-        let Some(calibration) = self.calibration.filter(|_| spec.elements() > 0) else { return Ok(None) };
-        let (axis, squares) = (calibration.input_axis(), calibration.mean_squares());
-        let (rows, columns) = spec.matrix();
-        if [rows, columns].get(axis) != Some(&squares.len()) {
-            let found = format!("calibration has {} inputs along axis {axis}", squares.len());
-            return Err(CodecError::Limit(format!("{found}, the matrix is {rows} × {columns}")));
-        }
-        Ok(Some((axis, squares)))
+    /// [`CodecError::Usage`] if it does not have one input per index of its axis.
+    pub fn calibration_of(&self, spec: &TensorSpec) -> Result<Option<Calibration<'a>>> {
+        let calibration = self.calibration.filter(|_| spec.elements() > 0);
+        calibration.map(|calibration| calibration.check(spec).map(|()| calibration)).transpose()
+    }
+
+    /// The base tensor, for a codec that encodes a tensor of `spec` against it.
+    ///
+    /// # Errors
+    /// [`CodecError::MissingBase`] without one, [`CodecError::Unsupported`] if it is not a tensor
+    /// of `spec`.
+    pub fn base_of(&self, spec: &TensorSpec) -> Result<&BaseTensor<'a>> {
+        self.base.as_ref().ok_or(CodecError::MissingBase { wanted: None, given: None })?.of_spec(spec)
     }
 
     /// The random generator of one block. Its numbers do not depend on what was drawn for other
@@ -191,27 +237,24 @@ impl<'a> EncodeCx<'a> {
 pub struct DecodeCx<'a> {
     /// The base tensor, if the payload needs one.
     pub base: Option<BaseTensor<'a>>,
-    /// Last quality level to decode of a progressive payload: `Some(n)` decodes levels `0..=n`,
-    /// `None` all levels.
-    pub level: Option<usize>,
     /// Codecs check it once per block of weights.
     pub cancel: &'a Cancel,
 }
 
 impl Default for DecodeCx<'_> {
     fn default() -> Self {
-        Self { base: None, level: None, cancel: &NEVER }
+        Self { base: None, cancel: &NEVER }
     }
 }
 
 impl<'a> DecodeCx<'a> {
-    /// A context without base tensor that decodes all quality levels.
+    /// A context without base tensor.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The context for the child codec of a composite: the same cancellation. Base and level are
-    /// left out, because they belong to the composite.
+    /// The context for the child codec of a composite: the same cancellation. The base is
+    /// left out, because it belongs to the composite.
     #[must_use]
     pub fn for_child(&self) -> Self {
         Self { cancel: self.cancel, ..Self::default() }
@@ -224,17 +267,21 @@ impl<'a> DecodeCx<'a> {
         self
     }
 
-    /// Decodes levels `0..=level` of a progressive payload.
-    #[must_use]
-    pub fn with_level(mut self, level: usize) -> Self {
-        self.level = Some(level);
-        self
-    }
-
     /// Lets `cancel` stop the work.
     #[must_use]
     pub fn with_cancel(mut self, cancel: &'a Cancel) -> Self {
         self.cancel = cancel;
         self
     }
+}
+
+/// The first 8 bytes (little-endian) of the blake3 of a seed, the length of `name` and `name`.
+fn derived(seed: u64, name: &[u8]) -> u64 {
+    let mut hash = blake3::Hasher::new();
+    hash.update(&seed.to_le_bytes());
+    hash.update(&(name.len() as u64).to_le_bytes());
+    hash.update(name);
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(first)
 }

@@ -1,27 +1,34 @@
-//! One encoded tensor: spec, codec and payload together, in memory and as bytes.
+//! One encoded tensor: spec, codec, payload and certificate together, in memory and as bytes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use safetensors::tensor::View;
+use safetensors::tensor::{TensorInfo, View};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
-use crate::bound::Bound;
+use crate::certificate::Certificate;
 use crate::codec::{Codec, Need};
 use crate::config::FormatVersion;
 use crate::container::read_safetensors_header;
 use crate::context::{DecodeCx, EncodeCx};
 use crate::error::{CodecError, FormatError, Result};
+use crate::measure::{measure, tiles};
 use crate::payload::{Payload, Section};
 use crate::registry::Registry;
-use crate::spec::{MAX_NESTING, check_nesting, header};
+use crate::rows::{RowReader, open_rows};
+use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
+use crate::util::narrow;
+use crate::version::{Upgrade, upgrade};
 
 /// Key of the JSON text in the `__metadata__` of the file.
 const METADATA_KEY: &str = "netweight";
+
+/// From each older version of [`Meta`] to the next.
+const META_UPGRADES: &[Upgrade] = &[];
 
 /// An encoded tensor with everything that decoding needs (except a base tensor).
 #[derive(Clone, Debug)]
@@ -31,8 +38,10 @@ pub struct EncodedTensor {
     pub spec: TensorSpec,
     /// The codec that encoded it.
     pub codec: Arc<dyn Codec>,
-    /// Sections and bound.
+    /// The sections.
     pub payload: Payload,
+    /// The error of the decoded weights.
+    pub certificate: Certificate,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,75 +50,162 @@ struct Meta {
     version: FormatVersion<1>,
     dtype: Dtype,
     shape: Vec<usize>,
-    codec: Box<RawValue>,
-    bound: Bound,
+    codec: Value,
+    certificate: Certificate,
 }
 
 impl EncodedTensor {
-    /// Encodes a tensor after [`Codec::accepts`] has accepted its spec.
+    /// Encodes a tensor and certifies the payload: [`Self::encode_payload`], then
+    /// [`Self::certify`].
     ///
     /// # Errors
-    /// The codec's own errors; [`CodecError::Missing`] if the codec requires a base tensor or
-    /// calibration that `cx` does not have.
+    /// Those of both.
     #[tracing::instrument(level = "debug", skip_all, fields(codec = codec.typetag_name(), tensor = %tensor.spec()))]
     pub fn encode(codec: Arc<dyn Codec>, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Self> {
-        let spec = tensor.spec().clone();
-        codec.accepts(&spec)?;
-        if codec.needs().base == Need::Requires && cx.base.is_none() {
-            return Err(CodecError::Missing("base tensor: this codec encodes relative to one".to_owned()));
-        }
-        if codec.needs().calibration == Need::Requires && cx.calibration.is_none() {
-            return Err(CodecError::Missing("calibration: this codec weighs its errors by it".to_owned()));
-        }
-        let payload = codec.encode(tensor, cx)?;
-        Ok(Self { spec, codec, payload })
+        let source = tensor.clone();
+        let payload = Self::encode_payload(&*codec, tensor, cx)?;
+        Self::certify(codec, &source, payload, &cx.decoding())
     }
 
-    /// Decodes to f32, row-major.
+    /// Encodes a tensor after [`Codec::accepts`] has accepted its spec, without a certificate.
+    ///
+    /// # Errors
+    /// The codec's own errors; [`CodecError::MissingBase`] or [`CodecError::MissingCalibration`] if
+    /// the codec requires what `cx` does not have.
+    pub fn encode_payload(codec: &dyn Codec, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
+        codec.accepts(tensor.spec())?;
+        if codec.needs().base == Need::Requires && cx.base.is_none() {
+            return Err(CodecError::MissingBase { wanted: None, given: None });
+        }
+        if codec.needs().calibration == Need::Requires && cx.calibration.is_none() {
+            return Err(CodecError::MissingCalibration);
+        }
+        codec.encode(tensor, cx)
+    }
+
+    /// Decodes a payload, rounds the weights to the stored dtype and measures their error against
+    /// `tensor`. If the encoder has measured it ([`Payload::with_measured`]), that counts.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsuitable`] if zeros would be nearer to the tensor than the decoded weights,
+    /// or these are not finite; the codec's own errors.
+    pub fn certify(
+        codec: Arc<dyn Codec>,
+        tensor: &TensorView<'_>,
+        payload: Payload,
+        cx: &DecodeCx<'_>,
+    ) -> Result<Self> {
+        let certificate = payload.measured().map_or_else(|| measure(&*codec, tensor, &payload, cx), Ok)?;
+        refuse_worse_than_zeros(&certificate)?;
+        Self::from_parts(tensor.spec().clone(), codec, payload, certificate)
+    }
+
+    /// An encoded tensor from its parts, for readers of containers.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if the certificate is not valid; those of [`Codec::accepts`].
+    pub fn from_parts(
+        spec: TensorSpec,
+        codec: Arc<dyn Codec>,
+        payload: Payload,
+        certificate: Certificate,
+    ) -> Result<Self> {
+        check_certificate(&certificate)?;
+        codec.accepts(&spec)?;
+        Ok(Self { spec, codec, payload, certificate })
+    }
+
+    /// Decodes to f32, row-major. Unlike those of [`Self::decode_stored`], the values are not
+    /// rounded to the stored dtype.
+    ///
+    /// # Errors
+    /// As [`Self::decode_into`].
+    pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
+        self.check_size()?;
+        let mut out = vec![0.0; self.spec.elements()];
+        self.decode_into(cx, &mut out)?;
+        Ok(out)
+    }
+
+    /// As [`Self::decode`], into `spec.elements()` values.
     ///
     /// # Errors
     /// The codec's own errors. [`CodecError::Corrupt`], before any allocation, if the payload size
     /// is outside what the codec's cost allows for the spec.
     #[tracing::instrument(level = "debug", skip_all, fields(codec = self.codec.typetag_name(), tensor = %self.spec))]
-    pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
-        self.codec.accepts(&self.spec)?;
-        self.check_size(cx.level)?;
-        let mut out = vec![0.0; self.spec.elements()];
-        self.codec.decode(&self.spec, self.payload.view(), cx, &mut out)?;
-        Ok(out)
+    pub fn decode_into(&self, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        self.check_size()?;
+        self.codec.decode(&self.spec, self.payload.view(), cx, out)
     }
 
-    /// Decodes to the bytes of the stored dtype.
+    /// Decodes quality levels `0..=level` to f32.
     ///
     /// # Errors
-    /// As [`Self::decode`]; [`CodecError::Unsupported`] if the codec is not lossless.
-    pub fn decode_bytes(&self, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
-        let codec = self.codec.require_lossless()?;
-        self.codec.accepts(&self.spec)?;
-        self.check_size(None)?;
-        let mut out = vec![0; self.spec.byte_len()];
-        codec.decode_bytes(&self.spec, self.payload.view(), cx, &mut out)?;
+    /// As [`Self::decode_into`]; [`CodecError::Unsupported`] if the codec has no levels.
+    pub fn decode_level(&self, level: usize, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
+        let progressive = self.codec.require_progressive()?;
+        let (mut bytes, mut least, mut most) = (0, 0u64, 0u64);
+        for part in progressive.levels(&self.spec).iter().take(level.saturating_add(1)) {
+            for name in &part.sections {
+                bytes += self.payload.view().section(name)?.data().len() as u64;
+            }
+            least = least.saturating_add(*part.bytes.start());
+            most = most.saturating_add(*part.bytes.end());
+        }
+        self.check_between(bytes, least, most)?;
+        let mut out = vec![0.0; self.spec.elements()];
+        progressive.decode_level(level, &self.spec, self.payload.view(), cx, &mut out)?;
         Ok(out)
     }
 
-    /// Checks the payload size against the size that the codec states for the spec. With a `level`,
-    /// only the sections of levels `0..=level` count.
-    fn check_size(&self, level: Option<usize>) -> Result<()> {
-        let levels = level.and(self.codec.as_progressive()).map(|progressive| progressive.levels(&self.spec));
-        let (bytes, least, most) = if let (Some(level), Some(levels)) = (level, levels) {
-            let (mut bytes, mut least, mut most) = (0, 0u64, 0u64);
-            for part in levels.iter().take(level.saturating_add(1)) {
-                for name in &part.sections {
-                    bytes += self.payload.view().section(name)?.data().len() as u64;
-                }
-                least = least.saturating_add(*part.bytes.start());
-                most = most.saturating_add(*part.bytes.end());
-            }
-            (bytes, least, most)
-        } else {
-            let allowed = self.codec.cost(&self.spec).bytes;
-            (self.payload.bytes(), *allowed.start(), *allowed.end())
-        };
+    /// Opens the rows of the tensor's matrix view.
+    ///
+    /// # Errors
+    /// As [`Self::decode_into`].
+    pub fn open_rows(&self, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        self.check_size()?;
+        open_rows(&*self.codec, &self.spec, self.payload.view(), cx)
+    }
+
+    /// Decodes to the bytes of the stored dtype, into `spec.byte_len()` bytes: the tensor that a
+    /// user gets back, and that the certificate is about. A lossy codec's weights are rounded to
+    /// the dtype ([`narrow`]).
+    ///
+    /// # Errors
+    /// As [`Self::decode_into`].
+    #[tracing::instrument(level = "debug", skip_all, fields(codec = self.codec.typetag_name(), tensor = %self.spec))]
+    pub fn decode_stored(&self, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+        self.check_size()?;
+        self.spec.check_output_bytes(out.len())?;
+        if let Some(lossless) = self.codec.as_lossless() {
+            return lossless.decode_bytes(&self.spec, self.payload.view(), cx, out);
+        }
+        let reader = self.open_rows(cx)?;
+        let width = self.spec.matrix().1 * self.spec.dtype().bitsize() / 8;
+        tiles(&*reader, &self.spec, cx, |rows, values| {
+            narrow(self.spec.dtype(), values, &mut out[rows.start * width..rows.end * width])
+        })
+    }
+
+    /// As [`Self::decode_stored`].
+    ///
+    /// # Errors
+    /// As [`Self::decode_into`].
+    pub fn decode_bytes(&self, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
+        self.check_size()?;
+        let mut out = vec![0; self.spec.byte_len()];
+        self.decode_stored(cx, &mut out)?;
+        Ok(out)
+    }
+
+    /// Checks the payload size against the size that the codec states for the spec.
+    fn check_size(&self) -> Result<()> {
+        self.codec.accepts(&self.spec)?;
+        let allowed = self.codec.cost(&self.spec).bytes;
+        self.check_between(self.payload.bytes(), *allowed.start(), *allowed.end())
+    }
+
+    fn check_between(&self, bytes: u64, least: u64, most: u64) -> Result<()> {
         if least <= bytes && bytes <= most {
             return Ok(());
         }
@@ -123,22 +219,22 @@ impl EncodedTensor {
     /// # Errors
     /// [`FormatError`] if the header does not serialise or exceeds the limits of the format.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FormatError> {
+        check_certificate(&self.certificate)?;
         let metadata = |e: serde_json::Error| FormatError::Metadata(e.to_string());
         let meta = Meta {
             version: FormatVersion,
             dtype: self.spec.dtype(),
             shape: self.spec.shape().to_vec(),
-            codec: RawValue::from_string(header(&*self.codec)?).map_err(metadata)?,
-            bound: self.payload.bound(),
+            codec: serde_json::to_value(&*self.codec).map_err(metadata)?,
+            certificate: self.certificate,
         };
-        check_bound(meta.bound)?;
         let text = serde_json::to_string(&meta).map_err(metadata)?;
         safetensors::serialize(self.payload.sections(), Some(HashMap::from([(METADATA_KEY.to_owned(), text)])))
             .map_err(|e| FormatError::Container(e.to_string()))
     }
 
-    /// Reads a file that [`Self::to_bytes`] wrote. The sections are slices of `bytes`; nothing is
-    /// copied.
+    /// Reads a file that [`Self::to_bytes`] wrote, in this or an older version. The sections are
+    /// slices of `bytes`; nothing is copied.
     ///
     /// # Errors
     /// [`FormatError`] for any other bytes; never a panic.
@@ -148,25 +244,41 @@ impl EncodedTensor {
         let text = text.ok_or_else(|| FormatError::Metadata("not found".to_owned()))?;
         // The header of the codec is nested one level inside the metadata object.
         check_nesting(text, MAX_NESTING + 1)?;
-        let meta: Meta = serde_json::from_str(text).map_err(|e| FormatError::Metadata(e.to_string()))?;
-        check_bound(meta.bound)?;
-        let codec = registry.parse_header(meta.codec.get())?;
-        let mut payload = Payload::new(meta.bound);
-        for (name, info) in file.tensors() {
+        let metadata = |e: serde_json::Error| FormatError::Metadata(e.to_string());
+        let mut object: Map<String, Value> = serde_json::from_str(text).map_err(metadata)?;
+        upgrade(&mut object, META_UPGRADES).map_err(FormatError::Metadata)?;
+        let meta: Meta = serde_json::from_value(Value::Object(object)).map_err(metadata)?;
+        let codec = registry.read_header(meta.codec)?;
+        let section = |info: &TensorInfo| {
             let (begin, end) = info.data_offsets;
-            let data = bytes.slice(start + begin..start + end);
-            payload = payload.with(&name, Section::new(info.dtype, info.shape.clone(), data)?);
-        }
-        Ok(Self { spec: TensorSpec::new(meta.dtype, meta.shape)?, codec, payload })
+            Section::new(info.dtype, info.shape.clone(), bytes.slice(start + begin..start + end))
+        };
+        let sections = file.tensors().into_iter().map(|(name, info)| Ok((name, section(info)?)));
+        let payload = Payload::from_sections(sections.collect::<Result<Vec<_>>>()?)?;
+        let spec = TensorSpec::new(meta.dtype, meta.shape)?;
+        Ok(Self::from_parts(spec, codec, payload, meta.certificate)?)
     }
 }
 
-/// JSON cannot hold an infinity, and a negative bound is meaningless.
-fn check_bound(bound: Bound) -> Result<(), FormatError> {
-    if bound.value().is_none_or(|value| value.is_finite() && value >= 0.0) {
+fn check_certificate(certificate: &Certificate) -> Result<()> {
+    if certificate.is_valid() {
         return Ok(());
     }
-    Err(FormatError::Metadata(format!("the bound `{bound}` is not a finite, non-negative number")))
+    Err(CodecError::Usage(format!("{certificate:?} is not a valid certificate")))
+}
+
+fn refuse_worse_than_zeros(certificate: &Certificate) -> Result<()> {
+    // A NaN says less than an infinity.
+    let number = if certificate.is_valid() { certificate.nmse() } else { f64::INFINITY };
+    let reason = if !certificate.is_valid() {
+        "a decoded weight is not finite; the squared error divided by the squared weights is"
+    } else if certificate.squared_error > certificate.energy {
+        "zeros would be nearer to this tensor than the decoded weights; \
+         the squared error divided by the squared weights is"
+    } else {
+        return Ok(());
+    };
+    Err(CodecError::Unsuitable { reason: reason.to_owned(), number })
 }
 
 impl View for &Section {

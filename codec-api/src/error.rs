@@ -1,6 +1,7 @@
 //! Errors of codecs, codec texts and encoded files.
 
 use std::error::Error;
+use std::fmt::Write;
 
 /// Result of the methods of a codec.
 pub type Result<T, E = CodecError> = std::result::Result<T, E>;
@@ -31,10 +32,24 @@ pub enum CodecError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A required section, base tensor or calibration is missing.
-    #[error("missing {0}")]
-    Missing(String),
-    /// A size exceeds what this program handles, or differs from the caller's buffer.
+    /// The payload lacks a section.
+    #[error("missing section `{0}`")]
+    MissingSection(String),
+    /// The codec needs a base tensor, or another one than it got.
+    #[error("missing base tensor{}: {}; give that base (`--base`)", of_id(.wanted.as_ref()), found(.given.as_ref()))]
+    MissingBase {
+        /// Id of the base that the payload names ([`crate::BaseTensor::id`]); `None` in an encode.
+        wanted: Option<[u8; 32]>,
+        /// Id of the base that was given.
+        given: Option<[u8; 32]>,
+    },
+    /// The codec needs calibration.
+    #[error("missing calibration: this codec weights its errors by it")]
+    MissingCalibration,
+    /// The caller's arguments do not fit together, for example a buffer of the wrong length.
+    #[error("wrong use: {0}")]
+    Usage(String),
+    /// A size exceeds what this program handles.
     #[error("limit: {0}")]
     Limit(String),
     /// A lossy codec found a NaN or an infinity.
@@ -68,6 +83,21 @@ impl CodecError {
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Unsupported(_) | Self::Unsuitable { .. })
     }
+}
+
+fn of_id(id: Option<&[u8; 32]>) -> String {
+    id.map_or_else(String::new, |id| format!(" with blake3 {}", hex(id)))
+}
+
+fn found(id: Option<&[u8; 32]>) -> String {
+    id.map_or_else(|| "none is given".to_owned(), |id| format!("the one given has {}", hex(id)))
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Why the text form of a codec (command-line spec or JSON header) was refused.

@@ -1,10 +1,11 @@
-//! The result of an encode: named, typed byte sections and a certified bound.
+//! The result of an encode: named, typed byte sections.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::bound::Bound;
+use crate::certificate::Certificate;
+use crate::context::{BaseTensor, DecodeCx};
 use crate::error::{CodecError, Result};
 use crate::tensor::{Dtype, TensorSpec};
 
@@ -19,11 +20,11 @@ impl Section {
     /// A section of little-endian bytes.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if `data` is not exactly as long as dtype and shape say.
+    /// [`CodecError::Usage`] if `data` is not exactly as long as dtype and shape say.
     pub fn new(dtype: Dtype, shape: impl Into<Vec<usize>>, data: impl Into<Bytes>) -> Result<Self> {
         let (spec, data) = (TensorSpec::new(dtype, shape)?, data.into());
         if data.len() != spec.byte_len() {
-            return Err(CodecError::Limit(format!(
+            return Err(CodecError::Usage(format!(
                 "a section {spec} takes {} bytes, not {}",
                 spec.byte_len(),
                 data.len()
@@ -72,50 +73,108 @@ impl<T: bytemuck::NoUninit> AsRef<[u8]> for Values<T> {
     }
 }
 
+/// Name of the section that holds the id of the base tensor ([`Payload::with_base`]).
+const BASE: &str = "base";
+
 /// The encoded form of one tensor (or of one chunk of it).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Payload {
     sections: BTreeMap<String, Section>,
-    bound: Bound,
+    measured: Option<Certificate>,
 }
 
 impl Payload {
+    /// Size of the section that [`Self::with_base`] adds.
+    pub const BASE_BYTES: u64 = 32;
+
     /// A payload without sections.
-    pub fn new(bound: Bound) -> Self {
-        Self { sections: BTreeMap::new(), bound }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Adds a section; replaces an existing section of that name.
+    /// Adds a section.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if the name is taken, empty, or contains a `/`, which separates the
+    /// scopes of child codecs.
+    pub fn with(self, name: &str, section: Section) -> Result<Self> {
+        if name.is_empty() || name.contains('/') {
+            return Err(CodecError::Usage(format!("`{name}` cannot be the name of a section")));
+        }
+        self.insert(name.to_owned(), section)
+    }
+
+    /// Adds all sections of a child codec's payload under `scope/`.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if the scope is taken, empty, or contains a `/`.
+    pub fn with_scope(mut self, scope: &str, child: Payload) -> Result<Self> {
+        if scope.is_empty() || scope.contains('/') {
+            return Err(CodecError::Usage(format!("`{scope}` cannot be the scope of a child codec")));
+        }
+        for (name, section) in child.sections {
+            self = self.insert(format!("{scope}/{name}"), section)?;
+        }
+        Ok(self)
+    }
+
+    /// Adds the section `base` U8 `[32]`: the id of the base tensor that decoding needs
+    /// ([`crate::BaseTensor::id`]).
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    pub fn with_base(self, id: [u8; 32]) -> Result<Self> {
+        self.with(BASE, Section::from_bytes(id.to_vec())?)
+    }
+
+    /// States what the encoder measured while it encoded, for an encoder that measures much faster
+    /// than a decode. The numbers must be those of [`Certificate::measure`] on the decoded values,
+    /// rounded to the stored dtype.
     #[must_use]
-    pub fn with(mut self, name: &str, section: Section) -> Self {
-        self.sections.insert(name.to_owned(), section);
+    pub fn with_measured(mut self, certificate: Certificate) -> Self {
+        self.measured = Some(certificate);
         self
     }
 
-    /// Adds all sections of a child codec's payload under `scope/`. The bound of the child is
-    /// dropped: a composite certifies its own.
-    #[must_use]
-    pub fn with_scope(mut self, scope: &str, child: Payload) -> Self {
-        self.sections.extend(child.sections.into_iter().map(|(name, s)| (format!("{scope}/{name}"), s)));
-        self
+    /// What the encoder measured, if it did.
+    pub fn measured(&self) -> Option<Certificate> {
+        self.measured
     }
 
-    /// Replaces the bound, for encoders that know it only at the end.
+    /// A payload of sections under their full names, scopes included, for readers of containers.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if two sections have the same name.
+    pub fn from_sections(sections: impl IntoIterator<Item = (String, Section)>) -> Result<Self> {
+        sections.into_iter().try_fold(Self::new(), |payload, (name, section)| payload.insert(name, section))
+    }
+
+    fn insert(mut self, name: String, section: Section) -> Result<Self> {
+        if self.sections.contains_key(&name) {
+            return Err(CodecError::Usage(format!("the payload has a section `{name}` already")));
+        }
+        self.sections.insert(name, section);
+        Ok(self)
+    }
+
+    /// The ids of the base tensors that decoding needs: those of the codec and of its children.
+    pub fn bases(&self) -> Vec<[u8; 32]> {
+        let of_base = |name: &str| name == BASE || name.ends_with(&format!("/{BASE}"));
+        let sections = self.sections.iter().filter(|(name, _)| of_base(name));
+        sections.filter_map(|(_, section)| section.data.as_ref().try_into().ok()).collect()
+    }
+
+    /// A payload with these sections only, for levels of quality.
     #[must_use]
-    pub fn with_bound(mut self, bound: Bound) -> Self {
-        self.bound = bound;
-        self
+    pub fn restricted_to(&self, names: &[String]) -> Self {
+        let sections = self.sections.iter().filter(|(name, _)| names.contains(name));
+        Self { sections: sections.map(|(name, s)| (name.clone(), s.clone())).collect(), measured: None }
     }
 
     /// The sections by name.
     pub fn sections(&self) -> &BTreeMap<String, Section> {
         &self.sections
-    }
-
-    /// The certified error bound for this tensor.
-    pub fn bound(&self) -> Bound {
-        self.bound
     }
 
     /// Sum of the section sizes in bytes; every report shows it as `bytes`.
@@ -147,10 +206,10 @@ impl<'a> PayloadView<'a> {
     /// use [`Self::bytes`] or [`Self::values`], which check dtype and shape.
     ///
     /// # Errors
-    /// [`CodecError::Missing`] with the full section name.
+    /// [`CodecError::MissingSection`] with the full section name.
     pub fn section(&self, name: &str) -> Result<&'a Section> {
         let full = format!("{}{name}", self.scope);
-        self.payload.sections.get(&full).ok_or_else(|| CodecError::Missing(format!("section `{full}`")))
+        self.payload.sections.get(&full).ok_or(CodecError::MissingSection(full))
     }
 
     /// Sum of the sizes of all sections in view, in bytes. A composite compares it with its child's
@@ -160,20 +219,20 @@ impl<'a> PayloadView<'a> {
     }
 
     /// All sections in view in the order of their names; the names are relative to the scope.
-    pub(crate) fn sections(&self) -> impl Iterator<Item = (&str, &'a Section)> {
+    pub fn sections(&self) -> impl Iterator<Item = (&str, &'a Section)> {
         self.payload.sections.iter().filter_map(|(name, section)| Some((name.strip_prefix(&*self.scope)?, section)))
     }
 
     /// Whether the view has a section of this name.
     pub fn has(&self, name: &str) -> bool {
-        self.section(name).is_ok()
+        self.payload.sections.contains_key(&format!("{}{name}", self.scope))
     }
 
     /// The bytes of the section `name`, which must have this dtype and shape.
     ///
     /// # Errors
-    /// [`CodecError::Missing`] without the section; [`CodecError::Corrupt`] for another dtype or
-    /// shape.
+    /// [`CodecError::MissingSection`] without the section; [`CodecError::Corrupt`] for another
+    /// dtype or shape.
     pub fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a Bytes> {
         let section = self.section(name)?;
         let spec = section.spec();
@@ -203,6 +262,23 @@ impl<'a> PayloadView<'a> {
             return Err(self.corrupt(name, format!("{} bytes are not a whole number of values", bytes.len())));
         }
         Ok(bytes.chunks_exact(width).map(bytemuck::pod_read_unaligned).collect())
+    }
+
+    /// The base tensor that the payload names ([`Payload::with_base`]). It must be the one of `cx`.
+    ///
+    /// # Errors
+    /// [`CodecError::MissingBase`] with the named id if `cx` has no base or another one,
+    /// [`CodecError::Unsupported`] if the base is not a tensor of `spec`; those of
+    /// [`PayloadView::bytes`].
+    pub fn base<'c, 'b>(&self, spec: &TensorSpec, cx: &'c DecodeCx<'b>) -> Result<&'c BaseTensor<'b>> {
+        let id = self.bytes(BASE, Dtype::U8, &[Payload::BASE_BYTES as usize])?;
+        match &cx.base {
+            Some(base) if base.id[..] == id[..] => base.of_spec(spec),
+            base => Err(CodecError::MissingBase {
+                wanted: id.as_ref().try_into().ok(),
+                given: base.as_ref().map(|base| base.id),
+            }),
+        }
     }
 
     /// A [`CodecError::Corrupt`] with the full name of the section, scope included.

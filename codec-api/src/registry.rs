@@ -5,30 +5,35 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::codec::Codec;
+use crate::error::SpecError;
 use crate::tensor::Dtype;
+use crate::version::{Upgrade, VERSION};
 
 /// A named configuration of a codec. The command `list` shows it; every matrix and every law covers
 /// it.
 #[derive(Debug)]
 pub struct Preset {
-    /// Name, unique within the codec.
-    pub name: &'static str,
-    /// The configuration.
-    pub codec: Box<dyn Codec>,
+    name: &'static str,
+    config: Config,
+}
+
+#[derive(Debug)]
+enum Config {
+    Codec(Box<dyn Codec>),
+    Spec(&'static str),
 }
 
 impl Preset {
     /// A preset of this name and configuration.
     pub fn new(name: &'static str, codec: impl Codec + 'static) -> Self {
-        Self { name, codec: Box::new(codec) }
+        Self { name, config: Config::Codec(Box::new(codec)) }
     }
 
-    /// A preset from a JSON header, for combinators whose children live in crates that the
-    /// combinator's crate does not depend on. `None` if a codec in the header is not linked into
-    /// this program, or the header is wrong. The tests of the crate count its presets, so that a
-    /// wrong header is noticed.
-    pub fn from_header(name: &'static str, json: &str) -> Option<Self> {
-        serde_json::from_str(json).ok().map(|codec| Self { name, codec })
+    /// A preset from a spec text, for combinators whose children live in crates that the
+    /// combinator's crate does not depend on. A program that does not link all of these crates does
+    /// not have the preset.
+    pub fn from_spec(name: &'static str, spec: &'static str) -> Self {
+        Self { name, config: Config::Spec(spec) }
     }
 }
 
@@ -42,12 +47,8 @@ pub struct CodecEntry {
     pub summary: &'static str,
     /// Name and version of the crate that registers the codec.
     pub origin: (&'static str, &'static str),
-    /// Whether the format may still change. Only an experimental codec may certify no bound.
+    /// Whether the format may still change.
     pub experimental: bool,
-    /// Whether the certified bound follows from the format instead of from decoding the payload.
-    /// The laws allow an analytic bound to be up to 4 times the real error, and a measured bound up
-    /// to 1.01 times.
-    pub analytic_bound: bool,
     /// The only dtypes that an exact codec accepts; empty if it accepts every dtype, as exact
     /// codecs otherwise must. Example: `lossless.bf16x12` is a form of BF16; a silent fallback for
     /// other dtypes would promise a fixed length and independent rows without having them. Law 1
@@ -58,8 +59,12 @@ pub struct CodecEntry {
     /// Spec texts of the children if a spec has no parentheses; empty if the parentheses are
     /// required.
     pub default_children: &'static [&'static str],
+    /// How headers of older versions are read: the first entry makes version 2 of a header of
+    /// version 1, and so on. The codec itself knows only its newest version, which is one more than
+    /// the number of entries. See [`Self::upgrades`].
+    pub upgrades: &'static [Upgrade],
     /// The presets to show, test and measure: at least one, unless each has a child that is not
-    /// linked.
+    /// linked. [`Registry::presets_of`] makes them.
     pub presets: fn() -> Vec<Preset>,
     /// Specs of configurations that the laws check beside the presets: the extremes of every key,
     /// and one for each way through a kernel. Their children must be linked into the crate's tests.
@@ -70,7 +75,7 @@ pub struct CodecEntry {
 }
 
 impl CodecEntry {
-    /// An entry without children, not experimental, with a measured bound.
+    /// An entry of a codec in its first version, without children, not experimental.
     /// [`crate::register_codec!`] fills in the origin.
     pub const fn new(
         id: &'static str,
@@ -83,28 +88,20 @@ impl CodecEntry {
             summary,
             origin,
             experimental: false,
-            analytic_bound: false,
             only: &[],
             children: &[],
             default_children: &[],
+            upgrades: &[],
             presets,
             probes: Vec::new,
             slow_presets: false,
         }
     }
 
-    /// Marks the format as open to change and allows the codec to certify no bound.
+    /// Marks the format as open to change.
     #[must_use]
     pub const fn experimental(mut self) -> Self {
         self.experimental = true;
-        self
-    }
-
-    /// States that the certified bound follows from the format, not from decoding; it may be less
-    /// tight.
-    #[must_use]
-    pub const fn analytic_bound(mut self) -> Self {
-        self.analytic_bound = true;
         self
     }
 
@@ -113,6 +110,15 @@ impl CodecEntry {
     #[must_use]
     pub const fn only(mut self, dtypes: &'static [Dtype]) -> Self {
         self.only = dtypes;
+        self
+    }
+
+    /// Lets the codec read headers of older versions, one step for each. The payload of an older
+    /// version stays as it was written, so that an upgrade adds the key that says how its sections
+    /// are laid out.
+    #[must_use]
+    pub const fn upgrades(mut self, upgrades: &'static [Upgrade]) -> Self {
+        self.upgrades = upgrades;
         self
     }
 
@@ -203,10 +209,14 @@ pub enum RegistryError {
     },
 }
 
+/// A preset's name and codec.
+type NamedCodec = (&'static str, Arc<dyn Codec>);
+
 /// A set of codecs with unique ids, never empty.
 #[derive(Clone, Debug)]
 pub struct Registry {
     entries: BTreeMap<&'static str, CodecEntry>,
+    presets: BTreeMap<&'static str, Vec<NamedCodec>>,
 }
 
 impl Registry {
@@ -232,12 +242,14 @@ impl Registry {
                 let (first, second) = (first.origin.min(entry.origin), first.origin.max(entry.origin));
                 return Err(RegistryError::DuplicateId { id: entry.id, first, second });
             }
-            check_presets(&entry)?;
         }
         if entries.is_empty() {
             return Err(RegistryError::Empty);
         }
-        Ok(Self { entries })
+        let mut registry = Self { entries, presets: BTreeMap::new() };
+        let presets = registry.entries().map(|entry| Ok((entry.id, registry.make_presets(entry)?)));
+        registry.presets = presets.collect::<Result<_, RegistryError>>()?;
+        Ok(registry)
     }
 
     /// The entry of this id.
@@ -250,31 +262,62 @@ impl Registry {
         self.entries.values()
     }
 
+    /// The presets of the codec of this id, in the order of its crate.
+    pub fn presets_of(&self, id: &str) -> &[(&'static str, Arc<dyn Codec>)] {
+        self.presets.get(id).map_or(&[], Vec::as_slice)
+    }
+
     /// All presets of all codecs, sorted by codec id; within a codec in the order of its crate.
     pub fn presets(&self) -> impl Iterator<Item = (&CodecEntry, &'static str, Arc<dyn Codec>)> {
-        self.entries().flat_map(|entry| (entry.presets)().into_iter().map(move |p| (entry, p.name, Arc::from(p.codec))))
+        let of = |entry: &CodecEntry| self.presets_of(entry.id).iter();
+        self.entries().flat_map(move |entry| of(entry).map(move |(name, codec)| (entry, *name, Arc::clone(codec))))
     }
 
     /// All ids as one text, for error messages.
     pub(crate) fn ids(&self) -> String {
         self.entries.keys().copied().collect::<Vec<_>>().join(", ")
     }
+
+    /// The presets of an entry, without those whose child codecs are not in this registry.
+    fn make_presets(&self, entry: &CodecEntry) -> Result<Vec<NamedCodec>, RegistryError> {
+        let wrong = |reason: String| RegistryError::Presets { id: entry.id, origin: entry.origin, reason };
+        let mut presets: Vec<NamedCodec> = Vec::new();
+        for Preset { name, config } in (entry.presets)() {
+            let codec = match config {
+                Config::Codec(codec) => codec.into(),
+                Config::Spec(spec) => match self.parse_spec(spec) {
+                    Ok(codec) => codec,
+                    Err(SpecError::UnknownCodec { .. }) => continue,
+                    Err(e) => return Err(wrong(format!("preset `{name}`: {e}"))),
+                },
+            };
+            check_preset(entry, name, &*codec)?;
+            if presets.iter().any(|(other, _)| *other == name) {
+                return Err(wrong(format!("two presets are named `{name}`")));
+            }
+            presets.push((name, codec));
+        }
+        if presets.is_empty() && entry.children.is_empty() {
+            return Err(wrong("it has no preset, so nothing would test or show it".to_owned()));
+        }
+        Ok(presets)
+    }
 }
 
-fn check_presets(entry: &CodecEntry) -> Result<(), RegistryError> {
-    let wrong = |reason: String| RegistryError::Presets { id: entry.id, origin: entry.origin, reason };
-    let presets = (entry.presets)();
-    if presets.is_empty() && entry.children.is_empty() {
-        return Err(wrong("it has no preset, so nothing would test or show it".to_owned()));
+/// Checks that a preset has the id and the version of its entry.
+fn check_preset(entry: &CodecEntry, preset: &'static str, codec: &dyn Codec) -> Result<(), RegistryError> {
+    let tag = codec.typetag_name();
+    if tag != entry.id {
+        return Err(RegistryError::WrongTag { id: entry.id, origin: entry.origin, preset, tag });
     }
-    for (i, preset) in presets.iter().enumerate() {
-        let tag = preset.codec.typetag_name();
-        if tag != entry.id {
-            return Err(RegistryError::WrongTag { id: entry.id, origin: entry.origin, preset: preset.name, tag });
-        }
-        if presets[..i].iter().any(|other| other.name == preset.name) {
-            return Err(wrong(format!("two presets are named `{}`", preset.name)));
-        }
+    let newest = entry.upgrades.len() + 1;
+    let version = serde_json::to_value(codec).map(|header| header[VERSION].clone()).unwrap_or_default();
+    if version == newest {
+        return Ok(());
     }
-    Ok(())
+    let reason = format!(
+        "preset `{preset}` has version {version}, but the codec registers {} upgrades: its `version` must be a `FormatVersion<{newest}>`",
+        entry.upgrades.len()
+    );
+    Err(RegistryError::Presets { id: entry.id, origin: entry.origin, reason })
 }

@@ -17,12 +17,12 @@ use serde_json::{Map, Value};
 use crate::codec::Codec;
 use crate::error::SpecError;
 use crate::registry::{CodecEntry, Registry};
+use crate::version::{VERSION, upgrade};
 
 /// Maximum nesting depth of codecs. It is checked on the text, before any recursive parser runs.
 pub const MAX_NESTING: usize = 8;
 
 const TAG: &str = "codec";
-const VERSION: &str = "version";
 
 impl Registry {
     /// Makes a codec from a spec text (`quant.int:bits=4`).
@@ -39,7 +39,7 @@ impl Registry {
     }
 
     /// Makes a codec from its JSON header, which must state the version and every other key that
-    /// the codec writes.
+    /// the codec writes. A header of an older version, nested ones included, is upgraded first.
     ///
     /// # Errors
     /// [`SpecError`]; the message names unknown or missing keys, newer versions and values out of
@@ -48,7 +48,12 @@ impl Registry {
         check_nesting(json, MAX_NESTING)?;
         let value: Value = serde_json::from_str(json)
             .map_err(|e| SpecError::Syntax { spec: json.to_owned(), reason: e.to_string() })?;
-        self.check_codecs(&value)?;
+        self.read_header(value)
+    }
+
+    /// As [`Self::parse_header`], for JSON whose nesting is checked.
+    pub(crate) fn read_header(&self, mut value: Value) -> Result<Arc<dyn Codec>, SpecError> {
+        self.upgrade_codecs(&mut value)?;
         let codec = self.build(&value)?;
         // A missing key would get the default of this program, which may differ from the writer's
         // default.
@@ -67,16 +72,15 @@ impl Registry {
     }
 
     /// Checks that every codec in a header, nested ones included, is in this registry and states
-    /// its version.
-    fn check_codecs(&self, value: &Value) -> Result<(), SpecError> {
-        let id = value[TAG].as_str().unwrap_or_default();
-        self.entry(id)?;
-        if value.get(VERSION).is_none() {
-            let reason = format!("the header has no `{VERSION}`");
-            return Err(SpecError::Config { id: id.to_owned(), reason });
+    /// its version, and brings it to the newest version.
+    fn upgrade_codecs(&self, value: &mut Value) -> Result<(), SpecError> {
+        let id = value[TAG].as_str().unwrap_or_default().to_owned();
+        let upgrades = self.entry(&id)?.upgrades;
+        let Value::Object(header) = value else { return Ok(()) };
+        for nested in header.values_mut().filter(|v| v.get(TAG).is_some()) {
+            self.upgrade_codecs(nested)?;
         }
-        let mut nested = value.as_object().into_iter().flat_map(Map::values).filter(|v| v.get(TAG).is_some());
-        nested.try_for_each(|v| self.check_codecs(v))
+        upgrade(header, upgrades).map_err(|reason| SpecError::Config { id, reason })
     }
 
     fn format(&self, value: &Value) -> String {
@@ -195,7 +199,7 @@ impl<'a> Parser<'a> {
         if children.is_empty() && options.iter().all(|(key, _)| *key != "preset") {
             children = self.default_children(&entry, depth)?;
         }
-        let value = object(&entry, children, &options)?;
+        let value = object(self.registry, &entry, children, &options)?;
         // Built here so that an error names the codec with the wrong key, not the outermost codec.
         self.registry.build(&value)?;
         Ok(value)
@@ -236,7 +240,12 @@ impl<'a> Parser<'a> {
 }
 
 /// The JSON header of a spec: the preset first, then children and keys override it.
-fn object(entry: &CodecEntry, children: Vec<Value>, options: &[(&str, &str)]) -> Result<Value, SpecError> {
+fn object(
+    registry: &Registry,
+    entry: &CodecEntry,
+    children: Vec<Value>,
+    options: &[(&str, &str)],
+) -> Result<Value, SpecError> {
     let wrong = |reason: String| SpecError::Config { id: entry.id.to_owned(), reason };
     for (i, (key, _)) in options.iter().enumerate() {
         if *key == TAG {
@@ -249,7 +258,7 @@ fn object(entry: &CodecEntry, children: Vec<Value>, options: &[(&str, &str)]) ->
     let mut object = Map::new();
     object.insert(TAG.to_owned(), entry.id.into());
     for (_, name) in options.iter().filter(|(key, _)| *key == "preset") {
-        let preset = preset(entry, name)?;
+        let preset = registry.preset(entry.id, name)?;
         object.extend(preset.as_object().cloned().into_iter().flatten());
     }
     if children.len() > entry.children.len() || (children.len() < entry.children.len() && object.len() == 1) {
@@ -268,14 +277,15 @@ fn object(entry: &CodecEntry, children: Vec<Value>, options: &[(&str, &str)]) ->
     Ok(Value::Object(object))
 }
 
-fn preset(entry: &CodecEntry, name: &str) -> Result<Value, SpecError> {
-    let presets = (entry.presets)();
-    let Some(preset) = presets.iter().find(|p| p.name == name) else {
-        let known = presets.iter().map(|p| p.name).collect::<Vec<_>>().join(", ");
-        return Err(SpecError::UnknownPreset { id: entry.id.to_owned(), name: name.to_owned(), known });
-    };
-    serde_json::to_value(&preset.codec)
-        .map_err(|e| SpecError::Config { id: entry.id.to_owned(), reason: e.to_string() })
+impl Registry {
+    fn preset(&self, id: &str, name: &str) -> Result<Value, SpecError> {
+        let presets = self.presets_of(id);
+        let Some((_, codec)) = presets.iter().find(|(preset, _)| *preset == name) else {
+            let known = presets.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            return Err(SpecError::UnknownPreset { id: id.to_owned(), name: name.to_owned(), known });
+        };
+        serde_json::to_value(&**codec).map_err(|e| SpecError::Config { id: id.to_owned(), reason: e.to_string() })
+    }
 }
 
 /// Parses `true`, `false` and numbers; every other text is a string.

@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use half::{bf16, f16};
 use ndarray::ArrayD;
 pub use safetensors::Dtype;
 
 use crate::error::{CodecError, Result};
+use crate::util::{first_non_finite, widen};
 
 /// Largest number of elements of a tensor: byte and bit counts with any overhead then fit in 64
 /// bits.
 const MAX_ELEMENTS: usize = 1 << 48;
+
+/// The shortest last axis of a tensor of three and more axes that is a row of the matrix view.
+const SHORTEST_ROW: usize = 64;
 
 /// The dtype and shape of a tensor, row-major ("C" order). The constructor checks its sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,16 +70,49 @@ impl TensorSpec {
         self.byte_len
     }
 
-    /// The matrix view `(rows, columns)`: the first axis counts rows, the product of all other axes
-    /// counts columns. A vector or a scalar is one row. A tensor without elements is `(0, 0)`
-    /// whatever its axes are, so that no loop runs over empty rows.
+    /// The matrix view `(rows, columns)`: what codecs call a row, and what a linear operator
+    /// multiplies with. It follows from the shape alone:
+    ///
+    /// | shape | what it usually is | rows × columns |
+    /// |---|---|---|
+    /// | `[]`, `[n]` | scalar, vector | `1 × n` |
+    /// | `[out, in]` | linear layer, embedding | `out × in` |
+    /// | `[experts, out, in]`, `in` ≥ 64 | stack of experts | `experts·out × in` |
+    /// | `[out, in, k]`, `k` < 64 | convolution in one dimension | `out × in·k` |
+    /// | `[out, in, k, k]` | convolution in two dimensions | `out × in·k·k` |
+    /// | `[out, in, k, k, k]` | convolution in three dimensions | `out × in·k·k·k` |
+    ///
+    /// With three axes and more, the length of the last axis decides: from 64 on it is a row of its
+    /// own, and all other axes count rows, so that no block of a block format runs from one matrix
+    /// of a stack into the next. A shorter last axis belongs to a kernel, whose row holds all
+    /// weights of one output. A long kernel (`[512, 1, 128]`) has the rows of a stack.
+    ///
+    /// A tensor without elements is `(0, 0)` whatever its axes are, so that no loop runs over empty
+    /// rows.
     pub fn matrix(&self) -> (usize, usize) {
         match self.shape.as_slice() {
             _ if self.elements == 0 => (0, 0),
             [] => (1, 1),
             [n] => (1, *n),
+            [rows @ .., last] if *last >= SHORTEST_ROW => (rows.iter().product(), *last),
             [rows, columns @ ..] => (*rows, columns.iter().product()),
         }
+    }
+
+    /// The spec of `rows` rows of the matrix view, as [`TensorView::rows`] returns them.
+    ///
+    /// # Errors
+    /// [`CodecError::Unsupported`] if the rows of a sub-byte dtype do not fill whole bytes.
+    pub fn with_rows(&self, rows: usize) -> Result<Self> {
+        let (all, columns) = self.matrix();
+        let shape = match self.shape.as_slice() {
+            // A single row: the result is the whole tensor or an empty one.
+            [] | [_] => return if rows > 0 { Ok(self.clone()) } else { Self::new(self.dtype, [0]) },
+            _ if all == rows => self.shape.clone(),
+            [first, others @ ..] if *first == all => [&[rows], others].concat(),
+            _ => vec![rows, columns],
+        };
+        Self::new(self.dtype, shape)
     }
 
     /// Whether the dtype is F32, F16 or BF16: each of their values is exactly an f32.
@@ -89,10 +125,7 @@ impl TensorSpec {
     /// # Errors
     /// [`CodecError::Unsupported`] naming the dtype.
     pub fn require_float(&self) -> Result<()> {
-        if self.is_float() {
-            return Ok(());
-        }
-        Err(CodecError::Unsupported(format!("dtype {}: lossy codecs accept F32, F16 and BF16", self.dtype)))
+        require_float(self.dtype)
     }
 
     /// Refuses tensors whose rows ([`Self::matrix`]) are not a whole number of blocks of `block`
@@ -111,23 +144,23 @@ impl TensorSpec {
     /// Checks that the output buffer of a decoder has exactly `elements()` places.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] with both lengths.
+    /// [`CodecError::Usage`] with both lengths.
     pub fn check_output(&self, len: usize) -> Result<()> {
         if len == self.elements {
             return Ok(());
         }
-        Err(CodecError::Limit(format!("the output buffer has {len} elements, the tensor {}", self.elements)))
+        Err(CodecError::Usage(format!("the output buffer has {len} elements, the tensor {}", self.elements)))
     }
 
     /// Checks that the output buffer of an exact decoder has exactly `byte_len()` bytes.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] with both lengths.
+    /// [`CodecError::Usage`] with both lengths.
     pub fn check_output_bytes(&self, len: usize) -> Result<()> {
         if len == self.byte_len {
             return Ok(());
         }
-        Err(CodecError::Limit(format!("the output buffer has {len} bytes, the tensor {}", self.byte_len)))
+        Err(CodecError::Usage(format!("the output buffer has {len} bytes, the tensor {}", self.byte_len)))
     }
 }
 
@@ -135,6 +168,14 @@ impl fmt::Display for TensorSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}", self.dtype, self.shape)
     }
+}
+
+/// As [`TensorSpec::require_float`], for a dtype.
+pub(crate) fn require_float(dtype: Dtype) -> Result<()> {
+    if matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+        return Ok(());
+    }
+    Err(CodecError::Unsupported(format!("dtype {dtype}: lossy codecs accept F32, F16 and BF16")))
 }
 
 /// A borrowed tensor: its spec and its little-endian bytes, at any alignment.
@@ -148,10 +189,10 @@ impl<'a> TensorView<'a> {
     /// A view of stored `bytes`.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if `bytes` is not exactly as long as `spec` says.
+    /// [`CodecError::Usage`] if `bytes` is not exactly as long as `spec` says.
     pub fn new(spec: TensorSpec, bytes: &'a [u8]) -> Result<Self> {
         if bytes.len() != spec.byte_len() {
-            return Err(CodecError::Limit(format!(
+            return Err(CodecError::Usage(format!(
                 "a tensor {spec} takes {} bytes, not {}",
                 spec.byte_len(),
                 bytes.len()
@@ -163,7 +204,7 @@ impl<'a> TensorView<'a> {
     /// A view of f32 `values`.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if `shape` does not have as many elements as `values`.
+    /// [`CodecError::Usage`] if `shape` does not have as many elements as `values`.
     pub fn from_f32(shape: impl Into<Vec<usize>>, values: &'a [f32]) -> Result<Self> {
         Self::new(TensorSpec::new(Dtype::F32, shape)?, bytemuck::cast_slice(values))
     }
@@ -215,72 +256,23 @@ impl<'a> TensorView<'a> {
         ArrayD::from_shape_vec(self.spec.shape.as_slice(), values).map_err(CodecError::codec)
     }
 
-    /// Rows `first..last` of the matrix view as a tensor of their own; only the first axis is
-    /// shorter.
+    /// Rows `first..last` of the matrix view as a tensor of their own, whose matrix view has the
+    /// same columns.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if the range is outside the tensor, or begins inside a byte of a
-    /// sub-byte dtype.
+    /// [`CodecError::Usage`] if the range is outside the tensor; [`CodecError::Unsupported`] if it
+    /// begins or ends inside a byte of a sub-byte dtype.
     pub fn rows(&self, first: usize, last: usize) -> Result<Self> {
         let (rows, columns) = self.spec.matrix();
         if first > last || last > rows {
-            return Err(CodecError::Limit(format!("rows {first}..{last} of a tensor with {rows} rows")));
+            return Err(CodecError::Usage(format!("rows {first}..{last} of a tensor with {rows} rows")));
         }
-        if self.spec.shape.len() < 2 {
-            // A single row: the result is the whole tensor or an empty one.
-            let spec = if last > first { self.spec.clone() } else { TensorSpec::new(self.spec.dtype, vec![0])? };
-            return Self::new(spec, if last > first { self.bytes } else { &[] });
+        let spec = self.spec.with_rows(last - first)?;
+        let first_bit = columns * self.spec.dtype.bitsize() * first;
+        if !first_bit.is_multiple_of(8) {
+            return Err(CodecError::Unsupported(format!("row {first} does not begin at a byte")));
         }
-        let row_bits = columns * self.spec.dtype.bitsize();
-        let mut shape = self.spec.shape.clone();
-        shape[0] = last - first;
-        let spec = TensorSpec::new(self.spec.dtype, shape)?;
-        if !(row_bits * first).is_multiple_of(8) {
-            return Err(CodecError::Limit(format!("row {first} does not begin at a byte")));
-        }
-        let start = row_bits * first / 8;
-        let end = start + spec.byte_len;
-        Self::new(spec, &self.bytes[start..end])
+        let bytes = &self.bytes[first_bit / 8..][..spec.byte_len];
+        Self::new(spec, bytes)
     }
-}
-
-/// Index of the first NaN or infinity.
-pub fn first_non_finite(values: &[f32]) -> Option<usize> {
-    const BLOCK: usize = 1024;
-    const EXPONENT: u32 = 0x7f80_0000;
-    // The maximum over exponent bits vectorises; only a block with a non-finite value is searched
-    // for its position.
-    for (block, part) in values.chunks(BLOCK).enumerate() {
-        let largest = part.iter().fold(0, |m, v| (v.to_bits() & EXPONENT).max(m));
-        if largest == EXPONENT {
-            return part.iter().position(|v| !v.is_finite()).map(|i| block * BLOCK + i);
-        }
-    }
-    None
-}
-
-/// Converts stored floats at any alignment to f32, without loss.
-///
-/// # Errors
-/// [`CodecError::Unsupported`] for a dtype other than F32, F16 and BF16; [`CodecError::Limit`] if
-/// `bytes` and `out` do not have the same number of elements.
-pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
-    TensorSpec::new(dtype, vec![out.len()])?.require_float()?;
-    if bytes.len() * 8 != out.len() * dtype.bitsize() {
-        return Err(CodecError::Limit(format!("{} bytes are not {} elements of {dtype}", bytes.len(), out.len())));
-    }
-    match dtype {
-        Dtype::F32 => bytemuck::cast_slice_mut(out).copy_from_slice(bytes),
-        Dtype::F16 => {
-            for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *v = f16::from_le_bytes(*b).to_f32();
-            }
-        }
-        _ => {
-            for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *v = bf16::from_le_bytes(*b).to_f32();
-            }
-        }
-    }
-    Ok(())
 }

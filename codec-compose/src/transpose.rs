@@ -9,7 +9,7 @@
 //!
 //! # Sections
 //! - `inner/…`: the payload of `inner` for the transposed matrix view, `[columns, rows]` in the
-//!   tensor's dtype.
+//!   tensor's dtype. `inner` also gets the transposed base tensor, with the id of the base itself.
 //!
 //! Tensors of fewer than two axes or without elements, and dtypes below a byte, are passed to
 //! `inner` unchanged.
@@ -25,20 +25,21 @@
 //! ```
 //!
 //! # Bound
-//! The bound of `inner`: no bound depends on the order of the weights. Exact if `inner` is.
+//! That of `inner` for the transposed matrix: no error depends on the order of the weights. Exact
+//! if `inner` is.
 //!
 //! # Cost
 //! The cost of `inner` for the transposed matrix.
 //!
 //! # Limits
-//! The limits of `inner`, which gets no base tensor. The tensor is not cut into chunks: its later
-//! rows would become columns.
+//! The limits of `inner`. A row of the tensor is a column for `inner`. So the tensor is not cut
+//! into chunks, ranges of rows are not read on their own, and there is no linear operator.
 
 use std::borrow::Cow;
 
 use codec_api::{
-    Calibration, Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Need, Needs,
-    Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    BaseTensor, Calibration, Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless,
+    Need, Needs, Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -74,14 +75,41 @@ fn turned_spec(spec: &TensorSpec) -> Result<TensorSpec> {
     if turns(spec) { TensorSpec::new(spec.dtype(), [columns, rows]) } else { Ok(spec.clone()) }
 }
 
+/// The stored bytes of the tensor that `inner` gets.
+fn turned_bytes<'a>(tensor: &TensorView<'a>) -> Result<Cow<'a, [u8]>> {
+    if !turns(tensor.spec()) {
+        return Ok(Cow::Borrowed(tensor.bytes()));
+    }
+    let mut turned = vec![0; tensor.bytes().len()];
+    transpose_bytes(tensor.spec(), tensor.bytes(), &mut turned)?;
+    Ok(Cow::Owned(turned))
+}
+
+impl Transpose {
+    /// Calls `run` with the base that `inner` gets: none if it ignores a base. A base of another
+    /// shape than the tensor's is turned as well; `inner` refuses it.
+    fn with_base<R>(
+        &self,
+        base: Option<&BaseTensor<'_>>,
+        run: impl FnOnce(Option<BaseTensor<'_>>) -> Result<R>,
+    ) -> Result<R> {
+        let Some(base) = base.filter(|_| self.inner.needs().base != Need::No) else { return run(None) };
+        let turned = turned_bytes(&base.view)?;
+        run(Some(BaseTensor::with_id(base.id, TensorView::new(turned_spec(base.view.spec())?, &turned)?)))
+    }
+}
+
 #[typetag::serde(name = "transpose")]
 impl Codec for Transpose {
     fn needs(&self) -> Needs {
-        Needs::default().calibration(self.inner.needs().calibration)
+        self.inner.needs()
+    }
+
+    fn children(&self) -> Vec<(&'static str, &dyn Codec)> {
+        vec![(INNER, &*self.inner)]
     }
 
     fn accepts(&self, spec: &TensorSpec) -> Result<()> {
-        self.inner.needs().calibration(Need::No).require_nothing()?;
         self.inner.accepts(&turned_spec(spec)?)
     }
 
@@ -91,9 +119,13 @@ impl Codec for Transpose {
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let mut cost = self.inner.cost(turned_spec(spec).as_ref().unwrap_or(spec));
-        // An encoder keeps the stored bytes of the transposed matrix, a decoder its values.
-        let kept = if turns(spec) { spec.byte_len().max(4 * spec.elements()) as u64 } else { 0 };
-        cost.scratch_bytes = cost.scratch_bytes.saturating_add(kept);
+        if turns(spec) {
+            // An encoder keeps the stored bytes of the transposed matrix, a decoder its values, and
+            // both the bytes of the base.
+            let base = if self.inner.needs().base == Need::No { 0 } else { spec.byte_len() };
+            let kept = spec.byte_len().max(4 * spec.elements()) + base;
+            cost.scratch_bytes = cost.scratch_bytes.saturating_add(kept as u64);
+        }
         cost
     }
 
@@ -104,29 +136,30 @@ impl Codec for Transpose {
             // `inner` would report the index in the transposed matrix.
             tensor.to_finite_f32()?;
         }
-        let calibration = cx.calibration.map(|inner| Turned { inner, turns: turns(spec) });
-        let mut child_cx = cx.for_child(INNER).with_progress(cx.progress);
-        child_cx.calibration = calibration.as_ref().map(|turned| turned as &dyn Calibration);
-        let mut bytes = Cow::Borrowed(tensor.bytes());
-        if turns(spec) {
-            let mut turned = vec![0; bytes.len()];
-            transpose_bytes(spec, &bytes, &mut turned)?;
-            bytes = Cow::Owned(turned);
-        }
-        let payload = self.inner.encode(TensorView::new(turned_spec(spec)?, &bytes)?, &child_cx)?;
-        Ok(Payload::new(payload.bound()).with_scope(INNER, payload))
+        let child = self.with_base(cx.base.as_ref(), |base| {
+            let mut child_cx = cx.for_child(INNER).with_progress(cx.progress);
+            child_cx.base = base;
+            child_cx.calibration =
+                if turns(spec) { cx.calibration.map(Calibration::transposed) } else { cx.calibration };
+            self.inner.encode(TensorView::new(turned_spec(spec)?, &turned_bytes(&tensor)?)?, &child_cx)
+        })?;
+        Payload::new().with_scope(INNER, child)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
-        let (turned, payload, child_cx) = (turned_spec(spec)?, payload.scoped(INNER), cx.for_child());
-        if !turns(spec) {
-            return self.inner.decode(&turned, payload, &child_cx, out);
-        }
-        let mut values = vec![0.0; out.len()];
-        self.inner.decode(&turned, payload, &child_cx, &mut values)?;
-        transpose(turned.matrix(), &values, out);
-        Ok(())
+        let (turned, payload) = (turned_spec(spec)?, payload.scoped(INNER));
+        self.with_base(cx.base.as_ref(), |base| {
+            let mut child_cx = cx.for_child();
+            child_cx.base = base;
+            if !turns(spec) {
+                return self.inner.decode(&turned, payload, &child_cx, out);
+            }
+            let mut values = vec![0.0; out.len()];
+            self.inner.decode(&turned, payload, &child_cx, &mut values)?;
+            transpose(turned.matrix(), &values, out);
+            Ok(())
+        })
     }
 
     fn as_lossless(&self) -> Option<&dyn Lossless> {
@@ -144,33 +177,17 @@ impl Lossless for Transpose {
     ) -> Result<()> {
         spec.check_output_bytes(out.len())?;
         let inner = self.inner.require_lossless()?;
-        let (turned, payload, child_cx) = (turned_spec(spec)?, payload.scoped(INNER), cx.for_child());
-        if !turns(spec) {
-            return inner.decode_bytes(&turned, payload, &child_cx, out);
-        }
-        let mut bytes = vec![0; out.len()];
-        inner.decode_bytes(&turned, payload, &child_cx, &mut bytes)?;
-        transpose_bytes(&turned, &bytes, out)
-    }
-}
-
-/// Calibration of the transposed matrix.
-#[derive(Debug)]
-struct Turned<'a> {
-    inner: &'a dyn Calibration,
-    turns: bool,
-}
-
-impl Calibration for Turned<'_> {
-    fn input_axis(&self) -> usize {
-        match self.inner.input_axis() {
-            axis @ (0 | 1) if self.turns => 1 - axis,
-            axis => axis,
-        }
-    }
-
-    fn mean_squares(&self) -> &[f32] {
-        self.inner.mean_squares()
+        let (turned, payload) = (turned_spec(spec)?, payload.scoped(INNER));
+        self.with_base(cx.base.as_ref(), |base| {
+            let mut child_cx = cx.for_child();
+            child_cx.base = base;
+            if !turns(spec) {
+                return inner.decode_bytes(&turned, payload, &child_cx, out);
+            }
+            let mut bytes = vec![0; out.len()];
+            inner.decode_bytes(&turned, payload, &child_cx, &mut bytes)?;
+            transpose_bytes(&turned, &bytes, out)
+        })
     }
 }
 
@@ -203,11 +220,12 @@ fn transpose<T: Copy>((rows, columns): (usize, usize), from: &[T], to: &mut [T])
     }
 }
 
-/// The presets use codecs of other crates; only those of linked crates are registered.
+/// The presets use codecs of other crates; the registry keeps those of linked crates.
 fn presets() -> Vec<Preset> {
-    const RAW: &str = r#"{"codec":"transpose","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
-    const INT8: &str = r#"{"codec":"transpose","version":1,"inner":{"codec":"quant.int","version":1,"bits":8,"group":"row","symmetric":true,"clip":false}}"#;
-    [Preset::from_header("raw", RAW), Preset::from_header("int8", INT8)].into_iter().flatten().collect()
+    vec![
+        Preset::from_spec("raw", "transpose(lossless.raw)"),
+        Preset::from_spec("int8", "transpose(quant.int:bits=8:group=row)"),
+    ]
 }
 
 fn probes() -> Vec<String> {

@@ -7,7 +7,8 @@
 //! | [`delta.sign`](sign) | lossy: a sign bit for each weight, and scales for rows and columns |
 //! | [`delta(inner)`](delta) | lossy: any codec encodes the difference |
 //!
-//! A payload stores the BLAKE3 hash of the base that it needs, and decodes only with this base.
+//! A payload stores the BLAKE3 hash of the base that it needs, and decodes only with this base. The
+//! payload of a chunk stores the hash of the whole base.
 //!
 //! # How good they are
 //! Payload bytes and relative error of the result, for a Llama of 969,216 weights and its
@@ -28,7 +29,6 @@
 //! short fine-tune, the exact payload is smaller than 8-bit differences. Signs with scales preserve
 //! these fine-tunes better, in fewer bytes, than low rank or the largest differences.
 
-mod base;
 pub mod delta;
 mod difference;
 pub mod exact;

@@ -17,19 +17,21 @@
 //! ```
 //!
 //! # Bound
-//! `Exact`.
+//! Exact.
 //!
 //! # Cost
-//! The stored size + 4 bytes.
+//! The stored size + 4 bytes. Ranges of rows are converted from their own bytes.
 //!
 //! # Limits
 //! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to
 //! their bytes.
 
+use std::ops::Range;
+
+use codec_api::util::widen;
 use codec_api::{
-    Bound, Bytes, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, LinearOp, Lossless, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, check_batch, decode_exact, register_codec, typetag,
-    widen,
+    Bytes, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
+    Result, RowReader, Rows, Section, TensorSpec, TensorView, check_rows, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,27 +48,28 @@ pub struct Raw {
 impl Codec for Raw {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let n = spec.byte_len() as f64;
-        let scratch = if spec.is_float() { spec.byte_len() as u64 } else { 0 };
-        CostEstimate::fixed(spec.byte_len() as u64 + Payload::CHECKSUM_BYTES).ops(n, n).scratch(scratch).rel_rmse(0.0)
+        CostEstimate::fixed(spec.byte_len() as u64 + Payload::CHECKSUM_BYTES).ops(n, n).rel_rmse(0.0)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let (spec, bytes) = (tensor.spec(), tensor.bytes());
         cx.cancel.check()?;
         cx.progress.tick(spec.elements() as u64);
-        let data = Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?;
-        Payload::new(Bound::Exact).with("data", data).with_checksum(bytes)
+        Payload::new().with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)?.with_checksum(bytes)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        decode_exact(self, spec, payload, cx, out)
+        spec.check_output(out.len())?;
+        let reader = self.open(spec, payload.clone(), cx)?;
+        payload.verify_checksum(payload.section("data")?.data())?;
+        reader.read(0..spec.matrix().0, out)
     }
 
     fn as_lossless(&self) -> Option<&dyn Lossless> {
         Some(self)
     }
 
-    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+    fn as_rows(&self) -> Option<&dyn Rows> {
         Some(self)
     }
 }
@@ -86,39 +89,36 @@ impl Lossless for Raw {
     }
 }
 
-impl LinearKernel for Raw {
-    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
-        spec.require_float()?;
+/// The checksum is that of all elements, so that rows are read without it.
+impl Rows for Raw {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        if !spec.is_float() {
+            let reason = format!("dtype {} does not decode to f32 without loss; decode its bytes", spec.dtype());
+            return Err(CodecError::Unsupported(reason));
+        }
+        cx.cancel.check()?;
         let data = payload.bytes("data", spec.dtype(), spec.shape())?.clone();
-        payload.verify_checksum(&data)?;
         Ok(Box::new(Stored { spec: spec.clone(), data }))
     }
 }
 
-/// The stored matrix, shared with the payload.
+/// The stored floats, shared with the payload.
 #[derive(Debug)]
 struct Stored {
     spec: TensorSpec,
     data: Bytes,
 }
 
-impl LinearOp for Stored {
-    fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let (rows, columns) = self.spec.matrix();
-        check_batch((rows, columns), x, y)?;
-        let mut weights = vec![0.0; columns];
-        for row in 0..rows {
-            let len = self.data.len() / rows;
-            widen(self.spec.dtype(), &self.data[row * len..][..len], &mut weights)?;
-            for (x, y) in x.chunks(columns).zip(y.chunks_mut(rows)) {
-                y[row] = simd::dot(&weights, x);
-            }
-        }
-        Ok(())
+impl RowReader for Stored {
+    fn shape(&self) -> (usize, usize) {
+        self.spec.matrix()
     }
 
-    fn tolerance(&self) -> f32 {
-        simd::dot_tolerance(self.spec.matrix().1)
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape(), &rows, out)?;
+        let width = self.spec.dtype().bitsize() / 8;
+        let start = rows.start * self.shape().1 * width;
+        widen(self.spec.dtype(), &self.data[start..start + out.len() * width], out)
     }
 
     fn resident_bytes(&self) -> u64 {

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! # Bound
-//! `Exact`.
+//! Exact.
 //!
 //! # Cost
 //! From 1/32768 of the stored size + 4 bytes to Zstandard's own worst case, the stored size + 1/256
@@ -29,9 +29,10 @@
 //! their bytes. The frame of the same tensor may differ between versions of the library; every
 //! version decodes the frames of the others.
 
+use codec_api::util::decode_exact;
 use codec_api::{
-    Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
-    Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+    Bounded, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
+    Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +93,7 @@ impl Codec for Zstd {
         cx.cancel.check()?;
         let frame = zstd::bulk::compress(tensor.bytes(), self.level.get() as i32).map_err(CodecError::codec)?;
         cx.progress.tick(tensor.spec().elements() as u64);
-        Payload::new(Bound::Exact).with("frame", Section::from_bytes(frame)?).with_checksum(tensor.bytes())
+        Payload::new().with("frame", Section::from_bytes(frame)?)?.with_checksum(tensor.bytes())
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {

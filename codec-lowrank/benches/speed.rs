@@ -7,7 +7,7 @@ mod harmonic;
 use std::hint::black_box;
 use std::time::Duration;
 
-use codec_api::{Codec, DecodeCx, EncodeCx, Registry, TensorView, rel_frobenius_error};
+use codec_api::{Certificate, Codec, DecodeCx, EncodeCx, Inputs, Product, Registry, TensorView};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -82,7 +82,7 @@ fn random_block(c: &mut Criterion) {
         let payload = codec.encode(tensor.clone(), &EncodeCx::new(0)).expect("it encodes");
         let mut decoded = vec![0.0; values.len()];
         codec.decode(tensor.spec(), payload.view(), &DecodeCx::new(), &mut decoded).expect("it decodes");
-        let error = rel_frobenius_error(&values, &decoded);
+        let error = Certificate::measure(&values, &decoded).rel_frobenius();
         println!("{method}: relative error {error:.6}, {:.4} of the least of rank {RANK}", error / best);
         group.bench_function(method, |b| b.iter(|| codec.encode(black_box(tensor.clone()), &EncodeCx::new(0))));
     }
@@ -103,10 +103,11 @@ fn decode(c: &mut Criterion) {
                 b.iter(|| codec.decode(tensor.spec(), payload.view(), &DecodeCx::new(), black_box(&mut out)));
             });
             let kernel = codec.as_linear().expect("it multiplies");
-            let operator = kernel.prepare(tensor.spec(), payload.view()).expect("its own payload");
+            let operator = kernel.prepare(tensor.spec(), payload.view(), &DecodeCx::new()).expect("its own payload");
             let (x, mut y) = (vec![1.0; shape[1]], vec![0.0; shape[0]]);
+            let x = Inputs::new(&x, 1).expect("one vector");
             group.bench_function(format!("rank {rank}, y = W·x"), |b| {
-                b.iter(|| operator.apply(black_box(&x), black_box(&mut y)));
+                b.iter(|| operator.apply(Product::Forward, 0..shape[0], black_box(&x), black_box(&mut y)));
             });
         }
         group.finish();

@@ -1,12 +1,13 @@
 //! Encoding: from a tensor to its largest components.
 
-use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView, rel_frobenius_error};
+use codec_api::{Certificate, CodecError, Dtype, EncodeCx, Payload, Result, RowReader, Section, TensorView};
 use faer::Mat;
 
 use crate::factors::Factors;
 use crate::keys::{Keep, Svd};
 use crate::matrix::Matrix;
 use crate::refit::refit;
+use crate::rows::{BLOCK, Tiles};
 use crate::size::Sizes;
 use crate::triples::{Decompositions, FIRST_BLOCK, Triples};
 
@@ -20,10 +21,10 @@ struct Encoder<'a> {
     cx: &'a EncodeCx<'a>,
 }
 
-/// A payload without its bound, and the values it decodes to.
+/// A payload, and the factors it decodes to.
 struct Coded {
     payload: Payload,
-    decoded: Vec<f32>,
+    factors: Factors,
 }
 
 pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -34,9 +35,9 @@ pub(crate) fn encode(codec: &Svd, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) ->
     refuse_by_size(codec.keep, &sizes)?;
     let matrix = Matrix::new(tensor.spec().matrix(), &values);
     let encoder = Encoder { codec, tensor, values: &values, sizes, matrix: &matrix, cx };
-    let Coded { payload, decoded } = encoder.coded()?;
+    let payload = encoder.coded()?.payload;
     cx.progress.tick(values.len() as u64);
-    Ok(payload.with_bound(Bound::measure(&values, &decoded)))
+    Ok(payload)
 }
 
 /// Refuses settings that sizes alone rule out, before the decomposition.
@@ -134,7 +135,7 @@ impl Encoder<'_> {
                 continue;
             }
             let coded = self.code(&triples, rank)?;
-            let error = self.error(&coded);
+            let error = self.error(&coded.factors)?;
             if error <= limit {
                 return Ok(coded);
             }
@@ -186,34 +187,40 @@ impl Encoder<'_> {
     /// energy of the other components.
     fn pack(&self, s: Vec<f32>, u: &[f32], v: &[f32], left: f64) -> Result<Coded> {
         self.cx.cancel.check()?;
-        let rank = s.len();
-        let mut payload = Payload::new(Bound::None)
-            .with("s", Section::from_values(Dtype::F32, [rank], s)?)
-            .with("exponent", Section::from_values(Dtype::I16, [1], vec![self.matrix.exponent])?);
+        let mut sections =
+            Payload::new().with("exponent", Section::from_values(Dtype::I16, [1], vec![self.matrix.exponent])?)?;
         for (scope, values) in [("u", u), ("v", v)] {
-            let vectors = TensorView::from_f32([rank, values.len() / rank], values)?;
+            let vectors = TensorView::from_f32([s.len(), values.len() / s.len()], values)?;
             let child = self.codec.inner.encode(vectors, &self.cx.for_child(scope))?;
-            payload = payload.with_scope(scope, child);
+            sections = sections.with_scope(scope, child)?;
         }
-        let cx = self.cx.decoding();
-        let mut factors = Factors::read(self.codec, self.tensor.spec(), &payload.view(), &cx)?;
-        let coded = self.decoded(payload, &factors)?;
-        let Some(fitted) = refit(&factors, u, v, left) else { return Ok(coded) };
-        factors.s.clone_from(&fitted);
-        let section = Section::from_values(Dtype::F32, [rank], fitted)?;
-        let refitted = self.decoded(coded.payload.clone().with("s", section), &factors)?;
-        Ok(if self.error(&refitted) < self.error(&coded) { refitted } else { coded })
+        let with = |s: Vec<f32>| sections.clone().with("s", Section::from_values(Dtype::F32, [s.len()], s)?);
+        let payload = with(s)?;
+        let mut factors = Factors::read(self.codec, self.tensor.spec(), &payload.view(), &self.cx.decoding())?;
+        if let Some(fitted) = refit(&factors, u, v, left) {
+            let before = self.error(&factors)?;
+            let s = std::mem::replace(&mut factors.s, fitted);
+            if self.error(&factors)? < before {
+                return Ok(Coded { payload: with(factors.s.clone())?, factors });
+            }
+            factors.s = s;
+        }
+        Ok(Coded { payload, factors })
     }
 
-    fn decoded(&self, payload: Payload, factors: &Factors) -> Result<Coded> {
-        let mut decoded = vec![0.0; self.values.len()];
-        factors.multiply(self.cx.cancel, &mut decoded)?;
-        Ok(Coded { payload, decoded })
-    }
-
-    /// The relative Frobenius error.
-    fn error(&self, coded: &Coded) -> f64 {
-        rel_frobenius_error(self.values, &coded.decoded)
+    /// The relative Frobenius error of the decoded weights, before they are rounded to the stored
+    /// dtype.
+    fn error(&self, factors: &Factors) -> Result<f64> {
+        let (tiles, columns) = (Tiles::new(factors), self.sizes.columns);
+        let mut decoded = vec![0.0; BLOCK.min(self.sizes.rows) * columns];
+        let mut sum = Certificate::EMPTY;
+        for (block, values) in self.values.chunks(BLOCK * columns).enumerate() {
+            self.cx.cancel.check()?;
+            let (first, decoded) = (block * BLOCK, &mut decoded[..values.len()]);
+            tiles.read(first..first + values.len() / columns, decoded)?;
+            sum.add(&Certificate::measure(values, decoded));
+        }
+        Ok(sum.rel_frobenius())
     }
 }
 

@@ -1,23 +1,24 @@
 //! Low-rank factors, `lowrank.svd`: a matrix as the sum of its largest components,
 //! `W ≈ Σ s_k u_k v_kᵀ`. Another codec stores the singular vectors.
 //!
-//! The first axis of the tensor is the row axis of `W`; all other axes together are its columns. So
-//! a convolution kernel is a matrix `out × in·kh·kw`. The matrix is scaled by a power of two so
-//! that its largest weight is between 1 and 2, and then decomposed in f32. A section holds the
-//! exponent; the stored singular values are those of the scaled matrix. Without the scaling, a
-//! tensor of weights near the maximum of f32 could have a singular value beyond f32, and the
-//! singular values of a tensor of subnormal weights would lose their digits.
+//! `W` is the tensor's matrix view: a convolution kernel is a matrix `out × in·kh·kw`, and the
+//! matrices of a stack of experts lie below one another and share the `v_k`. The matrix is scaled
+//! by a power of two so that its largest weight is between 1 and 2, and then decomposed in f32. A
+//! section holds the exponent; the stored singular values are those of the scaled matrix. Without
+//! the scaling, a tensor of weights near the maximum of f32 could have a singular value beyond f32,
+//! and the singular values of a tensor of subnormal weights would lose their digits.
 //!
 //! The sign of each pair `u_k`, `v_k` is chosen so that the element of largest magnitude in `u_k`
 //! (the first, if there are several) is positive. The inner codec gets tensors with the vectors as
 //! rows, so that a scale by row or group belongs to one vector. If coarse codes change the lengths
-//! of vectors, the singular values are refitted to the coded vectors. The certified error is
-//! measured on the product that decoding computes.
+//! of vectors, the singular values are refitted to the coded vectors.
 //!
 //! One key selects the number of components: `rank` (the number itself), `energy` (the fewest with
 //! this share of `Σ w²`), `error` (the fewest with at most this relative Frobenius error after
-//! coding), or `bytes` (the most that fit, without components that are only rounding errors). A
-//! decoded weight is summed in f64, over `k` in ascending order, and rounded once to f32.
+//! coding, before the rounding to the stored dtype), or `bytes` (the most that fit, without
+//! components that are only rounding errors). A decoded weight is summed in f64, over `k` in
+//! ascending order, and rounded once to f32. So any rows decode alone, once the vectors are
+//! decoded.
 //!
 //! # Source
 //! A truncated decomposition is the best approximation of its rank: Eckart and Young,
@@ -49,12 +50,15 @@
 //! `energy` and `error`, `randomised` may keep one or two components more than `exact`.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius` if the error of a weight near the maximum of f32 exceeds the
-//! range of f32.
+//! With `error`, the relative Frobenius error is at most this number; with `energy`, it is at most
+//! the root of the share left out, and the error that the inner codec adds. The other keys set no
+//! limit.
 //!
 //! # Cost
 //! `4·r + 2` bytes, plus the inner codec's cost for `[r, m]` and `[r, n]`. Without the key `rank`,
-//! the cost is a range, from rank 1 to the largest rank that pays (see Limits).
+//! the cost is a range, from rank 1 to the largest rank that pays (see Limits). A reader of rows
+//! keeps the vectors as 8 bytes for each element of `u` and 4 for each of `v`. The linear operator
+//! keeps both in f32.
 //!
 //! # Limits
 //! F32, F16 and BF16. A rank pays if it is below the break-even `m·n / (m + n + 1)`, and its
@@ -63,14 +67,13 @@
 //! `m·n ≤ m + n + 1`); and those that could have a payload smaller than a 2²⁴th of their bytes
 //! (very large ones, if the inner codec may shrink vectors to almost nothing).
 //!
-//! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes a
-//! matrix of `kh` rows. The inner codec must need neither base nor calibration. Tensors are not cut
-//! into chunks, and a decomposition cannot be interrupted. It is computed in f32, so a relative
-//! error near 10⁻⁵ remains even with exactly stored vectors and all components of a low-rank
-//! matrix. The crate `faer` computes the decompositions and selects its instructions by the CPU, so
-//! encodes on different CPUs may differ in the last bits; a payload decodes to the same bits
-//! everywhere. Decoding clamps a weight to the range of f32; the linear operator does not clamp a
-//! product.
+//! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes another
+//! matrix. The inner codec must need neither base nor calibration. Tensors are not cut into chunks,
+//! and a decomposition cannot be interrupted. It is computed in f32, so a relative error near 10⁻⁵
+//! remains even with exactly stored vectors and all components of a low-rank matrix. The crate
+//! `faer` computes the decompositions and selects its instructions by the CPU, so encodes on
+//! different CPUs may differ in the last bits; a payload decodes to the same bits everywhere.
+//! Decoding clamps a weight to the range of f32; the linear operator does not clamp a product.
 
 mod encode;
 mod factors;
@@ -78,19 +81,25 @@ mod keys;
 mod linear;
 mod matrix;
 mod refit;
+mod rows;
 mod size;
 mod triples;
 
 use codec_api::{
-    Chunking, Codec, CostEstimate, DecodeCx, EncodeCx, LinearKernel, Payload, PayloadView, Preset, Result, TensorSpec,
-    TensorView, register_codec, typetag,
+    Chunking, Codec, CostEstimate, DecodeCx, EncodeCx, LinearKernel, Payload, PayloadView, Preset, Result, RowReader,
+    Rows, TensorSpec, TensorView, register_codec, typetag,
 };
 use factors::Factors;
 pub use keys::{Keep, Method, Share, Svd};
+use rows::{BLOCK, Tiles};
 use size::Sizes;
 
 #[typetag::serde(name = "lowrank.svd")]
 impl Codec for Svd {
+    fn children(&self) -> Vec<(&'static str, &dyn Codec)> {
+        vec![("inner", &*self.inner)]
+    }
+
     fn accepts(&self, spec: &TensorSpec) -> Result<()> {
         spec.require_float()?;
         self.inner.needs().require_nothing()?;
@@ -112,7 +121,18 @@ impl Codec for Svd {
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
-        Factors::read(self, spec, &payload, cx)?.multiply(cx.cancel, out)
+        let tiles = Tiles::new(&Factors::read(self, spec, &payload, cx)?);
+        let (_, columns) = spec.matrix();
+        for (block, out) in out.chunks_mut(BLOCK * columns).enumerate() {
+            cx.cancel.check()?;
+            let first = block * BLOCK;
+            tiles.read(first..first + out.len() / columns, out)?;
+        }
+        Ok(())
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
     }
 
     fn as_linear(&self) -> Option<&dyn LinearKernel> {
@@ -121,20 +141,13 @@ impl Codec for Svd {
 }
 
 fn presets() -> Vec<Preset> {
-    let f16 = r#"{"codec":"quant.cast","version":1,"to":"f16"}"#;
-    let int8 = r#"{"codec":"quant.int","version":1,"bits":8,"group":"row","symmetric":true,"clip":false}"#;
-    let preset = |name, inner: &str, keep: &str| {
-        let header = format!(r#"{{"codec":"lowrank.svd","version":1,"inner":{inner},{keep},"method":"auto"}}"#);
-        Preset::from_header(name, &header)
-    };
-    let presets = [
-        preset("energy", f16, r#""energy":0.9999"#),
-        preset("rank8", f16, r#""rank":8"#),
-        preset("rank8-int8", int8, r#""rank":8"#),
-        preset("half-energy", f16, r#""energy":0.5"#),
-        preset("half-error", int8, r#""error":0.5"#),
-    ];
-    presets.into_iter().flatten().collect()
+    vec![
+        Preset::from_spec("energy", "lowrank.svd(quant.cast:to=f16):energy=0.9999"),
+        Preset::from_spec("rank8", "lowrank.svd(quant.cast:to=f16):rank=8"),
+        Preset::from_spec("rank8-int8", "lowrank.svd(quant.int:bits=8:group=row:symmetric=true:clip=false):rank=8"),
+        Preset::from_spec("half-energy", "lowrank.svd(quant.cast:to=f16):energy=0.5"),
+        Preset::from_spec("half-error", "lowrank.svd(quant.int:bits=8:group=row:symmetric=true:clip=false):error=0.5"),
+    ]
 }
 
 fn probes() -> Vec<String> {

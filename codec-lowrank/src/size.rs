@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use codec_api::{Codec, CodecError, CostEstimate, Dtype, Result, TensorSpec};
 
 use crate::keys::Keep;
+use crate::rows::{BLOCK, Tiles};
 
 /// Bytes of a singular value and of the exponent.
 const VALUE: u64 = 4;
@@ -126,19 +127,28 @@ impl<'a> Sizes<'a> {
         let (m, n) = (self.rows as f64, self.columns as f64);
         let (encode, decode) = (DECOMPOSITION * m * n * shorter as f64, 2.0 * m * n * rank as f64);
         Ok(CostEstimate::between(*bytes.start(), *bytes.end())
-            .ops(encode + decode, decode)
-            .scratch(4 * self.scratch(rank) as u64))
+            .ops(encode, decode)
+            .scratch(4 * self.scratch(rank) as u64 + self.inner_scratch(rank)?))
     }
 
-    /// f32 numbers that an encode keeps at the same time: matrix and vectors; in addition the
-    /// decomposition's own memory, or later two decoded tensors and the vectors again, flat, coded
-    /// and decoded.
+    /// f32 numbers that an encode keeps at the same time: matrix and vectors, and the weights of a
+    /// tensor that is not F32; in addition the decomposition's own memory, or later the vectors
+    /// again, flat, coded, decoded and packed for a product, and a block of this product. A decode
+    /// keeps less.
     fn scratch(&self, rank: usize) -> usize {
         let (elements, shorter, sum) =
             (self.rows * self.columns, self.rows.min(self.columns), self.rows + self.columns);
+        let weights = if self.dense < 4 * elements as u64 { elements } else { 0 };
         // Blocks of reflectors, of at most 64 columns.
         let blocks = 64 * sum;
-        elements + shorter * sum + blocks + (elements + 9 * shorter * shorter).max(2 * elements + 3 * rank * sum)
+        let later = 3 * rank * sum + Tiles::size(self.rows, self.columns, rank) + BLOCK.min(self.rows) * self.columns;
+        weights + elements + shorter * sum + blocks + (elements + 9 * shorter * shorter).max(later)
+    }
+
+    /// Heap bytes that the inner codec needs.
+    fn inner_scratch(&self, rank: usize) -> Result<u64> {
+        let [u, v] = self.factors(rank)?.map(|spec| self.inner.cost(&spec).scratch_bytes);
+        Ok(u.max(v))
     }
 
     fn accepts_factors(&self, rank: usize) -> Result<()> {

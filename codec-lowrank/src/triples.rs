@@ -5,6 +5,7 @@
 //! faer's own buffers always have the same alignment.
 
 use codec_api::rand_xoshiro::rand_core::Rng;
+use codec_api::util::first_non_finite;
 use codec_api::{CodecError, EncodeCx, Result};
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack, StackReq};
@@ -149,8 +150,8 @@ fn thin_svd(a: MatRef<'_, f32>) -> Result<(Vec<f32>, Mat<f32>, Mat<f32>)> {
     let (into_u, into_v) = (Some(u.as_mut()), Some(v.as_mut()));
     let done = svd(a, s.as_mut(), into_u, into_v, Par::Seq, MemStack::new(&mut memory), Spec::default());
     let s: Vec<f32> = s.column_vector().iter().copied().collect();
-    let finite = |m: &Mat<f32>| (0..size).all(|k| codec_api::first_non_finite(m.col_as_slice(k)).is_none());
-    if done.is_err() || codec_api::first_non_finite(&s).is_some() || !finite(&u) || !finite(&v) {
+    let finite = |m: &Mat<f32>| (0..size).all(|k| first_non_finite(m.col_as_slice(k)).is_none());
+    if done.is_err() || first_non_finite(&s).is_some() || !finite(&u) || !finite(&v) {
         let reason = format!("the singular value decomposition of a {rows} x {columns} matrix does not converge: size");
         return Err(CodecError::Unsuitable { reason, number: size as f64 });
     }

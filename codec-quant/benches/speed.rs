@@ -31,7 +31,7 @@ const SPECS: [&str; 33] = [
     "quant.fp8:format=e4m3:scope=row",
     "quant.fp8:format=e4m3:scope=tensor",
     "quant.fp8:format=e5m2:scope=row",
-    "quant.ternary2:fit=absmean",
+    "quant.ternary:fit=absmean:packing=lanes",
     "quant.vector:preset=2bit",
     "quant.vector:preset=2.25bit",
     "quant.vector:preset=3bit",

@@ -1,6 +1,6 @@
 //! The loop of block encoders: part by part, with checks for cancellation and progress.
 
-use codec_api::{CodecError, EncodeCx, Result, first_non_finite};
+use codec_api::{CodecError, EncodeCx, Result, util::first_non_finite};
 
 /// Weights of a part, unless a format needs another size.
 pub(crate) const PART: usize = 1 << 14;
@@ -22,24 +22,20 @@ impl Part<'_> {
 }
 
 /// Encodes in parts of `size` weights; the last one may be shorter. `encode` returns the largest
-/// error of a part and the largest magnitude, infinite if a value is not finite. The result is the
-/// largest error of all.
+/// magnitude of its part, infinite if a value is not finite.
 pub(crate) fn by_parts(
     values: &[f32],
     size: usize,
     cx: &EncodeCx<'_>,
-    mut encode: impl FnMut(Part<'_>) -> (f32, f32),
-) -> Result<f32> {
-    let mut largest = 0.0f32;
+    mut encode: impl FnMut(Part<'_>) -> f32,
+) -> Result<()> {
     for (i, part) in values.chunks(size).enumerate() {
         cx.cancel.check()?;
         let (start, next) = (i * size, values.get((i + 1) * size..).unwrap_or_default());
-        let (error, magnitude) = encode(Part { values: part, next, start });
-        check_finite(magnitude, part, start)?;
-        largest = largest.max(error);
+        check_finite(encode(Part { values: part, next, start }), part, start)?;
         cx.progress.tick(part.len() as u64);
     }
-    Ok(largest)
+    Ok(())
 }
 
 /// Refuses values whose largest magnitude is infinite; `start` is the index of the first one.

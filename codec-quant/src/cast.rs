@@ -1,4 +1,4 @@
-//! Casting to a 16-bit float, `quant.cast`: F16 or BF16, with the rounding error measured.
+//! Casting to a 16-bit float, `quant.cast`: F16 or BF16.
 //!
 //! # Source
 //! IEEE 754-2019 binary16; bfloat16 as in Kalamkar et al., arXiv 1905.12322. Both round to nearest,
@@ -18,8 +18,7 @@
 //! `to` is `f16` or `bf16`.
 //!
 //! # Bound
-//! `MaxAbs`, measured. For weights in the target's normal range it is at most 2⁻¹¹ (F16) or 2⁻⁸
-//! (BF16) of the largest weight.
+//! At most 2⁻¹¹ (F16) or 2⁻⁸ (BF16) of a weight in the target's normal range.
 //!
 //! # Cost
 //! 2 bytes per weight.
@@ -28,15 +27,17 @@
 //! F32, F16 and BF16. A tensor is refused as unsuitable if a weight rounds beyond the target's
 //! range (65 504 for F16). Weights of at most 2⁻²⁵ become zero in F16.
 
+use std::ops::Range;
+
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, register_codec, typetag,
+    Bytes, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
+    Result, RowReader, Rows, Section, TensorSpec, TensorView, check_rows, register_codec, typetag,
 };
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use simd::{LANES, Simd, kernel, load, magnitudes, store, stream};
 
 use crate::blocks::{PART, by_parts};
-use crate::error::{MaxError, certify};
 
 /// The format to cast to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,14 @@ impl Target {
         match self {
             Self::F16 => Dtype::F16,
             Self::Bf16 => Dtype::BF16,
+        }
+    }
+
+    /// Whether a magnitude is rounded to infinity.
+    fn overflows(self, magnitude: f32) -> bool {
+        match self {
+            Self::F16 => f16::from_f32(magnitude).is_infinite(),
+            Self::Bf16 => bf16::from_f32(magnitude).is_infinite(),
         }
     }
 
@@ -100,19 +109,50 @@ impl Codec for Cast {
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_f32()?;
         let mut bits = vec![0u16; values.len()];
-        let largest = by_parts(&values, PART, cx, |part| narrow(self.to, part.values, part.of(&mut bits, 1)))?;
-        if largest.is_infinite() {
+        let mut largest = 0.0f32;
+        by_parts(&values, PART, cx, |part| {
+            let magnitude = narrow(self.to, part.values, part.of(&mut bits, 1));
+            largest = largest.max(magnitude);
+            magnitude
+        })?;
+        if self.to.overflows(largest) {
             let reason = format!("a weight is beyond the range of {}: max |w|", self.to.dtype());
-            return Err(CodecError::Unsuitable { reason, number: simd::max_abs(&values).into() });
+            return Err(CodecError::Unsuitable { reason, number: largest.into() });
         }
-        let section = Section::from_values(self.to.dtype(), tensor.spec().shape(), bits)?;
-        Ok(Payload::new(certify(largest)).with("values", section))
+        Payload::new().with("values", Section::from_values(self.to.dtype(), tensor.spec().shape(), bits)?)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        spec.check_output(out.len())?;
-        let bytes = payload.bytes("values", self.to.dtype(), spec.shape())?;
-        cx.cancel.check()?;
+        crate::decode_rows(self, spec, payload, cx, out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+}
+
+impl Rows for Cast {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        let values = payload.bytes("values", self.to.dtype(), spec.shape())?.clone();
+        Ok(Box::new(Reader { shape: spec.matrix(), to: self.to, values }))
+    }
+}
+
+#[derive(Debug)]
+struct Reader {
+    shape: (usize, usize),
+    to: Target,
+    values: Bytes,
+}
+
+impl RowReader for Reader {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        let bytes = &self.values[2 * rows.start * self.shape.1..][..2 * out.len()];
         stream(out, |writer| {
             let mut bits = [0; PIECE];
             for bytes in bytes.chunks(2 * PIECE) {
@@ -124,12 +164,15 @@ impl Codec for Cast {
         });
         Ok(())
     }
+
+    fn resident_bytes(&self) -> u64 {
+        self.values.len() as u64
+    }
 }
 
 kernel! {
-    /// Casts a block; returns the largest error and the largest magnitude (infinite if a value is
-    /// not finite).
-    fn narrow<'a>(simd, to: Target, values: &'a [f32], bits: &'a mut [u16]) -> (f32, f32) {
+    /// Casts a block; returns the largest magnitude, infinite if a value is not finite.
+    fn narrow<'a>(simd, to: Target, values: &'a [f32], bits: &'a mut [u16]) -> f32 {
         match to {
             Target::F16 => narrow_to::<false, _>(simd, values, bits),
             Target::Bf16 => narrow_to::<true, _>(simd, values, bits),
@@ -138,16 +181,14 @@ kernel! {
 }
 
 #[inline(always)]
-fn narrow_to<const BF16: bool, S: Simd>(simd: S, values: &[f32], bits: &mut [u16]) -> (f32, f32) {
-    let (mut error, mut largest) = (MaxError::new(), [0; LANES]);
+fn narrow_to<const BF16: bool, S: Simd>(simd: S, values: &[f32], bits: &mut [u16]) -> f32 {
+    let mut largest = [0; LANES];
     for (values, bits) in values.chunks(LANES).zip(bits.chunks_mut(LANES)) {
         let x = load(values);
         largest = simd.max_magnitude(&largest, &x);
-        let narrow = if BF16 { simd.f32_to_bf16(&x) } else { simd.f32_to_f16(&x) };
-        error.add(&x, &if BF16 { simd.bf16_to_f32(&narrow) } else { simd.f16_to_f32(&narrow) });
-        store(narrow, bits);
+        store(if BF16 { simd.f32_to_bf16(&x) } else { simd.f32_to_f16(&x) }, bits);
     }
-    (error.get(), simd.reduce_max(&magnitudes(largest)))
+    simd.reduce_max(&magnitudes(largest))
 }
 
 fn presets() -> Vec<Preset> {

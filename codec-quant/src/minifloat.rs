@@ -45,24 +45,18 @@ pub(crate) trait Minifloat {
         (sum - anchor, code as u8)
     }
 
-    /// Like [`Self::round_magnitude`], for sixteen numbers with signs.
+    /// The number nearest to a number with a sign, and its code.
     #[inline(always)]
-    fn round(x: &[f32; LANES]) -> Rounded {
-        let (mut values, mut codes) = ([0.0; LANES], [0; LANES]);
-        for i in 0..LANES {
-            let (value, code) = Self::round_magnitude(x[i].abs());
-            let sign = x[i].to_bits() & !(u32::MAX >> 1);
-            values[i] = f32::from_bits(value.to_bits() | sign);
-            codes[i] = code | if sign == 0 { 0 } else { Self::SIGN };
-        }
-        Rounded { values, codes }
+    fn round_one(x: f32) -> (f32, u8) {
+        let (magnitude, code) = Self::round_magnitude(x.abs());
+        (magnitude.copysign(x), code | if x.is_sign_negative() { Self::SIGN } else { 0 })
     }
-}
 
-/// Sixteen rounded numbers and their codes.
-pub(crate) struct Rounded {
-    pub(crate) values: [f32; LANES],
-    pub(crate) codes: [u8; LANES],
+    /// The codes of the numbers nearest to sixteen numbers with signs.
+    #[inline(always)]
+    fn round(x: &[f32; LANES]) -> [u8; LANES] {
+        lanes!(i => Self::round_one(x[i]).1)
+    }
 }
 
 /// Four bits: ±0, 0.5, 1, 1.5, 2, 3, 4, 6.
@@ -133,6 +127,18 @@ pub(crate) fn scale_for(largest: f32, most: f32) -> f32 {
     }
 }
 
+/// The index of the least error; `kept` if no error is below its own, otherwise the first one.
+#[inline(always)]
+pub(crate) fn least<T: PartialOrd + Copy>(errors: &[T], kept: usize) -> usize {
+    let mut best = kept;
+    for (i, error) in errors.iter().enumerate() {
+        if *error < errors[best] {
+            best = i;
+        }
+    }
+    best
+}
+
 #[cfg(test)]
 mod tests {
     use simd::{Level, kernel, load, with_level};
@@ -157,8 +163,12 @@ mod tests {
                 5 => E4m3::round(&load(x)),
                 _ => E5m2::round(&load(x)),
             };
-            let all = values.chunks(LANES).map(round);
-            all.flat_map(|r| r.codes.into_iter().zip(r.values.map(f32::to_bits))).take(values.len()).collect()
+            let magnitude = |x: &f32| match format {
+                4 => E2m1::round_magnitude(x.abs()),
+                5 => E4m3::round_magnitude(x.abs()),
+                _ => E5m2::round_magnitude(x.abs()),
+            };
+            values.chunks(LANES).flat_map(round).zip(values.iter().map(|x| magnitude(x).0.to_bits())).collect()
         }
     }
 
@@ -174,7 +184,7 @@ mod tests {
                 let mut expect = |x: f32, code: u8| {
                     values.extend([x, -x]);
                     let number = numbers[usize::from(code)];
-                    expected.extend([(code, number.to_bits()), (code | sign, (-number).to_bits())]);
+                    expected.extend([(code, number.to_bits()), (code | sign, number.to_bits())]);
                 };
                 expect(number, code);
                 if code == largest {

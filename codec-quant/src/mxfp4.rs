@@ -6,7 +6,9 @@
 //! blocks of 32); Rouhani et al., arXiv 2310.10537. The memory layout is that of the gpt-oss
 //! checkpoints. The specification's conversion uses the scale 2^(⌊log₂ max|w|⌋ − 2), which clips
 //! quotients above 6. This encoder also tries the next power of two and keeps the scale with the
-//! smaller squared error over the block.
+//! smaller squared error over the block. With calibration by column it then tries the powers of two
+//! beside this one, and keeps the scale with the smallest squared error, weighted by the mean
+//! squares of the inputs.
 //!
 //! # Sections
 //! With `R × C` the matrix view:
@@ -28,8 +30,8 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured; at most a quarter of the block's largest weight, if that is from 2^-125 to
-//! 3.4e38.
+//! At most a quarter of the block's largest weight (five eighths with calibration), if that weight
+//! is from 2^-125 to 3.4e38.
 //!
 //! # Cost
 //! `17·R·C/32` bytes: 4.25 bits per weight.
@@ -39,17 +41,22 @@
 //! reads this format, and not padded. Weights above 6 · 2^125 = 2.55e38 become 6 · 2^125; weights
 //! of at most 2^-129 become zero. A payload with a scale above 252 (255 is NaN) is refused.
 
+use std::ops::Range;
+
 use codec_api::{
-    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result, Section,
-    TensorSpec, TensorView, register_codec, typetag,
+    Bytes, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, PanelCut, PanelEncoder, Panels,
+    Payload, PayloadView, Preset, Result, RowReader, Rows, Section, TensorSpec, TensorView, check_rows, register_codec,
+    typetag,
 };
 use serde::{Deserialize, Serialize};
-use simd::{LANES, kernel, lanes, magnitudes, prefetch, stream, sum};
+use simd::{LANES, Lanes, kernel, lanes, magnitudes, prefetch, stream, sum};
 
 use crate::blocks::{PART, by_parts};
-use crate::error::{MaxError, certify};
-use crate::minifloat::{E2m1, Minifloat};
+use crate::e2m1::{self, Blocks};
+use crate::ggml::importance::ColumnImportance;
+use crate::minifloat::{E2m1, Minifloat, least};
 use crate::packing::unpack16;
+use crate::panels::cut;
 
 /// Weights that share a scale.
 const BLOCK: usize = 32;
@@ -69,6 +76,10 @@ pub struct Mxfp4 {
 
 #[typetag::serde(name = "quant.mxfp4")]
 impl Codec for Mxfp4 {
+    fn needs(&self) -> Needs {
+        Needs::default().calibration(Need::Uses)
+    }
+
     fn accepts(&self, spec: &TensorSpec) -> Result<()> {
         spec.require_float()?;
         spec.require_whole_blocks(BLOCK)
@@ -78,36 +89,101 @@ impl Codec for Mxfp4 {
         let n = spec.elements();
         CostEstimate::fixed((n / 2 + n / BLOCK) as u64)
             .ops(40.0 * n as f64, 2.0 * n as f64)
-            .scratch(crate::widened_bytes(spec))
+            .scratch(ColumnImportance::scratch(spec, PART) + crate::widened_bytes(spec))
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         self.accepts(tensor.spec())?;
         let all = tensor.to_f32()?;
-        let (rows, columns) = tensor.spec().matrix();
+        let importance = ColumnImportance::new(tensor.spec(), cx, BLOCK)?;
         let mut packed = vec![0; all.len() / 2];
         let mut scales = vec![0; all.len() / BLOCK];
-        let largest = by_parts(&all, PART, cx, |part| {
-            quantise(part.values, part.next, part.of(&mut scales, BLOCK), part.of(&mut packed, 2))
+        by_parts(&all, PART, cx, |part| {
+            let importance = importance.as_ref().map(|columns| columns.of(part.start, part.values.len()));
+            let (scales, packed) = (part.of(&mut scales, BLOCK), part.of(&mut packed, 2));
+            quantise(part.values, part.next, importance.as_deref(), scales, packed)
         })?;
-        Ok(Payload::new(certify(largest))
-            .with("blocks", Section::new(Dtype::U8, [rows, columns / BLOCK, BLOCK / 2], packed)?)
-            .with("scales", Section::new(Dtype::U8, [rows, columns / BLOCK], scales)?))
+        self.payload(tensor.spec(), packed, scales)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        crate::decode_rows(self, spec, payload, cx, out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+
+    fn as_panels(&self) -> Option<&dyn Panels> {
+        Some(self)
+    }
+}
+
+impl Panels for Mxfp4 {
+    fn cut(&self, spec: &TensorSpec) -> Result<PanelCut> {
         self.accepts(spec)?;
-        spec.check_output(out.len())?;
+        Ok(cut(BLOCK, 1))
+    }
+
+    fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {
+        e2m1::begin(self, self.cut(original.spec())?, &original, cx)
+    }
+}
+
+impl Blocks for &Mxfp4 {
+    fn choose(&self, values: &[f32], importance: Option<&[f32]>, scales: &mut [u8]) {
+        quantise(values, &[], importance, scales, &mut vec![0; values.len() / 2]);
+    }
+
+    fn round(&self, x: f32, scale: u8) -> (u8, f32) {
+        let (value, code) = E2m1::round_one(x * inverse_of(scale));
+        (code, value * scale_of(scale))
+    }
+
+    fn payload(&self, spec: &TensorSpec, packed: Vec<u8>, scales: Vec<u8>) -> Result<Payload> {
         let (rows, columns) = spec.matrix();
-        let packed = payload.bytes("blocks", Dtype::U8, &[rows, columns / BLOCK, BLOCK / 2])?;
-        let scales = payload.bytes("scales", Dtype::U8, &[rows, columns / BLOCK])?;
+        Payload::new()
+            .with("blocks", Section::new(Dtype::U8, [rows, columns / BLOCK, BLOCK / 2], packed)?)?
+            .with("scales", Section::new(Dtype::U8, [rows, columns / BLOCK], scales)?)
+    }
+}
+
+impl Rows for Mxfp4 {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        self.accepts(spec)?;
+        let (rows, columns) = spec.matrix();
+        let packed = payload.bytes("blocks", Dtype::U8, &[rows, columns / BLOCK, BLOCK / 2])?.clone();
+        let scales = payload.bytes("scales", Dtype::U8, &[rows, columns / BLOCK])?.clone();
         let largest = scales.iter().fold(0, |largest: u8, scale| largest.max(*scale));
         if largest > LARGEST_SCALE {
             return Err(payload.corrupt("scales", format!("{largest} is above {LARGEST_SCALE}")));
         }
-        cx.cancel.check()?;
-        dequantise(packed, scales, out);
+        Ok(Box::new(Mxfp4Rows { shape: (rows, columns), packed, scales }))
+    }
+}
+
+/// The rows of a payload.
+#[derive(Debug)]
+struct Mxfp4Rows {
+    shape: (usize, usize),
+    packed: Bytes,
+    scales: Bytes,
+}
+
+impl RowReader for Mxfp4Rows {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        let first = rows.start * self.shape.1;
+        dequantise(&self.packed[first / 2..][..out.len() / 2], &self.scales[first / BLOCK..][..out.len() / BLOCK], out);
         Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        (self.packed.len() + self.scales.len()) as u64
     }
 }
 
@@ -125,31 +201,43 @@ fn inverse_of(code: u8) -> f32 {
 }
 
 kernel! {
-    /// Computes scales and codes of whole blocks, and prefetches `next`. Returns the largest error
-    /// and the largest magnitude (infinite if a value is not finite).
-    fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], scales: &'a mut [u8], packed: &'a mut [u8]) -> (f32, f32) {
-        let (mut error, mut largest) = (MaxError::new(), 0.0);
+    /// Computes scales and codes of whole blocks, and prefetches `next`. Returns the largest
+    /// magnitude (infinite if a value is not finite).
+    fn quantise<'a>(
+        simd,
+        values: &'a [f32],
+        next: &'a [f32],
+        importance: Option<&'a [f32]>,
+        scales: &'a mut [u8],
+        packed: &'a mut [u8],
+    ) -> f32 {
+        let mut largest = 0.0;
         let blocks = values.as_chunks::<BLOCK>().0.iter().zip(packed.as_chunks_mut::<{ BLOCK / 2 }>().0);
         for (i, ((block, packed), code)) in blocks.zip(scales).enumerate() {
             prefetch(next, i * BLOCK);
             prefetch(next, i * BLOCK + LANES);
-            let [low, high] = halves(block);
-            let magnitude = simd.reduce_max(&magnitudes(simd.max_magnitude(&simd.max_magnitude(&[0; LANES], low), high)));
+            let x = halves(block);
+            let bits = simd.max_magnitude(&simd.max_magnitude(&[0; LANES], x[0]), x[1]);
+            let magnitude = simd.reduce_max(&magnitudes(bits));
             largest = if magnitude > largest { magnitude } else { largest };
-            *code = best_scale(low, high, magnitude);
-            let (scale, inverse) = (scale_of(*code), inverse_of(*code));
-            for (x, packed) in [low, high].into_iter().zip(packed.as_chunks_mut().0) {
-                let rounded = E2m1::round(&lanes!(i => x[i] * inverse));
-                error.add(x, &lanes!(i => rounded.values[i] * scale));
-                *packed = simd.pack_nibbles::<false>(&rounded.codes);
+            *code = best_scale(x, magnitude);
+            if let Some(importance) = importance {
+                *code = beside(*code, x, halves(&importance.as_chunks().0[i]));
+            }
+            let inverse = inverse_of(*code);
+            for (x, packed) in x.into_iter().zip(packed.as_chunks_mut().0) {
+                *packed = simd.pack_nibbles::<false>(&E2m1::round(&lanes!(i => x[i] * inverse)));
             }
         }
-        (error.get(), largest)
+        largest
     }
 }
 
+/// The halves of a block.
+type Halves<'a> = [&'a Lanes<f32>; 2];
+
 #[inline(always)]
-fn halves(block: &[f32; BLOCK]) -> [&[f32; LANES]; 2] {
+fn halves(block: &[f32; BLOCK]) -> Halves<'_> {
     let halves = block.as_chunks().0;
     [&halves[0], &halves[1]]
 }
@@ -157,24 +245,44 @@ fn halves(block: &[f32; BLOCK]) -> [&[f32; LANES]; 2] {
 /// The scale code of the specification's conversion, or the next one if its squared error is
 /// smaller.
 #[inline(always)]
-fn best_scale(low: &[f32; LANES], high: &[f32; LANES], magnitude: f32) -> u8 {
+fn best_scale(x: Halves<'_>, magnitude: f32) -> u8 {
     let exponent = (magnitude.to_bits() >> 23) as u8;
     // The largest finite exponent, 254, gives `LARGEST_SCALE`; infinity would give more.
     let code = exponent.saturating_sub(2).min(LARGEST_SCALE);
-    let inverse = inverse_of(code);
-    let (low, high) = (lanes!(i => low[i].abs() * inverse), lanes!(i => high[i].abs() * inverse));
-    let (fine, coarse) = (squared_errors(&low, &high, 1.0), squared_errors(&low, &high, 2.0));
+    let ones = [&[1.0; LANES]; 2];
+    let (fine, coarse) = (squared_errors(x, ones, code, 1.0), squared_errors(x, ones, code, 2.0));
     let gain: f32 = sum(lanes!(i => fine[i] - coarse[i]));
     code + u8::from(gain > 0.0 && code < LARGEST_SCALE)
 }
 
-/// Squared errors of a block for a power-of-two scale; each lane adds the errors of two weights.
+/// This scale code, or one beside it if its squared error, weighted by importance, is smaller.
 #[inline(always)]
-fn squared_errors(low: &[f32; LANES], high: &[f32; LANES], scale: f32) -> [f32; LANES] {
-    let inverse = 1.0 / scale;
-    let low: [f32; LANES] = lanes!(i => low[i] - E2m1::round_magnitude(low[i] * inverse).0 * scale);
-    let high: [f32; LANES] = lanes!(i => high[i] - E2m1::round_magnitude(high[i] * inverse).0 * scale);
-    lanes!(i => low[i] * low[i] + high[i] * high[i])
+fn beside(code: u8, x: Halves<'_>, importance: Halves<'_>) -> u8 {
+    let mut errors = [0.0; 3];
+    for (error, factor) in errors.iter_mut().zip([0.5, 1.0, 2.0]) {
+        *error = sum(squared_errors(x, importance, code, factor));
+    }
+    if code == 0 {
+        errors[0] = f32::INFINITY;
+    }
+    if code == LARGEST_SCALE {
+        errors[2] = f32::INFINITY;
+    }
+    code + least(&errors, 1) as u8 - 1
+}
+
+/// Squared errors of a block, weighted by importance, in units of the scale with this code. The
+/// tried scale is `factor` in the same unit. Each lane adds the errors of two weights.
+#[inline(always)]
+fn squared_errors(x: Halves<'_>, importance: Halves<'_>, code: u8, factor: f32) -> Lanes<f32> {
+    let (to_unit, inverse) = (inverse_of(code), 1.0 / factor);
+    let mut errors = [[0.0; LANES]; 2];
+    for ((errors, x), w) in errors.iter_mut().zip(x).zip(importance) {
+        let x: Lanes<f32> = lanes!(i => x[i].abs() * to_unit);
+        let off: Lanes<f32> = lanes!(i => x[i] - E2m1::round_magnitude(x[i] * inverse).0 * factor);
+        *errors = lanes!(i => w[i] * (off[i] * off[i]));
+    }
+    lanes!(i => errors[0][i] + errors[1][i])
 }
 
 kernel! {

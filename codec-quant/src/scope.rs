@@ -1,8 +1,5 @@
 //! The scope of a scale, for codecs with one scale per tensor or per row.
 
-use std::num::NonZeroUsize;
-
-use codec_api::Chunking;
 use serde::{Deserialize, Serialize};
 
 /// Which weights share a scale.
@@ -26,10 +23,5 @@ impl Scope {
     /// weights; at least 1.
     pub(crate) fn weights(self, columns: usize, elements: usize) -> usize {
         if self == Self::Row { columns.max(1) } else { elements.max(1) }
-    }
-
-    /// How a tensor may be cut into chunks.
-    pub(crate) fn chunking(self) -> Chunking {
-        if self == Self::Row { Chunking::Rows(NonZeroUsize::MIN) } else { Chunking::Whole }
     }
 }

@@ -29,10 +29,7 @@ pub struct SeedLm {
     pub search: Budget,
     /// Number of quality levels.
     pub layers: Bounded<1, 4>,
-    /// Entropy-code exponents and mantissas. Version 1 got this key later: it is written only if
-    /// true, since headers without it mean false. Such headers stay unchanged, and an older program
-    /// refuses the key by name.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// Entropy-code exponents and mantissas.
     pub coded: bool,
 }
 

@@ -1,11 +1,14 @@
 //! From weights to bits: layer by layer, block by block.
 
-use codec_api::{Bound, Dtype, EncodeCx, Payload, Result, Section, TensorSpec, TensorView, pack_bits};
+use std::borrow::Cow;
+
+use codec_api::util::pack_bits;
+use codec_api::{Dtype, EncodeCx, Payload, Result, Section, TensorSpec, TensorView};
 use rand_xoshiro::rand_core::Rng;
 
 use crate::block::{Code, MAX_BLOCK};
 use crate::config::{Budget, SeedLm};
-use crate::decode::{Blocks, Layer, decode};
+use crate::decode::{Layer, decode};
 use crate::fit::Fitter;
 use crate::grid::Grid;
 use crate::importance::{Alike, alike};
@@ -21,33 +24,42 @@ use crate::ticks::Ticks;
 pub(crate) fn encode(config: &SeedLm, tensor: &TensorView<'_>, cx: &EncodeCx<'_>, method: Method) -> Result<Payload> {
     cx.cancel.check()?;
     let source = tensor.to_finite_f32()?;
-    let shape = config.shape();
+    let (shape, levels) = (config.shape(), config.layers.get() as usize);
     let lfsr = Lfsr::new(shape.seed_bits);
     let seeds = seeds(config, cx);
     let alike = alike(tensor.spec(), shape.weights, cx)?;
     let ticks = Ticks::new(cx.progress, config.layers.get());
-    let mut payload = Payload::new(Bound::None);
-    let mut rest = source.to_vec();
-    let mut decoded = vec![0.0; source.len()];
-    for level in 0..config.layers.get() as usize {
+    let mut payload = Payload::new();
+    let mut rest = Cow::Borrowed(&*source);
+    let mut decoded = vec![0.0; if levels > 1 { source.len() } else { 0 }];
+    for level in 0..levels {
         let grid = Grid::reaching(largest_norm(&rest, shape.weights), config.per_octave.get(), shape);
         let fitter = Fitter::new(shape, config.refine, grid);
         let search = Search { fitter: &fitter, lfsr: &lfsr, seeds: &seeds, method, cancel: cx.cancel, ticks: &ticks };
         let best = best_codes(&search, &rest, &alike)?;
-        let codes = pack_bits(best.iter().map(|code| code.to_bits(shape)), shape.bits());
-        decode(&lfsr, shape, &Layer { blocks: Blocks::Packed(&codes), grid }, level > 0, &mut decoded);
-        for ((rest, w), d) in rest.iter_mut().zip(source.iter()).zip(&decoded) {
-            // The difference of two f32 near opposite ends of the range overflows.
-            *rest = (w - d).clamp(f32::MIN, f32::MAX);
+        payload = write(config, level, &best, grid, payload)?;
+        if level + 1 < levels {
+            let layer = Layer::read(config, level, tensor.spec(), &payload.view())?;
+            decode(&lfsr, shape, &layer, 0, level > 0, &mut decoded);
+            for ((rest, w), d) in rest.to_mut().iter_mut().zip(source.iter()).zip(&decoded) {
+                // The difference of two f32 near opposite ends of the range overflows.
+                *rest = (w - d).clamp(f32::MIN, f32::MAX);
+            }
         }
-        payload = if config.coded {
-            planes::write(shape, level, &best, payload)?
-        } else {
-            payload.with(&name(CODES, level), Section::new(Dtype::U8, [codes.len()], codes)?)
-        };
-        payload = payload.with(&name(BIAS, level), Section::from_values(Dtype::I16, [1], vec![grid.bias as i16])?);
     }
-    Ok(payload.with_bound(Bound::measure(&source, &decoded)))
+    Ok(payload)
+}
+
+/// Adds the sections of a level.
+fn write(config: &SeedLm, level: usize, codes: &[Code], grid: Grid, payload: Payload) -> Result<Payload> {
+    let shape = config.shape();
+    let payload = if config.coded {
+        planes::write(shape, level, codes, payload)?
+    } else {
+        let packed = pack_bits(codes.iter().map(|code| code.to_bits(shape)), shape.bits());
+        payload.with(&name(CODES, level), Section::from_bytes(packed)?)?
+    };
+    payload.with(&name(BIAS, level), Section::from_values(Dtype::I16, [1], vec![grid.bias as i16])?)
 }
 
 /// Number of seeds tried for each block.
@@ -81,7 +93,8 @@ fn seeds(config: &SeedLm, cx: &EncodeCx<'_>) -> Seeds {
     Seeds::Some((0..seed_count(config)).map(|_| 1 + rng.next_u32() % all).collect())
 }
 
-/// Heap bytes of an encode: copies of the weights, codes, and the tables of a batch of seeds.
+/// Heap bytes of an encode: copies of the weights, codes, and the tables of a batch of seeds. A
+/// decode takes less: its planes, if there are any.
 pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     let shape = config.shape();
     let blocks = spec.elements().div_ceil(shape.weights);
@@ -95,7 +108,9 @@ pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     // With calibration each block may be a group of its own.
     let per_block = 256;
     let coder = if config.coded { CODER_BYTES } else { 0 };
-    (12 * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES + PASS_BYTES + coder
+    // The weights as F32, and with several levels what is decoded so far and what it leaves.
+    let copies = if config.layers.get() > 1 { 3 } else { 1 };
+    (4 * copies * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES + PASS_BYTES + coder
 }
 
 /// Heap bytes of a pass over the blocks, beside its tables.

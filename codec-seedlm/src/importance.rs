@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use codec_api::{EncodeCx, Result, TensorSpec, relative_importance};
+use codec_api::util::relative_importance;
+use codec_api::{EncodeCx, InputAxis, Result, TensorSpec};
 
 use crate::block::MAX_BLOCK;
 
@@ -14,19 +15,20 @@ pub(crate) type Alike = BTreeMap<[u32; MAX_BLOCK], Vec<usize>>;
 /// the importance of the most important weight.
 ///
 /// # Errors
-/// [`codec_api::CodecError::Limit`] if calibration lacks a value for an index of its axis.
+/// [`codec_api::CodecError::Usage`] if calibration does not have one value per index of its axis.
 pub(crate) fn alike(spec: &TensorSpec, weights: usize, cx: &EncodeCx<'_>) -> Result<Alike> {
     let n = spec.elements();
     let (_, columns) = spec.matrix();
-    let inputs = cx.input_squares(spec)?;
+    let calibration = cx.calibration_of(spec)?;
     let mut alike = Alike::new();
     for block in 0..n.div_ceil(weights) {
         let mut importance = [1.0; MAX_BLOCK];
-        if let Some((axis, squares)) = inputs {
+        if let Some(calibration) = calibration {
             let places = block * weights..n.min((block + 1) * weights);
             let known = &mut importance[..places.len()];
             for (h, place) in known.iter_mut().zip(places) {
-                *h = squares[if axis == 0 { place / columns } else { place % columns }];
+                let by_row = calibration.axis == InputAxis::Rows;
+                *h = calibration.mean_squares[if by_row { place / columns } else { place % columns }];
             }
             relative_importance(known);
         }

@@ -28,6 +28,11 @@ impl Lfsr {
         lfsr
     }
 
+    /// Heap bytes of the words.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(self.words.as_slice())
+    }
+
     /// Number of states, and therefore of seeds: all but zero.
     fn period(&self) -> u32 {
         (1 << self.bits) - 1

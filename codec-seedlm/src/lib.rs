@@ -39,6 +39,9 @@
 //! Level `i` above 0 has `codes_i` (or `seeds_i`, `exponents_i`, `mantissas_i`) and `bias_i` of the
 //! same form. Its weights are added to those of the levels before it.
 //!
+//! Each block decodes alone, and so do rows, which may begin inside a block. A reader of rows with
+//! `coded` decodes the planes when it opens, and keeps them with one byte for each field.
+//!
 //! ## From bits to weights
 //! The register has K bits and shifts to the right; the parity of the tapped bits enters at the
 //! top. The taps are the bits 0, 2, 3, 4 for K = 8; 0, 1, 2, 8 for K = 12; 0, 1, 3, 12 for K = 16;
@@ -117,23 +120,22 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"seedlm","version":1,"k":16,"c":8,"p":3,"mantissa_bits":4,"per_octave":2,"refine":true,"search":"all","layers":1}"#;
+//! let header = r#"{"codec":"seedlm","version":1,"k":16,"c":8,"p":3,"mantissa_bits":4,"per_octave":2,"refine":true,"search":"all","layers":1,"coded":false}"#;
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use codec_seedlm as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //! `k` 8, 12, 16 or 24; `c` 4 to 16; `p` 1 to 4; `mantissa_bits` 2 to 6; `per_octave` 1 (as
-//! published), 2 or 4; `layers` 1 to 4. `coded` is written only if it is true. This key was added
-//! to version 1 later: headers without it mean false and do not change, and an older program
-//! refuses the key by name. `refine` and `search` affect only the encoder. `search` is `"all"` or a
-//! number of seeds, drawn at random for the tensor (a seed may be drawn twice). A random search is
-//! quicker and has a larger error; a number that is not below the number of all seeds means
-//! `"all"`. A search of all seeds of `k` = 24 takes 256 times as long as one of `k` = 16.
+//! published), 2 or 4; `layers` 1 to 4. `refine` and `search` affect only the encoder. `search` is
+//! `"all"` or a number of seeds, drawn at random for the tensor (a seed may be drawn twice). A
+//! random search is quicker and has a larger error; a number that is not below the number of all
+//! seeds means `"all"`. A search of all seeds of `k` = 24 takes 256 times as long as one of
+//! `k` = 16.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the maximum of f32
-//! exceeds the range of f32.
+//! The squared error of a block is at most that of zeros, `Σ w²`, before the rounding to f32. With
+//! calibration this is true of the weighted error.
 //!
 //! # Cost
 //! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes. This is 4 bits per weight for
@@ -169,12 +171,10 @@ mod tables;
 mod ticks;
 
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, Need, Needs, Payload, PayloadView, Preset, Progressive,
-    Result, TensorSpec, TensorView, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, EncodeCx, Need, Needs, Payload, PayloadView, Preset, Progressive, Result, Rows,
+    TensorSpec, TensorView, register_codec, typetag,
 };
 pub use config::{Budget, PerOctave, SeedBits, SeedLm};
-use decode::Layer;
-use lfsr::Lfsr;
 use search::Method;
 
 #[typetag::serde(name = "seedlm")]
@@ -203,21 +203,14 @@ impl Codec for SeedLm {
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        spec.check_output(out.len())?;
-        let levels = self.layers.get() as usize;
-        let last = cx.level.unwrap_or(levels - 1);
-        if last >= levels {
-            return Err(CodecError::Limit(format!("level {last}: the levels are 0 to {}", levels - 1)));
-        }
-        let lfsr = Lfsr::new(self.k.get());
-        for level in 0..=last {
-            cx.cancel.check()?;
-            decode::decode(&lfsr, self.shape(), &Layer::read(self, level, spec, &payload)?, level > 0, out);
-        }
-        Ok(())
+        self.decode_level(self.layers.get() as usize - 1, spec, payload, cx, out)
     }
 
     fn as_progressive(&self) -> Option<&dyn Progressive> {
+        Some(self)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
         Some(self)
     }
 }

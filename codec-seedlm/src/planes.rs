@@ -1,6 +1,7 @@
 //! Sections of a level with `coded`: the seeds, and the entropy-coded exponents and mantissas.
 
-use codec_api::{CodecError, Dtype, Payload, PayloadView, Result, Section, pack_bits, unpack_bits};
+use codec_api::util::{pack_bits, unpack_bits};
+use codec_api::{Bytes, CodecError, Dtype, Payload, PayloadView, Result, Section};
 use entropy::plane::{self, Known};
 
 use crate::block::{Code, EXPONENT_BITS, Shape};
@@ -24,9 +25,10 @@ pub(crate) fn bytes(shape: Shape, n: usize) -> (u64, u64) {
 }
 
 /// The blocks of a level.
-pub(crate) struct Planes<'a> {
+#[derive(Debug)]
+pub(crate) struct Planes {
     /// The packed seeds.
-    pub(crate) seeds: &'a [u8],
+    pub(crate) seeds: Bytes,
     /// One byte for each block.
     pub(crate) exponents: Vec<u8>,
     /// One byte for each mantissa, block by block. The sign is the highest bit of the field, not of
@@ -34,10 +36,10 @@ pub(crate) struct Planes<'a> {
     pub(crate) mantissas: Vec<u8>,
 }
 
-impl<'a> Planes<'a> {
-    pub(crate) fn read(shape: Shape, level: usize, blocks: usize, payload: &PayloadView<'a>) -> Result<Self> {
+impl Planes {
+    pub(crate) fn read(shape: Shape, level: usize, blocks: usize, payload: &PayloadView<'_>) -> Result<Self> {
         // The seeds are not compressed, so a small payload cannot claim many blocks.
-        let seeds = payload.bytes(&name(SEEDS, level), Dtype::U8, &[packed_bytes(blocks, shape.seed_bits)])?;
+        let seeds = payload.bytes(&name(SEEDS, level), Dtype::U8, &[packed_bytes(blocks, shape.seed_bits)])?.clone();
         let exponents = read(&name(EXPONENTS, level), payload, blocks, EXPONENT_BITS, &[])?;
         let contexts = contexts(&exponents, shape.rank);
         let mantissas = read(&name(MANTISSAS, level), payload, blocks * shape.rank, shape.mantissa_bits, &contexts)?;
@@ -55,9 +57,10 @@ pub(crate) fn write(shape: Shape, level: usize, codes: &[Code], payload: Payload
     let contexts = contexts(&exponents, shape.rank);
     let sections =
         [seeds, shortest(&exponents, EXPONENT_BITS, &[])?, shortest(&mantissas, shape.mantissa_bits, &contexts)?];
-    NAMES.into_iter().zip(sections).try_fold(payload, |payload, (what, bytes)| {
-        Ok(payload.with(&name(what, level), Section::new(Dtype::U8, [bytes.len()], bytes)?))
-    })
+    NAMES
+        .into_iter()
+        .zip(sections)
+        .try_fold(payload, |payload, (what, bytes)| payload.with(&name(what, level), Section::from_bytes(bytes)?))
 }
 
 /// The context of each mantissa: the exponent of its block, and its place in the block.

@@ -30,8 +30,8 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
-//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
+//! No error with an exact inner codec, which makes this codec exact for every dtype. Otherwise the
+//! inner codec's error on the values; zeros stay zeros.
 //!
 //! # Cost
 //! The inner codec's cost for `V` values, `⌈N/8⌉` bytes, and 4 for the checksum. At most the inner
@@ -40,6 +40,8 @@
 //! # Limits
 //! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
 //! a row of `V` values, it encodes the dense tensor instead.
+
+use std::ops::Range;
 
 use codec_api::{
     Bytes, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag,
@@ -96,7 +98,7 @@ impl Form for Flags {
 
     fn write(&self, _: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
         let bytes = stored.to_bytes();
-        Ok(payload.with(BITMAP, Section::new(Dtype::U8, [bytes.len()], bytes)?))
+        payload.with(BITMAP, Section::new(Dtype::U8, [bytes.len()], bytes)?)
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {
@@ -109,16 +111,20 @@ impl Form for Flags {
         if bitmap.last().is_some_and(|last| u32::from(*last) >> (units + 8 - 8 * bitmap.len()) != 0) {
             return Err(payload.corrupt(BITMAP, format!("a bit beyond the tensor's {units} elements is set")));
         }
-        Ok(Box::new(Bits::new(bitmap)))
+        Ok(Box::new(Bits::new(grid, bitmap)))
     }
 }
 
 kernel! {
-    /// Number of set bits.
-    fn ones<'a>(_simd, bitmap: &'a [u8]) -> usize {
-        let (words, rest) = bitmap.as_chunks();
-        let of_words: usize = words.iter().map(|word| u64::from_le_bytes(*word).count_ones() as usize).sum();
-        of_words + rest.iter().map(|byte| byte.count_ones() as usize).sum::<usize>()
+    /// Adds the number of set bits up to the end of each part.
+    fn count<'a>(_simd, bitmap: &'a [u8], starts: &'a mut Vec<usize>) {
+        let mut sum = 0;
+        for part in bitmap.chunks(PART / 8) {
+            let (words, rest) = part.as_chunks();
+            sum += words.iter().map(|word| u64::from_le_bytes(*word).count_ones() as usize).sum::<usize>();
+            sum += rest.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
+            starts.push(sum);
+        }
     }
 }
 
@@ -148,35 +154,62 @@ kernel! {
     }
 }
 
+/// Units that one call of `find` searches.
+const PART: usize = 64 * WORDS;
+
 /// Positions as one bit for each unit.
 #[derive(Debug)]
 pub(crate) struct Bits {
+    grid: Grid,
     bitmap: Bytes,
-    values: usize,
+    /// Number of values before each part of the units; all of them at the end.
+    starts: Vec<usize>,
 }
 
 impl Bits {
     /// `bitmap` must have no bits set beyond the last unit.
-    pub(crate) fn new(bitmap: Bytes) -> Self {
-        let values = ones(&bitmap);
-        Self { bitmap, values }
+    pub(crate) fn new(grid: &Grid, bitmap: Bytes) -> Self {
+        let mut starts = Vec::with_capacity(bitmap.len() / (PART / 8) + 2);
+        starts.push(0);
+        count(&bitmap, &mut starts);
+        Self { grid: *grid, bitmap, starts }
+    }
+
+    /// The bits of a part of the units that are in `units`.
+    fn words(&self, part: usize, units: &Range<usize>) -> [u64; WORDS] {
+        let (mut words, bytes) = ([0; WORDS], &self.bitmap[part * PART / 8..]);
+        for (i, (word, bytes)) in words.iter_mut().zip(bytes.chunks(8)).enumerate() {
+            let mut whole = [0; 8];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            let first = part * PART + 64 * i;
+            let (below, above) = (units.start.saturating_sub(first), (first + 64).saturating_sub(units.end));
+            let shift = |places: usize| places.min(64) as u32;
+            let from = u64::MAX.checked_shl(shift(below)).unwrap_or(0);
+            *word = u64::from_le_bytes(whole) & from & u64::MAX.checked_shr(shift(above)).unwrap_or(0);
+        }
+        words
     }
 }
 
 impl Positions for Bits {
     fn count(&self) -> usize {
-        self.values
+        self.starts.last().copied().unwrap_or(0)
     }
 
-    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
-        for (part, bytes) in self.bitmap.chunks(8 * WORDS).enumerate() {
-            let mut words = [0; WORDS];
-            for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
-                let mut whole = [0; 8];
-                whole[..bytes.len()].copy_from_slice(bytes);
-                *word = u64::from_le_bytes(whole);
-            }
-            let count = find(&words, part * WORDS * 64, batches.room(WORDS * 64 + AT_ONCE)?);
+    fn start(&self, row: usize) -> usize {
+        let unit = row * self.grid.columns;
+        let part = unit / PART;
+        if unit.is_multiple_of(PART) {
+            return self.starts[part];
+        }
+        let words = self.words(part, &(part * PART..unit));
+        self.starts[part] + words.iter().map(|word| word.count_ones() as usize).sum::<usize>()
+    }
+
+    fn visit(&self, rows: Range<usize>, batches: &mut Batches<'_>) -> Result<()> {
+        let units = self.grid.units_of(&rows);
+        for part in units.start / PART..units.end.div_ceil(PART) {
+            let count = find(&self.words(part, &units), part * PART, batches.room(PART + AT_ONCE)?);
             batches.added(count);
         }
         batches.flush()
@@ -187,13 +220,12 @@ impl Positions for Bits {
     }
 
     fn bytes(&self) -> u64 {
-        self.bitmap.len() as u64
+        (self.bitmap.len() + size_of_val(&*self.starts)) as u64
     }
 }
 
 fn presets() -> Vec<Preset> {
-    let header = r#"{"codec":"sparse.bitmap","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
-    Preset::from_header("default", header).into_iter().collect()
+    vec![Preset::from_spec("default", "sparse.bitmap(lossless.raw)")]
 }
 
 fn probes() -> Vec<String> {

@@ -31,8 +31,8 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
-//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
+//! No error with an exact inner codec, which makes this codec exact for every dtype. Otherwise the
+//! inner codec's error on the values; zeros stay zeros.
 //!
 //! # Cost
 //! The inner codec's cost for `V` values, `4·⌈N/2¹⁶⌉ + 2·V` bytes, and 4 for the checksum. At most
@@ -42,12 +42,14 @@
 //! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
 //! a row of `V` values, it encodes the dense tensor instead.
 
+use std::ops::Range;
+
 use codec_api::{Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag};
 use serde::{Deserialize, Serialize};
 
 use crate::coder::{Coder, sparse_codec};
 use crate::form::{Batches, Form, Ints, Positions};
-use crate::grid::{Grid, Segments};
+use crate::grid::Grid;
 use crate::mask::Mask;
 
 const COUNTS: &str = "counts";
@@ -104,9 +106,9 @@ impl Form for Coordinates {
             stored.each(block, |at| offsets.push((at - start) as u16));
             counts.push((offsets.len() - before) as u32);
         }
-        Ok(payload
-            .with(COUNTS, Section::from_values(Dtype::U32, [counts.len()], counts)?)
-            .with(OFFSETS, Section::from_values(Dtype::U16, [offsets.len()], offsets)?))
+        payload
+            .with(COUNTS, Section::from_values(Dtype::U32, [counts.len()], counts)?)?
+            .with(OFFSETS, Section::from_values(Dtype::U16, [offsets.len()], offsets)?)
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {
@@ -114,23 +116,45 @@ impl Form for Coordinates {
     }
 
     fn read(&self, grid: &Grid, payload: &PayloadView<'_>) -> Result<Box<dyn Positions>> {
-        let segments = grid.blocks(BLOCK);
-        let counts = Ints::read(payload, COUNTS, Dtype::U32, segments.count())?;
+        let counts = Ints::read(payload, COUNTS, Dtype::U32, grid.blocks(BLOCK).count())?;
         let offsets = Ints::of_any_length(payload, OFFSETS, Dtype::U16)?;
-        let counted: u64 = counts.iter().sum();
+        let counted: u64 = counts.values_from(0).sum();
         if counted != offsets.len() as u64 {
             let reason = format!("they add up to {counted}, and there are {} offsets", offsets.len());
             return Err(payload.corrupt(COUNTS, reason));
         }
-        Ok(Box::new(Blocks { segments, counts, offsets }))
+        let mut starts = vec![0];
+        starts.extend(counts.values_from(0).scan(0, |sum, count| {
+            *sum += count as usize;
+            Some(*sum)
+        }));
+        Ok(Box::new(Blocks { grid: *grid, offsets, starts }))
     }
 }
 
 #[derive(Debug)]
 struct Blocks {
-    segments: Segments,
-    counts: Ints,
+    grid: Grid,
     offsets: Ints,
+    /// Number of values before each block; all of them at the end.
+    starts: Vec<usize>,
+}
+
+impl Blocks {
+    /// The offsets of a block.
+    fn of(&self, block: usize) -> &[[u8; 2]] {
+        &self.offsets.bytes().as_chunks().0[self.starts[block]..self.starts[block + 1]]
+    }
+
+    /// Number of values in a block before this unit.
+    fn before(&self, block: usize, unit: usize) -> usize {
+        self.of(block).partition_point(|offset| at(block, *offset) < unit)
+    }
+}
+
+/// Flat index of the unit at an offset in a block.
+fn at(block: usize, offset: [u8; 2]) -> usize {
+    block * BLOCK + usize::from(u16::from_le_bytes(offset))
 }
 
 impl Positions for Blocks {
@@ -138,25 +162,36 @@ impl Positions for Blocks {
         self.offsets.len()
     }
 
-    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
-        let mut rest = self.offsets.bytes().as_chunks().0;
-        for (block, count) in self.segments.iter().zip(self.counts.iter()) {
-            let (offsets, others) = rest.split_at(count as usize);
-            rest = others;
-            batches.extend(offsets, |offset| block.start + usize::from(u16::from_le_bytes(offset)))?;
-            batches.end_segment(block.end)?;
+    fn start(&self, row: usize) -> usize {
+        let unit = row * self.grid.columns;
+        let block = unit / BLOCK;
+        self.starts[block] + if unit.is_multiple_of(BLOCK) { 0 } else { self.before(block, unit) }
+    }
+
+    fn visit(&self, rows: Range<usize>, batches: &mut Batches<'_>) -> Result<()> {
+        let units = self.grid.units_of(&rows);
+        for block in units.start / BLOCK..units.end.div_ceil(BLOCK) {
+            let (mut offsets, end) = (self.of(block), self.grid.units().min((block + 1) * BLOCK));
+            // A visit of all rows cuts no block, so it checks all offsets.
+            if units.end < end {
+                offsets = &offsets[..self.before(block, units.end)];
+            }
+            if units.start > block * BLOCK {
+                offsets = &offsets[self.before(block, units.start)..];
+            }
+            batches.extend(offsets, |offset| at(block, offset))?;
+            batches.end_segment(end)?;
         }
         batches.flush()
     }
 
     fn bytes(&self) -> u64 {
-        (self.counts.bytes().len() + self.offsets.bytes().len()) as u64
+        (self.offsets.bytes().len() + size_of_val(&*self.starts)) as u64
     }
 }
 
 fn presets() -> Vec<Preset> {
-    let header = r#"{"codec":"sparse.coo","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
-    Preset::from_header("default", header).into_iter().collect()
+    vec![Preset::from_spec("default", "sparse.coo(lossless.raw)")]
 }
 
 fn probes() -> Vec<String> {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::ops::Range;
 
 use codec_api::{Bytes, CodecError, Dtype, Payload, PayloadView, Result};
 use simd::kernel;
@@ -42,47 +43,50 @@ pub(crate) trait Form: Debug {
 }
 
 /// Stored positions. Their number is already checked against the sections; [`Positions::visit`]
-/// checks the rest.
+/// checks the rest. A visit of all rows must come before [`Positions::start`] and before visits of
+/// some rows.
 pub(crate) trait Positions: Debug + Send + Sync {
-    /// Number of values.
+    /// Number of all values.
     fn count(&self) -> usize;
 
-    /// Passes all positions to `batches`.
+    /// Number of values before this row, which may be the row after the last one.
+    fn start(&self, row: usize) -> usize;
+
+    /// Passes the positions in these rows to `batches`.
     ///
     /// # Errors
-    /// [`CodecError::Corrupt`] if positions do not ascend within the tensor and its segments, and
+    /// [`CodecError::Corrupt`] if positions do not ascend within the rows and their segments, and
     /// any error of the batches' [`Taker`].
-    fn visit(&self, batches: &mut Batches<'_>) -> Result<()>;
+    fn visit(&self, rows: Range<usize>, batches: &mut Batches<'_>) -> Result<()>;
 
     /// The positions as one bit for each unit, lowest first, for forms that store them like this.
     fn flags(&self) -> Option<&[u8]> {
         None
     }
 
-    /// Bytes of the sections.
+    /// Bytes kept in memory.
     fn bytes(&self) -> u64;
 }
 
 /// Positions passed on in one call.
-const BATCH: usize = 1024;
+pub(crate) const BATCH: usize = 1024;
 
 /// Receives the positions, at most [`BATCH`] per call.
 pub(crate) type Taker<'a> = &'a mut dyn FnMut(&[usize]) -> Result<()>;
 
-/// Collects positions, and passes them on after checking that they ascend within the tensor.
+/// Collects positions, and passes them on after checking that they ascend within a range of units.
 pub(crate) struct Batches<'a> {
-    units: usize,
-    /// All positions before this one have been passed on.
-    next: usize,
+    /// The units behind the positions that have been passed on.
+    left: Range<usize>,
     waiting: [usize; BATCH],
     count: usize,
     take: Taker<'a>,
 }
 
 impl<'a> Batches<'a> {
-    /// Batches for a tensor of `units` units.
-    pub(crate) fn new(units: usize, take: Taker<'a>) -> Self {
-        Self { units, next: 0, waiting: [0; BATCH], count: 0, take }
+    /// Batches of positions in `units`.
+    pub(crate) fn new(units: Range<usize>, take: Taker<'a>) -> Self {
+        Self { left: units, waiting: [0; BATCH], count: 0, take }
     }
 
     /// Adds a position.
@@ -133,7 +137,7 @@ impl<'a> Batches<'a> {
     /// Checks that all positions so far are below `end`.
     #[inline(always)]
     pub(crate) fn end_segment(&self, end: usize) -> Result<()> {
-        let last = self.count.checked_sub(1).map_or(self.next, |last| self.waiting[last] + 1);
+        let last = self.count.checked_sub(1).map_or(self.left.start, |last| self.waiting[last] + 1);
         if last <= end { Ok(()) } else { Err(beyond(end)) }
     }
 
@@ -141,11 +145,11 @@ impl<'a> Batches<'a> {
     pub(crate) fn flush(&mut self) -> Result<()> {
         let waiting = &self.waiting[..self.count];
         let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else { return Ok(()) };
-        if !ascend(waiting) || *first < self.next || *last >= self.units {
-            let reason = format!("the positions do not ascend from 0 to {}", self.units);
+        if !ascend(waiting) || *first < self.left.start || *last >= self.left.end {
+            let reason = format!("the positions do not ascend to {}", self.left.end);
             return Err(CodecError::corrupt(POSITIONS, reason));
         }
-        self.next = last + 1;
+        self.left.start = last + 1;
         self.count = 0;
         (self.take)(waiting)
     }
@@ -160,7 +164,7 @@ kernel! {
 }
 
 /// Section name in errors about positions, which may come from several sections.
-const POSITIONS: &str = "positions";
+pub(crate) const POSITIONS: &str = "positions";
 
 /// The error for a position beyond its segment.
 pub(crate) fn beyond(end: usize) -> CodecError {
@@ -202,8 +206,8 @@ impl Ints {
         u64::from_le_bytes(value)
     }
 
-    /// All integers, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        (0..self.len()).map(|i| self.get(i))
+    /// All integers from this index on, in order.
+    pub(crate) fn values_from(&self, index: usize) -> impl Iterator<Item = u64> + '_ {
+        (index..self.len()).map(|i| self.get(i))
     }
 }

@@ -31,6 +31,11 @@ impl Grid {
         self.rows * self.columns
     }
 
+    /// Flat indices of the units of these rows.
+    pub(crate) fn units_of(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.columns..rows.end * self.columns
+    }
+
     /// A tensor of some of the units.
     pub(crate) fn values(&self, shape: Vec<usize>) -> Result<TensorSpec> {
         TensorSpec::new(self.dtype, shape)
@@ -57,13 +62,23 @@ pub(crate) struct Segments {
 
 impl Segments {
     pub(crate) fn count(&self) -> usize {
-        self.rows * self.columns.div_ceil(self.width)
+        self.rows * self.per_row()
+    }
+
+    /// Segments of a row.
+    pub(crate) fn per_row(&self) -> usize {
+        self.columns.div_ceil(self.width)
     }
 
     /// Flat indices of the units of each segment.
     pub(crate) fn iter(self) -> impl Iterator<Item = Range<usize>> {
-        let Self { rows, columns, width } = self;
-        let starts = (0..rows).flat_map(move |row| (0..columns).step_by(width).map(move |column| (row, column)));
+        self.of_rows(0..self.rows)
+    }
+
+    /// Flat indices of the units of each segment of these rows.
+    pub(crate) fn of_rows(self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let Self { columns, width, .. } = self;
+        let starts = rows.flat_map(move |row| (0..columns).step_by(width).map(move |column| (row, column)));
         starts.map(move |(row, column)| row * columns + column..row * columns + columns.min(column + width))
     }
 }
@@ -82,6 +97,8 @@ mod tests {
         let all: Vec<_> = grid.segments(3).iter().collect();
         assert_eq!(all, [0..3, 3..5, 5..8, 8..10]);
         assert_eq!(grid.segments(3).count(), 4);
+        let second: Vec<_> = grid.segments(3).of_rows(1..2).collect();
+        assert_eq!(second, [5..8, 8..10]);
         let blocks: Vec<_> = grid.blocks(4).iter().collect();
         assert_eq!(blocks, [0..4, 4..8, 8..10]);
     }

@@ -22,8 +22,10 @@
 //! its inner codec encodes. The comparison uses the upper bounds of the inner codec's costs; the
 //! actual payload of a codec of variable rate may be far smaller.
 //!
-//! Linear operators check that positions are valid. They do not verify the checksum of the tensor,
-//! because they never produce all its bytes; only decoding does.
+//! The sparse codecs read any rows, and multiply with the stored values only. Opening a payload
+//! decodes all values, and checks positions and checksum as decoding does. If the payload holds the
+//! dense tensor, the rows are those of the inner codec. An operator exists if the inner codec has
+//! rows or an operator, for the dense tensor. `sparse.prune` passes on what its inner codec has.
 
 pub mod bitmap;
 mod coder;
@@ -31,8 +33,8 @@ pub mod coo;
 pub mod csr;
 mod form;
 mod grid;
-mod linear;
 mod mask;
+mod matrix;
 pub mod nm;
 pub mod prune;
 mod scatter;

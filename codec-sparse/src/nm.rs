@@ -36,9 +36,8 @@
 //! is 1 to `m`.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
-//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros, except those
-//! stored as values.
+//! No error with an exact inner codec, which makes this codec exact for every dtype. Otherwise the
+//! inner codec's error on the values; zeros stay zeros, except those stored as values.
 //!
 //! # Cost
 //! The inner codec's cost for `R × K` values, `R·⌈K·b/8⌉` bytes, and 4 for the checksum: 9 bits per
@@ -50,9 +49,9 @@
 
 use std::borrow::Cow;
 
+use codec_api::util::{pack_bits, unpack_bits};
 use codec_api::{
-    Bounded, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, pack_bits, register_codec,
-    typetag, unpack_bits,
+    Bounded, Codec, Dtype, FormatVersion, Payload, PayloadView, Preset, Result, Section, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::kernel;
@@ -200,7 +199,7 @@ impl Form for Groups {
         for row in 0..grid.rows {
             packed.extend(pack_bits(self.row_positions(grid, stored, row).into_iter(), self.bits()));
         }
-        Ok(payload.with(POSITIONS, Section::new(Dtype::U8, [grid.rows, row_len], packed)?))
+        payload.with(POSITIONS, Section::new(Dtype::U8, [grid.rows, row_len], packed)?)
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {
@@ -211,7 +210,7 @@ impl Form for Groups {
         let row_len = self.row_len(grid.columns);
         let packed = payload.bytes(POSITIONS, Dtype::U8, &[grid.rows, row_len])?.clone();
         let flags = self.flags(grid, &packed).map_err(|reason| payload.corrupt(POSITIONS, reason))?;
-        Ok(Box::new(Bits::new(flags.into())))
+        Ok(Box::new(Bits::new(grid, flags.into())))
     }
 }
 
@@ -274,8 +273,7 @@ fn bit(position: u8) -> u8 {
 }
 
 fn presets() -> Vec<Preset> {
-    let header = r#"{"codec":"sparse.nm","version":1,"inner":{"codec":"lossless.raw","version":1},"n":2,"m":4}"#;
-    Preset::from_header("2of4", header).into_iter().collect()
+    vec![Preset::from_spec("2of4", "sparse.nm(lossless.raw):n=2:m=4")]
 }
 
 fn probes() -> Vec<String> {

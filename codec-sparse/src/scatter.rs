@@ -1,21 +1,25 @@
 //! Scattering values to their positions.
 
+use std::ops::Range;
+
 use codec_api::{Cancel, CodecError, Result};
 use simd::{LANES, Simd, kernel, lanes};
 
-use crate::form::{Batches, Positions};
+use crate::form::{Batches, POSITIONS, Positions};
 
 /// Units to clear ahead of the current batch, so that they are still in the cache when values
 /// arrive.
 const AHEAD: usize = 1 << 12;
 
 /// Minimum number of units passed to `finished` in one call: shorter pieces would cost more.
-const PIECE: usize = 1 << 12;
+pub(crate) const PIECE: usize = 1 << 12;
 
-/// Fills `out` with the values at their positions and zeros elsewhere. Passes each piece of `out`
-/// to `finished` when it is final.
+/// Fills `out`, the units of `rows`, with the values at their positions and zeros elsewhere.
+/// `first` is the flat index of the first unit. Passes each piece of `out` to `finished` when it is
+/// final.
 pub(crate) fn scatter<const WIDTH: usize>(
     positions: &dyn Positions,
+    (rows, first): (Range<usize>, usize),
     values: &[[u8; WIDTH]],
     out: &mut [[u8; WIDTH]],
     cancel: &Cancel,
@@ -25,17 +29,17 @@ pub(crate) fn scatter<const WIDTH: usize>(
     let mut place = |batch: &[usize]| {
         cancel.check()?;
         let Some((now, later)) = values.split_at_checked(batch.len()) else {
-            return Err(CodecError::Limit("there are more positions than values".to_owned()));
+            return Err(CodecError::corrupt(POSITIONS, "there are more positions than values"));
         };
         values = later;
-        let end = batch.last().map_or(0, |last| last + 1);
+        let end = batch.last().map_or(0, |last| last + 1 - first);
         if end > cleared {
             let to = (end + AHEAD).min(units);
             out[cleared..to].fill([0; WIDTH]);
             cleared = to;
         }
         for (position, value) in batch.iter().zip(now) {
-            out[*position] = *value;
+            out[*position - first] = *value;
         }
         if end >= done + PIECE {
             finished(&out[done..end]);
@@ -43,14 +47,15 @@ pub(crate) fn scatter<const WIDTH: usize>(
         }
         Ok(())
     };
-    positions.visit(&mut Batches::new(units, &mut place))?;
+    positions.visit(rows, &mut Batches::new(first..first + units, &mut place))?;
     out[cleared..].fill([0; WIDTH]);
     finished(&out[done..]);
     Ok(())
 }
 
 /// Moves the values, which are the last units of `out`, to the positions of set bits, and clears
-/// all other units. The number of values must equal the number of set bits. Calls `finished` as
+/// all other units. `flags` has a bit for each unit of `out`; its last byte may have more. The
+/// number of values must equal the number of set bits of these units. Calls `finished` as
 /// [`scatter`] does.
 ///
 /// No value is overwritten before it is moved: the remaining values always fit behind the finished
@@ -173,9 +178,4 @@ fn narrow<const WIDTH: usize>(wide: u32) -> [u8; WIDTH] {
     let (bytes, mut unit) = (wide.to_le_bytes(), [0; WIDTH]);
     unit[..WIDTH.min(4)].copy_from_slice(&bytes[..WIDTH.min(4)]);
     unit
-}
-
-/// Checks the positions in a tensor of `units` units without using them.
-pub(crate) fn check(positions: &dyn Positions, units: usize) -> Result<()> {
-    positions.visit(&mut Batches::new(units, &mut |_| Ok(())))
 }

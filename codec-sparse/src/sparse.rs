@@ -28,8 +28,8 @@
 //! `inner` is `lossless.raw` where a spec leaves it out.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
-//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
+//! No error with an exact inner codec, which makes this codec exact for every dtype. Otherwise the
+//! inner codec's error on the values; zeros stay zeros.
 //!
 //! # Cost
 //! The cost of the smallest form; at most the inner codec's cost for the whole tensor.
@@ -38,7 +38,7 @@
 //! The inner codec's limits; it must need neither base nor calibration. If the inner codec refuses
 //! the values in a row, it encodes the dense tensor instead.
 
-use codec_api::{Codec, FormatVersion, Preset, register_codec, typetag};
+use codec_api::{Codec, FormatVersion, Payload, Preset, Result, register_codec, typetag};
 use serde::{Deserialize, Serialize};
 
 use crate::bitmap::Flags;
@@ -82,11 +82,10 @@ sparse_codec! {
 }
 
 fn presets() -> Vec<Preset> {
-    const RAW: &str = r#"{"codec":"lossless.raw","version":1}"#;
-    const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
-    let preset =
-        |name, inner: &str| Preset::from_header(name, &format!(r#"{{"codec":"sparse","version":1,"inner":{inner}}}"#));
-    [preset("default", RAW), preset("int4", INT4)].into_iter().flatten().collect()
+    vec![
+        Preset::from_spec("default", "sparse(lossless.raw)"),
+        Preset::from_spec("int4", "sparse(quant.int:bits=4:group=128:symmetric=false:clip=false)"),
+    ]
 }
 
 fn probes() -> Vec<String> {

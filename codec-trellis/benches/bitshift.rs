@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use codec_api::{Bound, DecodeCx, Dtype, EncodeCx, Payload, Registry, Section, TensorSpec, TensorView};
+use codec_api::{DecodeCx, Dtype, EncodeCx, Payload, Registry, Section, TensorSpec, TensorView};
 use codec_trellis as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use harness::testing::weights;
@@ -27,10 +27,13 @@ fn noise() -> impl Iterator<Item = u64> {
 
 fn payload(bits: usize) -> Payload {
     let codes: Vec<u8> = noise().take(ROWS * COLUMNS * bits / 8).map(|x| x as u8).collect();
-    Payload::new(Bound::None)
-        .with("codes", Section::from_bytes(codes).expect("bytes"))
-        .with("levels", Section::from_bytes(vec![0; ROWS]).expect("bytes"))
-        .with("scale", Section::from_values(Dtype::F32, [1], vec![0.01f32]).expect("one value"))
+    let sections = [
+        ("codes", Section::from_bytes(codes)),
+        ("levels", Section::from_bytes(vec![0; ROWS])),
+        ("scale", Section::from_values(Dtype::F32, [1], vec![0.01f32])),
+    ];
+    let add = |payload: Payload, (name, section): (&str, _)| payload.with(name, section?);
+    sections.into_iter().try_fold(Payload::new(), add).expect("sections of different names")
 }
 
 fn decode(c: &mut Criterion) {

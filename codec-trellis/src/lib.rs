@@ -4,7 +4,7 @@
 //!   few hundredths of a bit per weight above Shannon's bound. Segments of 2¹⁸ weights decode
 //!   separately.
 //! - [`trellis.bitshift`](bitshift): each value is a hash of a window of a bit stream. It has a
-//!   fixed rate of 1 to 4 bits per weight, decodes from any position, and has a linear operator.
+//!   fixed rate of 1 to 4 bits per weight, and each row decodes alone.
 
 pub mod bitshift;
 pub mod coded;

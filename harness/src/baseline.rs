@@ -26,20 +26,24 @@
 //! ```
 //!
 //! # Bound
-//! Measured at encode. Zeros: the largest absolute error, max |w|. Mean: the relative Frobenius
-//! error, because the absolute error of a group with ±3.4e38 does not fit an f32.
+//! Zeros: max |w|; the relative error is 1. Mean: the range of a group's weights; the relative
+//! error is at most 1.
 //!
 //! # Cost
 //! 0 bytes and `4·⌈n/group⌉` bytes (0.5 bits per weight at the default group of 64); about one
-//! operation per weight. On Gaussian weights the relative errors are 1 and `√(1 − 1/group)`.
+//! operation per weight. An encode holds an f32 copy of weights of another dtype, a decode nothing.
+//! Any range of rows costs its share. On Gaussian weights the relative errors are 1 and
+//! `√(1 − 1/group)`.
 //!
 //! # Limits
 //! Float dtypes only; `group` from 1 to 65536. `baseline.zeros` accepts at most 2³² weights: its
 //! payload is empty, so without this limit a small forged file could demand any amount of memory.
 
+use std::ops::Range;
+
 use codec_api::{
-    Bound, Bounded, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView,
-    Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+    Bounded, Bytes, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView,
+    Preset, Result, RowReader, Rows, Section, TensorSpec, TensorView, check_rows, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -64,15 +68,13 @@ impl Codec for Zeros {
     }
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
-        CostEstimate::fixed(0).ops(spec.elements() as f64, 0.0).rel_rmse(1.0)
+        CostEstimate::fixed(0).ops(spec.elements() as f64, 0.0).scratch(copy_bytes(spec)).rel_rmse(1.0)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         cx.cancel.check()?;
-        let values = tensor.to_finite_f32()?;
-        let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        cx.progress.tick(values.len() as u64);
-        Ok(Payload::new(Bound::max_abs(largest.into())))
+        cx.progress.tick(tensor.to_finite_f32()?.len() as u64);
+        Ok(Payload::new())
     }
 
     fn decode(&self, spec: &TensorSpec, _: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -80,6 +82,37 @@ impl Codec for Zeros {
         spec.check_output(out.len())?;
         out.fill(0.0);
         Ok(())
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+}
+
+impl Rows for Zeros {
+    fn open(&self, spec: &TensorSpec, _: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        Ok(Box::new(ZeroRows { shape: spec.matrix() }))
+    }
+}
+
+#[derive(Debug)]
+struct ZeroRows {
+    shape: (usize, usize),
+}
+
+impl RowReader for ZeroRows {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        out.fill(0.0);
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        0
     }
 }
 
@@ -118,40 +151,72 @@ impl Codec for Mean {
         let n = spec.elements() as f64;
         CostEstimate::fixed(4 * self.groups(spec) as u64)
             .ops(6.0 * n, 0.0)
-            .scratch(4 * self.groups(spec) as u64)
+            .scratch(copy_bytes(spec))
             .rel_rmse((1.0 - 1.0 / self.group() as f64).sqrt())
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_finite_f32()?;
         let mut means = Vec::with_capacity(self.groups(tensor.spec()));
-        // Summed like the check of the bound: weight by weight in f64.
-        let (mut error, mut norm) = (0.0, 0.0);
         for group in values.chunks(self.group()) {
             cx.cancel.check()?;
-            let mean = mean(group);
-            for &v in group {
-                let (w, d) = (f64::from(v), f64::from(mean));
-                error += (w - d) * (w - d);
-                norm += w * w;
-            }
-            means.push(mean);
+            means.push(mean(group));
             cx.progress.tick(group.len() as u64);
         }
-        let relative: f64 = if error == 0.0 { 0.0 } else { (error / norm).sqrt() };
-        Ok(Payload::new(Bound::rel_frobenius(relative))
-            .with("means", Section::from_values(Dtype::F32, [means.len()], means)?))
+        Payload::new().with("means", Section::from_values(Dtype::F32, [means.len()], means)?)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        cx.cancel.check()?;
         spec.check_output(out.len())?;
-        let means = payload.values::<f32>("means", Dtype::F32, &[self.groups(spec)])?;
-        for (group, mean) in out.chunks_mut(self.group()).zip(means) {
-            cx.cancel.check()?;
-            group.fill(mean);
+        self.open(spec, payload, cx)?.read(0..spec.matrix().0, out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+}
+
+impl Rows for Mean {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        let means = payload.bytes("means", Dtype::F32, &[self.groups(spec)])?.clone();
+        Ok(Box::new(MeanRows { shape: spec.matrix(), group: self.group(), means }))
+    }
+}
+
+#[derive(Debug)]
+struct MeanRows {
+    shape: (usize, usize),
+    group: usize,
+    means: Bytes,
+}
+
+impl RowReader for MeanRows {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn read(&self, rows: Range<usize>, mut out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        // The first group may begin in an earlier row.
+        let (first, end) = (rows.start * self.shape.1, rows.end * self.shape.1);
+        let mut left = self.group - first % self.group;
+        for mean in &self.means.as_chunks().0[first / self.group..end.div_ceil(self.group)] {
+            let (part, rest) = out.split_at_mut(left.min(out.len()));
+            part.fill(f32::from_le_bytes(*mean));
+            (out, left) = (rest, self.group);
         }
         Ok(())
     }
+
+    fn resident_bytes(&self) -> u64 {
+        self.means.len() as u64
+    }
+}
+
+/// The f32 copy that an encode makes of weights of another dtype.
+fn copy_bytes(spec: &TensorSpec) -> u64 {
+    if spec.dtype() == Dtype::F32 { 0 } else { 4 * spec.elements() as u64 }
 }
 
 /// Summed in order in f64, which cannot overflow for f32 values.

@@ -2,10 +2,12 @@
 //!
 //! These functions panic instead of returning errors: without its weights, a test has failed.
 
-use codec_api::{Calibration, Registry};
+use codec_api::Registry;
 
 use crate::matrix::{Options, Row, Status, columns_for, run};
 use crate::suite::{Item, Suite, SuiteOptions};
+
+pub use crate::suite::MeanSquares;
 
 /// `n` weights of the suite of this name: an equal number from the start of each float tensor. If
 /// some tensors are too small for that, further weights of the other tensors follow, in tensor
@@ -35,23 +37,4 @@ pub fn measure(spec: &str, shape: &[usize], values: &[f32]) -> Row {
     let row = run(&Suite::new("test", 0, vec![item]), &columns, &Options::new(&registry), &mut ()).remove(0);
     assert_eq!(row.status, Status::Ok, "{spec}: {:?}", row.reason);
     row
-}
-
-/// Calibration with given mean squares.
-#[derive(Clone, Debug)]
-pub struct MeanSquares {
-    /// The axis of the matrix view along which the inputs run.
-    pub axis: usize,
-    /// Mean of x² of each input.
-    pub squares: Vec<f32>,
-}
-
-impl Calibration for MeanSquares {
-    fn input_axis(&self) -> usize {
-        self.axis
-    }
-
-    fn mean_squares(&self) -> &[f32] {
-        &self.squares
-    }
 }

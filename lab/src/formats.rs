@@ -72,7 +72,7 @@ const FORMATS: [Format; 30] = [
     own("quant.vector:preset=2bit", "fours: an index of 8 bits; a codebook"),
     own("quant.vector:preset=2.25bit", "fours: an index of 9 bits; a codebook"),
     own("seedlm:preset=2bit", "13 in 3.25 bytes: 16-bit seed, exponent, 3 mantissas of 2 bits"),
-    own("quant.ternary2", "64 in 16 bytes: −1, 0, +1; an F32 scale"),
+    own("quant.ternary:preset=lanes", "64 in 16 bytes: −1, 0, +1; an F32 scale"),
     own("quant.ternary", "5 in 1 byte: −1, 0, +1; an F32 scale"),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use codec_api::{CostEstimate, Dtype, TensorSpec, rel_frobenius_error};
+use codec_api::{Certificate, CostEstimate, Dtype, TensorSpec};
 
 use super::encodes::{Encode, Encoded};
 use super::trial::Trial;
@@ -108,7 +108,7 @@ fn scratch(trial: &Trial<'_>, encoded: &Encoded, estimate: &CostEstimate) -> Res
 
 fn expected_error(trial: &Trial<'_>, encoded: &Encoded, estimate: &CostEstimate) -> Result<(), Violation> {
     let Some(expected) = estimate.expected_rel_rmse else { return Ok(()) };
-    let error = rel_frobenius_error(&trial.source()?, encoded.values()?);
+    let error = Certificate::measure(&trial.source()?, encoded.values()?).rel_frobenius();
     if error <= expected * LOOSE_ERROR && expected <= error * LOOSE_ERROR {
         return Ok(());
     }

@@ -1,13 +1,13 @@
 //! Law 2, determinism: payload and decoded values depend only on codec, tensor and seed.
 
-use codec_api::{Bytes, Chunking, CodecError, Dtype, EncodeCx, EncodedTensor, Payload, Section, TensorView};
+use codec_api::{Bytes, Chunking, CodecError, Dtype, EncodedTensor, InputAxis, Need, Payload, Section, TensorView};
 use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 use simd::{Level, with_level};
 
 use super::nasty::with_tails;
 use super::trial::{Trial, each_offer};
-use super::{Law, Subject, Violation};
+use super::{Law, Subject, Violation, chunks};
 
 /// Sizes of the thread pools.
 const THREADS: [usize; 3] = [1, 2, 7];
@@ -20,7 +20,9 @@ const LONGEST_CHUNK: usize = 64;
 
 /// The payload bytes and the decoded bits are the same in repeated runs, at every SIMD level of
 /// this CPU (also for the nasty tensors, in shapes whose ends do not fill a vector), for tensors
-/// and sections at odd addresses, and for row chunks in thread pools of 1, 2 and 7 threads.
+/// and sections at odd addresses, and for row chunks in thread pools of 1, 2 and 7 threads,
+/// whichever axis the calibrated inputs run along. Chunks that share the tensor's statistics
+/// ([`codec_api::Surveyed`]) decode to the bits of the whole.
 ///
 /// # Errors
 /// The first violation found.
@@ -29,8 +31,14 @@ pub fn determinism(subject: &Subject) -> Result<(), Violation> {
         let rows =
             |shape: &[usize]| codec_api::TensorSpec::new(dtype, shape).map_or(1, |spec| chunk_rows(subject, &spec));
         let shape = [CHUNKS * rows(&[CHUNKS * LONGEST_CHUNK, 256]), 256];
-        if let Ok(sample) = subject.taken(dtype, &shape) {
-            each_offer(subject, Law::Determinism, &sample, check)?;
+        let Ok(sample) = subject.taken(dtype, &shape) else { continue };
+        each_offer(subject, Law::Determinism, &sample, check)?;
+        each_offer(subject, Law::Determinism, &sample, chunks::share_statistics)?;
+        let offer = subject.codec.needs();
+        if offer.calibration != Need::No {
+            let sample = &sample.with_inputs_along(InputAxis::Rows);
+            let trial = Trial { subject, law: Law::Determinism, sample, offer };
+            trial.encode()?.map_or(Ok(()), |_| in_pools(&trial))?;
         }
     }
     with_tails()
@@ -90,12 +98,12 @@ fn at_odd_addresses(trial: &Trial<'_>, encoded: &EncodedTensor, file: &[u8], val
     same(trial, "payload", "with the tensor at an odd address", &serialise(trial, &again)?.as_slice(), &file)?;
 
     let mut moved = encoded.clone();
-    moved.payload = Payload::new(encoded.payload.bound());
-    for (name, section) in encoded.payload.sections() {
+    let sections = encoded.payload.sections().iter().map(|(name, section)| {
         let data = at_odd_address(section.data());
-        let section = Section::new(section.spec().dtype(), section.spec().shape(), data);
-        moved.payload = moved.payload.with(name, section.map_err(|e| trial.violation(e.to_string(), "a section"))?);
-    }
+        Ok((name.clone(), Section::new(section.spec().dtype(), section.spec().shape(), data)?))
+    });
+    let payload = sections.collect::<Result<Vec<_>, CodecError>>().and_then(Payload::from_sections);
+    moved.payload = payload.map_err(|e| trial.violation(e.to_string(), "the same sections"))?;
     same(trial, "decoded values", "with sections at odd addresses", &bits(&trial.decode(&moved)?).as_slice(), &values)
 }
 
@@ -136,15 +144,9 @@ fn chunked(trial: &Trial<'_>) -> Result<Chunks, Violation> {
     let starts = (0..rows).step_by(step.max(1)).collect::<Vec<_>>();
     let chunk = |first: usize| -> Result<(Vec<u8>, Vec<f32>), CodecError> {
         let last = (first + step).min(rows);
-        let mut cx = EncodeCx::for_chunk(0, "model.layers.0.weight", first as u64);
-        let whole = trial.sample.encode_cx(trial.offer)?;
-        let base = whole.base.map(|base| base.view.rows(first, last)).transpose()?;
-        cx.base = base.map(codec_api::BaseTensor::new);
-        cx.calibration = whole.calibration;
+        let cx = trial.sample.encode_cx(trial.offer)?.for_rows(spec, first..last)?;
         let encoded = EncodedTensor::encode(codec.clone(), trial.sample.view()?.rows(first, last)?, &cx)?;
-        let mut decode = codec_api::DecodeCx::new();
-        decode.base = cx.base;
-        Ok((encoded.to_bytes().map_err(CodecError::codec)?, encoded.decode(&decode)?))
+        Ok((encoded.to_bytes().map_err(CodecError::codec)?, encoded.decode(&cx.decoding())?))
     };
     let done = starts.into_par_iter().map(|first| {
         let result = trial.calmly("a chunk's encode or decode", || chunk(first))?;

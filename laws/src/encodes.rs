@@ -3,7 +3,7 @@
 use codec_api::{CodecError, EncodedTensor};
 
 use super::trial::{Trial, each_offer, for_all};
-use super::{Law, Subject, Violation, bound, cost, nasty, refusals};
+use super::{Law, Subject, Violation, certificate, cost, nasty, refusals};
 use crate::strategies;
 
 /// The result of encoding one tensor.
@@ -24,8 +24,12 @@ pub(super) struct Encoded {
 
 impl Encode {
     pub(super) fn new(trial: &Trial<'_>) -> Result<Self, Violation> {
-        let (answer, encode_peak) = heap::peak(|| trial.try_encode());
-        let tensor = match answer? {
+        let (payload, encode_peak) = heap::peak(|| trial.try_payload());
+        let tensor = match payload?.map(|payload| trial.try_certify(payload)) {
+            Ok(tensor) => tensor?,
+            Err(e) => Err(e),
+        };
+        let tensor = match tensor {
             Ok(tensor) => tensor,
             Err(e) => return Ok(Self { answer: Err(e) }),
         };
@@ -54,9 +58,9 @@ impl Encoded {
 }
 
 /// Encodes every nasty tensor and the property-generated ones, and judges the results by those of
-/// `laws` that concern single encodes (bound, cost and refusals).
+/// `laws` that concern single encodes (certificate, cost and refusals).
 pub(super) fn everywhere(laws: &[Law], subject: &Subject) -> Result<(), Violation> {
-    let about = |law: &Law| matches!(law, Law::Bound | Law::Cost | Law::Refusals);
+    let about = |law: &Law| matches!(law, Law::Certificate | Law::Cost | Law::Refusals);
     let laws: Vec<Law> = laws.iter().copied().filter(about).collect();
     let Some(first) = laws.first().copied() else { return Ok(()) };
     let judge = |trial: &Trial<'_>| {
@@ -64,7 +68,7 @@ pub(super) fn everywhere(laws: &[Law], subject: &Subject) -> Result<(), Violatio
         laws.iter().try_for_each(|&law| {
             let trial = Trial { law, ..*trial };
             match law {
-                Law::Bound => bound::judge(&trial, &encode),
+                Law::Certificate => certificate::judge(&trial, &encode),
                 Law::Cost => cost::judge(&trial, &encode),
                 _ => refusals::judge(&trial, &encode),
             }

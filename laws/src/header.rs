@@ -21,7 +21,9 @@ const MANY: usize = 1_000;
 
 /// Header and spec round-trip to identical text under the registered id. An unknown field, a newer,
 /// older or missing version, a value out of range and 1,000 nested codecs are refused with a
-/// message that names them. An accepted value stays unchanged and does not make the codec panic.
+/// message that names them. The header of each older version is read
+/// ([`codec_api::CodecEntry::upgrades`]). An accepted value stays unchanged and does not make the
+/// codec panic.
 ///
 /// # Errors
 /// The first violation found.
@@ -32,6 +34,7 @@ pub fn header(subject: &Subject) -> Result<(), Violation> {
     refuses_unknown(subject, &object)?;
     refuses_versions(subject, &object)?;
     refuses_nesting(subject)?;
+    reads_older_versions(subject)?;
     let inside = subject.clone();
     watched(PATIENCE, move |watch| odd_values(&inside, &object, watch)).unwrap_or_else(|stuck| {
         let (case, found) = match stuck {
@@ -68,6 +71,9 @@ fn refuses_versions(subject: &Subject, object: &Value) -> Result<(), Violation> 
     let Some(version) = object["version"].as_u64() else {
         return Err(wrong(subject, "field `version`", &object.to_string(), "an integer version"));
     };
+    if version != subject.entry.upgrades.len() as u64 + 1 {
+        return Err(wrong(subject, "field `version`", &version.to_string(), "one more than there are upgrades"));
+    }
     for other in [version + 1, u64::from(u32::MAX), 0] {
         let mut changed = object.clone();
         changed["version"] = json!(other);
@@ -78,6 +84,26 @@ fn refuses_versions(subject: &Subject, object: &Value) -> Result<(), Violation> 
         fields.remove("version");
     }
     refused(subject, "no version", &changed.to_string(), "version")
+}
+
+/// The example of each older version is read as the newest version.
+fn reads_older_versions(subject: &Subject) -> Result<(), Violation> {
+    let upgrades = subject.entry.upgrades;
+    for (version, upgrade) in (1u64..).zip(upgrades) {
+        let case = format!("the example of version {version}");
+        let example: Value = serde_json::from_str(upgrade.example).unwrap_or_default();
+        if example["codec"] != subject.entry.id || example["version"] != version {
+            return Err(wrong(subject, &case, upgrade.example, "a header with this id and version"));
+        }
+        let codec = subject.registry.parse_header(upgrade.example);
+        let codec = codec.map_err(|e| wrong(subject, &case, &e.to_string(), "it is read"))?;
+        let text = text_of(subject, &*codec)?;
+        let newest: Value = serde_json::from_str(&text).unwrap_or_default();
+        if newest["version"] != upgrades.len() as u64 + 1 {
+            return Err(wrong(subject, &case, &text, "the newest version"));
+        }
+    }
+    Ok(())
 }
 
 fn refuses_nesting(subject: &Subject) -> Result<(), Violation> {

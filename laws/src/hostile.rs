@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use codec_api::{BaseTensor, Bytes, DecodeCx, Dtype, EncodedTensor, Need, TensorView};
+use codec_api::{BaseTensor, Bytes, DecodeCx, Dtype, EncodedTensor, Inputs, Need, Product, TensorView};
 
 use super::guard::{Stuck, Watch, catch, watched};
 use super::mutations::{files, sections, specs};
@@ -88,19 +88,36 @@ fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), V
     if let Some(progressive) = codec.as_progressive() {
         let levels = calmly(trial, case, || progressive.levels(spec).len())?;
         for level in (0..=levels.min(16)).chain([usize::MAX]) {
-            let cx = cx.clone().with_level(level);
-            calmly(trial, case, || drop(encoded.decode(&cx)))?;
-            calmly(trial, case, || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;
+            calmly(trial, case, || drop(encoded.decode_level(level, &cx)))?;
+            calmly(trial, case, || drop(progressive.decode_level(level, spec, payload.clone(), &cx, &mut out)))?;
         }
     }
-    if let Some(kernel) = codec.as_linear() {
-        let (outputs, inputs) = spec.matrix();
+    opened(trial, case, encoded, &cx)
+}
+
+/// Reads rows and multiplies; the results do not matter.
+fn opened(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> Result<(), Violation> {
+    let (codec, spec, payload) = (&encoded.codec, &encoded.spec, encoded.payload.view());
+    let ((rows, columns), small) = (spec.matrix(), spec.elements() < ENORMOUS);
+    if let Some(facet) = codec.as_rows() {
         calmly(trial, case, || {
-            if let Ok(operator) = kernel.prepare(spec, payload.clone())
+            if let Ok(reader) = facet.open(spec, payload.clone(), cx)
                 && small
-                && spec.elements() > 0
             {
-                drop(operator.apply(&vec![1.0; inputs], &mut vec![0.0; outputs]));
+                drop(reader.read(rows / 2..rows, &mut vec![0.0; (rows - rows / 2) * columns]));
+            }
+        })?;
+    }
+    if let Some(kernel) = codec.as_linear() {
+        calmly(trial, case, || {
+            if let Ok(operator) = kernel.prepare(spec, payload.clone(), cx)
+                && small
+            {
+                for (product, x, y) in [(Product::Forward, columns, rows), (Product::Transposed, rows, columns)] {
+                    let x = vec![1.0; x];
+                    let inputs = Inputs::new(&x, usize::from(!x.is_empty()));
+                    drop(inputs.and_then(|x| operator.apply(product, 0..rows, &x, &mut vec![0.0; y])));
+                }
             }
         })?;
     }

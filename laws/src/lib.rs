@@ -14,8 +14,9 @@
 //! ([`strategies`]). If a codec encodes only rows of whole blocks, it also gets these tensors with
 //! longer rows. The environment variable `PROPTEST_CASES` sets the number of generated tensors.
 
-mod bound;
 mod cancel;
+mod certificate;
+mod chunks;
 mod conformance;
 mod cost;
 mod determinism;
@@ -28,8 +29,10 @@ mod hostile;
 mod linear;
 mod mutations;
 mod nasty;
+mod panels;
 mod progressive;
 mod refusals;
+mod rows;
 mod sample;
 pub mod strategies;
 mod subject;
@@ -42,7 +45,7 @@ fn everything() -> bool {
     std::env::var("NETWEIGHT_LAWS").is_ok_and(|laws| laws == "full")
 }
 
-pub use bound::bound;
+pub use certificate::certificate;
 pub use conformance::check_crate;
 pub use cost::cost;
 pub use determinism::determinism;
@@ -50,16 +53,19 @@ pub use docs::docs;
 pub use header::header;
 pub use heap;
 pub use hostile::{hostile, hostile_within};
-pub use linear::linear;
+pub use linear::{linear, linear_with};
 pub use nasty::{ALL_DTYPES, FLOAT_DTYPES, nasty};
+pub use panels::panels;
 pub use progressive::progressive;
 pub use refusals::refusals;
+pub use rows::rows;
 pub use sample::{Activations, Sample};
 pub use subject::Subject;
 pub use violation::{Law, Violation};
 
-/// Tests of all nine laws, over the configurations of every codec that the calling crate registers
-/// ([`Subject::of_crate`]). Laws 1, 3 and 6 are one test, since they judge the same encodes.
+/// Tests of all eleven laws, over the configurations of every codec that the calling crate
+/// registers ([`Subject::of_crate`]). Laws 1, 3 and 6 are one test, since they judge the same
+/// encodes.
 ///
 /// The macro also installs [`heap::Counting`] as the test's allocator: law 3 compares the scratch
 /// memory that a codec states with the measured one.
@@ -72,13 +78,15 @@ macro_rules! conformance {
         static HEAP: $crate::heap::Counting = $crate::heap::Counting;
 
         $crate::conformance! {
-            laws_1_3_6_bound_cost_refusals [Bound, Cost, Refusals]
+            laws_1_3_6_certificate_cost_refusals [Certificate, Cost, Refusals]
             law_2_determinism [Determinism]
             law_4_hostile [Hostile]
             law_5_header [Header]
             law_7_progressive [Progressive]
             law_8_linear [Linear]
             law_9_docs [Docs]
+            law_10_rows [Rows]
+            law_11_panels [Panels]
         }
     };
     ($($test:ident [$($law:ident),+])+) => {$(

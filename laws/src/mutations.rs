@@ -32,11 +32,9 @@ pub(super) fn with_data(payload: &Payload, name: &str, data: Vec<u8>) -> Payload
 /// `payload` with section `name` replaced by `section`, or removed for `None`.
 pub(super) fn replaced(payload: &Payload, name: &str, section: Option<Section>) -> Payload {
     let kept = payload.sections().iter().filter(|(other, _)| *other != name);
-    let rest = kept.fold(Payload::new(payload.bound()), |rest, (other, s)| rest.with(other, s.clone()));
-    match section {
-        Some(section) => rest.with(name, section),
-        None => rest,
-    }
+    let kept = kept.map(|(other, section)| (other.clone(), section.clone()));
+    // The names differ, so no section is refused.
+    Payload::from_sections(kept.chain(section.map(|section| (name.to_owned(), section)))).unwrap_or_default()
 }
 
 /// Every change to a single section of `encoded`, and some changes to several sections at once.
@@ -47,7 +45,7 @@ pub(super) fn sections(encoded: &EncodedTensor) -> Vec<Mutation> {
         changed.payload = payload;
         (what, changed)
     };
-    let mut all = vec![change("every section removed".to_owned(), Payload::new(payload.bound()))];
+    let mut all = vec![change("every section removed".to_owned(), Payload::new())];
     for (name, section) in payload.sections() {
         all.push(change(format!("section `{name}` removed"), replaced(payload, name, None)));
         for (what, other) in reshaped(section).into_iter().chain(rewritten(section)) {

@@ -35,8 +35,8 @@ pub const ALL_DTYPES: [Dtype; 22] = [
 ];
 
 /// Shapes with one element, no element, less and more than a block, and ranks up to 4.
-const SHAPES: [&[usize]; 10] =
-    [&[1], &[0], &[0, 5], &[5, 0], &[1, 257], &[4, 64], &[33, 1], &[3, 5, 7], &[2, 3, 4, 17], &[2, 300]];
+const SHAPES: [&[usize]; 11] =
+    [&[2, 3, 64], &[1], &[0], &[0, 5], &[5, 0], &[1, 257], &[4, 64], &[33, 1], &[3, 5, 7], &[2, 3, 4, 17], &[2, 300]];
 
 /// Ways to fill a tensor: a name and the value at a flat index.
 type Fill = (&'static str, fn(usize) -> f32);

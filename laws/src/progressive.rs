@@ -1,6 +1,6 @@
 //! Law 7, progressive: every prefix of the levels decodes, and no level increases the error.
 
-use codec_api::{Dtype, EncodedTensor, Payload, QualityLevel};
+use codec_api::{Dtype, EncodedTensor, QualityLevel};
 
 use super::trial::{Trial, each_offer};
 use super::{Law, Sample, Subject, Violation};
@@ -30,13 +30,12 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     complete(trial, &encoded, &levels)?;
     let source = trial.source()?;
     let mut prefix = encoded.clone();
-    prefix.payload = Payload::new(encoded.payload.bound());
+    let mut named = Vec::new();
     let mut before = f64::INFINITY;
     let mut values = Vec::new();
     for (level, part) in levels.iter().enumerate() {
-        for (name, section) in encoded.payload.sections().iter().filter(|(name, _)| part.sections.contains(name)) {
-            prefix.payload = prefix.payload.with(name, section.clone());
-        }
+        named.extend_from_slice(&part.sections);
+        prefix.payload = encoded.payload.restricted_to(&named);
         values = decode_level(trial, &prefix, level)?;
         let error = distance(&source, &values);
         // The margin covers rounding in the sums of this law.
@@ -64,7 +63,7 @@ fn complete(trial: &Trial<'_>, encoded: &EncodedTensor, levels: &[QualityLevel])
 
 fn decode_level(trial: &Trial<'_>, prefix: &EncodedTensor, level: usize) -> Result<Vec<f32>, Violation> {
     let answer = trial.calmly(&format!("decode at level {level}"), || {
-        prefix.decode(&trial.sample.decode_cx(trial.offer)?.with_level(level))
+        prefix.decode_level(level, &trial.sample.decode_cx(trial.offer)?)
     })?;
     answer.map_err(|e| trial.violation(format!("level {level}: {e}"), "it decodes without the later sections"))
 }

@@ -8,7 +8,7 @@ use super::{FLOAT_DTYPES, Law, Sample, Subject, Violation, cancel};
 
 /// A codec encodes every finite tensor that it accepts, or calls the values unsuitable and says
 /// why. An exact codec keeps NaN and infinity; a lossy codec refuses them and names the index. A
-/// missing base or calibration that the codec requires gives `Missing`. A cancelled encode gives
+/// missing base or calibration that the codec requires is named. A cancelled encode gives
 /// `Cancelled`, and a successful encode ticks once per weight.
 ///
 /// # Errors
@@ -66,6 +66,9 @@ fn non_finite(trial: &Trial<'_>) -> Result<(), Violation> {
     }
 }
 
+const BASE: &str = "base tensor";
+const CALIBRATION: &str = "calibration";
+
 fn names_what_is_missing(subject: &Subject) -> Result<(), Violation> {
     let needs = subject.codec.needs();
     let Ok(sample) = subject.taken(Dtype::F32, &[16, 64]) else { return Ok(()) };
@@ -73,8 +76,8 @@ fn names_what_is_missing(subject: &Subject) -> Result<(), Violation> {
         return Ok(());
     }
     for (need, what, offer) in [
-        (needs.base, "base tensor", Needs::default().calibration(needs.calibration)),
-        (needs.calibration, "calibration", Needs::default().base(needs.base)),
+        (needs.base, BASE, Needs::default().calibration(needs.calibration)),
+        (needs.calibration, CALIBRATION, Needs::default().base(needs.base)),
     ] {
         if need != Need::Requires {
             continue;
@@ -85,9 +88,14 @@ fn names_what_is_missing(subject: &Subject) -> Result<(), Violation> {
             let cx: EncodeCx<'_> = sample.encode_cx(offer)?;
             subject.codec.encode(sample.view()?, &cx)
         })?;
-        if !matches!(answer, Err(CodecError::Missing(_))) {
+        let named = match answer {
+            Err(CodecError::MissingBase { .. }) => what == BASE,
+            Err(CodecError::MissingCalibration) => what == CALIBRATION,
+            _ => false,
+        };
+        if !named {
             let found = answer.map_or_else(|e| e.to_string(), |_| "it is encoded".to_owned());
-            return Err(trial.violation(format!("without its {what}: {found}"), "`Missing`"));
+            return Err(trial.violation(format!("without its {what}: {found}"), "an error that says it is missing"));
         }
     }
     Ok(())

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use codec_api::{BaseTensor, Calibration, CodecError, DecodeCx, Dtype, EncodeCx, Need, Needs, TensorSpec, TensorView};
+use codec_api::{
+    BaseTensor, Calibration, CodecError, DecodeCx, Dtype, EncodeCx, InputAxis, Need, Needs, TensorSpec, TensorView,
+};
 use half::{bf16, f16};
 
 /// Seed of every encode whose seed does not matter.
@@ -18,25 +20,22 @@ pub struct Sample {
     activations: Activations,
 }
 
-/// Mean squares of invented inputs, one per column.
+/// Mean squares of invented inputs, one per index of an axis.
 #[derive(Clone, Debug)]
-pub struct Activations(Vec<f32>);
-
-impl Activations {
-    /// Calibration for a matrix of this many columns: all values are positive, and neighbours
-    /// differ.
-    pub fn new(columns: usize) -> Self {
-        Self((0..columns as u64).map(|i| 0.1 + unit(i).abs()).collect())
-    }
+pub struct Activations {
+    axis: InputAxis,
+    mean_squares: Vec<f32>,
 }
 
-impl Calibration for Activations {
-    fn input_axis(&self) -> usize {
-        1
+impl Activations {
+    /// Calibration for this many inputs: all values are positive, and neighbours differ.
+    pub fn new(axis: InputAxis, inputs: usize) -> Self {
+        Self { axis, mean_squares: (0..inputs as u64).map(|i| 0.1 + unit(i).abs()).collect() }
     }
 
-    fn mean_squares(&self) -> &[f32] {
-        &self.0
+    /// The calibration of an encode.
+    pub fn calibration(&self) -> Calibration<'_> {
+        Calibration::new(self.axis, &self.mean_squares)
     }
 }
 
@@ -53,9 +52,7 @@ impl Sample {
         // Every third element changes by a few units in its last place, so that the base stays
         // finite where the tensor is.
         base.iter_mut().step_by(3 * width).for_each(|b| *b ^= 5);
-        let (_, columns) = spec.matrix();
-        // An empty tensor may have more columns than fit in memory.
-        let activations = Activations::new(if spec.elements() == 0 { columns.min(1 << 16) } else { columns });
+        let activations = Activations::new(InputAxis::Columns, spec.matrix().1);
         Ok(Self { name: name.into(), spec, bytes, base, activations })
     }
 
@@ -150,9 +147,12 @@ impl Sample {
         Ok(BaseTensor::new(TensorView::new(self.spec.clone(), &self.base)?))
     }
 
-    /// The calibration.
-    pub fn calibration(&self) -> &Activations {
-        &self.activations
+    /// The same tensor with inputs along another axis.
+    #[must_use]
+    pub fn with_inputs_along(mut self, axis: InputAxis) -> Self {
+        let (rows, columns) = self.spec.matrix();
+        self.activations = Activations::new(axis, if axis == InputAxis::Rows { rows } else { columns });
+        self
     }
 
     /// The encode context, with the base and the calibration that `needs` asks for.
@@ -165,7 +165,7 @@ impl Sample {
             cx = cx.with_base(self.base()?);
         }
         if needs.calibration != Need::No {
-            cx = cx.with_calibration(&self.activations);
+            cx = cx.with_calibration(self.activations.calibration());
         }
         Ok(cx)
     }
@@ -193,7 +193,7 @@ impl fmt::Debug for Sample {
 }
 
 /// Appends `value` as little-endian `dtype`, which is F32, F16 or BF16.
-fn narrow(dtype: Dtype, value: f32, bytes: &mut Vec<u8>) {
+pub(crate) fn narrow(dtype: Dtype, value: f32, bytes: &mut Vec<u8>) {
     match dtype {
         Dtype::F16 => {
             let rounded = f16::from_f32(value);

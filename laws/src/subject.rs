@@ -48,8 +48,8 @@ impl Subject {
         let mut subjects = Vec::new();
         for entry in registry.entries().filter(|entry| entry.origin.0 == package) {
             if everything() || !entry.slow_presets {
-                let presets = (entry.presets)().into_iter();
-                subjects.extend(presets.map(|preset| subject(entry, preset.name, preset.codec.into())));
+                let presets = registry.presets_of(entry.id).iter();
+                subjects.extend(presets.map(|(name, codec)| subject(entry, name, Arc::clone(codec))));
             }
             for spec in (entry.probes)() {
                 let codec = registry.parse_spec(&spec).map_err(|e| format!("probe `{spec}` of `{}`: {e}", entry.id))?;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use codec_api::{CodecError, EncodedTensor, Needs};
+use codec_api::{CodecError, EncodedTensor, Needs, Payload};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{TestCaseError, TestError};
 
@@ -35,6 +35,22 @@ impl Trial<'_> {
     pub(crate) fn try_encode(&self) -> Result<Result<EncodedTensor, CodecError>, Violation> {
         let codec = Arc::clone(&self.subject.codec);
         self.calmly("encode", || EncodedTensor::encode(codec, self.sample.view()?, &self.sample.encode_cx(self.offer)?))
+    }
+
+    /// The codec's own payload or error, without a certificate.
+    pub(crate) fn try_payload(&self) -> Result<Result<Payload, CodecError>, Violation> {
+        self.calmly("encode", || {
+            let cx = self.sample.encode_cx(self.offer)?;
+            EncodedTensor::encode_payload(&*self.subject.codec, self.sample.view()?, &cx)
+        })
+    }
+
+    /// Certifies a payload of the sample.
+    pub(crate) fn try_certify(&self, payload: Payload) -> Result<Result<EncodedTensor, CodecError>, Violation> {
+        let codec = Arc::clone(&self.subject.codec);
+        self.calmly("decode", || {
+            EncodedTensor::certify(codec, &self.sample.view()?, payload, &self.sample.decode_cx(self.offer)?)
+        })
     }
 
     /// Encodes; `None` if the codec refuses the tensor.

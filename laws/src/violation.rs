@@ -7,8 +7,8 @@ use super::Subject;
 /// One of the laws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Law {
-    /// The certified bound holds and is tight; an exact codec restores every bit.
-    Bound,
+    /// The certificate states the errors of the decoded tensor; an exact codec restores every bit.
+    Certificate,
     /// Payload and decoded values do not depend on threads, CPU or alignment.
     Determinism,
     /// The real size, scratch memory, work and error agree with the estimate.
@@ -27,12 +27,16 @@ pub enum Law {
     Linear,
     /// The source file documents the format.
     Docs,
+    /// Any range of rows has the bits of the whole tensor.
+    Rows,
+    /// Encoding column by column is the plain encode.
+    Panels,
 }
 
 impl Law {
     /// All laws, in order.
-    pub const ALL: [Self; 9] = [
-        Self::Bound,
+    pub const ALL: [Self; 11] = [
+        Self::Certificate,
         Self::Determinism,
         Self::Cost,
         Self::Hostile,
@@ -41,6 +45,8 @@ impl Law {
         Self::Progressive,
         Self::Linear,
         Self::Docs,
+        Self::Rows,
+        Self::Panels,
     ];
 
     /// Checks one configuration of one codec. A law about an optional trait holds if the codec
@@ -52,14 +58,14 @@ impl Law {
         Self::check_all(&[self], subject)
     }
 
-    /// Checks several laws. Bound, cost and refusals share one encode per tensor, which cuts their
-    /// time to a third.
+    /// Checks several laws. Certificate, cost and refusals share one encode per tensor, which cuts
+    /// their time to a third.
     ///
     /// # Errors
     /// The first violation found.
     pub fn check_all(laws: &[Self], subject: &Subject) -> Result<(), Violation> {
         laws.iter().try_for_each(|law| match law {
-            Self::Bound => super::bound::alone(subject),
+            Self::Certificate => super::certificate::alone(subject),
             Self::Determinism => super::determinism(subject),
             Self::Cost => super::cost::alone(subject),
             Self::Hostile => super::hostile(subject),
@@ -68,6 +74,8 @@ impl Law {
             Self::Progressive => super::progressive(subject),
             Self::Linear => super::linear(subject),
             Self::Docs => super::docs(subject),
+            Self::Rows => super::rows(subject),
+            Self::Panels => super::panels(subject),
         })?;
         super::encodes::everywhere(laws, subject)
     }

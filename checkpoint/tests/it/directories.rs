@@ -40,6 +40,7 @@ fn one_shard_opens_alone() {
 fn the_index_goes_before_the_model_and_the_model_before_others() {
     let dir = Dir::new();
     dir.write("other.safetensors", model(&[pair("other", [0.0; 2])]));
+    dir.write(checkpoint::CALIBRATION, model(&[pair("squares", [0.0; 2])]));
     assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["other"]);
     dir.write("model.safetensors", model(&[pair("model", [0.0; 2])]));
     assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["model"]);

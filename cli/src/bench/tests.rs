@@ -1,6 +1,6 @@
 use clap::{Parser, ValueEnum};
 use codec_api::{
-    Bound, Codec, CodecEntry, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
+    Certificate, Codec, CodecEntry, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
     TensorSpec, TensorView, typetag,
 };
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::args::{Args, Command};
 
-/// Claims to be exact, and decodes zeros.
+/// States that it measured no error, and decodes zeros.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Liar {
@@ -21,8 +21,9 @@ impl Codec for Liar {
         CostEstimate::fixed(0)
     }
 
-    fn encode(&self, _: TensorView<'_>, _: &EncodeCx<'_>) -> codec_api::Result<Payload> {
-        Ok(Payload::new(Bound::max_abs(0.0)))
+    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> codec_api::Result<Payload> {
+        let values = tensor.to_f32()?;
+        Ok(Payload::new().with_measured(Certificate::measure(&values, &values)))
     }
 
     fn decode(&self, _: &TensorSpec, _: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> codec_api::Result<()> {
@@ -43,7 +44,7 @@ fn bench(arguments: &[&str], registry: &Registry) -> (Result<Outcome>, String) {
 fn a_failed_cell_is_named_and_is_the_outcome() {
     let origin = ("netweight-cli", "0.0.0");
     let presets = || vec![Preset::new("default", Liar::default())];
-    let liar = CodecEntry::new("test.liar", "breaks its bound", origin, presets);
+    let liar = CodecEntry::new("test.liar", "breaks its word", origin, presets);
     let (outcome, out) = bench(&[], &Registry::from_entries([liar]).unwrap());
     assert_eq!(outcome.unwrap(), Outcome::Found);
     assert!(out.contains("failed: gaussian, test.liar: "), "{out}");

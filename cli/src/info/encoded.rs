@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use bytes::Bytes;
-use codec_api::{DecodeCx, EncodedTensor, Need, Registry};
+use codec_api::{Certificate, DecodeCx, EncodedTensor, Need, Registry};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,8 +22,8 @@ pub struct Encoded {
     /// The codec as spec text.
     codec: String,
     header: Box<RawValue>,
-    bound_kind: &'static str,
-    bound_value: Option<f32>,
+    certificate: Certificate,
+    nmse: f64,
     /// Bytes of the sections.
     bytes: u64,
     /// Bytes of the file beside them.
@@ -44,14 +44,10 @@ struct Section {
     bytes: usize,
 }
 
-/// Decodes as a check and drops the values; `None` if decoding needs a base tensor.
+/// Decodes as a check and drops the bytes; `None` if decoding needs a base tensor.
 fn decode(encoded: &EncodedTensor) -> Option<codec_api::Result<()>> {
-    if encoded.codec.needs().base == Need::Requires {
-        return None;
-    }
-    let cx = DecodeCx::new();
-    let exact = encoded.codec.as_lossless().is_some();
-    Some(if exact { encoded.decode_bytes(&cx).map(drop) } else { encoded.decode(&cx).map(drop) })
+    let alone = encoded.codec.needs().base != Need::Requires;
+    alone.then(|| encoded.decode_bytes(&DecodeCx::new()).map(drop))
 }
 
 impl Encoded {
@@ -75,8 +71,8 @@ impl Encoded {
             weights,
             codec: registry.spec_of(&*encoded.codec),
             header: RawValue::from_string(codec_api::header(&*encoded.codec)?)?,
-            bound_kind: encoded.payload.bound().kind(),
-            bound_value: encoded.payload.bound().value(),
+            certificate: encoded.certificate,
+            nmse: encoded.certificate.nmse(),
             bytes,
             header_bytes: file.len() as u64 - bytes,
             bits_per_weight: (weights > 0).then(|| 8.0 * bytes as f64 / weights as f64),
@@ -94,14 +90,14 @@ impl Encoded {
     /// As text; the table fits into `width`.
     pub fn table(&self, width: Option<usize>) -> String {
         let mut out = String::new();
-        let bound = match self.bound_value.filter(|_| self.bound_kind != "exact") {
-            Some(value) => format!("{} {value:e}", self.bound_kind),
-            None => self.bound_kind.to_owned(),
+        let error = match self.certificate {
+            Certificate { exact: true, .. } => "none: every bit is restored".to_owned(),
+            Certificate { max_abs, .. } => format!("max |w − ŵ| {max_abs:.3e}, NMSE {:.3e}", self.nmse),
         };
         let _ = writeln!(out, "tensor: {} {}, {} weights", self.dtype, text::shape(&self.shape), self.weights);
         let _ = writeln!(out, "codec:  {}", text::printable(&self.codec));
         let _ = writeln!(out, "header: {}", text::printable(self.header.get()));
-        let _ = writeln!(out, "bound:  {bound}");
+        let _ = writeln!(out, "error:  {error}");
         let row = |section: &Section| {
             [section.name.clone(), section.dtype.clone(), text::shape(&section.shape), section.bytes.to_string()]
         };

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use codec_api::{EncodeCx, EncodedTensor, Registry, TensorView};
+use codec_api::{Certificate, EncodeCx, EncodedTensor, Registry, TensorView};
 use codecs as _;
 
 fn netweight(args: &[&str]) -> Command {
@@ -38,13 +38,15 @@ fn every_codec_crate_of_the_tree_is_linked() {
     assert!(found > 0, "no codec crate in {}", root.display());
 }
 
+fn encoded(spec: &str) -> EncodedTensor {
+    let codec = Registry::linked().unwrap().parse_spec(spec).unwrap();
+    let weights: Vec<f32> = (0..256).map(|i| i as f32 - 100.0).collect();
+    EncodedTensor::encode(codec, TensorView::from_f32([4, 64], &weights).unwrap(), &EncodeCx::new(0)).unwrap()
+}
+
 #[test]
 fn info_shows_an_encoded_tensor() {
-    let registry = Registry::linked().unwrap();
-    let codec = registry.parse_spec("quant.int:bits=8:group=32").unwrap();
-    let weights: Vec<f32> = (0..256).map(|i| i as f32 - 100.0).collect();
-    let tensor = TensorView::from_f32([4, 64], &weights).unwrap();
-    let encoded = EncodedTensor::encode(codec, tensor, &EncodeCx::new(0)).unwrap();
+    let encoded = encoded("quant.int:bits=8:group=32");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("w.safetensors");
     let file = file.to_str().unwrap();
@@ -53,14 +55,16 @@ fn info_shows_an_encoded_tensor() {
     let (code, text, _) = run(&["info", file]);
     assert_eq!(code, Some(0), "{text}");
     let total = format!("\n{} bytes, ", encoded.payload.bytes());
-    for part in ["tensor: F32 4x64, 256 weights", "codec:  quant.int:bits=8:group=32", "bound:  max_abs ", &total] {
+    for part in ["tensor: F32 4x64, 256 weights", "codec:  quant.int:bits=8:group=32", "error:  max |w − ŵ| ", &total]
+    {
         assert!(text.contains(part), "no `{part}` in\n{text}");
     }
     let (_, json, _) = run(&["info", file, "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["bytes"].as_u64(), Some(encoded.payload.bytes()));
     assert_eq!(json["header"]["codec"], "quant.int");
-    assert_eq!(json["bound_value"].as_f64().map(|v| v as f32), encoded.payload.bound().value());
+    let certificate: Certificate = serde_json::from_value(json["certificate"].clone()).unwrap();
+    assert_eq!((certificate, json["nmse"].as_f64()), (encoded.certificate, Some(encoded.certificate.nmse())));
     let sections = json["sections"].as_array().unwrap().iter().map(|section| section["bytes"].as_u64().unwrap());
     assert_eq!(sections.sum::<u64>(), encoded.payload.bytes());
 }
@@ -124,6 +128,44 @@ fn scratch_memory_is_measured() {
     assert!((copy..copy + copy / 16).contains(&some), "{some}");
 }
 
+/// The program's option reaches the codecs; without calibration it is an error.
+#[test]
+fn calibration_is_used_on_demand() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    let write = |name: &str, shape: &[usize], values: &[f32]| {
+        let end = 4 * values.len();
+        let header = format!(r#"{{"w":{{"dtype":"F32","shape":{shape:?},"data_offsets":[0,{end}]}}}}"#);
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes().chain(values.iter().flat_map(|v| v.to_le_bytes())));
+        fs::write(at(name), bytes).unwrap();
+    };
+    let weights: Vec<f32> = (0..4 * 256).map(|i| ((i * 7919) % 1009) as f32 / 331.0 - 1.5).collect();
+    write("model.safetensors", &[4, 256], &weights);
+    let (model, report) = (at(""), at("r.jsonl"));
+    let args = ["bench", &model, "--codecs", "quant.q2_k", "--force", "--json", &report];
+    let refused = |message: &str| {
+        let (code, _, errors) = run(&[&args[..], &["--calibrated"]].concat());
+        assert!(code == Some(2) && errors.contains(message), "{errors}");
+    };
+    let measured = |more: &[&str]| {
+        let (code, table, errors) = run(&[&args[..], more].concat());
+        assert_eq!(code, Some(0), "{errors}");
+        let row: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+        assert_eq!(table.contains("quant.q2_k (calibrated)"), row["calibrated"].as_bool().unwrap(), "{table}");
+        (row["calibrated"].as_bool().unwrap(), row["nmse"].as_f64().unwrap())
+    };
+    refused("--calibrated needs `calibration.safetensors` beside a model");
+    let squares: Vec<f32> = (0..256).map(|i| [1.0, 0.01, 4.0][i % 3]).collect();
+    write("calibration.safetensors", &[256], &squares);
+    let (plain, calibrated) = (measured(&[]), measured(&["--calibrated"]));
+    assert_eq!((plain.0, calibrated.0), (false, true));
+    // The weighted error is smaller; the plain one grows.
+    assert!(plain.1 < calibrated.1, "{plain:?} {calibrated:?}");
+    write("calibration.safetensors", &[4], &squares[..4]);
+    refused("tensor `w`: it is F32 [4], but F32 [256] fits the columns");
+}
+
 #[test]
 fn reports_are_overwritten_only_by_force() {
     let directory = tempfile::tempdir().unwrap();
@@ -160,10 +202,9 @@ fn a_reader_that_stops_is_no_error() {
 
 #[test]
 fn info_says_when_an_encoded_tensor_does_not_decode() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../codecs/golden/v1/lossless.raw-default.safetensors");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("damaged.safetensors");
-    let mut bytes = fs::read(golden).unwrap();
+    let mut bytes = encoded("lossless.raw").to_bytes().unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&file, bytes).unwrap();
     let (code, text, _) = run(&["info", file.to_str().unwrap()]);

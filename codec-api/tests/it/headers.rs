@@ -88,7 +88,7 @@ fn truncated_section_is_corrupt_by_its_sizes() {
     let mut encoded = encoded();
     let signs = encoded.payload.sections()["signs"].clone();
     let cut = Section::new(signs.spec().dtype(), [5], signs.data().slice(..5)).expect("five signs");
-    encoded.payload = Payload::new(encoded.payload.bound()).with("signs", cut);
+    encoded.payload = Payload::new().with("signs", cut).expect("one section");
     let error = encoded.decode(&DecodeCx::new()).expect_err("five signs for six weights").to_string();
     assert_eq!(error, "section `*` is corrupt: 5 bytes in total; expected 6 to 6 for a F32 [2, 3] tensor");
     let mut out = [0.0; 6];
@@ -151,16 +151,23 @@ fn nested_codecs_state_their_version_too() {
 }
 
 #[test]
-fn a_bound_that_means_nothing_is_neither_written_nor_read() {
+fn a_certificate_that_means_nothing_is_neither_written_nor_read() {
     let encoded = EncodedTensor::encode(
         registry().parse_spec("test.sign").expect("a spec"),
         TensorView::from_f32([2], &[1.0, -1.0]).expect("two values"),
         &EncodeCx::new(0),
     );
     let mut encoded = encoded.expect("it encodes");
-    for bad in [f32::INFINITY, f32::NAN, -1.0] {
-        encoded.payload = encoded.payload.with_bound(codec_api::Bound::MaxAbs(bad));
-        let error = encoded.to_bytes().expect_err("no such bound").to_string();
-        assert!(error.contains("is not a finite, non-negative number"), "{error}");
+    let file = encoded.to_bytes().expect("a file");
+    for bad in [f64::INFINITY, f64::NAN, -1.0] {
+        encoded.certificate.max_abs = bad;
+        let error = encoded.to_bytes().expect_err("no such error").to_string();
+        assert!(error.contains("is not a valid certificate"), "{error}");
     }
+    let mut file = file;
+    let text = br#"max_abs\":0.0"#;
+    let at = file.windows(text.len()).position(|window| window == text).expect("the largest error");
+    file[at + text.len() - 3..at + text.len()].copy_from_slice(b"-10");
+    let error = EncodedTensor::from_bytes(&file.into(), &registry()).expect_err("no such error");
+    assert!(error.to_string().contains("is not a valid certificate"), "{error}");
 }

@@ -1,7 +1,7 @@
 //! A registry refuses ambiguous or incomplete entries, and the message says what to do.
 
 use crate::sign::{Sign, entry, presets};
-use codec_api::{CodecEntry, Preset, Registry, RegistryError};
+use codec_api::{CodecEntry, Preset, Registry, RegistryError, Upgrade};
 
 #[test]
 fn empty_registry_names_the_missing_line() {
@@ -45,6 +45,31 @@ fn a_codec_without_presets_is_refused() {
     // A combinator may have no preset left, because none of its children is linked.
     let wrap = CodecEntry::new("test.wrap", "…", ("codec-a", "1.0.0"), Vec::new).children(&["inner"]);
     assert!(Registry::from_entries([wrap]).is_ok());
-    assert!(Preset::from_header("x", r#"{"codec":"test.not_linked","version":1}"#).is_none());
-    assert!(Preset::from_header("x", r#"{"codec":"test.sign","version":1}"#).is_some());
+}
+
+#[test]
+fn presets_from_specs_need_their_children_linked_and_right() {
+    fn presets() -> Vec<Preset> {
+        vec![
+            Preset::from_spec("other", "test.wrap(test.not_linked)"),
+            Preset::from_spec("sign", "test.wrap(test.sign:exponent=2)"),
+        ]
+    }
+    let wrap = |presets| CodecEntry::new("test.wrap", "…", ("codec-a", "1.0.0"), presets).children(&["inner"]);
+    let registry = Registry::from_entries([entry(), wrap(presets)]).expect("two codecs");
+    let names: Vec<_> = registry.presets_of("test.wrap").iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["sign"]);
+    let wrong = || vec![Preset::from_spec("wrong", "test.wrap(test.sign:exponent=16)")];
+    let error = Registry::from_entries([entry(), wrap(wrong)]).expect_err("a wrong spec").to_string();
+    assert!(
+        error.starts_with("codec `test.wrap` of codec-a: preset `wrong`: codec `test.sign`: exponent: 16"),
+        "{error}"
+    );
+}
+
+#[test]
+fn versions_and_upgrades_must_agree() {
+    const UPGRADES: &[Upgrade] = &[Upgrade::new(r#"{"codec":"test.sign","version":1}"#, |_| Ok(()))];
+    let error = Registry::from_entries([entry().upgrades(UPGRADES)]).expect_err("version 1").to_string();
+    assert!(error.contains("preset `default` has version 1") && error.contains("`FormatVersion<2>`"), "{error}");
 }

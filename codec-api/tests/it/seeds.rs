@@ -2,23 +2,26 @@
 //! version. The expected numbers come from an independent implementation of BLAKE3, splitmix64 and
 //! xoshiro256++.
 
-use codec_api::EncodeCx;
+use codec_api::{Dtype, EncodeCx, TensorSpec};
 use rand_xoshiro::rand_core::Rng;
 
 #[test]
 fn chunk_seeds_and_block_streams_never_change() {
-    let chunks = [("model.layers.0.weight", 0), ("model.layers.0.weight", 4096), ("", 0)];
-    let seeds = chunks.map(|(tensor, row)| EncodeCx::for_chunk(7, tensor, row).seed);
-    assert_eq!(seeds, [7_484_812_555_177_605_581, 9_052_098_658_204_818_362, 12_920_462_387_676_588_995]);
-    let cx = EncodeCx::for_chunk(7, "model.layers.0.weight", 0);
+    let tensors = ["model.layers.0.weight", ""].map(|tensor| EncodeCx::for_tensor(7, tensor).seed);
+    assert_eq!(tensors, [15_251_981_284_670_777_640, 12_495_585_627_257_247_677]);
+    let spec = TensorSpec::new(Dtype::F32, [8192, 4]).expect("a matrix");
+    let tensor = EncodeCx::for_tensor(7, "model.layers.0.weight");
+    let chunk = |first| tensor.for_rows(&spec, first..first + 4096).expect("a chunk");
+    assert_eq!([0, 4096].map(|first| chunk(first).seed), [17_464_841_448_242_255_301, 17_871_606_278_468_567_511]);
+    let cx = chunk(0);
     let first = [0, 1, u64::MAX].map(|block| {
         let mut rng = cx.rng(block);
         [rng.next_u64(), rng.next_u64()]
     });
     let wanted = [
-        [11_523_030_101_335_858_844, 15_500_933_834_859_428_582],
-        [17_456_798_037_114_322_604, 12_547_038_688_849_501_548],
-        [11_956_180_764_386_117_044, 15_465_489_459_922_586_732],
+        [13_305_816_811_775_108_965, 8_407_422_197_332_695_561],
+        [15_108_009_494_637_977_433, 8_736_463_742_062_670_245],
+        [10_123_902_970_248_705_467, 1_202_281_211_989_962_000],
     ];
     assert_eq!(first, wanted);
 }

@@ -67,6 +67,12 @@ impl Rotation {
         depth(self.columns, self.window)
     }
 
+    /// Number of columns whose errors may add up in one value: those of a window, or of two windows
+    /// that overlap.
+    pub(super) fn mixed(&self) -> usize {
+        if self.columns.is_multiple_of(self.window) { self.window } else { 2 * self.window }
+    }
+
     /// The values of a window in the row that begins at `row`.
     #[inline(always)]
     fn values<'a>(&self, rows: &'a mut [f32], row: usize, index: usize) -> &'a mut [f32] {

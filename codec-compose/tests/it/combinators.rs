@@ -1,26 +1,15 @@
 //! The purposes of the combinators: less error, the other axis, any inner codec.
 
-use std::sync::Arc;
-
 use codec_api::{
-    Bound, Chunking, Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView,
+    BaseTensor, Calibration, Certificate, Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx,
+    EncodedTensor, InputAxis, Payload, PayloadView, Registry, Result, Section, TensorSpec, TensorView, typetag,
 };
-use codec_compose as _;
-use codec_lossless as _;
-use codec_lowrank as _;
-use codec_quant as _;
-use codec_sparse as _;
-use harness::testing::{MeanSquares, measure, weights};
+use codec_compose::Residual;
+use codec_lossless::Raw;
+use harness::testing::weights;
+use serde::{Deserialize, Serialize};
 
-fn codec(spec: &str) -> Arc<dyn Codec> {
-    Registry::linked().expect("codecs").parse_spec(spec).expect("a spec")
-}
-
-fn decoded(spec: &str, shape: &[usize], values: &[f32], cx: &EncodeCx<'_>) -> Vec<f32> {
-    let tensor = TensorView::from_f32(shape, values).expect("as many values as the shape says");
-    let encoded = EncodedTensor::encode(codec(spec), tensor, cx).expect("it encodes");
-    encoded.decode(&DecodeCx::new()).expect("it decodes")
-}
+use crate::{codec, decoded, encoded};
 
 fn turned(rows: usize, columns: usize, values: &[f32]) -> Vec<f32> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
@@ -47,12 +36,43 @@ fn every_preset_is_there_when_its_children_are_linked() {
 #[test]
 fn the_second_codes_what_the_first_leaves() {
     let (shape, values) = ([128, 256], weights("gaussian", 128 * 256));
-    let alone = measure("quant.int:bits=4", &shape, &values);
-    let both = measure("residual(quant.int:bits=4,quant.int:bits=4)", &shape, &values);
-    assert_eq!(both.bytes, alone.bytes.map(|bytes| 2 * bytes));
-    let (alone, both) = (alone.relative_error.unwrap(), both.relative_error.unwrap());
+    let of = |spec| encoded(spec, &shape, &values, &EncodeCx::new(0));
+    let (alone, both) = (of("quant.int:bits=4"), of("residual(quant.int:bits=4,quant.int:bits=4)"));
+    assert_eq!(both.payload.bytes(), 2 * alone.payload.bytes());
+    let (alone, both) = (alone.certificate.rel_frobenius(), both.certificate.rel_frobenius());
     // The rest is uniform within a step: four more bits divide its error by a little more than 14.
     assert!(both < alone / 13.0, "{both} after {alone}");
+}
+
+/// Decodes to the weights with the other sign.
+#[derive(Debug, Serialize, Deserialize)]
+struct Opposite {}
+
+#[typetag::serde(name = "test.opposite")]
+impl Codec for Opposite {
+    fn cost(&self, spec: &TensorSpec) -> CostEstimate {
+        CostEstimate::fixed(spec.byte_len() as u64)
+    }
+
+    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+        Payload::new().with("data", Section::from_bytes(tensor.bytes().to_vec())?)
+    }
+
+    fn decode(&self, _: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        let values = payload.values::<f32>("data", Dtype::U8, &[4 * out.len()])?;
+        out.iter_mut().zip(values).for_each(|(w, value)| *w = -value);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_first_that_is_worse_than_zeros_is_refused() {
+    let tensor = TensorView::from_f32([1, 3], &[1.0, -2.0, 3.0]).unwrap();
+    let codec = Residual::new(Box::new(Opposite {}), Box::new(Raw::default()));
+    let answer = codec.encode(tensor, &EncodeCx::new(0));
+    let Err(CodecError::Unsuitable { reason, number }) = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("first codec") && number == 4.0, "{reason} ({number})");
+    assert!(codec.encode(TensorView::from_f32([1, 3], &[0.0; 3]).unwrap(), &EncodeCx::new(0)).is_ok());
 }
 
 #[test]
@@ -108,12 +128,32 @@ fn calibration_turns_too() {
     let (rows, columns) = (64, 32);
     let values = weights("gaussian", rows * columns);
     let squares: Vec<f32> = (0..rows).map(|i| (i % 7) as f32 + 0.01).collect();
-    let (by_row, by_column) = (MeanSquares { axis: 0, squares: squares.clone() }, MeanSquares { axis: 1, squares });
-    let upright =
-        decoded("transpose(quant.q4_0)", &[rows, columns], &values, &EncodeCx::new(0).with_calibration(&by_row));
-    let cx = EncodeCx::new(0).with_calibration(&by_column);
-    let on_its_side = decoded("quant.q4_0", &[columns, rows], &turned(rows, columns, &values), &cx);
+    let cx = |axis| EncodeCx::new(0).with_calibration(Calibration::new(axis, &squares));
+    let upright = decoded("transpose(quant.q4_0)", &[rows, columns], &values, &cx(InputAxis::Rows));
+    let on_its_side = turned(rows, columns, &values);
+    let on_its_side = decoded("quant.q4_0", &[columns, rows], &on_its_side, &cx(InputAxis::Columns));
     assert_eq!(turned(rows, columns, &upright), on_its_side);
+    let blind = decoded("transpose(quant.q4_0)", &[rows, columns], &values, &EncodeCx::new(0));
+    assert_ne!(upright, blind);
+}
+
+#[test]
+fn the_base_turns_too() {
+    let spec = TensorSpec::new(Dtype::F32, [2, 5, 70]).unwrap();
+    let base = weights("gaussian", spec.elements());
+    let tuned: Vec<f32> = base.iter().enumerate().map(|(i, w)| if i % 50 == 0 { w + 0.01 } else { *w }).collect();
+    let tensor = TensorView::from_f32(spec.shape(), &tuned).unwrap();
+    let base = BaseTensor::new(TensorView::from_f32(spec.shape(), &base).unwrap());
+    let (cx, decode_cx) = (EncodeCx::new(0).with_base(base.clone()), DecodeCx::new().with_base(base.clone()));
+    let encode = |cx| EncodedTensor::encode(codec("transpose(delta.exact)"), tensor.clone(), cx).unwrap();
+    let (with, without) = (encode(&cx), encode(&EncodeCx::new(0)));
+    assert_eq!(with.payload.bases(), [base.id]);
+    assert!(2 * with.payload.bytes() < without.payload.bytes());
+    assert_eq!(with.decode(&decode_cx).unwrap(), tuned);
+    assert_eq!(with.decode_bytes(&decode_cx).unwrap(), tensor.bytes());
+    assert!(matches!(with.decode(&DecodeCx::new()), Err(CodecError::MissingBase { given: None, .. })));
+    // A payload without a base ignores the base that is given.
+    assert_eq!(without.decode(&decode_cx).unwrap(), tuned);
 }
 
 #[test]
@@ -121,6 +161,7 @@ fn bytes_of_every_width_come_back() {
     for (dtype, shape) in [
         (Dtype::U8, vec![33, 65]),
         (Dtype::BF16, vec![40, 3, 7]),
+        (Dtype::BF16, vec![3, 4, 64]),
         (Dtype::F32, vec![100, 33]),
         (Dtype::I64, vec![2, 70]),
         (Dtype::F4, vec![3, 8]),
@@ -131,7 +172,7 @@ fn bytes_of_every_width_come_back() {
         let bytes: Vec<u8> = (0..spec.byte_len()).map(|i| (i * 89 + i / 256) as u8).collect();
         let tensor = TensorView::new(spec.clone(), &bytes).unwrap();
         let encoded = EncodedTensor::encode(codec("transpose(lossless.raw)"), tensor, &EncodeCx::new(0)).unwrap();
-        assert_eq!(encoded.payload.bound(), Bound::Exact);
+        assert!(encoded.certificate.exact);
         assert_eq!(encoded.decode_bytes(&DecodeCx::new()).unwrap(), bytes, "{spec}");
     }
 }
@@ -146,16 +187,13 @@ fn a_sparse_child_that_refuses_the_values_alone_gets_the_tensor() {
     assert!(encoded.payload.sections().keys().all(|name| name.starts_with("dense/")));
 }
 
-/// Rows of whole windows, of overlapping windows, and shorter than a vector.
-const WIDTHS: [usize; 9] = [1, 3, 7, 16, 100, 384, 1000, 1024, 2500];
-
 #[test]
 fn rows_of_every_width_are_rotated_back() {
-    for columns in WIDTHS {
+    for columns in crate::WIDTHS {
         let values = weights("scale-mixed", 3 * columns);
         let decode = || decoded("hadamard(lossless.raw)", &[3, columns], &values, &EncodeCx::new(0));
         let back = decode();
-        assert!(codec_api::rel_frobenius_error(&values, &back) < 1e-6, "{columns} columns");
+        assert!(Certificate::measure(&values, &back).rel_frobenius() < 1e-6, "{columns} columns");
         assert!(columns < 16 || back != values, "{columns} columns: nothing was rotated");
         for level in simd::Level::available() {
             assert_eq!(simd::with_level(level, decode), back, "{columns} columns at {level}");
@@ -169,7 +207,8 @@ fn outliers_are_spread_and_gaussians_stay() {
     let gaussian = weights("gaussian", 128 * 1000);
     let outliers: Vec<f32> =
         gaussian.iter().enumerate().map(|(i, w)| if i % 1000 % 100 == 7 { 10.0 * w } else { *w }).collect();
-    let error = |spec: &str, values: &[f32]| measure(spec, &shape, values).relative_error.unwrap();
+    let error =
+        |spec: &str, values: &[f32]| encoded(spec, &shape, values, &EncodeCx::new(0)).certificate.rel_frobenius();
     let [alone, rotated] = ["quant.int:bits=4", "hadamard(quant.int:bits=4)"];
     assert!(error(rotated, &outliers) < 0.35 * error(alone, &outliers));
     let (rotated, alone) = (error(rotated, &gaussian), error(alone, &gaussian));
@@ -214,33 +253,8 @@ fn sums_beyond_f32_are_unsuitable() {
 #[test]
 fn calibration_of_columns_is_not_one_of_rotated_columns() {
     let values = weights("gaussian", 32 * 64);
-    let calibration = MeanSquares { axis: 1, squares: (0..64).map(|i| (i % 7) as f32 + 0.01).collect() };
-    let with = EncodeCx::new(0).with_calibration(&calibration);
+    let squares: Vec<f32> = (0..64).map(|i| (i % 7) as f32 + 0.01).collect();
+    let with = EncodeCx::new(0).with_calibration(Calibration::new(InputAxis::Columns, &squares));
     let spec = "hadamard(quant.q4_0)";
     assert_eq!(decoded(spec, &[32, 64], &values, &with), decoded(spec, &[32, 64], &values, &EncodeCx::new(0)));
-}
-
-#[test]
-fn rotated_inputs_give_the_products_of_the_decoded_matrix() {
-    for columns in WIDTHS {
-        let (rows, batch) = (5, 2);
-        let values = weights("gaussian", (rows + batch) * columns);
-        let (w, x) = values.split_at(rows * columns);
-        let codec = codec("hadamard(quant.int:bits=4)");
-        let encoded =
-            EncodedTensor::encode(codec, TensorView::from_f32([rows, columns], w).unwrap(), &EncodeCx::new(0));
-        let (encoded, mut y) = (encoded.unwrap(), vec![0.0; batch * rows]);
-        let matrix = encoded.decode(&DecodeCx::new()).unwrap();
-        let kernel = encoded.codec.require_linear().unwrap();
-        let operator = kernel.prepare(&encoded.spec, encoded.payload.view()).unwrap();
-        operator.apply(x, &mut y).unwrap();
-        for (x, y) in x.chunks(columns).zip(y.chunks(rows)) {
-            for (w, y) in matrix.chunks(columns).zip(y) {
-                let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
-                let norms = [w, x].map(|v| v.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt());
-                let off = (products.sum::<f64>() - f64::from(*y)).abs();
-                assert!(off <= f64::from(operator.tolerance()) * norms[0] * norms[1], "{columns} columns: {off}");
-            }
-        }
-    }
 }

@@ -17,8 +17,8 @@
 //! exponent are ours. The coder comes from the crate `entropy`.
 //!
 //! # Sections
-//! Relative to a base: `base` U8 `[32]`, blake3 of the base's stored bytes. A tensor equal to its
-//! base has only this section and the seal. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
+//! Relative to a base: `base` U8 `[32]`, blake3 of the whole base's stored bytes. A tensor equal to
+//! its base has only this section and the seal. Otherwise, for F64, F32, F16, BF16, `F8_E4M3` and
 //! `F8_E5M2`,
 //! - `symbols` U8: a coded plane (`entropy::plane`) of one symbol for each element. The context of
 //!   an element is the exponent field of the base; for F64 that field minus 896, clamped to 0…255;
@@ -56,28 +56,27 @@
 //! ```
 //!
 //! # Bound
-//! `Exact`.
+//! No error: every bit is restored.
 //!
 //! # Cost
 //! From a 2²⁰th of the stored size to the stored size + 4 bytes.
 //!
 //! # Limits
 //! None: every dtype and shape. A payload that names a base decodes with that base only. Decoding
-//! to f32 exists for F32, F16 and BF16.
+//! to f32 exists for F32, F16 and BF16. Rows decode only together.
 
 mod gaps;
 mod symbols;
 
+use codec_api::util::decode_exact;
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs, Payload,
+    PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use codec_lossless::exact::{Exact, Level};
 use entropy::plane::{self, Known, Reader};
 use serde::{Deserialize, Serialize};
 use symbols::{Difference, FloatFormat, Sum};
-
-use crate::base;
 
 /// Configuration of `delta.exact`; see the [module's documentation](self) for the format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,8 +114,8 @@ impl Codec for ExactDelta {
             // Less than half the size means a similar base, so the tensor alone is not tried.
             Some(payload) if payload.bytes() < bytes.len() as u64 / 2 => payload,
             relative => {
-                let alone =
-                    Payload::new(Bound::Exact).with_scope(SCOPE, ALONE.encode(tensor.clone(), &cx.for_child(SCOPE))?);
+                let alone = ALONE.encode(tensor.clone(), &cx.for_child(SCOPE))?;
+                let alone = Payload::new().with_scope(SCOPE, alone)?;
                 relative.filter(|payload| payload.bytes() < alone.bytes()).unwrap_or(alone)
             }
         };
@@ -140,28 +139,30 @@ fn encode_relative(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Option<
         return Ok(None);
     }
     let (spec, bytes) = (tensor.spec(), tensor.bytes());
-    let base = base::given(spec, cx)?;
-    let mut payload = Payload::new(Bound::Exact).with(base::BASE, base::section(base)?);
+    let base = cx.base_of(spec)?;
+    let mut payload = Payload::new().with_base(base.id)?;
     if bytes != base.view.bytes() {
         let Some(format) = FloatFormat::of(spec.dtype()) else { return Ok(None) };
         let Difference { symbols, raw } = symbols::difference(format, bytes, base.view.bytes());
         cx.cancel.check()?;
-        payload =
-            with_symbols(payload, &symbols, &format.contexts(base.view.bytes()))?.with(RAW, Section::from_bytes(raw)?);
+        payload = with_symbols(payload, &symbols, &format.contexts(base.view.bytes()))?
+            .with(RAW, Section::from_bytes(raw)?)?;
     }
     payload.sealed(bytes).map(Some)
 }
 
-fn with_symbols(mut payload: Payload, symbols: &[u8], contexts: &[u8]) -> Result<Payload> {
+fn with_symbols(payload: Payload, symbols: &[u8], contexts: &[u8]) -> Result<Payload> {
     let coded = |bytes: &[u8], contexts: &[u8]| {
         Section::from_bytes(plane::encode(bytes, Known::of_contexts(contexts)).map_err(CodecError::codec)?)
     };
     let Some((gaps, few)) = gaps::of(symbols) else {
-        return Ok(payload.with(SYMBOLS, coded(symbols, contexts)?));
+        return payload.with(SYMBOLS, coded(symbols, contexts)?);
     };
-    payload = payload.with(GAP_BYTES, Section::from_values(Dtype::U64, [1], vec![gaps.len() as u64])?);
     let contexts = gaps::kept(contexts, symbols);
-    Ok(payload.with(GAPS, coded(&gaps, &[])?).with(SYMBOLS, coded(&few, &contexts)?))
+    payload
+        .with(GAP_BYTES, Section::from_values(Dtype::U64, [1], vec![gaps.len() as u64])?)?
+        .with(GAPS, coded(&gaps, &[])?)?
+        .with(SYMBOLS, coded(&few, &contexts)?)
 }
 
 impl Lossless for ExactDelta {
@@ -174,10 +175,10 @@ impl Lossless for ExactDelta {
     ) -> Result<()> {
         spec.check_output_bytes(out.len())?;
         cx.cancel.check()?;
-        if !payload.has(base::BASE) {
+        if !payload.has("base") {
             return ALONE.decode_bytes(spec, payload.scoped(SCOPE), &cx.for_child(), out);
         }
-        let base = base::expect(&payload, spec, cx)?;
+        let base = payload.base(spec, cx)?;
         out.copy_from_slice(base.view.bytes());
         if payload.has(SYMBOLS) {
             let Some(format) = FloatFormat::of(spec.dtype()) else {

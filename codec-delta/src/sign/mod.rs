@@ -13,7 +13,7 @@
 //!
 //! # Sections
 //! With `R × C` the matrix view:
-//! - `base` U8 `[32]`: blake3 of the base's stored bytes;
+//! - `base` U8 `[32]`: blake3 of the whole base's stored bytes;
 //! - `signs` U8 `[R, ⌈C/8⌉]`: a bit for each weight, lowest bit first, 1 if the weight is below its
 //!   base; the unused bits of a row's last byte are 0;
 //! - `rows` F32 `[R]`, or `[1]` for all rows together if `C < 32`;
@@ -34,10 +34,8 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs` of the result against the tensor, measured; `RelFrobenius`, measured, if a weight near
-//! the end of f32 has a larger error than an f32 can hold. Of a normally distributed difference,
-//! √(1 − 2/π) = 60 % remain (relative Frobenius error); a tensor equal to its base is restored
-//! exactly.
+//! Of a normally distributed difference, √(1 − 2/π) = 60 % remain (relative Frobenius error); a
+//! tensor equal to its base is restored exactly.
 //!
 //! # Cost
 //! `32 + R·⌈C/8⌉ + 4·R + 2·C` bytes with both kinds of scales: 1.012 bits per weight for
@@ -45,21 +43,21 @@
 //!
 //! # Limits
 //! F32, F16 and BF16, with a base of the same dtype and shape and finite values. A chunk of rows
-//! has column scales of its own.
+//! has column scales of its own. Rows decode only together: a reader of rows would have to keep a
+//! copy of the base.
 
 mod fit;
 mod scales;
 
 use codec_api::{
-    Bound, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Payload, PayloadView, Preset,
-    Result, Section, TensorSpec, TensorView, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use scales::{Layout, Scales};
 use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, lanes, load, store};
 
-use crate::base;
-use crate::difference::{add, finite_base, subtract, write_base};
+use crate::difference::{add, subtract, write_base};
 
 /// Configuration of `delta.sign`; see the [module's documentation](self) for the format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,19 +81,17 @@ impl Codec for Sign {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let layout = Layout::new(spec);
         let n = spec.elements() as f64;
-        // Differences, values and base as f32; for each column the scale, its sum and its bits.
-        let scratch = 12 * spec.elements() as u64 + 4 * layout.row_scales as u64 + 16 * layout.column_scales as u64;
+        // Differences and base as f32; for each column the scale, its sum and its bits.
+        let scratch = 8 * spec.elements() as u64 + 4 * layout.row_scales as u64 + 16 * layout.column_scales as u64;
         let fit = if layout.column_scales > 0 { 4.0 * f64::from(fit::SWEEPS) } else { 0.0 };
-        CostEstimate::fixed(base::ID_BYTES + layout.bytes()).ops((fit + 8.0) * n, 3.0 * n).scratch(scratch)
+        CostEstimate::fixed(Payload::BASE_BYTES + layout.bytes()).ops((fit + 5.0) * n, 3.0 * n).scratch(scratch)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         cx.cancel.check()?;
-        let (spec, values) = (tensor.spec(), tensor.to_finite_f32()?);
-        let base = base::given(spec, cx)?;
-        let layout = Layout::new(spec);
-        let mut decoded = finite_base(base)?.into_owned();
-        let differences = subtract(&values, &decoded);
+        let spec = tensor.spec();
+        let (layout, base) = (Layout::new(spec), cx.base_of(spec)?);
+        let differences = subtract(&tensor, base)?;
         let scales = fit::fit(&layout, &differences, cx.cancel)?;
         let mut signs = vec![0; layout.rows * layout.sign_bytes];
         for (differences, signs) in layout.rows_of(&differences).zip(layout.signs_of_mut(&mut signs)) {
@@ -103,35 +99,22 @@ impl Codec for Sign {
             pack(differences, signs);
             cx.progress.tick(differences.len() as u64);
         }
-        add_signed(&layout, &signs, &scales, cx.cancel, &mut decoded)?;
         let signs = Section::new(Dtype::U8, [layout.rows, layout.sign_bytes], signs)?;
-        let payload = Payload::new(Bound::measure(&values, &decoded));
-        scales.write(payload.with(base::BASE, base::section(base)?).with("signs", signs))
+        scales.write(Payload::new().with_base(base.id)?.with("signs", signs)?)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
-        let (layout, base) = (Layout::new(spec), base::expect(&payload, spec, cx)?);
+        let (layout, base) = (Layout::new(spec), payload.base(spec, cx)?);
         let signs = payload.bytes("signs", Dtype::U8, &[layout.rows, layout.sign_bytes])?;
         let scales = Scales::read(&layout, &payload)?;
         write_base(base, out)?;
-        add_signed(&layout, signs, &scales, cx.cancel, out)
+        for (i, (out, signs)) in layout.rows_of_mut(out).zip(layout.signs_of(signs)).enumerate() {
+            cx.cancel.check()?;
+            add_row(signs, scales.row(i), &scales.columns, out);
+        }
+        Ok(())
     }
-}
-
-/// Adds the signed products of the scales to the base's values.
-fn add_signed(
-    layout: &Layout,
-    signs: &[u8],
-    scales: &Scales,
-    cancel: &codec_api::Cancel,
-    out: &mut [f32],
-) -> Result<()> {
-    for (i, (out, signs)) in layout.rows_of_mut(out).zip(layout.signs_of(signs)).enumerate() {
-        cancel.check()?;
-        add_row(signs, scales.row(i), &scales.columns, out);
-    }
-    Ok(())
 }
 
 kernel! {

@@ -78,11 +78,11 @@ impl Scales {
 
     /// Adds the section `rows` and, if there are column scales, `columns`.
     pub(super) fn write(self, payload: Payload) -> Result<Payload> {
-        let payload = payload.with("rows", Section::from_values(Dtype::F32, [self.rows.len()], self.rows)?);
+        let payload = payload.with("rows", Section::from_values(Dtype::F32, [self.rows.len()], self.rows)?)?;
         if self.bits.is_empty() {
             return Ok(payload);
         }
-        Ok(payload.with("columns", Section::from_values(Dtype::BF16, [self.bits.len()], self.bits)?))
+        payload.with("columns", Section::from_values(Dtype::BF16, [self.bits.len()], self.bits)?)
     }
 
     /// Reads the scales: finite numbers, 0 or more, so that no product is NaN.

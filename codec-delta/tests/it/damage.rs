@@ -3,6 +3,7 @@
 use codec_api::{CodecError, Dtype, EncodedTensor, Section};
 
 use crate::exact::{decode, encode, forms};
+use crate::support::with;
 
 fn decoded(
     encoded: &EncodedTensor,
@@ -10,9 +11,7 @@ fn decoded(
     name: &str,
     section: Result<Section, CodecError>,
 ) -> Result<Vec<u8>, CodecError> {
-    let mut damaged = encoded.clone();
-    damaged.payload = damaged.payload.with(name, section?);
-    decode(&damaged, Some(base))
+    decode(&with(encoded, name, section?), Some(base))
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn the_base_that_is_named_is_asked_for() {
         let named = base_of(&spec, &base).id.map(|byte| format!("{byte:02x}")).concat();
         for other in [None, Some(&bytes[..])] {
             let refused = decode(&encoded, other).unwrap_err();
-            assert!(matches!(refused, CodecError::Missing(_)), "{refused}");
+            assert!(matches!(refused, CodecError::MissingBase { .. }), "{refused}");
             assert!(refused.to_string().contains(&format!("blake3 {named}")), "{refused}");
         }
     }

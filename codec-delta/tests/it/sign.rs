@@ -1,8 +1,8 @@
 //! `delta.sign` against theory.
 
-use codec_api::{CodecError, Payload, Section};
+use codec_api::{CodecError, Section};
 
-use crate::support::{decoded, delta_error, encoded, fine_tuned, round_trip};
+use crate::support::{decoded, delta_error, encoded, fine_tuned, relative_error, round_trip, with};
 
 /// √(1 − 2/π): relative error of signs with the best scale on a normally distributed difference.
 const GAUSSIAN: f64 = 0.602_81;
@@ -50,7 +50,7 @@ fn a_gaussian_difference_leaves_what_theory_says() {
         // 768 scales for 131 072 weights fit a little of the noise: 0.6 % of the squared error.
         assert!((error / GAUSSIAN - 1.0).abs() < 0.008, "{share}: {error}");
         // The error of the result is smaller by the share of the difference.
-        let of_result = codec_api::rel_frobenius_error(&values, &decoded);
+        let of_result = relative_error(&values, &decoded);
         let expected = GAUSSIAN * f64::from(share) / (1.0 + f64::from(share * share)).sqrt();
         assert!((of_result / expected - 1.0).abs() < 0.02, "{share}: {of_result} instead of {expected}");
         assert_eq!(encoded.payload.bytes(), 32 + 256 * 64 + 4 * 256 + 2 * 512);
@@ -68,7 +68,7 @@ fn scales_for_rows_and_columns_beat_one_scale() {
     let differences: Vec<f32> = scaled.iter().zip(&base).map(|(w, b)| w - b).collect();
     let mean = differences.iter().map(|d| d.abs()).sum::<f32>() / differences.len() as f32;
     let one: Vec<f32> = differences.iter().map(|d| mean.copysign(*d)).collect();
-    let one = codec_api::rel_frobenius_error(&differences, &one);
+    let one = relative_error(&differences, &one);
     let error = delta_error(&scaled, &decoded, &base);
     // With one scale, 1 - 2/pi * (2.5^2 / 7.5) * (2^2 / 4.67) = 0.739 of the square remain.
     assert!((0.58..0.604).contains(&error) && (0.73..0.75).contains(&one), "{error}, with one scale {one}");
@@ -77,18 +77,16 @@ fn scales_for_rows_and_columns_beat_one_scale() {
 #[test]
 fn scales_that_are_none_are_corrupt() {
     let (values, base) = fine_tuned(16 * 32, 0.1);
-    let mut encoded = encoded("delta.sign", &[16, 32], &values, &base).unwrap();
-    let sound = encoded.payload.clone();
+    let sound = encoded("delta.sign", &[16, 32], &values, &base).unwrap();
     for (name, at, bits) in
         [("rows", 3, 0x7fc0_0000_u32), ("rows", 0, 0xbf80_0000), ("columns", 1, 0x7f80), ("columns", 0, 0xbf80)]
     {
-        let section = &sound.sections()[name];
+        let section = &sound.payload.sections()[name];
         let width = section.spec().dtype().bitsize() / 8;
         let mut data = section.data().to_vec();
         data[at * width..(at + 1) * width].copy_from_slice(&bits.to_le_bytes()[..width]);
         let other = Section::new(section.spec().dtype(), section.spec().shape(), data).unwrap();
-        encoded.payload = Payload::clone(&sound).with(name, other);
-        let answer = decoded(&encoded, &base).unwrap_err();
+        let answer = decoded(&with(&sound, name, other), &base).unwrap_err();
         assert!(matches!(&answer, CodecError::Corrupt { section, .. } if section == name), "{answer}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use codec_api::{
-    BaseTensor, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView, rel_frobenius_error,
+    BaseTensor, Certificate, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Registry, Section, TensorView,
 };
 use codec_delta as _;
 use codec_lossless as _;
@@ -37,16 +37,31 @@ pub fn decoded(encoded: &EncodedTensor, base: &[f32]) -> Result<Vec<f32>, CodecE
     encoded.decode(&DecodeCx::new().with_base(BaseTensor::new(base)))
 }
 
-/// A round trip, with a check that the certified bound holds.
+/// A round trip, with a check of the certificate.
 pub fn round_trip(spec: &str, shape: &[usize], values: &[f32], base: &[f32]) -> (EncodedTensor, Vec<f32>) {
     let encoded = encoded(spec, shape, values, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
     let decoded = decoded(&encoded, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
-    assert!(encoded.payload.bound().holds(values, &decoded), "{spec}: {}", encoded.payload.bound());
+    let (found, wanted) = (encoded.certificate, Certificate::measure(values, &decoded));
+    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b;
+    assert!(found.max_abs == wanted.max_abs && near(found.nmse(), wanted.nmse()), "{spec}: {found:?}");
     (encoded, decoded)
 }
 
 /// The relative error of the difference from the base.
 pub fn delta_error(values: &[f32], decoded: &[f32], base: &[f32]) -> f64 {
     let [wanted, found] = [values, decoded].map(|w| w.iter().zip(base).map(|(w, b)| w - b).collect::<Vec<f32>>());
-    rel_frobenius_error(&wanted, &found)
+    relative_error(&wanted, &found)
+}
+
+/// The relative error in the Frobenius norm.
+pub fn relative_error(values: &[f32], decoded: &[f32]) -> f64 {
+    Certificate::measure(values, decoded).rel_frobenius()
+}
+
+/// The tensor with another section of this name.
+pub fn with(encoded: &EncodedTensor, name: &str, section: Section) -> EncodedTensor {
+    let others: Vec<_> = encoded.payload.sections().keys().filter(|other| *other != name).cloned().collect();
+    let mut other = encoded.clone();
+    other.payload = encoded.payload.restricted_to(&others).with(name, section).unwrap();
+    other
 }

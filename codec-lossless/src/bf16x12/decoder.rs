@@ -1,24 +1,31 @@
-//! Decodes sections to stored bytes, starting at any element.
+//! Decodes sections, starting at any element.
 
-use codec_api::{Bytes, CodecError, Dtype, PayloadView, Result, TensorSpec};
+use std::mem;
+use std::ops::Range;
+
+use codec_api::util::widen;
+use codec_api::{Bytes, CodecError, Dtype, PayloadView, Result, RowReader, TensorSpec, check_rows};
 use simd::{LANES, kernel, lanes, load, store};
 
 use super::palette::Palette;
-use super::{BLOCK, DATA, ESCAPES, ESCAPES_BEFORE, INDEX, LOW, escapes};
+use super::{BLOCK, DATA, ESCAPES, ESCAPES_BEFORE, INDEX, LOW, TILE, escapes};
 
 /// Decodes any range of a tensor's elements. It shares the payload's sections, and reads only the
 /// parts that the range needs.
-#[derive(Clone, Debug)]
-pub struct Decoder(Form);
+#[derive(Debug)]
+pub(super) struct Decoder {
+    matrix: (usize, usize),
+    form: Form,
+}
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Form {
     Packed(Packed),
     /// The stored bytes.
     Data(Bytes),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Packed {
     low: Bytes,
     index: Bytes,
@@ -33,11 +40,12 @@ impl Decoder {
     /// Checks dtypes and shapes of all sections, and the palette.
     ///
     /// # Errors
-    /// [`CodecError::Missing`] or [`CodecError::Corrupt`].
-    pub fn new(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+    /// [`CodecError::MissingSection`] or [`CodecError::Corrupt`].
+    pub(super) fn new(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
         super::only_bf16(spec)?;
         if payload.has(DATA) {
-            return Ok(Self(Form::Data(payload.bytes(DATA, Dtype::BF16, spec.shape())?.clone())));
+            let form = Form::Data(payload.bytes(DATA, Dtype::BF16, spec.shape())?.clone());
+            return Ok(Self { matrix: spec.matrix(), form });
         }
         let n = spec.elements();
         let packed = Packed {
@@ -50,32 +58,55 @@ impl Decoder {
         if n % 2 == 1 && packed.index.last().is_some_and(|last| *last >= 16) {
             return Err(payload.corrupt(INDEX, "the nibble behind the last element is not 0"));
         }
-        Ok(Self(Form::Packed(packed)))
+        Ok(Self { matrix: spec.matrix(), form: Form::Packed(packed) })
     }
 
-    /// Decodes the elements from `first` on to `out`, two bytes for each, little-endian.
+    /// Decodes the elements from `first` on to `out`, two bytes for each, little-endian. They must
+    /// lie within the tensor.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if the range exceeds the tensor, or `out` ends within an element;
     /// [`CodecError::Corrupt`] if the number of escapes differs from the stored counts. No other
     /// changed bit is detected here.
-    pub fn read(&self, first: usize, out: &mut [u8]) -> Result<()> {
-        let elements = match &self.0 {
-            Form::Packed(packed) => packed.low.len(),
-            Form::Data(bytes) => bytes.len() / 2,
-        };
-        let end = first.checked_add(out.len() / 2).filter(|end| *end <= elements && out.len().is_multiple_of(2));
-        let Some(end) = end else {
-            let reason = format!("{} bytes from element {first} on of a tensor of {elements}", out.len());
-            return Err(CodecError::Limit(reason));
-        };
-        match &self.0 {
-            Form::Packed(packed) => packed.read(first, end, out.as_chunks_mut().0),
+    pub(super) fn stored(&self, first: usize, out: &mut [u8]) -> Result<()> {
+        match &self.form {
+            Form::Packed(packed) => packed.read(first, first + out.len() / 2, out.as_chunks_mut().0),
             Form::Data(bytes) => {
-                out.copy_from_slice(&bytes[2 * first..2 * end]);
+                out.copy_from_slice(&bytes[2 * first..][..out.len()]);
                 Ok(())
             }
         }
+    }
+}
+
+impl RowReader for Decoder {
+    fn shape(&self) -> (usize, usize) {
+        self.matrix
+    }
+
+    fn read(&self, rows: Range<usize>, mut out: &mut [f32]) -> Result<()> {
+        check_rows(self.matrix, &rows, out)?;
+        let mut first = rows.start * self.matrix.1;
+        let mut tile = [0; 2 * TILE];
+        while !out.is_empty() {
+            // Up to the end of a block, because a block's escapes are counted as a whole.
+            let len = (TILE - first % BLOCK).min(out.len());
+            let (part, later) = mem::take(&mut out).split_at_mut(len);
+            let tile = &mut tile[..2 * len];
+            self.stored(first, tile)?;
+            widen(Dtype::BF16, tile, part)?;
+            (first, out) = (first + len, later);
+        }
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        let bytes = match &self.form {
+            Form::Packed(Packed { low, index, escapes, escapes_before, .. }) => {
+                low.len() + index.len() + escapes.len() + escapes_before.len()
+            }
+            Form::Data(bytes) => bytes.len(),
+        };
+        bytes as u64
     }
 }
 

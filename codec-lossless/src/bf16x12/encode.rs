@@ -1,6 +1,6 @@
 //! Encodes stored bytes as sections.
 
-use codec_api::{Bound, Cancel, Dtype, EncodeCx, Payload, Result, Section};
+use codec_api::{Cancel, Dtype, EncodeCx, Payload, Result, Section};
 
 use super::palette::Palette;
 use super::{BLOCK, ESCAPES, ESCAPES_BEFORE, INDEX, LOW, PALETTE, PART, escapes, packed_bytes};
@@ -29,12 +29,12 @@ pub(super) fn pack(bytes: &[u8], cx: &EncodeCx<'_>) -> Result<Option<Payload>> {
         }
         cx.progress.tick(elements.len() as u64);
     }
-    let payload = Payload::new(Bound::Exact)
-        .with(LOW, Section::from_bytes(low)?)
-        .with(INDEX, Section::from_bytes(index)?)
-        .with(PALETTE, Section::from_bytes(palette.exponents().to_vec())?)
-        .with(ESCAPES, Section::from_bytes(rest)?)
-        .with(ESCAPES_BEFORE, Section::from_values(Dtype::U32, [before.len()], before)?);
+    let payload = Payload::new()
+        .with(LOW, Section::from_bytes(low)?)?
+        .with(INDEX, Section::from_bytes(index)?)?
+        .with(PALETTE, Section::from_bytes(palette.exponents().to_vec())?)?
+        .with(ESCAPES, Section::from_bytes(rest)?)?
+        .with(ESCAPES_BEFORE, Section::from_values(Dtype::U32, [before.len()], before)?)?;
     Ok(Some(payload))
 }
 

@@ -3,8 +3,8 @@
 //! Sign and mantissa are copied. The exponents of trained weights take few values: the fifteen most
 //! frequent ones form a palette, and each element has a 4-bit index into it. About one weight in
 //! ten thousand has another exponent, which a separate list stores. All lengths but that of the
-//! list are fixed, so that a matrix multiplication can decode any row it needs ([`Decoder`]), with
-//! one look-up in a table of sixteen for each weight.
+//! list are fixed, so that a matrix multiplication can decode any row it needs, with one look-up in
+//! a table of sixteen for each weight.
 //!
 //! The codec is registered for BF16 only and refuses other dtypes. A silent fallback for them would
 //! promise fixed lengths and independent rows that it does not have.
@@ -41,28 +41,28 @@
 //! ```
 //!
 //! # Bound
-//! `Exact`.
+//! Exact.
 //!
 //! # Cost
 //! From `n + ⌈n/2⌉ + 4·⌈n/1024⌉ + 5` bytes, 12.03 bits per weight (for few elements `2·n + 4`), to
 //! `2·n + 4`. The palette takes up to 15 bytes, each escape one.
 //!
 //! # Limits
-//! BF16 only. [`Decoder`] detects damage that contradicts the format. The checksum covers the whole
-//! tensor, so only a full decode detects every changed bit.
+//! BF16 only. The checksum covers the whole tensor: a decode of all rows finds every changed bit, a
+//! reader of some rows only what contradicts the format.
 
 mod decoder;
 mod encode;
 mod escapes;
 mod palette;
 
+use codec_api::util::{Checksum, widen};
 use codec_api::{
-    Bound, Checksum, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
+    Result, RowReader, Rows, Section, TensorSpec, TensorView, register_codec, typetag,
 };
+use decoder::Decoder;
 use serde::{Deserialize, Serialize};
-
-pub use decoder::Decoder;
 
 /// Configuration of `lossless.bf16x12`; see the [module's documentation](self) for the format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,8 @@ pub struct Bf16x12 {
 const BLOCK: usize = 1024;
 /// Elements encoded or decoded between two checks for cancellation; they fit in the cache.
 const PART: usize = 32 * BLOCK;
+/// Elements decoded at a time on the stack.
+const TILE: usize = 4 * BLOCK;
 
 const LOW: &str = "low";
 const INDEX: &str = "index";
@@ -101,7 +103,8 @@ impl Codec for Bf16x12 {
         let least = packed_bytes(n, n.min(1), 0).min(stored);
         CostEstimate::between(least as u64 + Payload::CHECKSUM_BYTES, stored as u64 + Payload::CHECKSUM_BYTES)
             .ops(10.0 * n as f64, 5.0 * n as f64)
-            .scratch(stored as u64)
+            // An encoder counts the exponents of a part.
+            .scratch(n.min(PART) as u64)
             .rel_rmse(0.0)
     }
 
@@ -113,16 +116,30 @@ impl Codec for Bf16x12 {
             packed
         } else {
             cx.progress.tick(spec.elements() as u64);
-            Payload::new(Bound::Exact).with(DATA, Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)
+            Payload::new().with(DATA, Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)?
         };
         payload.with_checksum(bytes)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        decode_exact(self, spec, payload, cx, out)
+        spec.check_output(out.len())?;
+        let decoder = Decoder::new(spec, &payload)?;
+        let (mut checksum, mut tile) = (Checksum::default(), [0; 2 * TILE]);
+        for (first, out) in (0..).step_by(TILE).zip(out.chunks_mut(TILE)) {
+            cx.cancel.check()?;
+            let tile = &mut tile[..2 * out.len()];
+            decoder.stored(first, tile)?;
+            checksum.update(tile);
+            widen(Dtype::BF16, tile, out)?;
+        }
+        payload.verify(&checksum)
     }
 
     fn as_lossless(&self) -> Option<&dyn Lossless> {
+        Some(self)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
         Some(self)
     }
 }
@@ -140,10 +157,17 @@ impl Lossless for Bf16x12 {
         let mut checksum = Checksum::default();
         for (first, out) in (0..).step_by(PART).zip(out.chunks_mut(2 * PART)) {
             cx.cancel.check()?;
-            decoder.read(first, out)?;
+            decoder.stored(first, out)?;
             checksum.update(out);
         }
         payload.verify(&checksum)
+    }
+}
+
+/// The checksum is that of all elements, so that rows are read without it.
+impl Rows for Bf16x12 {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        Ok(Box::new(Decoder::new(spec, &payload)?))
     }
 }
 

@@ -55,7 +55,7 @@
 //! saves a sixteenth of it, `max` if it saves a 512th.
 //!
 //! # Bound
-//! `Exact`.
+//! Exact.
 //!
 //! # Cost
 //! From a 2²⁰th of the stored size to the stored size + 4 bytes.
@@ -71,9 +71,10 @@ mod split;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use codec_api::util::decode_exact;
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView,
-    Preset, Result, Section, TensorSpec, TensorView, decode_exact, register_codec, typetag,
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
+    Result, Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use entropy::plane::{self, Known, Reader};
 use serde::{Deserialize, Serialize};
@@ -147,7 +148,7 @@ impl Codec for Exact {
         let mut best = if planes.bytes() < bytes.len() as u64 {
             planes
         } else {
-            Payload::new(Bound::Exact).with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)
+            Payload::new().with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)?
         };
         if let Some(few) =
             palette::encode(bytes, Split::of(spec.dtype()).width())?.filter(|few| few.bytes() < best.bytes())
@@ -155,7 +156,7 @@ impl Codec for Exact {
             best = few;
         }
         if let Some(frame) = smaller_frame(bytes, best.bytes())? {
-            best = Payload::new(Bound::Exact).with("frame", Section::from_bytes(frame)?);
+            best = Payload::new().with("frame", Section::from_bytes(frame)?)?;
         }
         cx.progress.tick(spec.elements() as u64);
         best.sealed(bytes)
@@ -177,7 +178,7 @@ impl Exact {
         // Planes that stay raw are shared with the payload.
         let raw: Vec<Bytes> = split.planes(tensor.bytes()).into_iter().map(Bytes::from).collect();
         let planes: Vec<&[u8]> = raw.iter().map(|plane| plane.get(1..).unwrap_or_default()).collect();
-        let mut payload = Payload::new(Bound::Exact);
+        let mut payload = Payload::new();
         let scales = scales::of_exponents(spec, planes[0]);
         let (mut contexts, mut coded_scales) = (Vec::new(), Vec::new());
         if let Some(scales) = &scales {
@@ -196,12 +197,12 @@ impl Exact {
             let coded = coded.map_or_else(|| raw.clone(), Bytes::from);
             if plane::needs_contexts(&coded) {
                 for (name, bytes) in &coded_scales {
-                    payload = payload.with(name, Section::from_bytes(bytes.clone())?);
+                    payload = payload.with(name, Section::from_bytes(bytes.clone())?)?;
                 }
             } else if k == 0 {
                 contexts.clear();
             }
-            payload = payload.with(&plane_name(k), Section::new(Dtype::U8, [coded.len()], coded)?);
+            payload = payload.with(&plane_name(k), Section::new(Dtype::U8, [coded.len()], coded)?)?;
         }
         Ok(payload)
     }

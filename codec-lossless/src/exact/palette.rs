@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use codec_api::{Bound, CodecError, DecodeCx, Payload, PayloadView, Result, Section};
+use codec_api::{CodecError, DecodeCx, Payload, PayloadView, Result, Section};
 use entropy::plane::{self, Known, Reader};
 
 /// Maximum number of values in a palette.
@@ -39,15 +39,15 @@ fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize, too_many: usiz
     let index: HashMap<&[u8; WIDTH], u16> = palette.iter().zip(0..).collect();
     let indices: Vec<u16> = elements.iter().map(|element| index.get(element).copied().unwrap_or_default()).collect();
     let low: Vec<u8> = indices.iter().map(|index| *index as u8).collect();
-    let mut payload = Payload::new(Bound::Exact).with(PALETTE, Section::from_bytes(palette.concat())?);
+    let mut payload = Payload::new().with(PALETTE, Section::from_bytes(palette.concat())?)?;
     let coded =
         |bytes: &[u8], known: Known<'_>| Section::from_bytes(plane::encode(bytes, known).map_err(CodecError::codec)?);
     if palette.len() <= 256 {
-        payload = payload.with(INDICES[0], coded(&low, Known::default())?);
+        payload = payload.with(INDICES[0], coded(&low, Known::default())?)?;
     } else {
         let high: Vec<u8> = indices.iter().map(|index| (index >> 8) as u8).collect();
-        payload = payload.with(INDICES[0], coded(&high, Known::default())?);
-        payload = payload.with(INDICES[1], coded(&low, Known::after(&high))?);
+        payload = payload.with(INDICES[0], coded(&high, Known::default())?)?;
+        payload = payload.with(INDICES[1], coded(&low, Known::after(&high))?)?;
     }
     Ok(Some(payload))
 }

@@ -1,14 +1,17 @@
 //! `lossless.bf16x12`.
 
 use codec_api::{
-    Codec, CodecError, DecodeCx, Dtype, EncodeCx, Lossless, Payload, Result, Section, TensorSpec, TensorView,
+    Codec, CodecError, DecodeCx, Dtype, EncodeCx, Lossless, Payload, Result, RowReader, Rows, Section, TensorSpec,
+    TensorView,
 };
 use codec_lossless::Bf16x12;
-use codec_lossless::bf16x12::Decoder;
 use half::bf16;
 
+use crate::replaced;
+
+/// Rows of one column, so that a range of rows is any range of elements.
 fn spec(elements: usize) -> TensorSpec {
-    TensorSpec::new(Dtype::BF16, [elements]).unwrap()
+    TensorSpec::new(Dtype::BF16, [elements, 1]).unwrap()
 }
 
 fn stored(elements: &[u16]) -> Vec<u8> {
@@ -79,21 +82,31 @@ fn twelve_bits_and_little_more() {
     assert_eq!(*Bf16x12::default().cost(&spec(n)).bytes.start(), least);
 }
 
+fn open(elements: usize, payload: &Payload) -> Result<Box<dyn RowReader>> {
+    Bf16x12::default().open(&spec(elements), payload.view(), &DecodeCx::new())
+}
+
 #[test]
 fn any_range_is_what_the_whole_says() {
-    for elements in [weights(5001, |i| i % 7 == 3), weights(5001, |i| i % 2 == 0), weights(2048, |i| i % 1024 == 1023)]
+    for elements in [weights(9001, |i| i % 7 == 3), weights(5001, |i| i % 2 == 0), weights(2048, |i| i % 1024 == 1023)]
     {
-        let (payload, bytes) = (encode(&elements), stored(&elements));
-        let decoder = Decoder::new(&spec(elements.len()), &payload.view()).unwrap();
-        let places = [0, 1, 2, 15, 16, 17, 31, 1000, 1023, 1024, 1025, 1040, 2047, 2048, 3333, 4096, 4999, 5000, 5001];
+        let (bytes, reader) = (stored(&elements), open(elements.len(), &encode(&elements)).unwrap());
+        let wide = TensorView::new(spec(elements.len()), &bytes).unwrap().to_f32().unwrap();
+        let places = [0, 1, 2, 15, 16, 17, 31, 1000, 1023, 1024, 1025, 1040, 2047, 2048, 3333, 4096, 4999, 5000, 9001];
         let inside = || places.into_iter().filter(|place| *place <= elements.len());
         for (first, end) in inside().flat_map(|first| inside().map(move |end| (first, end))) {
-            let mut out = vec![0; 2 * end.saturating_sub(first)];
-            decoder.read(first, &mut out).unwrap();
-            assert_eq!(out, bytes[2 * first..][..out.len()], "elements {first}..{end}");
+            let mut out = vec![0.0; end.saturating_sub(first)];
+            let answer = reader.read(first..end, &mut out);
+            if first > end {
+                assert!(matches!(answer, Err(CodecError::Usage(_))), "{answer:?}");
+                continue;
+            }
+            answer.unwrap();
+            let same = out.iter().zip(&wide[first..end]).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "elements {first}..{end}");
         }
-        for (first, len) in [(elements.len(), 2), (0, bytes.len() + 2), (usize::MAX, 2), (0, 3)] {
-            assert!(matches!(decoder.read(first, &mut vec![0; len]), Err(CodecError::Limit(_))), "{first}, {len}");
+        for (rows, len) in [(elements.len()..elements.len() + 1, 1), (0..elements.len(), elements.len() + 1)] {
+            assert!(matches!(reader.read(rows, &mut vec![0.0; len]), Err(CodecError::Usage(_))));
         }
     }
 }
@@ -115,7 +128,7 @@ fn every_flipped_bit_is_an_error() {
                 let mut data = section.data().to_vec();
                 data[bit / 8] ^= 1 << (bit % 8);
                 let flipped = Section::new(section.spec().dtype(), section.spec().shape(), data).unwrap();
-                let answer = decode(elements.len(), &payload.clone().with(name, flipped));
+                let answer = decode(elements.len(), &replaced(&payload, name, flipped));
                 assert!(matches!(answer, Err(CodecError::Corrupt { .. })), "bit {bit} of `{name}`: {answer:?}");
             }
         }
@@ -123,20 +136,17 @@ fn every_flipped_bit_is_an_error() {
 }
 
 #[test]
-fn a_range_finds_escapes_that_are_miscounted() {
+fn miscounted_escapes_are_found() {
     let elements = weights(4096, |i| i % 100 == 50);
     let payload = encode(&elements);
     let counts: Vec<u32> = payload.view().values("escapes_before", Dtype::U32, &[4]).unwrap();
     for (block, count) in [(1, counts[1] + 1), (1, counts[1] - 1), (1, u32::MAX), (1, counts[2] + 1)] {
         let mut counts = counts.clone();
         counts[block] = count;
-        let changed = payload.clone().with("escapes_before", Section::from_values(Dtype::U32, [4], counts).unwrap());
-        let decoder = Decoder::new(&spec(4096), &changed.view()).unwrap();
-        for first in [0, 1024] {
-            let answer = decoder.read(first + 100, &mut [0; 200]);
-            assert!(matches!(answer, Err(CodecError::Corrupt { .. })), "{block} {count}: {answer:?}");
-        }
-        decoder.read(2048, &mut [0; 4096]).unwrap();
+        let section = Section::from_values(Dtype::U32, [4], counts).unwrap();
+        let answer = decode(elements.len(), &replaced(&payload, "escapes_before", section)).map(drop);
+        let Err(CodecError::Corrupt { section, .. }) = answer else { panic!("{block} {count}: {answer:?}") };
+        assert_eq!(section, "escapes_before");
     }
 }
 

@@ -6,6 +6,8 @@ use codec_api::{CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Section, T
 use codec_lossless::{Exact, Level};
 use half::bf16;
 
+use crate::replaced;
+
 /// A small tensor, and a section that its payload must have.
 struct Case {
     spec: TensorSpec,
@@ -64,7 +66,7 @@ fn decoded(
     data: Vec<u8>,
 ) -> Result<Vec<u8>, CodecError> {
     let mut out = vec![0xa5; encoded.spec.byte_len()];
-    let payload = encoded.payload.clone().with(name, Section::new(dtype, shape, data)?);
+    let payload = replaced(&encoded.payload, name, Section::new(dtype, shape, data)?);
     encoded.codec.require_lossless()?.decode_bytes(&encoded.spec, payload.view(), &DecodeCx::new(), &mut out)?;
     Ok(out)
 }

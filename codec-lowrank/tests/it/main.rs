@@ -4,5 +4,6 @@
 mod common;
 mod conformance;
 mod harmonic;
+mod products;
 mod quality;
 mod settings;

@@ -17,8 +17,7 @@ fn falling() -> Vec<f32> {
 #[test]
 fn every_preset_is_there() {
     let registry = Registry::linked().unwrap();
-    let presets = (registry.get("lowrank.svd").unwrap().presets)();
-    let names: Vec<_> = presets.iter().map(|preset| preset.name).collect();
+    let names: Vec<_> = registry.presets_of("lowrank.svd").iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["energy", "rank8", "rank8-int8", "half-energy", "half-error"]);
 }
 

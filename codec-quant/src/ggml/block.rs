@@ -3,17 +3,20 @@
 use simd::{LANES, Lanes, Simd, lanes};
 
 use super::fit::{Fit, Minimum, inverse};
-use super::format::{f16_bits_of_blocks, largest_magnitude};
-use super::groups::{Groups, in_order};
+use super::format::{Scales, f16_bits_of_blocks, largest_magnitude};
+use super::groups::Groups;
 use super::levels::Levels;
 
 /// Weights of a block.
 pub(super) const WEIGHTS: usize = 32;
 
-/// Weights coded per call.
-pub(super) const fn at_once() -> usize {
-    LANES * WEIGHTS
+/// Weights of a group: a block is a group.
+pub(super) const fn group() -> usize {
+    WEIGHTS
 }
+
+/// Bits of `d` and `m` of sixteen blocks.
+pub(super) type Numbers = [Lanes<u16>; 2];
 
 /// The codes of a block.
 pub(super) type Codes = [u8; WEIGHTS];
@@ -42,29 +45,30 @@ const fn numbers<B: Block>() -> usize {
     if B::MINIMUM { 4 } else { 2 }
 }
 
-/// Codes at most sixteen whole blocks.
+/// Chooses scale and minimum of at most sixteen whole blocks.
 #[inline(always)]
-pub(super) fn encode<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]) {
+pub(super) fn fit<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&[f32]>) -> Scales<Numbers> {
     let groups = Groups::<WEIGHTS>::load(x, importance);
     let minimum = if B::MINIMUM { Minimum::Any } else { Minimum::None };
     let fit = Fit::new::<S, B::Levels, WEIGHTS>(simd, &groups, minimum);
     let (d, m) = (scale_to_f16(simd, &fit.scale), to_f16(simd, &lanes!(i => -fit.minimum[i])));
     let (d, m) = not_worse_than_zeros::<S, B>(simd, &groups, d, m);
-    // The best codes for the rounded scale and minimum.
-    let (by_scale, offset) = (inverse(&simd.f16_to_f32(&d)), simd.f16_to_f32(&m));
-    let mut codes = [[0; LANES]; WEIGHTS];
-    for (codes, x) in codes.iter_mut().zip(&groups.x) {
-        *codes = B::Levels::code(simd, &lanes!(i => (x[i] - offset[i]) * by_scale[i]));
-    }
-    for (lane, block) in blocks.chunks_exact_mut(B::BYTES).enumerate() {
-        let mut in_block = [0; WEIGHTS];
-        in_order(&codes, lane, &mut in_block);
+    let (scale, offset) = (simd.f16_to_f32(&d), simd.f16_to_f32(&m));
+    let minimum = lanes!(i => if B::MINIMUM { -offset[i] } else { 0.0 });
+    Scales { scale, minimum, numbers: [d, m] }
+}
+
+/// Packs whole blocks.
+#[inline(always)]
+pub(super) fn pack<B: Block>([d, m]: &Numbers, codes: &[u8], blocks: &mut [u8]) {
+    let blocks = blocks.chunks_exact_mut(B::BYTES).zip(codes.as_chunks().0);
+    for ((block, codes), (d, m)) in blocks.zip(d.iter().zip(m)) {
         let (head, rest) = block.split_at_mut(numbers::<B>());
-        head[..2].copy_from_slice(&d[lane].to_le_bytes());
+        head[..2].copy_from_slice(&d.to_le_bytes());
         if B::MINIMUM {
-            head[2..].copy_from_slice(&m[lane].to_le_bytes());
+            head[2..].copy_from_slice(&m.to_le_bytes());
         }
-        B::pack(&in_block, rest);
+        B::pack(codes, rest);
     }
 }
 

@@ -1,34 +1,68 @@
 //! The codec around the blocks, shared by all block formats.
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use codec_api::{
-    CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, Payload, PayloadView, Result, Section, TensorSpec, TensorView,
-    relative_importance,
+    Bytes, CodecError, CostEstimate, Dtype, EncodeCx, Payload, PayloadView, Result, RowReader, Section, TensorSpec,
+    TensorView, check_rows,
 };
-use simd::{Kernel, LANES, Lanes, Simd, dispatch, load, magnitudes, max_abs, stream};
+use simd::{Kernel, LANES, Lanes, Simd, dispatch, lanes, load, max_abs, stream};
 
+use super::fit::inverse;
+use super::importance::ColumnImportance;
+use super::levels::Levels;
 use crate::blocks::{by_parts, check_finite};
-use crate::error::{MaxError, certify};
 
-/// A block format.
-pub(crate) trait Format {
+/// A block format: a weight is the level of its code times the scale of its group, minus the
+/// minimum of its group.
+pub(super) trait Format: Debug + Send + Sync + 'static {
+    /// The levels that codes stand for.
+    type Levels: Levels;
+    /// The numbers of sixteen groups that blocks hold.
+    type Numbers;
     /// Weights of a block.
     const WEIGHTS: usize;
+    /// Weights of a group; at most [`MOST_GROUP`].
+    const GROUP: usize;
+    /// Weights coded per call: those of sixteen groups.
+    const AT_ONCE: usize = LANES * Self::GROUP;
     /// Bytes of a block.
     const BYTES: usize;
-    /// Weights coded per call: those of sixteen groups.
-    const AT_ONCE: usize;
     /// The largest accepted magnitude.
     const LARGEST: f32;
 
-    /// Codes whole blocks, [`Self::AT_ONCE`] weights at most.
-    fn encode<S: Simd>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]);
+    /// Chooses the scales of whole blocks, [`Self::AT_ONCE`] weights at most.
+    fn fit<S: Simd>(simd: S, x: &[f32], importance: Option<&[f32]>) -> Scales<Self::Numbers>;
+
+    /// Packs the codes of the blocks that [`Self::fit`] got.
+    fn pack(numbers: &Self::Numbers, codes: &[u8], blocks: &mut [u8]);
 
     /// Decodes whole blocks, [`Self::AT_ONCE`] weights at most; returns the largest scale magnitude
     /// as F16 bits.
     fn decode<S: Simd>(simd: S, blocks: &[u8], out: &mut [f32]) -> u16;
 }
+
+/// Scales and minima of sixteen groups.
+pub(super) struct Scales<N> {
+    /// Scale of each group, as a decoder computes it.
+    pub(super) scale: Lanes<f32>,
+    /// Minimum of each group, as a decoder computes it.
+    pub(super) minimum: Lanes<f32>,
+    /// The numbers that these follow from.
+    pub(super) numbers: N,
+}
+
+/// Bytes of this many weights, which fill whole blocks.
+pub(super) const fn bytes_of<F: Format>(weights: usize) -> usize {
+    weights / F::WEIGHTS * F::BYTES
+}
+
+/// The largest [`Format::GROUP`].
+const MOST_GROUP: usize = super::block::WEIGHTS;
+/// The largest [`Format::AT_ONCE`].
+pub(super) const MOST_AT_ONCE: usize = LANES * MOST_GROUP;
 
 /// Weights encoded between two checks for cancellation.
 const PART: usize = 1 << 13;
@@ -40,8 +74,8 @@ pub(super) fn accepts<F: Format>(spec: &TensorSpec) -> Result<()> {
 
 pub(super) fn cost<F: Format>(spec: &TensorSpec) -> CostEstimate {
     let n = spec.elements();
-    let scratch = 8 * PART as u64 + 4 * spec.matrix().1 as u64 + crate::widened_bytes(spec);
-    CostEstimate::fixed((n / F::WEIGHTS * F::BYTES) as u64).ops(200.0 * n as f64, 2.0 * n as f64).scratch(scratch)
+    let scratch = ColumnImportance::scratch(spec, PART) + crate::widened_bytes(spec);
+    CostEstimate::fixed(bytes_of::<F>(n) as u64).ops(200.0 * n as f64, 2.0 * n as f64).scratch(scratch)
 }
 
 pub(super) fn encode<F: Format>(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -49,50 +83,36 @@ pub(super) fn encode<F: Format>(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> R
     accepts::<F>(tensor.spec())?;
     let values = tensor.to_f32()?;
     let largest = checked_peak::<F>(&values)?;
-    let importance = column_importance::<F>(tensor.spec(), cx)?;
-    let mut blocks = vec![0; values.len() / F::WEIGHTS * F::BYTES];
-    let mut scratch = vec![0.0; values.len().min(PART)];
-    let mut largest_decoded = 0.0f32;
-    let error = by_parts(&values, PART, cx, |part| {
+    let importance = ColumnImportance::new(tensor.spec(), cx, F::WEIGHTS)?;
+    let mut blocks = vec![0; bytes_of::<F>(values.len())];
+    let mut all_zeros = true;
+    by_parts(&values, PART, cx, |part| {
         let x = part.values;
-        let importance = importance.as_ref().map(|columns| {
-            let repeated = columns.iter().cycle().skip(part.start % columns.len());
-            repeated.take(x.len()).copied().collect::<Vec<f32>>()
-        });
-        let blocks = &mut blocks[part.start / F::WEIGHTS * F::BYTES..][..x.len() / F::WEIGHTS * F::BYTES];
-        let decoded = &mut scratch[..x.len()];
-        let call = EncodePart { x, importance: importance.as_deref(), blocks, decoded, format: PhantomData::<F> };
-        let (error, magnitude) = dispatch(call);
-        largest_decoded = largest_decoded.max(magnitude);
-        (error, largest)
+        let importance = importance.as_ref().map(|columns| columns.of(part.start, x.len()));
+        let blocks = &mut blocks[bytes_of::<F>(part.start)..][..bytes_of::<F>(x.len())];
+        let call = EncodePart { x, importance: importance.as_deref(), blocks, all_zeros, format: PhantomData::<F> };
+        all_zeros = dispatch(call);
+        largest
     })?;
-    if largest_decoded == 0.0 && largest > 0.0 {
-        let reason = "the weights are too small for scales in F16: all would become 0; the largest magnitude is";
-        return Err(CodecError::Unsuitable { reason: reason.to_owned(), number: largest.into() });
-    }
-    let shape = [values.len() / F::WEIGHTS, F::BYTES];
-    Ok(Payload::new(certify(error)).with("blocks", Section::new(Dtype::U8, shape, blocks)?))
+    refuse_zeros(all_zeros, largest)?;
+    payload::<F>(blocks)
 }
 
-pub(super) fn decode<F: Format>(
-    spec: &TensorSpec,
-    payload: &PayloadView<'_>,
-    cx: &DecodeCx<'_>,
-    out: &mut [f32],
-) -> Result<()> {
-    spec.check_output(out.len())?;
-    accepts::<F>(spec)?;
-    let blocks = payload.bytes("blocks", Dtype::U8, &[out.len() / F::WEIGHTS, F::BYTES])?;
-    cx.cancel.check()?;
-    let largest = dispatch(DecodeAll { blocks, out, format: PhantomData::<F> });
-    if largest >= half::f16::INFINITY.to_bits() {
-        return Err(payload.corrupt("blocks", "a scale is not finite".to_owned()));
+/// Refuses a tensor with this largest magnitude if all its weights would become zeros.
+pub(super) fn refuse_zeros(all_zeros: bool, largest: f32) -> Result<()> {
+    if all_zeros && largest > 0.0 {
+        let reason = "the weights are too small for scales in F16: all would become 0; the largest magnitude is";
+        return Err(CodecError::Unsuitable { reason: reason.to_owned(), number: largest.into() });
     }
     Ok(())
 }
 
+pub(super) fn payload<F: Format>(blocks: Vec<u8>) -> Result<Payload> {
+    Payload::new().with("blocks", Section::new(Dtype::U8, [blocks.len() / F::BYTES, F::BYTES], blocks)?)
+}
+
 /// The largest magnitude; an error if a weight is not finite or above [`Format::LARGEST`].
-fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
+pub(super) fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     let peak = max_abs(values);
     check_finite(peak, values, 0)?;
     if peak > F::LARGEST {
@@ -102,62 +122,98 @@ fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     Ok(peak)
 }
 
-/// Importance of each column relative to the largest in its block; `None` without calibration by
-/// column. With calibration by row all weights of a block have the same importance, which changes
-/// nothing.
-fn column_importance<F: Format>(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Vec<f32>>> {
-    let Some((1, squares)) = cx.input_squares(spec)? else { return Ok(None) };
-    let mut importance = squares.to_vec();
-    importance.chunks_mut(F::WEIGHTS).for_each(relative_importance);
-    Ok(Some(importance))
-}
-
-/// Codes a part of a tensor; returns the largest error and the largest decoded magnitude.
+/// Codes a part of a tensor; returns whether this part and all before it decode to zeros.
 struct EncodePart<'a, F> {
     x: &'a [f32],
     importance: Option<&'a [f32]>,
     blocks: &'a mut [u8],
-    decoded: &'a mut [f32],
+    /// Whether all parts before decode to zeros.
+    all_zeros: bool,
     format: PhantomData<F>,
 }
 
 impl<F: Format> Kernel for EncodePart<'_, F> {
-    type Output = (f32, f32);
+    type Output = bool;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> (f32, f32) {
-        let (mut error, mut largest) = (MaxError::new(), [0; LANES]);
-        let bytes = F::AT_ONCE / F::WEIGHTS * F::BYTES;
-        let outputs = self.blocks.chunks_mut(bytes).zip(self.decoded.chunks_mut(F::AT_ONCE));
-        for (i, (x, (blocks, decoded))) in self.x.chunks(F::AT_ONCE).zip(outputs).enumerate() {
+    fn run<S: Simd>(mut self, simd: S) -> bool {
+        let blocks = self.blocks.chunks_mut(bytes_of::<F>(F::AT_ONCE));
+        for (i, (x, blocks)) in self.x.chunks(F::AT_ONCE).zip(blocks).enumerate() {
             let importance = self.importance.map(|w| &w[i * F::AT_ONCE..][..x.len()]);
-            F::encode(simd, x, importance, blocks);
-            F::decode(simd, blocks, decoded);
-            for (x, decoded) in x.as_chunks().0.iter().zip(decoded.as_chunks().0) {
-                error.add(x, decoded);
-                largest = simd.max_magnitude(&largest, decoded);
+            let scales = F::fit(simd, x, importance);
+            let mut codes = [0; MOST_AT_ONCE];
+            quantise::<S, F>(simd, x, &scales, &mut codes[..x.len()]);
+            F::pack(&scales.numbers, &codes, blocks);
+            if self.all_zeros {
+                let mut decoded = [0.0; MOST_AT_ONCE];
+                F::decode(simd, blocks, &mut decoded[..x.len()]);
+                self.all_zeros = decoded.iter().all(|w| *w == 0.0);
             }
         }
-        (error.get(), simd.reduce_max(&magnitudes(largest)))
+        self.all_zeros
     }
 }
 
-/// Decodes a tensor; returns the largest scale magnitude as F16 bits.
-struct DecodeAll<'a, F> {
+/// The best codes for these scales.
+#[inline(always)]
+fn quantise<S: Simd, F: Format>(simd: S, x: &[f32], scales: &Scales<F::Numbers>, codes: &mut [u8]) {
+    let by_scale = inverse(&scales.scale);
+    for (g, (x, codes)) in x.chunks(F::GROUP).zip(codes.chunks_mut(F::GROUP)).enumerate() {
+        for (x, codes) in x.as_chunks::<LANES>().0.iter().zip(codes.as_chunks_mut::<LANES>().0) {
+            *codes = F::Levels::code(simd, &lanes!(i => (x[i] + scales.minimum[g]) * by_scale[g]));
+        }
+    }
+}
+
+pub(super) fn open<F: Format>(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Box<dyn RowReader>> {
+    accepts::<F>(spec)?;
+    let blocks = payload.bytes("blocks", Dtype::U8, &[spec.elements() / F::WEIGHTS, F::BYTES])?.clone();
+    Ok(Box::new(BlockRows { shape: spec.matrix(), blocks, format: PhantomData::<F> }))
+}
+
+/// The rows of a payload.
+#[derive(Debug)]
+struct BlockRows<F> {
+    shape: (usize, usize),
+    blocks: Bytes,
+    format: PhantomData<F>,
+}
+
+impl<F: Format> RowReader for BlockRows<F> {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        let blocks = &self.blocks[rows.start * bytes_of::<F>(self.shape.1)..][..bytes_of::<F>(out.len())];
+        let largest = dispatch(DecodeBlocks { blocks, out, format: PhantomData::<F> });
+        if largest >= half::f16::INFINITY.to_bits() {
+            return Err(CodecError::corrupt("blocks", "a scale is not finite"));
+        }
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.blocks.len() as u64
+    }
+}
+
+/// Decodes whole blocks; returns the largest scale magnitude as F16 bits.
+struct DecodeBlocks<'a, F> {
     blocks: &'a [u8],
     out: &'a mut [f32],
     format: PhantomData<F>,
 }
 
-impl<F: Format> Kernel for DecodeAll<'_, F> {
+impl<F: Format> Kernel for DecodeBlocks<'_, F> {
     type Output = u16;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> u16 {
-        let bytes = F::AT_ONCE / F::WEIGHTS * F::BYTES;
         stream(self.out, |writer| {
             let mut largest = 0;
-            for blocks in self.blocks.chunks(bytes) {
+            for blocks in self.blocks.chunks(bytes_of::<F>(F::AT_ONCE)) {
                 largest = F::decode(simd, blocks, writer.next(blocks.len() / F::BYTES * F::WEIGHTS)).max(largest);
             }
             largest

@@ -47,14 +47,3 @@ fn transpose<const G: usize>(values: &[f32], fill: f32) -> [Lanes<f32>; G] {
     }
     lanes
 }
-
-/// Writes the codes of the groups from `first` on, group by group: the inverse of the transposition
-/// in [`Groups`].
-#[inline(always)]
-pub(super) fn in_order<const G: usize>(codes: &[Lanes<u8>; G], first: usize, out: &mut [u8]) {
-    for (lane, out) in (first..).zip(out.as_chunks_mut::<G>().0) {
-        for i in 0..G {
-            out[i] = codes[i][lane];
-        }
-    }
-}

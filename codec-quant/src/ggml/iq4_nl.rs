@@ -22,7 +22,8 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! Half the distance between two levels (at most 12) times `d`; more for a weight that
+//! the search for the least squared error clips.
 //!
 //! # Cost
 //! 18 bytes for 32 weights, 4.5 bits per weight.

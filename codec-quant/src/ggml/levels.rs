@@ -16,6 +16,9 @@ pub(super) trait Levels {
 
     /// The code of the level nearest to each number.
     fn code<S: Simd>(simd: S, y: &Lanes<f32>) -> Lanes<u8>;
+
+    /// The level of a code.
+    fn level(code: u8) -> f32;
 }
 
 /// The integers from `LOWEST` to `HIGHEST`.
@@ -36,6 +39,11 @@ impl<const LOWEST: i32, const HIGHEST: i32> Levels for IntegerLevels<LOWEST, HIG
     fn code<S: Simd>(simd: S, y: &Lanes<f32>) -> Lanes<u8> {
         let nearest = Self::nearest(simd, y);
         lanes!(i => (nearest[i] - Self::LOWEST) as u8)
+    }
+
+    #[inline(always)]
+    fn level(code: u8) -> f32 {
+        f32::from(code) + Self::LOWEST
     }
 }
 
@@ -64,5 +72,10 @@ impl Levels for Iq4Levels {
     #[inline(always)]
     fn code<S: Simd>(simd: S, y: &Lanes<f32>) -> Lanes<u8> {
         simd.rank16(&Self::MIDDLES, y)
+    }
+
+    #[inline(always)]
+    fn level(code: u8) -> f32 {
+        IQ4[usize::from(code)]
     }
 }

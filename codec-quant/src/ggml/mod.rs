@@ -25,16 +25,22 @@
 //! weighted by calibration data if present (an "importance matrix"). Sixteen groups of weights
 //! occupy the lanes of a vector. From a few starting points an encoder alternates between the
 //! nearest codes and a least-squares fit of scale and minimum; for super-blocks it also tries the
-//! neighbours of each integer scale.
+//! neighbours of each integer scale. The last codes are the nearest for the final scales, so an
+//! encode in panels ([`codec_api::Panels`]) goes column by column once it has the scales of a block
+//! of each row.
+//!
+//! No block belongs to two rows, so a range of rows decodes without the others.
 
 mod block;
 mod fit;
 mod format;
 mod groups;
+pub(crate) mod importance;
 pub mod iq4_nl;
 pub mod iq4_xs;
 mod levels;
 mod nibbles;
+mod panels;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -66,14 +72,25 @@ pub use q8_0::Q8_0;
 macro_rules! ggml_codec {
     (#[$typetag:meta] $name:ident, $kind:ident::$trait:ident $(<$group:literal>)?, $id:literal, $summary:literal) => {
         impl crate::ggml::format::Format for $name {
+            type Levels = <Self as crate::ggml::$kind::$trait $(<$group>)?>::Levels;
+            type Numbers = crate::ggml::$kind::Numbers;
             const WEIGHTS: usize = crate::ggml::$kind::WEIGHTS;
+            const GROUP: usize = crate::ggml::$kind::group $(::<$group>)? ();
             const BYTES: usize = <Self as crate::ggml::$kind::$trait $(<$group>)?>::BYTES;
-            const AT_ONCE: usize = crate::ggml::$kind::at_once $(::<$group>)? ();
             const LARGEST: f32 = <Self as crate::ggml::$kind::$trait $(<$group>)?>::LARGEST;
 
             #[inline(always)]
-            fn encode<S: simd::Simd>(simd: S, x: &[f32], importance: Option<&[f32]>, blocks: &mut [u8]) {
-                crate::ggml::$kind::encode::<S, Self $(, $group)?>(simd, x, importance, blocks);
+            fn fit<S: simd::Simd>(
+                simd: S,
+                x: &[f32],
+                importance: Option<&[f32]>,
+            ) -> crate::ggml::format::Scales<Self::Numbers> {
+                crate::ggml::$kind::fit::<S, Self $(, $group)?>(simd, x, importance)
+            }
+
+            #[inline(always)]
+            fn pack(numbers: &Self::Numbers, codes: &[u8], blocks: &mut [u8]) {
+                crate::ggml::$kind::pack::<Self $(, $group)?>(numbers, codes, blocks);
             }
 
             #[inline(always)]
@@ -120,7 +137,40 @@ macro_rules! ggml_codec {
                 cx: &codec_api::DecodeCx<'_>,
                 out: &mut [f32],
             ) -> codec_api::Result<()> {
-                crate::ggml::format::decode::<Self>(spec, &payload, cx, out)
+                crate::decode_rows(self, spec, payload, cx, out)
+            }
+
+            fn as_rows(&self) -> Option<&dyn codec_api::Rows> {
+                Some(self)
+            }
+
+            fn as_panels(&self) -> Option<&dyn codec_api::Panels> {
+                Some(self)
+            }
+        }
+
+        impl codec_api::Rows for $name {
+            fn open(
+                &self,
+                spec: &codec_api::TensorSpec,
+                payload: codec_api::PayloadView<'_>,
+                _: &codec_api::DecodeCx<'_>,
+            ) -> codec_api::Result<Box<dyn codec_api::RowReader>> {
+                crate::ggml::format::open::<Self>(spec, &payload)
+            }
+        }
+
+        impl codec_api::Panels for $name {
+            fn cut(&self, spec: &codec_api::TensorSpec) -> codec_api::Result<codec_api::PanelCut> {
+                crate::ggml::panels::cut_of::<Self>(spec)
+            }
+
+            fn begin<'a>(
+                &'a self,
+                original: codec_api::TensorView<'a>,
+                cx: &'a codec_api::EncodeCx<'a>,
+            ) -> codec_api::Result<Box<dyn codec_api::PanelEncoder + 'a>> {
+                crate::ggml::panels::begin::<Self>(&original, cx)
             }
         }
 

@@ -24,7 +24,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d·s[g]`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 84 bytes for 256 weights, 2.625 bits per weight.

@@ -25,7 +25,8 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d·(s[g] − 32)`; more for a weight that the search for the least squared error
+//! clips.
 //!
 //! # Cost
 //! 110 bytes for 256 weights, 3.4375 bits per weight.

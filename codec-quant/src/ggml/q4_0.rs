@@ -21,7 +21,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 18 bytes for 32 weights, 4.5 bits per weight.

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 20 bytes for 32 weights, 5 bits per weight.

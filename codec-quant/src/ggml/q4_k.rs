@@ -27,7 +27,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d·s[g]`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 144 bytes for 256 weights, 4.5 bits per weight.

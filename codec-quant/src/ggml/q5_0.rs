@@ -23,7 +23,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 22 bytes for 32 weights, 5.5 bits per weight.

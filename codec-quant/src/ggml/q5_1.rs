@@ -24,7 +24,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 24 bytes for 32 weights, 6 bits per weight.

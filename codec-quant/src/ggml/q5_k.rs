@@ -25,7 +25,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d·s[g]`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 176 bytes for 256 weights, 5.5 bits per weight.

@@ -25,7 +25,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d·s[g]`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 210 bytes for 256 weights, 6.5625 bits per weight.

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! About half of `d`; more for a weight that the search for the least squared error clips.
 //!
 //! # Cost
 //! 34 bytes for 32 weights, 8.5 bits per weight.

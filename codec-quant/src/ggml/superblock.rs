@@ -6,16 +6,16 @@ use simd::{LANES, Lanes, Simd, lanes};
 
 use super::block::scale_to_f16;
 use super::fit::{Fit, Minimum, inverse, solve};
-use super::format::largest_magnitude;
-use super::groups::{Groups, in_order};
+use super::format::{Scales, largest_magnitude};
+use super::groups::Groups;
 use super::levels::Levels;
 
 /// Weights of a super-block.
 pub(super) const WEIGHTS: usize = 256;
 
-/// Weights coded per call.
-pub(super) const fn at_once<const G: usize>() -> usize {
-    LANES * G
+/// Weights of a group.
+pub(super) const fn group<const G: usize>() -> usize {
+    G
 }
 
 /// A format of groups of `G` weights; a weight is `(d·scale)·level − dmin·minimum`.
@@ -67,14 +67,13 @@ pub(super) fn decode<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, blocks:
 /// Rounds of refitting `d` and `dmin`, and then scales, minima and codes.
 const ROUNDS: usize = 2;
 
-/// Codes sixteen groups of `G` weights: one super-block or two.
+/// Chooses the scales and minima of sixteen groups of `G` weights: one super-block or two.
 #[inline(always)]
-pub(super) fn encode<S: Simd, F: SuperBlock<G>, const G: usize>(
+pub(super) fn fit<S: Simd, F: SuperBlock<G>, const G: usize>(
     simd: S,
     x: &[f32],
     importance: Option<&[f32]>,
-    blocks: &mut [u8],
-) {
+) -> Scales<Numbers> {
     let groups = Groups::<G>::load(x, importance);
     let (mut scaling, integers) = initial::<S, F, G>(simd, &groups);
     let mut integers = integers.improved::<S, F, G>(simd, &groups, &scaling);
@@ -89,7 +88,8 @@ pub(super) fn encode<S: Simd, F: SuperBlock<G>, const G: usize>(
             }
         }
     }
-    write::<F, G>(&scaling, &integers, &integers.codes::<S, F, G>(simd, &groups, &scaling), blocks);
+    let [scale, minimum] = scaling.of(&integers);
+    Scales { scale, minimum, numbers: Numbers { scaling, integers } }
 }
 
 /// Starting values: each group gets about the scale and minimum that fit it best.
@@ -111,27 +111,27 @@ fn initial<S: Simd, F: SuperBlock<G>, const G: usize>(simd: S, groups: &Groups<G
     (scaling, integers)
 }
 
-/// Packs the super-blocks.
+/// Packs whole super-blocks.
 #[inline(always)]
-fn write<F: SuperBlock<G>, const G: usize>(
-    scaling: &Scaling,
-    integers: &GroupIntegers,
-    codes: &[Lanes<u8>; G],
-    blocks: &mut [u8],
-) {
-    for (i, block) in blocks.chunks_exact_mut(F::BYTES).enumerate() {
+pub(super) fn pack<F: SuperBlock<G>, const G: usize>(numbers: &Numbers, codes: &[u8], blocks: &mut [u8]) {
+    let Numbers { scaling, integers } = numbers;
+    for (i, (block, codes)) in blocks.chunks_exact_mut(F::BYTES).zip(codes.as_chunks().0).enumerate() {
         let lanes = i * WEIGHTS / G..(i + 1) * WEIGHTS / G;
-        let mut in_block = [0; WEIGHTS];
-        in_order(codes, lanes.start, &mut in_block);
         let coded = Coded {
             d: scaling.d_bits[lanes.start],
             dmin: scaling.dmin_bits[lanes.start],
             scales: &integers.scales[lanes.clone()],
             minima: &integers.minima[lanes],
-            codes: &in_block,
+            codes,
         };
         F::pack(&coded, block);
     }
+}
+
+/// The numbers of sixteen groups.
+pub(super) struct Numbers {
+    scaling: Scaling,
+    integers: GroupIntegers,
 }
 
 /// `d` and `dmin` of super-blocks, as F16 bits and as values.
@@ -254,23 +254,6 @@ impl GroupIntegers {
             error = lanes!(i => error[i] + w[i] * (off[i] * off[i]));
         }
         error
-    }
-
-    /// The best codes for these integers.
-    #[inline(always)]
-    fn codes<S: Simd, F: SuperBlock<G>, const G: usize>(
-        &self,
-        simd: S,
-        groups: &Groups<G>,
-        scaling: &Scaling,
-    ) -> [Lanes<u8>; G] {
-        let [scale, minimum] = scaling.of(self);
-        let by_scale = inverse(&scale);
-        let mut codes = [[0; LANES]; G];
-        for (codes, x) in codes.iter_mut().zip(&groups.x) {
-            *codes = F::Levels::code(simd, &lanes!(i => (x[i] + minimum[i]) * by_scale[i]));
-        }
-        codes
     }
 
     #[inline(always)]

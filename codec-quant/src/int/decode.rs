@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use codec_api::{Bytes, Dtype, PayloadView, Result, TensorSpec};
+use codec_api::{Bytes, Dtype, PayloadView, Result, RowReader, TensorSpec, check_rows};
 use half::f16;
 use simd::{LANES, Simd, kernel, lanes, store, stream};
 
@@ -13,28 +13,38 @@ use crate::packing::{unpack_all, unpack16, with_bits};
 
 /// A checked payload, with scales and zero points ready for the kernel.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) layout: Layout,
+pub(super) struct Reader {
+    layout: Layout,
     codes: Bytes,
     groups: Vec<Params>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Params {
+pub(super) struct Params {
     scale: f32,
     zero: f32,
 }
 
 impl Params {
+    /// `step` is the stored F16 number.
+    pub(super) fn new(step: f32, exponent: i8, zero: f32) -> Self {
+        Self { scale: step * power_of_two(exponent.into()), zero }
+    }
+
+    #[inline(always)]
+    pub(super) fn weight(self, code: f32) -> f32 {
+        (code - self.zero) * self.scale
+    }
+
     #[inline(always)]
     fn weights<S: Simd>(self, simd: S, codes: &[u8; LANES]) -> [f32; LANES] {
         let codes = simd.u8_to_f32(codes);
-        lanes!(i => (codes[i] - self.zero) * self.scale)
+        lanes!(i => self.weight(codes[i]))
     }
 }
 
-impl Prepared {
-    pub(super) fn read(codec: &IntQuant, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+impl Reader {
+    pub(super) fn open(codec: &IntQuant, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
         let layout = Layout::new(codec, spec);
         let codes = payload.bytes("codes", Dtype::U8, &[layout.rows, layout.row_len()])?.clone();
         let scales: Vec<u16> = payload.values("scales", Dtype::F16, &layout.group_shape())?;
@@ -42,7 +52,6 @@ impl Prepared {
         if !valid_exponent(exponent) {
             return Err(payload.corrupt("exponent", format!("{exponent} is outside what an encoder writes")));
         }
-        let unit = power_of_two(exponent.into());
         let zeros = if codec.symmetric {
             vec![codec.middle(); scales.len()]
         } else {
@@ -52,35 +61,41 @@ impl Prepared {
         let groups = scales
             .iter()
             .zip(zeros)
-            .map(|(half, zero)| Params { scale: f16::from_bits(*half).to_f32_const() * unit, zero: f32::from(zero) });
+            .map(|(half, zero)| Params::new(f16::from_bits(*half).to_f32_const(), exponent, zero.into()));
         Ok(Self { layout, codes, groups: groups.collect() })
     }
+}
 
-    /// Decodes rows of the matrix view; `out` has exactly their size.
-    pub(super) fn decode_rows(&self, rows: Range<usize>, out: &mut [f32]) {
-        decode_rows(self, rows, out);
+impl RowReader for Reader {
+    fn shape(&self) -> (usize, usize) {
+        (self.layout.rows, self.layout.columns)
     }
 
-    /// Bytes held in memory for the weights.
-    pub(super) fn resident_bytes(&self) -> usize {
-        self.codes.len() + size_of_val(self.groups.as_slice())
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape(), &rows, out)?;
+        decode_rows(self, rows, out);
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        (self.codes.len() + size_of_val(&*self.groups)) as u64
     }
 }
 
 kernel! {
-    fn decode_rows<'a>(simd, prepared: &'a Prepared, rows: Range<usize>, out: &'a mut [f32]) {
-        with_bits!(prepared.layout.bits, decode_bits::<_>(simd, prepared, rows, out));
+    fn decode_rows<'a>(simd, reader: &'a Reader, rows: Range<usize>, out: &'a mut [f32]) {
+        with_bits!(reader.layout.bits, decode_bits::<_>(simd, reader, rows, out));
     }
 }
 
 #[inline(always)]
-fn decode_bits<const BITS: usize, S: Simd>(simd: S, prepared: &Prepared, rows: Range<usize>, out: &mut [f32]) {
-    let layout = &prepared.layout;
+fn decode_bits<const BITS: usize, S: Simd>(simd: S, reader: &Reader, rows: Range<usize>, out: &mut [f32]) {
+    let layout = &reader.layout;
     let piece = layout.piece();
     stream(out, |writer| {
         for row in rows {
-            let packed = &prepared.codes[row * layout.row_len()..][..layout.row_len()];
-            let groups = layout.of_row(&prepared.groups, row);
+            let packed = &reader.codes[row * layout.row_len()..][..layout.row_len()];
+            let groups = layout.of_row(&reader.groups, row);
             for (i, packed) in packed.chunks(piece / 8 * BITS).enumerate() {
                 let out = writer.next(piece.min(layout.columns - i * piece));
                 let groups = &groups[layout.group_at(i * piece)..];

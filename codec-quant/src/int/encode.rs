@@ -1,126 +1,160 @@
 //! From weights to codes, in blocks of rows that stay in the cache. For each block: range and grid
-//! of each group, then all codes and the largest error.
+//! of each group, then all codes.
 
-use codec_api::{CodecError, Dtype, EncodeCx, Payload, Result, Section, TensorView};
+use codec_api::util::Importance;
+use codec_api::{CodecError, Dtype, EncodeCx, InputAxis, Payload, Result, Section, TensorSpec, TensorView, statistics};
 
+use super::clip::Chooser;
 use super::layout::Layout;
 use super::quantise::{Quantiser, quantise};
-use super::range::{Range, covering, find_ranges};
-use super::scale::{exponent_for, power_of_two};
-use super::{IntQuant, clip};
+use super::range::{Codes, Range, find_ranges};
+use super::scale::{Grids, exponent_for};
+use super::survey::Found;
+use super::{Group, IntQuant};
 use crate::blocks::check_finite;
-use crate::error::certify;
 use crate::packing::pack_all;
 
 /// F16 octave of the first block's largest scale: five octaves are left for larger scales, 24 for
 /// smaller ones.
-const FIRST_OCTAVE: i32 = 10;
+pub(super) const FIRST_OCTAVE: i32 = 10;
 /// F16 octave of the tensor's largest scale in a second encode, which is needed if the scales of a
 /// later block are much larger than those of the first. `clip` may raise a scale by less than two
 /// octaves.
 const TOP_OCTAVE: i32 = 13;
 
 pub(super) fn encode(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
-    let values = tensor.to_f32()?;
     let layout = Layout::new(codec, tensor.spec());
-    let first = Encoder::new(codec, layout, None).run(&values, cx)?;
-    let encoded = if let Some(encoded) = first {
-        encoded
+    let (scales, packed) = if codec.group == Group::Tensor {
+        one_group(codec, &layout, tensor, cx)?
     } else {
-        let exponent = common_exponent(codec, &layout, &values);
-        let second = Encoder::new(codec, layout, Some(exponent)).run(&values, cx)?;
-        second.ok_or_else(|| CodecError::Limit(format!("a scale is too large for the exponent {exponent}")))?
+        let importance = importance(tensor.spec(), cx)?;
+        groups(codec, &layout, importance.as_ref(), &tensor.to_f32()?, cx)?
     };
     // One tick for all blocks, because a tensor may be encoded twice.
-    cx.progress.tick(values.len() as u64);
-    let mut payload = Payload::new(certify(encoded.largest))
-        .with("codes", Section::new(Dtype::U8, [layout.rows, layout.row_len()], encoded.codes)?)
-        .with("scales", Section::from_values(Dtype::F16, layout.group_shape(), encoded.halves)?)
-        .with("exponent", Section::from_values(Dtype::I8, [1], vec![encoded.exponent.unwrap_or(0)])?);
-    if !codec.symmetric {
-        let packed = pack_all(layout.bits, &encoded.zeros);
-        payload = payload.with("zeros", Section::new(Dtype::U8, [packed.len()], packed)?);
-    }
-    Ok(payload)
+    cx.progress.tick(tensor.spec().elements() as u64);
+    scales.payload(&layout, packed)
 }
 
-/// The exponent for the largest scale of the tensor.
-fn common_exponent(codec: &IntQuant, layout: &Layout, values: &[f32]) -> i8 {
-    let mut ranges = Vec::with_capacity(layout.groups());
-    find_ranges(values, layout, &mut ranges);
-    exponent_for(codec.codes().largest_step(&ranges), TOP_OCTAVE)
+/// The importances of columns. All weights of a row count the same, so that those of rows do not
+/// matter to a group within a row.
+pub(super) fn importance(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Importance>> {
+    Ok(Importance::new(spec, cx)?.filter(|importance| importance.axis() == InputAxis::Columns))
 }
 
-/// State of an encode.
-struct Encoder<'a> {
-    codec: &'a IntQuant,
-    layout: Layout,
-    /// Chosen at the first block that is not all zeros.
-    exponent: Option<i8>,
-    codes: Vec<u8>,
-    halves: Vec<u16>,
-    zeros: Vec<u8>,
-    largest: f32,
+/// The exponent for the largest step of grids that cover these ranges; `None` if all are zeros.
+pub(super) fn exponent(codes: Codes, ranges: &[Range], octave: i32) -> Option<i8> {
+    let largest = codes.largest_step(ranges);
+    (largest > 0.0).then(|| exponent_for(largest, octave))
 }
 
-impl<'a> Encoder<'a> {
-    fn new(codec: &'a IntQuant, layout: Layout, exponent: Option<i8>) -> Self {
-        let halves = Vec::with_capacity(layout.groups());
-        let zeros = Vec::with_capacity(if codec.symmetric { 0 } else { layout.groups() });
-        Self { codec, layout, exponent, codes: vec![0; layout.codes_len()], halves, zeros, largest: 0.0 }
+/// What is stored about the groups.
+#[derive(Debug)]
+pub(super) struct Scales {
+    pub(super) codes: Codes,
+    pub(super) exponent: i8,
+    pub(super) halves: Vec<u16>,
+    /// Empty if symmetric.
+    pub(super) zeros: Vec<u8>,
+}
+
+impl Scales {
+    pub(super) fn new(codes: Codes, exponent: i8, groups: usize) -> Self {
+        let zeros = Vec::with_capacity(if codes.middle.is_some() { 0 } else { groups });
+        Self { codes, exponent, halves: Vec::with_capacity(groups), zeros }
     }
 
-    /// Encodes block by block; `None` if a scale is too large for the exponent.
-    fn run(mut self, values: &[f32], cx: &EncodeCx<'_>) -> Result<Option<Self>> {
-        let rows = self.layout.block_rows();
-        let (weights, bytes) = (rows * self.layout.columns, rows * self.layout.row_len());
-        let mut codes = std::mem::take(&mut self.codes);
-        let mut ranges = Vec::new();
-        let mut done = 0;
-        for (block, packed) in values.chunks(weights.max(1)).zip(codes.chunks_mut(bytes.max(1))) {
-            cx.cancel.check()?;
-            ranges.clear();
-            check_finite(find_ranges(block, &self.layout, &mut ranges), block, done)?;
-            let next = values.get(done + block.len()..).unwrap_or_default();
-            if !self.block(block, next, &ranges, packed, cx)? {
-                return Ok(None);
-            }
-            done += block.len();
-        }
-        // One group for the tensor exists even where there are no weights.
-        self.halves.resize(self.layout.groups(), 0);
-        self.zeros.resize(if self.codec.symmetric { 0 } else { self.layout.groups() }, 0);
-        self.codes = codes;
-        Ok(Some(self))
-    }
-
-    /// Encodes one block and prefetches `next`; false if a scale is too large for the exponent.
-    fn block(
-        &mut self,
-        values: &[f32],
-        next: &[f32],
-        ranges: &[Range],
-        packed: &mut [u8],
-        cx: &EncodeCx<'_>,
-    ) -> Result<bool> {
-        let codes = self.codec.codes();
-        if self.exponent.is_none() {
-            let largest = codes.largest_step(ranges);
-            self.exponent = (largest > 0.0).then(|| exponent_for(largest, FIRST_OCTAVE));
-        }
-        let exponent = self.exponent.unwrap_or(0);
-        let normalise = power_of_two(-i32::from(exponent));
-        let mut grids = covering(codes, ranges, normalise);
-        if self.codec.clip {
-            clip::search(codes, &self.layout, values, ranges, normalise, &mut grids, cx)?;
-        }
-        let Some(halves) = grids.round(codes.max, exponent) else { return Ok(false) };
-        self.halves.extend_from_slice(&halves);
-        if !self.codec.symmetric {
+    /// Rounds the grids of further groups and stores them. `None` if a step is too large for the
+    /// exponent.
+    pub(super) fn push(&mut self, grids: &mut Grids) -> Option<Quantiser> {
+        self.halves.extend(grids.round(self.codes.max, self.exponent)?);
+        if self.codes.middle.is_none() {
             self.zeros.extend(grids.zeros.iter().map(|zero| *zero as u8));
         }
-        let quantiser = Quantiser::new(codes, &grids, exponent);
-        self.largest = self.largest.max(quantise(values, next, &self.layout, &quantiser, packed));
-        Ok(true)
+        Some(Quantiser::new(self.codes, grids, self.exponent))
     }
+
+    pub(super) fn payload(self, layout: &Layout, packed: Vec<u8>) -> Result<Payload> {
+        let payload = Payload::new()
+            .with("codes", Section::new(Dtype::U8, [layout.rows, layout.row_len()], packed)?)?
+            .with("scales", Section::from_values(Dtype::F16, layout.group_shape(), self.halves)?)?
+            .with("exponent", Section::from_values(Dtype::I8, [1], vec![self.exponent])?)?;
+        if self.codes.middle.is_some() {
+            return Ok(payload);
+        }
+        payload.with("zeros", Section::from_bytes(pack_all(layout.bits, &self.zeros))?)
+    }
+}
+
+/// The grid of a tensor that is one group, from statistics of the tensor.
+pub(super) fn grid_of_tensor(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<(Scales, Grids)> {
+    let found = Found::read(&statistics(codec, tensor, cx)?.scalars)?;
+    let (step, zero) = found.grid();
+    let scales = Scales::new(found.codes(codec), found.exponent(codec), 1);
+    Ok((scales, Grids { steps: vec![step], zeros: vec![zero] }))
+}
+
+fn one_group(
+    codec: &IntQuant,
+    layout: &Layout,
+    tensor: &TensorView<'_>,
+    cx: &EncodeCx<'_>,
+) -> Result<(Scales, Vec<u8>)> {
+    let (mut scales, mut grids) = grid_of_tensor(codec, tensor, cx)?;
+    let quantiser = scales.push(&mut grids).ok_or_else(|| too_large(scales.exponent))?;
+    // The survey has let go of its own copy of 16-bit weights.
+    let (values, mut packed) = (tensor.to_f32()?, vec![0; layout.codes_len()]);
+    let (weights, bytes) = layout.block_size();
+    for (i, (block, packed)) in values.chunks(weights).zip(packed.chunks_mut(bytes)).enumerate() {
+        cx.cancel.check()?;
+        quantise(block, values.get((i + 1) * weights..).unwrap_or_default(), layout, &quantiser, packed);
+    }
+    Ok((scales, packed))
+}
+
+/// Encodes a tensor of groups within rows.
+pub(super) fn groups(
+    codec: &IntQuant,
+    layout: &Layout,
+    importance: Option<&Importance>,
+    values: &[f32],
+    cx: &EncodeCx<'_>,
+) -> Result<(Scales, Vec<u8>)> {
+    let chooser = Chooser::new(codec, layout, importance.map(Importance::inputs));
+    if let Some(encoded) = blocks(&chooser, None, values, cx)? {
+        return Ok(encoded);
+    }
+    let mut ranges = Vec::with_capacity(layout.groups());
+    find_ranges(values, layout, &mut ranges);
+    let exponent = exponent(chooser.codes, &ranges, TOP_OCTAVE).unwrap_or(0);
+    drop(ranges);
+    blocks(&chooser, Some(exponent), values, cx)?.ok_or_else(|| too_large(exponent))
+}
+
+/// Encodes block by block. Without an exponent, the first block that is not all zeros chooses it.
+/// `None` if a scale is too large for the exponent.
+fn blocks(
+    chooser: &Chooser<'_>,
+    mut exponent: Option<i8>,
+    values: &[f32],
+    cx: &EncodeCx<'_>,
+) -> Result<Option<(Scales, Vec<u8>)>> {
+    let (codes, layout) = (chooser.codes, chooser.layout);
+    let (mut scales, mut packed) = (Scales::new(codes, 0, layout.groups()), vec![0; layout.codes_len()]);
+    let mut ranges = Vec::with_capacity(layout.block_groups());
+    let (weights, bytes) = layout.block_size();
+    for (i, (block, packed)) in values.chunks(weights).zip(packed.chunks_mut(bytes)).enumerate() {
+        cx.cancel.check()?;
+        ranges.clear();
+        check_finite(find_ranges(block, layout, &mut ranges), block, i * weights)?;
+        exponent = exponent.or_else(|| self::exponent(codes, &ranges, FIRST_OCTAVE));
+        scales.exponent = exponent.unwrap_or(0);
+        let mut grids = chooser.grids(block, &ranges, scales.exponent, cx)?;
+        let Some(quantiser) = scales.push(&mut grids) else { return Ok(None) };
+        quantise(block, values.get((i + 1) * weights..).unwrap_or_default(), layout, &quantiser, packed);
+    }
+    Ok(Some((scales, packed)))
+}
+
+pub(super) fn too_large(exponent: i8) -> CodecError {
+    CodecError::Limit(format!("a scale is too large for the exponent {exponent}"))
 }

@@ -25,10 +25,22 @@ impl Layout {
         Self { rows, columns, bits: codec.bits.get() as usize, width, whole: codec.group == Group::Tensor }
     }
 
-    /// Rows encoded per step: as many as stay in the cache, or all of them if they share a group.
-    pub(super) fn block_rows(&self) -> usize {
+    /// Rows encoded per step: as many as stay in the cache.
+    fn block_rows(&self) -> usize {
         const WEIGHTS: usize = 1 << 15;
-        if self.whole { self.rows.max(1) } else { (WEIGHTS / self.columns.max(1)).max(1) }
+        (WEIGHTS / self.columns.max(1)).max(1)
+    }
+
+    /// Weights encoded per step, and their bytes of codes.
+    pub(super) fn block_size(&self) -> (usize, usize) {
+        let rows = self.block_rows();
+        ((rows * self.columns).max(1), (rows * self.row_len()).max(1))
+    }
+
+    /// Groups encoded per step, at most.
+    pub(super) fn block_groups(&self) -> usize {
+        let [rows, groups] = self.group_shape();
+        self.block_rows().min(rows) * groups
     }
 
     /// Shape of `scales`.
@@ -39,6 +51,16 @@ impl Layout {
     pub(super) fn groups(&self) -> usize {
         let [rows, groups] = self.group_shape();
         rows * groups
+    }
+
+    /// The layout of a panel of these columns, which is one group wide.
+    pub(super) fn panel(&self, columns: usize) -> Self {
+        Self { columns, ..*self }
+    }
+
+    /// Columns of a panel. One grid for the tensor does not depend on the columns before.
+    pub(super) fn panel_width(&self) -> usize {
+        if self.whole { 1 } else { self.width }
     }
 
     /// The groups of a row.

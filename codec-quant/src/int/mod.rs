@@ -3,14 +3,19 @@
 //! The rows of the matrix view are cut into groups (the last one of a row may be shorter). Each
 //! group has a scale and, if not symmetric, a zero point. Symmetric groups use the codes 1 … 2ᵇ−1
 //! around the middle 2ᵇ⁻¹ with the scale `max|w| / (2ᵇ⁻¹ − 1)`. Asymmetric groups spread 0 … 2ᵇ−1
-//! over `[min(w, 0), max(w, 0)]`, so that zero stays exactly zero. With `clip` the encoder searches
-//! scale and zero point for the least squared error of the group; symmetric groups may then also
-//! use code 0 and a negative scale.
+//! over `[min(w, 0), max(w, 0)]`, so that zero stays exactly zero. With `clip` or calibration the
+//! encoder searches scale and zero point for the least squared error of the group; symmetric groups
+//! may then also use code 0 and a negative scale.
+//!
+//! With calibration a squared error counts as much as the mean square of its input, relative to the
+//! largest one and at least 10⁻⁶. The result of an encode without calibration is one of the
+//! candidates. If the inputs run along the rows, all weights of a row count the same, so that only
+//! one group for the tensor makes use of calibration.
 //!
 //! # Source
 //! Affine quantisation: Jacob et al., arXiv 1712.05877, section 2.1; groups as in GPTQ, arXiv
 //! 2210.17323; the search over clipped ranges follows the aim of HQQ and of `OmniQuant` (arXiv
-//! 2308.13137, section 3.2) without calibration.
+//! 2308.13137, section 3.2). Calibration weights errors as the importance matrices of llama.cpp do.
 //!
 //! # Sections
 //! With `R × C` the matrix view and `G` groups in `[R, ⌈C/group⌉]` (`[R, 1]` by row, `[1, 1]` by
@@ -24,7 +29,10 @@
 //! The exponent is chosen from the first block of rows that is not all zeros, with five octaves of
 //! headroom, so that one pass over the weights suffices. If a later block needs a larger exponent,
 //! the tensor is encoded again with the exponent for its largest scale. Both choices depend on the
-//! data alone.
+//! data alone. With one group for the tensor, chunks share its grid and thus the exponent.
+//!
+//! In panels the exponent is that of a plain encode. A scale that feedback makes too large for it
+//! becomes the largest F16 number.
 //!
 //! # Header
 //! ```
@@ -37,30 +45,32 @@
 //! `bits` 2 to 8; `group` a multiple of 16 from 16 to 256, `"row"` or `"tensor"`.
 //!
 //! # Bound
-//! `MaxAbs`, measured; about half a scale without `clip`.
+//! About half a scale without `clip` and calibration; with them a weight beyond the range has a
+//! larger error.
 //!
 //! # Cost
 //! `R·⌈C·bits/8⌉ + 2·G + 1` bytes, and `⌈G·bits/8⌉` more if not symmetric: 4.156 bits per weight
-//! for 4 bits in groups of 128.
+//! for 4 bits in groups of 128. `clip` compares about thirty grids for each group, and so does
+//! calibration. With one group for the tensor, each of the two takes up to five passes over it.
 //!
 //! # Limits
-//! F32, F16 and BF16. With one group for the tensor it cannot be cut into chunks. A group with
-//! scale 2²⁴ times smaller than the largest of its chunk begins to lose digits of its scale; at 2³⁵
-//! times smaller it becomes zeros.
+//! F32, F16 and BF16. A group with scale 2²⁴ times smaller than the largest of its chunk begins to
+//! lose digits of its scale; at 2³⁵ times smaller it becomes zeros.
 
 mod clip;
 mod decode;
 mod encode;
 mod group;
 mod layout;
-mod linear;
+mod panels;
 mod quantise;
 mod range;
 mod scale;
+mod survey;
 
 use codec_api::{
-    Bounded, Chunking, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, Payload, PayloadView,
-    Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    Bounded, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Need, Needs, Panels, Payload, PayloadView, Preset,
+    Result, RowReader, Rows, Surveyed, TensorSpec, TensorView, register_codec, typetag,
 };
 pub use group::Group;
 use layout::Layout;
@@ -115,10 +125,10 @@ impl IntQuant {
         1 << (self.bits.get() - 1)
     }
 
-    /// The codes available to grids. Leaving out code 0 keeps a symmetric range symmetric; with
-    /// `clip` the search decides that itself.
-    fn codes(&self) -> Codes {
-        let min = if self.symmetric && !self.clip { 1.0 } else { 0.0 };
+    /// The codes available to grids. Leaving out code 0 keeps a symmetric range symmetric; a
+    /// search, by `clip` or because the codec is `calibrated`, decides that itself.
+    fn codes(&self, calibrated: bool) -> Codes {
+        let min = if self.symmetric && !self.clip && !calibrated { 1.0 } else { 0.0 };
         let max = ((1u32 << self.bits.get()) - 1) as f32;
         Codes { min, max, middle: self.symmetric.then(|| f32::from(self.middle())) }
     }
@@ -126,12 +136,12 @@ impl IntQuant {
 
 #[typetag::serde(name = "quant.int")]
 impl Codec for IntQuant {
-    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
-        spec.require_float()
+    fn needs(&self) -> Needs {
+        Needs::default().calibration(Need::Uses)
     }
 
-    fn chunking(&self, _: &TensorSpec) -> Chunking {
-        if self.group == Group::Tensor { Chunking::Whole } else { Chunking::Rows(std::num::NonZeroUsize::MIN) }
+    fn accepts(&self, spec: &TensorSpec) -> Result<()> {
+        spec.require_float()
     }
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
@@ -140,10 +150,12 @@ impl Codec for IntQuant {
         let bytes = layout.codes_len() + 2 * layout.groups() + 1 + zeros;
         let n = spec.elements() as f64;
         let encode = if self.clip { 20.0 * clip::CANDIDATES as f64 } else { 15.0 };
-        // Per group an encode keeps range, scale and parameters, a decode scale and zero point.
+        // For all groups a decode keeps scale and zero point, also as they are stored. For the
+        // groups of a step an encode keeps ranges, grids, F16 scales and parameters.
+        let scratch = 11 * layout.groups() + 26 * layout.block_groups();
         CostEstimate::fixed(bytes as u64)
             .ops(encode * n, 4.0 * n)
-            .scratch(layout.groups() as u64 * 40 + crate::widened_bytes(spec))
+            .scratch(scratch as u64 + crate::importance_bytes(spec) + crate::widened_bytes(spec))
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -151,15 +163,25 @@ impl Codec for IntQuant {
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        spec.check_output(out.len())?;
-        let prepared = decode::Prepared::read(self, spec, &payload)?;
-        cx.cancel.check()?;
-        prepared.decode_rows(0..prepared.layout.rows, out);
-        Ok(())
+        crate::decode_rows(self, spec, payload, cx, out)
     }
 
-    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+    fn as_rows(&self) -> Option<&dyn Rows> {
         Some(self)
+    }
+
+    fn as_surveyed(&self) -> Option<&dyn Surveyed> {
+        (self.group == Group::Tensor).then_some(self)
+    }
+
+    fn as_panels(&self) -> Option<&dyn Panels> {
+        Some(self)
+    }
+}
+
+impl Rows for IntQuant {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        Ok(Box::new(decode::Reader::open(self, spec, &payload)?))
     }
 }
 

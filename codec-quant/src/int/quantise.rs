@@ -1,11 +1,10 @@
-//! The encoder's hot loop: codes, packed, and the largest error.
+//! The encoder's hot loop: codes, packed.
 
-use simd::{LANES, Simd, kernel, load, prefetch};
+use simd::{LANES, Simd, kernel, lanes, load, prefetch};
 
 use super::layout::Layout;
 use super::range::Codes;
 use super::scale::{Grids, power_of_two};
-use crate::error::MaxError;
 use crate::packing::{pack16, with_bits};
 
 /// Adding and subtracting this number rounds a small float to the nearest integer, ties to even.
@@ -27,45 +26,45 @@ pub(super) struct Quantiser {
 struct Params {
     /// One over the stored F16 number; 0 if that is 0.
     inverse: f32,
-    /// The decoder's scale.
-    scale: f32,
     zero: f32,
 }
 
 impl Quantiser {
     /// The steps of `grids` must be rounded already.
     pub(super) fn new(codes: Codes, grids: &Grids, exponent: i8) -> Self {
-        let unit = power_of_two(exponent.into());
-        let params = grids.steps.iter().zip(&grids.zeros).map(|(step, zero)| Params {
-            inverse: if *step == 0.0 { 0.0 } else { 1.0 / step },
-            scale: step * unit,
-            zero: *zero,
-        });
+        let params = grids.steps.iter().zip(&grids.zeros);
+        let params =
+            params.map(|(step, zero)| Params { inverse: if *step == 0.0 { 0.0 } else { 1.0 / step }, zero: *zero });
         let normalise = power_of_two(-i32::from(exponent));
         Self { params: params.collect(), normalise, min_code: codes.min, max_code: codes.max }
     }
 
-    /// Codes and decoded values of sixteen weights.
+    /// The code of one weight of a group.
+    pub(super) fn code(&self, group: usize, weight: f32) -> u8 {
+        self.coded(self.params[group], weight)
+    }
+
     #[inline(always)]
-    fn sixteen(&self, params: Params, x: &[f32; LANES]) -> ([u8; LANES], [f32; LANES]) {
-        let (mut codes, mut decoded) = ([0; LANES], [0.0; LANES]);
-        for i in 0..LANES {
-            // Two multiplications, because the product of the two factors may overflow f32.
-            let v = x[i] * self.normalise * params.inverse;
-            let c = (v + ROUND) - ROUND + params.zero;
-            let c = if c < self.min_code { self.min_code } else { c };
-            let c = if c > self.max_code { self.max_code } else { c };
-            codes[i] = (c + ROUND).to_bits() as u8;
-            decoded[i] = (c - params.zero) * params.scale;
-        }
-        (codes, decoded)
+    fn coded(&self, params: Params, x: f32) -> u8 {
+        // Two multiplications, because the product of the two factors may overflow f32.
+        let v = x * self.normalise * params.inverse;
+        let c = (v + ROUND) - ROUND + params.zero;
+        let c = if c < self.min_code { self.min_code } else { c };
+        let c = if c > self.max_code { self.max_code } else { c };
+        (c + ROUND).to_bits() as u8
+    }
+
+    /// Codes of sixteen weights.
+    #[inline(always)]
+    fn sixteen(&self, params: Params, x: &[f32; LANES]) -> [u8; LANES] {
+        lanes!(i => self.coded(params, x[i]))
     }
 }
 
 kernel! {
-    /// Quantises and packs some rows, and prefetches `next`; returns the largest error.
-    pub(super) fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) -> f32 {
-        with_bits!(layout.bits, quantise_rows::<_>(simd, values, next, layout, quantiser, packed))
+    /// Quantises and packs some rows, and prefetches `next`.
+    pub(super) fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) {
+        with_bits!(layout.bits, quantise_rows::<_>(simd, values, next, layout, quantiser, packed));
     }
 }
 
@@ -77,8 +76,7 @@ fn quantise_rows<const BITS: usize, S: Simd>(
     layout: &Layout,
     quantiser: &Quantiser,
     packed: &mut [u8],
-) -> f32 {
-    let mut largest = MaxError::new();
+) {
     let mut ahead = 0;
     let rows = values.chunks(layout.columns.max(1)).zip(packed.chunks_mut(layout.row_len().max(1)));
     for (row, (values, packed)) in rows.enumerate() {
@@ -90,20 +88,15 @@ fn quantise_rows<const BITS: usize, S: Simd>(
             for (x, packed) in blocks.iter().zip(&mut codes_out) {
                 prefetch(next, ahead);
                 ahead += LANES;
-                let (codes, decoded) = quantiser.sixteen(*params, x);
-                largest.add(x, &decoded);
+                let codes = quantiser.sixteen(*params, x);
                 packed.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..2 * BITS]);
             }
         }
         if !rest.is_empty() {
-            // Zeros pad the last block. They add no error, because every grid contains zero.
-            let x = load(rest);
             let params = params[blocks.len() / layout.group_blocks()];
-            let (mut codes, decoded) = quantiser.sixteen(params, &x);
-            largest.add(&x, &decoded);
+            let mut codes = quantiser.sixteen(params, &load(rest));
             codes[rest.len()..].fill(0);
             last.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..last.len()]);
         }
     }
-    largest.get()
 }

@@ -6,7 +6,7 @@ use super::layout::Layout;
 use super::scale::Grids;
 
 /// Smallest and largest value of a group, extended to include zero.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Range {
     pub(super) low: f32,
     pub(super) high: f32,
@@ -58,20 +58,25 @@ impl Codes {
             )
         })
     }
+
+    /// Normalised step and zero point of the grid that covers a range.
+    #[inline(always)]
+    pub(super) fn covering(&self, range: Range, normalise: f32) -> (f32, f32) {
+        let (low, high) = (range.low * normalise, range.high * normalise);
+        if let Some(middle) = self.middle {
+            return ((if high > -low { high } else { -low }) / (middle - 1.0), middle);
+        }
+        let step = (high - low) / self.max;
+        (step, if step > 0.0 { (-low / step).round_ties_even() } else { 0.0 })
+    }
 }
 
 kernel! {
     /// The grids that cover the ranges; every grid contains zero.
     pub(super) fn covering<'a>(_simd, codes: Codes, ranges: &'a [Range], normalise: f32) -> Grids {
-        let mut grids = Grids { steps: vec![0.0; ranges.len()], zeros: vec![codes.middle.unwrap_or(0.0); ranges.len()] };
+        let mut grids = Grids { steps: vec![0.0; ranges.len()], zeros: vec![0.0; ranges.len()] };
         for ((range, step), zero) in ranges.iter().zip(&mut grids.steps).zip(&mut grids.zeros) {
-            let (low, high) = (range.low * normalise, range.high * normalise);
-            if let Some(middle) = codes.middle {
-                *step = (if high > -low { high } else { -low }) / (middle - 1.0);
-            } else {
-                *step = (high - low) / codes.max;
-                *zero = if *step > 0.0 { (-low / *step).round_ties_even() } else { 0.0 };
-            }
+            (*step, *zero) = codes.covering(*range, normalise);
         }
         grids
     }

@@ -4,49 +4,62 @@
 //! BitNet b1.58: Ma et al., arXiv 2402.17764, section 2 (`absmean`: α = mean |w|). `least_squares`
 //! starts from the same α and alternates between assigning weights to the nearest level and α =
 //! mean |w| of the non-zero ones, until α no longer changes: ternary weight networks, Li et al.,
-//! arXiv 1605.04711, section 2.2.
+//! arXiv 1605.04711, section 2.2. With calibration it also tries means weighted by the importance
+//! of the inputs, and keeps the α with the least weighted error. `TQ2_0` of ggml has planes of two
+//! bits like those of `lanes`, of 32 weights.
 //!
 //! # Sections
-//! With `R × C` the matrix view and `B = ⌈C/5⌉` bytes in a row:
-//! - `codes` U8 `[R, B]`: byte `j` of a row is `Σᵢ 3ⁱ·dᵢ` over the digits `dᵢ` (0, 1, 2 for −α, 0,
-//!   +α) of the weights in columns `i·B + j`, `i` = 0 … 4. Digits beyond the row are 1;
+//! With `R × C` the matrix view:
+//! - `codes` U8. Digits 0, 1, 2 stand for −α, 0, +α; those of weights beyond the row are 1.
+//!   - With `packing` `trits` `[R, B]`, where `B = ⌈C/5⌉`: byte `j` of a row is `Σᵢ 3ⁱ·dᵢ`, with
+//!     `dᵢ` the digit of the weight in column `i·B + j`, `i` = 0 … 4.
+//!   - With `lanes` `[R, G, 16]`, where `G = ⌈C/64⌉`: byte `j` of group `g` is `Σᵢ 4ⁱ·dᵢ`, with
+//!     `dᵢ` the digit of the weight in column `64·g + 16·i + j`, `i` = 0 … 3. A matrix–vector
+//!     product unpacks it with a shift and a mask.
 //! - `scale` F32 `[1]`, or `[R]` by row: α.
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"quant.ternary","version":1,"scope":"tensor","fit":"least_squares"}"#;
+//! let header =
+//!     r#"{"codec":"quant.ternary","version":1,"scope":"tensor","fit":"least_squares","packing":"trits"}"#;
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use codec_quant as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `scope` is `tensor` or `row`; `fit` is `least_squares` or `absmean`.
+//! `scope` is `tensor` or `row`; `fit` is `least_squares` or `absmean`; `packing` is `trits` or
+//! `lanes`.
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! At most `α/2`, or `|w| − α` for a weight beyond `3α/2`.
 //!
 //! # Cost
-//! `R·⌈C/5⌉ + 4` bytes, 1.6 bits per weight; `R·⌈C/5⌉ + 4·R` by row.
+//! `R·⌈C/5⌉` bytes of codes, 1.6 bits per weight; with `lanes` `16·R·⌈C/64⌉`, 2 bits. The scale
+//! takes 4 bytes, or `4·R` by row.
 //!
 //! # Limits
-//! F32, F16 and BF16. With one scale for the tensor it cannot be cut into chunks.
+//! F32, F16 and BF16. Chunks share the scale of their tensor: `least_squares` finds it in up to 31
+//! passes, or 93 with calibration, `absmean` in one. All columns are one panel, and each is encoded
+//! alone. Any range of rows decodes alone. Only `lanes` multiplies without decoding. `absmean`
+//! ignores calibration, and scales by row ignore it if the rows are inputs. A payload is refused if
+//! a byte of `trits` is above 242, a code of `lanes` is 3, or a scale is not finite.
 
 mod fit;
 mod linear;
-mod planes;
-pub mod ternary2;
+mod matrix;
+mod packing;
+mod panels;
 
 use codec_api::{
-    Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Needs, Panels, Payload, PayloadView,
+    Preset, Result, RowReader, Rows, Section, Surveyed, TensorSpec, TensorView, register_codec, typetag,
 };
 pub use fit::Fit;
+use matrix::Matrix;
+pub use packing::Packing;
 use serde::{Deserialize, Serialize};
-use simd::{LANES, kernel, lanes, load, store};
-pub use ternary2::Ternary2;
 
 use crate::Scope;
-use crate::error::{MaxError, certify};
 
 /// Configuration of `quant.ternary`; see the [module's documentation](self) for the format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,128 +72,90 @@ pub struct Ternary {
     pub scope: Scope,
     /// How the scale is chosen.
     pub fit: Fit,
+    /// How codes lie in bytes.
+    pub packing: Packing,
 }
 
 impl Ternary {
     /// A ternary quantiser.
-    pub fn new(scope: Scope, fit: Fit) -> Self {
-        Self { version: FormatVersion, scope, fit }
+    pub fn new(scope: Scope, fit: Fit, packing: Packing) -> Self {
+        Self { version: FormatVersion, scope, fit, packing }
+    }
+
+    /// Codes weights by the scales `coding`.
+    fn payload(&self, spec: &TensorSpec, values: &[f32], coding: &[f32], scales: Vec<f32>) -> Result<Payload> {
+        let (rows, columns) = spec.matrix();
+        let mut codes = vec![0; rows * self.packing.row_len(columns)];
+        packing::encode(self.packing, values, columns, coding, &mut codes);
+        Payload::new()
+            .with("codes", Section::new(Dtype::U8, self.packing.shape((rows, columns)), codes)?)?
+            .with("scale", Section::from_values(Dtype::F32, [scales.len()], scales)?)
     }
 }
 
-/// Weights per byte.
-const DIGITS: usize = 5;
-
 #[typetag::serde(name = "quant.ternary")]
 impl Codec for Ternary {
+    fn needs(&self) -> Needs {
+        Needs::default().calibration(self.fit.calibration())
+    }
+
     fn accepts(&self, spec: &TensorSpec) -> Result<()> {
         spec.require_float()
     }
 
-    fn chunking(&self, _: &TensorSpec) -> Chunking {
-        self.scope.chunking()
-    }
-
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let (rows, columns) = spec.matrix();
-        let (n, scales) = (spec.elements() as f64, self.scope.scales(rows));
-        CostEstimate::fixed((rows * columns.div_ceil(DIGITS) + 4 * scales) as u64)
-            .ops((10.0 + self.fit.ops()) * n, 4.0 * n)
-            .scratch(4 * scales as u64 + crate::widened_bytes(spec))
+        let (n, codes) = (spec.elements() as f64, rows * self.packing.row_len(columns));
+        // For each row, an encode keeps the two sums of a pass, and a decode less.
+        CostEstimate::fixed((codes + 4 * self.scope.scales(rows)) as u64)
+            .ops((10.0 + self.fit.ops()) * n, 3.0 * n)
+            .scratch(crate::importance_bytes(spec) + crate::widened_bytes(spec) + 16 * rows as u64)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
-        let values = tensor.to_f32()?;
-        let (rows, columns) = tensor.spec().matrix();
-        let scales = self.fit.scales(self.scope, tensor.spec(), &values, cx)?;
-        let row_len = columns.div_ceil(DIGITS);
-        let mut packed = vec![0; rows * row_len];
-        let largest = quantise(&values, columns, &scales, &mut packed);
+        let (spec, values) = (tensor.spec(), tensor.to_f32()?);
+        let scales = self.scales(spec, &values, cx)?;
         cx.progress.tick(values.len() as u64);
-        Ok(Payload::new(certify(largest))
-            .with("codes", Section::new(Dtype::U8, [rows, row_len], packed)?)
-            .with("scale", Section::from_values(Dtype::F32, [scales.len()], scales)?))
+        self.payload(spec, &values, &scales, scales.clone())
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        spec.check_output(out.len())?;
-        let (rows, columns) = spec.matrix();
-        let packed = payload.bytes("codes", Dtype::U8, &[rows, columns.div_ceil(DIGITS)])?;
-        let scales = payload.values("scale", Dtype::F32, &[self.scope.scales(rows)])?;
-        cx.cancel.check()?;
-        dequantise(packed, columns, &scales, out);
-        Ok(())
+        crate::decode_rows(self, spec, payload, cx, out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+
+    fn as_surveyed(&self) -> Option<&dyn Surveyed> {
+        if self.scope == Scope::Tensor { Some(self) } else { None }
+    }
+
+    fn as_panels(&self) -> Option<&dyn Panels> {
+        Some(self)
+    }
+
+    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+        if self.packing == Packing::Lanes { Some(self) } else { None }
     }
 }
 
-kernel! {
-    /// Codes all rows; returns the largest error.
-    fn quantise<'a>(_simd, values: &'a [f32], columns: usize, scales: &'a [f32], packed: &'a mut [u8]) -> f32 {
-        let row_len = columns.div_ceil(DIGITS).max(1);
-        let mut largest = MaxError::new();
-        for (row, (values, packed)) in values.chunks(columns.max(1)).zip(packed.chunks_mut(row_len)).enumerate() {
-            let scale = scales[row.min(scales.len() - 1)];
-            let mut power = 1;
-            for digit in 0..DIGITS {
-                let plane = values.get(digit * row_len..).unwrap_or_default();
-                let plane = &plane[..plane.len().min(row_len)];
-                largest = quantise_plane(plane, scale, power, &mut packed[..plane.len()], largest);
-                for byte in &mut packed[plane.len()..] {
-                    *byte += power;
-                }
-                power = power.wrapping_mul(3);
-            }
-        }
-        largest.get()
-    }
-}
-
-/// Adds one digit to each byte; ties go to zero. Passing the largest error by value keeps it in
-/// registers.
-#[inline(always)]
-fn quantise_plane(plane: &[f32], scale: f32, power: u8, bytes: &mut [u8], mut largest: MaxError) -> MaxError {
-    for (x, bytes) in plane.chunks(LANES).zip(bytes.chunks_mut(LANES)) {
-        let x = load(x);
-        let half = scale * 0.5;
-        let signs: [i32; LANES] = lanes!(i => i32::from(x[i] > half) - i32::from(x[i] < -half));
-        largest.add(&x, &lanes!(i => signs[i] as f32 * scale));
-        let sums: [u8; LANES] = load(bytes);
-        let sums = lanes!(i => sums[i].wrapping_add((signs[i] + 1) as u8 * power));
-        store(sums, bytes);
-    }
-    largest
-}
-
-kernel! {
-    fn dequantise<'a>(_simd, packed: &'a [u8], columns: usize, scales: &'a [f32], out: &'a mut [f32]) {
-        let row_len = columns.div_ceil(DIGITS).max(1);
-        for (row, (packed, out)) in packed.chunks(row_len).zip(out.chunks_mut(columns.max(1))).enumerate() {
-            let scale = scales[row.min(scales.len() - 1)];
-            let mut planes = out.chunks_mut(row_len);
-            let mut next = || planes.next().unwrap_or_default();
-            dequantise_plane::<1>(packed, scale, next());
-            dequantise_plane::<3>(packed, scale, next());
-            dequantise_plane::<9>(packed, scale, next());
-            dequantise_plane::<27>(packed, scale, next());
-            dequantise_plane::<81>(packed, scale, next());
-        }
-    }
-}
-
-#[inline(always)]
-fn dequantise_plane<const POWER: u8>(bytes: &[u8], scale: f32, plane: &mut [f32]) {
-    for (w, byte) in plane.iter_mut().zip(bytes) {
-        *w = (f32::from(byte / POWER % 3) - 1.0) * scale;
+impl Rows for Ternary {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        Ok(Box::new(Matrix::open(self, spec, &payload)?))
     }
 }
 
 fn presets() -> Vec<Preset> {
     vec![
-        Preset::new("least-squares", Ternary::new(Scope::Tensor, Fit::LeastSquares)),
-        Preset::new("absmean", Ternary::new(Scope::Tensor, Fit::Absmean)),
-        Preset::new("row", Ternary::new(Scope::Row, Fit::LeastSquares)),
+        Preset::new("least-squares", Ternary::default()),
+        Preset::new("absmean", Ternary::new(Scope::Tensor, Fit::Absmean, Packing::Trits)),
+        Preset::new("row", Ternary::new(Scope::Row, Fit::LeastSquares, Packing::Trits)),
+        Preset::new("lanes", Ternary::new(Scope::Tensor, Fit::LeastSquares, Packing::Lanes)),
+        Preset::new("lanes-absmean", Ternary::new(Scope::Tensor, Fit::Absmean, Packing::Lanes)),
+        Preset::new("lanes-row", Ternary::new(Scope::Row, Fit::LeastSquares, Packing::Lanes)),
     ]
 }
 
-register_codec!("quant.ternary", "-1, 0, +1, five weights a byte", presets,
-    .probes(|| vec!["quant.ternary:scope=row:fit=absmean".to_owned()]));
+register_codec!("quant.ternary", "-1, 0, +1: five weights a byte, or two bits that multiply without decoding", presets,
+    .probes(|| ["trits", "lanes"].map(|p| format!("quant.ternary:scope=row:fit=absmean:packing={p}")).to_vec()));

@@ -1,29 +1,36 @@
 //! From indices to weights.
 
-use codec_api::{Dtype, PayloadView, Result, TensorSpec};
-use simd::{LANES, f16_to_f32, kernel, load, stream};
+use std::num::NonZeroUsize;
+use std::ops::Range;
 
-use super::points::{MAX_LENGTH, with_length};
+use codec_api::util::read_blocks;
+use codec_api::{Bytes, Dtype, PayloadView, Result, RowReader, TensorSpec, check_rows};
+use simd::{f16_to_f32, kernel, stream};
+
+use super::points::with_length;
 use super::{NAMES, VectorQuant};
-use crate::error::MaxError;
 
 /// Vectors decoded per step; the indices of each step begin at a byte.
 const TILE: usize = 64;
 
 /// The codebooks of a payload, in the tensor's own units, and the packed indices.
-pub(super) struct Decoder<'a> {
+#[derive(Debug)]
+pub(super) struct Reader {
+    shape: (usize, usize),
+    /// Weights of a vector.
     length: usize,
-    stages: Vec<Packed<'a>>,
+    stages: Vec<Packed>,
 }
 
-struct Packed<'a> {
+#[derive(Debug)]
+struct Packed {
     bits: usize,
     book: Vec<f32>,
-    indices: &'a [u8],
+    indices: Bytes,
 }
 
-impl<'a> Decoder<'a> {
-    pub(super) fn read(codec: &VectorQuant, spec: &TensorSpec, payload: &PayloadView<'a>) -> Result<Self> {
+impl Reader {
+    pub(super) fn open(codec: &VectorQuant, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
         let layout = codec.layout(spec);
         let exponent = payload.values::<i8>("exponent", Dtype::I8, &[1])?[0];
         // 2^exponent in f64, because f32 may underflow.
@@ -39,14 +46,37 @@ impl<'a> Decoder<'a> {
                     return Err(payload.corrupt(codebook, "a centroid is beyond the range of f32"));
                 }
             }
-            let indices = payload.bytes(indices, Dtype::U8, &[layout.index_bytes(stage)])?;
+            let indices = payload.bytes(indices, Dtype::U8, &[layout.index_bytes(stage)])?.clone();
             stages.push(Packed { bits: stage.bits, book, indices });
         }
-        Ok(Self { length: layout.length, stages })
+        Ok(Self { shape: spec.matrix(), length: layout.length, stages })
     }
 }
 
-impl Packed<'_> {
+impl RowReader for Reader {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn granule(&self) -> NonZeroUsize {
+        crate::rows_of_block(TILE * self.length, self.shape.1)
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        let (all, columns) = self.shape;
+        let places = rows.start * columns..rows.end * columns;
+        let decode = |tile: usize, out: &mut [f32]| dequantise(self, tile, out);
+        with_length!(self.length, V => read_blocks::<{ TILE * V }>(all * columns, places, out, decode));
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.stages.iter().map(|stage| (stage.indices.len() + size_of_val(&*stage.book)) as u64).sum()
+    }
+}
+
+impl Packed {
     /// The indices of one tile; 0 beyond the end.
     #[inline(always)]
     fn unpack(&self, tile: usize) -> [u16; TILE] {
@@ -68,50 +98,31 @@ impl Packed<'_> {
     }
 }
 
-/// Decodes all weights.
-pub(super) fn dequantise(decoder: &Decoder<'_>, out: &mut [f32]) {
-    let (tile_len, mut left) = (TILE * decoder.length, out.len());
+/// Decodes weights from the tile `first` on.
+fn dequantise(reader: &Reader, first: usize, out: &mut [f32]) {
+    let (tile_len, mut left) = (TILE * reader.length, out.len());
     stream(out, |writer| {
-        for tile in 0..left.div_ceil(tile_len) {
-            decode_tile(decoder, tile, writer.next(left.min(tile_len)));
+        for tile in first..first + left.div_ceil(tile_len) {
+            decode_tile(reader, tile, writer.next(left.min(tile_len)));
             left = left.saturating_sub(tile_len);
         }
     });
 }
 
-/// The largest error of the decoded weights.
-pub(super) fn largest_error(decoder: &Decoder<'_>, values: &[f32]) -> f32 {
-    let mut decoded = [0.0; TILE * MAX_LENGTH];
-    values.chunks(TILE * decoder.length).enumerate().fold(0.0, |largest: f32, (tile, values)| {
-        decode_tile(decoder, tile, &mut decoded[..values.len()]);
-        largest.max(largest_difference(values, &decoded[..values.len()]))
-    })
-}
-
-kernel! {
-    fn largest_difference<'a>(_simd, values: &'a [f32], decoded: &'a [f32]) -> f32 {
-        let mut largest = MaxError::new();
-        for (x, d) in values.chunks(LANES).zip(decoded.chunks(LANES)) {
-            largest.add(&load(x), &load(d));
-        }
-        largest.get()
-    }
-}
-
 kernel! {
     /// Decodes one tile. This is a kernel of its own because the compiler does not inline a closure
     /// of this size, and would compile it without the level's instructions.
-    fn decode_tile<'a>(_simd, decoder: &'a Decoder<'a>, tile: usize, out: &'a mut [f32]) {
-        with_length!(decoder.length, V => decode_tile_at::<V>(decoder, tile, out));
+    fn decode_tile<'a>(_simd, reader: &'a Reader, tile: usize, out: &'a mut [f32]) {
+        with_length!(reader.length, V => decode_tile_at::<V>(reader, tile, out));
     }
 }
 
 #[inline(always)]
-fn decode_tile_at<const V: usize>(decoder: &Decoder<'_>, tile: usize, out: &mut [f32]) {
+fn decode_tile_at<const V: usize>(reader: &Reader, tile: usize, out: &mut [f32]) {
     let (vectors, rest) = out.as_chunks_mut::<V>();
     // If the last vector is full, this one is not used.
     let after = vectors.len() % TILE;
-    let last = match decoder.stages.as_slice() {
+    let last = match reader.stages.as_slice() {
         [one] => {
             let (book, indices) = (one.book.as_chunks().0, one.unpack(tile));
             for (out, index) in vectors.iter_mut().zip(indices) {

@@ -1,13 +1,12 @@
 //! From weights to codebooks and indices.
 
-use codec_api::{Bound, Dtype, EncodeCx, Importance, Payload, Result, Section, TensorView, pack_bits};
+use codec_api::util::{Importance, pack_bits};
+use codec_api::{Dtype, EncodeCx, Payload, Result, Section, TensorView};
 use simd::{f16_to_f32, f32_to_f16, max_abs};
 
-use super::decode::{Decoder, largest_error};
 use super::points::Source;
 use super::train::{Assignment, sample_size, train};
 use super::{Layout, NAMES, Stage, VectorQuant};
-use crate::error::certify;
 
 /// F16 octave of the largest weight: between 2^14 and 2^15.
 const TOP_OCTAVE: i32 = 14;
@@ -29,16 +28,15 @@ pub(super) fn encode(codec: &VectorQuant, tensor: &TensorView<'_>, cx: &EncodeCx
     let indices = Assignment::new(&points, &books, cx.cancel)?.indices;
 
     let exponent = Section::from_values(Dtype::I8, [1], vec![exponent as i8])?;
-    let mut payload = Payload::new(Bound::None).with("exponent", exponent);
+    let mut payload = Payload::new().with("exponent", exponent)?;
     for (((stage, [codebook, name]), indices), halves) in layout.stages.iter().zip(NAMES).zip(indices).zip(halves) {
         let packed = pack_bits(indices.into_iter().map(u64::from), stage.bits);
         payload = payload
-            .with(codebook, Section::from_values(Dtype::F16, [stage.size, layout.length], halves)?)
-            .with(name, Section::new(Dtype::U8, [packed.len()], packed)?);
+            .with(codebook, Section::from_values(Dtype::F16, [stage.size, layout.length], halves)?)?
+            .with(name, Section::from_bytes(packed)?)?;
     }
-    let largest = largest_error(&Decoder::read(codec, tensor.spec(), &payload.view())?, &values);
     cx.progress.tick(values.len() as u64);
-    Ok(payload.with_bound(certify(largest)))
+    Ok(payload)
 }
 
 /// Heap bytes of an encode with calibration: all vectors and the sample, the residuals of the

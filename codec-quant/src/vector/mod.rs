@@ -79,7 +79,7 @@
 //! sum of both.
 //!
 //! # Bound
-//! `MaxAbs`, measured.
+//! None: a weight far from the others may be far from its centroid too.
 //!
 //! # Cost
 //! `⌈m·bits/8⌉ + 2·K·length + 1` bytes, and `⌈m·residual_bits/8⌉ + 2·K'·length` more with a second
@@ -101,7 +101,7 @@ mod train;
 
 use codec_api::{
     Bounded, Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Need, Needs, Payload,
-    PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    PayloadView, Preset, Result, RowReader, Rows, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -220,11 +220,17 @@ impl Codec for VectorQuant {
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        spec.check_output(out.len())?;
-        let decoder = decode::Decoder::read(self, spec, &payload)?;
-        cx.cancel.check()?;
-        decode::dequantise(&decoder, out);
-        Ok(())
+        crate::decode_rows(self, spec, payload, cx, out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+}
+
+impl Rows for VectorQuant {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        Ok(Box::new(decode::Reader::open(self, spec, &payload)?))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The vectors of a tensor in the order of the kernels: sixteen side by side, coordinate by
 //! coordinate.
 
-use codec_api::Importance;
+use codec_api::util::Importance;
 use simd::LANES;
 
 /// Evaluates `$value` with the constant `$V` equal to a vector's length.

@@ -231,8 +231,8 @@ fn approach_at<const V: usize, S: Simd>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "test helpers may")]
 mod tests {
-    use codec_api::{Cancel, Dtype, EncodeCx, Importance, TensorSpec};
-    use harness::testing::MeanSquares;
+    use codec_api::util::Importance;
+    use codec_api::{Calibration, Cancel, Dtype, EncodeCx, InputAxis, TensorSpec};
     use simd::{Level, with_level};
 
     use super::super::points::{MAX_LENGTH, Source};
@@ -265,9 +265,9 @@ mod tests {
     fn points(length: usize, weighted: bool) -> Points {
         let values = noise(COUNT * length, 1);
         let spec = TensorSpec::new(Dtype::F32, [values.len()]).unwrap();
-        let squares = noise(values.len(), 2).iter().map(|w| w.abs() + 0.01).collect();
-        let inputs = MeanSquares { axis: 1, squares };
-        let cx = if weighted { EncodeCx::new(0).with_calibration(&inputs) } else { EncodeCx::new(0) };
+        let squares: Vec<f32> = noise(values.len(), 2).iter().map(|w| w.abs() + 0.01).collect();
+        let inputs = Calibration::new(InputAxis::Columns, &squares);
+        let cx = if weighted { EncodeCx::new(0).with_calibration(inputs) } else { EncodeCx::new(0) };
         let importance = Importance::new(&spec, &cx).unwrap();
         Source { values: &values, length, unit: 1.0, importance }.gather(0..COUNT)
     }

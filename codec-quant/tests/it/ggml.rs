@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use codec_api::{
-    Bound, Codec, CodecError, DecodeCx, Dtype, EncodeCx, Payload, Registry, Section, TensorSpec, TensorView,
+    Codec, CodecError, DecodeCx, Dtype, EncodeCx, InputAxis, Payload, Registry, Section, TensorSpec, TensorView,
 };
 use harness::suite::{Suite, SuiteOptions};
 use harness::testing::{MeanSquares, measure, weights};
@@ -21,7 +21,7 @@ fn arbitrary_blocks_decode_to_the_values_of_gguf() {
         let blocks = fixtures.tensor(&format!("{format}.blocks")).unwrap();
         let values = fixtures.tensor(&format!("{format}.values")).unwrap();
         let section = Section::new(Dtype::U8, blocks.shape(), blocks.data().to_vec()).unwrap();
-        let payload = Payload::new(Bound::MaxAbs(0.0)).with("blocks", section);
+        let payload = Payload::new().with("blocks", section).unwrap();
         let spec = TensorSpec::new(Dtype::F32, values.shape()).unwrap();
         let codec = codec(format);
         for level in Level::available() {
@@ -89,19 +89,21 @@ fn squared_errors(format: &str, values: &[f32], cx: &EncodeCx<'_>) -> Result<Vec
 #[test]
 fn calibration_moves_the_error_to_where_it_matters_least() {
     let values = weights("gaussian", 64 * 256);
-    let columns = MeanSquares { axis: 1, squares: (0..256).map(|i| [1.0, 0.2, 3.0, 0.7][i % 4]).collect() };
-    let rows = MeanSquares { axis: 0, squares: (1..=64).map(|i| i as f32).collect() };
+    let columns =
+        MeanSquares { axis: InputAxis::Columns, squares: (0..256).map(|i| [1.0, 0.2, 3.0, 0.7][i % 4]).collect() };
+    let rows = MeanSquares { axis: InputAxis::Rows, squares: (1..=64).map(|i| i as f32).collect() };
     for format in FORMATS {
         let errors = |cx: &EncodeCx<'_>| squared_errors(format, &values, cx).unwrap();
         let cost =
             |errors: Vec<f64>| errors.iter().enumerate().map(|(i, e)| f64::from(columns.squares[i % 256]) * e).sum();
         let plain = errors(&EncodeCx::new(0));
         assert_eq!(
-            errors(&EncodeCx::new(0).with_calibration(&rows)),
+            errors(&EncodeCx::new(0).with_calibration(rows.calibration())),
             plain,
             "{format}: a row's weights count the same"
         );
-        let (with, without): (f64, f64) = (cost(errors(&EncodeCx::new(0).with_calibration(&columns))), cost(plain));
+        let (with, without): (f64, f64) =
+            (cost(errors(&EncodeCx::new(0).with_calibration(columns.calibration()))), cost(plain));
         assert!(with < without, "{format}: {with} with calibration, {without} without");
     }
 }
@@ -110,8 +112,11 @@ fn calibration_moves_the_error_to_where_it_matters_least() {
 fn an_outlier_that_does_not_matter_does_no_harm() {
     let mut values = weights("gaussian", 64 * 256);
     values.iter_mut().step_by(32).for_each(|w| *w = -20.0);
-    let squares = MeanSquares { axis: 1, squares: (0..256).map(|i| if i % 32 == 0 { 0.0 } else { 1.0 }).collect() };
-    let cx = EncodeCx::new(0).with_calibration(&squares);
+    let squares = MeanSquares {
+        axis: InputAxis::Columns,
+        squares: (0..256).map(|i| if i % 32 == 0 { 0.0 } else { 1.0 }).collect(),
+    };
+    let cx = EncodeCx::new(0).with_calibration(squares.calibration());
     for (format, _, nmse, _) in QUALITY {
         let errors = squared_errors(format, &values, &cx).unwrap();
         let others = errors.iter().enumerate().filter(|(i, _)| i % 32 != 0).map(|(_, e)| e);
@@ -147,14 +152,31 @@ fn small_weights_are_better_than_zeros() {
 
 #[test]
 fn constant_groups_stay_constant_under_any_calibration() {
-    let squares = MeanSquares { axis: 1, squares: (0..256).map(|i| 0.1 + (i * 37 % 101) as f32 * 0.3).collect() };
-    let cx = EncodeCx::new(0).with_calibration(&squares);
+    let squares = MeanSquares {
+        axis: InputAxis::Columns,
+        squares: (0..256).map(|i| 0.1 + (i * 37 % 101) as f32 * 0.3).collect(),
+    };
+    let cx = EncodeCx::new(0).with_calibration(squares.calibration());
     for format in FORMATS {
         for value in [0.3, -0.3, 1.7, -1.7] {
             let errors = squared_errors(format, &[value; 256], &cx).unwrap();
             let worst = errors.iter().fold(0.0, |m: f64, e| m.max(e.sqrt())) / f64::from(value.abs());
             assert!(worst < 0.02, "{format}: a constant of {value} is {worst} off");
         }
+    }
+}
+
+#[test]
+fn a_stack_has_the_blocks_of_its_matrices() {
+    let values = weights("gaussian", 6 * 256);
+    for format in FORMATS {
+        let encoded = |shape: &[usize]| {
+            let tensor = TensorView::from_f32(shape, &values).unwrap();
+            codec(format).encode(tensor, &EncodeCx::new(0)).unwrap()
+        };
+        assert_eq!(encoded(&[3, 2, 256]), encoded(&[6, 256]), "{format}");
+        let odd = TensorSpec::new(Dtype::F32, [8, 2, 80]).unwrap();
+        assert!(codec(format).accepts(&odd).is_err(), "{format}");
     }
 }
 
@@ -176,7 +198,7 @@ fn scales_that_are_not_finite_are_corrupt() {
             let last = data.len() - blocks.shape()[1];
             data[last + at..last + at + 2].copy_from_slice(&bits.to_le_bytes());
             let section = Section::new(Dtype::U8, blocks.shape(), data).unwrap();
-            let payload = Payload::new(Bound::MaxAbs(0.0)).with("blocks", section);
+            let payload = Payload::new().with("blocks", section).unwrap();
             let answer = codec(format).decode(&spec, payload.view(), &DecodeCx::new(), &mut vec![0.0; 768]);
             assert!(matches!(answer, Err(CodecError::Corrupt { .. })), "{format}, {bits:#x}: {answer:?}");
         }

@@ -3,12 +3,15 @@
 
 use codec_quant as _;
 
+mod calibration;
 mod conformance;
+mod feedback;
 mod float_formats;
 mod ggml;
 mod large;
 mod quality;
 mod settings;
+mod ternary;
 mod vectors;
 
 // Unit tests beside private code are compiled here: a test target of the library itself would

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use codec_api::{
-    Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView, max_abs_error,
+    Certificate, Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView,
 };
 
 fn encode(codec: &Arc<dyn Codec>, shape: [usize; 2], values: &[f32]) -> EncodedTensor {
@@ -12,7 +12,7 @@ fn encode(codec: &Arc<dyn Codec>, shape: [usize; 2], values: &[f32]) -> EncodedT
 }
 
 #[test]
-fn every_bound_is_as_tight_as_a_measured_one_is() {
+fn every_certificate_is_the_error_of_the_decoded_weights() {
     let registry = Registry::linked().unwrap();
     let values: Vec<f32> = (0..64 * 100).map(|i| ((i * 7919 + 13) % 10_007) as f32 / 5003.0 - 1.0).collect();
     let presets =
@@ -23,9 +23,8 @@ fn every_bound_is_as_tight_as_a_measured_one_is() {
         let ragged = TensorSpec::new(Dtype::F32, [64, 100]).unwrap();
         let shape = if codec.accepts(&ragged).is_ok() { [64, 100] } else { [25, 256] };
         let encoded = encode(&codec, shape, &values);
-        let error = max_abs_error(&values, &encoded.decode(&DecodeCx::new()).unwrap());
-        let bound = f64::from(encoded.payload.bound().value().unwrap());
-        assert!(error <= bound && bound <= 1.01 * error, "{codec:?}: bound {bound}, error {error}");
+        let decoded = encoded.decode(&DecodeCx::new()).unwrap();
+        assert_eq!(encoded.certificate, Certificate::measure(&values, &decoded), "{codec:?}");
     }
 }
 
@@ -41,7 +40,7 @@ fn a_later_block_may_be_far_larger_than_the_first() {
     }
     let decoded = encode(&codec, [1024, 128], &values).decode(&DecodeCx::new()).unwrap();
     let scale = values[large..].iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let error = max_abs_error(&values[large..], &decoded[large..]);
+    let error = Certificate::measure(&values[large..], &decoded[large..]).max_abs;
     assert!(error <= f64::from(scale) / 250.0, "error {error} of {scale}");
 }
 

@@ -1,8 +1,8 @@
 //! The search finds the same codes as trying every seed.
 
-use codec_api::{Calibration, Codec, DecodeCx, EncodeCx, TensorView};
+use codec_api::{Calibration, Codec, CodecError, DecodeCx, EncodeCx, InputAxis, TensorView};
 use codec_seedlm::SeedLm;
-use harness::testing::{MeanSquares, weights};
+use harness::testing::weights;
 use laws::Activations;
 use simd::{Level, with_level};
 
@@ -19,9 +19,9 @@ fn check(config: &SeedLm, name: &str, values: &[f32], cx: &EncodeCx<'_>) {
     }
 }
 
-/// Calibration with one value for the input of each column.
-fn by_column(squares: impl Iterator<Item = f32>) -> MeanSquares {
-    MeanSquares { axis: 1, squares: squares.collect() }
+/// A context with calibration: one value for the input of each column.
+fn by_column(squares: &[f32]) -> EncodeCx<'_> {
+    EncodeCx::new(0).with_calibration(Calibration::new(InputAxis::Columns, squares))
 }
 
 /// Blocks: 125 + 84 + 84 + 63 of each of three kinds of weights.
@@ -59,9 +59,10 @@ fn small_registers_and_drawn_seeds_are_exact_too() {
 #[test]
 fn weighted_errors_are_minimised_exactly_too() {
     let values = weights("gaussian", 200);
-    let activations = Activations::new(50);
-    let half_dead = by_column((0..50).map(|i| if i < 25 { 0.0 } else { 1.0 }));
-    for calibration in [&activations as &dyn Calibration, &half_dead] {
+    let (columns, rows) = (Activations::new(InputAxis::Columns, 50), Activations::new(InputAxis::Rows, 4));
+    let half_dead: Vec<f32> = (0..50).map(|i| if i < 25 { 0.0 } else { 1.0 }).collect();
+    let half_dead = Calibration::new(InputAxis::Columns, &half_dead);
+    for calibration in [columns.calibration(), rows.calibration(), half_dead] {
         check(&SeedLm::four_bit(), "calibrated", &values, &EncodeCx::new(0).with_calibration(calibration));
     }
 }
@@ -70,16 +71,16 @@ fn weighted_errors_are_minimised_exactly_too() {
 fn calibration_moves_the_error_to_where_it_counts_less() {
     let values = weights("gaussian", 1000);
     let tensor = TensorView::from_f32([20, 50], &values).unwrap();
-    let calibration = by_column((0..50).map(|i| if i % 2 == 0 { 0.01 } else { 1.0 }));
+    let squares: Vec<f32> = (0..50).map(|i| if i % 2 == 0 { 0.01 } else { 1.0 }).collect();
     let error = |cx: &EncodeCx<'_>| {
         let config = SeedLm::four_bit();
         let payload = config.encode(tensor.clone(), cx).unwrap();
         let mut decoded = vec![0.0; values.len()];
         config.decode(tensor.spec(), payload.view(), &DecodeCx::new(), &mut decoded).unwrap();
-        let weighted = |(i, (w, d)): (usize, (&f32, &f32))| f64::from(calibration.squares[i % 50] * (w - d) * (w - d));
+        let weighted = |(i, (w, d)): (usize, (&f32, &f32))| f64::from(squares[i % 50] * (w - d) * (w - d));
         values.iter().zip(&decoded).enumerate().map(weighted).sum::<f64>()
     };
-    let (plain, weighted) = (error(&EncodeCx::new(0)), error(&EncodeCx::new(0).with_calibration(&calibration)));
+    let (plain, weighted) = (error(&EncodeCx::new(0)), error(&by_column(&squares)));
     assert!(weighted < 0.5 * plain, "weighted error {weighted}, without calibration {plain}");
 }
 
@@ -103,36 +104,24 @@ fn the_scale_of_calibration_does_not_matter() {
     let tensor = TensorView::from_f32([5, 11], &values).unwrap();
     let squares: Vec<f32> = (1..12).map(|i| i as f32 * 0.125).collect();
     let encode = |scale: f32| {
-        let calibration = by_column(squares.iter().map(|s| s * scale));
-        SeedLm::four_bit().encode(tensor.clone(), &EncodeCx::new(0).with_calibration(&calibration))
+        let scaled: Vec<f32> = squares.iter().map(|s| s * scale).collect();
+        SeedLm::four_bit().encode(tensor.clone(), &by_column(&scaled))
     };
     let payload = encode(1.0).unwrap();
     assert_eq!(encode(2f32.powi(-30)).unwrap(), payload);
     assert_eq!(encode(2f32.powi(30)).unwrap(), payload);
 }
 
-/// Calibration for an axis that no matrix has.
-#[derive(Debug)]
-struct NoAxis;
-
-impl Calibration for NoAxis {
-    fn input_axis(&self) -> usize {
-        2
-    }
-
-    fn mean_squares(&self) -> &[f32] {
-        &[]
-    }
-}
-
 #[test]
 fn calibration_of_another_matrix_is_refused() {
     let values = weights("gaussian", 1000);
     let tensor = TensorView::from_f32([20, 50], &values).unwrap();
-    let encode = |calibration: &dyn Calibration| {
-        SeedLm::four_bit().encode(tensor.clone(), &EncodeCx::new(0).with_calibration(calibration))
-    };
-    let message = encode(&Activations::new(49)).unwrap_err().to_string();
-    assert!(message.contains("49 inputs along axis 1, the matrix is 20 × 50"), "{message}");
-    assert!(encode(&NoAxis).is_err());
+    for (axis, wanted) in
+        [(InputAxis::Columns, "49 inputs along the columns"), (InputAxis::Rows, "49 inputs along the rows")]
+    {
+        let activations = Activations::new(axis, 49);
+        let cx = EncodeCx::new(0).with_calibration(activations.calibration());
+        let refusal = SeedLm::four_bit().encode(tensor.clone(), &cx).unwrap_err();
+        assert!(matches!(&refusal, CodecError::Usage(reason) if reason.contains(wanted)), "{refusal}");
+    }
 }

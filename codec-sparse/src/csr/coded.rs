@@ -27,7 +27,7 @@ impl Form for Coded {
     fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
         let (payload, gaps) = lay_out(grid, stored, payload)?;
         let coded = plane::encode(&gaps, Known::default()).map_err(CodecError::codec)?;
-        Ok(payload.with(CODED_GAPS, Section::from_bytes(coded)?))
+        payload.with(CODED_GAPS, Section::from_bytes(coded)?)
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {
@@ -44,6 +44,6 @@ impl Form for Coded {
         let coded = payload.byte_section(CODED_GAPS)?;
         let mut gaps = vec![0; counts.total as usize];
         plane::decode(coded, Known::default(), &mut gaps).map_err(|e| payload.corrupt(CODED_GAPS, e.to_string()))?;
-        Ok(Box::new(Rows::new(counts, gaps.into())))
+        Ok(Box::new(Rows::new(grid, counts, gaps.into())))
     }
 }

@@ -1,5 +1,7 @@
 //! Compressed sparse rows with one byte for the number of zeros before each value.
 
+use std::ops::Range;
+
 use codec_api::{Bytes, Dtype, Payload, PayloadView, Result, Section};
 
 use crate::form::{Batches, Form, Ints, Positions, beyond};
@@ -42,7 +44,7 @@ impl Form for Gap {
 
     fn write(&self, grid: &Grid, stored: &Mask, payload: Payload) -> Result<Payload> {
         let (payload, gaps) = lay_out(grid, stored, payload)?;
-        Ok(payload.with(GAPS, Section::from_bytes(gaps)?))
+        payload.with(GAPS, Section::from_bytes(gaps)?)
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {
@@ -56,7 +58,7 @@ impl Form for Gap {
             let reason = format!("they add up to {}, and there are {} gaps", counts.total, gaps.len());
             return Err(payload.corrupt(COUNTS, reason));
         }
-        Ok(Box::new(Rows::new(counts, gaps)))
+        Ok(Box::new(Rows::new(grid, counts, gaps)))
     }
 }
 
@@ -82,7 +84,7 @@ pub(super) fn lay_out(grid: &Grid, stored: &Mask, payload: Payload) -> Result<(P
         Dtype::U8 => Section::new(dtype, [counts.len()], counts.iter().map(|n| *n as u8).collect::<Vec<_>>())?,
         _ => Section::from_values(dtype, [counts.len()], counts)?,
     };
-    Ok((payload.with(COUNTS, counts), gaps))
+    Ok((payload.with(COUNTS, counts)?, gaps))
 }
 
 /// Number of gap bytes in each segment.
@@ -98,8 +100,14 @@ impl Counts {
         let (dtype, segment) = counts(grid);
         let segments = grid.segments(segment);
         let each = Ints::read(payload, COUNTS, dtype, segments.count())?;
-        let total = each.iter().sum();
+        let total = each.values_from(0).sum();
         Ok(Self { segments, each, total })
+    }
+
+    /// Number of gap bytes of each segment of these rows, with the flat indices of its units.
+    fn of_rows(&self, rows: Range<usize>) -> impl Iterator<Item = (Range<usize>, usize)> {
+        let each = self.each.values_from(rows.start * self.segments.per_row());
+        self.segments.of_rows(rows).zip(each.map(|count| count as usize))
     }
 }
 
@@ -107,15 +115,47 @@ impl Counts {
 pub(super) struct Rows {
     counts: Counts,
     gaps: Bytes,
-    /// Gaps that are not skips.
+    /// A start is known of every row whose index is a multiple of this number.
+    every: usize,
+    /// Where these rows start.
+    starts: Vec<Start>,
+    /// Number of all values.
     values: usize,
 }
 
+/// The first gap and the first value of a row.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    gap: usize,
+    value: usize,
+}
+
+/// Least number of units between two known starts, so that starts take few bytes where rows are
+/// short.
+const UNITS_OF_START: usize = 64;
+
 impl Rows {
     /// `gaps` must have as many bytes as `counts` add up to.
-    pub(super) fn new(counts: Counts, gaps: Bytes) -> Self {
-        let values = gaps.iter().map(|gap| usize::from(*gap != SKIP)).sum();
-        Self { counts, gaps, values }
+    pub(super) fn new(grid: &Grid, counts: Counts, gaps: Bytes) -> Self {
+        let every = UNITS_OF_START.div_ceil(grid.columns.max(1));
+        let mut starts = Vec::with_capacity(grid.rows / every + 1);
+        starts.push(Start { gap: 0, value: 0 });
+        let mut rows = Self { counts, gaps, every, starts, values: 0 };
+        for row in (every..=grid.rows).step_by(every) {
+            rows.starts.push(rows.start_of(row));
+        }
+        rows.values = rows.start_of(grid.rows).value;
+        rows
+    }
+
+    /// Where a row starts, counted from the last known start before it.
+    fn start_of(&self, row: usize) -> Start {
+        let known = (row / self.every).min(self.starts.len() - 1);
+        let Start { gap, value } = self.starts[known];
+        let gaps: usize = self.counts.of_rows(known * self.every..row).map(|(_, count)| count).sum();
+        // Skips have no value.
+        let values = self.gaps[gap..gap + gaps].iter().map(|gap| usize::from(*gap != SKIP)).sum::<usize>();
+        Start { gap: gap + gaps, value: value + values }
     }
 }
 
@@ -124,10 +164,14 @@ impl Positions for Rows {
         self.values
     }
 
-    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
-        let mut rest: &[u8] = &self.gaps;
-        for (segment, count) in self.counts.segments.iter().zip(self.counts.each.iter()) {
-            let (gaps, others) = rest.split_at(count as usize);
+    fn start(&self, row: usize) -> usize {
+        self.start_of(row).value
+    }
+
+    fn visit(&self, rows: Range<usize>, batches: &mut Batches<'_>) -> Result<()> {
+        let mut rest = &self.gaps[self.start_of(rows.start).gap..];
+        for (segment, count) in self.counts.of_rows(rows) {
+            let (gaps, others) = rest.split_at(count);
             rest = others;
             let mut next = segment.start;
             for gap in gaps {
@@ -145,7 +189,7 @@ impl Positions for Rows {
     }
 
     fn bytes(&self) -> u64 {
-        (self.counts.each.bytes().len() + self.gaps.len()) as u64
+        (self.counts.each.bytes().len() + self.gaps.len() + size_of_val(&*self.starts)) as u64
     }
 }
 

@@ -42,8 +42,8 @@
 //! `inner` is `lossless.raw` where a spec leaves it out, `index` `gap`.
 //!
 //! # Bound
-//! `Exact` with an exact inner codec, which makes this codec exact for every dtype. Otherwise
-//! measured, as `MaxAbs` (near the end of f32 as `RelFrobenius`); zeros stay zeros.
+//! No error with an exact inner codec, which makes this codec exact for every dtype. Otherwise the
+//! inner codec's error on the values; zeros stay zeros.
 //!
 //! # Cost
 //! The inner codec's cost for `V` values, 4 bytes for the checksum, and
@@ -64,7 +64,7 @@ mod coded;
 mod gap;
 mod pointers;
 
-use codec_api::{Codec, FormatVersion, Preset, register_codec, typetag};
+use codec_api::{Codec, FormatVersion, Payload, Preset, Result, register_codec, typetag};
 use coded::Coded;
 pub(crate) use gap::Gap;
 pub(crate) use pointers::Pointers;
@@ -131,22 +131,14 @@ sparse_codec! {
 }
 
 fn presets() -> Vec<Preset> {
-    const RAW: &str = r#"{"codec":"lossless.raw","version":1}"#;
-    const INT4: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":"row","symmetric":true,"clip":false}"#;
-    const GROUPED: &str = r#"{"codec":"quant.int","version":1,"bits":4,"group":128,"symmetric":false,"clip":false}"#;
-    let preset = |name, inner: &str, index: &str| {
-        let header = format!(r#"{{"codec":"sparse.csr","version":1,"inner":{inner},"index":"{index}"}}"#);
-        Preset::from_header(name, &header)
-    };
-    let all = [
-        preset("u32", RAW, "u32"),
-        preset("narrow", RAW, "narrow"),
-        preset("gap", RAW, "gap"),
-        preset("int4", INT4, "gap"),
-        preset("gap-int4", GROUPED, "gap"),
-        preset("coded", RAW, "coded"),
-    ];
-    all.into_iter().flatten().collect()
+    vec![
+        Preset::from_spec("u32", "sparse.csr(lossless.raw):index=u32"),
+        Preset::from_spec("narrow", "sparse.csr(lossless.raw):index=narrow"),
+        Preset::from_spec("gap", "sparse.csr(lossless.raw):index=gap"),
+        Preset::from_spec("int4", "sparse.csr(quant.int:bits=4:group=row:symmetric=true:clip=false):index=gap"),
+        Preset::from_spec("gap-int4", "sparse.csr(quant.int:bits=4:group=128:symmetric=false:clip=false):index=gap"),
+        Preset::from_spec("coded", "sparse.csr(lossless.raw):index=coded"),
+    ]
 }
 
 fn probes() -> Vec<String> {

@@ -1,6 +1,8 @@
 //! Compressed sparse rows with stored columns: the index of each segment's first value, and the
 //! column of every value.
 
+use std::ops::Range;
+
 use codec_api::{Dtype, Payload, PayloadView, Result, Section};
 
 use crate::form::{Batches, Form, Ints, Positions};
@@ -64,7 +66,7 @@ impl Form for Pointers {
             Dtype::U32 => Section::from_values(Dtype::U32, length, pointers.into_iter().map(|p| p as u32).collect())?,
             dtype => Section::from_values(dtype, length, pointers)?,
         };
-        Ok(payload.with(POINTERS, pointers).with(COLUMNS, columns))
+        payload.with(POINTERS, pointers)?.with(COLUMNS, columns)
     }
 
     fn is_in(&self, payload: &PayloadView<'_>) -> bool {
@@ -81,7 +83,7 @@ impl Form for Pointers {
             let reason = format!("the pointers do not go from 0 to {}, the number of columns", columns.len());
             return Err(payload.corrupt(POINTERS, reason));
         }
-        if !pointers.iter().is_sorted() {
+        if !pointers.values_from(0).is_sorted() {
             return Err(payload.corrupt(POINTERS, "a pointer is below the one before it"));
         }
         Ok(Box::new(Rows { segments, pointers, columns, dtype }))
@@ -117,12 +119,13 @@ struct Rows {
 impl Rows {
     fn visit_columns<const WIDTH: usize>(
         &self,
+        rows: Range<usize>,
         batches: &mut Batches<'_>,
         widen: impl Fn([u8; WIDTH]) -> usize,
     ) -> Result<()> {
         let columns = self.columns.bytes().as_chunks::<WIDTH>().0;
-        let mut from = 0;
-        for (segment, to) in self.segments.iter().zip(self.pointers.iter().skip(1)) {
+        let (mut from, pointer) = (self.start(rows.start), rows.start * self.segments.per_row());
+        for (segment, to) in self.segments.of_rows(rows).zip(self.pointers.values_from(pointer + 1)) {
             let to = to as usize;
             batches.extend(&columns[from..to], |column| segment.start + widen(column))?;
             batches.end_segment(segment.end)?;
@@ -137,11 +140,15 @@ impl Positions for Rows {
         self.columns.len()
     }
 
-    fn visit(&self, batches: &mut Batches<'_>) -> Result<()> {
+    fn start(&self, row: usize) -> usize {
+        self.pointers.get(row * self.segments.per_row()) as usize
+    }
+
+    fn visit(&self, rows: Range<usize>, batches: &mut Batches<'_>) -> Result<()> {
         match self.dtype {
-            Dtype::U8 => self.visit_columns(batches, |[column]| column.into()),
-            Dtype::U16 => self.visit_columns(batches, |column| u16::from_le_bytes(column).into()),
-            _ => self.visit_columns(batches, |column| u32::from_le_bytes(column) as usize),
+            Dtype::U8 => self.visit_columns(rows, batches, |[column]| column.into()),
+            Dtype::U16 => self.visit_columns(rows, batches, |column| u16::from_le_bytes(column).into()),
+            _ => self.visit_columns(rows, batches, |column| u32::from_le_bytes(column) as usize),
         }
     }
 

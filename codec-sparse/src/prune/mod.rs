@@ -8,7 +8,7 @@
 //! not change.
 //!
 //! Pruning is a codec around a codec, not an option of each sparse form: it can pass a tensor with
-//! zeros to any codec, and it measures the error against the tensor before pruning.
+//! zeros to any codec, and its certificate is about the tensor before pruning.
 //!
 //! # Source
 //! Han et al., *Learning both weights and connections*, arXiv 1506.02626, section 3, without its
@@ -38,22 +38,27 @@
 //! `inner` is `sparse` where a spec leaves it out.
 //!
 //! # Bound
-//! `MaxAbs`, measured against the tensor before pruning. With an exact inner codec it is the
-//! largest magnitude that was pruned.
+//! With an exact inner codec the largest error is the largest magnitude that was pruned. Any other
+//! inner codec adds its error on the pruned tensor.
 //!
 //! # Cost
 //! That of the inner codec.
 //!
 //! # Limits
-//! F32, F16 and BF16 tensors that the inner codec accepts; it must need neither base nor
-//! calibration. A tensor is not cut into chunks if the density refers to the whole tensor.
+//! F32, F16 and BF16 tensors that the inner codec accepts; it must not need a base. Calibration
+//! goes to the inner codec, since every weight keeps its row and column. Chunks are those of the
+//! inner codec, and one if it has statistics of the whole tensor. A density of the whole tensor is
+//! also that of its chunks together: with an exact inner codec, chunks decode to the bits of the
+//! whole.
 
 mod rule;
 mod select;
+mod survey;
 
 use codec_api::{
-    Bound, Chunking, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, LinearOp, Payload,
-    PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    Chunking, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, LinearOp, Need, Needs, Payload,
+    PayloadView, Preset, Result, RowReader, Rows, Surveyed, TensorSpec, TensorView, open_rows, register_codec,
+    statistics, typetag,
 };
 use rule::Keys;
 pub use rule::{Pattern, Rule, Scope};
@@ -113,47 +118,61 @@ impl Prune {
         self.rule
     }
 
-    /// Bound of the inner codec's payload of `pruned` against `source`.
-    fn bound(&self, source: &[f32], pruned: &TensorView<'_>, child: &Payload, cx: &EncodeCx<'_>) -> Result<Bound> {
-        if self.inner.as_lossless().is_some() {
-            return Ok(Bound::measure(source, &pruned.to_f32()?));
+    /// Whether the density refers to the whole tensor.
+    fn is_of_tensor(&self) -> bool {
+        matches!(self.rule, Rule::Density { scope: Scope::Tensor, .. })
+    }
+
+    /// For each weight, whether to keep it.
+    fn select(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Vec<bool>> {
+        let (spec, weights) = (tensor.spec(), tensor.to_finite_f32()?);
+        let (_, columns) = spec.matrix();
+        if self.is_of_tensor() {
+            let found = statistics(self, &TensorView::from_f32(spec.shape(), &weights)?, cx)?;
+            return Ok(survey::select(&found, &weights, columns));
         }
-        let mut decoded = vec![0.0; source.len()];
-        self.inner.decode(pruned.spec(), child.view(), &cx.decoding().for_child(), &mut decoded)?;
-        Ok(Bound::measure(source, &decoded))
+        select::select(self.rule, &weights, columns, cx.cancel)
     }
 }
 
 #[typetag::serde(name = "sparse.prune")]
 impl Codec for Prune {
+    fn children(&self) -> Vec<(&'static str, &dyn Codec)> {
+        vec![("inner", &*self.inner)]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::default().calibration(self.inner.needs().calibration)
+    }
+
     fn accepts(&self, spec: &TensorSpec) -> Result<()> {
         spec.require_float()?;
-        self.inner.needs().require_nothing()?;
+        self.inner.needs().calibration(Need::No).require_nothing()?;
         self.inner.accepts(spec)
     }
 
     fn chunking(&self, spec: &TensorSpec) -> Chunking {
-        match self.rule {
-            Rule::Density { scope: Scope::Tensor, .. } => Chunking::Whole,
-            _ => self.inner.chunking(spec),
-        }
+        // Chunks would not share the statistics of the pruned tensor.
+        if self.inner.as_surveyed().is_some() { Chunking::Whole } else { self.inner.chunking(spec) }
     }
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
         let mut cost = self.inner.cost(spec);
         let n = spec.elements() as u64;
         cost.encode_ops += 10.0 * n as f64;
-        // The pruned tensor, magnitudes, keep flags, and the decoded values for the bound.
-        cost.scratch_bytes = cost.scratch_bytes.saturating_add(spec.byte_len() as u64 + 9 * n);
+        // The selection keeps the values, the flags, and the magnitudes of a row or a survey.
+        let selecting = 5 * n + if self.is_of_tensor() { survey::scratch(spec) } else { 4 * spec.matrix().1 as u64 };
+        // Later there is the pruned tensor.
+        cost.scratch_bytes = cost.scratch_bytes.saturating_add(spec.byte_len() as u64).max(selecting);
         cost.expected_rel_rmse = None;
         cost
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         cx.cancel.check()?;
-        let (spec, source) = (tensor.spec(), tensor.to_finite_f32()?);
+        let spec = tensor.spec();
+        let kept = self.select(&tensor, cx)?;
         let mut pruned = tensor.bytes().to_vec();
-        let kept = select::select(self.rule, &source, spec.matrix().1, cx.cancel)?;
         for (weight, kept) in pruned.chunks_exact_mut(spec.dtype().bitsize() / 8).zip(kept) {
             if !kept {
                 weight.fill(0);
@@ -161,14 +180,23 @@ impl Codec for Prune {
         }
         let pruned = TensorView::new(spec.clone(), &pruned)?;
         cx.cancel.check()?;
-        let child = self.inner.encode(pruned.clone(), &cx.for_child(KEPT))?;
-        let bound = self.bound(&source, &pruned, &child, cx)?;
+        let mut child_cx = cx.for_child(KEPT);
+        child_cx.calibration = cx.calibration;
+        let child = self.inner.encode(pruned, &child_cx)?;
         cx.progress.tick(spec.elements() as u64);
-        Ok(Payload::new(bound).with_scope(KEPT, child))
+        Payload::new().with_scope(KEPT, child)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         self.inner.decode(spec, payload.scoped(KEPT), &cx.for_child(), out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        self.inner.as_rows().map(|_| self as &dyn Rows)
+    }
+
+    fn as_surveyed(&self) -> Option<&dyn Surveyed> {
+        (self.is_of_tensor() && self.inner.as_surveyed().is_none()).then_some(self)
     }
 
     fn as_linear(&self) -> Option<&dyn LinearKernel> {
@@ -176,24 +204,27 @@ impl Codec for Prune {
     }
 }
 
+impl Rows for Prune {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        open_rows(&*self.inner, spec, payload.scoped(KEPT), &cx.for_child())
+    }
+}
+
 impl LinearKernel for Prune {
-    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
-        self.inner.require_linear()?.prepare(spec, payload.scoped(KEPT))
+    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
+        self.inner.require_linear()?.prepare(spec, payload.scoped(KEPT), &cx.for_child())
     }
 }
 
 fn presets() -> Vec<Preset> {
-    let density10 = concat!(
-        r#"{"codec":"sparse.prune","version":1,"#,
-        r#""inner":{"codec":"sparse","version":1,"inner":{"codec":"lossless.raw","version":1}},"#,
-        r#""density":0.1,"scope":"tensor"}"#,
+    const TWO_OF_FOUR: &str = concat!(
+        "sparse.prune(sparse.nm(quant.int:bits=8:group=row:symmetric=true:clip=false):n=2:m=4)",
+        ":pattern=2of4",
     );
-    let two_of_four = concat!(
-        r#"{"codec":"sparse.prune","version":1,"inner":{"codec":"sparse.nm","version":1,"inner":{"codec":"quant.int","#,
-        r#""version":1,"bits":8,"group":"row","symmetric":true,"clip":false},"n":2,"m":4},"pattern":"2of4"}"#,
-    );
-    let all = [Preset::from_header("density10", density10), Preset::from_header("2of4", two_of_four)];
-    all.into_iter().flatten().collect()
+    vec![
+        Preset::from_spec("density10", "sparse.prune(sparse(lossless.raw)):density=0.1:scope=tensor"),
+        Preset::from_spec("2of4", TWO_OF_FOUR),
+    ]
 }
 
 fn probes() -> Vec<String> {

@@ -29,7 +29,7 @@ pub enum Rule {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// The whole tensor, or the whole chunk.
+    /// The whole tensor, also if it is encoded in chunks.
     #[default]
     Tensor,
     /// Each row of the matrix view.

@@ -1,23 +1,23 @@
-//! Selection of the largest magnitudes without sorting. Zeros are never selected.
+//! Selection of the largest magnitudes of a row without sorting. Zeros are never selected.
 
 use codec_api::{Cancel, Result};
 
-use super::{Rule, Scope};
+use super::Rule;
 
 /// Bits of |w|: they have the same order as the magnitudes.
-fn magnitude(weight: f32) -> u32 {
+pub(super) fn magnitude(weight: f32) -> u32 {
     weight.to_bits() & 0x7fff_ffff
 }
 
-/// For each of these finite weights, in rows of `columns`, whether to keep it.
+/// For each of these finite weights, in rows of `columns`, whether to keep it. A density is that of
+/// each row.
 pub(super) fn select(rule: Rule, weights: &[f32], columns: usize, cancel: &Cancel) -> Result<Vec<bool>> {
     let mut kept = Vec::with_capacity(weights.len());
     match rule {
-        Rule::Density { density, scope } => {
-            let len = if scope == Scope::Row { columns } else { weights.len() };
-            for group in weights.chunks(len.max(1)) {
+        Rule::Density { density, .. } => {
+            for row in weights.chunks(columns.max(1)) {
                 cancel.check()?;
-                keep_largest(group, (density * group.len() as f64).ceil() as usize, &mut kept);
+                keep_largest(row, (density * row.len() as f64).ceil() as usize, &mut kept);
             }
         }
         Rule::Threshold { threshold } => {
@@ -36,8 +36,7 @@ pub(super) fn select(rule: Rule, weights: &[f32], columns: usize, cancel: &Cance
 /// Keeps the `count` largest; among equal ones the first.
 fn keep_largest(weights: &[f32], count: usize, kept: &mut Vec<bool>) {
     if count >= weights.len() {
-        kept.extend(weights.iter().map(|w| *w != 0.0));
-        return;
+        return keep(weights, 0, usize::MAX, kept);
     }
     let mut magnitudes: Vec<u32> = weights.iter().map(|w| magnitude(*w)).collect();
     // `count` is at least 1 and below the length; the smallest kept magnitude is the `count`-th
@@ -46,12 +45,16 @@ fn keep_largest(weights: &[f32], count: usize, kept: &mut Vec<bool>) {
     let (_, smallest, _) = magnitudes.select_nth_unstable_by(last, |a, b| b.cmp(a));
     let smallest = *smallest;
     let above = magnitudes[..last].iter().filter(|m| **m > smallest).count();
-    let mut equals = count - above;
+    keep(weights, smallest, count - above, kept);
+}
+
+/// Keeps the weights with a magnitude above `least`, and the first `ties` of those with this one.
+pub(super) fn keep(weights: &[f32], least: u32, mut ties: usize, kept: &mut Vec<bool>) {
     kept.extend(weights.iter().map(|w| {
         let m = magnitude(*w);
-        let equal = m == smallest && equals > 0;
-        equals -= usize::from(equal);
-        m != 0 && (m > smallest || equal)
+        let equal = m == least && ties > 0;
+        ties -= usize::from(equal);
+        m != 0 && (m > least || equal)
     }));
 }
 
@@ -69,7 +72,7 @@ fn keep_in_group(weights: &[f32], count: usize, kept: &mut Vec<bool>) {
 mod tests {
     use codec_api::Cancel;
 
-    use super::super::Pattern;
+    use super::super::{Pattern, Scope};
     use super::*;
 
     fn kept(rule: Rule, weights: &[f32], columns: usize) -> Vec<usize> {
@@ -82,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_density_keeps_the_largest_and_of_equal_ones_the_first() {
-        let density = |density, scope| Rule::Density { density, scope };
+        let density = |density| Rule::Density { density, scope: Scope::Row };
         for (share, expected) in [
             (0.01, &[1][..]),
             (0.25, &[1, 3]),
@@ -91,11 +94,11 @@ mod tests {
             (0.625, &[1, 2, 3, 5, 6]),
             (1.0, &[0, 1, 2, 3, 4, 5, 6]),
         ] {
-            assert_eq!(kept(density(share, Scope::Tensor), &WEIGHTS, 4), expected, "{share}");
+            assert_eq!(kept(density(share), &WEIGHTS, 8), expected, "{share}");
         }
-        assert_eq!(kept(density(0.25, Scope::Row), &WEIGHTS, 4), [1, 5]);
-        assert_eq!(kept(density(0.5, Scope::Tensor), &[0.0, -0.0, 0.0], 3), [0; 0]);
-        assert_eq!(kept(density(0.5, Scope::Tensor), &[], 0), [0; 0]);
+        assert_eq!(kept(density(0.25), &WEIGHTS, 4), [1, 5]);
+        assert_eq!(kept(density(0.5), &[0.0, -0.0, 0.0], 3), [0; 0]);
+        assert_eq!(kept(density(0.5), &[], 0), [0; 0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Payload sizes of sparse tensors.
 
 use crate::support::{FORMS, bytes, encoded_f32, is_sparse, restored, section, with_exactly};
-use codec_api::{Bound, DecodeCx, Dtype};
+use codec_api::{Certificate, DecodeCx, Dtype};
 
 const SHAPE: [usize; 2] = [2000, 2000];
 const VALUES: usize = 200_000;
@@ -23,7 +23,7 @@ fn five_percent_density_takes_what_the_formats_say_and_comes_back() {
         ("sparse.bitmap", values + 4_000_000 / 8, 12.0),
     ] {
         let encoded = restored(spec, Dtype::F32, &SHAPE, &weights);
-        assert_eq!((encoded.payload.bytes(), encoded.payload.bound()), (bytes as u64, Bound::Exact), "{spec}");
+        assert_eq!((encoded.payload.bytes(), encoded.certificate.exact), (bytes as u64, true), "{spec}");
         assert!(dense / bytes as f64 >= ratio, "{spec}: {}", dense / bytes as f64);
     }
     let gap = restored("sparse.csr:index=gap", Dtype::F32, &SHAPE, &weights);
@@ -42,7 +42,8 @@ fn four_bit_values_make_it_forty_times_smaller_and_zeros_stay_zeros() {
     let encoded = encoded_f32("sparse.csr:preset=gap-int4", &SHAPE, &weights);
     assert!(16e6 / encoded.payload.bytes() as f64 >= 40.0, "{} bytes", encoded.payload.bytes());
     let decoded = encoded.decode(&DecodeCx::new()).unwrap();
-    assert!(encoded.payload.bound().holds(&weights, &decoded));
+    let (found, wanted) = (encoded.certificate, Certificate::measure(&weights, &decoded));
+    assert!(found.max_abs == wanted.max_abs && (found.nmse() / wanted.nmse() - 1.0).abs() < 1e-9, "{found:?}");
     assert!(weights.iter().zip(&decoded).all(|(w, d)| *w != 0.0 || d.to_bits() == 0));
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use codec_api::{Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorSpec, TensorView};
+use codec_api::{
+    Codec, CodecError, DecodeCx, Dtype, EncodeCx, EncodedTensor, Payload, Registry, Section, TensorSpec, TensorView,
+};
 use codec_lossless as _;
 use codec_quant as _;
 use codec_sparse as _;
@@ -18,6 +20,14 @@ pub const FORMS: [&str; 8] = [
     "sparse.nm:n=3:m=16",
     "sparse",
 ];
+
+/// [`FORMS`], and the same with an inner codec of four bits.
+pub fn exact_and_lossy() -> impl Iterator<Item = String> {
+    FORMS.into_iter().flat_map(|spec| {
+        let (id, keys) = spec.split_once(':').map_or((spec, String::new()), |(id, keys)| (id, format!(":{keys}")));
+        [spec.to_owned(), format!("{id}(quant.int:bits=4){keys}")]
+    })
+}
 
 pub fn codec(spec: &str) -> Arc<dyn Codec> {
     Registry::linked().unwrap().parse_spec(spec).unwrap_or_else(|e| panic!("{spec}: {e}"))
@@ -76,6 +86,19 @@ pub fn bytes(values: &[f32]) -> Vec<u8> {
 /// The bytes of a section.
 pub fn section<'a>(encoded: &'a EncodedTensor, name: &str) -> &'a [u8] {
     encoded.payload.sections()[name].data()
+}
+
+/// The tensor with another section of this name.
+pub fn with(encoded: &EncodedTensor, name: &str, section: Section) -> EncodedTensor {
+    let others: Vec<_> = encoded.payload.sections().keys().filter(|other| *other != name).cloned().collect();
+    let payload = encoded.payload.restricted_to(&others);
+    let payload = match name.split_once('/') {
+        Some((scope, name)) => payload.with_scope(scope, Payload::new().with(name, section).unwrap()),
+        None => payload.with(name, section),
+    };
+    let mut other = encoded.clone();
+    other.payload = payload.unwrap();
+    other
 }
 
 /// Whether the payload has positions, not the whole tensor in the inner codec's form.

@@ -1,6 +1,6 @@
 //! One block: the best ring of bits for its weights.
 
-use codec_api::pack_bits;
+use codec_api::util::pack_bits;
 
 use super::layout::MAX_BLOCK;
 use super::trellis::{Search, Trellis};
@@ -8,9 +8,9 @@ use super::trellis::{Search, Trellis};
 /// The weights of a block in the form that the search uses, and the states that it finds.
 /// Everything is in the order of the search: the last weight comes first.
 #[derive(Debug)]
-pub(super) struct BlockCoder<'a> {
-    trellis: &'a Trellis,
-    search: Search<'a>,
+pub(super) struct BlockCoder {
+    trellis: Trellis,
+    search: Search,
     /// Weights in units of the code's values.
     targets: Vec<f32>,
     importance: Vec<f32>,
@@ -20,15 +20,15 @@ pub(super) struct BlockCoder<'a> {
     farthest: f64,
 }
 
-impl<'a> BlockCoder<'a> {
-    pub(super) fn new(trellis: &'a Trellis) -> Self {
+impl BlockCoder {
+    pub(super) fn new(trellis: Trellis) -> Self {
         Self {
-            trellis,
-            search: Search::new(trellis),
+            search: Search::new(&trellis),
             targets: Vec::with_capacity(MAX_BLOCK),
             importance: Vec::with_capacity(MAX_BLOCK),
             states: Vec::with_capacity(MAX_BLOCK),
             farthest: 16.0 * f64::from(trellis.largest()),
+            trellis,
         }
     }
 
@@ -67,10 +67,17 @@ impl<'a> BlockCoder<'a> {
         moments
     }
 
-    /// Appends the bits of the block that was searched last.
-    pub(super) fn pack(&self, codes: &mut Vec<u8>) {
+    /// The bits of the block that was searched last.
+    pub(super) fn packed(&self) -> Vec<u8> {
         let mask = (1 << self.trellis.bits) - 1;
-        codes.extend(pack_bits(self.states.iter().rev().map(|state| u64::from(*state) & mask), self.trellis.bits));
+        pack_bits(self.states.iter().rev().map(|state| u64::from(*state) & mask), self.trellis.bits)
+    }
+
+    /// The weights that these bits decode to with this scale.
+    pub(super) fn decode(&self, scale: f32, weights: &mut [f32]) {
+        for (w, state) in weights.iter_mut().zip(self.states.iter().rev()) {
+            *w = if scale == 0.0 { 0.0 } else { self.trellis.value(usize::from(*state)) * scale };
+        }
     }
 
     /// Takes the path from the middle of the weights on, and closes the ring where this path passes
@@ -80,16 +87,16 @@ impl<'a> BlockCoder<'a> {
         let middle = n / 2;
         self.targets.rotate_left(middle);
         self.importance.rotate_left(middle);
-        self.search.path(&self.targets, &self.importance, None, &mut self.states);
+        self.search.path(&self.trellis, &self.targets, &self.importance, None, &mut self.states);
         let seam = usize::from(self.states[n - middle]) >> self.trellis.bits;
         self.targets.rotate_right(middle);
         self.importance.rotate_right(middle);
-        self.search.path(&self.targets, &self.importance, Some(seam), &mut self.states);
+        self.search.path(&self.trellis, &self.targets, &self.importance, Some(seam), &mut self.states);
     }
 
     /// Tries all rings; used if they have fewer bits than a state.
     fn search_all_rings(&mut self) {
-        let (n, trellis) = (self.targets.len(), self.trellis);
+        let (n, trellis) = (self.targets.len(), &self.trellis);
         let mut least = (f32::INFINITY, 0);
         for ring in 0..1 << (n * trellis.bits) {
             let mut error = 0.0;

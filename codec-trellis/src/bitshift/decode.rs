@@ -1,8 +1,9 @@
 //! From rings of bits to weights.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use codec_api::{Bytes, Dtype, PayloadView, Result, TensorSpec};
+use codec_api::{Bytes, Dtype, PayloadView, Result, RowReader, TensorSpec, check_rows};
 use simd::{LANES, Simd, kernel, lanes, load, store, stream};
 
 use super::Bitshift;
@@ -12,8 +13,9 @@ use super::scale::factor;
 
 /// A checked payload.
 #[derive(Debug)]
-pub(super) struct Prepared {
-    pub(super) layout: Layout,
+pub(super) struct Opened {
+    layout: Layout,
+    shape: (usize, usize),
     bits: u32,
     state_bits: u32,
     code: Code,
@@ -22,8 +24,8 @@ pub(super) struct Prepared {
     levels: Bytes,
 }
 
-impl Prepared {
-    pub(super) fn read(codec: &Bitshift, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+impl Opened {
+    pub(super) fn new(codec: &Bitshift, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
         let layout = Layout::new(codec, spec);
         let codes = payload.bytes("codes", Dtype::U8, &[layout.codes_len()])?.clone();
         let levels = payload.bytes("levels", Dtype::U8, &[layout.spans()])?.clone();
@@ -32,31 +34,55 @@ impl Prepared {
             return Err(payload.corrupt("scale", format!("{scale} is not finite")));
         }
         let (bits, state_bits) = (codec.bits.get(), codec.state_bits.get());
-        Ok(Self { layout, bits, state_bits, code: codec.code, codes, scale, levels })
+        Ok(Self { layout, shape: spec.matrix(), bits, state_bits, code: codec.code, codes, scale, levels })
+    }
+}
+
+impl RowReader for Opened {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
     }
 
-    /// Decodes these spans into `out`, which has exactly the length of their weights.
-    pub(super) fn decode(&self, spans: Range<usize>, out: &mut [f32]) {
-        decode(self, spans, out);
+    fn granule(&self) -> NonZeroUsize {
+        self.layout.rows
     }
 
-    /// Bytes of memory that the operator keeps.
-    pub(super) fn resident_bytes(&self) -> u64 {
-        (self.codes.len() + self.levels.len() + size_of_val(&self.scale)) as u64
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        let (span, skipped) = (rows.start / self.layout.rows, rows.start % self.layout.rows);
+        if skipped == 0 {
+            decode(self, span, out);
+            return Ok(());
+        }
+        // A span of several rows is a single block.
+        let mut block = [0.0; MAX_BLOCK];
+        let block = &mut block[..self.layout.weights(span)];
+        decode(self, span, block);
+        let wanted = &block[skipped * self.shape.1..];
+        let (now, rest) = out.split_at_mut(wanted.len().min(out.len()));
+        now.copy_from_slice(&wanted[..now.len()]);
+        decode(self, span + 1, rest);
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.codes.len() + self.levels.len()) as u64
     }
 }
 
 kernel! {
-    fn decode<'a>(simd, prepared: &'a Prepared, spans: Range<usize>, out: &'a mut [f32]) {
-        match (prepared.code, prepared.bits) {
-            (Code::OneMad, 1) => decode_spans::<_, OneMad, 1>(simd, prepared, spans, out),
-            (Code::OneMad, 2) => decode_spans::<_, OneMad, 2>(simd, prepared, spans, out),
-            (Code::OneMad, 3) => decode_spans::<_, OneMad, 3>(simd, prepared, spans, out),
-            (Code::OneMad, _) => decode_spans::<_, OneMad, 4>(simd, prepared, spans, out),
-            (Code::ThreeInst, 1) => decode_spans::<_, ThreeInst, 1>(simd, prepared, spans, out),
-            (Code::ThreeInst, 2) => decode_spans::<_, ThreeInst, 2>(simd, prepared, spans, out),
-            (Code::ThreeInst, 3) => decode_spans::<_, ThreeInst, 3>(simd, prepared, spans, out),
-            (Code::ThreeInst, _) => decode_spans::<_, ThreeInst, 4>(simd, prepared, spans, out),
+    /// Decodes from this span on until `out` is full; `out` may end inside its last span.
+    fn decode<'a>(simd, opened: &'a Opened, span: usize, out: &'a mut [f32]) {
+        let spans = span..span + out.len().div_ceil(opened.layout.span);
+        match (opened.code, opened.bits) {
+            (Code::OneMad, 1) => decode_spans::<_, OneMad, 1>(simd, opened, spans, out),
+            (Code::OneMad, 2) => decode_spans::<_, OneMad, 2>(simd, opened, spans, out),
+            (Code::OneMad, 3) => decode_spans::<_, OneMad, 3>(simd, opened, spans, out),
+            (Code::OneMad, _) => decode_spans::<_, OneMad, 4>(simd, opened, spans, out),
+            (Code::ThreeInst, 1) => decode_spans::<_, ThreeInst, 1>(simd, opened, spans, out),
+            (Code::ThreeInst, 2) => decode_spans::<_, ThreeInst, 2>(simd, opened, spans, out),
+            (Code::ThreeInst, 3) => decode_spans::<_, ThreeInst, 3>(simd, opened, spans, out),
+            (Code::ThreeInst, _) => decode_spans::<_, ThreeInst, 4>(simd, opened, spans, out),
         }
     }
 }
@@ -67,16 +93,16 @@ const LONGEST: usize = (MAX_BLOCK * 4).div_ceil(8) + LANES;
 #[inline(always)]
 fn decode_spans<S: Simd, C: Computed, const BITS: usize>(
     simd: S,
-    prepared: &Prepared,
+    opened: &Opened,
     spans: Range<usize>,
     out: &mut [f32],
 ) {
-    let layout = &prepared.layout;
-    let mask = (1 << prepared.state_bits) - 1;
+    let layout = &opened.layout;
+    let mask = (1 << opened.state_bits) - 1;
     stream(out, |writer| {
         for span in spans {
-            let mut codes = &prepared.codes[span * layout.bytes(layout.span)..];
-            let scale = prepared.scale * factor(prepared.levels[span]);
+            let mut codes = &opened.codes[span * layout.bytes(layout.span)..];
+            let scale = opened.scale * factor(opened.levels[span]);
             for weights in blocks(layout.weights(span)) {
                 let (block, rest) = codes.split_at(layout.bytes(weights));
                 codes = rest;

@@ -1,6 +1,8 @@
 //! How a tensor is cut into spans with a scale each, and a span into blocks, each of which is a
 //! ring of bits.
 
+use std::num::NonZeroUsize;
+
 use codec_api::TensorSpec;
 
 use super::Bitshift;
@@ -13,9 +15,9 @@ pub(super) const MAX_BLOCK: usize = 2 * BLOCK - 1;
 /// The geometry of one tensor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    pub(super) elements: usize,
-    /// Rows in a span.
-    pub(super) rows: usize,
+    elements: usize,
+    /// Rows in a span; more than one only if the span is a single block.
+    pub(super) rows: NonZeroUsize,
     /// Weights in a span, at least 1; the last span may have fewer.
     pub(super) span: usize,
     /// Bits for each weight.
@@ -26,8 +28,8 @@ impl Layout {
     pub(super) fn new(codec: &Bitshift, spec: &TensorSpec) -> Self {
         let (_, columns) = spec.matrix();
         let columns = columns.max(1);
-        let rows = BLOCK.div_ceil(columns);
-        Self { elements: spec.elements(), rows, span: rows * columns, bits: codec.bits.get() as usize }
+        let rows = NonZeroUsize::new(BLOCK.div_ceil(columns)).unwrap_or(NonZeroUsize::MIN);
+        Self { elements: spec.elements(), rows, span: rows.get() * columns, bits: codec.bits.get() as usize }
     }
 
     /// Number of spans.

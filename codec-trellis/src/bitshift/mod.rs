@@ -46,7 +46,9 @@
 //! `2^k` states the path came through, the lowest among equals. A block is searched twice: first
 //! the ring is cut open in the middle, to find the overlap where the block's end meets its
 //! beginning; then the search has this overlap at both ends. If a ring has fewer bits than a state,
-//! the search tries all rings. With calibration, each squared error is weighted by the mean square
+//! the search tries all rings. In panels, levels and scales are those of the original tensor, which
+//! is encoded first; a panel is a ring of 256 columns, or all columns where the last ring of a row
+//! is longer. With calibration, each squared error is weighted by the mean square
 //! of the weight's input, relative to the largest and at least 10⁻⁶ of it; levels depend on the
 //! weights alone.
 //!
@@ -79,35 +81,33 @@
 //! `bits` 1 to 4; `state_bits` 10 to 16; `code` is `1mad` or `3inst`.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the end of f32
-//! exceeds the range of f32.
+//! None: the values of a code end slightly above three deviations, so outliers are clipped.
 //!
 //! # Cost
 //! `⌈n·bits/8⌉` bytes for each span of `n` weights, one more for each span, and 4: `bits + 8/C`
 //! bits per weight for rows of `C` ≥ 256 weights. The time of an encode is proportional to
-//! `2^state_bits`; its paths take up to `511 · 2^(state_bits − bits)` bytes of memory.
+//! `2^state_bits`; its paths take up to `511 · 2^(state_bits − bits)` bytes of memory. A read of
+//! rows decodes the spans that hold them.
 //!
 //! # Limits
-//! F32, F16 and BF16. The values of a code end slightly above three deviations, so outliers are
-//! clipped. Few weights leave little choice: a ring of two bits is one of four values. Near the end
-//! of f32, the scale is below that of the least squared error, if weights would otherwise become
-//! infinite. Near 10⁻⁴⁰ it has few digits. A chunk of rows has levels and a scale of its own.
+//! F32, F16 and BF16. Few weights leave little choice: a ring of two bits is one of four values.
+//! Near the end of f32, the scale is below that of the least squared error, if weights would
+//! otherwise become infinite. Near 10⁻⁴⁰ it has few digits. A chunk of rows has levels and a scale
+//! of its own. Rows of less than 256 weights cannot be encoded in panels.
 
 mod block;
 mod code;
 mod decode;
 mod encode;
 mod layout;
-mod linear;
+mod panels;
 mod scale;
 mod trellis;
 
-use std::num::NonZeroUsize;
-
 pub use code::Code;
 use codec_api::{
-    Bounded, Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Need, Needs,
-    Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    Bounded, Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Panels, Payload,
+    PayloadView, Preset, Result, RowReader, Rows, TensorSpec, TensorView, register_codec, typetag,
 };
 use layout::{Layout, MAX_BLOCK};
 use serde::{Deserialize, Serialize};
@@ -157,7 +157,7 @@ impl Codec for Bitshift {
     }
 
     fn chunking(&self, spec: &TensorSpec) -> Chunking {
-        Chunking::Rows(NonZeroUsize::new(Layout::new(self, spec).rows).unwrap_or(NonZeroUsize::MIN))
+        Chunking::Rows(Layout::new(self, spec).rows)
     }
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
@@ -167,9 +167,11 @@ impl Codec for Bitshift {
         let states = 1usize << self.state_bits.get();
         let ops = 2 * 5 * states;
         let search = 4 * states + (8 + MAX_BLOCK.min(n)) * (states >> self.bits.get());
-        // The decoded weights, and less than a byte per weight for blocks and deviations.
-        let weights = 5 * n + if spec.dtype() == Dtype::F32 { 0 } else { 4 * n };
-        CostEstimate::fixed(bytes as u64).ops(ops as f64 * n as f64, 9.0 * n as f64).scratch((search + weights) as u64)
+        // The importance of each input, and less than half a byte per weight for blocks and
+        // deviations.
+        let (rows, columns) = spec.matrix();
+        let source = 4 * rows.max(columns) + n / 2 + if spec.dtype() == Dtype::F32 { 0 } else { 4 * n };
+        CostEstimate::fixed(bytes as u64).ops(ops as f64 * n as f64, 9.0 * n as f64).scratch((search + source) as u64)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
@@ -178,14 +180,22 @@ impl Codec for Bitshift {
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
-        let prepared = decode::Prepared::read(self, spec, &payload)?;
-        cx.cancel.check()?;
-        prepared.decode(0..prepared.layout.spans(), out);
-        Ok(())
+        self.open(spec, payload, cx)?.read(0..spec.matrix().0, out)
     }
 
-    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+    fn as_rows(&self) -> Option<&dyn Rows> {
         Some(self)
+    }
+
+    fn as_panels(&self) -> Option<&dyn Panels> {
+        Some(self)
+    }
+}
+
+impl Rows for Bitshift {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        cx.cancel.check()?;
+        Ok(Box::new(decode::Opened::new(self, spec, &payload)?))
     }
 }
 

@@ -59,26 +59,31 @@ impl Trellis {
 
 /// The memory of a search over one block.
 #[derive(Debug)]
-pub(super) struct Search<'a> {
-    trellis: &'a Trellis,
+pub(super) struct Search {
     /// Least error of a path to each overlap, before and after a weight.
     least: [Vec<f32>; 2],
     /// For each weight and overlap, the beginning of the best state.
     beginnings: Vec<u8>,
 }
 
-impl<'a> Search<'a> {
-    pub(super) fn new(trellis: &'a Trellis) -> Self {
+impl Search {
+    pub(super) fn new(trellis: &Trellis) -> Self {
         let overlaps = trellis.overlaps();
-        Self { trellis, least: [vec![0.0; overlaps], vec![0.0; overlaps]], beginnings: Vec::new() }
+        Self { least: [vec![0.0; overlaps], vec![0.0; overlaps]], beginnings: Vec::new() }
     }
 
     /// Finds the states for `targets` with the least sum of squared errors, weighted by
     /// `importance`. The path begins and ends with the overlap `seam`, or with any. `states` has
     /// the order of the targets. Of equally good paths, it takes the one with the lowest beginning
     /// of the last differing state.
-    pub(super) fn path(&mut self, targets: &[f32], importance: &[f32], seam: Option<usize>, states: &mut [u16]) {
-        let trellis = self.trellis;
+    pub(super) fn path(
+        &mut self,
+        trellis: &Trellis,
+        targets: &[f32],
+        importance: &[f32],
+        seam: Option<usize>,
+        states: &mut [u16],
+    ) {
         let overlaps = trellis.overlaps();
         self.beginnings.resize(targets.len() * overlaps, 0);
         self.least[0].fill(if seam.is_some() { f32::INFINITY } else { 0.0 });
@@ -210,7 +215,7 @@ mod tests {
                 let targets = [120.0 - 40.0 * i as f32, -77.0, 33.0];
                 for seam in [None, Some(0), Some(45)] {
                     let mut states = [0; 3];
-                    search.path(&targets, &importance, seam, &mut states);
+                    search.path(&trellis, &targets, &importance, seam, &mut states);
                     let states = states.map(usize::from);
                     let mask = (1 << state_bits) - 1;
                     assert!((0..2).all(|i| states[i] << bits & mask == states[i + 1] & !((1 << bits) - 1)));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use codec_api::{CodecError, DecodeCx, Dtype, PayloadView, Result, TensorSpec};
+use codec_api::{Bytes, Cancel, CodecError, Dtype, PayloadView, Result, TensorSpec};
 use entropy::{Decoder, LaneSymbols, STATES, Scales};
 use simd::{LANES, Table, kernel, lanes, load, store};
 
@@ -25,112 +25,163 @@ pub(super) const ESCAPE_LENGTHS: &str = "escape_lengths";
 pub(super) const ROW_SCALES: &str = "rows";
 pub(super) const COLUMN_SCALES: &str = "columns";
 
-/// A payload, read and checked as far as possible without decoding.
-pub(super) struct Reader<'a> {
-    payload: PayloadView<'a>,
+/// Weights that are decoded at a time: a multiple of [`STATES`].
+const TILE: usize = 2048;
+
+/// A payload of segments, checked as far as possible without decoding.
+#[derive(Debug)]
+pub(super) struct Reader {
+    shape: (usize, usize),
     machine: Machine,
-    columns: usize,
     segments: Segments,
     alphabet: Alphabet,
     tables_of: [u16; CONTEXTS],
     decoder: Decoder,
+    /// Number of tables of the decoder.
+    tables: usize,
     points: Points,
     exponent: Exponent,
     scales: Option<Scales>,
     inputs: Option<Inputs>,
     /// The stream, the escapes and the low bits of each segment.
-    parts: Vec<[&'a [u8]; 3]>,
+    parts: Vec<[Bytes; 3]>,
+    /// Full names of the sections of streams and of escapes.
+    names: [String; 2],
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(states: States, spec: &TensorSpec, payload: PayloadView<'a>) -> Result<Self> {
+impl Reader {
+    /// `spec` has elements.
+    pub(super) fn new(states: States, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
         let segments = Segments::of(spec);
         // Checks the size before any allocation.
         let (bytes, least) = (payload.byte_section(STREAMS)?.len() as u64, segments.state_bytes());
         if bytes < least {
             return Err(payload.corrupt(STREAMS, format!("{bytes} bytes; the states alone take {least}")));
         }
-        let scales = read_scales(spec, &payload)?;
-        let model = Model::read(&payload, if scales.is_some() { CONTEXTS } else { 1 })?;
-        let streams = cut(&payload, STREAMS, LENGTHS, segments)?;
+        let scales = read_scales(spec, payload)?;
+        let model = Model::read(payload, if scales.is_some() { CONTEXTS } else { 1 })?;
+        let streams = cut(payload, STREAMS, LENGTHS, segments)?;
         let escapes = if payload.has(ESCAPES) {
-            cut(&payload, ESCAPES, ESCAPE_LENGTHS, segments)?
+            cut(payload, ESCAPES, ESCAPE_LENGTHS, segments)?
         } else {
-            vec![&[][..]; segments.count()]
+            vec![Bytes::new(); segments.count()]
         };
-        let low = low_parts(&payload, segments, model.alphabet.low_bits)?;
-        let parts = streams.into_iter().zip(escapes).zip(low).map(|((s, e), l)| [s, e, l]).collect();
+        let low = low_parts(payload, segments, model.alphabet.low_bits)?;
+        let parts: Vec<_> = streams.into_iter().zip(escapes).zip(low).map(|((s, e), l)| [s, e, l]).collect();
         Ok(Self {
+            shape: spec.matrix(),
             machine: Machine::new(states.get()),
-            columns: spec.matrix().1,
             segments,
             alphabet: model.alphabet,
             tables_of: model.tables_of,
             decoder: Decoder::new(&model.frequencies),
-            points: Points::read(&payload)?,
-            exponent: Exponent::read(&payload)?,
+            tables: model.frequencies.len().next_power_of_two(),
+            points: Points::read(payload)?,
+            exponent: Exponent::read(payload)?,
             scales,
-            inputs: Inputs::read(spec, &payload)?,
-            payload,
+            inputs: Inputs::read(spec, payload)?,
             parts,
+            names: [STREAMS, ESCAPES].map(|name| full_name(payload, name)),
         })
     }
 
+    /// Rows of a segment; 0 if a row is longer.
+    pub(super) fn granule(&self) -> usize {
+        self.segments.longest() / self.shape.1
+    }
+
+    pub(super) fn resident_bytes(&self) -> usize {
+        let of_scales = if self.scales.is_some() { self.shape.0 + self.shape.1 } else { 0 };
+        let of_inputs = self.inputs.as_ref().map_or(0, Inputs::resident_bytes);
+        let of_parts: usize = self.parts.as_flattened().iter().map(|part| size_of::<Bytes>() + part.len()).sum();
+        size_of::<Self>() + TABLE_BYTES * self.tables + of_scales + of_inputs + of_parts
+    }
+
     /// Decodes a range of the flat tensor.
-    pub(super) fn decode(&self, weights: Range<usize>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+    pub(super) fn decode(&self, weights: Range<usize>, cancel: &Cancel, out: &mut [f32]) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
         let mut rest = out;
         for segment in self.segments.holding(&weights) {
-            cx.cancel.check()?;
+            cancel.check()?;
             let all = self.segments.weights(segment);
             let wanted = all.start.max(weights.start)..all.end.min(weights.end);
             let (now, after) = rest.split_at_mut(wanted.len());
-            if wanted == all {
-                self.segment(segment, now)?;
-            } else {
-                let mut whole = vec![0.0; all.len()];
-                self.segment(segment, &mut whole)?;
-                now.copy_from_slice(&whole[wanted.start - all.start..wanted.end - all.start]);
+            self.segment(segment, &wanted, now)?;
+            if let Some(inputs) = &self.inputs {
+                inputs.multiply(wanted.start, self.shape.1, now);
             }
+            self.exponent.restore(now);
             rest = after;
         }
         Ok(())
     }
 
-    fn segment(&self, segment: usize, out: &mut [f32]) -> Result<()> {
-        let first = self.segments.weights(segment).start;
-        let [stream, escapes, low] = self.parts[segment];
-        let damaged = |e: entropy::Error| self.payload.corrupt(STREAMS, format!("segment {segment}: {e}"));
-        let states = entropy::States::narrow(stream, out.len(), width(out.len())).map_err(damaged)?;
-        let table = self.decoder.table().ok_or_else(|| CodecError::Limit("no table".to_owned()))?;
+    /// Decodes a segment from its start to the end of `wanted`. Only `wanted` is kept.
+    fn segment(&self, segment: usize, wanted: &Range<usize>, out: &mut [f32]) -> Result<()> {
+        let all = self.segments.weights(segment);
+        let [stream, escapes, low] = &self.parts[segment];
+        let damaged = |e: entropy::Error| self.damaged(0, segment, &e.to_string());
+        let states = entropy::States::narrow(stream, all.len(), width(all.len())).map_err(damaged)?;
         let shifts = self.points.shift_table();
         let plan = Plan {
-            table,
+            table: self.decoder.table().ok_or_else(|| CodecError::Limit("no table".to_owned()))?,
             machine: self.machine,
             alphabet: self.alphabet,
             step: self.points.step,
             shifts: shifts.as_ref(),
             tables_of: self.tables_of[0],
-            low,
         };
-        let tables = self.scales.as_ref().map_or_else(Vec::new, |scales| self.tables(scales, first, out.len()));
-        let (states, escapes) = run(&plan, states, &tables, escapes, out);
-        let escapes = escapes.ok_or_else(|| self.payload.corrupt(ESCAPES, format!("segment {segment}: damaged")))?;
-        states.finish().map_err(damaged)?;
-        if !escapes.is_empty() {
-            return Err(self.payload.corrupt(ESCAPES, format!("segment {segment}: {} bytes are left", escapes.len())));
+        let mut place = Place { states, trellis: [[0; LANES]; 2], escapes, low };
+        let (mut rest, mut unwanted, mut tables) = (out, [0.0; TILE], [0; TILE]);
+        for first in (all.start..wanted.end).step_by(TILE) {
+            let end = all.end.min(first + TILE);
+            let kept = first.max(wanted.start).min(end)..end.min(wanted.end);
+            let (now, after) = rest.split_at_mut(kept.len());
+            let whole = now.len() == end - first;
+            let tile = if whole { &mut *now } else { &mut unwanted[..end - first] };
+            let tables = self.tables(first, &mut tables[..tile.len()]);
+            place = run(&plan, place, tables, tile).ok_or_else(|| self.damaged(1, segment, "damaged"))?;
+            if !whole {
+                now.copy_from_slice(&unwanted[kept.start - first..kept.end - first]);
+            }
+            rest = after;
         }
-        if let Some(inputs) = &self.inputs {
-            inputs.multiply(first, self.columns, true, out);
+        if wanted.end < all.end {
+            return Ok(());
         }
-        self.exponent.restore(out);
-        Ok(())
+        place.states.finish().map_err(damaged)?;
+        let left = place.escapes.len();
+        if left == 0 { Ok(()) } else { Err(self.damaged(1, segment, &format!("{left} bytes are left"))) }
     }
 
-    /// The tables of each weight, for both parities.
-    fn tables(&self, scales: &Scales, first: usize, len: usize) -> Vec<u16> {
-        let mut contexts = vec![0; len];
-        scales.contexts(first, &mut contexts);
-        contexts.iter().map(|c| self.tables_of[usize::from(*c) % CONTEXTS]).collect()
+    /// Writes the tables of a tile of weights, for both parities; none without scales.
+    fn tables<'t>(&self, first: usize, tables: &'t mut [u16]) -> &'t [u16] {
+        let Some(scales) = &self.scales else { return &[] };
+        let mut contexts = [0; TILE];
+        let contexts = &mut contexts[..tables.len()];
+        scales.contexts(first, contexts);
+        for (table, context) in tables.iter_mut().zip(contexts) {
+            *table = self.tables_of[usize::from(*context) % CONTEXTS];
+        }
+        tables
+    }
+
+    #[cold]
+    fn damaged(&self, section: usize, segment: usize, reason: &str) -> CodecError {
+        CodecError::corrupt(&self.names[section], format!("segment {segment}: {reason}"))
+    }
+}
+
+/// Bytes of a table of the [`Decoder`].
+const TABLE_BYTES: usize = 16 << 10;
+
+/// The full name of a section, for errors after a payload was opened.
+pub(super) fn full_name(payload: &PayloadView<'_>, name: &str) -> String {
+    match payload.corrupt(name, "") {
+        CodecError::Corrupt { section, .. } => section,
+        _ => name.to_owned(),
     }
 }
 
@@ -144,17 +195,16 @@ fn read_scales(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Option<Sc
 
 /// Splits a section into the parts of the segments; the lengths of all parts but the last are
 /// stored.
-fn cut<'a>(payload: &PayloadView<'a>, name: &str, lengths: &str, segments: Segments) -> Result<Vec<&'a [u8]>> {
-    let mut rest: &[u8] = payload.byte_section(name)?;
+fn cut(payload: &PayloadView<'_>, name: &str, lengths: &str, segments: Segments) -> Result<Vec<Bytes>> {
+    let mut rest = payload.byte_section(name)?.clone();
     let others = segments.count() - 1;
     let told: Vec<u32> = if others > 0 { payload.values(lengths, Dtype::U32, &[others])? } else { Vec::new() };
     let mut parts = Vec::with_capacity(segments.count());
     for len in told {
-        let (part, after) = rest
-            .split_at_checked(len as usize)
-            .ok_or_else(|| payload.corrupt(lengths, format!("more bytes than `{name}` has")))?;
-        parts.push(part);
-        rest = after;
+        if len as usize > rest.len() {
+            return Err(payload.corrupt(lengths, format!("more bytes than `{name}` has")));
+        }
+        parts.push(rest.split_to(len as usize));
     }
     parts.push(rest);
     Ok(parts)
@@ -165,20 +215,14 @@ pub(super) fn low_bytes(weights: usize, low_bits: u32) -> usize {
     weights.div_ceil(STATES) * 4 * low_bits as usize
 }
 
-fn low_parts<'a>(payload: &PayloadView<'a>, segments: Segments, low_bits: u32) -> Result<Vec<&'a [u8]>> {
-    let sizes: Vec<usize> = (0..segments.count()).map(|s| low_bytes(segments.weights(s).len(), low_bits)).collect();
-    let mut rest: &[u8] = &[];
+fn low_parts(payload: &PayloadView<'_>, segments: Segments, low_bits: u32) -> Result<Vec<Bytes>> {
+    let sizes = (0..segments.count()).map(|s| low_bytes(segments.weights(s).len(), low_bits));
+    let mut rest = Bytes::new();
     if low_bits > 0 {
-        rest = payload.bytes(LOW, Dtype::U8, &[sizes.iter().sum()])?;
+        rest = payload.bytes(LOW, Dtype::U8, &[sizes.clone().sum()])?.clone();
     }
-    let mut parts = Vec::with_capacity(sizes.len());
-    for size in sizes {
-        // The sizes add up to the size of the section.
-        let (part, after) = rest.split_at(size.min(rest.len()));
-        parts.push(part);
-        rest = after;
-    }
-    Ok(parts)
+    // The sizes add up to the size of the section.
+    Ok(sizes.map(|size| rest.split_to(size)).collect())
 }
 
 /// The data that is constant within a segment.
@@ -190,20 +234,30 @@ struct Plan<'a> {
     shifts: Option<&'a Lanes>,
     /// The tables of all weights, if there are no contexts.
     tables_of: u16,
+}
+
+/// A place in a segment: the states there, and the escapes and low bits from there on.
+struct Place<'a> {
+    states: entropy::States<'a>,
+    trellis: LaneSymbols<u32>,
+    escapes: &'a [u8],
     low: &'a [u8],
 }
 
-/// The final states and the remaining escapes; `None` if the escapes are damaged.
-type Outcome<'a> = (entropy::States<'a>, Option<&'a [u8]>);
-
 kernel! {
-    fn run<'a, 'p>(simd, plan: &'p Plan<'p>, states: entropy::States<'a>, tables: &'p [u16], escapes: &'a [u8], out: &'p mut [f32]) -> Outcome<'a> {
-        let Plan { table, machine, alphabet, step, shifts, tables_of, low } = *plan;
-        let (mut states, mut escapes) = (states, escapes);
-        let mut trellis = [[0u32; LANES]; 2];
+    /// Decodes the next weights: a multiple of 32, or all that are left. `None` if the escapes are
+    /// damaged. The place moves in and back by value: behind a pointer it would stay in memory.
+    fn run<'a, 'p>(
+        simd,
+        plan: &'p Plan<'p>,
+        place: Place<'a>,
+        tables: &'p [u16],
+        out: &'p mut [f32],
+    ) -> Option<Place<'a>> {
+        let Plan { table, machine, alphabet, step, shifts, tables_of } = *plan;
+        let Place { mut states, mut trellis, mut escapes, mut low } = place;
         let middle = alphabet.reach as i32 + 1;
         let low_bits = alphabet.low_bits as usize;
-        let mut low = low.chunks_exact((4 * low_bits).max(1));
         let mut first = 0;
         for out in out.chunks_mut(STATES) {
             let mut of = [[tables_of; LANES]; 2];
@@ -223,16 +277,14 @@ kernel! {
             ];
             let mut weights = None;
             if symbols[0].contains(&ESCAPE) || symbols[1].contains(&ESCAPE) {
-                weights = fill(&symbols, out.len(), &mut escapes, &mut upper);
-                if weights.is_none() {
-                    return (states, None);
-                }
+                weights = Some(fill(&symbols, out.len(), &mut escapes, &mut upper)?);
             }
-            let low = if low_bits > 0 { low.next().unwrap_or_default() } else { &[] };
+            let planes;
+            (planes, low) = low.split_at((4 * low_bits).min(low.len()));
             let mut values = [[0.0; LANES]; 2];
             for vector in 0..2 {
                 let mut bits = [0u32; LANES];
-                for (plane, word) in low.as_chunks::<4>().0.iter().enumerate() {
+                for (plane, word) in planes.as_chunks::<4>().0.iter().enumerate() {
                     let word = u32::from_le_bytes(*word) >> (LANES * vector);
                     bits = lanes!(i => bits[i] | (word >> i & 1) << plane);
                 }
@@ -249,7 +301,7 @@ kernel! {
                 put(&weights, out);
             }
         }
-        (states, Some(escapes))
+        Some(Place { states, trellis, escapes, low })
     }
 }
 

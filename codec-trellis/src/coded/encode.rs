@@ -1,21 +1,17 @@
 //! From multiples to sections.
 
-use codec_api::{Bound, CodecError, Dtype, EncodeCx, Payload, Result, Section};
+use codec_api::{CodecError, Dtype, EncodeCx, Payload, Result, Section};
 use entropy::{Encoder, STATES, Scales};
 
 use super::alphabet::{Alphabet, Counts, ESCAPE, escaped};
 use super::decode::{COLUMN_SCALES, ESCAPE_LENGTHS, ESCAPES, LENGTHS, LOW, ROW_SCALES, STREAMS, low_bytes};
 use super::escapes::{self, Escape};
-use super::exponent::Exponent;
 use super::inputs::Inputs;
 use super::model::{CONTEXTS, MODEL, Model};
 use super::points::Points;
 use super::quantise::{Quantised, Source, too_large};
 use super::segments::{Segments, width};
 use super::stats::{Stats, Uppers};
-
-/// Fewest weights for which scales of rows and columns may save more than their bytes.
-const WORTH: usize = 1 << 12;
 
 /// Scales of rows and columns, and their coded planes.
 #[derive(Clone, Debug)]
@@ -25,9 +21,14 @@ pub(super) struct Contexts {
 }
 
 impl Contexts {
+    /// Whether a matrix is so large that scales of rows and columns may save more than their bytes.
+    pub(super) fn pay(rows: usize, columns: usize) -> bool {
+        rows >= 2 && columns >= 2 && rows * columns >= 1 << 12
+    }
+
     /// From the sums of squares of rows and of columns; `None` if their means do not differ.
     pub(super) fn of([rows, columns]: &[Vec<f64>; 2]) -> Result<Option<Self>> {
-        if rows.len() < 2 || columns.len() < 2 || rows.len() * columns.len() < WORTH {
+        if !Self::pay(rows.len(), columns.len()) {
             return Ok(None);
         }
         let Some(scales) = Scales::of_logarithms(&logarithms(rows), &logarithms(columns)) else { return Ok(None) };
@@ -53,6 +54,8 @@ pub(super) struct Coding<'a> {
     contexts: Option<&'a Contexts>,
     /// Approximate bytes of the payload, without [`fixed_bytes`].
     pub bytes: f64,
+    /// Those of them that do not grow with the number of rows.
+    pub tables: f64,
     /// Squared error, in squared weights.
     pub distortion: f64,
 }
@@ -78,11 +81,12 @@ impl<'a> Coding<'a> {
         let escaped = escaped(&uppers, alphabet.reach);
         let bytes =
             (model.size() + escaped) / 8.0 + (low + large + points.bytes() + used.map_or(0, Contexts::bytes)) as f64;
+        let tables = (model.text_bytes() + used.map_or(0, |contexts| contexts.planes[1].len())) as f64;
         let distortion = points.distortion(stats, found.plan.step) * step * step;
-        Some(Self { model, points, contexts: used, bytes, distortion })
+        Some(Self { model, points, contexts: used, bytes, tables, distortion })
     }
 
-    /// All sections except exponent and inputs.
+    /// All sections.
     pub(super) fn payload(&self, source: &Source<'_>, found: &Quantised, cx: &EncodeCx<'_>) -> Result<Payload> {
         let mut parts = Parts::default();
         let encoder = Encoder::new(&self.model.frequencies);
@@ -90,12 +94,13 @@ impl<'a> Coding<'a> {
             cx.cancel.check()?;
             self.segment(segment, source, found, &encoder, &mut parts)?;
         }
-        let mut payload = self.points.write(Payload::new(Bound::None))?.with(MODEL, self.model.section()?);
+        let mut payload = self.points.write(Payload::new())?.with(MODEL, self.model.section()?)?;
         if let Some(Contexts { planes: [rows, columns], .. }) = self.contexts {
-            payload = payload.with(ROW_SCALES, Section::from_bytes(rows.clone())?);
-            payload = payload.with(COLUMN_SCALES, Section::from_bytes(columns.clone())?);
+            payload = payload.with(ROW_SCALES, Section::from_bytes(rows.clone())?)?;
+            payload = payload.with(COLUMN_SCALES, Section::from_bytes(columns.clone())?)?;
         }
-        parts.write(payload)
+        payload = source.exponent.write(parts.write(payload)?)?;
+        if let Some(inputs) = &source.inputs { inputs.write(payload) } else { Ok(payload) }
     }
 
     fn segment(
@@ -161,20 +166,17 @@ impl Parts {
         self.escape_lengths.pop();
         let several = !self.lengths.is_empty();
         let lengths = |lengths: Vec<u32>| Section::from_values(Dtype::U32, [lengths.len()], lengths);
-        payload = payload.with(STREAMS, Section::from_bytes(self.streams)?);
+        payload = payload.with(STREAMS, Section::from_bytes(self.streams)?)?;
         if several {
-            payload = payload.with(LENGTHS, lengths(self.lengths)?);
+            payload = payload.with(LENGTHS, lengths(self.lengths)?)?;
         }
         if !self.escapes.is_empty() {
-            payload = payload.with(ESCAPES, Section::from_bytes(self.escapes)?);
+            payload = payload.with(ESCAPES, Section::from_bytes(self.escapes)?)?;
             if several {
-                payload = payload.with(ESCAPE_LENGTHS, lengths(self.escape_lengths)?);
+                payload = payload.with(ESCAPE_LENGTHS, lengths(self.escape_lengths)?)?;
             }
         }
-        if !self.low.is_empty() {
-            payload = payload.with(LOW, Section::from_bytes(self.low)?);
-        }
-        Ok(payload)
+        if self.low.is_empty() { Ok(payload) } else { payload.with(LOW, Section::from_bytes(self.low)?) }
     }
 }
 
@@ -231,12 +233,12 @@ fn counts_by(found: &Quantised, segments: Segments, alphabet: Alphabet, scales: 
 }
 
 /// Bytes besides [`Coding::bytes`]: states and lengths of the streams, exponent and inputs.
-pub(super) fn fixed_bytes(source: &Source<'_>, exponent: Exponent) -> f64 {
+pub(super) fn fixed_bytes(source: &Source<'_>) -> f64 {
     /// Bits of the stream that a state of 32 bits holds.
     const HELD: f64 = 8.0;
     let segments = source.segments.count();
     let states: usize = (0..segments).map(|s| width(source.segments.weights(s).len())).sum();
     let inputs = source.inputs.as_ref().map_or(0, Inputs::bytes);
-    let lengths = 4 * (segments - 1) + exponent.bytes() + inputs;
+    let lengths = 4 * (segments - 1) + source.exponent.bytes() + inputs;
     states as f64 * (32.0 - HELD) / 8.0 + lengths as f64
 }

@@ -71,7 +71,7 @@ impl Exponent {
         if self.is_none() {
             return Ok(payload);
         }
-        Ok(payload.with(EXPONENT, Section::from_values(Dtype::I16, [1], vec![self.0])?))
+        payload.with(EXPONENT, Section::from_values(Dtype::I16, [1], vec![self.0])?)
     }
 
     /// Bytes of the section.

@@ -79,6 +79,17 @@ impl RateDistortion {
         Self { points: lanes!(i => point(i) as f32), rates: lanes!(i => (lambda * rate(i)) as f32) }
     }
 
+    /// All numbers, for [`Self::of_numbers`].
+    pub(super) fn numbers(&self) -> impl Iterator<Item = f32> {
+        self.points.into_iter().chain(self.rates)
+    }
+
+    /// From the result of [`Self::numbers`].
+    pub(super) fn of_numbers(numbers: &[f32]) -> Option<Self> {
+        let (&[points, rates], []) = numbers.as_chunks() else { return None };
+        Some(Self { points, rates })
+    }
+
     /// Cost and number of the cheaper of two members: the nearest one, and the next one towards or
     /// across zero.
     #[inline(always)]

@@ -95,6 +95,11 @@
 //! first with eight states, and then with everything. Tables, points, contexts and alphabets are
 //! fitted to the counts of the pass.
 //!
+//! The chunks of a tensor share the step of the search, the costs of multiples, the exponent and
+//! the scale of importances. They are found on the whole rows of 2²¹ weights, or of all. The rows
+//! are the middles of equal parts of all rows in the order of their energy, so that they do not
+//! depend on where chunks begin. Each chunk has tables, contexts and fitted points of its own.
+//!
 //! ## How good it is
 //! Bits above Shannon's bound for Gaussian weights of the same energy, everything included, on a
 //! million weights (`cargo xtask rate-distortion`, which draws the curves and has more):
@@ -131,23 +136,28 @@
 //!
 //! The default is 4 bits. `lambda`, 0 to 1, affects only the encoder. Rate and error are met from
 //! the safe side (for tiny tensors see Cost), within .5 % on tensors of 2¹⁶ weights and more; below
-//! half a bit, where a path is mostly zeros, within 1 %.
+//! half a bit, where a path is mostly zeros, within 1 %. Chunks meet them together, within 1 %
+//! above or below on tensors of more than 2²¹ weights, and without the tables of all chunks but
+//! one.
 //!
 //! # Bound
-//! `MaxAbs`, measured; `RelFrobenius`, measured, if the error of a weight near the end of f32
-//! exceeds the range of f32.
+//! A target of `error` bounds `‖w − ŵ‖²/‖w‖²`. From 1.5 bits per weight on, a weight is at most two
+//! steps from its multiple, before step and shifts are fitted. At lower rates a single weight has
+//! no bound.
 //!
 //! # Cost
-//! Never more than the stored bytes. At a target of `bits`, which are `b` bytes, never more than
-//! `b + max(24 − b/64, 0)` bytes: the allowance covers step, model and states of tensors below 1.5
-//! KiB. `b` includes .003 bits per weight for the states of the segments' streams, which let rows
-//! be decoded without the other segments.
+//! Never more than the stored bytes. At a target of `bits`, which are `b` bytes, a tensor encoded
+//! as a whole never takes more than `b + max(24 − b/64, 0)` bytes: the allowance covers step, model
+//! and states of tensors below 1.5 KiB. `b` includes .003 bits per weight for the states of the
+//! segments' streams, which let rows be decoded without the other segments. A chunk may take any
+//! part of the bytes of its tensor.
 //!
 //! # Limits
 //! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹
-//! steps or more is stored raw. An encode keeps about 20 bytes per weight, above 11 bits per weight
-//! twice that, and for a segment one bit for each of its weights and states; cut large tensors into
-//! chunks of rows. Decoding a part of a segment decodes all of it.
+//! steps or more is stored raw. An encode keeps 8 to 16 bytes per weight, above 11 bits per weight
+//! up to twice that, and for a segment half a bit for each of its weights and states; cut large
+//! tensors into chunks of rows. The search for the step of all chunks keeps about 60 MiB. A read of
+//! rows decodes their segments from the start on.
 
 mod alphabet;
 mod config;
@@ -161,28 +171,27 @@ mod metric;
 mod model;
 mod points;
 mod quantise;
+mod rows;
 mod search;
 mod secant;
 mod segments;
 mod shape;
 mod stats;
+mod survey;
 mod viterbi;
 
-use std::ops::Range;
-
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, Need, Needs, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, register_codec, typetag,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, Need, Needs, Payload, PayloadView, Preset, Result, RowReader, Rows,
+    Section, Surveyed, TensorSpec, TensorView, register_codec, typetag,
 };
 pub use config::{Target, Trellis};
-use decode::Reader;
 use encode::Contexts;
-use exponent::Exponent;
-use inputs::Inputs;
 pub use machine::States;
 use quantise::Source;
-use search::{Search, Tried, budget};
+use rows::{DATA, Opened};
+use search::{Search, budget};
 use segments::Segments;
+use survey::Whole;
 
 #[typetag::serde(name = "trellis")]
 impl Codec for Trellis {
@@ -195,18 +204,12 @@ impl Codec for Trellis {
     }
 
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
-        let (n, dense) = (spec.elements() as f64, spec.byte_len() as u64);
-        let most = match self.target {
-            Target::Bits(bits) => budget(bits, spec).min(dense),
-            _ => dense,
-        };
+        // A chunk may have any part of the bytes of its tensor.
+        let (n, most) = (spec.elements() as f64, spec.byte_len() as u64);
         let states = f64::from(self.states.get());
         let least = Segments::of(spec).state_bytes().min(most);
-        let cost = CostEstimate::between(least, most).ops(3.0 * (40.0 + 6.0 * states) * n, 30.0 * n).scratch(
-            TABLES_BYTES
-                + 20 * n as u64
-                + Segments::of(spec).longest() as u64 * (16 + u64::from(self.states.get()) / 8),
-        );
+        let ops = 3.0 * (40.0 + 6.0 * states) * n;
+        let cost = CostEstimate::between(least, most).ops(ops, 30.0 * n).scratch(self.scratch(spec) as u64);
         match self.target {
             Target::Bits(bits) => cost.rel_rmse(libm::exp2(-(bits - 0.08).max(0.0))),
             Target::Error(error) => cost.rel_rmse(libm::sqrt(error)),
@@ -217,10 +220,13 @@ impl Codec for Trellis {
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let values = tensor.to_finite_f32()?;
         let spec = tensor.spec();
-        let payload = match self.encode_values(&values, spec, cx)? {
+        let payload = match cx.shared {
+            Some(shared) => self.encode_chunk(&values, spec, shared, cx)?,
+            None => self.encode_values(&values, spec, cx)?,
+        };
+        let payload = match payload {
             Some(payload) if payload.bytes() < spec.byte_len() as u64 => payload,
-            _ => Payload::new(Bound::max_abs(0.0))
-                .with(DATA, Section::new(spec.dtype(), spec.shape(), tensor.bytes().to_vec())?),
+            _ => Payload::new().with(DATA, Section::new(spec.dtype(), spec.shape(), tensor.bytes().to_vec())?)?,
         };
         cx.progress.tick(spec.elements() as u64);
         Ok(payload)
@@ -228,79 +234,57 @@ impl Codec for Trellis {
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
-        self.decode_weights(spec, payload, 0..spec.elements(), cx, out)
+        cx.cancel.check()?;
+        Opened::new(self.states, spec, &payload)?.weights(0..spec.elements(), cx.cancel, out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+
+    fn as_surveyed(&self) -> Option<&dyn Surveyed> {
+        Some(self)
+    }
+}
+
+impl Rows for Trellis {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        cx.cancel.check()?;
+        Ok(Box::new(Opened::new(self.states, spec, &payload)?))
     }
 }
 
 impl Trellis {
-    /// Decodes rows of the matrix view, and only the segments that hold them.
-    ///
-    /// # Errors
-    /// As [`Codec::decode`]; [`CodecError::Limit`] for rows beyond the matrix, or an `out` of
-    /// another size.
-    pub fn decode_rows(
-        &self,
-        spec: &TensorSpec,
-        payload: PayloadView<'_>,
-        rows: Range<usize>,
-        cx: &DecodeCx<'_>,
-        out: &mut [f32],
-    ) -> Result<()> {
-        let (all, columns) = spec.matrix();
-        if rows.start > rows.end || rows.end > all || out.len() != rows.len() * columns {
-            let places = out.len();
-            return Err(CodecError::Limit(format!("rows {rows:?} of {all} × {columns} weights into {places} places")));
+    /// Heap bytes of an encode; a decode takes only tables, and factors of inputs.
+    fn scratch(&self, spec: &TensorSpec) -> usize {
+        let (rows, columns) = spec.matrix();
+        // Counts, costs, and up to 128 tables of the entropy coder with contexts, 2 without.
+        let tables = if Contexts::pay(rows, columns) { 2304 << 10 } else { 384 << 10 };
+        // The multiples of two passes, and weights scaled to the range of arithmetic.
+        let mut of_weight = 12;
+        if spec.dtype() != Dtype::F32 {
+            of_weight += 4;
         }
-        self.decode_weights(spec, payload, rows.start * columns..rows.end * columns, cx, out)
-    }
-
-    fn decode_weights(
-        &self,
-        spec: &TensorSpec,
-        payload: PayloadView<'_>,
-        weights: Range<usize>,
-        cx: &DecodeCx<'_>,
-        out: &mut [f32],
-    ) -> Result<()> {
-        cx.cancel.check()?;
-        if payload.has(DATA) {
-            let data = payload.bytes(DATA, spec.dtype(), spec.shape())?;
-            let width = spec.dtype().bitsize() / 8;
-            codec_api::widen(spec.dtype(), &data[weights.start * width..weights.end * width], out)?;
-            return match codec_api::first_non_finite(out) {
-                Some(at) => Err(payload.corrupt(DATA, format!("weight {} is not finite", weights.start + at))),
-                None => Ok(()),
-            };
-        }
-        if out.is_empty() {
-            return Ok(());
-        }
-        Reader::new(self.states, spec, payload)?.decode(weights, cx, out)
+        // Multiples above 2048, of which there are few at low rates, are also kept in lists.
+        of_weight += match self.target {
+            Target::Bits(..=8.0) | Target::Error(1e-5..) => 4,
+            _ => 16,
+        };
+        let of_segment = 16 + self.states.get() as usize / 16;
+        tables + of_weight * spec.elements() + of_segment * Segments::of(spec).longest()
     }
 
     /// The payload of quantised weights. `None` without weights, or if the target needs the stored
     /// bytes.
     fn encode_values(&self, values: &[f32], spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<Payload>> {
-        let largest = simd::max_abs(values);
-        let exponent = Exponent::of(largest);
-        let mut reduced = Vec::new();
-        if !exponent.is_none() {
-            reduced = values.to_vec();
-            exponent.reduce(&mut reduced);
-        }
-        let source = Source {
-            weights: if exponent.is_none() { values } else { &reduced },
-            columns: spec.matrix().1,
-            segments: Segments::of(spec),
-            inputs: Inputs::of(cx, spec)?,
-        };
+        let whole = Whole::of(values, spec, cx)?;
+        let source = Source::new(values, spec, &whole, cx)?;
         let squares = source.squares(cx.cancel)?;
         let contexts = Contexts::of(&squares)?;
         let power = squares[0].iter().sum::<f64>() / values.len().max(1) as f64;
         drop(squares);
-        let largest = f64::from(largest) * exponent.factor();
-        let mut search = Search::new(self, &source, contexts.as_ref(), exponent, (power, largest), cx);
-        let most = if let Target::Bits(bits) = self.target { budget(bits, spec) } else { u64::MAX };
+        let mut search = Search::new(self, &source, contexts.as_ref(), &whole, power, cx);
+        let most = if let Target::Bits(bits) = self.target { budget(bits, values.len()) } else { u64::MAX };
         let mut aim = most as f64;
         // The search uses an estimate of the size. If it was too low, the next round aims at a few
         // bytes less.
@@ -309,7 +293,7 @@ impl Trellis {
             if matches!(self.target, Target::Error(_)) && !tried.meets() {
                 continue;
             }
-            let payload = self.payload(&source, exponent, &tried, values, spec, cx)?;
+            let payload = tried.coding.payload(&source, &tried.found, cx)?;
             if payload.bytes() <= most {
                 return Ok(Some(payload));
             }
@@ -319,35 +303,12 @@ impl Trellis {
             return Ok(None);
         }
         let zeros = search.zeros()?;
-        zeros.map(|zeros| self.payload(&source, exponent, &zeros, values, spec, cx)).transpose()
-    }
-
-    fn payload(
-        &self,
-        source: &Source<'_>,
-        exponent: Exponent,
-        tried: &Tried<'_>,
-        values: &[f32],
-        spec: &TensorSpec,
-        cx: &EncodeCx<'_>,
-    ) -> Result<Payload> {
-        let mut payload = exponent.write(tried.coding.payload(source, &tried.found, cx)?)?;
-        if let Some(inputs) = &source.inputs {
-            payload = inputs.write(payload)?;
-        }
-        let mut decoded = vec![0.0; values.len()];
-        self.decode(spec, payload.view(), &cx.decoding(), &mut decoded)?;
-        Ok(payload.with_bound(Bound::measure(values, &decoded)))
+        zeros.map(|zeros| zeros.coding.payload(&source, &zeros.found, cx)).transpose()
     }
 }
 
-/// Heap bytes for counts, costs and the tables of the entropy coder, whatever the tensor's size.
-const TABLES_BYTES: u64 = 384 << 10;
-
 /// Most rounds: the first search, and repeated ones if it missed a rate by a few bytes.
 const ROUNDS: usize = 4;
-
-const DATA: &str = "data";
 
 fn presets() -> Vec<Preset> {
     let preset = |name, states, bits| Preset::new(name, Trellis::new(states, Target::Bits(bits)));

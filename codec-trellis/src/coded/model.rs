@@ -48,6 +48,11 @@ impl Model {
         self.bits + 8.0 * self.text.len() as f64
     }
 
+    /// Bytes of the section.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     fn of_tables(alphabet: Alphabet, counts: &Counts) -> Option<Self> {
         let tables = Tables::of_counts(counts)?;
         let text = [&[TABLES, alphabet.low_bits as u8, alphabet.reach as u8], &tables.head[..]].concat();

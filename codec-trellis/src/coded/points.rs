@@ -53,11 +53,11 @@ impl Points {
     }
 
     pub(super) fn write(self, payload: Payload) -> Result<Payload> {
-        let payload = payload.with(STEP, Section::from_values(Dtype::F32, [1], vec![self.step])?);
+        let payload = payload.with(STEP, Section::from_values(Dtype::F32, [1], vec![self.step])?)?;
         if self.shifts == [0; CLASSES] {
             return Ok(payload);
         }
-        Ok(payload.with(SHIFTS, Section::from_values(Dtype::I8, [CLASSES], self.shifts.to_vec())?))
+        payload.with(SHIFTS, Section::from_values(Dtype::I8, [CLASSES], self.shifts.to_vec())?)
     }
 
     /// Bytes of the sections.

@@ -1,15 +1,18 @@
 //! From weights to multiples of a step.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use codec_api::{Cancel, Result};
+use codec_api::{Cancel, EncodeCx, Result, TensorSpec};
 use entropy::STATES;
 use simd::{LANES, kernel, lanes, load, store};
 
+use super::exponent::Exponent;
 use super::inputs::Inputs;
 use super::metric::{Distance, Lanes, RateDistortion};
 use super::segments::Segments;
 use super::stats::Stats;
+use super::survey::Whole;
 use super::viterbi::{Room, quantise};
 
 /// Weights of at least this many steps are stored raw.
@@ -18,20 +21,37 @@ const LARGEST: f32 = 2_097_152.0;
 /// The weights of a tensor, ready for quantisation.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
-    pub weights: &'a [f32],
+    /// Scaled by the exponent, but not by the factors of inputs.
+    pub weights: Cow<'a, [f32]>,
     pub columns: usize,
     pub segments: Segments,
+    pub exponent: Exponent,
     pub inputs: Option<Inputs>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// The weights of `values`, which are all rows of a tensor or some of them.
+    pub(super) fn new(values: &'a [f32], spec: &TensorSpec, whole: &Whole, cx: &EncodeCx<'_>) -> Result<Self> {
+        let exponent = Exponent::of(whole.largest);
+        let mut weights = Cow::Borrowed(values);
+        if !exponent.is_none() {
+            exponent.reduce(weights.to_mut());
+        }
+        let inputs = Inputs::of(cx, spec, whole)?;
+        Ok(Self { weights, columns: spec.matrix().1, segments: Segments::of(spec), exponent, inputs })
+    }
+
     /// The weights of a segment, each times the factor of its input.
     pub(super) fn segment(&self, segment: usize) -> Cow<'_, [f32]> {
-        let range = self.segments.weights(segment);
+        self.scaled(self.segments.weights(segment))
+    }
+
+    /// The weights of a flat range, each times the factor of its input.
+    pub(super) fn scaled(&self, range: Range<usize>) -> Cow<'_, [f32]> {
         let weights = &self.weights[range.clone()];
         let Some(inputs) = &self.inputs else { return weights.into() };
         let mut weights = weights.to_vec();
-        inputs.multiply(range.start, self.columns, false, &mut weights);
+        inputs.multiply(range.start, self.columns, &mut weights);
         weights.into()
     }
 

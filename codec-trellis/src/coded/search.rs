@@ -1,14 +1,14 @@
 //! The search for the step that meets a rate or an error.
 
-use codec_api::{EncodeCx, Result, TensorSpec};
+use codec_api::{EncodeCx, Result};
 
 use super::config::{Target, Trellis};
 use super::encode::{Coding, Contexts, fixed_bytes};
-use super::exponent::Exponent;
 use super::machine::States;
 use super::metric::RateDistortion;
 use super::quantise::{Plan, Quantised, Rooms, Source, run};
 use super::secant::Secant;
+use super::survey::Whole;
 
 /// Most passes over the whole tensor, and over a part of it before. Small tensors have fewer, since
 /// their sizes are too coarse for more.
@@ -43,15 +43,16 @@ const LEAST_LOG: f64 = -98.0;
 /// Squared error of a trellis of few states, in squared steps.
 const DISTORTION: f64 = 0.26;
 
-/// State of a search over one tensor.
+/// State of a search over a tensor or a sample of its rows.
 pub(super) struct Search<'a> {
     codec: &'a Trellis,
     source: &'a Source<'a>,
     contexts: Option<&'a Contexts>,
-    exponent: Exponent,
-    /// Mean square of the weights, and logarithm of the largest magnitude.
+    /// Mean square of the tensor's weights, and logarithm of the largest magnitude.
     power: f64,
     largest: f64,
+    /// The part of the tensor's weights that `source` has.
+    share: f64,
     cx: &'a EncodeCx<'a>,
     rooms: Rooms,
     /// Costs of multiples at a low rate: those of the last pass, until `settled`.
@@ -89,31 +90,33 @@ impl Tried<'_> {
 }
 
 /// Largest payload in bytes at a rate.
-pub(super) fn budget(bits: f64, spec: &TensorSpec) -> u64 {
-    let bytes = bits * spec.elements() as f64 / 8.0;
+pub(super) fn budget(bits: f64, weights: usize) -> u64 {
+    let bytes = bits * weights as f64 / 8.0;
     (bytes + (OVERHEAD - bytes / 64.0).max(0.0)) as u64
 }
 
 impl<'a> Search<'a> {
-    /// A search over weights whose mean square is `power` and whose largest magnitude is `largest`.
+    /// A search over the weights of a tensor, or a sample of them. The tensor's mean square is
+    /// `power`.
     pub(super) fn new(
         codec: &'a Trellis,
         source: &'a Source<'a>,
         contexts: Option<&'a Contexts>,
-        exponent: Exponent,
-        (power, largest): (f64, f64),
+        whole: &Whole,
+        power: f64,
         cx: &'a EncodeCx<'a>,
     ) -> Self {
-        let largest = libm::log2(largest);
+        let largest = libm::log2(f64::from(whole.largest) * source.exponent.factor());
+        let share = source.weights.len() as f64 / whole.weights().max(1) as f64;
         let rooms = Rooms::default();
-        Self { codec, source, contexts, exponent, power, largest, cx, rooms, metric: None, settled: false, found: None }
+        Self { codec, source, contexts, power, largest, share, cx, rooms, metric: None, settled: false, found: None }
     }
 
     /// The best coding that meets the target, or else a near one, of at most `bytes` bytes.
     pub(super) fn run(&mut self, bytes: f64) -> Result<Option<Tried<'a>>> {
         let falls = match self.codec.target {
             _ if self.power == 0.0 => return self.at_step(0.0),
-            Target::Step(step) => return self.at_given_step(libm::log2(step * self.exponent.factor())),
+            Target::Step(step) => return self.at_given_step(libm::log2(step * self.source.exponent.factor())),
             Target::Bits(_) => true,
             Target::Error(_) => false,
         };
@@ -238,7 +241,11 @@ impl<'a> Search<'a> {
         let weights = found.stats.weights as f64;
         let all = self.source.weights.len() as f64;
         let miss = match self.codec.target {
-            Target::Bits(_) => 8.0 * (coding.bytes / weights - (bytes - fixed_bytes(self.source, self.exponent)) / all),
+            Target::Bits(_) => {
+                // The tables of a sample serve all rows.
+                let coded = coding.bytes - (1.0 - self.share) * coding.tables;
+                8.0 * (coded / weights - (bytes - fixed_bytes(self.source)) / all)
+            }
             Target::Error(error) => 0.5 * libm::log2(coding.distortion / (weights * self.power * error)),
             Target::Step(_) => 0.0,
         };

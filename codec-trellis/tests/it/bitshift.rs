@@ -1,11 +1,11 @@
 //! `trellis.bitshift` against a decoder written from its module's documentation, against the
 //! figures of its paper, and with odd sizes.
 
-use codec_api::{CodecError, DecodeCx, EncodeCx, Payload, Section};
-use harness::testing::{MeanSquares, measure, weights};
+use codec_api::{Calibration, CodecError, DecodeCx, EncodeCx, InputAxis, Payload, Section};
+use harness::testing::{measure, weights};
 use simd::{Level, with_level};
 
-use super::{assert_same_bits, decode, encode};
+use super::{assert_same_bits, decode, encode, replaced};
 
 /// Bits of a weight, bits of a state, and the code.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +110,7 @@ fn arbitrary_codes_decode_as_documented() {
         let codes = encoded.payload.sections()["codes"].data().len();
         let codes = Section::from_bytes((0..codes).map(|_| byte()).collect()).unwrap();
         let levels = Section::from_bytes(vec![254, 17, 255]).unwrap();
-        encoded.payload = encoded.payload.with("codes", codes).with("levels", levels);
+        encoded.payload = replaced(&replaced(&encoded.payload, "codes", &codes), "levels", &levels);
         let expected = reference(setting, &encoded.payload, 3, 700);
         for level in Level::available() {
             let found = with_level(level, || decode(&encoded));
@@ -181,13 +181,13 @@ fn calibration_lowers_the_weighted_error() {
     let (rows, columns) = (32, 256);
     let values = weights("gaussian", rows * columns);
     let squares: Vec<f32> = (0..columns).map(|i| if i % 3 == 0 { 4.0 } else { 0.1 }).collect();
-    let calibration = MeanSquares { axis: 1, squares: squares.clone() };
+    let calibration = Calibration::new(InputAxis::Columns, &squares);
     let error = |cx: &EncodeCx<'_>| -> f64 {
         let decoded = decode(&encode("trellis.bitshift", &[rows, columns], &values, cx));
         let weighted = |(i, (v, w)): (usize, (&f32, &f32))| f64::from(squares[i % columns] * (v - w) * (v - w));
         values.iter().zip(&decoded).enumerate().map(weighted).sum()
     };
-    let (plain, calibrated) = (error(&EncodeCx::new(0)), error(&EncodeCx::new(0).with_calibration(&calibration)));
+    let (plain, calibrated) = (error(&EncodeCx::new(0)), error(&EncodeCx::new(0).with_calibration(calibration)));
     assert!(calibrated < 0.7 * plain, "{calibrated}, {plain} without calibration");
 }
 
@@ -196,7 +196,7 @@ fn a_scale_that_is_no_number_is_refused() {
     let mut encoded = encode("trellis.bitshift", &[2, 40], &[0.5; 80], &EncodeCx::new(0));
     for scale in [f32::NAN, f32::INFINITY] {
         let section = Section::from_values(codec_api::Dtype::F32, [1], vec![scale]).unwrap();
-        encoded.payload = encoded.payload.with("scale", section);
+        encoded.payload = replaced(&encoded.payload, "scale", &section);
         let answer = encoded.decode(&DecodeCx::new());
         assert!(matches!(answer, Err(CodecError::Corrupt { ref section, .. }) if section == "scale"), "{answer:?}");
     }

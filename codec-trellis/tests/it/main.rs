@@ -1,14 +1,16 @@
 //! `trellis`: distance from the bound, accuracy of the target, a decoder written from its
-//! documentation, and odd tensors; and `trellis.bitshift`.
+//! documentation, odd tensors, ranges of rows, and chunks; and `trellis.bitshift`.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 mod bitshift;
+mod chunks;
 mod conformance;
 mod odd;
 mod quality;
 mod reference;
+mod rows;
 
-use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView};
+use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Payload, Registry, Section, TensorView};
 use codec_trellis as _;
 
 /// Encodes an F32 tensor with the codec of this spec.
@@ -20,6 +22,13 @@ pub(crate) fn encode(spec: &str, shape: &[usize], values: &[f32], cx: &EncodeCx<
 /// Decodes all weights.
 pub(crate) fn decode(encoded: &EncodedTensor) -> Vec<f32> {
     encoded.decode(&DecodeCx::new()).unwrap()
+}
+
+/// The payload with another section in place of the one of this name.
+pub(crate) fn replaced(payload: &Payload, name: &str, section: &Section) -> Payload {
+    payload.sections().iter().fold(Payload::new(), |new, (other, old)| {
+        new.with(other, if other == name { section.clone() } else { old.clone() }).unwrap()
+    })
 }
 
 /// `‖w − ŵ‖²/‖w‖²`.

@@ -1,7 +1,7 @@
-//! Tiny and constant tensors, outliers, arbitrary cuts, every CPU level, and parts of payloads.
+//! Tiny and constant tensors, outliers, and every CPU level.
 
-use codec_api::{Codec, DecodeCx, EncodeCx};
-use codec_trellis::{States, Target, Trellis};
+use codec_api::{Codec, EncodeCx};
+use codec_trellis::Trellis;
 use harness::testing::weights;
 use simd::{Level, with_level};
 
@@ -84,28 +84,6 @@ fn every_level_encodes_and_decodes_to_the_same_bits() {
             let encoded = with_level(level, || encode(spec, &[3, 1111], &gaussian, &EncodeCx::new(0)));
             assert!(encoded.payload == scalar.payload, "{spec}, {level}");
             assert_same_bits(&with_level(level, || decode(&encoded)), &expected, spec);
-        }
-    }
-}
-
-#[test]
-fn rows_decode_alone() {
-    for (rows, columns) in [(700, 1000), (3, 300_000), (5000, 128)] {
-        let values = weights("gaussian:2048x2048", rows * columns);
-        let codec = Trellis::new(States::FAST, Target::Step(0.3));
-        let encoded = encode("trellis:step=0.3", &[rows, columns], &values, &EncodeCx::new(0));
-        assert!(encoded.payload.sections()["lengths"].data().len() >= 4, "several segments");
-        let all = decode(&encoded);
-        for range in [0..1, rows / 2..rows / 2 + 2, rows - 1..rows, 1..rows, 2..2, 0..rows] {
-            let mut part = vec![0.0; range.len() * columns];
-            let view = encoded.payload.view();
-            codec.decode_rows(&encoded.spec, view, range.clone(), &DecodeCx::new(), &mut part).unwrap();
-            assert_same_bits(&part, &all[range.start * columns..range.end * columns], &format!("{range:?} of {rows}"));
-        }
-        let mut part = vec![0.0; columns];
-        for range in [rows..rows + 1, usize::MAX - 1..usize::MAX, 0..2] {
-            let view = encoded.payload.view();
-            assert!(codec.decode_rows(&encoded.spec, view, range, &DecodeCx::new(), &mut part).is_err());
         }
     }
 }

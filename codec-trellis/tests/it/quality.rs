@@ -1,7 +1,7 @@
 //! Bits above Shannon's bound, accuracy of rates and errors, and importance of inputs.
 
-use codec_api::EncodeCx;
-use harness::testing::{MeanSquares, measure, weights};
+use codec_api::{Calibration, EncodeCx, InputAxis};
+use harness::testing::{measure, weights};
 
 use super::{decode, encode, nmse};
 
@@ -82,18 +82,18 @@ fn a_step_is_the_distance_between_multiples() {
 #[test]
 fn calibrated_inputs_are_quantised_more_finely() {
     let values = weights("gaussian", 256 * 256);
-    for axis in [0, 1] {
+    for axis in [InputAxis::Rows, InputAxis::Columns] {
         let squares: Vec<f32> = (0..256).map(|i| if i % 4 == 0 { 16.0 } else { 1.0 }).collect();
-        let calibration = MeanSquares { axis, squares: squares.clone() };
-        let cx = EncodeCx::new(0).with_calibration(&calibration);
+        let cx = EncodeCx::new(0).with_calibration(Calibration::new(axis, &squares));
         let weighted = |cx: &EncodeCx<'_>| {
             let encoded = encode("trellis:bits=3", &[256, 256], &values, cx);
             let decoded = decode(&encoded);
-            let error = |(i, (w, v)): (usize, (&f32, &f32))| squares[[i / 256, i % 256][axis]] * (w - v).powi(2);
+            let input = |i: usize| if axis == InputAxis::Rows { i / 256 } else { i % 256 };
+            let error = |(i, (w, v)): (usize, (&f32, &f32))| squares[input(i)] * (w - v).powi(2);
             values.iter().zip(&decoded).enumerate().map(error).sum::<f32>()
         };
         let (with, without) = (weighted(&cx), weighted(&EncodeCx::new(0)));
         // Geometric over arithmetic mean of 16, 1, 1, 1: 2 to 4.75.
-        assert!(with < 0.5 * without, "axis {axis}: {with} instead of {without}");
+        assert!(with < 0.5 * without, "{axis:?}: {with} instead of {without}");
     }
 }

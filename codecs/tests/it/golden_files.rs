@@ -58,7 +58,7 @@ fn base(shape: [usize; 2]) -> Vec<f32> {
 
 /// The file that this program writes for a preset.
 pub fn encode(codec: &Arc<dyn Codec>) -> Vec<u8> {
-    let cx = EncodeCx::for_chunk(0, "golden", 0);
+    let cx = EncodeCx::for_tensor(0, "golden");
     let relative = codec.needs().base == Need::Requires;
     let mut shapes = SHAPES;
     if relative {

@@ -3,3 +3,4 @@
 mod golden;
 mod golden_files;
 mod linked;
+mod stacks;

@@ -1,17 +1,21 @@
-//! One cell: encodes, serialises, reads back, decodes, checks, and times it last.
+//! One cell: encodes, certifies, serialises, reads back, decodes, checks, and times it last.
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
-use codec_api::{BaseTensor, Bytes, CodecError, DecodeCx, EncodeCx, EncodedTensor, FormatError, Need, TensorView};
+use codec_api::{
+    BaseTensor, Bytes, Calibration, CodecError, DecodeCx, EncodeCx, EncodedTensor, FormatError, Need, Payload,
+    TensorView,
+};
 
 use super::decoder::Decoder;
-use super::errors::{energy, finite};
+use super::errors::finite;
 use super::row::{Row, Status};
 use super::timing::{Run, once, repeat};
 use super::{Column, Options};
-use crate::suite::Item;
+use crate::suite::{Item, MeanSquares};
 
 /// A tensor prepared once for all codecs.
 pub(super) struct Source<'a> {
@@ -25,6 +29,7 @@ struct Tensor<'a> {
     /// The values as f32 if the tensor is a float tensor.
     values: Option<Cow<'a, [f32]>>,
     base: Option<BaseTensor<'a>>,
+    calibration: Option<Calibration<'a>>,
 }
 
 impl<'a> Source<'a> {
@@ -37,7 +42,8 @@ impl<'a> Tensor<'a> {
     fn new(item: &'a Item) -> Result<Self, CodecError> {
         let view = item.view()?;
         let values = if item.spec.is_float() { Some(view.to_f32()?) } else { None };
-        Ok(Self { view, values, base: item.base_view()?.map(BaseTensor::new) })
+        let calibration = item.calibration.as_ref().map(MeanSquares::calibration);
+        Ok(Self { view, values, base: item.base_view()?.map(BaseTensor::new), calibration })
     }
 }
 
@@ -107,64 +113,83 @@ struct Cell<'a> {
 
 impl<'a> Cell<'a> {
     fn new(tensor: &'a Tensor<'a>, source: &Source<'_>, column: &'a Column, options: &'a Options<'a>) -> Self {
-        let mut encode_cx = EncodeCx::for_chunk(source.seed, source.name, 0).with_cancel(options.cancel);
-        let mut decode_cx = DecodeCx::new().with_cancel(options.cancel);
-        if let Some(base) = &tensor.base {
-            encode_cx = encode_cx.with_base(base.clone());
-            decode_cx = decode_cx.with_base(base.clone());
-        }
+        let mut encode_cx = EncodeCx::for_tensor(source.seed, source.name).with_cancel(options.cancel);
+        encode_cx.base.clone_from(&tensor.base);
+        encode_cx.calibration = tensor.calibration.filter(|_| match column.codec.needs().calibration {
+            Need::No => false,
+            Need::Uses => options.calibrated,
+            Need::Requires => true,
+        });
+        let decode_cx = encode_cx.decoding();
         Self { tensor, column, options, encode_cx, decode_cx }
     }
 
     fn measure(&self, row: &mut Row) -> Result<(), Stop> {
-        row.energy = self.tensor.values.as_deref().map(energy);
+        row.calibrated = self.encode_cx.calibration.is_some();
         self.check_needs()?;
-        let encoded = self.encode()?;
-        let read = self.write_and_read(&encoded.result, row)?;
+        let payload = once(|| self.encode()).map_err(|error| self.refusal(error))?;
+        self.check_size(&payload.result)?;
+        let encoded = self.certify(payload.result.clone())?;
+        let read = self.write_and_read(&encoded, row)?;
         let mut decoder = Decoder::new(&read, self.tensor.view.bytes());
         let decoded = once(|| decoder.run(&self.decode_cx))?;
         decoder.check(&self.tensor.view, self.tensor.values.as_deref(), row).map_err(Stop::Failed)?;
-        self.time(&encoded, &decoded, &mut decoder, row)
+        self.time(&payload, &decoded, &mut decoder, row)
     }
 
-    /// An error if the codec requires a base that the tensor does not have, or calibration, which
-    /// no suite has.
+    /// An error if the codec requires a base or calibration that the tensor does not have.
     fn check_needs(&self) -> Result<(), Stop> {
         let needs = self.column.codec.needs();
-        if needs.base == Need::Requires && self.tensor.base.is_none() {
-            return Err(Stop::Unsupported(
-                "it needs a base tensor: give the base of `model:PATH` with `--base`, or take a suite that has one, such as `delta/gaussian`".to_owned(),
-            ));
-        }
-        if needs.calibration == Need::Requires {
-            return Err(Stop::Unsupported("it needs calibration, which no suite has".to_owned()));
-        }
-        Ok(())
+        let missing = if needs.base == Need::Requires && self.tensor.base.is_none() {
+            "it needs a base tensor: give the base of `model:PATH` with `--base`, or take a suite that has one, such as `delta/gaussian`"
+        } else if needs.calibration == Need::Requires && self.tensor.calibration.is_none() {
+            "it needs calibration of this tensor: `calibration.safetensors` beside the model"
+        } else {
+            return Ok(());
+        };
+        Err(Stop::Unsupported(missing.to_owned()))
     }
 
-    fn encode(&self) -> Result<Run<EncodedTensor>, Stop> {
-        let codec = &self.column.codec;
-        once(|| EncodedTensor::encode(codec.clone(), self.tensor.view.clone(), &self.encode_cx)).map_err(|error| {
-            match error {
-                CodecError::Unsupported(reason) => Stop::Unsupported(reason),
-                CodecError::NonFinite { .. } if codec.as_lossless().is_none() => Stop::Unsupported(error.to_string()),
-                _ if error.is_refusal() => Stop::Unsupported(error.to_string()),
-                _ => error.into(),
+    fn encode(&self) -> codec_api::Result<Payload> {
+        EncodedTensor::encode_payload(&*self.column.codec, self.tensor.view.clone(), &self.encode_cx)
+    }
+
+    /// Tells a refusal of the tensor from a failure.
+    fn refusal(&self, error: CodecError) -> Stop {
+        match error {
+            CodecError::Unsupported(reason) => Stop::Unsupported(reason),
+            CodecError::NonFinite { .. } if self.column.codec.as_lossless().is_none() => {
+                Stop::Unsupported(error.to_string())
             }
+            CodecError::Unsuitable { .. } => Stop::Unsupported(error.to_string()),
+            _ => error.into(),
+        }
+    }
+
+    fn check_size(&self, payload: &Payload) -> Result<(), Stop> {
+        let (bytes, allowed) = (payload.bytes(), self.column.codec.cost(self.tensor.view.spec()).bytes);
+        if allowed.contains(&bytes) {
+            return Ok(());
+        }
+        let (least, most) = (allowed.start(), allowed.end());
+        Err(Stop::Failed(format!("{bytes} bytes; the codec's cost says {least} to {most}")))
+    }
+
+    /// The payload is refused if zeros would be nearer to the tensor.
+    fn certify(&self, payload: Payload) -> Result<EncodedTensor, Stop> {
+        let codec = Arc::clone(&self.column.codec);
+        EncodedTensor::certify(codec, &self.tensor.view, payload, &self.decode_cx).map_err(|error| match error {
+            CodecError::Unsuitable { .. } => Stop::Unsupported(error.to_string()),
+            _ => error.into(),
         })
     }
 
     fn write_and_read(&self, encoded: &EncodedTensor, row: &mut Row) -> Result<EncodedTensor, Stop> {
-        let (bytes, allowed) = (encoded.payload.bytes(), self.column.codec.cost(&encoded.spec).bytes);
-        let file = Bytes::from(encoded.to_bytes()?);
+        let (file, bytes) = (Bytes::from(encoded.to_bytes()?), encoded.payload.bytes());
         row.set_size(bytes, file.len() as u64 - bytes);
-        row.set_bound(encoded.payload.bound());
-        if !allowed.contains(&bytes) {
-            let (least, most) = (allowed.start(), allowed.end());
-            return Err(Stop::Failed(format!("{bytes} bytes; the codec's cost says {least} to {most}")));
-        }
         let read = EncodedTensor::from_bytes(&file, self.options.registry)?;
-        if read.spec != encoded.spec || read.payload != encoded.payload {
+        let same = read.payload.sections() == encoded.payload.sections() && read.certificate == encoded.certificate;
+        if read.spec != encoded.spec || !same {
             return Err(Stop::Failed("what was read back is not what was written".to_owned()));
         }
         Ok(read)
@@ -172,19 +197,18 @@ impl<'a> Cell<'a> {
 
     fn time(
         &self,
-        encoded: &Run<EncodedTensor>,
+        encoded: &Run<Payload>,
         decoded: &Run<()>,
         decoder: &mut Decoder<'_>,
         row: &mut Row,
     ) -> Result<(), Stop> {
-        let encode = || self.column.codec.encode(self.tensor.view.clone(), &self.encode_cx);
-        let encoding = repeat((encoded.seconds, encoded.peak), encode)?;
+        let encoding = repeat((encoded.seconds, encoded.peak), || self.encode())?;
         let decoding = repeat((decoded.seconds, decoded.peak), || decoder.run(&self.decode_cx))?;
         let megabytes = row.dense_bytes() as f64 / 1e6;
         let speed = |seconds: f64| finite(megabytes / seconds).filter(|speed| *speed > 0.0);
         (row.encode_mb_per_s, row.decode_mb_per_s) = (speed(encoding.seconds), speed(decoding.seconds));
         row.timing_runs = Some(encoding.runs.min(decoding.runs));
-        let encode_peak = encoding.peak.map(|peak| peak.saturating_sub(encoded.result.payload.bytes()));
+        let encode_peak = encoding.peak.map(|peak| peak.saturating_sub(encoded.result.bytes()));
         row.peak_scratch_bytes = encode_peak.max(decoding.peak);
         Ok(())
     }

@@ -1,12 +1,16 @@
 //! Decodes a read-back tensor repeatedly into one buffer, and checks the result against the source.
 
-use codec_api::{Bound, DecodeCx, EncodedTensor, Lossless, TensorView, max_abs_error};
+use codec_api::util::round;
+use codec_api::{Certificate, DecodeCx, EncodedTensor, Lossless, TensorView};
 
-use super::errors::{finite, nmse, shannon_gap_bits, snr_db, squared_error};
+use super::errors::{finite, shannon_gap_bits, snr_db};
 use super::row::Row;
 
 /// A NaN with an unusual payload, to recognise elements that a decoder has not written.
 const UNWRITTEN: f32 = f32::from_bits(0x7fa5_a5a5);
+
+/// Largest relative difference between two sums of the same terms in another order.
+const ROUNDING: f64 = 1e-9;
 
 /// The read-back tensor and its output buffer.
 pub(super) struct Decoder<'a> {
@@ -15,7 +19,7 @@ pub(super) struct Decoder<'a> {
 }
 
 enum Output<'a> {
-    /// Stored bytes: if the codec is lossless and the tensor is certified exact.
+    /// Stored bytes, from a lossless codec.
     Bytes(&'a dyn Lossless, Vec<u8>),
     Values(Vec<f32>),
 }
@@ -24,10 +28,8 @@ impl<'a> Decoder<'a> {
     /// A decoder whose buffer starts with values that differ from the decoded tensor.
     pub(super) fn new(read: &'a EncodedTensor, source: &[u8]) -> Self {
         let output = match read.codec.as_lossless() {
-            Some(codec) if read.payload.bound() == Bound::Exact => {
-                Output::Bytes(codec, source.iter().map(|b| !b).collect())
-            }
-            _ => Output::Values(vec![UNWRITTEN; read.spec.elements()]),
+            Some(codec) => Output::Bytes(codec, source.iter().map(|b| !b).collect()),
+            None => Output::Values(vec![UNWRITTEN; read.spec.elements()]),
         };
         Self { read, output }
     }
@@ -40,35 +42,47 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Fills the error columns of `row`. `values` are the source as f32 if it is a float tensor.
+    /// Measures the decoded weights, rounded to the stored dtype, and fills the error columns of
+    /// `row`. `values` are the source as f32 if it is a float tensor.
     ///
     /// # Errors
-    /// The reason if the certified bound does not hold.
-    pub(super) fn check(&self, source: &TensorView<'_>, values: Option<&[f32]>, row: &mut Row) -> Result<(), String> {
-        let broken = |what: String| Err(format!("the certified bound does not hold: {what}"));
-        match (&self.output, values) {
+    /// The reason if the certificate in the file states something else.
+    pub(super) fn check(
+        &mut self,
+        source: &TensorView<'_>,
+        values: Option<&[f32]>,
+        row: &mut Row,
+    ) -> Result<(), String> {
+        let stated = self.read.certificate;
+        let found = match (&mut self.output, values) {
             (Output::Bytes(_, bytes), _) => {
-                let first = bytes.iter().zip(source.bytes()).position(|(a, b)| a != b);
-                if let Some(at) = first {
-                    return broken(format!("byte {at} differs and the tensor is certified exact"));
+                if let Some(at) = bytes.iter().zip(source.bytes()).position(|(a, b)| a != b) {
+                    return Err(format!("byte {at} differs, and the codec is lossless"));
                 }
-                row.set_errors(0.0, 0.0);
+                Certificate::exact(stated.energy)
             }
             (Output::Values(_), None) => {
-                return broken(format!("a tensor of {} comes back only through a lossless codec", row.dtype));
+                return Err(format!("a tensor of {} comes back only through a lossless codec", row.dtype));
             }
             (Output::Values(decoded), Some(values)) => {
-                let max_abs = max_abs_error(values, decoded);
-                row.set_errors(squared_error(values, decoded), max_abs);
-                let bound = self.read.payload.bound();
-                if !bound.holds(values, decoded) {
-                    let relative = row.relative_error.unwrap_or(f64::INFINITY);
-                    return broken(format!("{bound}, but max |w − ŵ| is {max_abs:e} and ‖w − ŵ‖/‖w‖ {relative:e}"));
-                }
+                round(source.spec().dtype(), decoded).map_err(|e| e.to_string())?;
+                Certificate::measure(values, decoded)
             }
+        };
+        row.set_errors(&found);
+        if agree(&stated, &found) {
+            return Ok(());
         }
-        Ok(())
+        Err(format!("the certificate does not hold: it is {stated:?}, but the decoded weights have {found:?}"))
     }
+}
+
+fn agree(stated: &Certificate, found: &Certificate) -> bool {
+    let close = |a: f64, b: f64| (a - b).abs() <= ROUNDING * b;
+    stated.exact == found.exact
+        && stated.max_abs == found.max_abs
+        && close(stated.squared_error, found.squared_error)
+        && close(stated.energy, found.energy)
 }
 
 impl Row {
@@ -79,17 +93,14 @@ impl Row {
         self.ratio = finite(self.dense_bytes() as f64 / bytes as f64).filter(|ratio| *ratio > 0.0);
     }
 
-    pub(super) fn set_bound(&mut self, bound: Bound) {
-        self.bound_kind = Some(bound.kind().to_owned());
-        self.bound_value = bound.value().map(f64::from);
-    }
-
-    /// Sets the error columns from ‖w − ŵ‖² and max |w − ŵ|. Needs [`Row::energy`] and the size.
-    fn set_errors(&mut self, squared: f64, max_abs: f64) {
-        self.nmse = nmse(squared, self.energy.unwrap_or(0.0));
+    /// Sets the error columns. Needs the size.
+    fn set_errors(&mut self, errors: &Certificate) {
+        self.exact = Some(errors.exact);
+        self.energy = finite(errors.energy);
+        self.nmse = finite(errors.nmse());
         self.relative_error = self.nmse.map(f64::sqrt);
-        self.mse = finite(squared / self.weights.max(1) as f64);
-        self.max_abs_error = finite(max_abs);
+        self.mse = finite(errors.squared_error / self.weights.max(1) as f64);
+        self.max_abs_error = finite(errors.max_abs);
         self.snr_db = self.nmse.and_then(snr_db);
         let bits = self.bits_per_weight.filter(|bits| *bits > 0.0);
         self.shannon_gap_bits = bits.zip(self.nmse).and_then(|(bits, nmse)| shannon_gap_bits(bits, nmse));

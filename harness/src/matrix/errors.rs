@@ -1,20 +1,4 @@
-//! Error measures between decoded weights and their source, in f64.
-
-/// ‖w‖².
-pub(super) fn energy(values: &[f32]) -> f64 {
-    values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum()
-}
-
-/// ‖w − ŵ‖²; not finite if a decoded value is not.
-pub(super) fn squared_error(source: &[f32], decoded: &[f32]) -> f64 {
-    let errors = source.iter().zip(decoded).map(|(w, d)| f64::from(*w) - f64::from(*d));
-    errors.map(|error| error * error).sum()
-}
-
-/// ‖w − ŵ‖²/‖w‖²: 0 without an error, `None` if there is an error but ‖w‖ is 0.
-pub(crate) fn nmse(squared: f64, energy: f64) -> Option<f64> {
-    finite(if squared == 0.0 { 0.0 } else { squared / energy })
-}
+//! Figures that follow from an NMSE and a size, in f64.
 
 /// Signal-to-noise ratio in dB; `None` without noise.
 pub(crate) fn snr_db(nmse: f64) -> Option<f64> {

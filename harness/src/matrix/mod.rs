@@ -1,7 +1,8 @@
 //! The matrix: every tensor of a suite through every codec.
 //!
-//! A cell encodes a tensor, serialises the result, reads it back, decodes **what was read back**,
-//! and checks the bound that the encoder certified. Rows are ordered by tensor, then by column.
+//! A cell encodes and certifies a tensor, serialises the result, reads it back, decodes **what was
+//! read back**, and measures the error again: it must be the one that the certificate states. Rows
+//! are ordered by tensor, then by column.
 //!
 //! Speeds are valid for one run on one machine: print [`memcpy_mb_per_s`] beside them.
 
@@ -32,6 +33,9 @@ pub struct Options<'a> {
     pub registry: &'a Registry,
     /// Measures only tensors whose name matches.
     pub include: Option<Regex>,
+    /// Gives calibration to every codec that uses it, where the tensor has some. Otherwise only
+    /// codecs that require it get it.
+    pub calibrated: bool,
     /// Commit of the program, for the column `commit`.
     pub commit: Option<String>,
     /// Stops the run early.
@@ -40,21 +44,32 @@ pub struct Options<'a> {
 
 impl Debug for Options<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("include", &self.include).field("commit", &self.commit).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("include", &self.include)
+            .field("calibrated", &self.calibrated)
+            .field("commit", &self.commit)
+            .finish_non_exhaustive()
     }
 }
 
 impl<'a> Options<'a> {
-    /// All tensors, no commit.
+    /// All tensors, without calibration and commit.
     pub fn new(registry: &'a Registry) -> Self {
         static NEVER: Cancel = Cancel::new();
-        Self { registry, include: None, commit: None, cancel: &NEVER }
+        Self { registry, include: None, calibrated: false, commit: None, cancel: &NEVER }
     }
 
     /// Keeps only the tensors whose name `pattern` matches.
     #[must_use]
     pub fn include(mut self, pattern: Regex) -> Self {
         self.include = Some(pattern);
+        self
+    }
+
+    /// Whether codecs that only use calibration get it too.
+    #[must_use]
+    pub fn calibrated(mut self, calibrated: bool) -> Self {
+        self.calibrated = calibrated;
         self
     }
 

@@ -12,11 +12,11 @@ use crate::suite::{Item, Suite};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Encoded, read back and decoded; the bound holds.
+    /// Encoded, read back and decoded; the certificate holds.
     Ok,
-    /// The codec does not support this tensor.
+    /// The codec does not support this tensor, or would change it more than zeros would.
     Unsupported,
-    /// An error, a panic, a violated bound, or a size outside the codec's cost.
+    /// An error, a panic, a wrong certificate, or a size outside the codec's cost.
     Failed,
 }
 
@@ -42,6 +42,7 @@ impl fmt::Display for Status {
 /// | `dtype` | string | stored dtype: `F32`, `BF16`, `I64`, … |
 /// | `codec` | string | spec text of the codec with all its keys |
 /// | `preset` | string? | the preset of this configuration |
+/// | `calibrated` | boolean | the codec got the calibration of the tensor |
 /// | `status` | string | `ok`, `unsupported` or `failed`; see below |
 /// | `reason` | string? | why the cell is not `ok` |
 /// | `weights` | integer | elements of the tensor |
@@ -49,12 +50,11 @@ impl fmt::Display for Status {
 /// | `header_bytes` | integer? | all other bytes of the encoded file; see below |
 /// | `bits_per_weight` | number? | `8·bytes/weights`; null for an empty tensor |
 /// | `ratio` | number? | stored dense bytes / `bytes` (below 1: growth); null if either is 0 |
-/// | `nmse` | number? | ‖w − ŵ‖²/‖w‖²; 0 when exact, null if only ‖w‖ is 0 |
+/// | `exact` | boolean? | every bit is restored |
+/// | `nmse` | number? | ‖w − ŵ‖²/‖w‖²; 0 without any error |
 /// | `relative_error` | number? | `√nmse` |
 /// | `mse` | number? | ‖w − ŵ‖²/weights |
 /// | `max_abs_error` | number? | max \|w − ŵ\| |
-/// | `bound_kind` | string? | `exact`, `max_abs`, `rel_frobenius` or `none` |
-/// | `bound_value` | number? | the certified limit; 0 for `exact`, null for `none` |
 /// | `snr_db` | number? | `10·log₁₀(1/nmse)`; null when `nmse` is 0 |
 /// | `shannon_gap_bits` | number? | `bits_per_weight − ½·log₂(1/nmse)`; null if either is 0 |
 /// | `encode_mb_per_s` | number? | 10⁶ stored dense bytes per second, median of the runs |
@@ -69,12 +69,14 @@ impl fmt::Display for Status {
 /// | `rustc` | string? | compiler version |
 /// | `model_hash` | string? | blake3 of the checkpoint's tensors; null for a seeded suite |
 ///
-/// Errors are computed in f64 against the source as f32. A `failed` row keeps the values that were
-/// measured before the failure.
+/// Errors are those of the tensor that a user gets back: of the decoded weights, rounded to the
+/// stored dtype, computed in f64. They agree with the certificate in the file. A `failed` row keeps
+/// the values that were measured before the failure.
 ///
-/// - `status`: `ok`; `unsupported` if the codec does not support the tensor; `failed` if it does,
-///   but returned an error, panicked or violated its contract.
-/// - `header_bytes`: header, spec, bound and section names.
+/// - `status`: `ok`; `unsupported` if the codec does not support the tensor, or would change it
+///   more than zeros would; `failed` if it returned another error, panicked or violated its
+///   contract.
+/// - `header_bytes`: header, spec, certificate and section names.
 /// - `shannon_gap_bits`: bits above the rate of independent Gaussian weights with the same ‖w‖. It
 ///   is negative for tensors that are easier to code, for example with a common mean.
 /// - `peak_scratch_bytes`: the larger of encode and decode, without payload and output; excludes
@@ -89,6 +91,9 @@ pub struct Row {
     pub dtype: Dtype,
     pub codec: String,
     pub preset: Option<String>,
+    /// False in reports of earlier versions, which had no calibration.
+    #[serde(default)]
+    pub calibrated: bool,
     pub status: Status,
     pub reason: Option<String>,
     pub weights: u64,
@@ -96,12 +101,11 @@ pub struct Row {
     pub header_bytes: Option<u64>,
     pub bits_per_weight: Option<f64>,
     pub ratio: Option<f64>,
+    pub exact: Option<bool>,
     pub nmse: Option<f64>,
     pub relative_error: Option<f64>,
     pub mse: Option<f64>,
     pub max_abs_error: Option<f64>,
-    pub bound_kind: Option<String>,
-    pub bound_value: Option<f64>,
     pub snr_db: Option<f64>,
     pub shannon_gap_bits: Option<f64>,
     pub encode_mb_per_s: Option<f64>,
@@ -130,6 +134,7 @@ impl Row {
             dtype: item.spec.dtype(),
             codec: column.spec.clone(),
             preset: column.preset.clone(),
+            calibrated: false,
             status: Status::Ok,
             reason: None,
             weights: item.spec.elements() as u64,
@@ -137,12 +142,11 @@ impl Row {
             header_bytes: None,
             bits_per_weight: None,
             ratio: None,
+            exact: None,
             nmse: None,
             relative_error: None,
             mse: None,
             max_abs_error: None,
-            bound_kind: None,
-            bound_value: None,
             snr_db: None,
             shannon_gap_bits: None,
             encode_mb_per_s: None,

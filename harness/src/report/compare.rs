@@ -1,9 +1,9 @@
 //! Comparison of a run with an earlier one: did anything get worse?
 //!
-//! Two rows are compared if suite, tensor, codec, seed and model hash agree. The comparison covers
-//! status, payload bytes, header bytes and NMSE; a figure that becomes unknown counts as worse.
-//! Speeds are not compared: they depend on the machine and its load, and a row does not contain the
-//! speed of memcpy to divide them by.
+//! Two rows are compared if suite, tensor, codec, calibration, seed and model hash agree. The
+//! comparison covers status, payload bytes, header bytes and NMSE; a figure that becomes unknown
+//! counts as worse. Speeds are not compared: they depend on the machine and its load, and a row
+//! does not contain the speed of memcpy to divide them by.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +27,8 @@ pub struct Key {
     pub tensor: String,
     /// The codec's spec text.
     pub codec: String,
+    /// Whether the codec got calibration.
+    pub calibrated: bool,
     /// The suite's seed.
     pub seed: u64,
     /// The checkpoint's hash.
@@ -90,6 +92,7 @@ fn by_key(rows: &[Row]) -> BTreeMap<Key, &Row> {
         suite: row.suite.clone(),
         tensor: row.tensor.clone(),
         codec: row.codec.clone(),
+        calibrated: row.calibrated,
         seed: row.seed,
         model_hash: row.model_hash.clone(),
     };
@@ -148,7 +151,8 @@ fn change(
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [suite, tensor, codec] = [&self.suite, &self.tensor, &self.codec].map(|name| printable(name));
-        write!(f, "{suite} / {tensor} / {codec} (seed {}", self.seed)?;
+        let calibrated = if self.calibrated { "calibrated, " } else { "" };
+        write!(f, "{suite} / {tensor} / {codec} ({calibrated}seed {}", self.seed)?;
         match &self.model_hash {
             Some(hash) => write!(f, ", model {})", printable(hash.get(..8).unwrap_or(hash))),
             None => f.write_str(")"),

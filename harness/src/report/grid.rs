@@ -18,7 +18,7 @@ type Column<T> = (&'static str, Align, fn(&T) -> String);
 
 /// The columns that fit a terminal of 80 columns.
 const SHORT_SUMMARY: [Column<Summary>; 8] = [
-    ("codec", Left, |s| short_codec(s.preset.as_deref(), &s.codec)),
+    ("codec", Left, |s| short_codec(s.preset.as_deref(), &s.codec) + &calibrated(s.calibrated, s.ok)),
     ("bits/w", Right, |s| digits(s.bits_per_weight, 4)),
     ("ratio", Right, |s| digits(s.ratio, 3)),
     ("rel.\nerror", Right, |s| significant(s.relative_error, 3)),
@@ -31,7 +31,7 @@ const SHORT_SUMMARY: [Column<Summary>; 8] = [
 /// The columns that fit a terminal of 80 columns.
 const SHORT_CELLS: [Column<Row>; 7] = [
     ("tensor", Left, |r| r.tensor.clone()),
-    ("codec", Left, |r| short_codec(r.preset.as_deref(), &r.codec)),
+    ("codec", Left, |r| short_codec(r.preset.as_deref(), &r.codec) + &calibrated(r.calibrated.into(), 1)),
     ("bits/w", Right, |r| digits(r.bits_per_weight, 4)),
     ("rel.\nerror", Right, |r| significant(r.relative_error, 3)),
     ("enc\nMB/s", Right, |r| digits(r.encode_mb_per_s, 3)),
@@ -40,11 +40,11 @@ const SHORT_CELLS: [Column<Row>; 7] = [
 ];
 
 const SUMMARY: [Column<Summary>; 16] = [
-    ("codec", Left, |s| codec(s.preset.as_deref(), &s.codec)),
+    ("codec", Left, |s| codec(s.preset.as_deref(), &s.codec) + &calibrated(s.calibrated, s.ok)),
     ("bits/w", Right, |s| fixed(s.bits_per_weight, 3)),
     ("ratio", Right, |s| fixed(s.ratio, 2)),
     ("rel. error", Right, |s| significant(s.relative_error, 4)),
-    ("error/bound", Right, |s| fixed(s.error_to_bound, 3)),
+    ("max |err|", Right, |s| significant(s.max_abs_error, 4)),
     ("NMSE", Right, |s| significant(s.nmse, 4)),
     ("MSE", Right, |s| significant(s.mse, 4)),
     ("SNR dB", Right, |s| fixed(s.snr_db, 2)),
@@ -58,15 +58,14 @@ const SUMMARY: [Column<Summary>; 16] = [
     ("ok/unsup./failed", Right, |s| format!("{}/{}/{}", s.ok, s.unsupported, s.failed)),
 ];
 
-const CELLS: [Column<Row>; 19] = [
+const CELLS: [Column<Row>; 18] = [
     ("tensor", Left, |r| r.tensor.clone()),
     ("stored as", Left, |r| format!("{} {}", r.dtype, shape(&r.shape))),
-    ("codec", Left, |r| codec(r.preset.as_deref(), &r.codec)),
+    ("codec", Left, |r| codec(r.preset.as_deref(), &r.codec) + &calibrated(r.calibrated.into(), 1)),
     ("bits/w", Right, |r| fixed(r.bits_per_weight, 3)),
     ("ratio", Right, |r| fixed(r.ratio, 2)),
     ("rel. error", Right, |r| significant(r.relative_error, 4)),
-    ("max |err|", Right, |r| significant(r.max_abs_error, 4)),
-    ("bound", Right, bound),
+    ("max |err|", Right, |r| if r.exact == Some(true) { "exact".to_owned() } else { significant(r.max_abs_error, 4) }),
     ("NMSE", Right, |r| significant(r.nmse, 4)),
     ("MSE", Right, |r| significant(r.mse, 4)),
     ("SNR dB", Right, |r| fixed(r.snr_db, 2)),
@@ -184,12 +183,12 @@ fn short_codec(preset: Option<&str>, spec: &str) -> String {
     codec(preset.filter(|_| spec.contains([':', '('])), spec)
 }
 
-fn bound(row: &Row) -> String {
-    match (row.bound_kind.as_deref(), row.bound_value) {
-        (Some("max_abs"), Some(value)) => format!("max {}", significant(Some(value), 4)),
-        (Some("rel_frobenius"), Some(value)) => format!("rel {}", significant(Some(value), 4)),
-        (Some(kind), _) => kind.to_owned(),
-        (None, _) => UNKNOWN.to_owned(),
+/// Says behind a codec how many of its `ok` cells are calibrated; nothing if none is.
+fn calibrated(cells: usize, ok: usize) -> String {
+    match cells {
+        0 => String::new(),
+        _ if cells == ok => " (calibrated)".to_owned(),
+        _ => format!(" ({cells} of {ok} calibrated)"),
     }
 }
 

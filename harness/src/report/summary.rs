@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::matrix::errors::{finite, nmse, shannon_gap_bits, snr_db};
+use crate::matrix::errors::{finite, shannon_gap_bits, snr_db};
 use crate::matrix::{Row, Status};
 
 /// The results of a codec over all tensors of a run. Sizes, errors and speeds cover the `ok` cells;
@@ -27,9 +27,8 @@ pub struct Summary {
     pub mse: Option<f64>,
     /// `√nmse`.
     pub relative_error: Option<f64>,
-    /// The largest error divided by its certified bound, both in the bound's own measure; a tight
-    /// bound gives 1.
-    pub error_to_bound: Option<f64>,
+    /// The largest error of a weight.
+    pub max_abs_error: Option<f64>,
     /// `10·log₁₀(1/nmse)`.
     pub snr_db: Option<f64>,
     /// `bits_per_weight − ½·log₂(1/nmse)`: the distance to one Gaussian source with the pooled
@@ -49,6 +48,8 @@ pub struct Summary {
     pub coverage: f64,
     /// Number of `ok` cells.
     pub ok: usize,
+    /// Number of `ok` cells whose codec got calibration.
+    pub calibrated: usize,
     /// Number of cells whose tensor the codec does not support.
     pub unsupported: usize,
     /// Number of failed cells.
@@ -91,7 +92,7 @@ impl Summary {
             nmse,
             mse: squared.and_then(|squared| finite(squared / weights.max(1) as f64)),
             relative_error: nmse.map(f64::sqrt),
-            error_to_bound: ok.iter().filter_map(|row| error_to_bound(row)).reduce(f64::max),
+            max_abs_error: ok.iter().filter_map(|row| row.max_abs_error).reduce(f64::max),
             snr_db: nmse.and_then(snr_db),
             shannon_gap_bits: bits_per_weight
                 .filter(|bits| *bits > 0.0)
@@ -104,6 +105,7 @@ impl Summary {
             weights,
             coverage: if total == 0 { 1.0 } else { weights as f64 / total as f64 },
             ok: ok.len(),
+            calibrated: ok.iter().filter(|row| row.calibrated).count(),
             unsupported: with(Status::Unsupported).count(),
             failed: with(Status::Failed).count(),
         }
@@ -122,23 +124,13 @@ fn pooled_nmse(squared: f64, rows: &[&Row]) -> Option<f64> {
         return Some(0.0);
     }
     let energy = rows.iter().map(|row| row.energy).sum::<Option<f64>>()?;
-    nmse(squared, energy)
+    finite(squared / energy)
 }
 
 /// ‖w − ŵ‖², computed from the NMSE where it is known: an NMSE of 1 then pools to exactly 1.
 fn squared_error(row: &Row) -> Option<f64> {
     let relative = row.nmse.zip(row.energy).map(|(nmse, energy)| nmse * energy);
     relative.filter(|squared| squared.is_finite()).or_else(|| Some(row.mse? * row.weights as f64))
-}
-
-/// The error divided by its bound; `None` where the error is 0.
-fn error_to_bound(row: &Row) -> Option<f64> {
-    let error = match row.bound_kind.as_deref()? {
-        "max_abs" => row.max_abs_error?,
-        "rel_frobenius" => row.relative_error?,
-        _ => return None,
-    };
-    finite(error / row.bound_value?).filter(|_| error > 0.0)
 }
 
 fn pooled_speed(rows: &[&Row], speed: impl Fn(&Row) -> Option<f64>) -> Option<f64> {

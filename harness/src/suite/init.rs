@@ -46,7 +46,7 @@ impl Init {
         let wrong = |source| SuiteError::Tensor { tensor: name.clone(), source };
         let spec = TensorSpec::new(dtype, shape).map_err(wrong)?;
         let data = narrow(&self.values(&spec, &mut Draw::new(seed, &name)), dtype);
-        Ok(Item { name, spec, data, base: None })
+        Ok(Item::new(name, spec, data))
     }
 
     fn values(self, spec: &TensorSpec, draw: &mut Draw) -> Vec<f32> {

@@ -4,6 +4,7 @@
 //! only on the seed and its own name, and has the same bits on every machine: it uses integers,
 //! IEEE arithmetic and the `libm` crate, not the mathematics library of the platform.
 
+mod calibration;
 mod delta;
 mod init;
 mod model;
@@ -17,8 +18,11 @@ mod tuned;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use codec_api::{CodecError, Dtype, TensorSpec, TensorView, widen};
+use codec_api::util::widen;
+use codec_api::{CodecError, Dtype, TensorSpec, TensorView};
 use half::{bf16, f16};
+
+pub use calibration::MeanSquares;
 
 /// One tensor of a suite.
 #[derive(Clone, Debug)]
@@ -31,17 +35,23 @@ pub struct Item {
     pub data: Bytes,
     /// Stored bytes of the base tensor, if there is one: codecs may encode this tensor against it.
     pub base: Option<Bytes>,
+    /// Statistics of the inputs of the tensor's layer, if they were collected.
+    pub calibration: Option<MeanSquares>,
 }
 
 impl Item {
-    /// An F32 tensor of these values, without a base.
+    /// A tensor without base and calibration.
+    pub fn new(name: impl Into<String>, spec: TensorSpec, data: Bytes) -> Self {
+        Self { name: name.into(), spec, data, base: None, calibration: None }
+    }
+
+    /// An F32 tensor of these values, without base and calibration.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if `shape` does not have as many elements as `values`.
+    /// [`CodecError::Usage`] if `shape` does not have as many elements as `values`.
     pub fn from_f32(name: impl Into<String>, shape: &[usize], values: &[f32]) -> Result<Self, CodecError> {
         let view = TensorView::from_f32(shape, values)?;
-        let data = Bytes::copy_from_slice(view.bytes());
-        Ok(Self { name: name.into(), spec: view.spec().clone(), data, base: None })
+        Ok(Self::new(name, view.spec().clone(), Bytes::copy_from_slice(view.bytes())))
     }
 
     /// The values as f32, row-major.
@@ -55,7 +65,7 @@ impl Item {
     /// The tensor.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if the data length does not match the spec.
+    /// [`CodecError::Usage`] if the data length does not match the spec.
     pub fn view(&self) -> Result<TensorView<'_>, CodecError> {
         TensorView::new(self.spec.clone(), &self.data)
     }
@@ -63,7 +73,7 @@ impl Item {
     /// The base tensor, if there is one.
     ///
     /// # Errors
-    /// [`CodecError::Limit`] if the length of its data does not match the spec.
+    /// [`CodecError::Usage`] if the length of its data does not match the spec.
     pub fn base_view(&self) -> Result<Option<TensorView<'_>>, CodecError> {
         self.base.as_deref().map(|data| TensorView::new(self.spec.clone(), data)).transpose()
     }
@@ -127,6 +137,14 @@ pub enum SuiteError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// The calibration beside a model does not fit the model.
+    #[error("`{path}` is no calibration of this model: {reason}; write it again, or remove it")]
+    Calibration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the tensor concerned.
+        reason: String,
+    },
     /// A tensor is invalid, for example larger than the supported limit.
     #[error("tensor `{tensor}`: {source}")]
     Tensor {

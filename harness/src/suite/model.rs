@@ -1,18 +1,19 @@
-//! `model:PATH`: the tensors of a checkpoint, with the tensors of another one as bases.
+//! `model:PATH`: the tensors of a checkpoint, with the tensors of another one as bases, and the
+//! calibration that is beside it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use checkpoint::Checkpoint;
 
-use super::{Item, Suite, SuiteError, SuiteOptions};
+use super::{Item, Suite, SuiteError, SuiteOptions, calibration};
 
 pub(super) fn open(text: &str, path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteError> {
     let model = Checkpoint::open(path)?;
     let mut items = Vec::new();
     for name in model.names() {
         let (spec, data) = model.bytes(name)?;
-        items.push(Item { name: name.to_owned(), spec, data, base: None });
+        items.push(Item::new(name, spec, data));
     }
     let model_hash = Some(blake3::Hash::from(model.hash()).to_hex().to_string());
     let mut suite = Suite { name: text.to_owned(), seed: options.seed, items, model_hash, notes: Vec::new() };
@@ -20,6 +21,7 @@ pub(super) fn open(text: &str, path: &Path, options: &SuiteOptions) -> Result<Su
         attach(&mut suite, &Checkpoint::open(path)?)?;
         suite.name = format!("{text} --base {}", path.display());
     }
+    calibration::attach(&mut suite, path)?;
     Ok(suite)
 }
 

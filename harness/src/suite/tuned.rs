@@ -33,7 +33,7 @@ impl Item {
     }
 
     fn becomes(&self, name: &str, data: Bytes) -> Self {
-        Self { name: name.to_owned(), spec: self.spec.clone(), data, base: Some(self.data.clone()) }
+        Self { base: Some(self.data.clone()), ..Self::new(name, self.spec.clone(), data) }
     }
 }
 

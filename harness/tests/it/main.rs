@@ -1,6 +1,7 @@
 //! Suites, the matrix and its reports.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
+mod calibration;
 mod matrix;
 mod report;
 mod scratch;

@@ -1,11 +1,13 @@
 //! The matrix: every value of a cell that can be computed by hand, and every way a cell can fail.
 
+use codec_api::util::widen;
 use codec_api::{
-    Bound, Bytes, Cancel, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need,
-    Needs, Payload, PayloadView, Preset, Registry, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+    Bytes, Cancel, Certificate, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, EncodedTensor,
+    FormatVersion, InputAxis, Lossless, Need, Needs, Payload, PayloadView, Preset, Registry, Result, Section,
+    TensorSpec, TensorView, register_codec, typetag,
 };
 use harness::matrix::{Observer, Options, Row, Status, columns_for, run};
-use harness::suite::{Item, Suite};
+use harness::suite::{Item, MeanSquares, Suite, SuiteOptions};
 use serde::{Deserialize, Serialize};
 
 /// The fault of the test codec.
@@ -14,18 +16,27 @@ use serde::{Deserialize, Serialize};
 enum Fault {
     #[default]
     None,
-    /// Decodes to values that violate the certified bound.
-    WrongValues,
+    /// Changes the first value by 0.5.
+    WrongValue,
+    /// The same, and states that it measured no error.
+    WrongMeasure,
+    /// States that the result is exact, though the codec is not lossless.
+    ClaimsExact,
     /// Leaves the output buffer unchanged.
     NoValues,
-    /// Certifies exactness but changes a bit.
+    /// A lossless codec that changes a bit.
     WrongBit,
+    /// The same, and states that the result is exact.
+    HiddenBit,
     /// Writes one byte more than its cost states.
     ExtraByte,
     EncodePanics,
     DecodeFails,
     NeedsBase,
+    /// Works only with calibration.
     NeedsCalibration,
+    /// Stores its calibration instead of the values, if it has some.
+    UsesCalibration,
     Unsuitable,
 }
 
@@ -44,6 +55,7 @@ impl Codec for Store {
         match self.fault {
             Fault::NeedsBase => Needs::default().base(Need::Requires),
             Fault::NeedsCalibration => Needs::default().calibration(Need::Requires),
+            Fault::UsesCalibration => Needs::default().calibration(Need::Uses),
             _ => Needs::default(),
         }
     }
@@ -56,7 +68,7 @@ impl Codec for Store {
         CostEstimate::fixed(spec.byte_len() as u64)
     }
 
-    fn encode(&self, tensor: TensorView<'_>, _: &EncodeCx<'_>) -> Result<Payload> {
+    fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         match self.fault {
             Fault::EncodePanics => panic!("a bug on line {}", line!()),
             Fault::Unsuitable => {
@@ -64,13 +76,19 @@ impl Codec for Store {
             }
             _ => {}
         }
-        let bound = if self.lossless { Bound::Exact } else { Bound::MaxAbs(0.25) };
-        if !self.lossless {
-            tensor.to_finite_f32()?;
-        }
         let mut bytes = tensor.bytes().to_vec();
         bytes.extend((self.fault == Fault::ExtraByte).then_some(0));
-        Ok(Payload::new(bound).with("bytes", Section::new(Dtype::U8, [bytes.len()], bytes)?))
+        if let Some(calibration) = cx.calibration_of(tensor.spec())? {
+            bytes = calibration.mean_squares.iter().flat_map(|square| square.to_le_bytes()).collect();
+        }
+        let payload = Payload::new().with("bytes", Section::from_bytes(bytes)?)?;
+        let source = if self.lossless { Vec::new() } else { tensor.to_finite_f32()?.into_owned() };
+        let measured = Certificate::measure(&source, &source);
+        Ok(match self.fault {
+            Fault::WrongMeasure => payload.with_measured(measured),
+            Fault::ClaimsExact | Fault::HiddenBit => payload.with_measured(Certificate::exact(measured.energy)),
+            _ => payload,
+        })
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -80,8 +98,8 @@ impl Codec for Store {
             Fault::NoValues => return Ok(()),
             _ => {}
         }
-        codec_api::widen(spec.dtype(), bytes, out)?;
-        if self.fault == Fault::WrongValues {
+        widen(spec.dtype(), bytes, out)?;
+        if matches!(self.fault, Fault::WrongValue | Fault::WrongMeasure) {
             out[0] += 0.5;
         }
         Ok(())
@@ -95,7 +113,7 @@ impl Codec for Store {
 impl Lossless for Store {
     fn decode_bytes(&self, _: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
         out.copy_from_slice(payload.bytes("bytes", Dtype::U8, &[out.len()])?);
-        if self.fault == Fault::WrongBit {
+        if matches!(self.fault, Fault::WrongBit | Fault::HiddenBit) {
             out[1] ^= 1;
         }
         Ok(())
@@ -108,7 +126,7 @@ fn presets() -> Vec<Preset> {
 register_codec!("test.store", "values as they are, or not", presets);
 
 fn item(name: &str, dtype: Dtype, shape: &[usize], data: Vec<u8>) -> Item {
-    Item { name: name.to_owned(), spec: TensorSpec::new(dtype, shape).unwrap(), data: Bytes::from(data), base: None }
+    Item::new(name, TensorSpec::new(dtype, shape).unwrap(), Bytes::from(data))
 }
 
 fn floats(name: &str, values: &[f32]) -> Item {
@@ -117,9 +135,14 @@ fn floats(name: &str, values: &[f32]) -> Item {
 
 /// The rows of all items through one codec.
 fn rows_of(spec: &str, items: Vec<Item>) -> Vec<Row> {
+    rows_with(spec, items, false)
+}
+
+fn rows_with(spec: &str, items: Vec<Item>, calibrated: bool) -> Vec<Row> {
     let registry = Registry::linked().unwrap();
     let columns = columns_for(&registry, &[spec.to_owned()]).unwrap();
-    run(&Suite::new("test", 5, items), &columns, &Options::new(&registry), &mut ())
+    let options = Options::new(&registry).calibrated(calibrated);
+    run(&Suite::new("test", 5, items), &columns, &options, &mut ())
 }
 
 fn row_of(spec: &str, item: Item) -> Row {
@@ -136,16 +159,14 @@ fn every_figure_of_a_lossy_cell_is_right() {
     // The mean 3.5 is off by 0.5 for both values; ‖w‖² = 25.
     assert_eq!((row.nmse, row.mse, row.max_abs_error), (Some(0.02), Some(0.25), Some(0.5)));
     assert_eq!(row.relative_error, Some(0.02f64.sqrt()));
-    assert_eq!(row.bound_kind.as_deref(), Some("rel_frobenius"));
-    let slack = row.bound_value.unwrap() / 0.02f64.sqrt() - 1.0;
-    assert!((0.0..1e-7).contains(&slack), "the bound is the error, rounded up to f32: {slack}");
+    assert_eq!((row.exact, row.calibrated), (Some(false), false));
     assert!((row.snr_db.unwrap() - 16.989_700).abs() < 1e-6);
     assert!((row.shannon_gap_bits.unwrap() - (16.0 - 0.5 * 50f64.log2())).abs() < 1e-12);
     assert!(row.encode_mb_per_s.unwrap() > 0.0 && row.decode_mb_per_s.unwrap() > 0.0);
     assert!((3..=15).contains(&row.timing_runs.unwrap()));
     assert_eq!((row.threads, row.seed), (1, 5));
-    assert!((1..4096).contains(&row.peak_scratch_bytes.unwrap()));
-    assert!(row.header_bytes.unwrap() > 100, "spec, codec and bound are in the file");
+    assert!(row.peak_scratch_bytes.unwrap() < 4096);
+    assert!(row.header_bytes.unwrap() > 100, "spec, codec and certificate are in the file");
     assert!(row.rustc.unwrap().starts_with("1."));
 }
 
@@ -160,10 +181,29 @@ fn zeros_cost_nothing_and_keep_nothing() {
     assert_eq!((zero.status, zero.nmse, zero.snr_db), (Status::Ok, Some(0.0), None));
 }
 
+/// The errors are those of the tensor that a user gets back, rounded to its dtype.
 #[test]
-fn error_without_weights_to_compare_it_with_is_null() {
-    let row = row_of("test.store:fault=wrong_values", floats("w", &[0.0, 0.0]));
-    assert_eq!((row.nmse, row.relative_error, row.mse), (None, None, Some(0.125)));
+fn errors_and_certificate_are_those_of_the_stored_bytes() {
+    let registry = Registry::linked().unwrap();
+    for dtype in ["bf16", "f16"] {
+        let item = Suite::parse(&format!("gaussian:16x60:{dtype}"), &SuiteOptions::default()).unwrap().items.remove(0);
+        let source = item.to_f32().unwrap();
+        let codec = registry.parse_spec("baseline.mean:group=8").unwrap();
+        let encoded = EncodedTensor::encode(codec, item.view().unwrap(), &EncodeCx::new(0)).unwrap();
+        let (mut bytes, mut values) = (vec![0; item.data.len()], vec![0.0; source.len()]);
+        encoded.decode_stored(&DecodeCx::new(), &mut bytes).unwrap();
+        widen(item.spec.dtype(), &bytes, &mut values).unwrap();
+        let (stored, stated) = (Certificate::measure(&source, &values), encoded.certificate);
+        assert_eq!((stated.exact, stated.max_abs), (false, stored.max_abs), "{dtype}");
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b;
+        assert!(close(stated.squared_error, stored.squared_error) && close(stated.energy, stored.energy), "{dtype}");
+        let unrounded = Certificate::measure(&source, &encoded.decode(&DecodeCx::new()).unwrap());
+        assert!(!close(stored.squared_error, unrounded.squared_error), "{dtype}: rounding changes the error");
+
+        let row = row_of("baseline.mean:group=8", item);
+        assert_eq!((row.status, row.max_abs_error), (Status::Ok, Some(stored.max_abs)), "{dtype}: {:?}", row.reason);
+        assert!(close(row.nmse.unwrap(), stored.nmse()) && close(row.energy.unwrap(), stored.energy), "{dtype}");
+    }
 }
 
 #[test]
@@ -178,7 +218,7 @@ fn exact_codecs_keep_every_dtype_bit_for_bit() {
     ];
     for row in rows_of("test.store:lossless=true", items) {
         assert_eq!(row.status, Status::Ok, "{}: {:?}", row.tensor, row.reason);
-        assert_eq!((row.bound_kind.as_deref(), row.bound_value), (Some("exact"), Some(0.0)));
+        assert_eq!(row.exact, Some(true));
         assert_eq!((row.nmse, row.mse, row.max_abs_error), (Some(0.0), Some(0.0), Some(0.0)));
         assert_eq!((row.snr_db, row.shannon_gap_bits), (None, None));
         let empty = row.weights == 0;
@@ -195,6 +235,7 @@ fn refusals_are_unsupported_with_their_reason() {
         ("test.store:fault=needs_base", floats("w", &[1.0]), "base"),
         ("test.store:fault=needs_calibration", floats("w", &[1.0]), "calibration"),
         ("test.store:fault=unsuitable", floats("w", &[1.0]), "break-even"),
+        ("test.store:fault=wrong_value", floats("w", &[0.25]), "zeros would be nearer"),
     ];
     for (spec, item, reason) in cases {
         let row = row_of(spec, item);
@@ -207,9 +248,11 @@ fn refusals_are_unsupported_with_their_reason() {
 #[test]
 fn broken_codecs_fail_with_their_reason() {
     let cases = [
-        ("test.store:fault=wrong_values", "bound does not hold"),
-        ("test.store:fault=no_values", "bound does not hold"),
-        ("test.store:fault=wrong_bit:lossless=true", "byte 1 differs"),
+        ("test.store:fault=wrong_measure", "certificate does not hold"),
+        ("test.store:fault=claims_exact", "certificate does not hold"),
+        ("test.store:fault=no_values", "certificate does not hold"),
+        ("test.store:fault=wrong_bit:lossless=true", "does not decode to the bytes"),
+        ("test.store:fault=hidden_bit:lossless=true", "byte 1 differs"),
         ("test.store:fault=extra_byte", "9 bytes; the codec's cost says 8 to 8"),
         ("test.store:fault=encode_panics", "panic: a bug on line"),
         ("test.store:fault=decode_fails", "says the test"),
@@ -220,8 +263,32 @@ fn broken_codecs_fail_with_their_reason() {
         assert!(row.reason.as_ref().unwrap().contains(reason), "{spec}: {:?}", row.reason);
         assert_eq!(row.encode_mb_per_s, None, "{spec}");
     }
-    let lied = row_of("test.store:fault=wrong_values", floats("w", &[1.0, 2.0]));
-    assert_eq!((lied.max_abs_error, lied.bound_value), (Some(0.5), Some(0.25)), "what was measured stays");
+    let lied = row_of("test.store:fault=wrong_measure", floats("w", &[1.0, 2.0]));
+    assert_eq!((lied.exact, lied.max_abs_error), (Some(false), Some(0.5)), "what was measured stays");
+}
+
+/// With calibration, the codecs store it instead of the values.
+#[test]
+fn calibration_goes_to_codecs_that_need_it_and_on_demand_to_those_that_use_it() {
+    let mut with = floats("with", &[1.0, 3.0]);
+    with.calibration = Some(MeanSquares { axis: InputAxis::Columns, squares: vec![1.5, 3.0] });
+    let items = || vec![with.clone(), floats("without", &[1.0, 3.0])];
+    let found = |fault: &str, calibrated| {
+        let rows = rows_with(&format!("test.store:fault={fault}"), items(), calibrated);
+        rows.into_iter().map(|row| (row.status, row.calibrated, row.max_abs_error)).collect::<Vec<_>>()
+    };
+    let (given, plain) = ((Status::Ok, true, Some(0.5)), (Status::Ok, false, Some(0.0)));
+    assert_eq!(found("none", true), [plain, plain]);
+    assert_eq!(found("uses_calibration", false), [plain, plain]);
+    assert_eq!(found("uses_calibration", true), [given, plain]);
+    let refused = (Status::Unsupported, false, None);
+    for calibrated in [false, true] {
+        assert_eq!(found("needs_calibration", calibrated), [given, refused]);
+    }
+    with.calibration = Some(MeanSquares { axis: InputAxis::Columns, squares: vec![1.5] });
+    let wrong = rows_with("test.store:fault=needs_calibration", vec![with.clone()], false).remove(0);
+    assert_eq!(wrong.status, Status::Failed);
+    assert!(wrong.reason.as_ref().unwrap().contains("calibration of 1 inputs"), "{:?}", wrong.reason);
 }
 
 #[test]

@@ -19,6 +19,7 @@ const KEYS: [&str; 32] = [
     "dtype",
     "codec",
     "preset",
+    "calibrated",
     "status",
     "reason",
     "weights",
@@ -26,12 +27,11 @@ const KEYS: [&str; 32] = [
     "header_bytes",
     "bits_per_weight",
     "ratio",
+    "exact",
     "nmse",
     "relative_error",
     "mse",
     "max_abs_error",
-    "bound_kind",
-    "bound_value",
     "snr_db",
     "shannon_gap_bits",
     "encode_mb_per_s",
@@ -54,7 +54,7 @@ fn suite() -> Suite {
         floats("a|b, \"c\"", &[2, 2], &[3.0, 4.0, 0.0, 0.0]),
         floats("zeros", &[3], &[0.0; 3]),
         floats("flat", &[2], &[12.0, 12.0]),
-        Item { name: "ids".to_owned(), spec: ids, data: Bytes::from(vec![7; 24]), base: None },
+        Item::new("ids", ids, Bytes::from(vec![7; 24])),
     ];
     Suite::new("tiny", 0, items)
 }
@@ -88,6 +88,12 @@ fn json_lines_have_exactly_the_keys_and_come_back() {
     let stored: Vec<_> = rows.into_iter().map(|row| Row { energy: None, ..row }).collect();
     assert_eq!(read_jsonl(&path).unwrap(), stored);
 
+    // Earlier versions wrote other keys.
+    let earlier = lines.replace("\"calibrated\":false,", "").replace("\"exact\":", "\"bound_value\":");
+    std::fs::write(&path, earlier).unwrap();
+    let read = read_jsonl(&path).unwrap();
+    assert!(read.iter().all(|row| !row.calibrated && row.exact.is_none()) && read[0].bytes == stored[0].bytes);
+
     std::fs::write(&path, "\n{\"suite\":1}\n").unwrap();
     let message = read_jsonl(&path).unwrap_err().to_string();
     assert!(message.contains("rows.jsonl, line 2"), "{message}");
@@ -103,8 +109,8 @@ fn csv_has_the_keys_and_the_same_cells() {
     assert_eq!(records.len(), rows.len());
     for (record, row) in records.iter().zip(&rows) {
         assert_eq!((&record[1], &record[4]), (row.tensor.as_str(), row.codec.as_str()));
-        assert_eq!(record[9].parse().ok(), row.bytes);
-        assert_eq!(record[13].parse().ok(), row.nmse);
+        assert_eq!(record[10].parse().ok(), row.bytes);
+        assert_eq!(record[15].parse().ok(), row.nmse);
     }
     assert_eq!(&records[0][2], "2x2");
 }
@@ -118,12 +124,33 @@ fn the_summary_pools_over_the_weights_it_covers() {
     assert_eq!((mean.weights, mean.coverage), (9, 0.75));
     assert_eq!((mean.bytes, mean.bits_per_weight, mean.ratio), (12, Some(96.0 / 9.0), Some(3.0)));
     assert_eq!(mean.nmse, Some((25.0 - 4.0 * 1.75 * 1.75) / 313.0));
-    // The bound is the error, rounded up to f32.
-    assert!((1.0 - mean.error_to_bound.unwrap()).abs() < 1e-6);
+    // The 4 is off by 2.25.
+    assert_eq!((mean.max_abs_error, mean.calibrated), (Some(2.25), 0));
     assert_eq!(mean.mse, Some((25.0 - 4.0 * 1.75 * 1.75) / 9.0));
     assert!(mean.encode_mb_per_s.unwrap() > 0.0);
-    assert_eq!(zeros.error_to_bound, Some(1.0));
+    assert_eq!(zeros.max_abs_error, Some(12.0));
     assert_eq!((zeros.nmse, zeros.ratio, zeros.shannon_gap_bits), (Some(1.0), None, None));
+}
+
+#[test]
+fn a_calibrated_codec_says_so() {
+    let (mut rows, info) = (rows(), RunInfo::measure(&suite(), None));
+    let shown = |rows: &[Row]| {
+        let table = |layout| text(|out| write_summary_table(out, &info, &summarise(rows), layout));
+        let cells = text(|out| write_cell_table(out, rows, Layout::Wide));
+        [table(Layout::Wide), table(Layout::Narrow(None)), cells].map(|table| table.matches("calibrated)").count())
+    };
+    assert_eq!(shown(&rows), [0, 0, 0]);
+    // One of the three tensors that `baseline.mean` supports.
+    rows[0].calibrated = true;
+    assert_eq!(shown(&rows), [1, 1, 1]);
+    let summary = text(|out| write_summary_table(out, &info, &summarise(&rows), Layout::Wide));
+    assert!(summary.contains("baseline.mean:preset=default (1 of 3 calibrated)"), "{summary}");
+    for row in &mut rows {
+        row.calibrated = true;
+    }
+    let summary = text(|out| write_summary_table(out, &info, &summarise(&rows), Layout::Narrow(None)));
+    assert!(summary.contains("baseline.zeros (calibrated)"), "{summary}");
 }
 
 #[test]
@@ -163,8 +190,9 @@ fn wide_tables_show_every_error_and_the_scratch() {
     let markdown = text(|out| write_markdown(out, &info, &summarise(&rows), &rows));
     let terminal = text(|out| write_summary_table(out, &info, &summarise(&rows), Layout::Wide));
     let cells = text(|out| write_cell_table(out, &rows, Layout::Wide));
-    for (table, times) in [(&markdown, 2), (&terminal, 1), (&cells, 1)] {
-        for title in ["rel. error", " NMSE ", " MSE ", "scratch KiB"] {
+    // Markdown has a backslash before a bar.
+    for (table, times) in [(&markdown.replace('\\', ""), 2), (&terminal, 1), (&cells, 1)] {
+        for title in ["rel. error", "max |err|", " NMSE ", " MSE ", "scratch KiB"] {
             assert_eq!(table.matches(title).count(), times, "{title}: {table}");
         }
     }
@@ -272,8 +300,11 @@ fn compare_finds_what_got_worse_and_what_got_better() {
     // An earlier run is a file, and its names are anybody's.
     let (named, _) = change(|row| row.tensor = "a\u{1b}[2J\nregressions:".to_owned());
     assert!(named.to_string().contains("a\\u{1b}[2J\\u{a}regressions:"), "{named}");
-    let (other, _) = change(|row| row.seed = 1);
-    assert_eq!((other.compared, other.only_old.len(), other.only_new.len()), (7, 1, 1));
+    let others: [Edit; 2] = [|row| row.seed = 1, |row| row.calibrated = true];
+    for edit in others {
+        let (other, _) = change(edit);
+        assert_eq!((other.compared, other.only_old.len(), other.only_new.len()), (7, 1, 1));
+    }
 }
 
 #[test]

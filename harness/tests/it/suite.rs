@@ -9,7 +9,7 @@ use harness::testing::weights;
 use safetensors::tensor::{TensorView, serialize};
 use tempfile::TempDir;
 
-fn suite(text: &str) -> Suite {
+pub(crate) fn suite(text: &str) -> Suite {
     Suite::parse(text, &SuiteOptions::default()).unwrap()
 }
 
@@ -308,7 +308,7 @@ fn the_real_model_has_all_its_tensors() {
 }
 
 /// Writes a checkpoint of zeros with these tensors.
-fn checkpoint(directory: &TempDir, file: &str, tensors: &[(&str, Dtype, &[usize])]) -> PathBuf {
+pub(crate) fn checkpoint(directory: &TempDir, file: &str, tensors: &[(&str, Dtype, &[usize])]) -> PathBuf {
     const ZEROS: [u8; 64] = [0; 64];
     let view = |dtype: Dtype, shape: &[usize]| {
         let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;

@@ -24,7 +24,7 @@ const HOW_TO_READ: &str = "\
 A ratio is dense F32 bytes divided by the bytes of all sections of the payload. The claim of the
 seed's report follows in parentheses; a measured value that is worse than the claim is marked.
 Every value comes from weights that were encoded, written as bytes, read back and decoded; the
-error was checked against the bound that the encoder certified. For parts with several tensors,
+error that the file certifies was measured again. For parts with several tensors,
 ratio and bytes are those of all tensors together, and each error is that of the tensor with the
 largest one. The bytes of a tensor stored relative to a base do not include the base; errors are
 relative to the result, not to the delta.";

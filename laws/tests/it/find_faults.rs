@@ -3,9 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::broken::headers::{self, Clamps, Divides, Drifts, Forgets, Mumbles, TakesUnknown, TakesVersions};
+use crate::broken::headers::{
+    self, Clamps, Divides, Drifts, FORGETS_KEY, Forgets, Mumbles, NO_EXAMPLE, SOUND, Second, TakesUnknown,
+    TakesVersions,
+};
 use crate::broken::lossy::{Fault, Lossy, presets};
-use crate::broken::{assert_caught, exact, subject};
+use crate::broken::{assert_caught, exact, scaled, subject, upgraded};
 use laws::{Law, Subject};
 
 fn lossy(fault: Fault) -> Subject {
@@ -21,7 +24,13 @@ fn finds(law: Law, faults: &[(Fault, &str)]) {
 
 #[test]
 fn without_a_fault_they_keep_the_laws() {
-    let sound = [lossy(Fault::None), subject(exact::Exact::default(), exact::presets)];
+    let second = upgraded(Second::default(), headers::second, &[SOUND]);
+    let sound = [
+        lossy(Fault::None),
+        subject(exact::Exact::default(), exact::presets),
+        second,
+        subject(scaled::Scaled::default(), scaled::presets),
+    ];
     for law in Law::ALL.into_iter().filter(|law| *law != Law::Docs) {
         for subject in &sound {
             law.check(subject).expect("a sound codec");
@@ -30,15 +39,16 @@ fn without_a_fault_they_keep_the_laws() {
 }
 
 #[test]
-fn bound_law_finds_lossy_faults() {
+fn certificate_law_finds_lossy_faults() {
     finds(
-        Law::Bound,
+        Law::Certificate,
         &[
-            (Fault::FalseBound, "the decoded tensor keeps its bound"),
-            (Fault::LooseBound, "a bound at most 1.01 times the real error"),
-            (Fault::NoBound, "only an experimental codec certifies none"),
-            (Fault::FalseExact, "`exact` if and only if the codec is lossless"),
-            (Fault::Overflows, "bound `max_abs inf`, but the largest error is inf"),
+            (Fault::SmallerError, "the errors of the decoded tensor"),
+            (Fault::LargerError, "the errors of the decoded tensor"),
+            (Fault::WrongSquares, "the errors of the decoded tensor"),
+            (Fault::WrongEnergy, "the errors of the decoded tensor"),
+            (Fault::ForgetsRounding, "F16 [16, 64]"),
+            (Fault::FalseExact, "exact if and only if the codec is lossless"),
             (Fault::AcceptsAll, "refuses it as unsupported"),
             (Fault::AcceptsNothing, "it refuses them all"),
         ],
@@ -46,25 +56,7 @@ fn bound_law_finds_lossy_faults() {
 }
 
 #[test]
-fn bound_law_lets_experimental_codecs_promise_nothing() {
-    let mut subject = lossy(Fault::NoBound);
-    subject.entry.experimental = true;
-    laws::bound(&subject).expect("an experimental codec");
-}
-
-#[test]
-fn bound_law_lets_analytic_bounds_be_four_times_the_error() {
-    let analytic = |fault| {
-        let mut subject = lossy(fault);
-        subject.entry = subject.entry.analytic_bound();
-        subject
-    };
-    laws::bound(&analytic(Fault::LooserBound)).expect("three times the error");
-    assert_caught(Law::Bound, &analytic(Fault::LoosestBound), "a bound at most 4 times the real error");
-}
-
-#[test]
-fn bound_law_finds_exact_faults() {
+fn certificate_law_finds_exact_faults() {
     for (fault, reason) in [
         (exact::Fault::NoChecksum, "was flipped"),
         (exact::Fault::OneNan, "every bit comes back"),
@@ -73,12 +65,12 @@ fn bound_law_finds_exact_faults() {
         (exact::Fault::DecodesIntegers, "f32 for F32, F16 and BF16 only"),
         (exact::Fault::NotExact, "a lossless codec is exact"),
     ] {
-        assert_caught(Law::Bound, &subject(exact::Exact::with(fault), exact::presets), reason);
+        assert_caught(Law::Certificate, &subject(exact::Exact::with(fault), exact::presets), reason);
     }
 }
 
 #[test]
-fn bound_law_lets_exact_codecs_be_for_some_dtypes_alone() {
+fn certificate_law_lets_exact_codecs_be_for_some_dtypes_alone() {
     use codec_api::Dtype;
     let only = |fault, dtypes| {
         let mut subject = subject(exact::Exact::with(fault), exact::presets);
@@ -86,11 +78,11 @@ fn bound_law_lets_exact_codecs_be_for_some_dtypes_alone() {
         subject
     };
     let floats = &[Dtype::F32, Dtype::F16, Dtype::BF16];
-    laws::bound(&only(exact::Fault::FloatsOnly, floats)).expect("what it is registered for");
+    laws::certificate(&only(exact::Fault::FloatsOnly, floats)).expect("what it is registered for");
     laws::refusals(&only(exact::Fault::FloatsOnly, floats)).expect("what it is registered for");
     let (more, fewer) = (&[Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::I16], &[Dtype::BF16]);
-    assert_caught(Law::Bound, &only(exact::Fault::FloatsOnly, more), "a lossless codec encodes every dtype");
-    assert_caught(Law::Bound, &only(exact::Fault::FloatsOnly, fewer), "it is accepted");
+    assert_caught(Law::Certificate, &only(exact::Fault::FloatsOnly, more), "a lossless codec encodes every dtype");
+    assert_caught(Law::Certificate, &only(exact::Fault::FloatsOnly, fewer), "it is accepted");
 }
 
 #[test]
@@ -164,6 +156,8 @@ fn header_law_finds_its_faults() {
         (subject(Forgets::eight(), headers::forgets), "the header has no `group`; wanted: it reads back"),
         (subject(Drifts::default(), headers::drifts), r#""group":6"#),
         (subject(Mumbles::default(), headers::mumbles), "a message that names `group`"),
+        (upgraded(Second::default(), headers::second, &[FORGETS_KEY]), "the header has no `group`; wanted: it is read"),
+        (upgraded(Second::default(), headers::second, &[NO_EXAMPLE]), "a header with this id and version"),
     ] {
         assert_caught(Law::Header, &subject, reason);
     }
@@ -178,7 +172,7 @@ fn refusals_law_finds_its_faults() {
             (Fault::FailsOnZerosInBlocks, "the scale is zero"),
             (Fault::RefusesSilently, "`Unsuitable` with reason and number"),
             (Fault::RefusesLate, "`accepts` takes it"),
-            (Fault::KeepsNan, "it is encoded; wanted: `NonFinite` with index 0"),
+            (Fault::KeepsNan, "wanted: `NonFinite` with index 0"),
             (Fault::WrongIndex, "`NonFinite` with index"),
             (Fault::PanicsOnEmpty, "no maximum of nothing"),
             (Fault::ForgetsCalibration, "without its calibration: it is encoded"),
@@ -211,12 +205,55 @@ fn linear_law_finds_its_faults() {
     finds(
         Law::Linear,
         &[
-            (Fault::WrongProduct, "output 0 of a batch of 1"),
+            (Fault::WrongProduct, "Forward in 1 parts, vector 0 of a batch of 1: output 0"),
+            (Fault::WrongTransposed, "Transposed in 1 parts"),
+            (Fault::Overwrites, "Transposed in 3 parts"),
+            (Fault::IgnoresRange, "Forward in 3 parts"),
+            (Fault::AddsByThread, "several threads give other bits"),
+            (Fault::ClipsOutliers, "of a batch of 17"),
             (Fault::KeepsDense, "24576 resident bytes"),
-            (Fault::TakesAnyLength, "are taken by an operator of 96 to 64"),
-            (Fault::PromisesNothing, "a tolerance from 0 to 0.1"),
+            (Fault::TakesAnyLength, "are taken by 64 x 96"),
+            (Fault::PromisesNothing, "a tolerance from 0 to 0.01"),
         ],
     );
+}
+
+#[test]
+fn rows_law_finds_its_faults() {
+    finds(
+        Law::Rows,
+        &[
+            (Fault::WrongRows, "as in the whole tensor"),
+            (Fault::WrongShape, "a reader of (96, 64)"),
+            (Fault::Allocates, "a read allocates"),
+            (Fault::ReadsByThread, "as in the whole tensor"),
+            (Fault::TakesAnyRows, "rows 65..65 of 64 x 96 are read"),
+        ],
+    );
+}
+
+#[test]
+fn determinism_law_finds_statistics_that_depend_on_the_cuts() {
+    for (fault, reason) in [
+        (scaled::Fault::CutsNothing, "chunks that share statistics"),
+        (scaled::Fault::IgnoresShared, "3 chunks decode to other values"),
+        (scaled::Fault::CountsChunks, "3 chunks give other statistics"),
+    ] {
+        assert_caught(Law::Determinism, &subject(scaled::Scaled::with(fault), scaled::presets), reason);
+    }
+}
+
+#[test]
+fn panels_law_finds_its_faults() {
+    for (fault, reason) in [
+        (scaled::Fault::OtherScale, "without feedback it differs: codes"),
+        (scaled::Fault::ReturnsTargets, "without feedback value 0 was returned"),
+        (scaled::Fault::AnyOrder, "rows out of order is taken"),
+        (scaled::Fault::EndsEarly, "the end before the last block is taken"),
+        (scaled::Fault::CutsNoTensor, "panels of some tensor"),
+    ] {
+        assert_caught(Law::Panels, &subject(scaled::Scaled::with(fault), scaled::presets), reason);
+    }
 }
 
 const DOCS: &str = r#"//! Keeps the upper half.
@@ -272,8 +309,8 @@ fn docs_law_finds_what_is_not_documented() {
 #[test]
 fn support_table_shows_failures() {
     fn presets() -> Vec<codec_api::Preset> {
-        vec![codec_api::Preset::new("false", Lossy::with(Fault::FalseBound))]
+        vec![codec_api::Preset::new("false", Lossy::with(Fault::SmallerError))]
     }
-    let table = laws::support::table(&subject(Lossy::with(Fault::FalseBound), presets).registry);
+    let table = laws::support::table(&subject(Lossy::with(Fault::SmallerError), presets).registry);
     assert!(table.contains("  FAIL FAIL FAIL FAIL FAIL  F16 F32\n"), "{table}");
 }

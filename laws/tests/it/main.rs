@@ -5,3 +5,4 @@ mod conformance;
 mod find_faults;
 mod generated;
 mod passing;
+mod versions;

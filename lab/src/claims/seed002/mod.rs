@@ -61,7 +61,7 @@ The tables have the names of the tables in the seed's report; the last sections,
 it. A cell is the value measured here, then the seed's claim in parentheses; a measured value that
 is worse than the claim is marked. The report simulated BitNet and VPTQ: their ratios are constants.
 Here every value comes from weights that were encoded, written as bytes, read back and decoded, and
-whose error was checked against the bound that the encoder certified. Ratios are dense F32 bytes
+the error that the file certifies was measured again. Ratios are dense F32 bytes
 divided by the bytes of all sections of the payload. Errors are relative Frobenius errors,
 ‖w − ŵ‖/‖w‖: a decoder that returns only zeros has an error of 1, and a claim above 1 is worse than
 that. ± is one standard deviation. Sizes and errors are the same on every machine; times and speeds

@@ -68,7 +68,7 @@ pub(super) fn full_models(bench: &Bench) -> Result<String> {
     }
     let text = "A model's time is the sum of its tensors' times on one thread. Its ratio is that \
         of all its tensors together, including biases and norms. A tensor succeeds if it is \
-        encoded, read back and decoded, and its bound holds. Params are those of the layers that \
+        encoded, read back and decoded, and its certificate holds. Params are those of the layers that \
         the seed names: only the last model has as many as the seed states, and the CNN has \
         fourteen times as many. The seed has no results for the last three models. Both SeedLM \
         rows show its claims for Legacy.";

@@ -1,8 +1,8 @@
 //! A codec that stores the bytes unchanged, with one fault.
 
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, typetag, widen,
+    Certificate, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs,
+    Payload, PayloadView, Preset, Result, Section, TensorSpec, TensorView, typetag, util::widen,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,9 +79,10 @@ impl Codec for Exact {
         }
         let bytes = self.through_floats(&tensor);
         cx.progress.tick(tensor.spec().elements() as u64);
-        let bound = if self.fault == Fault::NotExact { Bound::MaxAbs(0.0) } else { Bound::Exact };
-        let payload = Payload::new(bound).with_checksum(&bytes)?;
-        Ok(payload.with("data", Section::new(Dtype::U8, [bytes.len()], bytes)?))
+        // What the codec states keeps the framework from looking.
+        let mut stated = Certificate::exact(0.0);
+        stated.exact = self.fault != Fault::NotExact;
+        Payload::new().with_measured(stated).with_checksum(&bytes)?.with("data", Section::from_bytes(bytes)?)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -109,7 +110,7 @@ impl Lossless for Exact {
     ) -> Result<()> {
         let data = self.checked(spec, &payload)?;
         if data.len() != out.len() {
-            return Err(CodecError::Limit("lengths".to_owned()));
+            return Err(CodecError::Usage("lengths".to_owned()));
         }
         out.copy_from_slice(data);
         Ok(())

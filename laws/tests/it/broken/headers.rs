@@ -1,13 +1,13 @@
 //! Codecs with a faulty configuration; their payloads are correct.
 
 use codec_api::{
-    Bound, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
-    Section, TensorSpec, TensorView, typetag,
+    Bounded, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, Upgrade, typetag,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Implements `Codec` for a configuration: every weight becomes the first weight of its group.
-macro_rules! firsts {
+/// Implements `Codec` for a configuration: every weight becomes the mean of its group.
+macro_rules! means {
     ($codec:ident, $id:literal, $presets:ident, |$self:ident| $group:expr) => {
         impl $codec {
             fn group(&$self) -> usize {
@@ -22,23 +22,22 @@ macro_rules! firsts {
             }
 
             fn cost(&self, spec: &TensorSpec) -> CostEstimate {
-                CostEstimate::fixed(4 * spec.elements().div_ceil(self.group()) as u64)
+                CostEstimate::fixed(4 * spec.elements().div_ceil(self.group()) as u64).scratch(12 * spec.elements() as u64)
             }
 
             fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
                 cx.cancel.check()?;
                 let values = tensor.to_finite_f32()?;
-                let firsts: Vec<f32> = values.chunks(self.group()).map(|group| group[0]).collect();
+                let mean = |group: &[f32]| (group.iter().map(|v| f64::from(*v)).sum::<f64>() / group.len() as f64) as f32;
+                let means: Vec<f32> = values.chunks(self.group()).map(mean).collect();
                 cx.progress.tick(values.len() as u64);
-                let decoded: Vec<f32> = (0..values.len()).map(|i| firsts[i / self.group()]).collect();
-                Ok(Payload::new(Bound::measure_max_abs(&values, &decoded))
-                    .with("firsts", Section::from_values(Dtype::F32, [firsts.len()], firsts)?))
+                Payload::new().with("means", Section::from_values(Dtype::F32, [means.len()], means)?)
             }
 
             fn decode(&self, _: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
                 let groups = out.len().div_ceil(self.group());
-                let firsts = payload.values::<f32>("firsts", Dtype::F32, &[groups])?;
-                out.iter_mut().enumerate().for_each(|(i, w)| *w = firsts[i / self.group()]);
+                let means = payload.values::<f32>("means", Dtype::F32, &[groups])?;
+                out.iter_mut().enumerate().for_each(|(i, w)| *w = means[i / self.group()]);
                 Ok(())
             }
         }
@@ -55,7 +54,7 @@ macro_rules! firsts {
 pub struct TakesUnknown {
     version: FormatVersion<1>,
 }
-firsts!(TakesUnknown, "broken.unknown", takes_unknown, |self| 4);
+means!(TakesUnknown, "broken.unknown", takes_unknown, |self| 4);
 
 /// Accepts every version.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +67,7 @@ impl Default for TakesVersions {
         Self { version: 1 }
     }
 }
-firsts!(TakesVersions, "broken.versions", takes_versions, |self| 4);
+means!(TakesVersions, "broken.versions", takes_versions, |self| 4);
 
 /// Silently clamps the group to its own range.
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,7 +85,7 @@ impl Default for Clamps {
 fn clamped<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<usize, D::Error> {
     Ok(usize::deserialize(deserializer)?.clamp(1, 64))
 }
-firsts!(Clamps, "broken.clamps", clamps, |self| self.group);
+means!(Clamps, "broken.clamps", clamps, |self| self.group);
 
 /// Accepts a group of 0 and then divides by it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -100,7 +99,7 @@ impl Default for Divides {
         Self { version: FormatVersion, group: 4 }
     }
 }
-firsts!(Divides, "broken.divides", divides, |self| self.group);
+means!(Divides, "broken.divides", divides, |self| self.group);
 
 /// Does not serialise one of its fields.
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,7 +123,7 @@ impl Forgets {
 fn is_eight(group: &usize) -> bool {
     *group == 8
 }
-firsts!(Forgets, "broken.forgets", forgets, |self| self.group);
+means!(Forgets, "broken.forgets", forgets, |self| self.group);
 
 /// Serialises a different group: every round trip adds one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -143,7 +142,7 @@ impl Default for Drifts {
 fn one_more<S: Serializer>(group: &usize, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.serialize_u64(*group as u64 + 1)
 }
-firsts!(Drifts, "broken.drifts", drifts, |self| self.group);
+means!(Drifts, "broken.drifts", drifts, |self| self.group);
 
 /// Refuses an invalid combination of group and size without naming the fields.
 #[derive(Debug, Serialize, Deserialize)]
@@ -174,4 +173,28 @@ impl Default for Mumbles {
         Self { version: FormatVersion, group: 4, size: 4 }
     }
 }
-firsts!(Mumbles, "broken.mumbles", mumbles, |self| self.group);
+means!(Mumbles, "broken.mumbles", mumbles, |self| self.group);
+
+/// Has a second version.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Second {
+    version: FormatVersion<2>,
+    group: Bounded<1, 64>,
+}
+impl Default for Second {
+    fn default() -> Self {
+        Self { version: FormatVersion, group: Bounded::at::<4>() }
+    }
+}
+means!(Second, "broken.second", second, |self| self.group.get() as usize);
+
+/// An upgrade that adds the key of version 2.
+pub const SOUND: Upgrade = Upgrade::new(r#"{"codec":"broken.second","version":1}"#, |header| {
+    header.insert("group".to_owned(), 4.into());
+    Ok(())
+});
+/// One that forgets it, so that a header of version 1 gets whatever the default is.
+pub const FORGETS_KEY: Upgrade = Upgrade::new(SOUND.example, |_| Ok(()));
+/// One whose example is of another version.
+pub const NO_EXAMPLE: Upgrade = Upgrade::new(r#"{"codec":"broken.second","version":2,"group":4}"#, SOUND.apply);

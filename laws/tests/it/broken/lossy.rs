@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, LinearOp, Need,
-    Needs, Payload, PayloadView, Preset, Progressive, Result, Section, TensorSpec, TensorView, max_abs_error, typetag,
+    Certificate, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Need, Needs,
+    Payload, PayloadView, Preset, Progressive, Result, Rows, Section, TensorSpec, TensorView, typetag,
 };
 use serde::{Deserialize, Serialize};
 use simd::Level;
@@ -14,14 +14,13 @@ use simd::Level;
 pub enum Fault {
     #[default]
     None,
-    // Bound
-    FalseBound,
-    LooseBound,
-    LooserBound,
-    LoosestBound,
-    NoBound,
+    // Certificate
+    SmallerError,
+    LargerError,
+    WrongSquares,
+    WrongEnergy,
+    ForgetsRounding,
     FalseExact,
-    Overflows,
     AcceptsAll,
     AcceptsNothing,
     // Determinism
@@ -63,9 +62,20 @@ pub enum Fault {
     NeedsAll,
     // Linear
     WrongProduct,
+    WrongTransposed,
+    Overwrites,
+    IgnoresRange,
+    AddsByThread,
+    ClipsOutliers,
     KeepsDense,
     TakesAnyLength,
     PromisesNothing,
+    // Rows
+    WrongRows,
+    WrongShape,
+    Allocates,
+    ReadsByThread,
+    TakesAnyRows,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -80,13 +90,17 @@ impl Lossy {
         Self { fault, ..Self::default() }
     }
 
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+
     fn has(&self, fault: Fault) -> bool {
         self.fault == fault
     }
 
     /// The result of `encode` for the faults of law 6.
     fn refuse(&self, values: &[f32]) -> Result<()> {
-        match (self.fault, codec_api::first_non_finite(values)) {
+        match (self.fault, codec_api::util::first_non_finite(values)) {
             (Fault::KeepsNan, _) => Ok(()),
             (Fault::WrongIndex, Some(index)) => Err(CodecError::NonFinite { index: index + 1 }),
             (_, Some(index)) => Err(CodecError::NonFinite { index }),
@@ -101,18 +115,19 @@ impl Lossy {
         }
     }
 
-    fn bound(&self, values: &[f32], decoded: &[f32]) -> Bound {
-        let error = max_abs_error(values, decoded);
+    /// What an encoder that measures states.
+    fn stated(&self, values: &[f32], decoded: &[f32]) -> Option<Certificate> {
+        let mut stated = Certificate::measure(values, decoded);
         match self.fault {
-            Fault::FalseBound => Bound::max_abs(error * 0.99),
-            Fault::LooseBound => Bound::max_abs(error * 1.5),
-            Fault::LooserBound => Bound::max_abs(error * 3.0),
-            Fault::LoosestBound => Bound::max_abs(error * 5.0),
-            Fault::NoBound => Bound::None,
-            Fault::FalseExact => Bound::Exact,
-            Fault::Overflows if values.iter().any(|v| overflows(*v)) => Bound::MaxAbs(f32::INFINITY),
-            _ => Bound::max_abs(error),
+            Fault::SmallerError => stated.max_abs *= 0.99,
+            Fault::LargerError => stated.max_abs *= 1.01,
+            Fault::WrongSquares => stated.squared_error *= 1.01,
+            Fault::WrongEnergy => stated.energy *= 1.01,
+            Fault::FalseExact => stated = Certificate::exact(stated.energy),
+            Fault::ForgetsRounding => {}
+            _ => return None,
         }
+        Some(stated)
     }
 
     /// A value that should always be the same.
@@ -173,17 +188,41 @@ impl Codec for Lossy {
         self.refuse(&values)?;
         assert!(!self.has(Fault::PanicsOnEmpty) || !values.is_empty(), "no maximum of nothing");
         let halves: Vec<u16> = values.iter().map(|v| (v.to_bits() >> 16) as u16).collect();
-        let decoded: Vec<f32> = halves.iter().map(|h| widened(*h)).collect();
+        let decoded: Vec<f32> = halves.iter().map(|h| self.widened(*h)).collect();
         let bytes: [Vec<u8>; 2] = [1, 0].map(|i| halves.iter().map(|h| h.to_le_bytes()[i]).collect());
         let [high, low] = bytes.map(|b| Section::new(Dtype::U8, [b.len()], b));
         cx.progress.tick(values.len() as u64 * if self.has(Fault::TicksTwice) { 2 } else { 1 });
-        Ok(Payload::new(self.bound(&values, &decoded))
-            .with("high", high?)
-            .with("low", low?)
-            .with("mark", Section::from_values(Dtype::U32, [1], vec![self.mark(&tensor, &values)])?))
+        let payload = Payload::new().with("high", high?)?.with("low", low?)?;
+        let payload = self.stated(&values, &decoded).map_or(payload.clone(), |stated| payload.with_measured(stated));
+        payload.with("mark", Section::from_values(Dtype::U32, [1], vec![self.mark(&tensor, &values)])?)
     }
 
-    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        self.decode_part(false, spec, &payload, out)
+    }
+
+    fn as_progressive(&self) -> Option<&dyn Progressive> {
+        Some(self)
+    }
+
+    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+        Some(self)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+}
+
+impl Lossy {
+    /// The value of an upper half.
+    pub fn widened(&self, half: u16) -> f32 {
+        // A decoder's values need not be values of the stored dtype.
+        widened(half) * if self.has(Fault::ForgetsRounding) { 1.001 } else { 1.0 }
+    }
+
+    /// Decodes both sections, or only the first one.
+    fn decode_part(&self, first: bool, spec: &TensorSpec, payload: &PayloadView<'_>, out: &mut [f32]) -> Result<()> {
         if self.has(Fault::TrustsSections) {
             let (high, low) = (payload.section("high")?.data(), payload.section("low")?.data());
             (0..out.len()).for_each(|i| out[i] = widened(u16::from_le_bytes([low[i], high[i]])));
@@ -194,14 +233,13 @@ impl Codec for Lossy {
         while self.has(Fault::Hangs) && !high.is_empty() && high.iter().all(|b| *b == 0x7f) {
             std::thread::yield_now();
         }
-        let first = cx.level == Some(0);
         if first && self.has(Fault::NeedsAll) {
             payload.section("low")?;
         }
         let empty = bytes::Bytes::from(vec![0; out.len()]);
         let low = if first { &empty } else { payload.bytes("low", Dtype::U8, &[out.len()])? };
         for ((w, high), low) in out.iter_mut().zip(high).zip(low) {
-            *w = widened(u16::from_le_bytes([*low, *high]));
+            *w = self.widened(u16::from_le_bytes([*low, *high]));
         }
         let wrong = match self.fault {
             Fault::DecodesByLevel => Level::current() == Level::Scalar,
@@ -209,9 +247,6 @@ impl Codec for Lossy {
             Fault::GetsWorse => !first,
             _ => false,
         };
-        if self.has(Fault::Overflows) {
-            out.iter_mut().filter(|w| overflows(**w)).for_each(|w| *w *= 2.0);
-        }
         if wrong {
             for w in out {
                 *w = -*w;
@@ -219,17 +254,20 @@ impl Codec for Lossy {
         }
         Ok(())
     }
-
-    fn as_progressive(&self) -> Option<&dyn Progressive> {
-        Some(self)
-    }
-
-    fn as_linear(&self) -> Option<&dyn LinearKernel> {
-        Some(self)
-    }
 }
 
 impl Progressive for Lossy {
+    fn decode_level(
+        &self,
+        level: usize,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        _: &DecodeCx<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        self.decode_part(level == 0, spec, &payload, out)
+    }
+
     fn levels(&self, spec: &TensorSpec) -> Vec<codec_api::QualityLevel> {
         let n = spec.elements() as u64;
         let again = if self.has(Fault::NamesTwice) { vec!["high"] } else { vec![] };
@@ -241,57 +279,6 @@ impl Progressive for Lossy {
         let named = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
         levels.map(|(names, bytes)| codec_api::QualityLevel::new(named(names), least(bytes)..=bytes)).into()
     }
-}
-
-impl LinearKernel for Lossy {
-    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
-        let n = spec.elements();
-        let (high, low) = (payload.bytes("high", Dtype::U8, &[n])?, payload.bytes("low", Dtype::U8, &[n])?);
-        let weights = high.iter().zip(low).map(|(high, low)| widened(u16::from_le_bytes([*low, *high]))).collect();
-        let (outputs, inputs) = spec.matrix();
-        Ok(Box::new(Operator { fault: self.fault, outputs, inputs, weights }))
-    }
-}
-
-#[derive(Debug)]
-struct Operator {
-    fault: Fault,
-    outputs: usize,
-    inputs: usize,
-    weights: Vec<f32>,
-}
-
-impl LinearOp for Operator {
-    fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let batch = x.len() / self.inputs.max(1);
-        if self.fault != Fault::TakesAnyLength && (x.len() != batch * self.inputs || y.len() != batch * self.outputs) {
-            return Err(CodecError::Limit("lengths".to_owned()));
-        }
-        for (x, y) in x.chunks_exact(self.inputs.max(1)).zip(y.chunks_exact_mut(self.outputs.max(1))) {
-            for (row, y) in self.weights.chunks_exact(self.inputs.max(1)).zip(y) {
-                *y = row.iter().zip(x).map(|(w, x)| w * x).sum();
-                // The mistake of a kernel that leaves out its tail.
-                if self.fault == Fault::WrongProduct && !self.inputs.is_multiple_of(16) {
-                    *y -= row[self.inputs - 1] * x[self.inputs - 1];
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn tolerance(&self) -> f32 {
-        if self.fault == Fault::PromisesNothing { 2.0 } else { self.inputs as f32 * f32::EPSILON }
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        let bytes = if self.fault == Fault::KeepsDense { 4 } else { 2 };
-        bytes * self.weights.len() as u64
-    }
-}
-
-/// Whether twice the number is infinite.
-fn overflows(value: f32) -> bool {
-    value.is_finite() && (2.0 * value).is_infinite()
 }
 
 fn widened(half: u16) -> f32 {

@@ -3,16 +3,23 @@
 pub mod exact;
 pub mod headers;
 pub mod lossy;
+mod opened;
+pub mod scaled;
 
 use std::sync::Arc;
 
-use codec_api::{Codec, CodecEntry, Preset, Registry};
+use codec_api::{Codec, CodecEntry, Preset, Registry, Upgrade};
 use laws::{Law, Subject};
 
 /// A subject with this codec, the only one of its registry; `presets` are the presets of that
 /// registry.
 pub fn subject(codec: impl Codec + 'static, presets: fn() -> Vec<Preset>) -> Subject {
-    let entry = CodecEntry::new(codec.typetag_name(), "has a fault", ("broken", "0.1.0"), presets);
+    upgraded(codec, presets, &[])
+}
+
+/// The same, with upgrades.
+pub fn upgraded(codec: impl Codec + 'static, presets: fn() -> Vec<Preset>, upgrades: &'static [Upgrade]) -> Subject {
+    let entry = CodecEntry::new(codec.typetag_name(), "has a fault", ("broken", "0.1.0"), presets).upgrades(upgrades);
     let registry = Registry::from_entries([entry]).expect("one codec");
     let subjects = Subject::of_crate(&registry, "broken", env!("CARGO_MANIFEST_DIR"));
     let mut subject = subjects.expect("no probe").remove(0);

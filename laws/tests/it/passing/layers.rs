@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Bound
-//! The largest error, measured.
+//! None in advance: the largest error follows from the weights.
 //!
 //! # Cost
 //! Two bytes per weight, and 8 bytes.
@@ -23,7 +23,7 @@
 //! Floats only.
 
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Payload, PayloadView, Preset,
     Progressive, QualityLevel, Result, Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
@@ -60,27 +60,17 @@ impl Codec for Layers {
             sections.push((step, codes));
         }
         cx.progress.tick(values.len() as u64);
-        let mut payload = Payload::new(Bound::measure_max_abs(&values, &decoded));
+        let mut payload = Payload::new();
         for (k, (step, codes)) in sections.into_iter().enumerate() {
             payload = payload
-                .with(&format!("{k}.step"), Section::from_values(Dtype::F32, [1], vec![step])?)
-                .with(&format!("{k}.codes"), Section::from_values(Dtype::I8, [codes.len()], codes)?);
+                .with(&format!("{k}.step"), Section::from_values(Dtype::F32, [1], vec![step])?)?
+                .with(&format!("{k}.codes"), Section::from_values(Dtype::I8, [codes.len()], codes)?)?;
         }
         Ok(payload)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
-        spec.check_output(out.len())?;
-        let last = cx.level.unwrap_or(LAYERS - 1);
-        if last >= LAYERS {
-            return Err(CodecError::Limit(format!("level {last}: the levels are 0 to {}", LAYERS - 1)));
-        }
-        out.fill(0.0);
-        for k in 0..=last {
-            let step = payload.values::<f32>(&format!("{k}.step"), Dtype::F32, &[1])?[0];
-            add(out, step, &payload.values::<i8>(&format!("{k}.codes"), Dtype::I8, &[out.len()])?);
-        }
-        Ok(())
+        self.decode_level(LAYERS - 1, spec, payload, cx, out)
     }
 
     fn as_progressive(&self) -> Option<&dyn Progressive> {
@@ -89,6 +79,26 @@ impl Codec for Layers {
 }
 
 impl Progressive for Layers {
+    fn decode_level(
+        &self,
+        level: usize,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        _: &DecodeCx<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        spec.check_output(out.len())?;
+        if level >= LAYERS {
+            return Err(CodecError::Usage(format!("level {level}: the levels are 0 to {}", LAYERS - 1)));
+        }
+        out.fill(0.0);
+        for k in 0..=level {
+            let step = payload.values::<f32>(&format!("{k}.step"), Dtype::F32, &[1])?[0];
+            add(out, step, &payload.values::<i8>(&format!("{k}.codes"), Dtype::I8, &[out.len()])?);
+        }
+        Ok(())
+    }
+
     fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel> {
         let bytes = spec.elements() as u64 + 4;
         (0..LAYERS).map(|k| QualityLevel::new(vec![format!("{k}.step"), format!("{k}.codes")], bytes..=bytes)).collect()

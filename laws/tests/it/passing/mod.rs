@@ -4,6 +4,7 @@
 mod layers;
 mod negate;
 mod raw;
+mod steps;
 mod truncate;
 mod weighted;
 mod xor;

@@ -21,8 +21,8 @@
 //! None.
 
 use codec_api::{
-    Bound, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
-    Result, Section, TensorSpec, TensorView, register_codec, typetag, widen,
+    Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset, Result,
+    Section, TensorSpec, TensorView, register_codec, typetag, util::widen,
 };
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ impl Codec for Raw {
         let bytes = tensor.bytes();
         cx.progress.tick(tensor.spec().elements() as u64);
         let data = Section::new(Dtype::U8, [bytes.len()], bytes.to_vec())?;
-        Payload::new(Bound::Exact).with("data", data).with_checksum(bytes)
+        Payload::new().with("data", data)?.with_checksum(bytes)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -66,7 +66,7 @@ impl Lossless for Raw {
     ) -> Result<()> {
         let data = checked(spec, &payload)?;
         if data.len() != out.len() {
-            return Err(codec_api::CodecError::Limit(format!("{} places for {} bytes", out.len(), data.len())));
+            return Err(codec_api::CodecError::Usage(format!("{} places for {} bytes", out.len(), data.len())));
         }
         out.copy_from_slice(data);
         Ok(())

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! # Bound
-//! The largest error, measured.
+//! None in advance: the largest error follows from the weights.
 //!
 //! # Cost
 //! Two bytes per weight.
@@ -20,9 +20,12 @@
 //! # Limits
 //! Floats only.
 
+use std::ops::Range;
+
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, LinearOp, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+    Bytes, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Inputs, LinearKernel, LinearOp, Payload,
+    PayloadView, Preset, Product, Result, RowReader, Rows, Section, TensorSpec, TensorView, check_product, check_rows,
+    register_codec, typetag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,17 +49,17 @@ impl Codec for Truncate {
         cx.cancel.check()?;
         let values = tensor.to_finite_f32()?;
         let halves: Vec<u16> = values.iter().map(|v| (v.to_bits() >> 16) as u16).collect();
-        let decoded: Vec<f32> = halves.iter().map(|h| widened(*h)).collect();
         cx.progress.tick(values.len() as u64);
-        Ok(Payload::new(Bound::measure_max_abs(&values, &decoded))
-            .with("halves", Section::from_values(Dtype::U16, [halves.len()], halves)?))
+        Payload::new().with("halves", Section::from_values(Dtype::U16, [halves.len()], halves)?)
     }
 
-    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+    fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
-        let halves = payload.values("halves", Dtype::U16, &[out.len()])?;
-        out.iter_mut().zip(halves).for_each(|(w, h)| *w = widened(h));
-        Ok(())
+        self.open(spec, payload, cx)?.read(0..spec.matrix().0, out)
+    }
+
+    fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
     }
 
     fn as_linear(&self) -> Option<&dyn LinearKernel> {
@@ -64,52 +67,83 @@ impl Codec for Truncate {
     }
 }
 
+impl Rows for Truncate {
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        Ok(Box::new(Matrix::new(spec, &payload)?))
+    }
+}
+
 impl LinearKernel for Truncate {
-    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>) -> Result<Box<dyn LinearOp>> {
-        let halves = payload.values("halves", Dtype::U16, &[spec.elements()])?;
-        let (outputs, inputs) = spec.matrix();
-        Ok(Box::new(Operator { outputs, inputs, halves }))
+    fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
+        Ok(Box::new(Matrix::new(spec, &payload)?))
     }
 }
 
 #[derive(Debug)]
-struct Operator {
-    outputs: usize,
-    inputs: usize,
-    halves: Vec<u16>,
+struct Matrix {
+    shape: (usize, usize),
+    halves: Bytes,
 }
 
-impl LinearOp for Operator {
-    fn apply(&self, x: &[f32], y: &mut [f32]) -> Result<()> {
-        let batch = x.len() / self.inputs.max(1);
-        if x.len() != batch * self.inputs || y.len() != batch * self.outputs {
-            let reason = format!(
-                "{} inputs and {} outputs for a matrix of {} by {}",
-                x.len(),
-                y.len(),
-                self.outputs,
-                self.inputs
-            );
-            return Err(CodecError::Limit(reason));
-        }
-        if self.halves.is_empty() {
-            y.fill(0.0);
-            return Ok(());
-        }
-        for (x, y) in x.chunks_exact(self.inputs).zip(y.chunks_exact_mut(self.outputs)) {
-            for (row, y) in self.halves.chunks_exact(self.inputs).zip(y) {
-                *y = row.iter().zip(x).map(|(h, x)| widened(*h) * x).sum();
+impl Matrix {
+    fn new(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+        let halves = payload.bytes("halves", Dtype::U16, &[spec.elements()])?.clone();
+        Ok(Self { shape: spec.matrix(), halves })
+    }
+
+    /// The weights of some rows.
+    fn weights(&self, rows: Range<usize>) -> impl Iterator<Item = f32> {
+        let columns = self.shape.1;
+        let halves = &self.halves[2 * rows.start * columns..2 * rows.end * columns];
+        halves.as_chunks().0.iter().map(|half| widened(u16::from_le_bytes(*half)))
+    }
+}
+
+impl RowReader for Matrix {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        out.iter_mut().zip(self.weights(rows)).for_each(|(out, w)| *out = w);
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.halves.len() as u64
+    }
+}
+
+impl LinearOp for Matrix {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        check_product(self.shape, product, &rows, x, y)?;
+        let batch = x.batch();
+        for (i, row) in rows.enumerate() {
+            for b in 0..batch {
+                let (x, weights) = (x.vector(b), self.weights(row..row + 1));
+                match product {
+                    Product::Forward => y[i * batch + b] = weights.zip(x).map(|(w, x)| w * x).sum(),
+                    Product::Transposed => {
+                        y[b..].iter_mut().step_by(batch).zip(weights).for_each(|(y, w)| *y += w * x[row]);
+                    }
+                }
             }
         }
         Ok(())
     }
 
     fn tolerance(&self) -> f32 {
-        self.inputs as f32 * f32::EPSILON
+        // A value is rounded as a product and in one sum over all of a row or a column.
+        self.shape.0.max(self.shape.1) as f32 * f32::EPSILON
     }
 
     fn resident_bytes(&self) -> u64 {
-        2 * self.halves.len() as u64
+        self.halves.len() as u64
     }
 }
 

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! # Bound
-//! The largest error, measured.
+//! None in advance: the largest error follows from the weights.
 //!
 //! # Cost
 //! One bit per weight, and 4 bytes.
@@ -23,8 +23,8 @@
 //! Floats only.
 
 use codec_api::{
-    Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Payload,
-    PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Payload, PayloadView,
+    Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag, util::Importance,
 };
 use serde::{Deserialize, Serialize};
 
@@ -52,12 +52,12 @@ impl Codec for Weighted {
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         if self.required && cx.calibration.is_none() {
-            return Err(CodecError::Missing("calibration".to_owned()));
+            return Err(CodecError::MissingCalibration);
         }
         cx.cancel.check()?;
         let values = tensor.to_finite_f32()?;
-        let (_, columns) = tensor.spec().matrix();
-        let importance = |i: usize| cx.calibration.map_or(1.0, |c| f64::from(c.mean_squares()[i % columns]));
+        let relative = Importance::new(tensor.spec(), cx)?;
+        let importance = |i: usize| relative.as_ref().map_or(1.0, |relative| f64::from(relative.of(i)));
         let (sum, total) = values
             .iter()
             .enumerate()
@@ -67,25 +67,20 @@ impl Codec for Weighted {
         for (i, v) in values.iter().enumerate() {
             signs[i / 8] |= u8::from(*v < 0.0) << (i % 8);
         }
-        let mut decoded = vec![0.0; values.len()];
-        expand(scale, &signs, &mut decoded);
         cx.progress.tick(values.len() as u64);
-        Ok(Payload::new(Bound::measure_max_abs(&values, &decoded))
-            .with("scale", Section::from_values(Dtype::F32, [1], vec![scale])?)
-            .with("signs", Section::new(Dtype::U8, [signs.len()], signs)?))
+        Payload::new()
+            .with("scale", Section::from_values(Dtype::F32, [1], vec![scale])?)?
+            .with("signs", Section::from_bytes(signs)?)
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
         let scale = payload.values::<f32>("scale", Dtype::F32, &[1])?[0];
-        expand(scale, payload.bytes("signs", Dtype::U8, &[out.len().div_ceil(8)])?, out);
+        let signs = payload.bytes("signs", Dtype::U8, &[out.len().div_ceil(8)])?;
+        for (i, w) in out.iter_mut().enumerate() {
+            *w = if signs[i / 8] >> (i % 8) & 1 == 1 { -scale } else { scale };
+        }
         Ok(())
-    }
-}
-
-fn expand(scale: f32, signs: &[u8], out: &mut [f32]) {
-    for (i, w) in out.iter_mut().enumerate() {
-        *w = if signs[i / 8] >> (i % 8) & 1 == 1 { -scale } else { scale };
     }
 }
 

@@ -22,8 +22,8 @@
 //! Base and tensor must have the same dtype and shape.
 
 use codec_api::{
-    BaseTensor, Bound, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need,
-    Needs, Payload, PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag, widen,
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs, Payload,
+    PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag, util::widen,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,14 +44,11 @@ impl Codec for Xor {
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
-        let base = required(cx.base.as_ref(), tensor.spec())?;
+        let base = cx.base_of(tensor.spec())?;
         cx.cancel.check()?;
         let xor: Vec<u8> = tensor.bytes().iter().zip(base.view.bytes()).map(|(a, b)| a ^ b).collect();
         cx.progress.tick(tensor.spec().elements() as u64);
-        Payload::new(Bound::Exact)
-            .with("base", Section::new(Dtype::U8, [32], base.id.to_vec())?)
-            .with("xor", Section::new(Dtype::U8, [xor.len()], xor)?)
-            .with_checksum(tensor.bytes())
+        Payload::new().with_base(base.id)?.with("xor", Section::from_bytes(xor)?)?.with_checksum(tensor.bytes())
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
@@ -74,27 +71,16 @@ impl Lossless for Xor {
     ) -> Result<()> {
         let bytes = restored(spec, &payload, cx)?;
         if bytes.len() != out.len() {
-            return Err(CodecError::Limit(format!("{} places for {} bytes", out.len(), bytes.len())));
+            return Err(CodecError::Usage(format!("{} places for {} bytes", out.len(), bytes.len())));
         }
         out.copy_from_slice(&bytes);
         Ok(())
     }
 }
 
-fn required<'a, 'b>(base: Option<&'a BaseTensor<'b>>, spec: &TensorSpec) -> Result<&'a BaseTensor<'b>> {
-    let base = base.ok_or_else(|| CodecError::Missing("base tensor".to_owned()))?;
-    if base.view.spec() == spec {
-        return Ok(base);
-    }
-    Err(CodecError::Unsupported(format!("a base {} for a tensor {spec}", base.view.spec())))
-}
-
 fn restored(spec: &TensorSpec, payload: &PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
-    let base = required(cx.base.as_ref(), spec)?;
+    let base = payload.base(spec, cx)?;
     let xor = payload.bytes("xor", Dtype::U8, &[spec.byte_len()])?;
-    if payload.bytes("base", Dtype::U8, &[32])?[..] != base.id {
-        return Err(payload.corrupt("base", "it names another base tensor"));
-    }
     let bytes: Vec<u8> = xor.iter().zip(base.view.bytes()).map(|(a, b)| a ^ b).collect();
     payload.verify_checksum(&bytes)?;
     Ok(bytes)

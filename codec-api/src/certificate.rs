@@ -1,0 +1,121 @@
+//! What an encode did to the weights, measured on the weights that a decoder returns.
+
+use serde::{Deserialize, Serialize};
+use simd::{LANES, kernel, load, sum};
+
+/// The error of an encoded tensor against its source `w`. `ŵ` are the decoded weights, rounded to
+/// the stored dtype, as [`crate::EncodedTensor::decode_stored`] returns them. All sums are in f64.
+///
+/// The certificates of a tensor's chunks [add up](Self::add) to the certificate of the tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Certificate {
+    /// Every bit of the stored bytes is restored.
+    pub exact: bool,
+    /// `max |w − ŵ|`.
+    pub max_abs: f64,
+    /// `Σ (w − ŵ)²`.
+    pub squared_error: f64,
+    /// `Σ w²`; for an exact tensor over its finite values, and 0 if its dtype is not a float.
+    pub energy: f64,
+}
+
+impl Certificate {
+    /// The certificate of no weights at all: the start of a sum.
+    pub const EMPTY: Self = Self { exact: true, max_abs: 0.0, squared_error: 0.0, energy: 0.0 };
+
+    /// The certificate of a tensor that decodes to its stored bytes.
+    pub fn exact(energy: f64) -> Self {
+        Self { energy, ..Self::EMPTY }
+    }
+
+    /// Measures decoded values; never exact. A decoded value that is not finite makes the errors
+    /// infinite or NaN. If the lengths differ, only the shorter length is compared.
+    pub fn measure(source: &[f32], decoded: &[f32]) -> Self {
+        let len = source.len().min(decoded.len());
+        let (max_abs, squared_error, energy) = errors(&source[..len], &decoded[..len]);
+        Self { exact: false, max_abs, squared_error, energy }
+    }
+
+    /// Adds the certificate of the next chunk.
+    pub fn add(&mut self, chunk: &Self) {
+        self.exact &= chunk.exact;
+        self.max_abs = self.max_abs.max(chunk.max_abs);
+        self.squared_error += chunk.squared_error;
+        self.energy += chunk.energy;
+    }
+
+    /// Normalised mean squared error, `Σ (w − ŵ)² / Σ w²`; 0 without any error.
+    pub fn nmse(&self) -> f64 {
+        if self.squared_error == 0.0 { 0.0 } else { self.squared_error / self.energy }
+    }
+
+    /// Relative error in the Frobenius norm, `‖w − ŵ‖ / ‖w‖`: the square root of [`Self::nmse`].
+    pub fn rel_frobenius(&self) -> f64 {
+        self.nmse().sqrt()
+    }
+
+    /// Whether all numbers are finite and non-negative, and an exact certificate has no error.
+    pub fn is_valid(&self) -> bool {
+        let numbers = [self.max_abs, self.squared_error, self.energy];
+        numbers.iter().all(|n| n.is_finite() && *n >= 0.0)
+            && (!self.exact || self.max_abs == 0.0 && self.squared_error == 0.0)
+    }
+}
+
+kernel! {
+    /// Largest error, squared error and energy. A NaN makes the squared error NaN.
+    fn errors<'a>(_simd, source: &'a [f32], decoded: &'a [f32]) -> (f64, f64, f64) {
+        let (mut largest, mut squares, mut energy) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
+        for (x, y) in source.chunks(LANES).zip(decoded.chunks(LANES)) {
+            let (x, y): ([f32; LANES], [f32; LANES]) = (load(x), load(y));
+            for i in 0..LANES {
+                let (x, y) = (f64::from(x[i]), f64::from(y[i]));
+                let error = (x - y).abs();
+                largest[i] = if error > largest[i] { error } else { largest[i] };
+                squares[i] += error * error;
+                energy[i] += x * x;
+            }
+        }
+        (largest.into_iter().fold(0.0, f64::max), sum(squares), sum(energy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_measures_the_same() {
+        let source: Vec<f32> = (0..1003).map(|i| ((i * 7919) % 1009) as f32 / 331.0 - 1.5).collect();
+        let decoded: Vec<f32> = source.iter().map(|v| (v * 4.0).round() / 4.0).collect();
+        let found = simd::Level::available()
+            .into_iter()
+            .map(|level| simd::with_level(level, || Certificate::measure(&source, &decoded)));
+        let expected = source.iter().zip(&decoded).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
+        for certificate in found {
+            assert_eq!(certificate, Certificate::measure(&source, &decoded));
+            assert!((certificate.squared_error - expected).abs() < 1e-9);
+            assert!(certificate.max_abs <= 0.125);
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_make_it_invalid() {
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for place in [0, 20] {
+                let mut decoded = [1.0; 21];
+                decoded[place] = odd;
+                assert!(!Certificate::measure(&[1.0; 21], &decoded).is_valid());
+            }
+        }
+    }
+
+    #[test]
+    fn the_range_of_f32_does_not_overflow() {
+        let certificate = Certificate::measure(&[f32::MAX; 40], &[f32::MIN; 40]);
+        assert!(certificate.is_valid());
+        assert!((certificate.nmse() - 4.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,105 @@
+//! The operator of codecs without one of their own: decodes a few rows, which stay in the cache,
+//! and multiplies with them.
+
+use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+use super::kernels::{add_rows, dots};
+use super::{Inputs, LinearOp, Product, check_product};
+use crate::error::Result;
+use crate::rows::RowReader;
+
+/// Weights of a tile: 64 KiB.
+const TILE: usize = 1 << 14;
+
+/// A linear operator over the rows of an encoded matrix.
+#[derive(Debug)]
+pub struct RowsLinear {
+    reader: Box<dyn RowReader>,
+}
+
+thread_local! {
+    /// The decoded rows. They stay with their thread, since memory of this size would come from the
+    /// operating system in each product.
+    static DECODED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+impl RowsLinear {
+    /// The operator of the matrix that the reader reads.
+    pub fn new(reader: Box<dyn RowReader>) -> Self {
+        Self { reader }
+    }
+
+    /// Calls `visit` with each tile of `rows`, of about `weights` weights, and its decoded values.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn tiles(&self, rows: Range<usize>, weights: usize, mut visit: impl FnMut(Range<usize>, &[f32])) -> Result<()> {
+        let (_, columns) = self.reader.shape();
+        let at_once = (weights / columns.max(1)).max(1).next_multiple_of(self.reader.granule().get());
+        // Taken out for the time of its use, because a reader may be an operator's too.
+        let mut decoded = DECODED.take();
+        decoded.resize(decoded.len().max(at_once.min(rows.len()) * columns), 0.0);
+        let tiles = rows.clone().step_by(at_once).map(|first| first..(first + at_once).min(rows.end));
+        let result = tiles.into_iter().try_for_each(|part| {
+            let values = &mut decoded[..part.len() * columns];
+            self.reader.read(part.clone(), values)?;
+            visit(part, values);
+            Ok(())
+        });
+        DECODED.set(decoded);
+        result
+    }
+}
+
+impl LinearOp for RowsLinear {
+    fn shape(&self) -> (usize, usize) {
+        self.reader.shape()
+    }
+
+    fn granule(&self) -> NonZeroUsize {
+        self.reader.granule()
+    }
+
+    fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        check_product(self.shape(), product, &rows, x, y)?;
+        let batch = x.batch();
+        // The kernels work on whole vectors: with a batch, outputs are gathered and scattered.
+        let mut vector = vec![0.0; if batch > 1 { rows.len().max(self.shape().1) } else { 0 }];
+        self.tiles(rows.clone(), TILE, |part, tile| match product {
+            Product::Forward => {
+                let y = &mut y[(part.start - rows.start) * batch..(part.end - rows.start) * batch];
+                if batch == 1 {
+                    return dots(tile, x.values(), y);
+                }
+                for i in 0..batch {
+                    let vector = &mut vector[..part.len()];
+                    dots(tile, x.vector(i), vector);
+                    y.iter_mut().skip(i).step_by(batch).zip(vector).for_each(|(y, sum)| *y = *sum);
+                }
+            }
+            Product::Transposed => {
+                if batch == 1 {
+                    return add_rows(tile, &x.values()[part], y);
+                }
+                for i in 0..batch {
+                    let vector = &mut vector[..y.len() / batch];
+                    vector.iter_mut().zip(y.iter().skip(i).step_by(batch)).for_each(|(v, y)| *v = *y);
+                    add_rows(tile, &x.vector(i)[part.clone()], vector);
+                    y.iter_mut().skip(i).step_by(batch).zip(vector).for_each(|(y, v)| *y = *v);
+                }
+            }
+        })
+    }
+
+    fn tolerance(&self) -> f32 {
+        let (rows, columns) = self.shape();
+        // A product is rounded once, and once in each addition of its sum; half an EPSILON each.
+        (rows.max(columns) + 2) as f32 * (f32::EPSILON / 2.0)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.reader.resident_bytes()
+    }
+}

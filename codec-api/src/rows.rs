@@ -1,0 +1,97 @@
+//! Reading ranges of rows of an encoded matrix.
+
+use std::fmt::Debug;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+use crate::codec::Codec;
+use crate::context::DecodeCx;
+use crate::error::{CodecError, Result};
+use crate::payload::PayloadView;
+use crate::tensor::TensorSpec;
+
+/// A codec that decodes any range of rows of the matrix view without decoding the others.
+pub trait Rows {
+    /// Opens a payload and checks it. The reader shares the sections' bytes; what it reads is what
+    /// [`Codec::decode`] decodes, bit for bit.
+    ///
+    /// # Errors
+    /// As [`Codec::decode`].
+    fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>>;
+}
+
+/// Rows of an opened payload. Threads share it.
+pub trait RowReader: Debug + Send + Sync {
+    /// Rows and columns of the matrix view.
+    fn shape(&self) -> (usize, usize);
+
+    /// The number of rows that cost no more than one: ranges that begin at its multiples waste
+    /// nothing.
+    fn granule(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
+    /// Decodes `rows`, row-major, without allocating; `out` has exactly their size.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if range or length are wrong ([`check_rows`]); [`CodecError::Corrupt`]
+    /// if the payload turns out damaged only here.
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()>;
+
+    /// Heap and memory-mapped bytes that the reader keeps.
+    fn resident_bytes(&self) -> u64;
+}
+
+/// Checks the arguments of [`RowReader::read`] for a matrix of `(rows, columns)`.
+///
+/// # Errors
+/// [`CodecError::Usage`] with all sizes.
+pub fn check_rows((rows, columns): (usize, usize), range: &Range<usize>, out: &[f32]) -> Result<()> {
+    if range.start <= range.end && range.end <= rows && out.len() == range.len() * columns {
+        return Ok(());
+    }
+    let range = format!("rows {}..{} of a matrix of {rows} x {columns}", range.start, range.end);
+    Err(CodecError::Usage(format!("{range} into a buffer of {} elements", out.len())))
+}
+
+/// Opens the rows of a payload of any codec. Without [`Codec::as_rows`] all rows are decoded here,
+/// and the reader keeps them.
+///
+/// # Errors
+/// As [`Codec::decode`].
+pub fn open_rows(
+    codec: &dyn Codec,
+    spec: &TensorSpec,
+    payload: PayloadView<'_>,
+    cx: &DecodeCx<'_>,
+) -> Result<Box<dyn RowReader>> {
+    if let Some(rows) = codec.as_rows() {
+        return rows.open(spec, payload, cx);
+    }
+    let mut values = vec![0.0; spec.elements()];
+    codec.decode(spec, payload, cx, &mut values)?;
+    Ok(Box::new(DecodedRows { shape: spec.matrix(), values }))
+}
+
+/// The rows of a payload that only decodes as a whole.
+#[derive(Debug)]
+struct DecodedRows {
+    shape: (usize, usize),
+    values: Vec<f32>,
+}
+
+impl RowReader for DecodedRows {
+    fn shape(&self) -> (usize, usize) {
+        self.shape
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape, &rows, out)?;
+        out.copy_from_slice(&self.values[rows.start * self.shape.1..][..out.len()]);
+        Ok(())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        size_of_val(&*self.values) as u64
+    }
+}

@@ -1,0 +1,13 @@
+//! The toolbox of codecs: nothing here is part of the contract.
+
+mod bits;
+mod blocks;
+mod exact;
+mod floats;
+mod importance;
+
+pub use bits::{pack_bits, unpack_bits};
+pub use blocks::read_blocks;
+pub use exact::{Checksum, decode_exact};
+pub use floats::{first_non_finite, narrow, round, widen};
+pub use importance::{Importance, relative_importance};

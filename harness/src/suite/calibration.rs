@@ -1,0 +1,72 @@
+//! Calibration of a model: the file `calibration.safetensors` beside it.
+//!
+//! The file has an F32 vector for each calibrated tensor, under the tensor's name: the mean of x²
+//! of each input of its layer. The metadata key `axis` says whether inputs are `columns` (the
+//! default, Linear) or `rows` (GPT-2 `Conv1D`) of the tensors' matrix views.
+
+use std::path::Path;
+
+use checkpoint::{CALIBRATION, Checkpoint};
+use codec_api::{Calibration, Dtype, InputAxis, TensorSpec};
+
+use super::{Suite, SuiteError};
+
+/// A [`Calibration`] that owns its numbers.
+#[derive(Clone, Debug)]
+pub struct MeanSquares {
+    /// The axis of the matrix view along which the inputs run.
+    pub axis: InputAxis,
+    /// Mean of x² of each input.
+    pub squares: Vec<f32>,
+}
+
+impl MeanSquares {
+    /// A view for the context of an encode.
+    pub fn calibration(&self) -> Calibration<'_> {
+        Calibration::new(self.axis, &self.squares)
+    }
+}
+
+/// Gives the tensors of the model at `model` their calibration, if there is a file of it. Notes
+/// every name that the model does not have.
+pub(super) fn attach(suite: &mut Suite, model: &Path) -> Result<(), SuiteError> {
+    let directory = if model.is_dir() { Some(model) } else { model.parent() };
+    let path = directory.unwrap_or(Path::new("")).join(CALIBRATION);
+    if !path.is_file() {
+        return Ok(());
+    }
+    let wrong = |reason| SuiteError::Calibration { path: path.clone(), reason };
+    let file = Checkpoint::open(&path)?;
+    let axis = match file.metadata().get("axis").map(String::as_str) {
+        None | Some("columns") => InputAxis::Columns,
+        Some("rows") => InputAxis::Rows,
+        Some(other) => return Err(wrong(format!("its `axis` is `{other}`, not `columns` or `rows`"))),
+    };
+    for name in file.names() {
+        let Some(item) = suite.items.iter_mut().find(|item| item.name == name) else {
+            suite.notes.push(format!("{name}: only the calibration has it"));
+            continue;
+        };
+        let squares = squares(&file, name, axis, &item.spec);
+        let squares = squares.map_err(|reason| wrong(format!("tensor `{name}`: {reason}")))?;
+        item.calibration = Some(MeanSquares { axis, squares });
+    }
+    Ok(())
+}
+
+/// The vector under the name of a tensor of `spec`, or the reason why it is no calibration of it.
+fn squares(file: &Checkpoint, name: &str, axis: InputAxis, spec: &TensorSpec) -> Result<Vec<f32>, String> {
+    let view = file.tensor(name).map_err(|e| e.to_string())?;
+    let (inputs, along) = match axis {
+        InputAxis::Columns => (spec.matrix().1, "columns"),
+        InputAxis::Rows => (spec.matrix().0, "rows"),
+    };
+    if view.spec().dtype() != Dtype::F32 || view.spec().shape() != [inputs] {
+        return Err(format!("it is {}, but F32 [{inputs}] fits the {along} of {spec}", view.spec()));
+    }
+    let squares = view.to_f32().map_err(|e| e.to_string())?;
+    match squares.iter().find(|square| !(square.is_finite() && **square >= 0.0)) {
+        Some(square) => Err(format!("{square} is no mean square")),
+        None => Ok(squares.into_owned()),
+    }
+}

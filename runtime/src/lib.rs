@@ -1,0 +1,22 @@
+//! Multiplying with encoded weights.
+//!
+//! [`operator`] makes a linear operator of any encoded tensor: the codec's own one, or else
+//! [`RowsMatrix`], which decodes a few rows at a time and multiplies with them.
+
+mod rows;
+
+use codec_api::{DecodeCx, EncodedTensor, LinearOp, Result};
+
+pub use rows::RowsMatrix;
+
+/// The linear operator of an encoded tensor: that of its codec ([`codec_api::Codec::as_linear`]) or
+/// the generic one.
+///
+/// # Errors
+/// As [`EncodedTensor::decode_into`].
+pub fn operator(encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
+    match encoded.codec.as_linear() {
+        Some(kernel) => kernel.prepare(&encoded.spec, encoded.payload.view(), cx),
+        None => Ok(Box::new(RowsMatrix::new(encoded.open_rows(cx)?))),
+    }
+}
