@@ -68,7 +68,7 @@ impl<'a> Calibration<'a> {
     /// Checks that there is one input per index of its axis of the matrix view.
     ///
     /// # Errors
-    /// [`CodecError::Usage`] if there is not.
+    /// [`CodecError::Usage`] if the number of inputs is not the length of that axis.
     pub(crate) fn check(&self, spec: &TensorSpec) -> Result<()> {
         let (rows, columns) = spec.matrix();
         let (inputs, found) = (if self.axis == InputAxis::Rows { rows } else { columns }, self.mean_squares.len());
@@ -80,7 +80,7 @@ impl<'a> Calibration<'a> {
     }
 }
 
-/// A symmetric matrix `E[xxᵀ]`, or the part of one that belongs to some of the inputs.
+/// The symmetric matrix `E[xxᵀ]` of all inputs, or its principal submatrix for some inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Gram<'a> {
     values: &'a [f32],

@@ -1,4 +1,4 @@
-//! What an encode did to the weights, measured on the weights that a decoder returns.
+//! The error of an encoded tensor, measured on the weights that a decoder returns.
 
 use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, load, sum};
@@ -17,12 +17,13 @@ pub struct Certificate {
     pub max_abs: f64,
     /// `Σ (w − ŵ)²`.
     pub squared_error: f64,
-    /// `Σ w²`; for an exact tensor over its finite values, and 0 if its dtype is not a float.
+    /// `Σ w²`. For an exact tensor the sum covers only finite values; it is 0 if the dtype is not a
+    /// float.
     pub energy: f64,
 }
 
 impl Certificate {
-    /// The certificate of no weights at all: the start of a sum.
+    /// The certificate of zero weights: the start value for a sum of certificates.
     pub const EMPTY: Self = Self { exact: true, max_abs: 0.0, squared_error: 0.0, energy: 0.0 };
 
     /// The certificate of a tensor that decodes to its stored bytes.
@@ -30,8 +31,9 @@ impl Certificate {
         Self { energy, ..Self::EMPTY }
     }
 
-    /// Measures decoded values; never exact. A decoded value that is not finite makes the errors
-    /// infinite or NaN. If the lengths differ, only the shorter length is compared.
+    /// Measures decoded values. The result is never marked as exact. A decoded value that is not
+    /// finite makes the errors infinite or NaN. If the lengths differ, only the shorter length is
+    /// compared.
     pub fn measure(source: &[f32], decoded: &[f32]) -> Self {
         let len = source.len().min(decoded.len());
         let (max_abs, squared_error, energy) = errors(&source[..len], &decoded[..len]);

@@ -42,8 +42,8 @@ pub trait Codec: Debug + Send + Sync {
         Ok(())
     }
 
-    /// How a large tensor may be divided into chunks before encoding. Chunks of a codec with
-    /// statistics of the whole tensor share them ([`Codec::as_surveyed`]).
+    /// How a large tensor may be divided into chunks before encoding. If the codec uses statistics
+    /// of the whole tensor, all chunks share these statistics ([`Codec::as_surveyed`]).
     fn chunking(&self, spec: &TensorSpec) -> Chunking {
         let _ = spec;
         Chunking::Rows(NonZeroUsize::MIN)
@@ -78,24 +78,24 @@ pub trait Codec: Debug + Send + Sync {
         None
     }
 
-    /// Access to ranges of rows of a payload; `None` if only a decode of all rows gives some of
-    /// them. [`crate::open_rows`] reads rows of every codec.
+    /// Reads ranges of rows of a payload; `None` if the codec must decode all rows to return any of
+    /// them. [`crate::open_rows`] reads rows with every codec.
     fn as_rows(&self) -> Option<&dyn Rows> {
         None
     }
 
-    /// The passes that find statistics of the whole tensor; `None` if chunks share none.
+    /// The passes that find statistics of the whole tensor; `None` if chunks share no statistics.
     fn as_surveyed(&self) -> Option<&dyn Surveyed> {
         None
     }
 
-    /// The encoder that encodes column by column; `None` without one.
+    /// The encoder that works column by column; `None` if the codec has none.
     fn as_panels(&self) -> Option<&dyn Panels> {
         None
     }
 
-    /// The linear operator of a codec that multiplies with the payload itself, faster than with
-    /// decoded rows; `None` without one.
+    /// The linear operator that multiplies with the payload itself, faster than with decoded rows;
+    /// `None` if the codec has none.
     fn as_linear(&self) -> Option<&dyn LinearKernel> {
         None
     }
@@ -151,8 +151,8 @@ pub trait Progressive {
     /// The levels of a payload for this spec, coarsest first.
     fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel>;
 
-    /// Decodes levels `0..=level`, from the sections of these levels alone. Otherwise as
-    /// [`Codec::decode`], which decodes all levels.
+    /// Decodes levels `0..=level` from the sections of these levels alone. Apart from the choice of
+    /// levels, it works like [`Codec::decode`], which decodes all levels.
     ///
     /// # Errors
     /// As [`Codec::decode`].

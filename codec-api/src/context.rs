@@ -135,22 +135,25 @@ impl<'a> EncodeCx<'a> {
         Self::new(derived(model_seed, tensor.as_bytes()))
     }
 
-    /// The context of a chunk: `rows` of the tensor of `spec` that this context belongs to. The
-    /// chunk's seed is the first 8 bytes (little-endian) of the blake3 of the tensor's seed and the
-    /// number of the first row, so that it depends neither on other chunks nor on threads. Base,
-    /// calibration and statistics are those of the rows.
+    /// The context of a chunk, which consists of `rows` of this context's tensor; `spec` is the
+    /// spec of the whole tensor. The chunk's seed is the first 8 bytes (little-endian) of the
+    /// blake3 of the tensor's seed and the number of the first row, so that it depends neither on
+    /// other chunks nor on threads. The new context has the base, calibration and statistics of
+    /// these rows.
     ///
     /// # Errors
     /// [`CodecError::Usage`] if the rows, the base or the calibration do not belong to the tensor.
     pub fn for_rows(&self, spec: &TensorSpec, rows: Range<usize>) -> Result<Self> {
-        if let Some(calibration) = &self.calibration {
-            calibration.check(spec)?;
+        let (all, _) = spec.matrix();
+        if rows.start > rows.end || rows.end > all {
+            return Err(CodecError::Usage(format!("rows {}..{} of a tensor with {all} rows", rows.start, rows.end)));
         }
         let mut chunk = self.clone();
         chunk.seed = derived(self.seed, &(rows.start as u64).to_le_bytes());
         chunk.base = self.base.as_ref().map(|base| base.of_spec(spec)?.rows(rows.clone())).transpose()?;
-        chunk.calibration = self.calibration.map(|calibration| calibration.rows(rows.clone())).transpose()?;
-        chunk.shared = self.shared.map(|shared| shared.part(rows)).transpose()?;
+        let calibration = self.calibration_of(spec)?;
+        chunk.calibration = calibration.map(|calibration| calibration.rows(rows.clone())).transpose()?;
+        chunk.shared = self.shared_of(spec)?.map(|shared| shared.part(rows)).transpose()?;
         Ok(chunk)
     }
 
@@ -205,11 +208,11 @@ impl<'a> EncodeCx<'a> {
         self
     }
 
-    /// The calibration for a tensor of `spec`; `None` without one, and for a tensor without
+    /// The calibration for a tensor of `spec`; `None` without calibration, and for a tensor without
     /// elements.
     ///
     /// # Errors
-    /// [`CodecError::Usage`] if it does not have one input per index of its axis.
+    /// [`CodecError::Usage`] if the calibration does not have one input per index of its axis.
     pub fn calibration_of(&self, spec: &TensorSpec) -> Result<Option<Calibration<'a>>> {
         let calibration = self.calibration.filter(|_| spec.elements() > 0);
         calibration.map(|calibration| calibration.check(spec).map(|()| calibration)).transpose()
@@ -218,10 +221,24 @@ impl<'a> EncodeCx<'a> {
     /// The base tensor, for a codec that encodes a tensor of `spec` against it.
     ///
     /// # Errors
-    /// [`CodecError::MissingBase`] without one, [`CodecError::Unsupported`] if it is not a tensor
-    /// of `spec`.
+    /// [`CodecError::MissingBase`] without a base, [`CodecError::Unsupported`] if the base is not a
+    /// tensor of `spec`.
     pub fn base_of(&self, spec: &TensorSpec) -> Result<&BaseTensor<'a>> {
         self.base.as_ref().ok_or(CodecError::MissingBase { wanted: None, given: None })?.of_spec(spec)
+    }
+
+    /// The shared statistics for a chunk of `spec`; `None` if the context has none.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if they have numbers for other rows than those of the chunk.
+    pub fn shared_of(&self, spec: &TensorSpec) -> Result<Option<Shared<'a>>> {
+        let (rows, _) = spec.matrix();
+        match self.shared {
+            Some(shared) if !shared.rows.is_empty() && shared.rows.len() != rows => {
+                Err(CodecError::Usage(format!("statistics of {} rows for a chunk of {rows}", shared.rows.len())))
+            }
+            shared => Ok(shared),
+        }
     }
 
     /// The random generator of one block. Its numbers do not depend on what was drawn for other

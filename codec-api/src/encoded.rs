@@ -22,12 +22,12 @@ use crate::rows::{RowReader, open_rows};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
 use crate::util::narrow;
-use crate::version::{Upgrade, upgrade};
+use crate::version::{Upgrade, VERSION, upgrade};
 
 /// Key of the JSON text in the `__metadata__` of the file.
 const METADATA_KEY: &str = "netweight";
 
-/// From each older version of [`Meta`] to the next.
+/// The upgrade steps from each older version of [`Meta`] to the next version.
 const META_UPGRADES: &[Upgrade] = &[];
 
 /// An encoded tensor with everything that decoding needs (except a base tensor).
@@ -59,7 +59,7 @@ impl EncodedTensor {
     /// [`Self::certify`].
     ///
     /// # Errors
-    /// Those of both.
+    /// The errors of [`Self::encode_payload`] and of [`Self::certify`].
     #[tracing::instrument(level = "debug", skip_all, fields(codec = codec.typetag_name(), tensor = %tensor.spec()))]
     pub fn encode(codec: Arc<dyn Codec>, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Self> {
         let source = tensor.clone();
@@ -84,11 +84,12 @@ impl EncodedTensor {
     }
 
     /// Decodes a payload, rounds the weights to the stored dtype and measures their error against
-    /// `tensor`. If the encoder has measured it ([`Payload::with_measured`]), that counts.
+    /// `tensor`. If the encoder has already measured the error ([`Payload::with_measured`]), its
+    /// numbers are used and nothing is decoded.
     ///
     /// # Errors
     /// [`CodecError::Unsuitable`] if zeros would be nearer to the tensor than the decoded weights,
-    /// or these are not finite; the codec's own errors.
+    /// or if a decoded weight is not finite; the codec's own errors.
     pub fn certify(
         codec: Arc<dyn Codec>,
         tensor: &TensorView<'_>,
@@ -115,8 +116,8 @@ impl EncodedTensor {
         Ok(Self { spec, codec, payload, certificate })
     }
 
-    /// Decodes to f32, row-major. Unlike those of [`Self::decode_stored`], the values are not
-    /// rounded to the stored dtype.
+    /// Decodes to f32, row-major. The values are not rounded to the stored dtype;
+    /// [`Self::decode_stored`] rounds them.
     ///
     /// # Errors
     /// As [`Self::decode_into`].
@@ -167,9 +168,9 @@ impl EncodedTensor {
         open_rows(&*self.codec, &self.spec, self.payload.view(), cx)
     }
 
-    /// Decodes to the bytes of the stored dtype, into `spec.byte_len()` bytes: the tensor that a
-    /// user gets back, and that the certificate is about. A lossy codec's weights are rounded to
-    /// the dtype ([`narrow`]).
+    /// Decodes to the bytes of the stored dtype, into `spec.byte_len()` bytes. This is the tensor
+    /// that a user gets back; the certificate describes its error. A lossy codec's weights are
+    /// rounded to the dtype ([`narrow`]).
     ///
     /// # Errors
     /// As [`Self::decode_into`].
@@ -244,10 +245,7 @@ impl EncodedTensor {
         let text = text.ok_or_else(|| FormatError::Metadata("not found".to_owned()))?;
         // The header of the codec is nested one level inside the metadata object.
         check_nesting(text, MAX_NESTING + 1)?;
-        let metadata = |e: serde_json::Error| FormatError::Metadata(e.to_string());
-        let mut object: Map<String, Value> = serde_json::from_str(text).map_err(metadata)?;
-        upgrade(&mut object, META_UPGRADES).map_err(FormatError::Metadata)?;
-        let meta: Meta = serde_json::from_value(Value::Object(object)).map_err(metadata)?;
+        let meta = read_meta(text)?;
         let codec = registry.read_header(meta.codec)?;
         let section = |info: &TensorInfo| {
             let (begin, end) = info.data_offsets;
@@ -260,6 +258,19 @@ impl EncodedTensor {
     }
 }
 
+/// Reads metadata of the newest version or of an older one. The newest version is read directly,
+/// because reading it as an object would keep the last of two equal keys.
+fn read_meta(text: &str) -> Result<Meta, FormatError> {
+    let metadata = |e: serde_json::Error| FormatError::Metadata(e.to_string());
+    let mut object: Map<String, Value> = serde_json::from_str(text).map_err(metadata)?;
+    let version = object.get(VERSION).and_then(Value::as_u64).unwrap_or(0);
+    if version == 0 || version > META_UPGRADES.len() as u64 {
+        return serde_json::from_str(text).map_err(metadata);
+    }
+    upgrade(&mut object, META_UPGRADES).map_err(FormatError::Metadata)?;
+    serde_json::from_value(Value::Object(object)).map_err(metadata)
+}
+
 fn check_certificate(certificate: &Certificate) -> Result<()> {
     if certificate.is_valid() {
         return Ok(());
@@ -268,7 +279,7 @@ fn check_certificate(certificate: &Certificate) -> Result<()> {
 }
 
 fn refuse_worse_than_zeros(certificate: &Certificate) -> Result<()> {
-    // A NaN says less than an infinity.
+    // In the error message an infinity is clearer than a NaN.
     let number = if certificate.is_valid() { certificate.nmse() } else { f64::INFINITY };
     let reason = if !certificate.is_valid() {
         "a decoded weight is not finite; the squared error divided by the squared weights is"

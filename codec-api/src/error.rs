@@ -35,7 +35,7 @@ pub enum CodecError {
     /// The payload lacks a section.
     #[error("missing section `{0}`")]
     MissingSection(String),
-    /// The codec needs a base tensor, or another one than it got.
+    /// The codec needs a base tensor, but got none or a different one.
     #[error("missing base tensor{}: {}; give that base (`--base`)", of_id(.wanted.as_ref()), found(.given.as_ref()))]
     MissingBase {
         /// Id of the base that the payload names ([`crate::BaseTensor::id`]); `None` in an encode.

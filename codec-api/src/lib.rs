@@ -17,10 +17,10 @@
 //!
 //! # A complete codec
 //!
-//! This file keeps all laws of the crate `laws`. Two of them ask for what is easily forgotten: law
-//! 6 wants that an encode checks for cancellation and reports its progress, law 9 that the file
-//! begins with documentation from which a reader can reimplement the format. `cargo xtask new-codec
-//! NAME` writes a crate like it, with its tests.
+//! This file keeps all laws of the crate `laws`. Two laws check points that are easily forgotten.
+//! Law 6 requires that an encode checks for cancellation and reports its progress. Law 9 requires
+//! that the file begins with documentation from which a reader can reimplement the format.
+//! `cargo xtask new-codec NAME` writes a similar crate with tests.
 //!
 //! ```ignore
 #![doc = include_str!("../tests/example/sign.rs")]

@@ -8,10 +8,10 @@ use crate::error::Result;
 use crate::payload::Payload;
 use crate::tensor::{TensorSpec, TensorView};
 
-/// A codec that encodes a matrix in panels of columns and returns what a decoder will give, before
-/// the next columns are encoded. An algorithm outside can then change the next columns to make up
-/// for the error of the earlier ones (GPTQ: Frantar et al., arXiv 2210.17323; LDLQ: Chee et al.,
-/// arXiv 2307.13304). Header and payload are those of a plain encode.
+/// A codec that encodes a matrix in panels of columns and returns the values that a decoder will
+/// return, before it encodes the next columns. An algorithm outside can then change the next
+/// columns to make up for the error of the earlier ones (GPTQ: Frantar et al., arXiv 2210.17323;
+/// LDLQ: Chee et al., arXiv 2307.13304). Header and payload are those of a plain encode.
 pub trait Panels {
     /// How the matrix view of a tensor of this spec is cut.
     ///
@@ -20,8 +20,8 @@ pub trait Panels {
     /// because blocks run across rows.
     fn cut(&self, spec: &TensorSpec) -> Result<PanelCut>;
 
-    /// Begins an encode. `original` is the tensor before any feedback; scales of the whole tensor
-    /// come from it.
+    /// Begins an encode. `original` is the tensor before any feedback; the codec computes scales of
+    /// the whole tensor from it.
     ///
     /// # Errors
     /// As [`Self::cut`] and [`crate::Codec::encode`].
@@ -34,8 +34,8 @@ pub trait Panels {
 pub struct PanelCut {
     /// Columns of a panel, whose scales are chosen together. The last panel may be narrower.
     pub panel: NonZeroUsize,
-    /// Columns of a block: those that are encoded together. It divides `panel`; the last block of a
-    /// row may be narrower.
+    /// Columns of a block, which are encoded together. This number divides `panel`; the last block
+    /// of a row may be narrower.
     pub columns: NonZeroUsize,
     /// Rows of a block. The blocks of some columns are encoded from the first row to the last; the
     /// last block may have fewer rows.
@@ -51,12 +51,13 @@ impl PanelCut {
 
 /// An encode in panels.
 ///
-/// The caller goes through the panels from left to right. It begins each with [`Self::start`], then
-/// goes through its blocks of columns from left to right, in each through the blocks of rows from
-/// top to bottom, and passes each to [`Self::encode`].
+/// The caller goes through the panels from left to right. It begins each panel with
+/// [`Self::start`]. Within a panel it goes through the blocks of columns from left to right, and
+/// within these columns through the blocks of rows from top to bottom. It passes each block to
+/// [`Self::encode`].
 pub trait PanelEncoder {
     /// Begins the next panel: chooses its scales for `values`, the panel's columns of all rows
-    /// (`rows × panel`, row-major), as the feedback of the panels before has made them.
+    /// (`rows × panel`, row-major), after the feedback from the earlier panels.
     ///
     /// # Errors
     /// As [`crate::Codec::encode`]; [`crate::CodecError::Usage`] for a wrong length.

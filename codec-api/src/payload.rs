@@ -128,16 +128,16 @@ impl Payload {
         self.with(BASE, Section::from_bytes(id.to_vec())?)
     }
 
-    /// States what the encoder measured while it encoded, for an encoder that measures much faster
-    /// than a decode. The numbers must be those of [`Certificate::measure`] on the decoded values,
-    /// rounded to the stored dtype.
+    /// Stores the error that the encoder measured during the encode, for an encoder that measures
+    /// much faster than a decode would. The numbers must be those of [`Certificate::measure`] on
+    /// the decoded values, rounded to the stored dtype.
     #[must_use]
     pub fn with_measured(mut self, certificate: Certificate) -> Self {
         self.measured = Some(certificate);
         self
     }
 
-    /// What the encoder measured, if it did.
+    /// The error that the encoder measured; `None` if it did not measure.
     pub fn measured(&self) -> Option<Certificate> {
         self.measured
     }

@@ -113,9 +113,9 @@ impl CodecEntry {
         self
     }
 
-    /// Lets the codec read headers of older versions, one step for each. The payload of an older
-    /// version stays as it was written, so that an upgrade adds the key that says how its sections
-    /// are laid out.
+    /// Lets the codec read headers of older versions, with one step per version. The payload of an
+    /// older version stays as it was written, so an upgrade must add a key that states the layout
+    /// of its sections.
     #[must_use]
     pub const fn upgrades(mut self, upgrades: &'static [Upgrade]) -> Self {
         self.upgrades = upgrades;

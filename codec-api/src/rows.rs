@@ -12,21 +12,21 @@ use crate::tensor::TensorSpec;
 
 /// A codec that decodes any range of rows of the matrix view without decoding the others.
 pub trait Rows {
-    /// Opens a payload and checks it. The reader shares the sections' bytes; what it reads is what
-    /// [`Codec::decode`] decodes, bit for bit.
+    /// Opens a payload and checks it. The reader shares the sections' bytes. It returns the same
+    /// values as [`Codec::decode`], bit for bit.
     ///
     /// # Errors
     /// As [`Codec::decode`].
     fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>>;
 }
 
-/// Rows of an opened payload. Threads share it.
+/// The rows of an opened payload. Several threads can share a reader.
 pub trait RowReader: Debug + Send + Sync {
     /// Rows and columns of the matrix view.
     fn shape(&self) -> (usize, usize);
 
-    /// The number of rows that cost no more than one: ranges that begin at its multiples waste
-    /// nothing.
+    /// The granule: a read of this many rows costs no more than a read of one row. Ranges that
+    /// begin at multiples of the granule waste no work.
     fn granule(&self) -> NonZeroUsize {
         NonZeroUsize::MIN
     }
@@ -34,8 +34,8 @@ pub trait RowReader: Debug + Send + Sync {
     /// Decodes `rows`, row-major, without allocating; `out` has exactly their size.
     ///
     /// # Errors
-    /// [`CodecError::Usage`] if range or length are wrong ([`check_rows`]); [`CodecError::Corrupt`]
-    /// if the payload turns out damaged only here.
+    /// [`CodecError::Usage`] if the range or the length is wrong ([`check_rows`]);
+    /// [`CodecError::Corrupt`] if the read finds damage that the check at opening did not find.
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()>;
 
     /// Heap and memory-mapped bytes that the reader keeps.
@@ -54,8 +54,8 @@ pub fn check_rows((rows, columns): (usize, usize), range: &Range<usize>, out: &[
     Err(CodecError::Usage(format!("{range} into a buffer of {} elements", out.len())))
 }
 
-/// Opens the rows of a payload of any codec. Without [`Codec::as_rows`] all rows are decoded here,
-/// and the reader keeps them.
+/// Opens the rows of a payload of any codec. For a codec without [`Codec::as_rows`], this function
+/// decodes all rows and the reader keeps them.
 ///
 /// # Errors
 /// As [`Codec::decode`].

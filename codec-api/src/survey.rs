@@ -10,23 +10,23 @@ use crate::tensor::TensorView;
 /// by passes over the chunks before any chunk is encoded, so that a tensor encoded in chunks gets
 /// the statistics of the whole.
 pub trait Surveyed {
-    /// What one chunk adds in the current pass. The statistics of the passes before are in
-    /// [`EncodeCx::shared`]. Chunks may be observed in any order, on any thread.
+    /// What one chunk adds in the current pass. [`EncodeCx::shared`] holds the statistics of the
+    /// earlier passes. Chunks may be observed in any order, on any thread.
     ///
     /// # Errors
     /// As [`crate::Codec::encode`].
     fn observe(&self, chunk: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Statistics>;
 
     /// Combines what all chunks have added in pass number `pass` (from 0), in the order of their
-    /// rows. The result must not depend on where the chunks begin: a sum of floats is a sum over
-    /// [`Statistics::rows`], in their order.
+    /// rows. The result must not depend on where the chunks begin. So a sum of floats must add the
+    /// numbers of [`Statistics::rows`] in their order.
     ///
     /// # Errors
     /// As [`crate::Codec::encode`].
     fn combine(&self, pass: usize, chunks: Vec<Statistics>) -> Result<Pass>;
 
-    /// Whether a tensor in chunks decodes to the bits of the tensor encoded as a whole. Otherwise
-    /// only the statistics are the same.
+    /// Whether a tensor encoded in chunks decodes to the same bits as the tensor encoded as a
+    /// whole. If not, only the statistics are the same.
     fn chunks_equal_whole(&self) -> bool {
         true
     }
@@ -49,14 +49,25 @@ impl Statistics {
         Self { scalars, rows }
     }
 
+    /// The only scalar, for codecs with one number for the tensor.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if there is another number of scalars.
+    pub fn only(&self) -> Result<f64> {
+        match *self.scalars {
+            [only] => Ok(only),
+            _ => Err(CodecError::Usage(format!("shared statistics of {} scalars instead of 1", self.scalars.len()))),
+        }
+    }
+
     /// A view of them, for a context.
     pub fn shared(&self) -> Shared<'_> {
         Shared { scalars: &self.scalars, rows: &self.rows }
     }
 }
 
-/// The [`Statistics`] of a tensor, as the context of a chunk has them: `rows` are those of the
-/// chunk.
+/// The [`Statistics`] of a tensor in the context of a chunk: `rows` holds only the numbers of the
+/// chunk's rows.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Shared<'a> {
@@ -70,7 +81,7 @@ impl Shared<'_> {
     /// The statistics of a chunk of these rows.
     ///
     /// # Errors
-    /// [`CodecError::Usage`] if there are numbers for rows, but not for these.
+    /// [`CodecError::Usage`] if the statistics have numbers per row, but not for all of these rows.
     pub(crate) fn part(self, rows: Range<usize>) -> Result<Self> {
         if self.rows.is_empty() {
             return Ok(self);
@@ -116,7 +127,7 @@ pub fn survey(
 /// # Errors
 /// As [`survey`].
 pub fn statistics(codec: &dyn Surveyed, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Statistics> {
-    if let Some(shared) = cx.shared {
+    if let Some(shared) = cx.shared_of(tensor.spec())? {
         return Ok(Statistics::new(shared.scalars.to_vec(), shared.rows.to_vec()));
     }
     survey(codec, |found| {

@@ -13,7 +13,8 @@ use crate::util::{first_non_finite, widen};
 /// bits.
 const MAX_ELEMENTS: usize = 1 << 48;
 
-/// The shortest last axis of a tensor of three and more axes that is a row of the matrix view.
+/// In a tensor of three or more axes, a last axis of at least this length is a row of the matrix
+/// view.
 const SHORTEST_ROW: usize = 64;
 
 /// The dtype and shape of a tensor, row-major ("C" order). The constructor checks its sizes.
@@ -82,10 +83,10 @@ impl TensorSpec {
     /// | `[out, in, k, k]` | convolution in two dimensions | `out × in·k·k` |
     /// | `[out, in, k, k, k]` | convolution in three dimensions | `out × in·k·k·k` |
     ///
-    /// With three axes and more, the length of the last axis decides: from 64 on it is a row of its
-    /// own, and all other axes count rows, so that no block of a block format runs from one matrix
-    /// of a stack into the next. A shorter last axis belongs to a kernel, whose row holds all
-    /// weights of one output. A long kernel (`[512, 1, 128]`) has the rows of a stack.
+    /// With three or more axes, the length of the last axis decides. A last axis of at least 64 is
+    /// a row of its own, and all other axes count rows, so that no block of a block format runs
+    /// from one matrix of a stack into the next. A shorter last axis belongs to a kernel, whose row
+    /// holds all weights of one output. A long kernel (`[512, 1, 128]`) has the rows of a stack.
     ///
     /// A tensor without elements is `(0, 0)` whatever its axes are, so that no loop runs over empty
     /// rows.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Upgrade {
-    /// An object of the older version, which the laws read.
+    /// An example object of the older version, for the tests of the laws.
     pub example: &'static str,
     /// Rewrites an object of the older version as one of the next; the caller sets the version. The
     /// error says what is wrong with the object.
@@ -23,7 +23,7 @@ impl Upgrade {
 pub(crate) const VERSION: &str = "version";
 
 /// Brings an object to version `upgrades.len() + 1`: `upgrades[0]` makes version 2 of version 1. A
-/// version that is not from 1 to the newest stays as it is, since reading the object refuses it.
+/// version that is not from 1 to the newest stays unchanged, and reading the object then fails.
 pub(crate) fn upgrade(object: &mut Map<String, Value>, upgrades: &[Upgrade]) -> Result<(), String> {
     let Some(version) = object.get(VERSION) else { return Err(format!("the header has no `{VERSION}`")) };
     let done = version.as_u64().and_then(|version| usize::try_from(version).ok()?.checked_sub(1));

@@ -151,7 +151,7 @@ impl Surveyed for Nvfp4 {
 impl Nvfp4 {
     /// The scale of the tensor.
     fn global_scale(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<f32> {
-        let magnitude = statistics(self, tensor, cx)?.scalars[0] as f32;
+        let magnitude = statistics(self, tensor, cx)?.only()? as f32;
         Ok(scale_for(magnitude, E2m1::MOST * TOP_SCALE))
     }
 }

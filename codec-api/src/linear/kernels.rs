@@ -2,8 +2,8 @@
 
 use simd::{LANES, kernel, load, sum};
 
-/// Rows multiplied together: each has a chain of additions of its own, and they share the loads of
-/// the vector.
+/// Number of rows multiplied together. Each row has its own chain of additions, and all rows share
+/// the loads of the vector.
 const TOGETHER: usize = 4;
 
 kernel! {

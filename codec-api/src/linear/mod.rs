@@ -26,7 +26,8 @@ pub trait LinearKernel {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>>;
 }
 
-/// The linear operator of a payload of any codec: its own, or else one over its rows.
+/// The linear operator of a payload of any codec: the codec's own operator, or else an operator
+/// over decoded rows.
 ///
 /// # Errors
 /// As [`crate::Codec::decode`].
@@ -95,13 +96,14 @@ impl<'a> Inputs<'a> {
     }
 }
 
-/// A prepared operator of a matrix `W`. Threads share it, each with rows of its own.
+/// A prepared operator of a matrix `W`. Several threads can share it; each thread multiplies with
+/// its own range of rows.
 pub trait LinearOp: Debug + Send + Sync {
     /// Rows and columns of `W`.
     fn shape(&self) -> (usize, usize);
 
-    /// The number of rows that cost no more than one: ranges that begin at its multiples waste
-    /// nothing.
+    /// The granule: a product with this many rows costs no more than a product with one row. Ranges
+    /// that begin at multiples of the granule waste no work.
     fn granule(&self) -> NonZeroUsize {
         NonZeroUsize::MIN
     }

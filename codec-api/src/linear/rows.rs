@@ -1,5 +1,5 @@
-//! The operator of codecs without one of their own: decodes a few rows, which stay in the cache,
-//! and multiplies with them.
+//! The operator for codecs without their own operator. It decodes a few rows at a time, which stay
+//! in the cache, and multiplies with them.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -19,9 +19,12 @@ pub struct RowsLinear {
     reader: Box<dyn RowReader>,
 }
 
+/// The largest buffer that a thread keeps: 4 MiB. Only very long rows need a larger one.
+const KEPT: usize = 1 << 20;
+
 thread_local! {
-    /// The decoded rows. They stay with their thread, since memory of this size would come from the
-    /// operating system in each product.
+    /// The buffer for decoded rows. Each thread keeps its buffer, because every product would
+    /// otherwise request memory of this size from the operating system.
     static DECODED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -38,7 +41,8 @@ impl RowsLinear {
     pub fn tiles(&self, rows: Range<usize>, weights: usize, mut visit: impl FnMut(Range<usize>, &[f32])) -> Result<()> {
         let (_, columns) = self.reader.shape();
         let at_once = (weights / columns.max(1)).max(1).next_multiple_of(self.reader.granule().get());
-        // Taken out for the time of its use, because a reader may be an operator's too.
+        // The buffer is taken out while it is in use, because the reader may itself use an
+        // operator.
         let mut decoded = DECODED.take();
         decoded.resize(decoded.len().max(at_once.min(rows.len()) * columns), 0.0);
         let tiles = rows.clone().step_by(at_once).map(|first| first..(first + at_once).min(rows.end));
@@ -48,7 +52,9 @@ impl RowsLinear {
             visit(part, values);
             Ok(())
         });
-        DECODED.set(decoded);
+        if decoded.len() <= KEPT {
+            DECODED.set(decoded);
+        }
         result
     }
 }
@@ -95,7 +101,8 @@ impl LinearOp for RowsLinear {
 
     fn tolerance(&self) -> f32 {
         let (rows, columns) = self.shape();
-        // A product is rounded once, and once in each addition of its sum; half an EPSILON each.
+        // A product is rounded once when it is formed, and once in each addition of its sum. Each
+        // rounding adds at most half an EPSILON.
         (rows.max(columns) + 2) as f32 * (f32::EPSILON / 2.0)
     }
 

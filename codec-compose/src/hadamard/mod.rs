@@ -51,8 +51,8 @@
 //! operations a weight, and twice that for columns in two windows.
 //!
 //! If `inner` reads ranges of rows, so does this codec: it rotates each row back on its own. If
-//! `inner` has a linear operator, so has this codec: it rotates the inputs instead of the weights,
-//! or back the sums of a transposed product.
+//! `inner` has a linear operator, so has this codec: it rotates the inputs instead of the weights.
+//! In a transposed product it rotates the sums back.
 //!
 //! # Limits
 //! F32, F16 and BF16, if `inner` accepts an F32 tensor of the shape. The codec is lossy even with

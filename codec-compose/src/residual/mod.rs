@@ -41,8 +41,8 @@
 //! the sum is rounded. Chunks are cut as both allow, unless they share statistics of the whole
 //! tensor.
 //!
-//! The codec refuses a tensor of which `first` makes something worse than zeros. The tolerance of
-//! the linear operator holds up to a relative Frobenius error of one half
+//! The codec refuses a tensor if zeros would be nearer to it than the result of `first`. The
+//! tolerance of the linear operator holds up to a relative Frobenius error of one half
 //! (`codec_api::Certificate`): beyond it the two parts may cancel out, and rounding errors are
 //! relative to the parts.
 
@@ -172,8 +172,8 @@ impl Codec for Residual {
     }
 }
 
-/// Refuses what `first` made of the weights if nothing at all would be better: its rounding errors,
-/// relative to these numbers, could exceed every weight.
+/// Refuses the result of `first` if zeros would be nearer to the weights. Rounding errors are
+/// relative to the numbers of this result and could exceed every weight.
 fn refuse_worse_than_zeros(values: &[f32], decoded: &[f32]) -> Result<()> {
     let certificate = Certificate::measure(values, decoded);
     if certificate.is_valid() && certificate.squared_error <= certificate.energy {

@@ -1,7 +1,9 @@
 //! The choice of scales, by row or for the tensor.
 
 use codec_api::util::relative_importance;
-use codec_api::{Calibration, EncodeCx, InputAxis, Pass, Result, Statistics, Surveyed, TensorView, statistics};
+use codec_api::{
+    Calibration, CodecError, EncodeCx, InputAxis, Pass, Result, Statistics, Surveyed, TensorView, statistics,
+};
 use simd::{LANES, Lanes, kernel, lanes, load, max_abs, store, sum};
 
 use super::{CANDIDATES, Format, Fp8, PIECE};
@@ -22,7 +24,7 @@ pub(super) fn scale_of_row(format: Format, values: &[f32], magnitude: f32, by_co
 impl Fp8 {
     /// The scale of a tensor.
     pub(super) fn scale_of_tensor(&self, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<f32> {
-        Ok(statistics(self, tensor, cx)?.scalars[0] as f32)
+        Ok(statistics(self, tensor, cx)?.only()? as f32)
     }
 
     /// The squared errors of each row for each candidate, weighted by calibration whose largest
@@ -60,7 +62,11 @@ impl Surveyed for Fp8 {
         let values = chunk.to_f32()?;
         let calibration = cx.calibration_of(chunk.spec())?;
         if let (Some(shared), Some(calibration)) = (cx.shared, calibration) {
-            let [scale, most] = [0, 1].map(|i| shared.scalars[i] as f32);
+            let &[scale, most] = shared.scalars else {
+                let found = shared.scalars.len();
+                return Err(CodecError::Usage(format!("{found} scalars are not statistics of a pass of `quant.fp8`")));
+            };
+            let [scale, most] = [scale, most].map(|scalar| scalar as f32);
             let rows = values.chunks(chunk.spec().matrix().1);
             return Ok(Statistics::new(shared.scalars.to_vec(), self.errors(rows, calibration, most, scale, cx)?));
         }

@@ -103,6 +103,10 @@ fn one_group(
     let quantiser = scales.push(&mut grids).ok_or_else(|| too_large(scales.exponent))?;
     // The survey has let go of its own copy of 16-bit weights.
     let (values, mut packed) = (tensor.to_f32()?, vec![0; layout.codes_len()]);
+    if cx.shared.is_some() {
+        // Without a survey of this tensor nothing has looked at its values.
+        check_finite(simd::max_abs(&values), &values, 0)?;
+    }
     let (weights, bytes) = layout.block_size();
     for (i, (block, packed)) in values.chunks(weights).zip(packed.chunks_mut(bytes)).enumerate() {
         cx.cancel.check()?;

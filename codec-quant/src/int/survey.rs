@@ -180,7 +180,7 @@ kernel! {
     }
 }
 
-/// Adds to a sum. Only one of weights beyond all use reaches the end of the range.
+/// Adds to a sum. The addition saturates only for weights of no practical magnitude.
 fn add(total: &mut i128, sum: i128) {
     *total = total.saturating_add(sum);
 }

@@ -47,7 +47,8 @@ impl Ternary {
     /// The scales of a tensor.
     pub(super) fn scales(&self, spec: &TensorSpec, values: &[f32], cx: &EncodeCx<'_>) -> Result<Vec<f32>> {
         if self.scope == Scope::Tensor {
-            return Ok(vec![statistics(self, &TensorView::from_f32(spec.shape(), values)?, cx)?.scalars[0] as f32]);
+            let found = statistics(self, &TensorView::from_f32(spec.shape(), values)?, cx)?;
+            return Ok(vec![found.only()? as f32]);
         }
         let importance = self.importance(spec, cx)?;
         let scale = |(row, weights)| {
@@ -92,6 +93,8 @@ impl Surveyed for Ternary {
 
     fn combine(&self, pass: usize, chunks: Vec<Statistics>) -> Result<Pass> {
         let mut search = chunks.first().map_or(Search::new(false), |chunk| Search::read(&chunk.scalars));
+        // A chunk without rows does not know whether there is calibration.
+        search.weighted = chunks.iter().any(|chunk| Search::read(&chunk.scalars).weighted);
         let rows = chunks.iter().flat_map(|chunk| chunk.rows.as_chunks::<2>().0);
         let sums = rows.fold([0.0; 2], |all, row| [all[0] + row[0], all[1] + row[1]]);
         let last = search.step(self.fit, pass, sums);

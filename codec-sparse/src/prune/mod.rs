@@ -129,7 +129,7 @@ impl Prune {
         let (_, columns) = spec.matrix();
         if self.is_of_tensor() {
             let found = statistics(self, &TensorView::from_f32(spec.shape(), &weights)?, cx)?;
-            return Ok(survey::select(&found, &weights, columns));
+            return survey::select(&found, &weights, columns);
         }
         select::select(self.rule, &weights, columns, cx.cancel)
     }

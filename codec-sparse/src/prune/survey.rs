@@ -1,11 +1,11 @@
 //! The smallest magnitude that a share of the whole tensor keeps, found in passes over its chunks.
 //!
 //! The first pass counts the magnitudes by their upper 15 bits, and the second those with the
-//! deciding upper bits by their lower 16 bits. The third counts for each row the weights of the
-//! magnitude so found, since of these perhaps only the first are kept. If everything from some
-//! magnitude on is kept, the passes that remain are left out.
+//! deciding upper bits by their lower 16 bits. The third counts in each row the weights of exactly
+//! this magnitude, because the rule may keep only the first of them. If the rule keeps all weights
+//! from some magnitude on, the remaining passes are skipped.
 
-use codec_api::{EncodeCx, Pass, Result, Statistics, Surveyed, TensorSpec, TensorView};
+use codec_api::{CodecError, EncodeCx, Pass, Result, Statistics, Surveyed, TensorSpec, TensorView};
 
 use super::select::{keep, magnitude};
 use super::{Prune, Rule};
@@ -18,14 +18,14 @@ const DIGIT: u32 = 16;
 
 /// For each of these weights, in rows of `columns`, whether the tensor with these statistics keeps
 /// it.
-pub(super) fn select(found: &Statistics, weights: &[f32], columns: usize) -> Vec<bool> {
-    let least = Search::read(&found.scalars).low;
+pub(super) fn select(found: &Statistics, weights: &[f32], columns: usize) -> Result<Vec<bool>> {
+    let least = if weights.is_empty() { 0 } else { Search::read(&found.scalars)?.low };
     let mut kept = Vec::with_capacity(weights.len());
     for (i, row) in weights.chunks(columns.max(1)).enumerate() {
         let ties = found.rows.get(i).map_or(usize::MAX, |ties| *ties as usize);
         keep(row, least, ties, &mut kept);
     }
-    kept
+    Ok(kept)
 }
 
 /// Scratch memory of a survey: all counts, those that are not 0, and twice the ties of each row.
@@ -40,7 +40,7 @@ pub(super) fn scratch(spec: &TensorSpec) -> u64 {
 impl Surveyed for Prune {
     fn observe(&self, chunk: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Statistics> {
         cx.cancel.check()?;
-        let search = Search::read(cx.shared.map_or(&[], |shared| shared.scalars));
+        let search = cx.shared.map_or(Ok(Search::ALL), |shared| Search::read(shared.scalars))?;
         let weights = if cx.shared.is_none() { chunk.to_finite_f32()? } else { chunk.to_f32()? };
         let mut scalars = search.scalars();
         if search.bits > 0 {
@@ -54,11 +54,12 @@ impl Surveyed for Prune {
 
     fn combine(&self, pass: usize, chunks: Vec<Statistics>) -> Result<Pass> {
         let Some(first) = chunks.first() else { return Ok(Pass::Last(Statistics::default())) };
-        let mut search = Search::read(&first.scalars);
+        let mut search = Search::read(&first.scalars)?;
         if search.bits > 0 {
             let mut counts = vec![0.0; 1 << DIGIT];
-            for [digit, count] in chunks.iter().flat_map(|chunk| chunk.scalars[Search::LEN..].as_chunks().0) {
-                counts[*digit as usize] += count;
+            let counted = |chunk: &Statistics| chunk.scalars.get(Search::LEN..).unwrap_or_default().to_vec();
+            for [digit, count] in chunks.iter().flat_map(|chunk| counted(chunk).as_chunks().0.to_vec()) {
+                *counts.get_mut(digit as usize).ok_or_else(foreign)? += count;
             }
             if pass == 0
                 && let Rule::Density { density, .. } = self.rule
@@ -81,6 +82,10 @@ impl Surveyed for Prune {
     }
 }
 
+fn foreign() -> CodecError {
+    CodecError::Usage("the shared statistics are not those of `sparse.prune`".to_owned())
+}
+
 /// The magnitudes that may be the smallest kept one.
 #[derive(Clone, Copy)]
 struct Search {
@@ -96,10 +101,17 @@ impl Search {
     /// Number of scalars.
     const LEN: usize = 3;
 
-    /// Reads what the passes before have found. Before the first pass it may be any magnitude.
-    fn read(scalars: &[f64]) -> Self {
-        let [low, bits, wanted, ..] = *scalars else { return Self { low: 0, bits: BITS, wanted: 0.0 } };
-        Self { low: low as u32, bits: bits as u32, wanted }
+    /// Before the first pass it may be any magnitude.
+    const ALL: Self = Self { low: 0, bits: BITS, wanted: 0.0 };
+
+    /// Reads the result of the earlier passes.
+    fn read(scalars: &[f64]) -> Result<Self> {
+        match *scalars {
+            [low, bits, wanted, ..] if [0, DIGIT, BITS].contains(&(bits as u32)) => {
+                Ok(Self { low: low as u32, bits: bits as u32, wanted })
+            }
+            _ => Err(foreign()),
+        }
     }
 
     fn scalars(self) -> Vec<f64> {

@@ -77,7 +77,7 @@ impl Surveyed for Trellis {
     fn observe(&self, chunk: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Statistics> {
         cx.cancel.check()?;
         let (values, spec) = (chunk.to_finite_f32()?, chunk.spec());
-        let Some(shared) = cx.shared else {
+        let Some(shared) = cx.shared_of(spec)? else {
             return Ok(Statistics::new(Whole::of(&values, spec, cx)?.scalars(), Vec::new()));
         };
         let (whole, power) = Whole::read(shared.scalars)?;

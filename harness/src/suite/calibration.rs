@@ -4,6 +4,7 @@
 //! of each input of its layer. The metadata key `axis` says whether inputs are `columns` (the
 //! default, Linear) or `rows` (GPT-2 `Conv1D`) of the tensors' matrix views.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use checkpoint::{CALIBRATION, Checkpoint};
@@ -32,7 +33,7 @@ impl MeanSquares {
 pub(super) fn attach(suite: &mut Suite, model: &Path) -> Result<(), SuiteError> {
     let directory = if model.is_dir() { Some(model) } else { model.parent() };
     let path = directory.unwrap_or(Path::new("")).join(CALIBRATION);
-    if !path.is_file() {
+    if !path.is_file() || path == model {
         return Ok(());
     }
     let wrong = |reason| SuiteError::Calibration { path: path.clone(), reason };
@@ -42,15 +43,15 @@ pub(super) fn attach(suite: &mut Suite, model: &Path) -> Result<(), SuiteError> 
         Some("rows") => InputAxis::Rows,
         Some(other) => return Err(wrong(format!("its `axis` is `{other}`, not `columns` or `rows`"))),
     };
-    for name in file.names() {
-        let Some(item) = suite.items.iter_mut().find(|item| item.name == name) else {
-            suite.notes.push(format!("{name}: only the calibration has it"));
-            continue;
-        };
-        let squares = squares(&file, name, axis, &item.spec);
-        let squares = squares.map_err(|reason| wrong(format!("tensor `{name}`: {reason}")))?;
-        item.calibration = Some(MeanSquares { axis, squares });
+    let mut unused: BTreeSet<&str> = file.names().collect();
+    for item in suite.items.iter_mut().filter(|item| item.spec.elements() > 0) {
+        if unused.remove(item.name.as_str()) {
+            let squares = squares(&file, &item.name, axis, &item.spec);
+            let squares = squares.map_err(|reason| wrong(format!("tensor `{}`: {reason}", item.name)))?;
+            item.calibration = Some(MeanSquares { axis, squares });
+        }
     }
+    suite.notes.extend(unused.into_iter().map(|name| format!("{name}: only the calibration has it")));
     Ok(())
 }
 
