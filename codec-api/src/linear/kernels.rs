@@ -1,56 +1,15 @@
 //! Products of a tile of decoded rows with one vector.
 
-use simd::{LANES, kernel, load, sum};
+use simd::kernel;
 
-/// Number of rows multiplied together. Each row has its own chain of additions, and all rows share
-/// the loads of the vector.
+/// Rows that are added together: they share the loads and stores of the output.
 const TOGETHER: usize = 4;
 
-kernel! {
-    /// `y[r] = Σ rows[r][i]·x[i]` for each row of `x.len()` weights.
-    pub(crate) fn dots<'a>(_simd, rows: &'a [f32], x: &'a [f32], y: &'a mut [f32]) {
-        let columns = x.len();
-        let (groups, rest) = y.as_chunks_mut::<TOGETHER>();
-        let (full, last) = rows.split_at(groups.len() * TOGETHER * columns);
-        for (rows, y) in full.chunks(TOGETHER * columns).zip(groups) {
-            *y = dots_of(rows, x);
-        }
-        for (row, y) in last.chunks(columns).zip(rest) {
-            [*y] = dots_of(row, x);
-        }
+/// `y[r] = Σ rows[r][i]·x[i]` for each row of `x.len()` weights.
+pub(crate) fn dots(rows: &[f32], x: &[f32], y: &mut [f32]) {
+    for (row, y) in rows.chunks(x.len().max(1)).zip(y) {
+        *y = simd::dot(row, x);
     }
-}
-
-#[inline(always)]
-fn dots_of<const ROWS: usize>(rows: &[f32], x: &[f32]) -> [f32; ROWS] {
-    let mut sums = [[0.0; LANES]; ROWS];
-    let mut places = [rows; ROWS];
-    for (r, place) in places.iter_mut().enumerate() {
-        *place = &rows[r * x.len()..][..x.len()];
-    }
-    let (blocks, rest) = x.as_chunks::<LANES>();
-    for (i, x) in blocks.iter().enumerate() {
-        for r in 0..ROWS {
-            let w: [f32; LANES] = load(&places[r][i * LANES..]);
-            for lane in 0..LANES {
-                sums[r][lane] += w[lane] * x[lane];
-            }
-        }
-    }
-    if !rest.is_empty() {
-        let x: [f32; LANES] = load(rest);
-        for r in 0..ROWS {
-            let w: [f32; LANES] = load(&places[r][blocks.len() * LANES..]);
-            for lane in 0..LANES {
-                sums[r][lane] += w[lane] * x[lane];
-            }
-        }
-    }
-    let mut results = [0.0; ROWS];
-    for r in 0..ROWS {
-        results[r] = sum(sums[r]);
-    }
-    results
 }
 
 kernel! {
@@ -81,5 +40,27 @@ fn add<const ROWS: usize>(rows: &[f32], x: [f32; ROWS], y: &mut [f32]) {
             sum += places[r][i] * x[r];
         }
         *y = sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_are_plain_sums() {
+        for (rows, columns) in [(1, 1), (3, 5), (4, 16), (9, 37)] {
+            let w: Vec<f32> = (0..rows * columns).map(|i| (i % 7) as f32 - 3.0).collect();
+            let x: Vec<f32> = (0..rows.max(columns)).map(|i| (i % 5) as f32 - 2.0).collect();
+            let (mut y, mut z) = (vec![0.0; rows], vec![1.0; columns]);
+            dots(&w, &x[..columns], &mut y);
+            add_rows(&w, &x[..rows], &mut z);
+            for (r, y) in y.iter().enumerate() {
+                assert_eq!(*y, (0..columns).map(|c| w[r * columns + c] * x[c]).sum::<f32>());
+            }
+            for (c, z) in z.iter().enumerate() {
+                assert_eq!(*z, (0..rows).map(|r| w[r * columns + c] * x[r]).sum::<f32>() + 1.0);
+            }
+        }
     }
 }
