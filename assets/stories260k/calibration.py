@@ -1,6 +1,6 @@
 """Writes calibration.safetensors: the mean square of each input of each linear layer.
 
-Usage: python3 calibration.py   (no packages needed; half a minute)
+Usage, in this folder: python3 calibration.py   (no packages needed; half a minute)
 
 The inputs are those of text that the model itself writes: STORIES samples at temperature 1 from the
 start token, TOKENS tokens each, drawn with a fixed random stream. The embedding is also the output

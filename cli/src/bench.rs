@@ -97,8 +97,11 @@ fn check_calibrated(args: &Bench, suite: &Suite) -> Result<()> {
     if !args.calibrated || suite.items.iter().any(|item| item.calibration.is_some()) {
         return Ok(());
     }
+    let file = checkpoint::CALIBRATION;
+    // Without any calibration that fits, the first vector that does not says why.
+    let misfit = suite.notes.iter().find(|note| note.contains(file)).map(|note| format!("; {}", text::printable(note)));
     let name = text::printable(&suite.name);
-    bail!("suite `{name}` has no calibration: --calibrated needs `{}` beside a model", checkpoint::CALIBRATION)
+    bail!("suite `{name}` has no calibration: --calibrated needs `{file}` beside a model{}", misfit.unwrap_or_default())
 }
 
 fn measure(args: &Bench, registry: &Registry, suite: &Suite, columns: &[Column]) -> Vec<Row> {

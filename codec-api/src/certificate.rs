@@ -17,8 +17,8 @@ pub struct Certificate {
     pub max_abs: f64,
     /// `Σ (w − ŵ)²`.
     pub squared_error: f64,
-    /// `Σ w²`. For an exact tensor the sum covers only finite values; it is 0 if the dtype is not a
-    /// float.
+    /// `Σ w²`. For an exact tensor the sum covers only finite values; it is 0 if the dtype is not
+    /// a float.
     pub energy: f64,
 }
 
@@ -53,7 +53,8 @@ impl Certificate {
         if self.squared_error == 0.0 { 0.0 } else { self.squared_error / self.energy }
     }
 
-    /// Relative error in the Frobenius norm, `‖w − ŵ‖ / ‖w‖`: the square root of [`Self::nmse`].
+    /// Relative error in the Frobenius norm, `‖w − ŵ‖ / ‖w‖`: the square root of
+    /// [`Self::nmse`].
     pub fn rel_frobenius(&self) -> f64 {
         self.nmse().sqrt()
     }

@@ -15,10 +15,10 @@ use crate::config::FormatVersion;
 use crate::container::read_safetensors_header;
 use crate::context::{DecodeCx, EncodeCx};
 use crate::error::{CodecError, FormatError, Result};
-use crate::measure::{measure, tiles};
+use crate::measure::{TILE, measure};
 use crate::payload::{Payload, Section};
 use crate::registry::Registry;
-use crate::rows::{RowReader, open_rows};
+use crate::rows::{RowReader, open_rows, tiles};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
 use crate::util::narrow;
@@ -124,7 +124,7 @@ impl EncodedTensor {
     pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
         self.check_size()?;
         let mut out = vec![0.0; self.spec.elements()];
-        self.decode_into(cx, &mut out)?;
+        self.values(cx, &mut out)?;
         Ok(out)
     }
 
@@ -133,10 +133,9 @@ impl EncodedTensor {
     /// # Errors
     /// The codec's own errors. [`CodecError::Corrupt`], before any allocation, if the payload size
     /// is outside what the codec's cost allows for the spec.
-    #[tracing::instrument(level = "debug", skip_all, fields(codec = self.codec.typetag_name(), tensor = %self.spec))]
     pub fn decode_into(&self, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         self.check_size()?;
-        self.codec.decode(&self.spec, self.payload.view(), cx, out)
+        self.values(cx, out)
     }
 
     /// Decodes quality levels `0..=level` to f32.
@@ -174,18 +173,10 @@ impl EncodedTensor {
     ///
     /// # Errors
     /// As [`Self::decode_into`].
-    #[tracing::instrument(level = "debug", skip_all, fields(codec = self.codec.typetag_name(), tensor = %self.spec))]
     pub fn decode_stored(&self, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
         self.check_size()?;
         self.spec.check_output_bytes(out.len())?;
-        if let Some(lossless) = self.codec.as_lossless() {
-            return lossless.decode_bytes(&self.spec, self.payload.view(), cx, out);
-        }
-        let reader = self.open_rows(cx)?;
-        let width = self.spec.matrix().1 * self.spec.dtype().bitsize() / 8;
-        tiles(&*reader, &self.spec, cx, |rows, values| {
-            narrow(self.spec.dtype(), values, &mut out[rows.start * width..rows.end * width])
-        })
+        self.stored(cx, out)
     }
 
     /// As [`Self::decode_stored`].
@@ -195,8 +186,39 @@ impl EncodedTensor {
     pub fn decode_bytes(&self, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
         self.check_size()?;
         let mut out = vec![0; self.spec.byte_len()];
-        self.decode_stored(cx, &mut out)?;
+        self.stored(cx, &mut out)?;
         Ok(out)
+    }
+
+    /// [`Self::decode_into`] after the check of the size.
+    #[tracing::instrument(
+        name = "decode",
+        level = "debug",
+        skip_all,
+        fields(codec = self.codec.typetag_name(), tensor = %self.spec)
+    )]
+    fn values(&self, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        self.codec.decode(&self.spec, self.payload.view(), cx, out)
+    }
+
+    /// [`Self::decode_stored`] after the check of the sizes.
+    #[tracing::instrument(
+        name = "decode",
+        level = "debug",
+        skip_all,
+        fields(codec = self.codec.typetag_name(), tensor = %self.spec)
+    )]
+    fn stored(&self, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+        if let Some(lossless) = self.codec.as_lossless() {
+            return lossless.decode_bytes(&self.spec, self.payload.view(), cx, out);
+        }
+        let reader = open_rows(&*self.codec, &self.spec, self.payload.view(), cx)?;
+        let (rows, columns) = self.spec.matrix();
+        let width = columns * self.spec.dtype().bitsize() / 8;
+        tiles(&*reader, 0..rows, columns, TILE, &mut Vec::new(), |rows, values| {
+            cx.cancel.check()?;
+            narrow(self.spec.dtype(), values, &mut out[rows.start * width..rows.end * width])
+        })
     }
 
     /// Checks the payload size against the size that the codec states for the spec.

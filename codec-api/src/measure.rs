@@ -1,18 +1,16 @@
 //! Measures the error of a payload: decodes it tile by tile and compares with the source.
 
-use std::ops::Range;
-
 use crate::certificate::Certificate;
 use crate::codec::Codec;
 use crate::context::DecodeCx;
 use crate::error::{CodecError, Result};
 use crate::payload::Payload;
-use crate::rows::{RowReader, open_rows};
-use crate::tensor::{TensorSpec, TensorView};
+use crate::rows::{open_rows, tiles};
+use crate::tensor::TensorView;
 use crate::util::round;
 
 /// Weights of a tile, which stays in the cache. A tile has at least one row.
-const TILE: usize = 1 << 15;
+pub(crate) const TILE: usize = 1 << 15;
 
 /// The certificate of a payload that `codec` made from `tensor`.
 pub(crate) fn measure(
@@ -31,34 +29,15 @@ pub(crate) fn measure(
     }
     let reader = open_rows(codec, tensor.spec(), payload.view(), cx)?;
     let mut sum = Certificate { exact: false, ..Certificate::EMPTY };
-    tiles(&*reader, tensor.spec(), cx, |rows, decoded| {
+    let (rows, columns) = tensor.spec().matrix();
+    tiles(&*reader, 0..rows, columns, TILE, &mut Vec::new(), |rows, decoded| {
+        cx.cancel.check()?;
         round(tensor.spec().dtype(), decoded)?;
         let source = tensor.rows(rows.start, rows.end)?;
         sum.add(&Certificate::measure(&source.to_f32()?, decoded));
         Ok(())
     })?;
     Ok(sum)
-}
-
-/// Calls `visit` with each tile of rows of a tensor of `spec` and its decoded values, which it may
-/// change.
-pub(crate) fn tiles(
-    reader: &dyn RowReader,
-    spec: &TensorSpec,
-    cx: &DecodeCx<'_>,
-    mut visit: impl FnMut(Range<usize>, &mut [f32]) -> Result<()>,
-) -> Result<()> {
-    let (rows, columns) = spec.matrix();
-    let at_once = (TILE / columns.max(1)).max(1).next_multiple_of(reader.granule().get()).min(rows.max(1));
-    let mut values = vec![0.0; at_once * columns];
-    for first in (0..rows).step_by(at_once) {
-        cx.cancel.check()?;
-        let range = first..(first + at_once).min(rows);
-        let values = &mut values[..range.len() * columns];
-        reader.read(range.clone(), values)?;
-        visit(range, values)?;
-    }
-    Ok(())
 }
 
 /// `Σ w²` over the finite values of a float tensor; 0 for other dtypes.

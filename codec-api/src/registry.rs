@@ -154,9 +154,9 @@ impl CodecEntry {
 
 inventory::collect!(CodecEntry);
 
-/// Registers a codec with every program that links this crate:
-/// `register_codec!("quant.int", "uniform integer quantisation", presets)`. Options of
-/// [`CodecEntry`] follow as method calls: `register_codec!("x.y", "…", presets, .experimental())`.
+/// Registers a codec with every program that links this crate: `register_codec!("quant.int",
+/// "uniform integer quantisation", presets)`. Options of [`CodecEntry`] follow as method calls:
+/// `register_codec!("x.y", "…", presets, .experimental())`.
 #[macro_export]
 macro_rules! register_codec {
     ($id:literal, $summary:literal, $presets:expr $(, $($option:tt)+)?) => {

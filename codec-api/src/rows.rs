@@ -54,6 +54,31 @@ pub fn check_rows((rows, columns): (usize, usize), range: &Range<usize>, out: &[
     Err(CodecError::Usage(format!("{range} into a buffer of {} elements", out.len())))
 }
 
+/// Calls `visit` with each tile of `rows` and its decoded values, which it may change. A tile has
+/// about `weights` weights, but at least one row of `columns` weights, and whole granules. The
+/// values are decoded into `buffer`, which grows to the size of a tile.
+///
+/// # Errors
+/// The errors of the reader and of `visit`.
+pub(crate) fn tiles(
+    reader: &dyn RowReader,
+    rows: Range<usize>,
+    columns: usize,
+    weights: usize,
+    buffer: &mut Vec<f32>,
+    mut visit: impl FnMut(Range<usize>, &mut [f32]) -> Result<()>,
+) -> Result<()> {
+    let at_once = (weights / columns.max(1)).max(1).next_multiple_of(reader.granule().get());
+    buffer.resize(buffer.len().max(at_once.min(rows.len()) * columns), 0.0);
+    for first in rows.clone().step_by(at_once) {
+        let part = first..(first + at_once).min(rows.end);
+        let values = &mut buffer[..part.len() * columns];
+        reader.read(part.clone(), values)?;
+        visit(part, values)?;
+    }
+    Ok(())
+}
+
 /// Opens the rows of a payload of any codec. For a codec without [`Codec::as_rows`], this function
 /// decodes all rows and the reader keeps them.
 ///

@@ -121,8 +121,8 @@ pub trait LinearOp: Debug + Send + Sync {
     fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()>;
 
     /// Tolerance `t` of [`Self::apply`] over all rows against the decoded matrix Ŵ: the error of
-    /// every element of `y` is at most `t · ‖Ŵ‖ · ‖x‖`, with the Frobenius norm of Ŵ and the
-    /// Euclidean norm of the vector `x`. It holds for every `x`.
+    /// every element of `y` is at most `t · ‖Ŵ‖ · ‖x‖`, with the Frobenius norm of Ŵ
+    /// and the Euclidean norm of the vector `x`. It holds for every `x`.
     fn tolerance(&self) -> f32;
 
     /// Heap and memory-mapped bytes that the operator keeps for the weights.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::kernels::{add_rows, dots};
 use super::{Inputs, LinearOp, Product, check_product};
 use crate::error::Result;
-use crate::rows::RowReader;
+use crate::rows::{RowReader, tiles};
 
 /// Weights of a tile: 64 KiB.
 const TILE: usize = 1 << 14;
@@ -39,16 +39,10 @@ impl RowsLinear {
     /// # Errors
     /// Those of the reader.
     pub fn tiles(&self, rows: Range<usize>, weights: usize, mut visit: impl FnMut(Range<usize>, &[f32])) -> Result<()> {
-        let (_, columns) = self.reader.shape();
-        let at_once = (weights / columns.max(1)).max(1).next_multiple_of(self.reader.granule().get());
         // The buffer is taken out while it is in use, because the reader may itself use an
         // operator.
         let mut decoded = DECODED.take();
-        decoded.resize(decoded.len().max(at_once.min(rows.len()) * columns), 0.0);
-        let tiles = rows.clone().step_by(at_once).map(|first| first..(first + at_once).min(rows.end));
-        let result = tiles.into_iter().try_for_each(|part| {
-            let values = &mut decoded[..part.len() * columns];
-            self.reader.read(part.clone(), values)?;
+        let result = tiles(&*self.reader, rows, self.reader.shape().1, weights, &mut decoded, |part, values| {
             visit(part, values);
             Ok(())
         });

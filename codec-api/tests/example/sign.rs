@@ -13,7 +13,7 @@
 //! ```
 //!
 //! # Bound
-//! The squared error is at most that of zeros.
+//! The squared error is at most `Σ w²`, the squared error of zeros.
 //!
 //! # Cost
 //! `⌈n/8⌉ + 4` bytes.

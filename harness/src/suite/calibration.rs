@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use checkpoint::{CALIBRATION, Checkpoint};
-use codec_api::{Calibration, Dtype, InputAxis, TensorSpec};
+use codec_api::{Calibration, Dtype, InputAxis, TensorSpec, TensorView};
 
 use super::{Suite, SuiteError};
 
@@ -29,7 +29,8 @@ impl MeanSquares {
 }
 
 /// Gives the tensors of the model at `model` their calibration, if there is a file of it. Notes
-/// every name that the model does not have.
+/// every name that the model does not have, and every vector that does not fit its tensor: the file
+/// may belong to another model in the same directory.
 pub(super) fn attach(suite: &mut Suite, model: &Path) -> Result<(), SuiteError> {
     let directory = if model.is_dir() { Some(model) } else { model.parent() };
     let path = directory.unwrap_or(Path::new("")).join(CALIBRATION);
@@ -45,27 +46,34 @@ pub(super) fn attach(suite: &mut Suite, model: &Path) -> Result<(), SuiteError> 
     };
     let mut unused: BTreeSet<&str> = file.names().collect();
     for item in suite.items.iter_mut().filter(|item| item.spec.elements() > 0) {
-        if unused.remove(item.name.as_str()) {
-            let squares = squares(&file, &item.name, axis, &item.spec);
-            let squares = squares.map_err(|reason| wrong(format!("tensor `{}`: {reason}", item.name)))?;
-            item.calibration = Some(MeanSquares { axis, squares });
+        if !unused.remove(item.name.as_str()) {
+            continue;
         }
+        let vector = file.tensor(&item.name)?;
+        if let Some(misfit) = misfit(vector.spec(), axis, &item.spec) {
+            suite.notes.push(format!("{}: `{}` has {misfit}; it gets no calibration", item.name, path.display()));
+            continue;
+        }
+        let squares = squares(&vector).map_err(|reason| wrong(format!("tensor `{}`: {reason}", item.name)))?;
+        item.calibration = Some(MeanSquares { axis, squares });
     }
     suite.notes.extend(unused.into_iter().map(|name| format!("{name}: only the calibration has it")));
     Ok(())
 }
 
-/// The vector under the name of a tensor of `spec`, or the reason why it is no calibration of it.
-fn squares(file: &Checkpoint, name: &str, axis: InputAxis, spec: &TensorSpec) -> Result<Vec<f32>, String> {
-    let view = file.tensor(name).map_err(|e| e.to_string())?;
+/// Why a vector of spec `vector` does not fit a tensor of `spec`.
+fn misfit(vector: &TensorSpec, axis: InputAxis, spec: &TensorSpec) -> Option<String> {
     let (inputs, along) = match axis {
         InputAxis::Columns => (spec.matrix().1, "columns"),
         InputAxis::Rows => (spec.matrix().0, "rows"),
     };
-    if view.spec().dtype() != Dtype::F32 || view.spec().shape() != [inputs] {
-        return Err(format!("it is {}, but F32 [{inputs}] fits the {along} of {spec}", view.spec()));
-    }
-    let squares = view.to_f32().map_err(|e| e.to_string())?;
+    let fits = vector.dtype() == Dtype::F32 && vector.shape() == [inputs];
+    (!fits).then(|| format!("{vector}, but F32 [{inputs}] fits the {along} of {spec}"))
+}
+
+/// The values of a vector, or the reason why they are no mean squares.
+fn squares(vector: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    let squares = vector.to_f32().map_err(|e| e.to_string())?;
     match squares.iter().find(|square| !(square.is_finite() && **square >= 0.0)) {
         Some(square) => Err(format!("{square} is no mean square")),
         None => Ok(squares.into_owned()),

@@ -92,7 +92,8 @@ pub struct Suite {
     pub items: Vec<Item>,
     /// blake3 of the checkpoint's tensors, in hexadecimal; `None` for a seeded suite.
     pub model_hash: Option<String>,
-    /// Notes for readers of the results: tensors without a base, tensors that were not cast.
+    /// Notes for readers of the results: tensors without a base, calibration that fits no tensor,
+    /// tensors that were not cast.
     pub notes: Vec<String>,
 }
 
@@ -137,8 +138,8 @@ pub enum SuiteError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    /// The calibration beside a model does not fit the model.
-    #[error("`{path}` is no calibration of this model: {reason}; write it again, or remove it")]
+    /// The calibration beside a model has an unknown axis, or a number that is no mean square.
+    #[error("`{path}` is no calibration: {reason}; write it again, or remove it")]
     Calibration {
         /// The file.
         path: PathBuf,

@@ -45,8 +45,25 @@ fn calibration_is_read_from_beside_the_model() {
     assert_eq!(of_w(&file), (None, vec!["v: only the calibration has it".to_owned()]));
 }
 
+/// It may belong to another model in the directory.
 #[test]
-fn a_calibration_that_does_not_fit_is_refused() {
+fn a_vector_that_does_not_fit_is_noted() {
+    let directory = TempDir::new().unwrap();
+    let file = checkpoint(&directory, "model.safetensors", &[("w", Dtype::F32, &[3, 2])]);
+    let noted = |dtype, bytes: &[u8], axis, reason: &str| {
+        calibrate(&directory, "w", dtype, bytes, axis);
+        let suite = suite(&format!("model:{}", file.display()));
+        assert!(suite.items[0].calibration.is_none());
+        let path = directory.path().join("calibration.safetensors");
+        assert_eq!(suite.notes, [format!("w: `{}` has {reason}; it gets no calibration", path.display())]);
+    };
+    noted(Dtype::F32, &[0; 12], None, "F32 [3], but F32 [2] fits the columns of F32 [3, 2]");
+    noted(Dtype::F32, &[0; 8], Some("rows"), "F32 [2], but F32 [3] fits the rows of F32 [3, 2]");
+    noted(Dtype::BF16, &[0; 4], None, "BF16 [2], but F32 [2] fits the columns of F32 [3, 2]");
+}
+
+#[test]
+fn a_calibration_without_mean_squares_is_refused() {
     let directory = TempDir::new().unwrap();
     let file = checkpoint(&directory, "model.safetensors", &[("w", Dtype::F32, &[3, 2])]);
     let refused = |dtype, bytes: &[u8], axis, reason: &str| {
@@ -58,10 +75,6 @@ fn a_calibration_that_does_not_fit_is_refused() {
             assert!(message.contains(part), "no `{part}` in {message}");
         }
     };
-    let columns = "`w`: it is F32 [3], but F32 [2] fits the columns of F32 [3, 2]";
-    refused(Dtype::F32, &[0; 12], None, columns);
-    refused(Dtype::F32, &[0; 8], Some("rows"), "F32 [3] fits the rows of F32 [3, 2]");
-    refused(Dtype::BF16, &[0; 4], None, "it is BF16 [2]");
     refused(Dtype::F32, &[0; 8], Some("1"), "its `axis` is `1`, not `columns` or `rows`");
     for odd in [-1.0, f32::NAN, f32::INFINITY] {
         refused(Dtype::F32, &[odd.to_le_bytes(), [0; 4]].concat(), None, "`w`");

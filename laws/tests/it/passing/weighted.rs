@@ -5,8 +5,8 @@
 //!
 //! # Sections
 //! `scale` F32 `[1]`: the mean magnitude; with calibration, each column is weighted by the mean
-//! square of its input. `signs` U8 `[⌈elements / 8⌉]`: one bit per weight, lowest bit first; 1 is
-//! negative.
+//! square of its input. `signs` U8 `[⌈elements / 8⌉]`: one bit per weight, lowest bit first; 1
+//! is negative.
 //!
 //! # Header
 //! ```
