@@ -70,18 +70,34 @@ impl Certificate {
 kernel! {
     /// Largest error, squared error and energy. A NaN makes the squared error NaN.
     fn errors<'a>(_simd, source: &'a [f32], decoded: &'a [f32]) -> (f64, f64, f64) {
-        let (mut largest, mut squares, mut energy) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
-        for (x, y) in source.chunks(LANES).zip(decoded.chunks(LANES)) {
-            let (x, y): ([f32; LANES], [f32; LANES]) = (load(x), load(y));
-            for i in 0..LANES {
-                let (x, y) = (f64::from(x[i]), f64::from(y[i]));
-                let error = (x - y).abs();
-                largest[i] = if error > largest[i] { error } else { largest[i] };
-                squares[i] += error * error;
-                energy[i] += x * x;
-            }
+        let mut sums = Sums::default();
+        let ((source, last_source), (decoded, last_decoded)) = (source.as_chunks(), decoded.as_chunks());
+        for (x, y) in source.iter().zip(decoded) {
+            sums.add(x, y);
         }
-        (largest.into_iter().fold(0.0, f64::max), sum(squares), sum(energy))
+        sums.add(&load(last_source), &load(last_decoded));
+        (sums.largest.into_iter().fold(0.0, f64::max), sum(sums.squares), sum(sums.energy))
+    }
+}
+
+/// Results of each lane.
+#[derive(Default)]
+struct Sums {
+    largest: [f64; LANES],
+    squares: [f64; LANES],
+    energy: [f64; LANES],
+}
+
+impl Sums {
+    #[inline(always)]
+    fn add(&mut self, x: &[f32; LANES], y: &[f32; LANES]) {
+        for i in 0..LANES {
+            let (x, y) = (f64::from(x[i]), f64::from(y[i]));
+            let error = (x - y).abs();
+            self.largest[i] = if error > self.largest[i] { error } else { self.largest[i] };
+            self.squares[i] += error * error;
+            self.energy[i] += x * x;
+        }
     }
 }
 

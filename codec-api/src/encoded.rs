@@ -18,7 +18,7 @@ use crate::error::{CodecError, FormatError, Result};
 use crate::measure::{TILE, measure};
 use crate::payload::{Payload, Section};
 use crate::registry::Registry;
-use crate::rows::{RowReader, open_rows, tiles};
+use crate::rows::{Buffer, RowReader, open_rows, tiles};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
 use crate::util::narrow;
@@ -215,7 +215,7 @@ impl EncodedTensor {
         let reader = open_rows(&*self.codec, &self.spec, self.payload.view(), cx)?;
         let (rows, columns) = self.spec.matrix();
         let width = columns * self.spec.dtype().bitsize() / 8;
-        tiles(&*reader, 0..rows, columns, TILE, &mut Vec::new(), |rows, values| {
+        tiles(&*reader, 0..rows, columns, TILE, &mut Buffer::default(), |rows, values| {
             cx.cancel.check()?;
             narrow(self.spec.dtype(), values, &mut out[rows.start * width..rows.end * width])
         })

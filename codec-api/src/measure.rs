@@ -5,12 +5,12 @@ use crate::codec::Codec;
 use crate::context::DecodeCx;
 use crate::error::{CodecError, Result};
 use crate::payload::Payload;
-use crate::rows::{open_rows, tiles};
+use crate::rows::{Buffer, open_rows, tiles};
 use crate::tensor::TensorView;
 use crate::util::round;
 
-/// Weights of a tile, which stays in the cache. A tile has at least one row.
-pub(crate) const TILE: usize = 1 << 15;
+/// Weights of a tile, at least one row. The first-level cache holds the tile and its source.
+pub(crate) const TILE: usize = 1 << 12;
 
 /// The certificate of a payload that `codec` made from `tensor`.
 pub(crate) fn measure(
@@ -30,7 +30,7 @@ pub(crate) fn measure(
     let reader = open_rows(codec, tensor.spec(), payload.view(), cx)?;
     let mut sum = Certificate { exact: false, ..Certificate::EMPTY };
     let (rows, columns) = tensor.spec().matrix();
-    tiles(&*reader, 0..rows, columns, TILE, &mut Vec::new(), |rows, decoded| {
+    tiles(&*reader, 0..rows, columns, TILE, &mut Buffer::default(), |rows, decoded| {
         cx.cancel.check()?;
         round(tensor.spec().dtype(), decoded)?;
         let source = tensor.rows(rows.start, rows.end)?;

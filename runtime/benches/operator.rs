@@ -13,7 +13,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
-const ROWS: usize = 16384;
+/// The codes of an int8 matrix with so many rows, 512 MiB, do not fit into a cache.
+const ROWS: usize = 131_072;
 const COLUMNS: usize = 4096;
 const BATCH: usize = 64;
 

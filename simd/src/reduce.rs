@@ -44,14 +44,22 @@ fn halve<T: Copy + std::ops::Add<Output = T>, const WIDTH: usize>(tree: &mut Lan
 kernel! {
     /// `Σ aᵢ·bᵢ` in f32, with separate multiply and add, up to the shorter length.
     pub fn dot<'a>(_simd, a: &'a [f32], b: &'a [f32]) -> f32 {
+        let len = a.len().min(b.len());
+        let ((a, last_a), (b, last_b)) = (a[..len].as_chunks(), b[..len].as_chunks());
         let mut lanes = [0.0; LANES];
-        for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-            let (a, b) = (load(a), load(b));
-            for i in 0..LANES {
-                lanes[i] += a[i] * b[i];
-            }
+        for (a, b) in a.iter().zip(b) {
+            add_products(&mut lanes, a, b);
         }
+        add_products(&mut lanes, &load(last_a), &load(last_b));
         sum(lanes)
+    }
+}
+
+/// Adds `a[i]·b[i]` to each lane.
+#[inline(always)]
+fn add_products(lanes: &mut Lanes<f32>, a: &Lanes<f32>, b: &Lanes<f32>) {
+    for i in 0..LANES {
+        lanes[i] += a[i] * b[i];
     }
 }
 

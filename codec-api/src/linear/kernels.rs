@@ -1,15 +1,38 @@
 //! Products of a tile of decoded rows with one vector.
 
-use simd::kernel;
+use simd::{LANES, Simd, kernel, lanes, load, sum};
 
 /// Rows that are added together: they share the loads and stores of the output.
 const TOGETHER: usize = 4;
 
-/// `y[r] = Σ rows[r][i]·x[i]` for each row of `x.len()` weights.
-pub(crate) fn dots(rows: &[f32], x: &[f32], y: &mut [f32]) {
-    for (row, y) in rows.chunks(x.len().max(1)).zip(y) {
-        *y = simd::dot(row, x);
+kernel! {
+    /// `y[r] = Σ rows[r][i]·x[i]` for each row of `x.len()` weights.
+    pub(crate) fn dots<'a>(simd, rows: &'a [f32], x: &'a [f32], y: &'a mut [f32]) {
+        for (row, y) in rows.chunks(x.len().max(1)).zip(y) {
+            *y = dot(simd, row, x);
+        }
     }
+}
+
+/// A product with four times sixteen partial sums, so that an addition need not wait for the one
+/// before.
+#[inline(always)]
+fn dot<S: Simd>(simd: S, row: &[f32], x: &[f32]) -> f32 {
+    let add = |sums: &[f32; LANES], a: &[f32; LANES], b: &[f32; LANES]| simd.add(sums, &lanes!(i => a[i] * b[i]));
+    let ((row, last_row), (x, last_x)) = (row[..x.len()].as_chunks(), x.as_chunks());
+    let ((row, rest_row), (x, rest_x)) = (row.as_chunks(), x.as_chunks());
+    let (mut a, mut b, mut c, mut d) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
+    for ([row0, row1, row2, row3], [x0, x1, x2, x3]) in row.iter().zip(x) {
+        a = add(&a, row0, x0);
+        b = add(&b, row1, x1);
+        c = add(&c, row2, x2);
+        d = add(&d, row3, x3);
+    }
+    for (row, x) in rest_row.iter().zip(rest_x) {
+        a = add(&a, row, x);
+    }
+    a = add(&a, &load(last_row), &load(last_x));
+    sum(simd.add(&simd.add(&a, &b), &simd.add(&c, &d)))
 }
 
 kernel! {

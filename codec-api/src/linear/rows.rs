@@ -8,10 +8,10 @@ use std::ops::Range;
 use super::kernels::{add_rows, dots};
 use super::{Inputs, LinearOp, Product, check_product};
 use crate::error::Result;
-use crate::rows::{RowReader, tiles};
+use crate::rows::{Buffer, RowReader, tiles};
 
-/// Weights of a tile: 64 KiB.
-const TILE: usize = 1 << 14;
+/// Weights of a tile: 16 KiB, so that the tile and the input fit into the first-level cache.
+const TILE: usize = 1 << 12;
 
 /// A linear operator over the rows of an encoded matrix.
 #[derive(Debug)]
@@ -20,12 +20,12 @@ pub struct RowsLinear {
 }
 
 /// The largest buffer that a thread keeps: 4 MiB. Only very long rows need a larger one.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 4 << 20;
 
 thread_local! {
     /// The buffer for decoded rows. Each thread keeps its buffer, because every product would
     /// otherwise request memory of this size from the operating system.
-    static DECODED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static DECODED: RefCell<Buffer> = RefCell::default();
 }
 
 impl RowsLinear {
@@ -46,7 +46,7 @@ impl RowsLinear {
             visit(part, values);
             Ok(())
         });
-        if decoded.len() <= KEPT {
+        if decoded.bytes() <= KEPT {
             DECODED.set(decoded);
         }
         result

@@ -4,12 +4,16 @@ use std::ops::Range;
 
 use codec_api::{Bytes, Dtype, PayloadView, Result, RowReader, TensorSpec, check_rows};
 use half::f16;
-use simd::{LANES, Simd, kernel, lanes, store, stream};
+use simd::{LANES, Simd, kernel, lanes, prefetch, store, stream};
 
 use super::IntQuant;
 use super::layout::Layout;
 use super::scale::{power_of_two, valid_exponent};
 use crate::packing::{unpack_all, unpack16, with_bits};
+
+/// Bytes from the codes that a kernel reads to those that it prefetches: the prefetcher of the CPU
+/// stops at the end of a page, which is often that of a row.
+const AHEAD: usize = 2048;
 
 /// A checked payload, with scales and zero points ready for the kernel.
 #[derive(Debug)]
@@ -73,7 +77,7 @@ impl RowReader for Reader {
 
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         check_rows(self.shape(), &rows, out)?;
-        decode_rows(self, rows, out);
+        decode_rows(&self.layout, &self.codes, &self.groups, rows, out);
         Ok(())
     }
 
@@ -83,31 +87,44 @@ impl RowReader for Reader {
 }
 
 kernel! {
-    fn decode_rows<'a>(simd, reader: &'a Reader, rows: Range<usize>, out: &'a mut [f32]) {
-        with_bits!(reader.layout.bits, decode_bits::<_>(simd, reader, rows, out));
+    /// Decodes `rows` of the codes and groups of some rows.
+    pub(super) fn decode_rows<'a>(simd, layout: &'a Layout, codes: &'a [u8], groups: &'a [Params], rows: Range<usize>, out: &'a mut [f32]) {
+        with_bits!(layout.bits, decode_bits::<_>(simd, layout, codes, groups, rows, out));
     }
 }
 
 #[inline(always)]
-fn decode_bits<const BITS: usize, S: Simd>(simd: S, reader: &Reader, rows: Range<usize>, out: &mut [f32]) {
-    let layout = &reader.layout;
+fn decode_bits<const BITS: usize, S: Simd>(
+    simd: S,
+    layout: &Layout,
+    codes: &[u8],
+    groups: &[Params],
+    rows: Range<usize>,
+    out: &mut [f32],
+) {
     let piece = layout.piece();
     stream(out, |writer| {
         for row in rows {
-            let packed = &reader.codes[row * layout.row_len()..][..layout.row_len()];
-            let groups = layout.of_row(&reader.groups, row);
-            for (i, packed) in packed.chunks(piece / 8 * BITS).enumerate() {
+            let packed = &codes[row * layout.row_len()..][..layout.row_len()];
+            let groups = layout.of_row(groups, row);
+            for (i, mut packed) in packed.chunks(piece / 8 * BITS).enumerate() {
+                let ahead = row * layout.row_len() + i * (piece / 8 * BITS) + AHEAD;
+                for line in (0..packed.len()).step_by(64) {
+                    prefetch(codes, ahead + line);
+                }
                 let out = writer.next(piece.min(layout.columns - i * piece));
                 let groups = &groups[layout.group_at(i * piece)..];
                 let (blocks, rest) = out.as_chunks_mut::<LANES>();
-                let mut codes = packed.chunks_exact(2 * BITS);
                 for (group, blocks) in groups.iter().zip(blocks.chunks_mut(layout.group_blocks())) {
-                    for (out, packed) in blocks.iter_mut().zip(&mut codes) {
+                    // A copy stays in registers.
+                    let group = *group;
+                    let (codes, next) = packed.split_at(2 * BITS * blocks.len());
+                    for (out, packed) in blocks.iter_mut().zip(codes.chunks_exact(2 * BITS)) {
                         *out = group.weights(simd, &unpack16::<BITS, S>(simd, packed));
                     }
+                    packed = next;
                 }
                 if !rest.is_empty() {
-                    let packed = &packed[blocks.len() * 2 * BITS..];
                     let group = &groups[blocks.len() / layout.group_blocks()];
                     store(group.weights(simd, &unpack16::<BITS, S>(simd, packed)), rest);
                 }

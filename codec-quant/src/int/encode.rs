@@ -1,10 +1,13 @@
 //! From weights to codes, in blocks of rows that stay in the cache. For each block: range and grid
 //! of each group, then all codes.
 
-use codec_api::util::Importance;
-use codec_api::{CodecError, Dtype, EncodeCx, InputAxis, Payload, Result, Section, TensorSpec, TensorView, statistics};
+use codec_api::util::{Importance, round};
+use codec_api::{
+    Certificate, CodecError, Dtype, EncodeCx, InputAxis, Payload, Result, Section, TensorSpec, TensorView, statistics,
+};
 
 use super::clip::Chooser;
+use super::decode::{Params, decode_rows};
 use super::layout::Layout;
 use super::quantise::{Quantiser, quantise};
 use super::range::{Codes, Range, find_ranges};
@@ -24,15 +27,24 @@ const TOP_OCTAVE: i32 = 13;
 
 pub(super) fn encode(codec: &IntQuant, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
     let layout = Layout::new(codec, tensor.spec());
-    let (scales, packed) = if codec.group == Group::Tensor {
+    let encoded = if codec.group == Group::Tensor {
         one_group(codec, &layout, tensor, cx)?
     } else {
         let importance = importance(tensor.spec(), cx)?;
-        groups(codec, &layout, importance.as_ref(), &tensor.to_f32()?, cx)?
+        groups(codec, &layout, importance.as_ref(), tensor, cx)?
     };
     // One tick for all blocks, because a tensor may be encoded twice.
     cx.progress.tick(tensor.spec().elements() as u64);
-    scales.payload(&layout, packed)
+    let payload = encoded.scales.payload(&layout, encoded.packed)?;
+    Ok(payload.with_measured(encoded.errors.certificate))
+}
+
+/// A tensor that is being encoded.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    pub(super) scales: Scales,
+    packed: Vec<u8>,
+    errors: Errors,
 }
 
 /// The importances of columns. All weights of a row count the same, so that those of rows do not
@@ -93,14 +105,10 @@ pub(super) fn grid_of_tensor(codec: &IntQuant, tensor: &TensorView<'_>, cx: &Enc
     Ok((scales, Grids { steps: vec![step], zeros: vec![zero] }))
 }
 
-fn one_group(
-    codec: &IntQuant,
-    layout: &Layout,
-    tensor: &TensorView<'_>,
-    cx: &EncodeCx<'_>,
-) -> Result<(Scales, Vec<u8>)> {
+fn one_group(codec: &IntQuant, layout: &Layout, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Encoded> {
     let (mut scales, mut grids) = grid_of_tensor(codec, tensor, cx)?;
     let quantiser = scales.push(&mut grids).ok_or_else(|| too_large(scales.exponent))?;
+    let (decoders, mut errors) = (grids.decoders(scales.exponent), Errors::new(tensor));
     // The survey has let go of its own copy of 16-bit weights.
     let (values, mut packed) = (tensor.to_f32()?, vec![0; layout.codes_len()]);
     if cx.shared.is_some() {
@@ -111,8 +119,9 @@ fn one_group(
     for (i, (block, packed)) in values.chunks(weights).zip(packed.chunks_mut(bytes)).enumerate() {
         cx.cancel.check()?;
         quantise(block, values.get((i + 1) * weights..).unwrap_or_default(), layout, &quantiser, packed);
+        errors.add(block, layout, packed, &decoders)?;
     }
-    Ok((scales, packed))
+    Ok(Encoded { scales, packed, errors })
 }
 
 /// Encodes a tensor of groups within rows.
@@ -120,18 +129,19 @@ pub(super) fn groups(
     codec: &IntQuant,
     layout: &Layout,
     importance: Option<&Importance>,
-    values: &[f32],
+    tensor: &TensorView<'_>,
     cx: &EncodeCx<'_>,
-) -> Result<(Scales, Vec<u8>)> {
+) -> Result<Encoded> {
     let chooser = Chooser::new(codec, layout, importance.map(Importance::inputs));
-    if let Some(encoded) = blocks(&chooser, None, values, cx)? {
+    let (values, errors) = (tensor.to_f32()?, Errors::new(tensor));
+    if let Some(encoded) = blocks(&chooser, None, &values, errors.clone(), cx)? {
         return Ok(encoded);
     }
     let mut ranges = Vec::with_capacity(layout.groups());
-    find_ranges(values, layout, &mut ranges);
+    find_ranges(&values, layout, &mut ranges);
     let exponent = exponent(chooser.codes, &ranges, TOP_OCTAVE).unwrap_or(0);
     drop(ranges);
-    blocks(&chooser, Some(exponent), values, cx)?.ok_or_else(|| too_large(exponent))
+    blocks(&chooser, Some(exponent), &values, errors, cx)?.ok_or_else(|| too_large(exponent))
 }
 
 /// Encodes block by block. Without an exponent, the first block that is not all zeros chooses it.
@@ -140,8 +150,9 @@ fn blocks(
     chooser: &Chooser<'_>,
     mut exponent: Option<i8>,
     values: &[f32],
+    mut errors: Errors,
     cx: &EncodeCx<'_>,
-) -> Result<Option<(Scales, Vec<u8>)>> {
+) -> Result<Option<Encoded>> {
     let (codes, layout) = (chooser.codes, chooser.layout);
     let (mut scales, mut packed) = (Scales::new(codes, 0, layout.groups()), vec![0; layout.codes_len()]);
     let mut ranges = Vec::with_capacity(layout.block_groups());
@@ -155,8 +166,43 @@ fn blocks(
         let mut grids = chooser.grids(block, &ranges, scales.exponent, cx)?;
         let Some(quantiser) = scales.push(&mut grids) else { return Ok(None) };
         quantise(block, values.get((i + 1) * weights..).unwrap_or_default(), layout, &quantiser, packed);
+        errors.add(block, layout, packed, &grids.decoders(scales.exponent))?;
     }
-    Ok(Some((scales, packed)))
+    Ok(Some(Encoded { scales, packed, errors }))
+}
+
+/// Weights measured at once: some rows that the first-level cache holds twice, or one row.
+pub(super) fn measured_at_once(layout: &Layout) -> usize {
+    const WEIGHTS: usize = 1 << 12;
+    (WEIGHTS / layout.columns.max(1)).max(1) * layout.columns
+}
+
+/// Measures the decoded weights of block after block, while weights and codes are in the cache.
+#[derive(Clone, Debug)]
+struct Errors {
+    dtype: Dtype,
+    decoded: Vec<f32>,
+    certificate: Certificate,
+}
+
+impl Errors {
+    fn new(tensor: &TensorView<'_>) -> Self {
+        Self { dtype: tensor.spec().dtype(), decoded: Vec::new(), certificate: Certificate::measure(&[], &[]) }
+    }
+
+    /// Adds rows of weights and their codes, in the order of the tensor.
+    fn add(&mut self, values: &[f32], layout: &Layout, packed: &[u8], decoders: &[Params]) -> Result<()> {
+        let at_once = measured_at_once(layout);
+        for (i, source) in values.chunks(at_once.max(1)).enumerate() {
+            self.decoded.resize(source.len(), 0.0);
+            let decoded = &mut self.decoded[..];
+            let first = i * at_once / layout.columns;
+            decode_rows(layout, packed, decoders, first..first + source.len() / layout.columns, decoded);
+            round(self.dtype, decoded)?;
+            self.certificate.add(&Certificate::measure(source, decoded));
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn too_large(exponent: i8) -> CodecError {

@@ -29,7 +29,7 @@ impl Panels for IntQuant {
             grid_of_tensor(self, &original, cx)?
         } else {
             // The exponent depends on all scales of the tensor.
-            let (plain, _) = groups(self, &layout, importance.as_ref(), &original.to_f32()?, cx)?;
+            let plain = groups(self, &layout, importance.as_ref(), &original, cx)?.scales;
             (Scales::new(plain.codes, plain.exponent, layout.groups()), Grids::default())
         };
         let (quantiser, decoders) = store(&mut scales, grids)?;
@@ -53,8 +53,7 @@ struct Encoder<'a> {
 /// Stores the grids of a panel's rows, or the one of the tensor.
 fn store(scales: &mut Scales, mut grids: Grids) -> Result<(Quantiser, Vec<Params>)> {
     let quantiser = scales.push(&mut grids).ok_or_else(|| too_large(scales.exponent))?;
-    let decoder = |(step, zero): (&f32, &f32)| Params::new(*step, scales.exponent, *zero);
-    Ok((quantiser, grids.steps.iter().zip(&grids.zeros).map(decoder).collect()))
+    Ok((quantiser, grids.decoders(scales.exponent)))
 }
 
 impl PanelEncoder for Encoder<'_> {

@@ -2,6 +2,7 @@
 //! normalised (divided by that power), so that f32 arithmetic neither overflows nor loses
 //! significant digits.
 
+use super::decode::Params;
 use simd::{f16_to_f32, f32_to_f16};
 
 /// Exponents for which the power of two and its inverse are normal f32 numbers, and all scales are
@@ -54,6 +55,12 @@ impl Grids {
             f16_to_f32(&halves, &mut self.steps);
         }
         Some(halves)
+    }
+
+    /// The decoders' parameters, for rounded steps.
+    pub(super) fn decoders(&self, exponent: i8) -> Vec<Params> {
+        let groups = self.steps.iter().zip(&self.zeros);
+        groups.map(|(step, zero)| Params::new(*step, exponent, *zero)).collect()
     }
 }
 

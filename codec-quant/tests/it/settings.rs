@@ -24,7 +24,11 @@ fn every_certificate_is_the_error_of_the_decoded_weights() {
         let shape = if codec.accepts(&ragged).is_ok() { [64, 100] } else { [25, 256] };
         let encoded = encode(&codec, shape, &values);
         let decoded = encoded.decode(&DecodeCx::new()).unwrap();
-        assert_eq!(encoded.certificate, Certificate::measure(&values, &decoded), "{codec:?}");
+        let (found, stated) = (Certificate::measure(&values, &decoded), encoded.certificate);
+        // The certificate adds up tiles, in another order.
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b;
+        let equal = close(stated.squared_error, found.squared_error) && close(stated.energy, found.energy);
+        assert!(equal && stated.max_abs == found.max_abs, "{codec:?}: {stated:?}, but it is {found:?}");
     }
 }
 
