@@ -42,7 +42,8 @@ impl Guest {
 /// The build profile of the host.
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
-    /// Cargo's own development profile, without optimisation: it compiles soonest.
+    /// The tree's development profile, so that libraries are shared with the tests, but without
+    /// optimisation of the tree's crates: it compiles soonest.
     Dev,
     /// The tree's release profile, for real use.
     Release,
@@ -67,10 +68,10 @@ impl Host {
         let directory = metadata.target_directory.join("host").join(names.join("+"));
         fs::create_dir_all(directory.join("src"))?;
         let manifest = directory.join("Cargo.toml");
-        let profiles = match profile {
-            Profile::Dev => None,
-            Profile::Release => tree.profile()?,
-        };
+        let mut profiles = tree.profile()?;
+        if matches!(profile, Profile::Dev) {
+            profiles = profiles.map(|profiles| without_optimisation(&profiles, &metadata));
+        }
         fs::write(&manifest, manifest_text(tree, &metadata, guests, profiles))?;
         fs::write(directory.join("src/main.rs"), main_text(guests))?;
         // Uses the tree's versions of dependencies where possible.
@@ -103,6 +104,18 @@ pub fn run(tree: &Tree, with: &[PathBuf], args: &[String]) -> Result<ExitCode> {
     let host = Host::write(tree, &guests, Profile::Release)?;
     eprintln!("host: {}", host.manifest.display());
     Ok(tree::run(&mut host.program(args))?.into())
+}
+
+/// The tree's development profile, without optimisation of the guest and the tree's crates.
+fn without_optimisation(profiles: &Item, metadata: &Metadata) -> Item {
+    let mut dev = Table::new();
+    if let Some(packages) = profiles.get("dev").and_then(|dev| dev.get("package")) {
+        dev["package"] = packages.clone();
+    }
+    for package in &metadata.packages {
+        dev["package"][&package.name]["opt-level"] = value(0);
+    }
+    Item::Table(Table::from_iter([("dev", Item::Table(dev))]))
 }
 
 fn main_text(guests: &[Guest]) -> String {
@@ -208,6 +221,17 @@ mod tests {
         assert_eq!(named, [("netweight-codec-api", "/tree/codec-api")]);
         let with_tests = super::patches(&metadata, [&guest], true);
         assert_eq!(with_tests["netweight-laws"]["path"].as_str(), Some("/tree/laws"));
+    }
+
+    #[test]
+    fn a_quick_host_shares_libraries_and_optimises_no_crate_of_the_tree() {
+        let profiles: DocumentMut =
+            "[profile.dev]\nopt-level = 2\n[profile.dev.package.\"*\"]\nopt-level = 1".parse().unwrap();
+        let host = without_optimisation(&profiles["profile"], &ours().1);
+        let dev = &host["dev"];
+        assert!(dev.get("opt-level").is_none());
+        assert_eq!(dev["package"]["*"]["opt-level"].as_integer(), Some(1));
+        assert_eq!(dev["package"]["netweight-laws"]["opt-level"].as_integer(), Some(0));
     }
 
     #[test]
