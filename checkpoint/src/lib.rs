@@ -19,6 +19,7 @@
 mod checkpoint;
 mod error;
 mod foreign;
+mod identity;
 mod index;
 mod layout;
 mod map;
@@ -27,4 +28,5 @@ mod source;
 
 pub use checkpoint::Checkpoint;
 pub use error::Error;
+pub use identity::FileIdentity;
 pub use layout::CALIBRATION;

@@ -8,6 +8,7 @@ mod hostile;
 mod identity;
 mod invalid;
 mod real_model;
+mod same_file;
 mod support;
 mod traces;
 mod values;
