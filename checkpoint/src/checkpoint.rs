@@ -8,6 +8,7 @@ use bytes::Bytes;
 use codec_api::{TensorSpec, TensorView};
 
 use crate::error::Error;
+use crate::map::Mapped;
 use crate::shard::{Shard, Tensor};
 use crate::source::{Source, locate};
 
@@ -15,21 +16,35 @@ use crate::source::{Source, locate};
 pub struct Checkpoint {
     path: PathBuf,
     files: Vec<PathBuf>,
+    /// The maps of `files`.
+    maps: Vec<Mapped>,
     /// In file order: by file, then by offset.
     tensors: Vec<Tensor>,
     /// Indices into `tensors`, sorted by name.
     by_name: Vec<usize>,
     metadata: BTreeMap<String, String>,
+    notes: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Opens a `.safetensors` file, or a directory in Hugging Face layout. In a directory it opens
-    /// the shards that `model.safetensors.index.json` lists, else `model.safetensors`, else the
-    /// only `.safetensors` file beside [`CALIBRATION`](crate::CALIBRATION). It reads the headers
-    /// and maps the rest.
+    /// Opens a `.safetensors` file, the index of a sharded model (`model.safetensors.index.json`),
+    /// or a directory in Hugging Face layout. It reads the headers and maps the rest.
+    ///
+    /// In a directory it opens `model.safetensors`, else the shards that
+    /// `model.safetensors.index.json` lists, else the same of `diffusion_pytorch_model`, else the
+    /// only index, else the only `.safetensors` file beside [`CALIBRATION`](crate::CALIBRATION). In
+    /// a cache folder of the Hugging Face Hub (`models--ORG--NAME`) it opens the snapshot that
+    /// `refs/main` names, else the only one. [`Self::notes`] tells what it did not open.
+    ///
+    /// An index decides which tensors belong to the model, and from which shard they come. Other
+    /// tensors of its shards are left out, and noted.
     ///
     /// The files must not be changed or shortened while the checkpoint, or [`Bytes`] from it, are
     /// in use: the values would change, and reading beyond a new end kills the process.
+    /// [`Self::tensor`], [`Self::bytes`] and [`Self::check`] return an error if a file has become
+    /// shorter. They cannot help if it is shortened after they return, because only a signal
+    /// handler would notice. To write a new file and to rename it is safe: the map keeps the old
+    /// one.
     ///
     /// # Errors
     /// [`Error`] if the path holds no model, or one of its files is invalid, whatever its bytes
@@ -37,15 +52,7 @@ impl Checkpoint {
     #[tracing::instrument(level = "debug", skip_all, fields(path = %path.as_ref().display()))]
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let checkpoint = match locate(path)? {
-            Source::File(file) => Self::read(path, vec![file])?,
-            Source::Shards(index) => {
-                let checkpoint = Self::read(path, index.files()?)?;
-                let found = checkpoint.tensors.iter().map(|t| (t.name.as_str(), checkpoint.file_of(t)));
-                index.check(&found.collect())?;
-                checkpoint
-            }
-        };
+        let checkpoint = Self::read(path, locate(path)?)?;
         tracing::debug!(
             files = checkpoint.files.len(),
             tensors = checkpoint.len(),
@@ -55,32 +62,25 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn read(path: &Path, files: Vec<PathBuf>) -> Result<Self, Error> {
-        let (mut tensors, mut metadata) = (Vec::new(), BTreeMap::new());
+    fn read(path: &Path, source: Source) -> Result<Self, Error> {
+        let Source { files, index, mut notes } = source;
+        let (mut maps, mut tensors, mut metadata) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (i, file) in files.iter().enumerate() {
             let shard = Shard::read(file, i)?;
+            maps.push(shard.mapped);
             tensors.extend(shard.tensors);
             for (key, value) in shard.metadata {
                 metadata.entry(key).or_insert(value);
             }
         }
+        // Afterwards every name is unique: an index names one shard for each tensor, and a header
+        // that repeats a name is refused.
+        if let Some(index) = index {
+            notes.extend(index.select(&mut tensors, &files)?);
+        }
         let mut by_name: Vec<usize> = (0..tensors.len()).collect();
         by_name.sort_by(|&a, &b| tensors[a].name.cmp(&tensors[b].name));
-        let checkpoint = Self { path: path.to_owned(), files, tensors, by_name, metadata };
-        checkpoint.check_unique()?;
-        Ok(checkpoint)
-    }
-
-    /// Refuses a tensor name that occurs in two files. Within one file the header reader does that.
-    fn check_unique(&self) -> Result<(), Error> {
-        for pair in self.by_name.windows(2) {
-            let (a, b) = (&self.tensors[pair[0]], &self.tensors[pair[1]]);
-            if a.name == b.name {
-                let (first, second) = (self.file_of(a).to_owned(), self.file_of(b).to_owned());
-                return Err(Error::DuplicateTensor { first, second, tensor: a.name.clone() });
-            }
-        }
-        Ok(())
+        Ok(Self { path: path.to_owned(), files, maps, tensors, by_name, metadata, notes })
     }
 
     fn file_of(&self, tensor: &Tensor) -> &Path {
@@ -92,6 +92,21 @@ impl Checkpoint {
             Ok(at) => Ok(&self.tensors[self.by_name[at]]),
             Err(_) => Err(Error::UnknownTensor { path: self.path.clone(), tensor: name.to_owned(), count: self.len() }),
         }
+    }
+
+    /// The tensor, if its file is still as long as its map.
+    fn find_whole(&self, name: &str) -> Result<&Tensor, Error> {
+        let tensor = self.find(name)?;
+        self.maps[tensor.file].check(self.file_of(tensor))?;
+        Ok(tensor)
+    }
+
+    /// Checks that no file has become shorter since the checkpoint was opened. It reads no tensor.
+    ///
+    /// # Errors
+    /// [`Error::Shortened`] for the first file that has.
+    pub fn check(&self) -> Result<(), Error> {
+        self.maps.iter().zip(&self.files).try_for_each(|(map, file)| map.check(file))
     }
 
     /// The names of the tensors in file order: by file, then by offset.
@@ -110,9 +125,10 @@ impl Checkpoint {
     /// The tensor `name`; its bytes are not copied.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`] if no tensor has this name.
+    /// [`Error::UnknownTensor`] if no tensor has this name; [`Error::Shortened`] if its file has
+    /// become shorter.
     pub fn tensor(&self, name: &str) -> Result<TensorView<'_>, Error> {
-        let tensor = self.find(name)?;
+        let tensor = self.find_whole(name)?;
         TensorView::new(tensor.spec.clone(), &tensor.data).map_err(|error| Error::Tensor {
             path: self.file_of(tensor).to_owned(),
             tensor: name.to_owned(),
@@ -124,9 +140,10 @@ impl Checkpoint {
     /// memory map and keep it alive.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`] if no tensor has this name.
+    /// [`Error::UnknownTensor`] if no tensor has this name; [`Error::Shortened`] if its file has
+    /// become shorter.
     pub fn bytes(&self, name: &str) -> Result<(TensorSpec, Bytes), Error> {
-        let tensor = self.find(name)?;
+        let tensor = self.find_whole(name)?;
         Ok((tensor.spec.clone(), tensor.data.clone()))
     }
 
@@ -151,9 +168,15 @@ impl Checkpoint {
         &self.metadata
     }
 
+    /// What was not opened, and why: other models in the directory, and tensors that the index
+    /// leaves out. A note is a sentence without a full stop.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// blake3 of the model: of the name, dtype, shape and bytes of every tensor, in the order of
     /// the names. It does not depend on how the tensors are spread over files, nor on the metadata
-    /// of the files. Reads all bytes.
+    /// of the files. It reads all bytes; call [`Self::check`] first.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         for tensor in self.by_name.iter().map(|&i| &self.tensors[i]) {

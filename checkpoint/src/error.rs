@@ -1,5 +1,6 @@
 //! Errors of opening and reading a checkpoint.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -25,44 +26,87 @@ pub enum Error {
         error: io::Error,
     },
     /// The path is a device, a pipe, or a directory where a file should be.
-    #[error("`{path}` is not a regular file, so it cannot be mapped; give a .safetensors file")]
+    #[error("`{path}` is not a regular file; give a .safetensors file or a model directory")]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// A directory without a model.
+    /// The path is a link to a file that does not exist.
     #[error(
-        "`{dir}` holds no model: neither `{index}`, nor `{model}`, nor another .safetensors file is in it; \
-         give the directory that has them (other formats are not read: convert them to safetensors)",
-        index = crate::layout::INDEX,
-        model = crate::layout::MODEL
+        "`{path}` is a link to `{target}`, which does not exist: the download was not finished, or the cache was \
+         cleaned; download the file again"
     )]
+    DanglingLink {
+        /// The link.
+        path: PathBuf,
+        /// What the link says.
+        target: PathBuf,
+    },
+    /// A directory without a model.
+    #[error("`{dir}` holds no model: neither a .safetensors file nor the index of a sharded model is in it; {remedy}")]
     NoModel {
         /// The directory.
         dir: PathBuf,
+        /// What to do.
+        remedy: String,
     },
-    /// A directory with several `.safetensors` files, but without an index or `model.safetensors`.
+    /// A directory with several `.safetensors` files or indexes, none of which has a usual name.
     #[error(
-        "`{dir}` holds {count} .safetensors files ({names}), but neither `{index}` nor `{model}`; \
-         open one of the files by its own path, or add the index",
-        index = crate::layout::INDEX,
-        model = crate::layout::MODEL
+        "`{dir}` holds {count} {what} ({names}), and none of them is the usual `{model}` or its index; \
+         {remedy}",
+        model = crate::layout::MODELS[0]
     )]
     Ambiguous {
         /// The directory.
         dir: PathBuf,
-        /// Number of `.safetensors` files.
+        /// What it holds: files or indexes.
+        what: &'static str,
+        /// Their number.
+        count: usize,
+        /// Names of the first few.
+        names: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A cache folder of the Hugging Face Hub without any snapshot.
+    #[error("`{dir}` is a cache folder without a snapshot, so its files have no names; run `{remedy}`")]
+    NoSnapshot {
+        /// The folder of the repository.
+        dir: PathBuf,
+        /// The command that downloads it.
+        remedy: String,
+    },
+    /// A cache folder of the Hugging Face Hub with several snapshots, none of which is that of
+    /// `refs/main`.
+    #[error("`{dir}` has {count} snapshots ({names}), and refs/main names none of them; open one by its own path")]
+    Snapshots {
+        /// The directory of the snapshots.
+        dir: PathBuf,
+        /// Their number.
         count: usize,
         /// Names of the first few.
         names: String,
     },
+    /// A file became shorter while it was in use.
+    #[error(
+        "`{path}` has {now} bytes, but {before} when it was opened: another program has cut it off; \
+         open it again when it is complete, and write a new file instead of changing one that is in use"
+    )]
+    Shortened {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes when it was opened.
+        before: u64,
+        /// Its length in bytes now.
+        now: u64,
+    },
     /// A file in another format.
-    #[error("`{path}` is {format}, and only safetensors is read; {remedy}")]
+    #[error("`{path}` is {format}, which this program does not read; {remedy}")]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// The format, recognised by the first bytes.
-        format: &'static str,
+        /// The format, recognised by the first bytes, and the first line of a text.
+        format: String,
         /// What to do.
         remedy: &'static str,
     },
@@ -92,13 +136,20 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A shard that the index lists does not exist.
-    #[error("the index `{index}` names the shard `{shard}`, which does not exist; fetch that file too")]
-    MissingShard {
+    /// Shards that the index lists do not exist.
+    #[error(
+        "{count} of the {total} shards that the index `{index}` names cannot be found: {names}; \
+         download what is missing"
+    )]
+    MissingShards {
         /// The index.
         index: PathBuf,
-        /// The shard's path.
-        shard: PathBuf,
+        /// Number of shards.
+        total: usize,
+        /// Number of missing ones.
+        count: usize,
+        /// Names of the first missing ones.
+        names: String,
     },
     /// A tensor that the index lists is not in its shard.
     #[error(
@@ -110,29 +161,6 @@ pub enum Error {
         index: PathBuf,
         /// The shard's path.
         shard: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor that the index does not list.
-    #[error(
-        "the shard `{shard}` has a tensor `{tensor}`, which the index `{index}` does not list; \
-         fetch index and shards again, all of one version"
-    )]
-    UnlistedTensor {
-        /// The index.
-        index: PathBuf,
-        /// The shard's path.
-        shard: PathBuf,
-        /// The tensor.
-        tensor: String,
-    },
-    /// A tensor name that occurs in two shards.
-    #[error("tensor `{tensor}` is both in `{first}` and in `{second}`; remove the shard that does not belong here")]
-    DuplicateTensor {
-        /// One shard.
-        first: PathBuf,
-        /// The other.
-        second: PathBuf,
         /// The tensor.
         tensor: String,
     },
@@ -152,6 +180,12 @@ impl Error {
     /// The error for `path` from an error of the operating system.
     pub(crate) fn io(path: &Path, error: io::Error) -> Self {
         let path = path.to_owned();
-        if error.kind() == io::ErrorKind::NotFound { Self::NotFound { path } } else { Self::Io { path, error } }
+        if error.kind() != io::ErrorKind::NotFound {
+            return Self::Io { path, error };
+        }
+        match fs::read_link(&path) {
+            Ok(target) => Self::DanglingLink { path, target },
+            Err(_) => Self::NotFound { path },
+        }
     }
 }

@@ -32,7 +32,7 @@ impl FileIdentity {
         // The loop ends: `metadata` refuses a chain of links that is too long, or a circle.
         loop {
             match fs::metadata(&path) {
-                Ok(metadata) => return existing(&path, &metadata).map(Self),
+                Ok(metadata) => return Self::existing(&path, &metadata),
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Err(_) => {}
             }
@@ -41,6 +41,11 @@ impl FileIdentity {
                 Err(_) => return missing(&path).map(Self),
             }
         }
+    }
+
+    /// The identity of the existing file `path` with these metadata.
+    pub(crate) fn existing(path: &Path, metadata: &Metadata) -> io::Result<Self> {
+        existing(path, metadata).map(Self)
     }
 }
 

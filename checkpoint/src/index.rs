@@ -1,16 +1,22 @@
-//! Reads `model.safetensors.index.json`, which lists the shard of each tensor.
+//! Reads an index, such as `model.safetensors.index.json`: it lists the shard of each tensor.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::error::Error;
+use crate::foreign;
+use crate::layout::{NAMED, listed, name};
+use crate::shard::{Tensor, open};
 
 /// Largest index in bytes: the limit that safetensors has for a header.
 const MAX_INDEX: u64 = 100_000_000;
+
+/// Number of missing shards that an error names.
+const MISSING: usize = 32;
 
 /// A parsed index. All shard paths lie inside its directory; [`Self::files`] checks that they
 /// exist.
@@ -29,12 +35,11 @@ impl Index {
     pub(crate) fn read(path: PathBuf) -> Result<Self, Error> {
         let wrong = |reason: String| Error::Index { path: path.clone(), reason };
         let mut text = Vec::new();
-        let file = File::open(&path).map_err(|e| Error::io(&path, e))?;
-        file.take(MAX_INDEX + 1).read_to_end(&mut text).map_err(|e| Error::io(&path, e))?;
+        open(&path)?.take(MAX_INDEX + 1).read_to_end(&mut text).map_err(|e| Error::io(&path, e))?;
         if text.len() as u64 > MAX_INDEX {
             return Err(wrong(format!("it is larger than {MAX_INDEX} bytes")));
         }
-        let json: Json = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        let json: Json = serde_json::from_slice(&text).map_err(|e| refused(&path, &text, wrong(e.to_string())))?;
         if json.weight_map.is_empty() {
             return Err(wrong("its `weight_map` lists no tensor".to_owned()));
         }
@@ -51,35 +56,76 @@ impl Index {
         Ok(Self { path, shards })
     }
 
+    /// Whether the index takes tensors from this file.
+    pub(crate) fn lists(&self, file: &Path) -> bool {
+        self.shards.values().any(|shard| shard == file)
+    }
+
     /// The paths of the shards, sorted.
     ///
     /// # Errors
-    /// [`Error::MissingShard`] for the first shard that does not exist.
+    /// [`Error::MissingShards`] with all shards that do not exist.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, Error> {
         let files: BTreeSet<_> = self.shards.values().collect();
-        match files.iter().find(|file| !file.exists()) {
-            Some(&shard) => Err(Error::MissingShard { index: self.path.clone(), shard: shard.clone() }),
-            None => Ok(files.into_iter().cloned().collect()),
+        let missing: Vec<_> = files.iter().filter(|file| !file.exists()).map(|file| self.describe(file)).collect();
+        if missing.is_empty() {
+            return Ok(files.into_iter().cloned().collect());
+        }
+        Err(Error::MissingShards {
+            index: self.path.clone(),
+            total: files.len(),
+            count: missing.len(),
+            names: listed(&missing, MISSING),
+        })
+    }
+
+    /// The name of a missing shard, and the target if it is a link.
+    fn describe(&self, shard: &Path) -> String {
+        let dir = self.path.parent().unwrap_or(Path::new(""));
+        let name = shard.strip_prefix(dir).unwrap_or(shard).display();
+        match fs::read_link(shard) {
+            Ok(target) => format!("{name} (a link to the missing {})", target.display()),
+            Err(_) => name.to_string(),
         }
     }
 
-    /// Checks that the shards have exactly the tensors that the index lists, each in the listed
-    /// shard. `found` maps the name of every tensor to the shard that has it.
-    pub(crate) fn check(&self, found: &BTreeMap<&str, &Path>) -> Result<(), Error> {
-        for (tensor, shard) in &self.shards {
-            if found.get(tensor.as_str()) != Some(&shard.as_path()) {
-                let (index, shard, tensor) = (self.path.clone(), shard.clone(), tensor.clone());
-                return Err(Error::MissingTensor { index, shard, tensor });
+    /// Removes the tensors that the index does not take from the shard that has them. Returns notes
+    /// about them. `files` are the paths of the shards.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] for the first tensor that is not in its shard.
+    pub(crate) fn select(&self, tensors: &mut Vec<Tensor>, files: &[PathBuf]) -> Result<Vec<String>, Error> {
+        let (mut unlisted, mut elsewhere) = (Vec::new(), Vec::new());
+        tensors.retain(|tensor| {
+            let file = &files[tensor.file];
+            match self.shards.get(&tensor.name) {
+                Some(shard) if shard == file => return true,
+                Some(shard) => elsewhere.push(format!("`{}` from {}, not {}", tensor.name, name(shard), name(file))),
+                None => unlisted.push(format!("`{}` in {}", tensor.name, name(file))),
             }
+            false
+        });
+        let found: BTreeSet<_> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        if let Some((tensor, shard)) = self.shards.iter().find(|(tensor, _)| !found.contains(tensor.as_str())) {
+            let (index, shard, tensor) = (self.path.clone(), shard.clone(), tensor.clone());
+            return Err(Error::MissingTensor { index, shard, tensor });
         }
-        match found.iter().find(|(tensor, _)| !self.shards.contains_key(**tensor)) {
-            Some((&tensor, &shard)) => Err(Error::UnlistedTensor {
-                index: self.path.clone(),
-                shard: shard.to_owned(),
-                tensor: tensor.to_owned(),
-            }),
-            None => Ok(()),
-        }
+        let note = |names: &[String], what| {
+            (!names.is_empty()).then(|| format!("{what} ({}): {}", names.len(), listed(names, NAMED)))
+        };
+        let notes = [
+            note(&elsewhere, "tensors in several shards are taken from the shard that the index names"),
+            note(&unlisted, "tensors that the index does not list are left out"),
+        ];
+        Ok(notes.into_iter().flatten().collect())
+    }
+}
+
+/// The error for an index that cannot be parsed: another format, or `wrong` if it looks like JSON.
+fn refused(path: &Path, text: &[u8], wrong: Error) -> Error {
+    match text.trim_ascii_start() {
+        [] | [b'{' | b'[', ..] => wrong,
+        _ => foreign::recognise(path, text).unwrap_or(wrong),
     }
 }
 

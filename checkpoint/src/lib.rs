@@ -15,10 +15,16 @@
 //! tensors, or an [`Error`] that names the file, the tensor and what to do. The data of a tensor
 //! may begin at any address, so a tensor is a slice of bytes; [`codec_api::TensorView`] converts
 //! it.
+//!
+//! A map has one condition: nobody shortens the file while it is in use. The length is compared
+//! before each tensor is handed out, but what happens later cannot be caught without a signal
+//! handler; see [`Checkpoint::open`].
 
 mod checkpoint;
 mod error;
+mod folder;
 mod foreign;
+mod hub;
 mod identity;
 mod index;
 mod layout;

@@ -1,7 +1,7 @@
 //! One safetensors file.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use codec_api::{FormatError, TensorSpec, read_safetensors_header};
 
 use crate::error::Error;
 use crate::foreign;
-use crate::map::map;
+use crate::map::{Mapped, map};
 
 /// One tensor and where it is stored.
 pub(crate) struct Tensor {
@@ -23,6 +23,7 @@ pub(crate) struct Tensor {
 
 /// The contents of a file: its tensors in the order of their data, and its metadata strings.
 pub(crate) struct Shard {
+    pub(crate) mapped: Mapped,
     pub(crate) tensors: Vec<Tensor>,
     pub(crate) metadata: BTreeMap<String, String>,
 }
@@ -30,11 +31,7 @@ pub(crate) struct Shard {
 impl Shard {
     /// Maps the file `path`, whose index in the checkpoint's list is `file`, and reads its header.
     pub(crate) fn read(path: &Path, file: usize) -> Result<Self, Error> {
-        // Checked before opening, because opening a pipe would wait for its writer.
-        if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_file() {
-            return Err(Error::NotAFile { path: path.to_owned() });
-        }
-        let bytes = map(path).map_err(|e| Error::io(path, e))?;
+        let (bytes, mapped) = map(&open(path)?, path).map_err(|e| Error::io(path, e))?;
         let (header, start) = read_safetensors_header(&bytes).map_err(|e| refused(path, &bytes, e))?;
         let mut tensors = Vec::new();
         for name in header.offset_keys() {
@@ -48,8 +45,17 @@ impl Shard {
             tensors.push(Tensor { name, spec, data: bytes.slice(start + begin..start + end), file });
         }
         let metadata = header.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-        Ok(Self { tensors, metadata })
+        Ok(Self { mapped, tensors, metadata })
     }
+}
+
+/// Opens a regular file. Another one is refused before, because opening a pipe would wait for its
+/// writer.
+pub(crate) fn open(path: &Path) -> Result<File, Error> {
+    if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_file() {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
+    File::open(path).map_err(|e| Error::io(path, e))
 }
 
 /// The error for a file whose header was refused: another format, or what is wrong with the header.

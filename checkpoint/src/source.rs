@@ -4,58 +4,47 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::folder::Folder;
+use crate::hub;
 use crate::index::Index;
-use crate::layout::{CALIBRATION, INDEX, MODEL};
-
-/// Number of files that an error message names.
-const NAMED: usize = 4;
+use crate::layout;
 
 /// Location of the tensors.
-pub(crate) enum Source {
-    /// In one file.
-    File(PathBuf),
-    /// In the shards that an index lists.
-    Shards(Index),
+pub(crate) struct Source {
+    /// The files to read. They may be missing or invalid, except that the shards of an index exist.
+    pub(crate) files: Vec<PathBuf>,
+    /// If there is one, it decides which tensors belong to the model.
+    pub(crate) index: Option<Index>,
+    /// What was not opened, and why.
+    pub(crate) notes: Vec<String>,
 }
 
-/// A file is returned unchecked. In a directory: the index, else `model.safetensors`, else the only
-/// `.safetensors` file beside [`CALIBRATION`].
+impl Source {
+    pub(crate) fn file(file: PathBuf) -> Self {
+        Self { files: vec![file], index: None, notes: Vec::new() }
+    }
+
+    pub(crate) fn shards(index: Index) -> Result<Self, Error> {
+        Ok(Self { files: index.files()?, index: Some(index), notes: Vec::new() })
+    }
+}
+
+/// A file is returned unchecked, unless it is named like an index. In a directory, [`Folder`]
+/// chooses; a cache folder of the Hugging Face Hub stands for one of its snapshots.
 pub(crate) fn locate(path: &Path) -> Result<Source, Error> {
     if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
-        return Ok(Source::File(path.to_owned()));
+        return match layout::whole_name(path) {
+            Some(_) => Source::shards(Index::read(path.to_owned())?),
+            None => Ok(Source::file(path.to_owned())),
+        };
     }
-    let (index, model) = (path.join(INDEX), path.join(MODEL));
-    if index.is_file() {
-        Ok(Source::Shards(Index::read(index)?))
-    } else if model.is_file() {
-        Ok(Source::File(model))
-    } else {
-        only_file(path).map(Source::File)
+    let folder = Folder::read(path)?;
+    if folder.is_empty()
+        && let Some((snapshot, note)) = hub::snapshot(path)?
+    {
+        let mut source = Folder::read(&snapshot)?.source()?;
+        source.notes.push(note);
+        return Ok(source);
     }
-}
-
-fn only_file(dir: &Path) -> Result<PathBuf, Error> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|e| Error::io(dir, e))? {
-        let file = entry.map_err(|e| Error::io(dir, e))?.path();
-        let is_model = file.extension().is_some_and(|e| e == "safetensors") && !file.ends_with(CALIBRATION);
-        if is_model && file.is_file() {
-            files.push(file);
-        }
-    }
-    files.sort();
-    match files.as_slice() {
-        [] => Err(Error::NoModel { dir: dir.to_owned() }),
-        [file] => Ok(file.clone()),
-        _ => Err(Error::Ambiguous { dir: dir.to_owned(), count: files.len(), names: first_names(&files) }),
-    }
-}
-
-fn first_names(files: &[PathBuf]) -> String {
-    let mut names: Vec<_> =
-        files.iter().take(NAMED).filter_map(|file| Some(file.file_name()?.to_string_lossy())).collect();
-    if files.len() > NAMED {
-        names.push("…".into());
-    }
-    names.join(", ")
+    folder.source()
 }

@@ -49,7 +49,7 @@ pub struct List {
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = WIDTH)]
 pub struct Info {
-    /// A .safetensors file, a model directory, or a file with an encoded tensor
+    /// A .safetensors file, an index, a model directory, or a file with an encoded tensor
     pub file: PathBuf,
     /// Print JSON
     #[arg(long)]

@@ -23,9 +23,11 @@ const ENCODED: &str = "netweight";
 /// If it cannot be read, or the output cannot be written.
 pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let model = Checkpoint::open(&args.file)?;
-    if model.metadata().contains_key(ENCODED) {
-        let found = encoded::Encoded::read(&args.file, registry);
-        let found = found.with_context(|| format!("cannot read `{}`", args.file.display()))?;
+    if let [file] = model.files()
+        && model.metadata().contains_key(ENCODED)
+    {
+        let found = encoded::Encoded::read(file, registry);
+        let found = found.with_context(|| format!("cannot read `{}`", file.display()))?;
         print(args, &found, encoded::Encoded::table, out)?;
         return Ok(if found.is_sound() { Outcome::Clean } else { Outcome::Found });
     }

@@ -1,52 +1,130 @@
-//! Directories in Hugging Face layout, complete and broken.
+//! Which files of a directory are the model.
 
 use checkpoint::{Checkpoint, Error};
 
-use crate::support::{Dir, assert_says, file, model, pair};
+use crate::support::{Dir, assert_says, model, pair};
 
-const INDEX: &str = "model.safetensors.index.json";
-const ONE: &str = "model-00001-of-00002.safetensors";
-const TWO: &str = "model-00002-of-00002.safetensors";
-
-/// Two shards and their index.
-fn sharded() -> Dir {
+/// A directory with these indexes, of one shard each, and these files. Every file has one tensor,
+/// with the name of the file.
+fn directory(indexes: &[&str], files: &[&str]) -> Dir {
     let dir = Dir::new();
-    dir.write(ONE, model(&[pair("b", [1.0, 2.0]), pair("z", [3.0, 4.0])]));
-    dir.write(TWO, model(&[pair("a", [5.0, 6.0])]));
-    dir.write_index(&[("a", TWO), ("b", ONE), ("z", ONE)]);
+    for index in indexes {
+        let shard = format!("shards/{index}");
+        dir.write(&shard, model(&[pair(index, [0.0; 2])]));
+        dir.write(index, format!(r#"{{"weight_map":{{"{index}":"{shard}"}}}}"#));
+    }
+    for file in files {
+        dir.write(file, model(&[pair(file, [0.0; 2])]));
+    }
     dir
 }
 
-#[test]
-fn shards_are_read_in_order() {
-    let dir = sharded();
-    // A file that the index does not list is not part of the model.
-    dir.write("consolidated.safetensors", model(&[pair("a", [0.0, 0.0])]));
+/// Opens such a directory. Its only tensor must be that of `opened`, and its notes must contain
+/// `notes`.
+#[track_caller]
+fn assert_opens(indexes: &[&str], files: &[&str], opened: &str, notes: &[&str]) {
+    let dir = directory(indexes, files);
     let read = dir.open().unwrap();
-    assert_eq!(read.files(), [dir.path().join(ONE), dir.path().join(TWO)]);
-    assert_eq!(read.names().collect::<Vec<_>>(), ["b", "z", "a"]);
-    assert_eq!(*read.tensor("a").unwrap().to_f32().unwrap(), [5.0, 6.0]);
-    assert_eq!(*read.tensor("z").unwrap().to_f32().unwrap(), [3.0, 4.0]);
+    assert_eq!(read.names().collect::<Vec<_>>(), [opened]);
+    assert_eq!(read.notes().len(), notes.len(), "{:?}", read.notes());
+    for (note, part) in read.notes().iter().zip(notes) {
+        assert!(note.contains(part), "`{part}` is not in: {note}");
+    }
+}
+
+const MODEL: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const DIFFUSERS: &str = "diffusion_pytorch_model.safetensors";
+
+#[test]
+fn one_model_needs_no_usual_name() {
+    assert_opens(&[], &["other.safetensors"], "other.safetensors", &[]);
+    assert_opens(&[], &["other.safetensors", checkpoint::CALIBRATION], "other.safetensors", &[]);
+    let variants = ["model.safetensors.index.fp16.json", "diffusion_pytorch_model.fp16.safetensors.index.json"];
+    for index in [INDEX, "diffusion_pytorch_model.safetensors.index.json", "x.safetensors.index.json"] {
+        assert_opens(&[index], &[], index, &[]);
+    }
+    for index in variants {
+        assert_opens(&[index], &[], index, &[]);
+    }
+    // Neither of these is an index.
+    let dir = directory(&[], &[MODEL]);
+    dir.write("x.safetensors.index.bfjson", "");
+    dir.write("safetensors.index.json", "");
+    assert!(dir.open().unwrap().notes().is_empty());
 }
 
 #[test]
-fn one_shard_opens_alone() {
-    let dir = sharded();
-    let read = Checkpoint::open(dir.path().join(ONE)).unwrap();
-    assert_eq!(read.names().collect::<Vec<_>>(), ["b", "z"]);
+fn usual_names_go_before_others_which_are_noted() {
+    let not = "not opened: other.safetensors in the same directory; open one by its own path";
+    for usual in [MODEL, DIFFUSERS] {
+        assert_opens(&[], &["other.safetensors", usual], usual, &[not]);
+    }
+    assert_opens(&[], &[DIFFUSERS, MODEL], MODEL, &[&format!("not opened: {DIFFUSERS} in")]);
+    assert_opens(&[INDEX], &["other.safetensors"], INDEX, &[not]);
+    // Diffusers: a model and its variant.
+    let variant = "diffusion_pytorch_model.fp16.safetensors";
+    assert_opens(&[], &[variant, DIFFUSERS], DIFFUSERS, &[&format!("not opened: {variant} in")]);
+    // Mistral: the same model with other names of tensors.
+    let other = "consolidated.safetensors.index.json";
+    assert_opens(&[other, INDEX], &[], INDEX, &[&format!("not opened: {other} in the same directory")]);
+    assert_opens(&["x.safetensors.index.json"], &["y.safetensors"], "x.safetensors.index.json", &["y.safetensors"]);
+    let many = ["a.safetensors", "b.safetensors", "c.safetensors", "d.safetensors", "e.safetensors", MODEL];
+    assert_opens(&[], &many, MODEL, &["a.safetensors, b.safetensors, c.safetensors, d.safetensors, … in"]);
 }
 
 #[test]
-fn the_index_goes_before_the_model_and_the_model_before_others() {
+fn a_whole_model_goes_before_its_index() {
+    let cases = [
+        (MODEL, INDEX),
+        (DIFFUSERS, "diffusion_pytorch_model.safetensors.index.json"),
+        ("x.fp16.safetensors", "x.safetensors.index.fp16.json"),
+    ];
+    for (whole, index) in cases {
+        let why = format!("opened {whole}, not the shards of {index}: a whole model goes before an index");
+        assert_opens(&[index], &[whole], whole, &[&why]);
+        let by_path = Checkpoint::open(directory(&[index], &[whole]).path().join(index)).unwrap();
+        assert_eq!(by_path.names().collect::<Vec<_>>(), [index]);
+    }
+    // An index that cannot be used makes no difference.
+    let dir = directory(&[], &[MODEL]);
+    dir.write(INDEX, "Entry not found");
+    assert_eq!(dir.open().unwrap().notes().len(), 1);
+}
+
+/// Such an index is not older than the file: it adds tensors to it, or replaces some.
+#[test]
+fn an_index_that_uses_the_whole_model_decides() {
     let dir = Dir::new();
-    dir.write("other.safetensors", model(&[pair("other", [0.0; 2])]));
-    dir.write(checkpoint::CALIBRATION, model(&[pair("squares", [0.0; 2])]));
-    assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["other"]);
-    dir.write("model.safetensors", model(&[pair("model", [0.0; 2])]));
-    assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["model"]);
-    dir.write("shard.safetensors", model(&[pair("shard", [0.0; 2])]));
-    dir.write_index(&[("shard", "shard.safetensors")]);
-    assert_eq!(dir.open().unwrap().names().collect::<Vec<_>>(), ["shard"]);
+    dir.write(MODEL, model(&[pair("a", [1.0, 2.0]), pair("b", [0.0; 2])]));
+    dir.write("overlay.safetensors", model(&[pair("b", [3.0, 4.0])]));
+    dir.write_index(&[("a", MODEL), ("b", "overlay.safetensors")]);
+    let read = dir.open().unwrap();
+    assert_eq!(*read.tensor("b").unwrap().to_f32().unwrap(), [3.0, 4.0]);
+    assert_eq!(read.files().len(), 2);
+}
+
+#[test]
+fn several_models_of_unusual_names() {
+    let dir = directory(&["b.safetensors.index.json", "a.safetensors.index.json"], &["c.safetensors"]);
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::Ambiguous { count: 2, .. }), "{error:?}");
+    assert_says(
+        &error,
+        &["2 indexes (a.safetensors.index.json, b.safetensors.index.json)", "open one by its own path"],
+    );
+    assert!(!error.to_string().contains("add the index"), "{error}");
+
+    let dir = directory(&[], &["c.safetensors", "a.safetensors", "b.safetensors"]);
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::Ambiguous { count: 3, .. }), "{error:?}");
+    let parts =
+        ["3 .safetensors files (a.safetensors, b.safetensors, c.safetensors)", MODEL, "own path, or add the index"];
+    assert_says(&error, &parts);
+    for i in 0..9 {
+        dir.write(&format!("n{i}.safetensors"), model(&[]));
+    }
+    assert_says(&dir.open().unwrap_err(), &["holds 12", "c.safetensors, n0.safetensors, …)"]);
 }
 
 #[test]
@@ -58,163 +136,46 @@ fn a_directory_without_model() {
     let error = dir.open().unwrap_err();
     assert!(matches!(error, Error::NoModel { .. }));
     let name = dir.path().display().to_string();
-    assert_says(&error, &[&name, INDEX, "`model.safetensors`", "another .safetensors", "convert them to safetensors"]);
+    assert_says(&error, &[&name, "neither a .safetensors file nor the index", "convert them to safetensors"]);
 }
 
 #[test]
-fn a_directory_with_several_files_and_no_index() {
+fn models_in_directories_below_are_named() {
     let dir = Dir::new();
-    for name in ["c", "a", "b"] {
-        dir.write(&format!("{name}.safetensors"), model(&[]));
+    for name in ["unet", "vae"] {
+        dir.write(&format!("{name}/{DIFFUSERS}"), model(&[]));
     }
+    dir.write("tokenizer/vocab.json", "{}");
+    dir.write("models--o--n/snapshots/c/config.json", "{}");
     let error = dir.open().unwrap_err();
-    assert!(matches!(error, Error::Ambiguous { .. }));
-    assert_says(&error, &["holds 3", "(a.safetensors, b.safetensors, c.safetensors)", INDEX, "by its own path"]);
-    for i in 0..9 {
-        dir.write(&format!("n{i}.safetensors"), model(&[]));
+    assert_says(&error, &["holds no model", "below it: models--o--n, unet, vae; give one of them"]);
+    for name in ["w", "x"] {
+        dir.write(&format!("{name}/{MODEL}"), model(&[]));
     }
-    assert_says(&dir.open().unwrap_err(), &["holds 12", "c.safetensors, n0.safetensors, …)"]);
+    assert_says(&dir.open().unwrap_err(), &["models--o--n, unet, vae, w, …; give"]);
 }
 
+#[cfg(unix)]
 #[test]
-fn a_missing_shard() {
-    let dir = sharded();
-    std::fs::remove_file(dir.path().join(TWO)).unwrap();
-    let error = dir.open().unwrap_err();
-    assert!(matches!(error, Error::MissingShard { .. }));
-    assert_says(&error, &[INDEX, TWO, "does not exist", "fetch that file too"]);
-}
-
-#[test]
-fn a_shard_that_is_a_directory() {
+fn links_to_nothing_and_to_devices_are_named() {
+    use std::os::unix::fs::symlink;
     let dir = Dir::new();
-    dir.write("shard/file", "");
-    dir.write_index(&[("a", "shard")]);
-    assert!(matches!(dir.open().unwrap_err(), Error::NotAFile { .. }));
-}
-
-#[test]
-fn a_damaged_shard_is_named() {
-    let dir = sharded();
-    let bytes = model(&[pair("a", [5.0, 6.0])]);
-    dir.write(TWO, &bytes[..bytes.len() - 1]);
-    let error = dir.open().unwrap_err();
-    assert!(matches!(error, Error::Invalid { .. }));
-    assert_says(&error, &[TWO, "`a` ends at 8, the file has 7", "fetch it"]);
-}
-
-#[test]
-fn a_tensor_that_its_shard_lacks() {
-    let dir = sharded();
-    dir.write_index(&[("a", TWO), ("b", ONE), ("gone", ONE), ("z", ONE)]);
-    let error = dir.open().unwrap_err();
-    assert!(matches!(error, Error::MissingTensor { .. }));
-    assert_says(&error, &[INDEX, ONE, "`gone`", "fetch index and shards again"]);
-}
-
-#[test]
-fn a_tensor_in_another_shard_than_the_index_says() {
-    let dir = sharded();
-    dir.write_index(&[("a", TWO), ("b", ONE), ("z", TWO)]);
-    let error = dir.open().unwrap_err();
-    assert!(matches!(error, Error::MissingTensor { .. }));
-    assert_says(&error, &[TWO, "`z`"]);
-}
-
-#[test]
-fn a_tensor_that_the_index_does_not_list() {
-    let dir = sharded();
-    dir.write_index(&[("a", TWO), ("b", ONE)]);
-    let error = dir.open().unwrap_err();
-    assert!(matches!(error, Error::UnlistedTensor { .. }));
-    assert_says(&error, &[INDEX, ONE, "`z`", "fetch index and shards again"]);
-}
-
-#[test]
-fn a_tensor_in_two_shards() {
-    let dir = sharded();
-    dir.write(TWO, model(&[pair("a", [5.0, 6.0]), pair("b", [1.0, 2.0])]));
-    let error = dir.open().unwrap_err();
-    assert!(matches!(error, Error::DuplicateTensor { .. }));
-    assert_says(&error, &[ONE, TWO, "`b`", "remove the shard"]);
-}
-
-#[test]
-fn shards_outside_the_directory() {
-    let parent = Dir::new();
-    let outside = parent.write("outside.safetensors", model(&[pair("a", [0.0; 2])]));
-    let absolute = outside.display().to_string();
-    let names = ["../outside.safetensors", "sub/../../outside.safetensors", &absolute, "..", ".", "", "/"];
-    for name in names {
-        let text = format!(r#"{{"weight_map":{{"a":{name:?}}}}}"#);
-        parent.write(&format!("model/{INDEX}"), text);
-        let error = Checkpoint::open(parent.path().join("model")).unwrap_err();
-        assert!(matches!(error, Error::Index { .. }), "{name}: {error:?}");
-        assert_says(&error, &[INDEX, "`a`", &format!("`{name}`"), "below its directory"]);
+    let blob = "../../blobs/0123";
+    symlink(blob, dir.path().join(MODEL)).unwrap();
+    for error in [dir.open().unwrap_err(), Checkpoint::open(dir.path().join(MODEL)).unwrap_err()] {
+        assert!(matches!(error, Error::DanglingLink { .. }), "{error:?}");
+        assert_says(&error, &[MODEL, &format!("a link to `{blob}`, which does not exist"), "download the file again"]);
     }
-}
-
-#[test]
-fn shards_in_a_subdirectory_and_behind_a_link() {
-    let dir = Dir::new();
-    dir.write("shards/one.safetensors", model(&[pair("a", [1.0, 2.0])]));
-    dir.write_index(&[("a", "shards/one.safetensors")]);
-    assert_eq!(dir.open().unwrap().len(), 1);
-    #[cfg(unix)]
-    {
-        // The Hugging Face cache stores its files like this.
-        let snapshot = Dir::new();
-        std::os::unix::fs::symlink(dir.path().join("shards/one.safetensors"), snapshot.path().join(ONE)).unwrap();
-        snapshot.write_index(&[("a", ONE)]);
-        assert_eq!(*snapshot.open().unwrap().tensor("a").unwrap().to_f32().unwrap(), [1.0, 2.0]);
-    }
-}
-
-#[test]
-fn an_index_that_is_none() {
-    let cases: [(&[u8], &str); 7] = [
-        (b"", "EOF"),
-        (b"not json", "expected"),
-        (b"{}", "missing field `weight_map`"),
-        (br#"{"weight_map":{}}"#, "lists no tensor"),
-        (br#"{"weight_map":{"a":1}}"#, "expected a string"),
-        (b"{\"weight_map\":{\"a\":\"\xff\"}}", "unicode"),
-        (&[b'['; 4_000], "invalid type"),
-    ];
-    for (text, reason) in cases {
-        let dir = Dir::new();
-        dir.write(INDEX, text);
-        let error = dir.open().unwrap_err();
-        assert!(matches!(error, Error::Index { .. }), "{error:?}");
-        assert_says(&error, &[INDEX, reason, "open a shard by its own path"]);
-    }
-}
-
-#[test]
-fn an_index_beyond_the_limit() {
-    let dir = Dir::new();
-    let path = dir.write(INDEX, "{");
-    // A sparse file: it takes no disk space.
-    std::fs::File::options().append(true).open(path).unwrap().set_len(10_000_000_000_000).unwrap();
-    assert_says(&dir.open().unwrap_err(), &[INDEX, "larger than 100000000 bytes"]);
-}
-
-#[test]
-fn metadata_is_sorted_and_the_first_file_counts() {
-    let dir = Dir::new();
-    dir.write(ONE, file(r#"{"__metadata__":{"format":"pt","b":"2","a":"1"}}"#, &[]));
-    let one = Checkpoint::open(dir.path().join(ONE)).unwrap();
-    let strings: Vec<_> = one.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    assert_eq!(strings, [("a", "1"), ("b", "2"), ("format", "pt")]);
-
-    let tensor = |name, strings: &str| {
-        let entry = crate::support::entry(name, "U8", &[1], [0, 1]);
-        file(&format!(r#"{{"__metadata__":{{{strings}}},{entry}}}"#), &[0])
-    };
-    dir.write(ONE, tensor("a", r#""step":"1""#));
-    dir.write(TWO, tensor("b", r#""step":"2","more":"x""#));
-    dir.write_index(&[("a", ONE), ("b", TWO)]);
-    let both = dir.open().unwrap();
-    assert_eq!(both.metadata().get("step").unwrap(), "1");
-    assert_eq!(both.metadata().get("more").unwrap(), "x");
+    let dir = directory(&[INDEX], &[]);
+    symlink(blob, dir.path().join("linked")).unwrap();
+    dir.write_index(&[("a", "linked"), ("b", "absent")]);
+    assert_says(&dir.open().unwrap_err(), &["2 of the 2", &format!("absent, linked (a link to the missing {blob});")]);
+    std::fs::remove_file(dir.path().join(INDEX)).unwrap();
+    symlink(blob, dir.path().join(INDEX)).unwrap();
+    assert_says(&dir.open().unwrap_err(), &[INDEX, &format!("a link to `{blob}`")]);
+    // Reading a device might not end.
+    std::fs::remove_file(dir.path().join(INDEX)).unwrap();
+    symlink("/dev/null", dir.path().join(INDEX)).unwrap();
+    let error = dir.open().unwrap_err();
+    assert!(matches!(error, Error::NotAFile { .. }), "{error:?}");
 }

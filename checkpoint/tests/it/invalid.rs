@@ -174,22 +174,47 @@ fn elements_that_do_not_fill_a_byte() {
 
 #[test]
 fn other_formats_are_named() {
-    let cases: [(&[u8], &str, &str); 9] = [
+    let cases: [(&[u8], &str, &str); 6] = [
         (b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0", "GGUF", "take the .safetensors files"),
         (b"PK\x03\x04\0\0\x08\x08\0\0\0\0", "PyTorch (.bin, .pt)", "`safetensors.torch.save_file`"),
         (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.", "pickle", "`safetensors.torch.save_file`"),
         (b"\x80\x04\x95\x05\0\0\0\0\0\0\0K\x01.", "pickle", "`safetensors.torch.save_file`"),
         (b"\x89HDF\r\n\x1a\n\0\0\0\0", "HDF5", "convert it"),
         (b"\x93NUMPY\x01\0v\0{'descr': '<f4'", "NumPy", "convert it"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer", "`git lfs pull`"),
-        (b"{\"metadata\":{},\"weight_map\":{}}", "JSON", "give the model's directory"),
-        (b"<!DOCTYPE html><html>not found</html>", "HTML", "failed download"),
     ];
     for (bytes, format, remedy) in cases {
-        let error = open(bytes).unwrap_err();
-        assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
-        assert_says(&error, &["made.safetensors", format, "only safetensors is read", remedy]);
+        assert_foreign(bytes, &[format, remedy]);
     }
+}
+
+#[track_caller]
+fn assert_foreign(bytes: impl AsRef<[u8]>, parts: &[&str]) {
+    let error = open(bytes).unwrap_err();
+    assert!(matches!(error, Error::Foreign { .. }), "{error:?}");
+    assert_says(&error, &["made.safetensors", "which this program does not read"]);
+    assert_says(&error, parts);
+}
+
+/// What a failed download or a clone without LFS leaves under the name of a model.
+#[test]
+fn texts_are_named_and_quoted() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n";
+    assert_foreign(pointer, &["Git LFS pointer", "`git lfs pull`"]);
+    for text in ["Entry not found", "404", "\u{feff}Entry not found\r\n", "Eintrag fehlt: größer"] {
+        let line = text.trim_start_matches('\u{feff}').trim();
+        assert_foreign(text, &[&format!("plain text (`{line}`)"), "download the file again"]);
+    }
+    assert_foreign("<!DOCTYPE html>\n<html>", &["HTML or XML text (`<!DOCTYPE html>`)", "failed download"]);
+    let answer = r#"{"error":"Repository not found"}"#;
+    assert_foreign(answer, &[&format!("JSON text (`{answer}`)"), "its index", "download"]);
+    assert_foreign(r#"{"metadata":{},"weight_map":{}}"#, &["JSON text", "give the model's directory"]);
+    // A long text is cut off, also between the bytes of a character.
+    for text in ["ä".repeat(1000), format!("a{}", "ä".repeat(1000))] {
+        let quote: String = text.chars().take(60).collect();
+        assert_foreign(&text, &[&format!("plain text (`{quote}…`)")]);
+    }
+    assert_invalid("text\0", &["5 bytes are too few"]);
+    assert_invalid(" \n", &["2 bytes are too few"]);
 }
 
 #[test]

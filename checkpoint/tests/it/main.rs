@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod cache;
 mod directories;
 mod hostile;
 mod identity;
 mod invalid;
 mod real_model;
 mod same_file;
+mod shards;
+mod shortened;
 mod support;
 mod traces;
 mod values;

@@ -24,6 +24,8 @@ pub struct Model {
     dtypes: BTreeMap<String, Share>,
     blake3: String,
     metadata: BTreeMap<String, String>,
+    /// What was not opened, and why.
+    notes: Vec<String>,
     tensors: Vec<Tensor>,
 }
 
@@ -58,6 +60,7 @@ impl Model {
             weights += spec.elements() as u64;
             tensors.push(Tensor { name: name.to_owned(), dtype, shape: spec.shape().to_vec(), bytes });
         }
+        model.check()?;
         Ok(Self {
             kind: "model",
             files: model.files().to_vec(),
@@ -66,6 +69,7 @@ impl Model {
             dtypes,
             blake3: model.hash().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
             metadata: model.metadata().clone(),
+            notes: model.notes().to_vec(),
             tensors,
         })
     }
@@ -87,6 +91,9 @@ impl Model {
         }
         for (key, value) in &self.metadata {
             let _ = write!(out, "\nmetadata: {} = {}", text::printable(key), text::printable(&shortened(value)));
+        }
+        for note in &self.notes {
+            let _ = write!(out, "\nnote: {}", text::printable(note));
         }
         let _ = write!(out, "\nblake3 of the tensors: {}", self.blake3);
         out
