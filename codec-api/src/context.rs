@@ -167,10 +167,11 @@ impl<'a> EncodeCx<'a> {
         child
     }
 
-    /// The context for decoding what was just encoded: the same base and cancellation.
+    /// The context for decoding what was just encoded: the same base and cancellation, and no limit
+    /// for the output.
     #[must_use]
     pub fn decoding(&self) -> DecodeCx<'a> {
-        DecodeCx { base: self.base.clone(), cancel: self.cancel }
+        DecodeCx { base: self.base.clone(), cancel: self.cancel, max_output: Some(u64::MAX) }
     }
 
     /// Sets the base tensor.
@@ -256,13 +257,23 @@ pub struct DecodeCx<'a> {
     pub base: Option<BaseTensor<'a>>,
     /// Codecs check it once per block of weights.
     pub cancel: &'a Cancel,
+    /// Most bytes of an output that [`crate::EncodedTensor`] allocates. `None`: as many as the size
+    /// of the payload justifies ([`Self::output_limit`]).
+    pub max_output: Option<u64>,
 }
 
 impl Default for DecodeCx<'_> {
     fn default() -> Self {
-        Self { base: None, cancel: &NEVER }
+        Self { base: None, cancel: &NEVER, max_output: None }
     }
 }
+
+/// Bytes of output that any payload may have.
+const FREE_OUTPUT: u64 = 24 << 20;
+
+/// Bytes of output for each byte of the payload and of the base tensor. A codec of 2 bits per
+/// weight needs 16, and zeros of a sparse tensor some hundred.
+const EXPANSION: u64 = 384;
 
 impl<'a> DecodeCx<'a> {
     /// A context without base tensor.
@@ -270,11 +281,26 @@ impl<'a> DecodeCx<'a> {
         Self::default()
     }
 
-    /// The context for the child codec of a composite: the same cancellation. The base is
+    /// Most bytes of output for a payload of `payload` bytes: [`Self::max_output`], by default
+    /// 24 MiB or 384 times the bytes of payload and base, whichever is more. So a small file cannot
+    /// make a reader allocate gigabytes.
+    pub fn output_limit(&self, payload: u64) -> u64 {
+        let base = self.base.as_ref().map_or(0, |base| base.view.bytes().len() as u64);
+        self.max_output.unwrap_or(payload.saturating_add(base).saturating_mul(EXPANSION).max(FREE_OUTPUT))
+    }
+
+    /// Sets the most bytes of output, for payloads that expand more than the default allows.
+    #[must_use]
+    pub fn with_max_output(mut self, bytes: u64) -> Self {
+        self.max_output = Some(bytes);
+        self
+    }
+
+    /// The context for the child codec of a composite: the same cancellation and limit. The base is
     /// left out, because it belongs to the composite.
     #[must_use]
     pub fn for_child(&self) -> Self {
-        Self { cancel: self.cancel, ..Self::default() }
+        Self { base: None, ..self.clone() }
     }
 
     /// Sets the base tensor.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytemuck::Zeroable;
 use bytes::Bytes;
 use safetensors::tensor::{TensorInfo, View};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::registry::Registry;
 use crate::rows::{Buffer, RowReader, open_rows, tiles};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
-use crate::util::narrow;
+use crate::util::{narrow, zeros};
 use crate::version::{Upgrade, VERSION, upgrade};
 
 /// Key of the JSON text in the `__metadata__` of the file.
@@ -120,10 +121,11 @@ impl EncodedTensor {
     /// [`Self::decode_stored`] rounds them.
     ///
     /// # Errors
-    /// As [`Self::decode_into`].
+    /// As [`Self::decode_into`]. [`CodecError::Limit`] if the output is larger than
+    /// [`DecodeCx::output_limit`], or cannot be allocated.
     pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
         self.check_size()?;
-        let mut out = vec![0.0; self.spec.elements()];
+        let mut out = self.output(self.spec.elements(), cx)?;
         self.values(cx, &mut out)?;
         Ok(out)
     }
@@ -141,7 +143,7 @@ impl EncodedTensor {
     /// Decodes quality levels `0..=level` to f32.
     ///
     /// # Errors
-    /// As [`Self::decode_into`]; [`CodecError::Unsupported`] if the codec has no levels.
+    /// As [`Self::decode`]; [`CodecError::Unsupported`] if the codec has no levels.
     pub fn decode_level(&self, level: usize, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
         let progressive = self.codec.require_progressive()?;
         let (mut bytes, mut least, mut most) = (0, 0u64, 0u64);
@@ -153,7 +155,7 @@ impl EncodedTensor {
             most = most.saturating_add(*part.bytes.end());
         }
         self.check_between(bytes, least, most)?;
-        let mut out = vec![0.0; self.spec.elements()];
+        let mut out = self.output(self.spec.elements(), cx)?;
         progressive.decode_level(level, &self.spec, self.payload.view(), cx, &mut out)?;
         Ok(out)
     }
@@ -161,10 +163,10 @@ impl EncodedTensor {
     /// Opens the rows of the tensor's matrix view.
     ///
     /// # Errors
-    /// As [`Self::decode_into`].
+    /// As [`Self::decode`].
     pub fn open_rows(&self, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
         self.check_size()?;
-        open_rows(&*self.codec, &self.spec, self.payload.view(), cx)
+        self.rows(cx)
     }
 
     /// Decodes to the bytes of the stored dtype, into `spec.byte_len()` bytes. This is the tensor
@@ -182,10 +184,10 @@ impl EncodedTensor {
     /// As [`Self::decode_stored`].
     ///
     /// # Errors
-    /// As [`Self::decode_into`].
+    /// As [`Self::decode`].
     pub fn decode_bytes(&self, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
         self.check_size()?;
-        let mut out = vec![0; self.spec.byte_len()];
+        let mut out = self.output(self.spec.byte_len(), cx)?;
         self.stored(cx, &mut out)?;
         Ok(out)
     }
@@ -212,13 +214,38 @@ impl EncodedTensor {
         if let Some(lossless) = self.codec.as_lossless() {
             return lossless.decode_bytes(&self.spec, self.payload.view(), cx, out);
         }
-        let reader = open_rows(&*self.codec, &self.spec, self.payload.view(), cx)?;
+        let reader = self.rows(cx)?;
         let (rows, columns) = self.spec.matrix();
         let width = columns * self.spec.dtype().bitsize() / 8;
         tiles(&*reader, 0..rows, columns, TILE, &mut Buffer::default(), |rows, values| {
             cx.cancel.check()?;
             narrow(self.spec.dtype(), values, &mut out[rows.start * width..rows.end * width])
         })
+    }
+
+    /// [`Self::open_rows`] after the check of the size. A codec without rows decodes all of them.
+    fn rows(&self, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        if self.codec.as_rows().is_none() {
+            self.check_output(4 * self.spec.elements() as u64, cx)?;
+        }
+        open_rows(&*self.codec, &self.spec, self.payload.view(), cx)
+    }
+
+    /// Zeros to decode into, after the check that the payload justifies so many.
+    fn output<T: Zeroable>(&self, len: usize, cx: &DecodeCx<'_>) -> Result<Vec<T>> {
+        self.check_output((len as u64).saturating_mul(size_of::<T>() as u64), cx)?;
+        zeros(len)
+    }
+
+    fn check_output(&self, bytes: u64, cx: &DecodeCx<'_>) -> Result<()> {
+        let (payload, most) = (self.payload.bytes(), cx.output_limit(self.payload.bytes()));
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(CodecError::Limit(format!(
+            "a payload of {payload} bytes decodes to {bytes} bytes, and at most {most} are allowed; \
+             allow more with `DecodeCx::with_max_output`, if you trust it"
+        )))
     }
 
     /// Checks the payload size against the size that the codec states for the spec.

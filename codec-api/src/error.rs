@@ -49,7 +49,8 @@ pub enum CodecError {
     /// The caller's arguments do not fit together, for example a buffer of the wrong length.
     #[error("wrong use: {0}")]
     Usage(String),
-    /// A size exceeds what this program handles.
+    /// A size exceeds what this program handles, what [`crate::DecodeCx::output_limit`] allows, or
+    /// the free memory.
     #[error("limit: {0}")]
     Limit(String),
     /// A lossy codec found a NaN or an infinity.

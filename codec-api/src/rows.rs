@@ -11,6 +11,7 @@ use crate::context::DecodeCx;
 use crate::error::{CodecError, Result};
 use crate::payload::PayloadView;
 use crate::tensor::TensorSpec;
+use crate::util::zeros;
 
 /// A codec that decodes any range of rows of the matrix view without decoding the others.
 pub trait Rows {
@@ -117,7 +118,7 @@ pub fn open_rows(
     if let Some(rows) = codec.as_rows() {
         return rows.open(spec, payload, cx);
     }
-    let mut values = vec![0.0; spec.elements()];
+    let mut values = zeros(spec.elements())?;
     codec.decode(spec, payload, cx, &mut values)?;
     Ok(Box::new(DecodedRows { shape: spec.matrix(), values }))
 }

@@ -37,6 +37,7 @@
 
 use std::borrow::Cow;
 
+use codec_api::util::zeros;
 use codec_api::{
     BaseTensor, Calibration, Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless,
     Need, Needs, Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
@@ -155,7 +156,7 @@ impl Codec for Transpose {
             if !turns(spec) {
                 return self.inner.decode(&turned, payload, &child_cx, out);
             }
-            let mut values = vec![0.0; out.len()];
+            let mut values = zeros(out.len())?;
             self.inner.decode(&turned, payload, &child_cx, &mut values)?;
             transpose(turned.matrix(), &values, out);
             Ok(())
@@ -184,7 +185,7 @@ impl Lossless for Transpose {
             if !turns(spec) {
                 return inner.decode_bytes(&turned, payload, &child_cx, out);
             }
-            let mut bytes = vec![0; out.len()];
+            let mut bytes = zeros(out.len())?;
             inner.decode_bytes(&turned, payload, &child_cx, &mut bytes)?;
             transpose_bytes(&turned, &bytes, out)
         })

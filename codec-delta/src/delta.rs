@@ -39,6 +39,7 @@
 //! are F32 too, so an inner codec that stores four bytes a weight does not pay there. Rows decode
 //! only together: a reader of rows would have to keep a copy of the base.
 
+use codec_api::util::zeros;
 use codec_api::{
     Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Payload, PayloadView, Preset,
     Result, TensorSpec, TensorView, register_codec, typetag,
@@ -124,7 +125,7 @@ impl Codec for Delta {
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
         write_base(payload.base(spec, cx)?, out)?;
-        let mut differences = vec![0.0; out.len()];
+        let mut differences = zeros(out.len())?;
         self.inner.decode(&difference_spec(spec)?, payload.scoped(INNER), &cx.for_child(), &mut differences)?;
         for (w, difference) in out.iter_mut().zip(differences) {
             *w = add(*w, difference);

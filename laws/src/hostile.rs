@@ -12,12 +12,20 @@ use super::{Law, Sample, Subject, Violation};
 /// Longest time for one payload before it counts as a hang.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The law decodes only tensors with fewer elements; none of its payloads is large enough to
-/// justify this many.
+/// A payload of more elements must be refused; none of this law's payloads is large enough to
+/// justify so many.
 const ENORMOUS: usize = 1 << 30;
 
+/// Elements of the largest output that this law allocates for a decoder that is called directly.
+const DIRECT: usize = 1 << 22;
+
+/// Most bytes of heap for a payload below [`SMALL`] bytes, the output included.
+const PEAK: u64 = 64 << 20;
+const SMALL: u64 = 64 << 10;
+
 /// Damaged, swapped and invented payloads, specs and files give an error or values. They never
-/// cause a panic, a hang, or an allocation that their size does not justify.
+/// cause a panic, a hang, or an allocation that their size does not justify: with the default
+/// limits of [`DecodeCx`], a payload below 64 KiB takes at most 64 MiB of heap.
 ///
 /// # Errors
 /// The first violation found.
@@ -71,25 +79,27 @@ fn attack_with(trial: &Trial<'_>, watch: &Watch<'_>) -> Result<(), Violation> {
 /// Decodes in every available way; the results do not matter.
 fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), Violation> {
     let (codec, spec, payload) = (&encoded.codec, &encoded.spec, encoded.payload.view());
-    let small = spec.elements() < ENORMOUS;
-    if !small {
+    let small = spec.elements() <= DIRECT;
+    if spec.elements() >= ENORMOUS {
         justified(trial, case, encoded)?;
     }
     let cx = trial.sample.decode_cx(trial.offer).map_err(|e| trial.violation(e.to_string(), "a base tensor"))?;
-    calmly(trial, case, || drop(encoded.decode(&cx)))?;
-    calmly(trial, case, || drop(encoded.decode_bytes(&cx)))?;
+    let frugally = |decode: &mut dyn FnMut()| frugally(trial, case, encoded, decode);
+    frugally(&mut || drop(encoded.decode(&cx)))?;
+    frugally(&mut || drop(encoded.decode_bytes(&cx)))?;
+    frugally(&mut || drop(encoded.open_rows(&cx)))?;
     // Calls the codec directly, past the checks of `EncodedTensor`.
     let mut out = vec![0.0; if small { spec.elements() } else { 16 }];
-    calmly(trial, case, || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;
+    frugally(&mut || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;
     if let Some(lossless) = codec.as_lossless() {
         let mut out = vec![0; if small { spec.byte_len() } else { 16 }];
-        calmly(trial, case, || drop(lossless.decode_bytes(spec, payload.clone(), &cx, &mut out)))?;
+        frugally(&mut || drop(lossless.decode_bytes(spec, payload.clone(), &cx, &mut out)))?;
     }
     if let Some(progressive) = codec.as_progressive() {
         let levels = calmly(trial, case, || progressive.levels(spec).len())?;
         for level in (0..=levels.min(16)).chain([usize::MAX]) {
-            calmly(trial, case, || drop(encoded.decode_level(level, &cx)))?;
-            calmly(trial, case, || drop(progressive.decode_level(level, spec, payload.clone(), &cx, &mut out)))?;
+            frugally(&mut || drop(encoded.decode_level(level, &cx)))?;
+            frugally(&mut || drop(progressive.decode_level(level, spec, payload.clone(), &cx, &mut out)))?;
         }
     }
     opened(trial, case, encoded, &cx)
@@ -98,7 +108,7 @@ fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), V
 /// Reads rows and multiplies; the results do not matter.
 fn opened(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> Result<(), Violation> {
     let (codec, spec, payload) = (&encoded.codec, &encoded.spec, encoded.payload.view());
-    let ((rows, columns), small) = (spec.matrix(), spec.elements() < ENORMOUS);
+    let ((rows, columns), small) = (spec.matrix(), spec.elements() <= DIRECT);
     if let Some(facet) = codec.as_rows() {
         calmly(trial, case, || {
             if let Ok(reader) = facet.open(spec, payload.clone(), cx)
@@ -183,6 +193,18 @@ fn other_bases(trial: &Trial<'_>, encoded: &EncodedTensor, watch: &Watch<'_>) ->
         calmly(trial, &case, || (drop(encoded.decode(&cx)), drop(encoded.decode_bytes(&cx))))?;
     }
     Ok(())
+}
+
+/// Runs a decode and compares its peak of heap memory with what a small payload may take.
+fn frugally(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor, decode: &mut dyn FnMut()) -> Result<(), Violation> {
+    let ((), peak) = calmly(trial, case, || heap::peak(decode))?;
+    match peak {
+        Some(peak) if peak > PEAK && encoded.payload.bytes() < SMALL => {
+            let found = format!("{peak} bytes of heap for a payload of {} bytes", encoded.payload.bytes());
+            Err(case_violation(trial, case, found, "at most 67108864"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn calmly<T>(trial: &Trial<'_>, case: &str, f: impl FnOnce() -> T) -> Result<T, Violation> {

@@ -5,11 +5,18 @@ use codec_api::{Dtype, EncodedTensor, Payload, Section, TensorSpec};
 use super::sample::noise;
 
 /// Specs of tensors with little or no data; the first ones would need terabytes.
-const SPECS: [(Dtype, &[usize]); 12] = [
+const SPECS: [(Dtype, &[usize]); 18] = [
     (Dtype::F32, &[1 << 40]),
     (Dtype::F32, &[1 << 20, 1 << 20]),
     (Dtype::BF16, &[1 << 40, 1]),
     (Dtype::F16, &[1, 1 << 40]),
+    // Hundreds of megabytes, which a machine would have.
+    (Dtype::F32, &[1 << 12, 1 << 14]),
+    (Dtype::BF16, &[1 << 27, 1]),
+    (Dtype::F16, &[1, 1 << 26]),
+    (Dtype::F32, &[64, 64, 1 << 14]),
+    (Dtype::BOOL, &[1 << 14, 1 << 14]),
+    (Dtype::F4, &[1 << 14, 1 << 15]),
     (Dtype::F32, &[0]),
     (Dtype::F32, &[0, 1 << 40]),
     (Dtype::F32, &[1 << 40, 0]),

@@ -8,7 +8,7 @@ use crate::context::DecodeCx;
 use crate::error::{CodecError, Result};
 use crate::payload::{Payload, PayloadView, Section};
 use crate::tensor::{Dtype, TensorSpec};
-use crate::util::widen;
+use crate::util::{widen, zeros};
 
 /// Name of the section that holds the CRC-32C of the stored bytes.
 const CHECKSUM: &str = "crc32c";
@@ -149,7 +149,7 @@ pub fn decode_exact(
     if spec.dtype() == Dtype::F32 {
         return codec.decode_bytes(spec, payload, cx, bytemuck::cast_slice_mut(out));
     }
-    let mut bytes = vec![0; spec.byte_len()];
+    let mut bytes = zeros(spec.byte_len())?;
     codec.decode_bytes(spec, payload, cx, &mut bytes)?;
     widen(spec.dtype(), &bytes, out)
 }

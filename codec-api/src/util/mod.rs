@@ -5,9 +5,11 @@ mod blocks;
 mod exact;
 mod floats;
 mod importance;
+mod zeros;
 
 pub use bits::{pack_bits, unpack_bits};
 pub use blocks::read_blocks;
 pub use exact::{Checksum, decode_exact};
 pub use floats::{first_non_finite, narrow, round, widen};
 pub use importance::{Importance, relative_importance};
+pub use zeros::zeros;

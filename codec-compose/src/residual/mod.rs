@@ -51,6 +51,7 @@ mod rows;
 
 use std::num::NonZeroUsize;
 
+use codec_api::util::zeros;
 use codec_api::{
     Certificate, Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel,
     Need, Needs, Payload, PayloadView, Preset, Result, Rows, TensorSpec, TensorView, register_codec, typetag,
@@ -142,7 +143,7 @@ impl Codec for Residual {
         let mut child_cx = cx.for_child(FIRST);
         (child_cx.base, child_cx.calibration) = (cx.base.clone(), cx.calibration);
         let first = self.first.encode(tensor.clone(), &child_cx)?;
-        let mut rest = vec![0.0; values.len()];
+        let mut rest = zeros(values.len())?;
         self.first.decode(spec, first.view(), &cx.decoding(), &mut rest)?;
         refuse_worse_than_zeros(&values, &rest)?;
         for (rest, w) in rest.iter_mut().zip(&*values) {

@@ -2,5 +2,6 @@
 
 mod golden;
 mod golden_files;
+mod limits;
 mod linked;
 mod stacks;

@@ -131,6 +131,7 @@ fn hostile_law_finds_its_faults() {
         Law::Hostile,
         &[
             (Fault::TrustsSections, "panicked: index out of bounds"),
+            (Fault::AllocatesFirst, "bytes of heap for a payload of"),
             (Fault::CostsNothing, "a lower end of the cost that grows with the tensor"),
             (Fault::LevelsCostNothing, "bytes that grow with the tensor, from the first level on"),
             (Fault::NoLevels, "there is no level; wanted: at least one"),

@@ -41,6 +41,7 @@ pub enum Fault {
     FixedWork,
     // Hostile
     TrustsSections,
+    AllocatesFirst,
     Hangs,
     CostsNothing,
     LevelsCostNothing,
@@ -227,6 +228,9 @@ impl Lossy {
             let (high, low) = (payload.section("high")?.data(), payload.section("low")?.data());
             (0..out.len()).for_each(|i| out[i] = widened(u16::from_le_bytes([low[i], high[i]])));
             return Ok(());
+        }
+        if self.has(Fault::AllocatesFirst) {
+            drop(std::hint::black_box(vec![1u8; 100 << 20]));
         }
         spec.check_output(out.len())?;
         let high = payload.bytes("high", Dtype::U8, &[out.len()])?;
