@@ -16,7 +16,10 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"transpose","version":1,"inner":{"codec":"lossless.raw","version":1}}"#;
+//! let header = concat!(
+//!     r#"{"codec":"transpose","version":1,"#,
+//!     r#""inner":{"codec":"lossless.raw","version":1}}"#,
+//! );
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use codec_compose as _;

@@ -120,7 +120,10 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"seedlm","version":1,"k":16,"c":8,"p":3,"mantissa_bits":4,"per_octave":2,"refine":true,"search":"all","layers":1,"coded":false}"#;
+//! let header = concat!(
+//!     r#"{"codec":"seedlm","version":1,"k":16,"c":8,"p":3,"mantissa_bits":4,"#,
+//!     r#""per_octave":2,"refine":true,"search":"all","layers":1,"coded":false}"#,
+//! );
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use codec_seedlm as _;

@@ -26,7 +26,11 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"sparse.nm","version":1,"inner":{"codec":"lossless.raw","version":1},"n":2,"m":4}"#;
+//! let header = concat!(
+//!     r#"{"codec":"sparse.nm","version":1,"#,
+//!     r#""inner":{"codec":"lossless.raw","version":1},"#,
+//!     r#""n":2,"m":4}"#,
+//! );
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use {codec_lossless as _, codec_sparse as _};

@@ -32,7 +32,11 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"hadamard","version":1,"inner":{"codec":"quant.mxfp4","version":1},"block":1024,"seed":0}"#;
+//! let header = concat!(
+//!     r#"{"codec":"hadamard","version":1,"#,
+//!     r#""inner":{"codec":"quant.mxfp4","version":1},"#,
+//!     r#""block":1024,"seed":0}"#,
+//! );
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use codec_compose as _;

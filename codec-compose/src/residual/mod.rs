@@ -18,7 +18,11 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"residual","version":1,"first":{"codec":"lossless.raw","version":1},"second":{"codec":"lossless.raw","version":1}}"#;
+//! let header = concat!(
+//!     r#"{"codec":"residual","version":1,"#,
+//!     r#""first":{"codec":"lossless.raw","version":1},"#,
+//!     r#""second":{"codec":"lossless.raw","version":1}}"#,
+//! );
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use codec_compose as _;
@@ -27,7 +31,7 @@
 //! ```
 //!
 //! # Bound
-//! The bound of `second` for the rest, but for the rounding of one sum.
+//! The error of `second` on the rest, and the rounding of one sum.
 //!
 //! # Cost
 //! The sum of both costs. If both codecs read ranges of rows, so does this one: `first` decodes to
