@@ -37,7 +37,11 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"lowrank.svd","version":1,"inner":{"codec":"quant.cast","version":1,"to":"f16"},"rank":32,"method":"auto"}"#;
+//! let header = concat!(
+//!     r#"{"codec":"lowrank.svd","version":1,"#,
+//!     r#""inner":{"codec":"quant.cast","version":1,"to":"f16"},"#,
+//!     r#""rank":32,"method":"auto"}"#,
+//! );
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use {codec_lowrank as _, codec_quant as _};
@@ -70,11 +74,15 @@
 //! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes another
 //! matrix. The inner codec must need neither base nor calibration. Tensors are not cut into chunks,
 //! and a decomposition cannot be interrupted. It is computed in f32, so a relative error near 10⁻⁵
-//! remains even with exactly stored vectors and all components of a low-rank matrix. The crate
+//! remains even with exactly stored vectors and all components of a low-rank matrix. Every
+//! decomposition is checked: if the residual or the deviation from orthonormal vectors is above
+//! 2⁻¹⁵, it is computed again in f64, by blocks of rows; if that fails, too, the tensor is refused.
+//! Sides of 2¹⁹ and more, and long matrices with nearly equal columns, need these blocks. The crate
 //! `faer` computes the decompositions and selects its instructions by the CPU, so encodes on
 //! different CPUs may differ in the last bits; a payload decodes to the same bits everywhere.
 //! Decoding clamps a weight to the range of f32; the linear operator does not clamp a product.
 
+mod check;
 mod encode;
 mod factors;
 mod keys;
@@ -83,6 +91,7 @@ mod matrix;
 mod refit;
 mod rows;
 mod size;
+mod thin;
 mod triples;
 
 use codec_api::{

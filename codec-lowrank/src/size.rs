@@ -6,6 +6,7 @@ use codec_api::{Codec, CodecError, CostEstimate, Dtype, Result, TensorSpec};
 
 use crate::keys::Keep;
 use crate::rows::{BLOCK, Tiles};
+use crate::thin::block_rows;
 
 /// Bytes of a singular value and of the exponent.
 const VALUE: u64 = 4;
@@ -139,10 +140,16 @@ impl<'a> Sizes<'a> {
         let (elements, shorter, sum) =
             (self.rows * self.columns, self.rows.min(self.columns), self.rows + self.columns);
         let weights = if self.dense < 4 * elements as u64 { elements } else { 0 };
+        // faer begins every column of the transposed matrix at a multiple of 64 bytes.
+        let matrix = self.rows * self.columns.next_multiple_of(16);
         // Blocks of reflectors, of at most 64 columns.
-        let blocks = 64 * sum;
+        let blocks = shorter.min(64) * sum;
+        // In f64: the triangle, its right vectors and what their decomposition takes; later a block
+        // of rows before and after a product with the vectors.
+        let height = block_rows(self.rows.max(self.columns), shorter);
+        let in_f64 = (13 * shorter * shorter).max(4 * (height + shorter) * shorter);
         let later = 3 * rank * sum + Tiles::size(self.rows, self.columns, rank) + BLOCK.min(self.rows) * self.columns;
-        weights + elements + shorter * sum + blocks + (elements + 9 * shorter * shorter).max(later)
+        weights + matrix + shorter * sum + blocks + (elements + 9 * shorter * shorter).max(in_f64).max(later)
     }
 
     /// Heap bytes that the inner codec needs.

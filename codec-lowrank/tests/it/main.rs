@@ -3,7 +3,9 @@
 
 mod common;
 mod conformance;
+mod extremes;
 mod harmonic;
+mod long;
 mod products;
 mod quality;
 mod settings;

@@ -197,6 +197,7 @@ fn the_memory_of_a_decomposition_is_predicted() {
         let taken = 4 * (rows * columns + vectors) + svd.unaligned_bytes_required();
         let predicted = codec.cost(&TensorSpec::new(Dtype::F32, shape).unwrap()).scratch_bytes;
         let share = predicted as f64 / taken as f64;
-        assert!((1.0..1.5).contains(&share), "{rows} x {columns}: {predicted} bytes predicted, {taken} taken");
+        // The prediction also covers a decomposition in f64, which takes more for a square matrix.
+        assert!((1.0..1.6).contains(&share), "{rows} x {columns}: {predicted} bytes predicted, {taken} taken");
     }
 }
