@@ -55,12 +55,8 @@ fn sides_around_powers_of_two_keep_their_components() {
         let best = best(&values, columns, rank);
         let flat = transposed(&values, columns);
         // With so few columns, `randomised` computes all components, too.
-        let other = if rows % 2 == 0 { "exact" } else { "randomised" };
-        for (method, shape, values) in [
-            ("exact", [rows, columns], &values),
-            (other, [columns, rows], &flat),
-            ("randomised", [rows, columns], &values),
-        ] {
+        let (tall, wide) = if columns % 4 == 2 { ("exact", "randomised") } else { ("randomised", "exact") };
+        for (method, shape, values) in [(tall, [rows, columns], &values), (wide, [columns, rows], &flat)] {
             let error = error(&format!("lowrank.svd(lossless.raw):rank={rank}:method={method}"), shape, values);
             assert!((error - best).abs() < 1e-5, "{method}, {shape:?}: {error} instead of {best}");
         }
