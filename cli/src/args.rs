@@ -86,7 +86,7 @@ pub struct Bench {
     /// describes the file
     #[arg(long)]
     pub calibrated: bool,
-    /// Round the float tensors to this dtype first
+    /// Convert the float tensors (also F64 and 8-bit floats) to this dtype first
     #[arg(long, value_name = "DTYPE")]
     pub cast: Option<Cast>,
     /// Seed of generated tensors and of codecs that use random numbers
@@ -101,7 +101,7 @@ pub struct Bench {
     /// Sort the tables by this column, ascending
     #[arg(long, value_name = "COLUMN")]
     pub sort: Option<SortColumn>,
-    /// Write one line of JSON per cell
+    /// Write one line of JSON per cell, when the cell ends
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Write one line of CSV per cell
@@ -110,6 +110,9 @@ pub struct Bench {
     /// Write the tables as Markdown
     #[arg(long, value_name = "FILE")]
     pub md: Option<PathBuf>,
+    /// Go on with the interrupted run in the --json file: measure only the cells that it lacks
+    #[arg(long, requires = "json")]
+    pub resume: bool,
     /// Overwrite report files
     #[arg(long)]
     pub force: bool,
@@ -146,6 +149,7 @@ pub enum SortColumn {
     Codec,
     Preset,
     Bytes,
+    HeaderBytes,
     BitsPerWeight,
     Ratio,
     Nmse,
@@ -178,6 +182,7 @@ Exit codes:
   0  success
   1  the work found failures or regressions
   2  wrong usage or unreadable input
+  130  Ctrl-C
 
 `netweight help COMMAND` explains a command. NO_COLOR=1 switches colours off.";
 
@@ -207,10 +212,13 @@ Examples:
       two codecs, the one with the smaller error first
   netweight bench my-model --json now.jsonl --compare before.jsonl
       save the figures, and fail if they are worse than before
+  netweight bench my-model --json now.jsonl --resume
+      go on with a run that Ctrl-C or a crash has ended
 
 The table shows the main columns; --wide, --md, --csv and --json have all.
 `covered` is the share of the weights in tensors that the codec supports; the
-table of --long shows `unsup.` for the other tensors.
+table of --long shows `unsup.` for the other tensors. Below the table, each
+codec says why it does not support them.
 
 With --compare, a cell is worse if its status is worse, if its bytes or NMSE
 grew by more than 0.1 %, or if its header grew by more than 0.1 % and 64 bytes.
@@ -225,7 +233,7 @@ Calibration:
   `Conv1D`). With --calibrated, the tables say `(calibrated)` behind a codec.";
 
 const BENCH_EXIT: &str = "\
-Exit code: 1 if a cell failed or, with --compare, got worse.";
+Exit code: 1 if a cell failed or, with --compare, got worse; 130 after Ctrl-C.";
 
 /// Reads the program's arguments.
 ///

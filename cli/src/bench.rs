@@ -1,21 +1,24 @@
 //! `netweight bench`: the matrix.
 
+pub mod interrupt;
 pub mod progress;
+mod recorder;
 mod reports;
+mod shown;
 mod specs;
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use codec_api::Registry;
 use harness::matrix::{self, Column, Options, Row, Status, columns_for};
-use harness::report::{self, Layout, RunInfo, Summary};
+use harness::report::{self, Comparison, RunInfo, Summary};
 use harness::suite::{Suite, SuiteOptions};
 
 use crate::Outcome;
 use crate::args::{Bench, SortColumn};
+use crate::bench::recorder::Recorder;
 use crate::{suggest, text};
 
 /// The commit of the program.
@@ -35,28 +38,34 @@ pub fn run(args: &Bench, registry: &Registry, out: &mut dyn Write) -> Result<Out
         .map_err(|error| suggest::for_spec(error, registry))?;
     reports::check(args)?;
     let before = args.compare.as_ref().map(report::read_jsonl).transpose()?;
-    let options = SuiteOptions { seed: args.seed, base: args.base.clone(), cast: args.cast.map(Into::into) };
-    let name = args.model.as_deref().map_or_else(|| Ok(args.suite.clone()), of_model)?;
-    let suite = Suite::parse(&name, &options).map_err(suggest::for_suite)?;
-    if suite.items.is_empty() {
-        bail!("suite `{}` has no tensors: there is nothing to measure", text::printable(&suite.name));
-    }
-    check_include(args, &suite)?;
+    let suite = suite(args)?;
+    reports::check_inputs(args, &suite)?;
     check_calibrated(args, &suite)?;
 
     let info = RunInfo::measure(&suite, COMMIT);
-    let mut rows = measure(args, registry, &suite, &columns);
+    let (mut rows, mut written) = measure(args, registry, &suite, &columns)?;
+    let cells = suite.items.len() * columns.len();
     let mut summaries = report::summarise(&rows);
     let comparison = before.map(|before| report::compare(&before, &rows));
-    let mut written = reports::write_rows(args, &rows);
+    written = written.and(reports::write_csv(args, &rows));
     if let Some(column) = args.sort {
         sort(column, &mut summaries, &mut rows)?;
     }
-    written = written.and_then(|()| reports::write_markdown(args, &info, &summaries, &rows));
+    written = written.and(reports::write_markdown(args, &info, &summaries, &rows));
 
     // The tables are shown even if a file could not be written.
-    print(args, &info, &summaries, &rows, columns.len(), out)?;
+    shown::print(args, &info, &summaries, &rows, columns.len(), out)?;
     written?;
+    if rows.len() < cells {
+        let resume = if args.json.is_some() { "; the same command with --resume goes on" } else { "" };
+        writeln!(out, "interrupted: {} of {cells} cells are measured{resume}", rows.len())?;
+        return Ok(Outcome::Interrupted);
+    }
+    conclude(&rows, comparison, out)
+}
+
+/// Prints the comparison, if there is one.
+fn conclude(rows: &[Row], comparison: Option<Comparison>, out: &mut dyn Write) -> Result<Outcome> {
     let failed = rows.iter().any(|row| row.status == Status::Failed);
     let Some(comparison) = comparison else {
         return Ok(if failed { Outcome::Found } else { Outcome::Clean });
@@ -68,29 +77,28 @@ pub fn run(args: &Bench, registry: &Registry, out: &mut dyn Write) -> Result<Out
     Ok(if failed || !comparison.regressions.is_empty() { Outcome::Found } else { Outcome::Clean })
 }
 
+fn suite(args: &Bench) -> Result<Suite> {
+    let options = SuiteOptions {
+        seed: args.seed,
+        base: args.base.clone(),
+        cast: args.cast.map(Into::into),
+        include: args.include.clone(),
+    };
+    let name = args.model.as_deref().map_or_else(|| Ok(args.suite.clone()), of_model)?;
+    let suite = Suite::parse(&name, &options).map_err(suggest::for_suite)?;
+    if suite.items.is_empty() {
+        bail!("suite `{}` has no tensors: there is nothing to measure", text::printable(&suite.name));
+    }
+    Ok(suite)
+}
+
 /// The suite of a model's path.
 fn of_model(path: &Path) -> Result<String> {
     let text = path.to_str().with_context(|| format!("the path `{}` is not UTF-8", path.display()))?;
     if !path.exists() && suggest::is_suite(text) {
         bail!("`{text}` does not exist; did you mean `--suite {text}`?");
     }
-    // A slash at the end would make another suite of the same model.
-    let plain: PathBuf = path.components().collect();
-    Ok(format!("model:{}", plain.display()))
-}
-
-fn check_include(args: &Bench, suite: &Suite) -> Result<()> {
-    const NAMED: usize = 5;
-    let Some(pattern) = &args.include else { return Ok(()) };
-    if suite.items.iter().any(|item| pattern.is_match(&item.name)) {
-        return Ok(());
-    }
-    let mut names: Vec<_> = suite.items.iter().take(NAMED).map(|item| text::printable(&item.name)).collect();
-    if suite.items.len() > NAMED {
-        names.push("…".to_owned());
-    }
-    let count = text::count(suite.items.len(), "tensor");
-    bail!("`{pattern}` matches none of the suite's {count}: {}", names.join(", "))
+    Ok(format!("model:{text}"))
 }
 
 fn check_calibrated(args: &Bench, suite: &Suite) -> Result<()> {
@@ -104,15 +112,17 @@ fn check_calibrated(args: &Bench, suite: &Suite) -> Result<()> {
     bail!("suite `{name}` has no calibration: --calibrated needs `{file}` beside a model{}", misfit.unwrap_or_default())
 }
 
-fn measure(args: &Bench, registry: &Registry, suite: &Suite, columns: &[Column]) -> Vec<Row> {
-    let mut options = Options::new(registry).calibrated(args.calibrated);
-    if let Some(pattern) = &args.include {
-        options = options.include(pattern.clone());
-    }
+/// The rows, and whether they are all: Ctrl-C ends the run early. A report that cannot be written
+/// is an error beside the rows.
+fn measure(args: &Bench, registry: &Registry, suite: &Suite, columns: &[Column]) -> Result<(Vec<Row>, Result<()>)> {
+    let mut options = Options::new(registry).calibrated(args.calibrated).cancel(interrupt::watch());
     if let Some(commit) = COMMIT {
         options = options.commit(commit);
     }
-    matrix::run(suite, columns, &options, &mut progress::Progress::new())
+    let (journal, earlier) = reports::journal(args, suite, columns, &options)?;
+    let mut recorder = Recorder::new(journal);
+    let rows = matrix::run(suite, columns, &options.earlier(&earlier), &mut recorder);
+    Ok((rows, recorder.finish().map_err(Into::into)))
 }
 
 /// The table of cells lacks some columns of the table of codecs; for these its order stays.
@@ -120,53 +130,6 @@ fn sort(column: SortColumn, summaries: &mut Vec<Summary>, rows: &mut Vec<Row>) -
     report::sort_by_column(summaries, &column.key()).context("--sort")?;
     drop(report::sort_by_column(rows, &column.key()));
     Ok(())
-}
-
-fn print(
-    args: &Bench,
-    info: &RunInfo,
-    summaries: &[Summary],
-    rows: &[Row],
-    codecs: usize,
-    out: &mut dyn Write,
-) -> Result<()> {
-    let (tensors, weights) = extent(rows, codecs);
-    writeln!(out, "{}, {weights} weights, {}", text::count(tensors, "tensor"), text::count(codecs, "codec"))?;
-    let width = if args.wide { None } else { text::width() };
-    let layout = if args.wide { Layout::Wide } else { Layout::Narrow(width) };
-    report::write_summary_table(out, info, summaries, layout)?;
-    if args.long {
-        writeln!(out)?;
-        report::write_cell_table(out, rows, layout)?;
-        if !args.wide {
-            print_unsupported(rows, width, out)?;
-        }
-    }
-    for row in rows.iter().filter(|row| row.status == Status::Failed) {
-        let (tensor, reason) = (text::printable(&row.tensor), row.reason.as_deref().unwrap_or("no reason given"));
-        let line = format!("failed: {tensor}, {}: {}", row.codec, text::printable(reason));
-        writeln!(out, "{}", text::wrap(&line, " ", width.unwrap_or(usize::MAX)))?;
-    }
-    Ok(())
-}
-
-/// A line for every codec and reason; the narrow table of cells has no room for them.
-fn print_unsupported(rows: &[Row], width: Option<usize>, out: &mut dyn Write) -> Result<()> {
-    let mut refusals: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.status == Status::Unsupported) {
-        *refusals.entry((&row.codec, row.reason.as_deref().unwrap_or("no reason given"))).or_default() += 1;
-    }
-    for ((codec, reason), tensors) in refusals {
-        let line = format!("unsupported: {}, {codec}: {}", text::count(tensors, "tensor"), text::printable(reason));
-        writeln!(out, "{}", text::wrap(&line, " ", width.unwrap_or(usize::MAX)))?;
-    }
-    Ok(())
-}
-
-/// The numbers of tensors and weights: every codec has a row for each tensor.
-fn extent(rows: &[Row], codecs: usize) -> (usize, u64) {
-    let codecs = codecs.max(1);
-    (rows.len() / codecs, rows.iter().map(|row| row.weights).sum::<u64>() / codecs as u64)
 }
 
 #[cfg(test)]

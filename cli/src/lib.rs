@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Results go to standard output, everything else to standard error. The exit code is 0 on success,
-//! 1 if the work found failures or regressions, 2 for wrong usage or unreadable input.
+//! 1 if the work found failures or regressions, 2 for wrong usage or unreadable input, 130 after
+//! Ctrl-C.
 //!
 //! The library installs the program's allocator, [`heap::Counting`]. `bench` measures scratch
 //! memory with it; in other commands it counts nothing.
@@ -46,6 +47,8 @@ enum Outcome {
     Clean,
     /// A cell failed or got worse.
     Found,
+    /// Ctrl-C ended the run before its last cell.
+    Interrupted,
 }
 
 /// Runs the program on its command line.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
     match run(&args.command, &mut io::stdout().lock()) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Found) => ExitCode::from(1),
+        Ok(Outcome::Interrupted) => ExitCode::from(bench::interrupt::EXIT),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             drop(writeln!(io::stderr(), "error: {}", with_causes(&error)));

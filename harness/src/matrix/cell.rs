@@ -21,7 +21,7 @@ use crate::suite::{Item, MeanSquares};
 pub(super) struct Source<'a> {
     name: &'a str,
     seed: u64,
-    tensor: Result<Tensor<'a>, CodecError>,
+    tensor: Result<Tensor<'a>, Stop>,
 }
 
 struct Tensor<'a> {
@@ -33,8 +33,14 @@ struct Tensor<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn new(item: &'a Item, seed: u64) -> Self {
-        Self { name: &item.name, seed, tensor: Tensor::new(item) }
+    /// The tensor of this name, or the reason why it cannot be measured.
+    pub(super) fn new(name: &'a str, item: Result<&'a Item, &CodecError>, seed: u64) -> Self {
+        let refusal = |error: &CodecError| match error {
+            CodecError::Unsupported(reason) => Stop::Unsupported(reason.clone()),
+            other => Stop::Failed(other.to_string()),
+        };
+        let tensor = item.map_err(refusal).and_then(|item| Tensor::new(item).map_err(Stop::from));
+        Self { name, seed, tensor }
     }
 }
 
@@ -52,6 +58,7 @@ impl<'a> Tensor<'a> {
 pub(super) struct Cancelled;
 
 /// Why a cell is not `ok`.
+#[derive(Clone)]
 enum Stop {
     Unsupported(String),
     Failed(String),
@@ -82,7 +89,7 @@ pub(super) fn measure(
     row: &mut Row,
 ) -> Result<(), Cancelled> {
     let work = || {
-        let tensor = source.tensor.as_ref().map_err(|e| Stop::Failed(e.to_string()))?;
+        let tensor = source.tensor.as_ref().map_err(Stop::clone)?;
         options.cancel.check()?;
         Cell::new(tensor, source, column, options).measure(row)
     };
@@ -103,6 +110,15 @@ fn describe(panic: &(dyn Any + Send)) -> String {
     format!("panic: {}", panic.downcast_ref().copied().or_else(owned).unwrap_or("without a message"))
 }
 
+/// Whether a codec gets the calibration of a tensor that has some.
+pub(super) fn gets_calibration(column: &Column, options: &Options<'_>) -> bool {
+    match column.codec.needs().calibration {
+        Need::No => false,
+        Need::Uses => options.calibrated,
+        Need::Requires => true,
+    }
+}
+
 struct Cell<'a> {
     tensor: &'a Tensor<'a>,
     column: &'a Column,
@@ -115,11 +131,7 @@ impl<'a> Cell<'a> {
     fn new(tensor: &'a Tensor<'a>, source: &Source<'_>, column: &'a Column, options: &'a Options<'a>) -> Self {
         let mut encode_cx = EncodeCx::for_tensor(source.seed, source.name).with_cancel(options.cancel);
         encode_cx.base.clone_from(&tensor.base);
-        encode_cx.calibration = tensor.calibration.filter(|_| match column.codec.needs().calibration {
-            Need::No => false,
-            Need::Uses => options.calibrated,
-            Need::Requires => true,
-        });
+        encode_cx.calibration = tensor.calibration.filter(|_| gets_calibration(column, options));
         let decode_cx = encode_cx.decoding();
         Self { tensor, column, options, encode_cx, decode_cx }
     }

@@ -9,6 +9,7 @@
 mod cell;
 mod columns;
 mod decoder;
+mod earlier;
 pub(crate) mod errors;
 mod machine;
 mod row;
@@ -17,11 +18,11 @@ mod timing;
 use std::fmt::Debug;
 
 use codec_api::{Cancel, Registry};
-use regex::Regex;
 
-use crate::suite::Suite;
+use crate::suite::{Item, Suite};
 
 pub use columns::{Column, columns_for};
+pub use earlier::{Earlier, OtherRun};
 pub use machine::{Machine, load_average, memcpy_mb_per_s};
 pub use row::{Row, Status};
 
@@ -31,13 +32,13 @@ pub use row::{Row, Status};
 pub struct Options<'a> {
     /// The registry that reads encoded tensors back.
     pub registry: &'a Registry,
-    /// Measures only tensors whose name matches.
-    pub include: Option<Regex>,
     /// Gives calibration to every codec that uses it, where the tensor has some. Otherwise only
     /// codecs that require it get it.
     pub calibrated: bool,
     /// Commit of the program, for the column `commit`.
     pub commit: Option<String>,
+    /// Cells that an earlier part of this run measured.
+    pub earlier: Option<&'a Earlier>,
     /// Stops the run early.
     pub cancel: &'a Cancel,
 }
@@ -45,7 +46,6 @@ pub struct Options<'a> {
 impl Debug for Options<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options")
-            .field("include", &self.include)
             .field("calibrated", &self.calibrated)
             .field("commit", &self.commit)
             .finish_non_exhaustive()
@@ -53,17 +53,10 @@ impl Debug for Options<'_> {
 }
 
 impl<'a> Options<'a> {
-    /// All tensors, without calibration and commit.
+    /// No calibration, commit or earlier cells.
     pub fn new(registry: &'a Registry) -> Self {
         static NEVER: Cancel = Cancel::new();
-        Self { registry, include: None, calibrated: false, commit: None, cancel: &NEVER }
-    }
-
-    /// Keeps only the tensors whose name `pattern` matches.
-    #[must_use]
-    pub fn include(mut self, pattern: Regex) -> Self {
-        self.include = Some(pattern);
-        self
+        Self { registry, calibrated: false, commit: None, earlier: None, cancel: &NEVER }
     }
 
     /// Whether codecs that only use calibration get it too.
@@ -80,6 +73,13 @@ impl<'a> Options<'a> {
         self
     }
 
+    /// Takes the rows of these cells instead of measuring them again.
+    #[must_use]
+    pub fn earlier(mut self, earlier: &'a Earlier) -> Self {
+        self.earlier = Some(earlier);
+        self
+    }
+
     /// Lets `cancel` stop the run.
     #[must_use]
     pub fn cancel(mut self, cancel: &'a Cancel) -> Self {
@@ -90,7 +90,7 @@ impl<'a> Options<'a> {
 
 /// Receives the progress of a run; `()` ignores it.
 pub trait Observer {
-    /// The run has this many cells.
+    /// The run has to measure this many cells.
     fn start(&mut self, cells: usize);
     /// This cell begins.
     fn begin(&mut self, tensor: &str, codec: &str);
@@ -105,22 +105,33 @@ impl Observer for () {
 }
 
 /// Measures every codec on every tensor, on the current thread. The seed of the suite is also the
-/// model seed of the codecs.
+/// model seed of the codecs. A tensor is cast and hashed when its turn comes.
 ///
 /// An error or a panic of a codec gives a `failed` cell; it never ends the run. After
 /// [`Options::cancel`] the function returns the rows finished so far.
 #[tracing::instrument(level = "debug", skip_all, fields(suite = suite.name))]
 pub fn run(suite: &Suite, columns: &[Column], options: &Options<'_>, observer: &mut dyn Observer) -> Vec<Row> {
-    let included = |name: &str| options.include.as_ref().is_none_or(|pattern| pattern.is_match(name));
-    let items: Vec<_> = suite.items.iter().filter(|item| included(&item.name)).collect();
+    let known =
+        |item: &Item, column: &Column| options.earlier.and_then(|earlier| earlier.row(&item.name, &column.spec));
     let machine = Machine::this();
-    observer.start(items.len() * columns.len());
+    let cells = suite.items.iter().flat_map(|item| columns.iter().map(move |column| (item, column)));
+    observer.start(cells.filter(|(item, column)| known(item, column).is_none()).count());
     let mut rows = Vec::new();
-    for item in items {
-        let source = cell::Source::new(item, suite.seed);
+    for item in &suite.items {
+        if columns.iter().all(|column| known(item, column).is_some()) {
+            rows.extend(columns.iter().filter_map(|column| known(item, column).cloned()));
+            continue;
+        }
+        let (hash, prepared) = (suite.hash(item), suite.prepared(item));
+        let source = cell::Source::new(&item.name, prepared.as_deref(), suite.seed);
         for column in columns {
+            if let Some(row) = known(item, column) {
+                rows.push(row.clone());
+                continue;
+            }
             observer.begin(&item.name, &column.spec);
-            let mut row = Row::new(suite, item, column, options, &machine);
+            let mut row = Row::new(suite, prepared.as_deref().unwrap_or(item), column, options, &machine);
+            row.tensor_hash.clone_from(&hash);
             if cell::measure(&source, column, options, &mut row).is_err() {
                 return rows;
             }

@@ -67,7 +67,7 @@ impl fmt::Display for Status {
 /// | `cpu` | string? | CPU model |
 /// | `simd` | string | vector instructions of the kernels |
 /// | `rustc` | string? | compiler version |
-/// | `model_hash` | string? | blake3 of the checkpoint's tensors; null for a seeded suite |
+/// | `tensor_hash` | string? | blake3 of the tensor as stored; null for a seeded suite |
 ///
 /// Errors are those of the tensor that a user gets back: of the decoded weights, rounded to the
 /// stored dtype, computed in f64. They agree with the certificate in the file. A `failed` row keeps
@@ -118,7 +118,9 @@ pub struct Row {
     pub cpu: Option<String>,
     pub simd: String,
     pub rustc: Option<String>,
-    pub model_hash: Option<String>,
+    /// Absent in reports of earlier versions, which had a hash of the whole model.
+    #[serde(default)]
+    pub tensor_hash: Option<String>,
     /// ‖w‖² of a float tensor. Not part of any report; used to pool errors over tensors.
     #[serde(skip)]
     pub energy: Option<f64>,
@@ -159,7 +161,7 @@ impl Row {
             cpu: machine.cpu.clone(),
             simd: machine.simd.clone(),
             rustc: machine.rustc.clone(),
-            model_hash: suite.model_hash.clone(),
+            tensor_hash: None,
             energy: None,
         }
     }

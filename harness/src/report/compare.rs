@@ -1,6 +1,6 @@
 //! Comparison of a run with an earlier one: did anything get worse?
 //!
-//! Two rows are compared if suite, tensor, codec, calibration, seed and model hash agree. The
+//! Two rows are compared if suite, tensor, codec, calibration, seed and tensor hash agree. The
 //! comparison covers status, payload bytes, header bytes and NMSE; a figure that becomes unknown
 //! counts as worse. Speeds are not compared: they depend on the machine and its load, and a row
 //! does not contain the speed of memcpy to divide them by.
@@ -31,8 +31,8 @@ pub struct Key {
     pub calibrated: bool,
     /// The suite's seed.
     pub seed: u64,
-    /// The checkpoint's hash.
-    pub model_hash: Option<String>,
+    /// The hash of the stored tensor.
+    pub tensor_hash: Option<String>,
 }
 
 /// One figure of a cell that changed.
@@ -94,7 +94,7 @@ fn by_key(rows: &[Row]) -> BTreeMap<Key, &Row> {
         codec: row.codec.clone(),
         calibrated: row.calibrated,
         seed: row.seed,
-        model_hash: row.model_hash.clone(),
+        tensor_hash: row.tensor_hash.clone(),
     };
     rows.iter().map(|row| (key(row), row)).collect()
 }
@@ -153,8 +153,8 @@ impl fmt::Display for Key {
         let [suite, tensor, codec] = [&self.suite, &self.tensor, &self.codec].map(|name| printable(name));
         let calibrated = if self.calibrated { "calibrated, " } else { "" };
         write!(f, "{suite} / {tensor} / {codec} ({calibrated}seed {}", self.seed)?;
-        match &self.model_hash {
-            Some(hash) => write!(f, ", model {})", printable(hash.get(..8).unwrap_or(hash))),
+        match &self.tensor_hash {
+            Some(hash) => write!(f, ", hash {})", printable(hash.get(..8).unwrap_or(hash))),
             None => f.write_str(")"),
         }
     }

@@ -39,7 +39,7 @@ const SHORT_CELLS: [Column<Row>; 7] = [
     ("status", Left, |r| if r.status == Status::Unsupported { "unsup.".to_owned() } else { r.status.to_string() }),
 ];
 
-const SUMMARY: [Column<Summary>; 16] = [
+const SUMMARY: [Column<Summary>; 17] = [
     ("codec", Left, |s| codec(s.preset.as_deref(), &s.codec) + &calibrated(s.calibrated, s.ok)),
     ("bits/w", Right, |s| fixed(s.bits_per_weight, 3)),
     ("ratio", Right, |s| fixed(s.ratio, 2)),
@@ -50,6 +50,7 @@ const SUMMARY: [Column<Summary>; 16] = [
     ("SNR dB", Right, |s| fixed(s.snr_db, 2)),
     ("Shannon gap", Right, |s| fixed(s.shannon_gap_bits, 3)),
     ("bytes", Right, |s| s.bytes.to_string()),
+    ("+ header", Right, |s| s.header_bytes.to_string()),
     ("enc MB/s", Right, |s| speed(s.encode_mb_per_s)),
     ("dec MB/s", Right, |s| speed(s.decode_mb_per_s)),
     ("n", Right, |s| whole(s.timing_runs.map(u64::from))),
@@ -147,7 +148,7 @@ fn significant(value: Option<f64>, count: usize) -> String {
 }
 
 /// So many digits, at least those before the point.
-fn digits(value: Option<f64>, count: usize) -> String {
+pub(super) fn digits(value: Option<f64>, count: usize) -> String {
     or_unknown(value, |v| format!("{v:.*}", decimals(v.max(1.0), count)))
 }
 

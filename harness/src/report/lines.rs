@@ -44,22 +44,46 @@ pub fn write_jsonl(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the output of [`write_jsonl`]; empty lines are skipped.
+/// Reads the output of [`write_jsonl`]; empty lines are skipped, and so is a last line that a killed
+/// process has torn.
 ///
 /// # Errors
 /// [`ReadError`] with file and line.
 pub fn read_jsonl(path: impl AsRef<Path>) -> Result<Vec<Row>, ReadError> {
-    let path = path.as_ref();
+    read_lines(path.as_ref()).map(|lines| lines.rows)
+}
+
+/// The content of a report.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub rows: Vec<Row>,
+    /// The number of rows on lines with a line end.
+    pub whole_rows: usize,
+    /// The length of these lines.
+    pub whole_bytes: u64,
+}
+
+pub(super) fn read_lines(path: &Path) -> Result<Lines, ReadError> {
     let failed = |source| ReadError::Io { path: path.to_owned(), source };
-    let mut rows = Vec::new();
-    for (i, line) in BufReader::new(File::open(path).map_err(failed)?).lines().enumerate() {
-        let line = line.map_err(failed)?;
-        if !line.trim().is_empty() {
-            let row = serde_json::from_str(&line);
-            rows.push(row.map_err(|source| ReadError::Row { path: path.to_owned(), line: i + 1, source })?);
+    let mut file = BufReader::new(File::open(path).map_err(failed)?);
+    let (mut lines, mut line, mut number) = (Lines::default(), Vec::new(), 0);
+    while file.read_until(b'\n', &mut line).map_err(failed)? > 0 {
+        number += 1;
+        let whole = line.ends_with(b"\n");
+        if !line.trim_ascii().is_empty() {
+            match serde_json::from_slice(&line) {
+                Ok(row) => lines.rows.push(row),
+                Err(error) if !whole && error.is_eof() => return Ok(lines),
+                Err(source) => return Err(ReadError::Row { path: path.to_owned(), line: number, source }),
+            }
         }
+        if whole {
+            lines.whole_rows = lines.rows.len();
+            lines.whole_bytes += line.len() as u64;
+        }
+        line.clear();
     }
-    Ok(rows)
+    Ok(lines)
 }
 
 /// Writes a line of keys, then the rows. Unknown values are empty; a shape is written `64x128`.

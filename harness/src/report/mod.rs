@@ -2,11 +2,13 @@
 //! an earlier run.
 //!
 //! The summary has one line per codec, the other tables have one per cell. Writers accept any
-//! [`io::Write`]; [`write_file`] replaces a whole file or leaves the old one.
+//! [`io::Write`]; [`write_file`] replaces a whole file or leaves the old one. A [`Journal`]
+//! grows by a line when a cell ends.
 
 mod compare;
 mod file;
 mod grid;
+mod journal;
 mod lines;
 mod sort;
 mod summary;
@@ -20,6 +22,7 @@ use crate::text::{printable, wrap};
 
 pub use compare::{Change, Comparison, GROWTH_TOLERANCE, HEADER_TOLERANCE, Key, compare};
 pub use file::{check_file, write_file};
+pub use journal::Journal;
 pub use lines::{ReadError, read_jsonl, write_csv, write_jsonl};
 pub use sort::{UnknownColumn, sort_by_column};
 pub use summary::{Summary, summarise};
@@ -106,6 +109,7 @@ pub fn write_summary_table(
         Layout::Narrow(width) => {
             head(out, info, width, "")?;
             writeln!(out, "{}", grid::short_summary(summaries).terminal(width))?;
+            write_headers(out, summaries)?;
             let sum = |count: fn(&Summary) -> usize| summaries.iter().map(count).sum::<usize>();
             let (ok, unsupported, failed) = (sum(|s| s.ok), sum(|s| s.unsupported), sum(|s| s.failed));
             if unsupported + failed > 0 {
@@ -117,6 +121,16 @@ pub fn write_summary_table(
             }
             Ok(())
         }
+    }
+}
+
+/// Says how much the headers of small tensors add at most, where that is not negligible.
+fn write_headers(out: &mut dyn Write, summaries: &[Summary]) -> io::Result<()> {
+    const NEGLIGIBLE: f64 = 0.01;
+    let most = summaries.iter().filter_map(Summary::header_bits_per_weight).reduce(f64::max);
+    match most.filter(|bits| *bits >= NEGLIGIBLE) {
+        Some(_) => writeln!(out, "headers add up to {} bits/w; --wide shows their bytes", grid::digits(most, 3)),
+        None => Ok(()),
     }
 }
 

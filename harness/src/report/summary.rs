@@ -16,6 +16,8 @@ pub struct Summary {
     pub preset: Option<String>,
     /// Payload bytes.
     pub bytes: u64,
+    /// All other bytes of the encoded files.
+    pub header_bytes: u64,
     /// `8·bytes/weights`.
     pub bits_per_weight: Option<f64>,
     /// Stored dense bytes / `bytes`.
@@ -73,6 +75,11 @@ pub fn summarise(rows: &[Row]) -> Vec<Summary> {
 }
 
 impl Summary {
+    /// The headers in bits per weight. `bits_per_weight` does not include them.
+    pub fn header_bits_per_weight(&self) -> Option<f64> {
+        finite(8.0 * self.header_bytes as f64 / self.weights as f64)
+    }
+
     fn of(codec: &str, preset: Option<&str>, cells: &[&Row]) -> Self {
         let with = |status| cells.iter().copied().filter(move |row| row.status == status);
         let ok: Vec<&Row> = with(Status::Ok).collect();
@@ -87,6 +94,7 @@ impl Summary {
             codec: codec.to_owned(),
             preset: preset.map(str::to_owned),
             bytes,
+            header_bytes: ok.iter().filter_map(|row| row.header_bytes).sum(),
             bits_per_weight,
             ratio: finite(dense as f64 / bytes as f64).filter(|ratio| *ratio > 0.0),
             nmse,

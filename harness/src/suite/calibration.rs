@@ -10,7 +10,7 @@ use std::path::Path;
 use checkpoint::{CALIBRATION, Checkpoint};
 use codec_api::{Calibration, Dtype, InputAxis, TensorSpec, TensorView};
 
-use super::{Suite, SuiteError};
+use super::{Suite, SuiteError, SuiteOptions};
 
 /// A [`Calibration`] that owns its numbers.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl MeanSquares {
 /// Gives the tensors of the model at `model` their calibration, if there is a file of it. Notes
 /// every name that the model does not have, and every vector that does not fit its tensor: the file
 /// may belong to another model in the same directory.
-pub(super) fn attach(suite: &mut Suite, model: &Path) -> Result<(), SuiteError> {
+pub(super) fn attach(suite: &mut Suite, model: &Path, options: &SuiteOptions) -> Result<(), SuiteError> {
     let directory = if model.is_dir() { Some(model) } else { model.parent() };
     let path = directory.unwrap_or(Path::new("")).join(CALIBRATION);
     if !path.is_file() || path == model {
@@ -39,12 +39,13 @@ pub(super) fn attach(suite: &mut Suite, model: &Path) -> Result<(), SuiteError> 
     }
     let wrong = |reason| SuiteError::Calibration { path: path.clone(), reason };
     let file = Checkpoint::open(&path)?;
+    suite.files.push(path.clone());
     let axis = match file.metadata().get("axis").map(String::as_str) {
         None | Some("columns") => InputAxis::Columns,
         Some("rows") => InputAxis::Rows,
         Some(other) => return Err(wrong(format!("its `axis` is `{other}`, not `columns` or `rows`"))),
     };
-    let mut unused: BTreeSet<&str> = file.names().collect();
+    let mut unused: BTreeSet<&str> = file.names().filter(|name| options.includes(name)).collect();
     for item in suite.items.iter_mut().filter(|item| item.spec.elements() > 0) {
         if !unused.remove(item.name.as_str()) {
             continue;

@@ -5,6 +5,7 @@
 //! IEEE arithmetic and the `libm` crate, not the mathematics library of the platform.
 
 mod calibration;
+mod cast;
 mod delta;
 mod init;
 mod model;
@@ -18,9 +19,11 @@ mod tuned;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use codec_api::util::widen;
 use codec_api::{CodecError, Dtype, TensorSpec, TensorView};
 use half::{bf16, f16};
+use regex::Regex;
+
+use crate::text::printable;
 
 pub use calibration::MeanSquares;
 
@@ -88,10 +91,13 @@ pub struct Suite {
     pub name: String,
     /// Seed of the generated tensors, and of codecs that draw random numbers.
     pub seed: u64,
-    /// The tensors, in the order of the checkpoint or of the definition.
+    /// The tensors as stored, in the order of the checkpoint or of the definition.
     pub items: Vec<Item>,
-    /// blake3 of the checkpoint's tensors, in hexadecimal; `None` for a seeded suite.
-    pub model_hash: Option<String>,
+    /// The float dtype in which the tensors and their bases are measured, if it is not their own;
+    /// see [`Self::prepared`].
+    pub cast: Option<Dtype>,
+    /// The files that the tensors, bases and calibration are read from; none for a seeded suite.
+    pub files: Vec<PathBuf>,
     /// Notes for readers of the results: tensors without a base, calibration that fits no tensor,
     /// tensors that were not cast.
     pub notes: Vec<String>,
@@ -104,9 +110,17 @@ pub struct SuiteOptions {
     pub seed: u64,
     /// Checkpoint with the base tensors: a tensor gets the base of the same name, dtype and shape.
     pub base: Option<PathBuf>,
-    /// Casts all F32, F16 and BF16 tensors and their bases to this dtype (one of the three),
-    /// rounded to nearest.
+    /// See [`Suite::cast`]: F32, F16 or BF16, rounded to nearest. F64 and 8-bit float tensors are
+    /// cast too.
     pub cast: Option<Dtype>,
+    /// Keeps only tensors with a name that matches.
+    pub include: Option<Regex>,
+}
+
+impl SuiteOptions {
+    fn includes(&self, name: &str) -> bool {
+        self.include.as_ref().is_none_or(|pattern| pattern.is_match(name))
+    }
 }
 
 /// Why a suite could not be made.
@@ -135,6 +149,16 @@ pub enum SuiteError {
     /// The dtype to cast to is not one of the three float dtypes.
     #[error("cannot cast to {0}: F32, F16 and BF16 are the dtypes to cast to")]
     Cast(Dtype),
+    /// No tensor has a name that matches.
+    #[error("`{pattern}` matches none of the suite's {tensors}: {names}")]
+    Include {
+        /// The pattern.
+        pattern: String,
+        /// The number of tensors, with its noun.
+        tensors: String,
+        /// The first names.
+        names: String,
+    },
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
@@ -159,7 +183,7 @@ pub enum SuiteError {
 impl Suite {
     /// A suite of these tensors.
     pub fn new(name: impl Into<String>, seed: u64, items: Vec<Item>) -> Self {
-        Self { name: name.into(), seed, items, model_hash: None, notes: Vec::new() }
+        Self { name: name.into(), seed, items, cast: None, files: Vec::new(), notes: Vec::new() }
     }
 
     /// Generates or opens the suite of this name; see [`catalogue`].
@@ -171,14 +195,41 @@ impl Suite {
             return Err(SuiteError::Cast(dtype));
         }
         let mut suite = match text.strip_prefix("model:") {
-            Some(path) => model::open(text, path.as_ref(), options)?,
+            Some(path) => model::open(path.as_ref(), options)?,
             None if options.base.is_some() => return Err(SuiteError::Base(text.to_owned())),
-            None => Self::seeded(text, options.seed)?,
+            None => Self::seeded(text, options.seed)?.keep(options)?,
         };
         if let Some(dtype) = options.cast {
-            suite.cast(dtype)?;
+            suite.note_casts(dtype);
+            suite.cast = Some(dtype);
+            suite.name = format!("{} --cast {}", suite.name, dtype.to_string().to_lowercase());
         }
         Ok(suite)
+    }
+
+    /// Keeps the tensors that the options include.
+    fn keep(mut self, options: &SuiteOptions) -> Result<Self, SuiteError> {
+        const NAMED: usize = 5;
+        let Some(pattern) = options.include.as_ref().filter(|_| !self.items.is_empty()) else { return Ok(self) };
+        if self.items.iter().any(|item| options.includes(&item.name)) {
+            self.items.retain(|item| options.includes(&item.name));
+            return Ok(self);
+        }
+        let mut names: Vec<_> = self.items.iter().take(NAMED).map(|item| printable(&item.name)).collect();
+        names.extend((self.items.len() > NAMED).then(|| "…".to_owned()));
+        let tensors = format!("{} tensor{}", self.items.len(), if self.items.len() == 1 { "" } else { "s" });
+        Err(SuiteError::Include { pattern: pattern.to_string(), tensors, names: names.join(", ") })
+    }
+
+    /// blake3 of a tensor of a checkpoint in hexadecimal: of its name, dtype, shape and stored
+    /// bytes. `None` for a seeded suite. Reads the tensor.
+    pub fn hash(&self, item: &Item) -> Option<String> {
+        if self.files.is_empty() {
+            return None;
+        }
+        // The lengths and the end of the text make different tensors different streams.
+        let head = format!("{} {}{}\n", item.name.len(), item.name, item.spec);
+        Some(blake3::Hasher::new().update(head.as_bytes()).update(&item.data).finalize().to_hex().to_string())
     }
 
     fn seeded(text: &str, seed: u64) -> Result<Self, SuiteError> {
@@ -191,21 +242,6 @@ impl Suite {
         };
         let items = items.unwrap_or_else(|| Err(unknown(text)))?;
         Ok(Self::new(text, seed, items))
-    }
-
-    fn cast(&mut self, dtype: Dtype) -> Result<(), SuiteError> {
-        for item in &mut self.items {
-            if !item.spec.is_float() {
-                self.notes.push(format!("{}: {} is not cast", item.name, item.spec));
-            } else if item.spec.dtype() != dtype {
-                let wrong = |source| SuiteError::Tensor { tensor: item.name.clone(), source };
-                let cast = |data: &Bytes| recode(&item.spec, data, dtype).map_err(wrong);
-                (item.data, item.base) = (cast(&item.data)?, item.base.as_ref().map(cast).transpose()?);
-                item.spec = TensorSpec::new(dtype, item.spec.shape()).map_err(wrong)?;
-            }
-        }
-        self.name = format!("{} --cast {}", self.name, dtype.to_string().to_lowercase());
-        Ok(())
     }
 }
 
@@ -240,13 +276,6 @@ pub fn catalogue() -> &'static [(&'static str, &'static str)] {
 fn unknown(name: &str) -> SuiteError {
     let known = catalogue().iter().map(|(pattern, _)| *pattern).collect::<Vec<_>>().join(", ");
     SuiteError::Unknown { name: name.to_owned(), known }
-}
-
-/// Converts stored floats to another float dtype, rounded to nearest even.
-fn recode(spec: &TensorSpec, data: &[u8], dtype: Dtype) -> Result<Bytes, CodecError> {
-    let mut values = vec![0.0; spec.elements()];
-    widen(spec.dtype(), data, &mut values)?;
-    Ok(narrow(&values, dtype))
 }
 
 /// The bytes of `values` in F16 or BF16; in F32 for every other dtype.

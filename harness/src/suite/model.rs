@@ -2,33 +2,51 @@
 //! calibration that is beside it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use checkpoint::Checkpoint;
 
 use super::{Item, Suite, SuiteError, SuiteOptions, calibration};
 
-pub(super) fn open(text: &str, path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteError> {
+/// The index of a sharded model.
+const INDEX: &str = "model.safetensors.index.json";
+
+pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteError> {
     let model = Checkpoint::open(path)?;
     let mut items = Vec::new();
     for name in model.names() {
         let (spec, data) = model.bytes(name)?;
         items.push(Item::new(name, spec, data));
     }
-    let model_hash = Some(blake3::Hash::from(model.hash()).to_hex().to_string());
-    let mut suite = Suite { name: text.to_owned(), seed: options.seed, items, model_hash, notes: Vec::new() };
+    let name = format!("model:{}", plain(path).display());
+    let mut suite = Suite::new(name, options.seed, items).keep(options)?;
+    suite.files.extend(files(path, &model));
     if let Some(path) = &options.base {
-        attach(&mut suite, &Checkpoint::open(path)?)?;
-        suite.name = format!("{text} --base {}", path.display());
+        let base = Checkpoint::open(path)?;
+        attach(&mut suite, &base, options)?;
+        suite.files.extend(files(path, &base));
+        suite.name = format!("{} --base {}", suite.name, plain(path).display());
     }
-    calibration::attach(&mut suite, path)?;
+    calibration::attach(&mut suite, path, options)?;
     Ok(suite)
 }
 
+/// The path without parts that lead nowhere, so that one model has one name.
+fn plain(path: &Path) -> PathBuf {
+    let parts: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
+    if parts.as_os_str().is_empty() { ".".into() } else { parts }
+}
+
+/// The files of a checkpoint: those with the tensors, and the one that lists them.
+fn files(path: &Path, checkpoint: &Checkpoint) -> Vec<PathBuf> {
+    let list = if path.is_dir() { path.join(INDEX) } else { path.to_owned() };
+    checkpoint.files().iter().cloned().chain(list.is_file().then_some(list)).collect()
+}
+
 /// Gives each tensor its base, and notes every tensor that only one of the checkpoints has.
-fn attach(suite: &mut Suite, base: &Checkpoint) -> Result<(), SuiteError> {
+fn attach(suite: &mut Suite, base: &Checkpoint, options: &SuiteOptions) -> Result<(), SuiteError> {
     let Suite { items, notes, .. } = suite;
-    let mut unused: BTreeSet<&str> = base.names().collect();
+    let mut unused: BTreeSet<&str> = base.names().filter(|name| options.includes(name)).collect();
     for item in items {
         if !unused.remove(item.name.as_str()) {
             notes.push(format!("{}: the base has no such tensor", item.name));

@@ -336,12 +336,12 @@ impl Observer for Log<'_> {
 }
 
 #[test]
-fn include_and_cancel_and_observer_work_together() {
+fn cancel_and_observer_work_together() {
     let registry = Registry::linked().unwrap();
     let columns = columns_for(&registry, &["baseline.zeros".to_owned()]).unwrap();
-    let suite = Suite::new("test", 0, ["a.1", "b.1", "a.2"].map(|name| floats(name, &[1.0])).to_vec());
+    let suite = Suite::new("test", 0, ["a.1", "a.2"].map(|name| floats(name, &[1.0])).to_vec());
     let cancel = Cancel::new();
-    let options = Options::new(&registry).include(regex::Regex::new("^a").unwrap()).cancel(&cancel).commit("c0ffee");
+    let options = Options::new(&registry).cancel(&cancel).commit("c0ffee");
 
     let mut log = Log::default();
     let rows = run(&suite, &columns, &options, &mut log);

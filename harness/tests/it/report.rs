@@ -3,10 +3,10 @@
 use std::io;
 
 use codec_api::{Bytes, Dtype, Registry, TensorSpec};
-use harness::matrix::{Options, Row, Status, columns_for, run};
+use harness::matrix::{Earlier, Options, Row, Status, columns_for, run};
 use harness::report::{
-    Layout, RunInfo, compare, read_jsonl, sort_by_column, summarise, write_cell_table, write_csv, write_file,
-    write_jsonl, write_markdown, write_summary_table,
+    Journal, Layout, ReadError, RunInfo, compare, read_jsonl, sort_by_column, summarise, write_cell_table, write_csv,
+    write_file, write_jsonl, write_markdown, write_summary_table,
 };
 use harness::suite::{Item, Suite};
 use serde_json::Value;
@@ -44,7 +44,7 @@ const KEYS: [&str; 32] = [
     "cpu",
     "simd",
     "rustc",
-    "model_hash",
+    "tensor_hash",
 ];
 
 fn suite() -> Suite {
@@ -97,6 +97,51 @@ fn json_lines_have_exactly_the_keys_and_come_back() {
     std::fs::write(&path, "\n{\"suite\":1}\n").unwrap();
     let message = read_jsonl(&path).unwrap_err().to_string();
     assert!(message.contains("rows.jsonl, line 2"), "{message}");
+}
+
+#[test]
+fn a_journal_keeps_whole_lines() {
+    let (rows, directory) = (rows(), tempfile::tempdir().unwrap());
+    let path = directory.path().join("rows.jsonl");
+    let mut journal = Journal::create(&path).unwrap();
+    rows[..3].iter().for_each(|row| journal.push(row).unwrap());
+    drop(journal);
+    let three = std::fs::read(&path).unwrap();
+    assert_eq!(three, text(|out| write_jsonl(out, &rows[..3])).as_bytes());
+    // Every torn fourth line is skipped, and replaced when the run goes on.
+    let fourth = text(|out| write_jsonl(out, &rows[3..4]));
+    for length in [1, 20, fourth.len() - 2] {
+        std::fs::write(&path, [&three, &fourth.as_bytes()[..length]].concat()).unwrap();
+        assert_eq!(read_jsonl(&path).unwrap().len(), 3);
+        let (mut journal, kept) = Journal::resume(&path, Ok::<_, ReadError>).unwrap();
+        journal.push(&rows[3]).unwrap();
+        assert_eq!(kept.len(), 3);
+        assert_eq!(std::fs::read(&path).unwrap(), text(|out| write_jsonl(out, &rows[..4])).as_bytes());
+    }
+    // A torn line in the middle is an error.
+    std::fs::write(&path, [&three[..40], b"\n", &three].concat()).unwrap();
+    assert!(read_jsonl(&path).unwrap_err().to_string().contains("line 1"));
+}
+
+#[test]
+fn a_run_goes_on_only_with_its_own_rows() {
+    let registry = Registry::linked().unwrap();
+    let columns = columns_for(&registry, &["baseline.mean", "baseline.zeros"].map(str::to_owned)).unwrap();
+    let (suite, options, all) = (suite(), Options::new(&registry), rows());
+    let stored = |rows: &[Row]| rows.iter().map(|row| Row { energy: None, ..row.clone() }).collect::<Vec<_>>();
+    let earlier = Earlier::new(stored(&all[..5]), &suite, &columns, &options).unwrap();
+    let again = run(&suite, &columns, &options.clone().earlier(&earlier), &mut ());
+    assert_eq!(again[..5], all[..5], "with ‖w‖², which reports do not have");
+    assert_eq!(stored(&again).len(), all.len());
+    assert_eq!(summarise(&again)[0].nmse, summarise(&all)[0].nmse);
+
+    let mut foreign = stored(&all[..1]);
+    foreign[0].simd = "abacus".to_owned();
+    let error = Earlier::new(foreign, &suite, &columns, &options).unwrap_err();
+    assert!(error.what == "simd" && error.earlier == "abacus", "{error}");
+    let mut foreign = stored(&all[..1]);
+    foreign[0].tensor_hash = Some("0".to_owned());
+    assert!(Earlier::new(foreign, &suite, &columns, &options).unwrap_err().to_string().contains("hash of tensor"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Suites: their content, and that it never changes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -302,7 +303,8 @@ fn assets() -> PathBuf {
 fn the_real_model_has_all_its_tensors() {
     let suite = suite(&format!("model:{}", assets().display()));
     assert_eq!(suite.items.len(), 47);
-    assert_eq!(suite.model_hash.as_deref().map(str::len), Some(64));
+    let hashes: BTreeSet<_> = suite.items.iter().map(|item| suite.hash(item).unwrap()).collect();
+    assert!(hashes.len() == 47 && hashes.iter().all(|hash| hash.len() == 64));
     assert!(suite.notes.is_empty());
     assert!(suite.items.iter().all(|item| item.base.is_none() && item.view().is_ok()));
 }
@@ -353,15 +355,44 @@ fn a_cast_changes_floats_and_names_the_others() {
     let model = checkpoint(&directory, "model.safetensors", &[("w", Dtype::F32, &[2, 2]), ("ids", Dtype::I64, &[3])]);
     let options = SuiteOptions { base: Some(model.clone()), cast: Some(Dtype::BF16), ..Default::default() };
     let suite = Suite::parse(&format!("model:{}", model.display()), &options).unwrap();
-    let find = |name| suite.items.iter().find(|item| item.name == name).unwrap();
+    let find = |name| suite.prepared(suite.items.iter().find(|item| item.name == name).unwrap()).unwrap();
     assert_eq!((find("w").spec.dtype(), find("ids").spec.dtype()), (Dtype::BF16, Dtype::I64));
     assert!(find("w").view().is_ok() && find("w").base_view().unwrap().is_some());
     assert!(suite.name.ends_with(" --cast bf16"), "{}", suite.name);
     assert!(suite.notes.iter().any(|note| note.starts_with("ids")), "{:?}", suite.notes);
 
     let cast = |dtype| Suite::parse("gaussian:8x8", &SuiteOptions { cast: Some(dtype), ..Default::default() });
-    assert_eq!(cast(Dtype::F16).unwrap().items[0].data, self::suite("gaussian:8x8:f16").items[0].data);
+    let half = cast(Dtype::F16).unwrap();
+    assert_eq!(half.prepared(&half.items[0]).unwrap().data, self::suite("gaussian:8x8:f16").items[0].data);
     assert!(matches!(cast(Dtype::I8), Err(SuiteError::Cast(Dtype::I8))));
+}
+
+#[test]
+fn include_filters_before_anything_is_read() {
+    let directory = TempDir::new().unwrap();
+    let tensors: [(&str, Dtype, &[usize]); 3] =
+        [("a.1", Dtype::F32, &[2]), ("b.1", Dtype::I64, &[1]), ("a.2", Dtype::F64, &[2])];
+    let model = checkpoint(&directory, "m.safetensors", &tensors);
+    let parse = |pattern: &str| {
+        let include = Some(regex::Regex::new(pattern).unwrap());
+        let options = SuiteOptions { include, cast: Some(Dtype::F32), base: Some(model.clone()), ..Default::default() };
+        Suite::parse(&format!("model:{}", model.display()), &options)
+    };
+    let suite = parse("^a").unwrap();
+    assert_eq!(shapes(&suite), [("a.1", &[2][..]), ("a.2", &[2][..])]);
+    // Tensors that are left out have no note.
+    assert_eq!(suite.notes, ["1 F64 tensor rounded to F32; errors do not include the rounding"]);
+    assert_eq!(suite.prepared(&suite.items[1]).unwrap().spec.dtype(), Dtype::F32);
+    let error = parse("x").unwrap_err().to_string();
+    assert_eq!(error, "`x` matches none of the suite's 3 tensors: a.1, b.1, a.2");
+}
+
+#[test]
+fn one_model_has_one_name() {
+    let path = assets().join("./");
+    let spelt = suite(&format!("model:{}", path.display()));
+    assert_eq!(spelt.name, suite(&format!("model:{}", assets().display())).name);
+    assert!(spelt.files.iter().any(|file| file.ends_with("model.safetensors")), "{:?}", spelt.files);
 }
 
 #[test]
