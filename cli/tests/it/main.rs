@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 mod program;
+mod runs;
 mod transcripts;

@@ -3,6 +3,7 @@
 
 mod calibration;
 mod matrix;
+mod model;
 mod report;
 mod scratch;
 mod suite;

@@ -295,7 +295,7 @@ fn a_wrong_name_lists_the_suites() {
     }
 }
 
-fn assets() -> PathBuf {
+pub(crate) fn assets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/stories260k")
 }
 
@@ -365,34 +365,6 @@ fn a_cast_changes_floats_and_names_the_others() {
     let half = cast(Dtype::F16).unwrap();
     assert_eq!(half.prepared(&half.items[0]).unwrap().data, self::suite("gaussian:8x8:f16").items[0].data);
     assert!(matches!(cast(Dtype::I8), Err(SuiteError::Cast(Dtype::I8))));
-}
-
-#[test]
-fn include_filters_before_anything_is_read() {
-    let directory = TempDir::new().unwrap();
-    let tensors: [(&str, Dtype, &[usize]); 3] =
-        [("a.1", Dtype::F32, &[2]), ("b.1", Dtype::I64, &[1]), ("a.2", Dtype::F64, &[2])];
-    let model = checkpoint(&directory, "m.safetensors", &tensors);
-    let parse = |pattern: &str| {
-        let include = Some(regex::Regex::new(pattern).unwrap());
-        let options = SuiteOptions { include, cast: Some(Dtype::F32), base: Some(model.clone()), ..Default::default() };
-        Suite::parse(&format!("model:{}", model.display()), &options)
-    };
-    let suite = parse("^a").unwrap();
-    assert_eq!(shapes(&suite), [("a.1", &[2][..]), ("a.2", &[2][..])]);
-    // Tensors that are left out have no note.
-    assert_eq!(suite.notes, ["1 F64 tensor rounded to F32; errors do not include the rounding"]);
-    assert_eq!(suite.prepared(&suite.items[1]).unwrap().spec.dtype(), Dtype::F32);
-    let error = parse("x").unwrap_err().to_string();
-    assert_eq!(error, "`x` matches none of the suite's 3 tensors: a.1, b.1, a.2");
-}
-
-#[test]
-fn one_model_has_one_name() {
-    let path = assets().join("./");
-    let spelt = suite(&format!("model:{}", path.display()));
-    assert_eq!(spelt.name, suite(&format!("model:{}", assets().display())).name);
-    assert!(spelt.files.iter().any(|file| file.ends_with("model.safetensors")), "{:?}", spelt.files);
 }
 
 #[test]
