@@ -16,6 +16,7 @@ use crate::source::{Source, locate};
 pub struct Checkpoint {
     path: PathBuf,
     files: Vec<PathBuf>,
+    index: Option<PathBuf>,
     /// The maps of `files`.
     maps: Vec<Mapped>,
     /// In file order: by file, then by offset.
@@ -75,12 +76,13 @@ impl Checkpoint {
         }
         // Afterwards every name is unique: an index names one shard for each tensor, and a header
         // that repeats a name is refused.
-        if let Some(index) = index {
+        if let Some(index) = &index {
             notes.extend(index.select(&mut tensors, &files)?);
         }
+        let index = index.map(|index| index.path);
         let mut by_name: Vec<usize> = (0..tensors.len()).collect();
         by_name.sort_by(|&a, &b| tensors[a].name.cmp(&tensors[b].name));
-        Ok(Self { path: path.to_owned(), files, maps, tensors, by_name, metadata, notes })
+        Ok(Self { path: path.to_owned(), files, index, maps, tensors, by_name, metadata, notes })
     }
 
     fn file_of(&self, tensor: &Tensor) -> &Path {
@@ -168,6 +170,11 @@ impl Checkpoint {
         &self.metadata
     }
 
+    /// The index that names the files, if there is one.
+    pub fn index(&self) -> Option<&Path> {
+        self.index.as_deref()
+    }
+
     /// What was not opened, and why: other models in the directory, and tensors that the index
     /// leaves out. A note is a sentence without a full stop.
     pub fn notes(&self) -> &[String] {
@@ -176,10 +183,14 @@ impl Checkpoint {
 
     /// blake3 of the model: of the name, dtype, shape and bytes of every tensor, in the order of
     /// the names. It does not depend on how the tensors are spread over files, nor on the metadata
-    /// of the files. It reads all bytes; call [`Self::check`] first.
-    pub fn hash(&self) -> [u8; 32] {
+    /// of the files. It reads all bytes.
+    ///
+    /// # Errors
+    /// [`Error::Shortened`] if a file has become shorter.
+    pub fn hash(&self) -> Result<[u8; 32], Error> {
         let mut hasher = blake3::Hasher::new();
         for tensor in self.by_name.iter().map(|&i| &self.tensors[i]) {
+            self.maps[tensor.file].check(self.file_of(tensor))?;
             // Every variable-length part follows its length, and dtype and shape determine the data
             // length, so no two models give the same stream.
             let number = |n: usize| (n as u64).to_le_bytes();
@@ -192,7 +203,7 @@ impl Checkpoint {
             }
             hasher.update(&tensor.data);
         }
-        hasher.finalize().into()
+        Ok(hasher.finalize().into())
     }
 
     /// Total size of the tensors in bytes.

@@ -21,7 +21,7 @@ const MISSING: usize = 32;
 /// A parsed index. All shard paths lie inside its directory; [`Self::files`] checks that they
 /// exist.
 pub(crate) struct Index {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Path of the shard of each tensor.
     shards: BTreeMap<String, PathBuf>,
 }

@@ -60,14 +60,13 @@ impl Model {
             weights += spec.elements() as u64;
             tensors.push(Tensor { name: name.to_owned(), dtype, shape: spec.shape().to_vec(), bytes });
         }
-        model.check()?;
         Ok(Self {
             kind: "model",
             files: model.files().to_vec(),
             weights,
             bytes: tensors.iter().map(|tensor| tensor.bytes).sum(),
             dtypes,
-            blake3: model.hash().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
+            blake3: model.hash()?.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat(),
             metadata: model.metadata().clone(),
             notes: model.notes().to_vec(),
             tensors,

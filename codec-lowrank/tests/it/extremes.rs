@@ -61,18 +61,17 @@ fn noise(seed: u32, i: usize) -> u32 {
 fn weight(fill: usize, seed: u32, (n, columns): (usize, usize), i: usize) -> f32 {
     let bits = noise(seed, i);
     let unit = (f64::from(bits) / f64::from(u32::MAX) * 2.0 - 1.0) as f32;
-    let signed = |x: f32| if bits % 2 == 0 { x } else { -x };
+    let signed = |x: f32| if bits.is_multiple_of(2) { x } else { -x };
     match fill {
         0 => signed(f32::MAX),
         1 => f32::MAX * unit,
         2 => signed(f32::from_bits(bits >> 9)),
-        3 => f32::from_bits(u32::from(bits % 5 == 0)),
+        3 => f32::from_bits(u32::from(bits.is_multiple_of(5))),
         4 => [1.0, -0.3, f32::MAX, f32::MIN, 1e-40, f32::MIN_POSITIVE][seed as usize % 6],
-        5 => 0.0,
         6 if i == seed as usize % n => f32::MAX,
         6 => 0.02 * unit,
         7 if i == seed as usize % n => -1e4,
-        7 => 0.0,
+        5 | 7 => 0.0,
         8 => unit * 10f32.powi((bits >> 8) as i32 % 76 - 38),
         9 => (noise(seed, i % columns) % 7) as f32 - 3.0,
         _ => unit,

@@ -8,9 +8,6 @@ use checkpoint::Checkpoint;
 
 use super::{Item, Suite, SuiteError, SuiteOptions, calibration};
 
-/// The index of a sharded model.
-const INDEX: &str = "model.safetensors.index.json";
-
 pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteError> {
     let model = Checkpoint::open(path)?;
     let mut items = Vec::new();
@@ -20,11 +17,12 @@ pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteEr
     }
     let name = format!("model:{}", plain(path).display());
     let mut suite = Suite::new(name, options.seed, items).keep(options)?;
-    suite.files.extend(files(path, &model));
+    suite.files.extend(files(&model));
+    suite.notes.extend_from_slice(model.notes());
     if let Some(path) = &options.base {
         let base = Checkpoint::open(path)?;
         attach(&mut suite, &base, options)?;
-        suite.files.extend(files(path, &base));
+        suite.files.extend(files(&base));
         suite.name = format!("{} --base {}", suite.name, plain(path).display());
     }
     calibration::attach(&mut suite, path, options)?;
@@ -37,10 +35,9 @@ fn plain(path: &Path) -> PathBuf {
     if parts.as_os_str().is_empty() { ".".into() } else { parts }
 }
 
-/// The files of a checkpoint: those with the tensors, and the one that lists them.
-fn files(path: &Path, checkpoint: &Checkpoint) -> Vec<PathBuf> {
-    let list = if path.is_dir() { path.join(INDEX) } else { path.to_owned() };
-    checkpoint.files().iter().cloned().chain(list.is_file().then_some(list)).collect()
+/// The files of a checkpoint: those with the tensors, and the index.
+fn files(checkpoint: &Checkpoint) -> impl Iterator<Item = PathBuf> {
+    checkpoint.files().iter().cloned().chain(checkpoint.index().map(Path::to_owned))
 }
 
 /// Gives each tensor its base, and notes every tensor that only one of the checkpoints has.
