@@ -4,6 +4,7 @@
 mod coded;
 mod conformance;
 mod exact;
+mod extremes;
 mod quality;
 mod reference;
 

@@ -5,6 +5,7 @@
 mod bitshift;
 mod chunks;
 mod conformance;
+mod extremes;
 mod odd;
 mod quality;
 mod reference;
