@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use codec_api::{EncodeCx, PanelCut, PanelEncoder, Payload, Result, TensorSpec, TensorView};
 
-use crate::ggml::importance::ColumnImportance;
+use crate::importance::ColumnImportance;
 use crate::packing::pack_all;
 use crate::panels::Sheet;
 

@@ -18,6 +18,7 @@ pub mod cast;
 mod e2m1;
 pub mod fp8;
 pub mod ggml;
+mod importance;
 pub mod int;
 mod minifloat;
 pub mod mxfp4;

@@ -53,7 +53,7 @@ use simd::{LANES, Lanes, kernel, lanes, magnitudes, prefetch, stream, sum};
 
 use crate::blocks::{PART, by_parts};
 use crate::e2m1::{self, Blocks};
-use crate::ggml::importance::ColumnImportance;
+use crate::importance::ColumnImportance;
 use crate::minifloat::{E2m1, Minifloat, least};
 use crate::packing::unpack16;
 use crate::panels::cut;

@@ -56,7 +56,7 @@ use simd::{LANES, Lanes, Simd, kernel, lanes, load, magnitudes, max_abs, prefetc
 
 use crate::blocks::{PART, by_parts, check_finite};
 use crate::e2m1::{self, Blocks};
-use crate::ggml::importance::ColumnImportance;
+use crate::importance::ColumnImportance;
 use crate::minifloat::{E2m1, E4m3, Minifloat, least, scale_for};
 use crate::packing::unpack16;
 use crate::panels::cut;

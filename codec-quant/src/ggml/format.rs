@@ -11,9 +11,9 @@ use codec_api::{
 use simd::{Kernel, LANES, Lanes, Simd, dispatch, lanes, load, max_abs, stream};
 
 use super::fit::inverse;
-use super::importance::ColumnImportance;
 use super::levels::Levels;
 use crate::blocks::{by_parts, check_finite};
+use crate::importance::ColumnImportance;
 
 /// A block format: a weight is the level of its code times the scale of its group, minus the
 /// minimum of its group.

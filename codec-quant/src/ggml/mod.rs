@@ -35,7 +35,6 @@ mod block;
 mod fit;
 mod format;
 mod groups;
-pub(crate) mod importance;
 pub mod iq4_nl;
 pub mod iq4_xs;
 mod levels;

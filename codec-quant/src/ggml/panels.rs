@@ -8,8 +8,8 @@ use simd::{Kernel, LANES, Simd, dispatch};
 
 use super::fit::inverse;
 use super::format::{Format, MOST_AT_ONCE, Scales, accepts, bytes_of, checked_peak, payload, refuse_zeros};
-use super::importance::ColumnImportance;
 use super::levels::Levels;
+use crate::importance::ColumnImportance;
 use crate::panels::{Sheet, cut};
 
 pub(super) fn cut_of<F: Format>(spec: &TensorSpec) -> Result<PanelCut> {
