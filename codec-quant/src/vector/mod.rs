@@ -107,7 +107,7 @@ use serde::{Deserialize, Serialize};
 
 /// Configuration of `quant.vector`; see the [module's documentation](self) for the format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "Keys")]
 #[non_exhaustive]
 pub struct VectorQuant {
     /// Format version.
@@ -118,6 +118,33 @@ pub struct VectorQuant {
     pub bits: Bounded<2, 16>,
     /// Bits of an index into the residual codebook; 0 if there is none.
     pub residual_bits: Bounded<0, 8>,
+}
+
+/// The keys of a header, before their sum is checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Keys {
+    version: FormatVersion<1>,
+    length: Bounded<2, 8>,
+    bits: Bounded<2, 16>,
+    residual_bits: Bounded<0, 8>,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        let VectorQuant { version, length, bits, residual_bits } = VectorQuant::default();
+        Self { version, length, bits, residual_bits }
+    }
+}
+
+impl TryFrom<Keys> for VectorQuant {
+    type Error = String;
+
+    fn try_from(Keys { version, length, bits, residual_bits }: Keys) -> Result<Self, String> {
+        let codec = Self { version, length, bits, residual_bits };
+        codec.check_bits()?;
+        Ok(codec)
+    }
 }
 
 impl Default for VectorQuant {
@@ -137,6 +164,17 @@ impl VectorQuant {
     pub fn with_residual(mut self, bits: Bounded<0, 8>) -> Self {
         self.residual_bits = bits;
         self
+    }
+
+    /// Refuses indices of more bits than an encoder can try. Settings that were not read from a
+    /// header have not been checked.
+    fn check_bits(&self) -> Result<(), String> {
+        let (bits, residual) = (self.bits.get(), self.residual_bits.get());
+        if bits + residual > MAX_BITS {
+            let sum = bits + residual;
+            return Err(format!("`bits` {bits} and `residual_bits` {residual} are {sum} together: {MAX_BITS} at most"));
+        }
+        Ok(())
     }
 
     fn layout(&self, spec: &TensorSpec) -> Layout {
@@ -194,10 +232,7 @@ impl Codec for VectorQuant {
     }
 
     fn accepts(&self, spec: &TensorSpec) -> Result<()> {
-        let bits = self.bits.get() + self.residual_bits.get();
-        if bits > MAX_BITS {
-            return Err(CodecError::Unsupported(format!("indices of {bits} bits together: {MAX_BITS} at most")));
-        }
+        self.check_bits().map_err(CodecError::Unsupported)?;
         spec.require_float()
     }
 
