@@ -5,6 +5,7 @@ use codec_quant as _;
 
 mod calibration;
 mod conformance;
+mod extremes;
 mod feedback;
 mod float_formats;
 mod ggml;
