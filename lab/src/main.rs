@@ -1,10 +1,12 @@
-//! The laboratory: measures codecs and prints the pages in `docs/`. `cargo xtask` starts it.
+//! The laboratory: measures codecs and prints the pages in `docs/`, and decodes damaged files.
+//! `cargo xtask` starts it.
 
 mod claims;
 mod equal_bytes;
 mod formats;
 mod lab;
 mod measure;
+mod mutate;
 mod rate_distortion;
 mod stamp;
 
@@ -42,7 +44,13 @@ enum Task {
         /// A suite of `netweight bench`; the trained layers in `assets/` if left out
         suite: Option<String>,
     },
+    /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
+    Mutate(mutate::Options),
 }
+
+/// Measures what a decode allocates.
+#[global_allocator]
+static HEAP: heap::Counting = heap::Counting;
 
 fn main() -> ExitCode {
     match run(Args::parse().task) {
@@ -59,12 +67,12 @@ fn main() -> ExitCode {
 
 /// Measures, and returns the page.
 fn run(task: Task) -> Result<String> {
-    let lab = Lab::open()?;
     match task {
-        Task::Claims { seed } => claims::pages(&lab, seed.as_deref()),
-        Task::Formats => formats::page(&lab),
-        Task::RateDistortion => rate_distortion::page(&lab),
-        Task::EqualBytes { suite } => Ok(equal_bytes::measure(&lab, suite.as_deref())?.text().to_owned()),
+        Task::Claims { seed } => claims::pages(&Lab::open()?, seed.as_deref()),
+        Task::Formats => formats::page(&Lab::open()?),
+        Task::RateDistortion => rate_distortion::page(&Lab::open()?),
+        Task::EqualBytes { suite } => Ok(equal_bytes::measure(&Lab::open()?, suite.as_deref())?.text().to_owned()),
+        Task::Mutate(options) => mutate::page(&options),
     }
 }
 

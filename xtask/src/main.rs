@@ -60,6 +60,9 @@ enum Task {
     /// Compare the error of `trellis` with the error of ggml's formats at equal size
     #[command(disable_help_flag = true)]
     EqualBytes(Forwarded),
+    /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
+    #[command(disable_help_flag = true)]
+    Mutate(Forwarded),
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Run the checks of continuous integration, up to the first failure
@@ -97,6 +100,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Formats(rest) => measure(&tree, "formats", &rest),
         Task::RateDistortion(rest) => measure(&tree, "rate-distortion", &rest),
         Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),
+        Task::Mutate(rest) => measure(&tree, "mutate", &rest),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())
