@@ -193,24 +193,14 @@ impl EncodedTensor {
     }
 
     /// [`Self::decode_into`] after the check of the size.
-    #[tracing::instrument(
-        name = "decode",
-        level = "debug",
-        skip_all,
-        fields(codec = self.codec.typetag_name(), tensor = %self.spec)
-    )]
     fn values(&self, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        let _span = self.span().entered();
         self.codec.decode(&self.spec, self.payload.view(), cx, out)
     }
 
     /// [`Self::decode_stored`] after the check of the sizes.
-    #[tracing::instrument(
-        name = "decode",
-        level = "debug",
-        skip_all,
-        fields(codec = self.codec.typetag_name(), tensor = %self.spec)
-    )]
     fn stored(&self, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+        let _span = self.span().entered();
         if let Some(lossless) = self.codec.as_lossless() {
             return lossless.decode_bytes(&self.spec, self.payload.view(), cx, out);
         }
@@ -221,6 +211,11 @@ impl EncodedTensor {
             cx.cancel.check()?;
             narrow(self.spec.dtype(), values, &mut out[rows.start * width..rows.end * width])
         })
+    }
+
+    /// The span in which a decode logs.
+    fn span(&self) -> tracing::Span {
+        tracing::debug_span!("decode", codec = self.codec.typetag_name(), tensor = %self.spec)
     }
 
     /// [`Self::open_rows`] after the check of the size. A codec without rows decodes all of them.

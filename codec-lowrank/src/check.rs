@@ -6,7 +6,7 @@ use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
 use codec_api::rand_xoshiro::rand_core::Rng;
 use faer::Mat;
 
-use crate::linear::dot;
+use crate::linear::{add_scaled, dot};
 use crate::thin::Parts;
 use crate::triples::ROUNDING;
 
@@ -87,11 +87,7 @@ fn narrowed(values: Vec<f64>) -> Vec<f32> {
     values.into_iter().map(|value| value as f32).collect()
 }
 
-simd::kernel! {
-    /// Adds a vector times a factor.
-    fn add<'a>(_simd, factor: f64, vector: &'a [f32], sums: &'a mut [f64]) {
-        for (sum, value) in sums.iter_mut().zip(vector) {
-            *sum += factor * f64::from(*value);
-        }
-    }
+/// Adds a vector times a factor.
+fn add(factor: f64, vector: &[f32], sums: &mut [f64]) {
+    add_scaled(&[factor], vector, vector.len().max(1), 0, sums);
 }

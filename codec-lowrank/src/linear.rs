@@ -132,7 +132,7 @@ simd::kernel! {
 simd::kernel! {
     /// Adds the vectors, of `len` elements and each times its factor, to `sums`: their elements
     /// from `first` on.
-    fn add_scaled<'a>(_simd, factors: &'a [f64], vectors: &'a [f32], len: usize, first: usize, sums: &'a mut [f64]) {
+    pub(crate) fn add_scaled<'a>(_simd, factors: &'a [f64], vectors: &'a [f32], len: usize, first: usize, sums: &'a mut [f64]) {
         for (factor, vector) in factors.iter().zip(vectors.chunks_exact(len)) {
             for (sum, value) in sums.iter_mut().zip(&vector[first..]) {
                 *sum += factor * f64::from(*value);

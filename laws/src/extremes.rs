@@ -8,12 +8,10 @@ use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 
 use super::encodes::Encode;
+use super::nasty::Fill;
 use super::sample::bell;
 use super::trial::{Trial, each_offer};
 use super::{Law, Sample, Subject, Violation, certificate, refusals, strategies};
-
-/// Ways to fill a tensor: a name and the value at a flat index.
-type Fill = (&'static str, fn(usize) -> f32);
 
 /// The largest F32 with a sign that alternates in no period of a block.
 fn largest(i: usize) -> f32 {

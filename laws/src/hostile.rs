@@ -201,7 +201,7 @@ fn frugally(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor, decode: &mut
     match peak {
         Some(peak) if peak > PEAK && encoded.payload.bytes() < SMALL => {
             let found = format!("{peak} bytes of heap for a payload of {} bytes", encoded.payload.bytes());
-            Err(case_violation(trial, case, found, "at most 67108864"))
+            Err(case_violation(trial, case, found, &format!("at most {PEAK}")))
         }
         _ => Ok(()),
     }

@@ -52,6 +52,7 @@ pub use cost::cost;
 pub use determinism::determinism;
 pub use docs::docs;
 pub use extremes::check_extremes;
+pub use guard::catch;
 pub use header::header;
 pub use heap;
 pub use hostile::{hostile, hostile_within};

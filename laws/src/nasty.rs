@@ -39,7 +39,7 @@ const SHAPES: [&[usize]; 11] =
     [&[2, 3, 64], &[1], &[0], &[0, 5], &[5, 0], &[1, 257], &[4, 64], &[33, 1], &[3, 5, 7], &[2, 3, 4, 17], &[2, 300]];
 
 /// Ways to fill a tensor: a name and the value at a flat index.
-type Fill = (&'static str, fn(usize) -> f32);
+pub(super) type Fill = (&'static str, fn(usize) -> f32);
 
 static FILLS: [Fill; 14] = [
     ("bell-shaped", |i| bell(i as u64)),

@@ -150,9 +150,9 @@ impl Codec for IntQuant {
         let bytes = layout.codes_len() + 2 * layout.groups() + 1 + zeros;
         let n = spec.elements() as f64;
         let encode = if self.clip { 20.0 * clip::CANDIDATES as f64 } else { 15.0 };
-        // For all groups a decode keeps scale and zero point, also as they are stored. For the
-        // groups of a step an encode keeps ranges, grids, F16 scales and parameters, and it measures
-        // some decoded rows.
+        // A decode keeps scale and zero point of all groups, also as they are stored. An encode
+        // keeps ranges, grids, F16 scales and parameters of the groups of a step, and the decoded
+        // rows that it measures.
         let scratch = 11 * layout.groups() + 34 * layout.block_groups() + 4 * encode::measured_at_once(&layout);
         CostEstimate::fixed(bytes as u64)
             .ops(encode * n, 4.0 * n)

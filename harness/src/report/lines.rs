@@ -44,8 +44,8 @@ pub fn write_jsonl(out: &mut dyn Write, rows: &[Row]) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads the output of [`write_jsonl`]; empty lines are skipped, and so is a last line that a killed
-/// process has torn.
+/// Reads the output of [`write_jsonl`]. The reader skips empty lines, and a last line that is
+/// incomplete because the writing process was killed.
 ///
 /// # Errors
 /// [`ReadError`] with file and line.

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use codec_api::{BaseTensor, Bytes, DecodeCx, EncodedTensor, Inputs, Product, Registry};
+use codec_api::{Bytes, DecodeCx, EncodedTensor, Inputs, Product, Registry};
 use serde::{Deserialize, Serialize};
 
 use super::source::Source;
@@ -48,6 +47,8 @@ impl Report {
 /// What one mutant took.
 #[derive(Debug, Default)]
 pub struct Taken {
+    /// Bytes of the file.
+    len: usize,
     decoded: bool,
     slowest: Duration,
     peak: u64,
@@ -55,27 +56,23 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Why the mutant of `len` bytes failed.
-    fn failure(&self, len: usize) -> Option<String> {
+    /// Why the mutant failed.
+    pub fn failure(&self) -> Option<String> {
         let slow = (self.slowest > SLOW).then(|| format!("a decode took {:?}", self.slowest));
-        let large = self.peak > PEAK && len < SMALL;
-        let large = large.then(|| format!("a decode of {len} bytes held {} bytes of heap", self.peak));
+        let large = self.peak > PEAK && self.len < SMALL;
+        let large = large.then(|| format!("a decode of {} bytes held {} bytes of heap", self.len, self.peak));
         self.panic.clone().or(slow).or(large)
     }
 
     /// Runs one way to decode.
     fn run<E: fmt::Display>(&mut self, decode: impl FnOnce() -> Result<(), E>) {
         let begin = Instant::now();
-        let (answer, peak) = heap::peak(|| catch_unwind(AssertUnwindSafe(|| decode().is_ok())));
+        let (answer, peak) = heap::peak(|| laws::catch(|| decode().is_ok()));
         self.slowest = self.slowest.max(begin.elapsed());
         self.peak = self.peak.max(peak.unwrap_or(0));
         match answer {
             Ok(decoded) => self.decoded |= decoded,
-            Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                self.panic = Some(format!("panicked: {}", text.unwrap_or_default()));
-            }
+            Err(panic) => self.panic = Some(panic),
         }
     }
 }
@@ -83,37 +80,39 @@ impl Taken {
 /// Decodes mutants for some time, or up to the first failure. The number of each is in `journal`
 /// before it is decoded.
 pub fn attack(source: &Source<'_>, seed: u64, time: Duration, journal: &Path) -> Result<Report> {
-    set_hook(Box::new(|_| ()));
     let (begin, journal, mut report) = (Instant::now(), File::create(journal)?, Report::default());
     while begin.elapsed() < time && report.failure.is_none() {
         journal.write_all_at(&report.mutants.to_le_bytes(), 0)?;
-        let file = source.mutant(seed, report.mutants);
-        let len = file.len();
-        let taken = probe(&Bytes::from(file), source.registry, source.base(report.mutants));
+        let taken = probe(source, seed, report.mutants)?;
         report.mutants += 1;
         report.decoded += u64::from(taken.decoded);
         report.slowest_ms = report.slowest_ms.max(1e3 * taken.slowest.as_secs_f64());
         report.peak = report.peak.max(taken.peak);
-        report.failure = taken.failure(len);
+        report.failure = taken.failure();
     }
     Ok(report)
 }
 
-/// Reads a file and decodes it in every way, with the default limits.
-pub fn probe(file: &Bytes, registry: &Registry, base: Option<BaseTensor<'_>>) -> Taken {
-    let mut taken = Taken::default();
+/// Decodes one mutant.
+pub fn probe(source: &Source<'_>, seed: u64, index: u64) -> Result<Taken> {
+    let (file, cx) = (Bytes::from(source.mutant(seed, index)), source.decode_cx(index)?);
+    Ok(decode(&file, source.registry, &cx))
+}
+
+/// Reads a file and decodes it in every way.
+fn decode(file: &Bytes, registry: &Registry, cx: &DecodeCx<'_>) -> Taken {
+    let mut taken = Taken { len: file.len(), ..Taken::default() };
     let mut read = None;
     taken.run(|| EncodedTensor::from_bytes(file, registry).map(|encoded| read = Some(encoded)));
     // Reading alone is not decoding.
     taken.decoded = false;
     let Some(encoded) = read else { return taken };
-    let cx = base.map_or_else(DecodeCx::new, |base| DecodeCx::new().with_base(base));
-    taken.run(|| encoded.decode(&cx).map(drop));
-    taken.run(|| encoded.decode_bytes(&cx).map(drop));
-    taken.run(|| rows(&encoded, &cx));
-    taken.run(|| product(&encoded, &cx));
+    taken.run(|| encoded.decode(cx).map(drop));
+    taken.run(|| encoded.decode_bytes(cx).map(drop));
+    taken.run(|| rows(&encoded, cx));
+    taken.run(|| product(&encoded, cx));
     if encoded.codec.as_progressive().is_some() {
-        taken.run(|| encoded.decode_level(0, &cx).map(drop));
+        taken.run(|| encoded.decode_level(0, cx).map(drop));
     }
     taken
 }
@@ -146,29 +145,43 @@ mod tests {
     #[test]
     fn mutants_of_some_codecs_do_no_harm() {
         let registry = Registry::linked().unwrap();
-        let directory = tempfile::tempdir().unwrap();
         for id in ["lossless", "sparse", "quant.int", "delta.exact", "hadamard"] {
             let source = Source::new(&registry, id).unwrap();
             assert_eq!(source.mutant(1, 77), source.mutant(1, 77));
-            let report = attack(&source, 1, Duration::from_millis(300), &directory.path().join("mutant")).unwrap();
-            assert_eq!(report.failure, None, "{id}: mutant {}", report.mutants - 1);
-            assert!(report.decoded > 0 && report.decoded < report.mutants, "{id}: {report:?}");
+            let mut decoded = 0;
+            for index in 0..400 {
+                let taken = probe(&source, 1, index).unwrap();
+                assert_eq!(taken.panic, None, "{id}: mutant {index}");
+                assert!(taken.peak <= PEAK, "{id}: mutant {index} held {} bytes", taken.peak);
+                decoded += u32::from(taken.decoded);
+            }
+            assert!((1..400).contains(&decoded), "{id}: {decoded} of 400 were decoded");
         }
     }
 
     #[test]
+    fn an_attack_stops_at_its_end_and_writes_numbers() {
+        let registry = Registry::linked().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let journal = directory.path().join("mutant");
+        let source = Source::new(&registry, "lossless.raw").unwrap();
+        let report = attack(&source, 1, Duration::from_millis(20), &journal).unwrap();
+        assert!(report.mutants > 0);
+        let number = std::fs::read(&journal).unwrap();
+        assert_eq!(number, (report.mutants - 1).to_le_bytes());
+    }
+
+    #[test]
     fn a_panic_a_slow_and_a_large_decode_are_failures() {
-        let mut taken = Taken::default();
+        let mut taken = Taken { len: 100, ..Taken::default() };
         taken.run(|| Ok::<(), fmt::Error>(()));
-        assert!(taken.decoded && taken.failure(100).is_none());
+        assert!(taken.decoded && taken.failure().is_none());
         let slow = Taken { slowest: Duration::from_secs(2), ..Taken::default() };
-        assert!(slow.failure(100).is_some_and(|text| text.contains("took 2s")));
-        let large = Taken { peak: PEAK + 1, ..Taken::default() };
-        assert!(large.failure(100).is_some() && large.failure(SMALL).is_none());
+        assert!(slow.failure().is_some_and(|text| text.contains("took 2s")));
+        let large = |len| Taken { len, peak: PEAK + 1, ..Taken::default() };
+        assert!(large(100).failure().is_some() && large(SMALL).failure().is_none());
         let mut panics = Taken::default();
-        let index = [1usize][0];
-        panics
-            .run(|| if [0; 1].get(index).is_none() { std::panic::panic_any("out of range") } else { Err(fmt::Error) });
-        assert_eq!(panics.failure(100).unwrap(), "panicked: out of range");
+        panics.run(|| -> Result<(), fmt::Error> { std::panic::panic_any("out of range") });
+        assert!(panics.failure().is_some_and(|text| text.starts_with("panicked: out of range")));
     }
 }

@@ -1,7 +1,7 @@
 //! Ways to damage a safetensors file.
 
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::Rng;
+use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
+use codec_api::rand_xoshiro::rand_core::Rng;
 use serde_json::{Map, Value};
 
 /// Key of the description of the encoded tensor.

@@ -1,7 +1,7 @@
 //! `cargo xtask mutate`: decodes damaged files of every codec, for as long as one likes.
 //!
 //! A process of its own attacks each codec, so that an abort does not end the run. The number of a
-//! mutant determines it, together with the seed: a failure can be repeated, and its file is kept.
+//! mutant and the seed determine the mutant: a failure can be repeated, and its file is kept.
 
 mod attack;
 mod edit;
@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use codec_api::{Bytes, Registry};
+use codec_api::Registry;
 
 use self::attack::{Report, attack, probe};
 use self::source::Source;
@@ -33,9 +33,9 @@ pub struct Options {
     /// Seed of the mutants
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Decode this file of an earlier failure instead
-    #[arg(long, value_name = "FILE", conflicts_with = "id")]
-    replay: Option<PathBuf>,
+    /// Decode only the mutant of this number, in this process
+    #[arg(long, value_name = "NUMBER", requires = "id")]
+    mutant: Option<u64>,
     /// Attack in this process, and write the number of each mutant here
     #[arg(long, hide = true, requires = "id")]
     journal: Option<PathBuf>,
@@ -44,9 +44,9 @@ pub struct Options {
 /// Attacks, and returns the table.
 pub fn page(options: &Options) -> Result<String> {
     let registry = Registry::linked()?;
-    if let Some(path) = &options.replay {
-        let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        return Ok(format!("{:?}\n", probe(&Bytes::from(file), &registry, None)));
+    if let (Some(id), Some(number)) = (&options.id, options.mutant) {
+        let taken = probe(&Source::new(&registry, id)?, options.seed, number)?;
+        return Ok(format!("{}\n", taken.failure().unwrap_or_else(|| "no failure".to_owned())));
     }
     if let (Some(id), Some(journal)) = (&options.id, &options.journal) {
         let source = Source::new(&registry, id)?;
@@ -85,7 +85,7 @@ fn in_a_process(registry: &Registry, id: &str, seconds: u64, seed: u64) -> Resul
     let index = number(&journal)?;
     let path = PathBuf::from(format!("mutant-{id}-{seed}-{index}.safetensors"));
     fs::write(&path, Source::new(registry, id)?.mutant(seed, index))?;
-    bail!("{id}: {found}; the file is {}, decode it again with --replay", path.display())
+    bail!("{id}: {found}; the file is {}, and `{id} --seed {seed} --mutant {index}` decodes it again", path.display())
 }
 
 /// The output of a process that ends in time; the process is killed if it does not.

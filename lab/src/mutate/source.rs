@@ -3,24 +3,18 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use codec_api::{
-    BaseTensor, Bytes, Calibration, Codec, Dtype, EncodeCx, EncodedTensor, InputAxis, Need, Registry, TensorSpec,
-    TensorView, util,
-};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
+use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
+use codec_api::rand_xoshiro::rand_core::{Rng, SeedableRng};
+use codec_api::{Codec, DecodeCx, Dtype, EncodedTensor, Registry};
+use laws::Sample;
 
 use super::edit::damage;
 
-/// Dtypes and shapes of the tensors; a codec has to accept one of them.
-const TENSORS: [(Dtype, [usize; 2]); 6] = [
-    (Dtype::F32, [4, 64]),
-    (Dtype::F32, [3, 70]),
-    (Dtype::BF16, [2, 256]),
-    (Dtype::F16, [8, 32]),
-    (Dtype::I16, [5, 7]),
-    (Dtype::BOOL, [4, 64]),
-];
+/// Shapes of tensors of each float dtype.
+const SHAPES: [[usize; 2]; 3] = [[4, 64], [3, 70], [2, 256]];
+
+/// Other tensors, for exact codecs.
+const OTHERS: [(Dtype, [usize; 2]); 2] = [(Dtype::I16, [5, 7]), (Dtype::BOOL, [4, 64])];
 
 /// The files of one codec.
 pub struct Source<'a> {
@@ -28,23 +22,25 @@ pub struct Source<'a> {
     files: Vec<File>,
 }
 
-/// An encoded tensor as bytes, and its base.
+/// An encoded tensor as bytes, with what it was made from.
 struct File {
     bytes: Vec<u8>,
-    base: Option<(TensorSpec, Bytes)>,
+    sample: Arc<Sample>,
+    codec: Arc<dyn Codec>,
 }
 
 impl<'a> Source<'a> {
+    /// Encodes the tensors with every preset and probe of the codec `id`.
     pub fn new(registry: &'a Registry, id: &str) -> Result<Self> {
         let entry = registry.entries().find(|entry| entry.id == id).with_context(|| format!("no codec is `{id}`"))?;
-        let mut codecs: Vec<_> = registry.presets_of(id).iter().map(|(_, codec)| codec.clone()).collect();
+        let mut codecs: Vec<_> = registry.presets_of(id).iter().map(|(_, codec)| Arc::clone(codec)).collect();
         for spec in (entry.probes)() {
             codecs.push(registry.parse_spec(&spec)?);
         }
-        let mut files = Vec::new();
-        for codec in codecs {
-            for (dtype, shape) in TENSORS {
-                files.extend(File::new(&codec, &TensorSpec::new(dtype, shape)?)?);
+        let (samples, mut files) = (samples()?, Vec::new());
+        for codec in &codecs {
+            for sample in &samples {
+                files.extend(File::new(codec, sample)?);
             }
         }
         ensure!(!files.is_empty(), "{id} encodes none of the tensors");
@@ -61,10 +57,10 @@ impl<'a> Source<'a> {
         bytes
     }
 
-    /// The base of the file that this mutant is made from.
-    pub fn base(&self, index: u64) -> Option<BaseTensor<'_>> {
-        let (spec, bytes) = self.file(index).base.as_ref()?;
-        Some(BaseTensor::new(TensorView::new(spec.clone(), bytes).ok()?))
+    /// The context for decoding the mutant of this number: it has the base that the original has.
+    pub fn decode_cx(&self, index: u64) -> Result<DecodeCx<'_>> {
+        let file = self.file(index);
+        Ok(file.sample.decode_cx(file.codec.needs())?)
     }
 
     fn file(&self, index: u64) -> &File {
@@ -72,43 +68,22 @@ impl<'a> Source<'a> {
     }
 }
 
+fn samples() -> Result<Vec<Arc<Sample>>> {
+    let floats = laws::FLOAT_DTYPES.into_iter().flat_map(|dtype| SHAPES.map(|shape| Sample::bell(dtype, &shape)));
+    let others = OTHERS.map(|(dtype, shape)| Sample::bits(dtype, &shape));
+    Ok(floats.chain(others).map(|sample| sample.map(Arc::new)).collect::<Result<_, _>>()?)
+}
+
 impl File {
     /// `None` if the codec refuses the tensor.
-    fn new(codec: &Arc<dyn Codec>, spec: &TensorSpec) -> Result<Option<Self>> {
-        let (bytes, near) = (contents(spec, 0)?, contents(spec, 1)?);
-        let squares: Vec<f32> = (0..spec.matrix().1).map(|i| 0.5 + (i % 5) as f32).collect();
-        let (needs, mut cx) = (codec.needs(), EncodeCx::new(0));
-        let base = (needs.base != Need::No).then(|| (spec.clone(), Bytes::from(near)));
-        if let Some((spec, bytes)) = &base {
-            cx = cx.with_base(BaseTensor::new(TensorView::new(spec.clone(), bytes)?));
-        }
-        if needs.calibration != Need::No {
-            cx = cx.with_calibration(Calibration::new(InputAxis::Columns, &squares));
-        }
-        match EncodedTensor::encode(codec.clone(), TensorView::new(spec.clone(), &bytes)?, &cx) {
+    fn new(codec: &Arc<dyn Codec>, sample: &Arc<Sample>) -> Result<Option<Self>> {
+        match EncodedTensor::encode(Arc::clone(codec), sample.view()?, &sample.encode_cx(codec.needs())?) {
             Ok(encoded) => {
                 let bytes = encoded.to_bytes()?;
-                drop(cx);
-                Ok(Some(Self { bytes, base }))
+                Ok(Some(Self { bytes, sample: Arc::clone(sample), codec: Arc::clone(codec) }))
             }
             Err(e) if e.is_refusal() => Ok(None),
             Err(e) => Err(e.into()),
         }
     }
-}
-
-/// Weights that are roughly normal, or bytes of another dtype. Two numbers give tensors that are
-/// near to each other.
-fn contents(spec: &TensorSpec, number: u64) -> Result<Vec<u8>> {
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);
-    let mut unit = || (rng.next_u64() >> 40) as f32 / (1 << 24) as f32;
-    let mut bytes = vec![0; spec.byte_len()];
-    if spec.is_float() {
-        let scale = 1.0 + 0.01 * number as f32;
-        let weights: Vec<f32> = (0..spec.elements()).map(|_| scale * (unit() + unit() + unit() - 1.5)).collect();
-        util::narrow(spec.dtype(), &weights, &mut bytes)?;
-    } else {
-        bytes.fill_with(|| (unit() * 2.0) as u8);
-    }
-    Ok(bytes)
 }
