@@ -42,8 +42,8 @@ impl Checkpoint {
     ///
     /// The files must not be changed or shortened while the checkpoint, or [`Bytes`] from it, are
     /// in use: the values would change, and reading beyond a new end kills the process.
-    /// [`Self::tensor`], [`Self::bytes`] and [`Self::check`] return an error if a file has become
-    /// shorter. They cannot help if it is shortened after they return, because only a signal
+    /// [`Self::tensor`], [`Self::bytes`] and [`Self::hash`] return an error if a file has become
+    /// shorter. They cannot help if it is shortened after their check, because only a signal
     /// handler would notice. To write a new file and to rename it is safe: the map keeps the old
     /// one.
     ///
@@ -101,14 +101,6 @@ impl Checkpoint {
         let tensor = self.find(name)?;
         self.maps[tensor.file].check(self.file_of(tensor))?;
         Ok(tensor)
-    }
-
-    /// Checks that no file has become shorter since the checkpoint was opened. It reads no tensor.
-    ///
-    /// # Errors
-    /// [`Error::Shortened`] for the first file that has.
-    pub fn check(&self) -> Result<(), Error> {
-        self.maps.iter().zip(&self.files).try_for_each(|(map, file)| map.check(file))
     }
 
     /// The names of the tensors in file order: by file, then by offset.

@@ -19,9 +19,11 @@ const ENORMOUS: usize = 1 << 30;
 /// Elements of the largest output that this law allocates for a decoder that is called directly.
 const DIRECT: usize = 1 << 22;
 
-/// Most bytes of heap for a payload below [`SMALL`] bytes, the output included.
-const PEAK: u64 = 64 << 20;
-const SMALL: u64 = 64 << 10;
+/// Most bytes of heap for a payload below [`SMALL_PAYLOAD`] bytes, the output included.
+pub const MAX_HEAP: u64 = 64 << 20;
+
+/// Bytes from which on a payload may take more heap than [`MAX_HEAP`].
+pub const SMALL_PAYLOAD: u64 = 64 << 10;
 
 /// Damaged, swapped and invented payloads, specs and files give an error or values. They never
 /// cause a panic, a hang, or an allocation that their size does not justify: with the default
@@ -199,9 +201,9 @@ fn other_bases(trial: &Trial<'_>, encoded: &EncodedTensor, watch: &Watch<'_>) ->
 fn frugally(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor, decode: &mut dyn FnMut()) -> Result<(), Violation> {
     let ((), peak) = calmly(trial, case, || heap::peak(decode))?;
     match peak {
-        Some(peak) if peak > PEAK && encoded.payload.bytes() < SMALL => {
+        Some(peak) if peak > MAX_HEAP && encoded.payload.bytes() < SMALL_PAYLOAD => {
             let found = format!("{peak} bytes of heap for a payload of {} bytes", encoded.payload.bytes());
-            Err(case_violation(trial, case, found, &format!("at most {PEAK}")))
+            Err(case_violation(trial, case, found, &format!("at most {MAX_HEAP}")))
         }
         _ => Ok(()),
     }

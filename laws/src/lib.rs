@@ -55,7 +55,7 @@ pub use extremes::check_extremes;
 pub use guard::catch;
 pub use header::header;
 pub use heap;
-pub use hostile::{hostile, hostile_within};
+pub use hostile::{MAX_HEAP, SMALL_PAYLOAD, hostile, hostile_within};
 pub use linear::{linear, linear_with};
 pub use nasty::{ALL_DTYPES, FLOAT_DTYPES, nasty};
 pub use panels::panels;

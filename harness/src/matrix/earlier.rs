@@ -60,16 +60,6 @@ impl Earlier {
     pub(super) fn row(&self, tensor: &str, codec: &str) -> Option<&Row> {
         self.rows.get(&(tensor.to_owned(), codec.to_owned()))
     }
-
-    /// The number of cells.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there is no cell.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
 }
 
 fn same(what: &str, earlier: Option<&str>, now: Option<&str>) -> Result<(), OtherRun> {

@@ -8,16 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use codec_api::{Bytes, DecodeCx, EncodedTensor, Inputs, Product, Registry};
+use laws::{MAX_HEAP, SMALL_PAYLOAD};
 use serde::{Deserialize, Serialize};
 
 use super::source::Source;
 
 /// Longest time for one way to decode a mutant.
 const SLOW: Duration = Duration::from_secs(1);
-
-/// Most bytes of heap for a file below [`SMALL`] bytes.
-const PEAK: u64 = 64 << 20;
-const SMALL: usize = 64 << 10;
 
 /// Weights of the largest matrix that is multiplied with.
 const MULTIPLIED: usize = 1 << 20;
@@ -59,7 +56,7 @@ impl Taken {
     /// Why the mutant failed.
     pub fn failure(&self) -> Option<String> {
         let slow = (self.slowest > SLOW).then(|| format!("a decode took {:?}", self.slowest));
-        let large = self.peak > PEAK && self.len < SMALL;
+        let large = self.peak > MAX_HEAP && (self.len as u64) < SMALL_PAYLOAD;
         let large = large.then(|| format!("a decode of {} bytes held {} bytes of heap", self.len, self.peak));
         self.panic.clone().or(slow).or(large)
     }
@@ -152,7 +149,7 @@ mod tests {
             for index in 0..400 {
                 let taken = probe(&source, 1, index).unwrap();
                 assert_eq!(taken.panic, None, "{id}: mutant {index}");
-                assert!(taken.peak <= PEAK, "{id}: mutant {index} held {} bytes", taken.peak);
+                assert!(taken.peak <= MAX_HEAP, "{id}: mutant {index} held {} bytes", taken.peak);
                 decoded += u32::from(taken.decoded);
             }
             assert!((1..400).contains(&decoded), "{id}: {decoded} of 400 were decoded");
@@ -178,8 +175,8 @@ mod tests {
         assert!(taken.decoded && taken.failure().is_none());
         let slow = Taken { slowest: Duration::from_secs(2), ..Taken::default() };
         assert!(slow.failure().is_some_and(|text| text.contains("took 2s")));
-        let large = |len| Taken { len, peak: PEAK + 1, ..Taken::default() };
-        assert!(large(100).failure().is_some() && large(SMALL).failure().is_none());
+        let large = |len| Taken { len, peak: MAX_HEAP + 1, ..Taken::default() };
+        assert!(large(100).failure().is_some() && large(SMALL_PAYLOAD as usize).failure().is_none());
         let mut panics = Taken::default();
         panics.run(|| -> Result<(), fmt::Error> { std::panic::panic_any("out of range") });
         assert!(panics.failure().is_some_and(|text| text.starts_with("panicked: out of range")));
