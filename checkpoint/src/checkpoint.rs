@@ -8,6 +8,7 @@ use bytes::Bytes;
 use codec_api::{TensorSpec, TensorView};
 
 use crate::error::Error;
+use crate::index::Index;
 use crate::map::Mapped;
 use crate::shard::{Shard, Tensor};
 use crate::source::{Source, locate};
@@ -156,15 +157,15 @@ impl Checkpoint {
         &self.files
     }
 
+    /// The index of a sharded model.
+    pub fn index(&self) -> Option<&Path> {
+        self.index.as_deref()
+    }
+
     /// The metadata strings (`__metadata__`) of all files. If files differ in a key, the first file
     /// that has the key counts.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
-    }
-
-    /// The index that names the files, if there is one.
-    pub fn index(&self) -> Option<&Path> {
-        self.index.as_deref()
     }
 
     /// What was not opened, and why: other models in the directory, and tensors that the index

@@ -1,12 +1,13 @@
-//! Errors of opening and reading a checkpoint.
+//! Errors of reading and packing a checkpoint.
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use codec_api::CodecError;
 
-/// Why a checkpoint, or a tensor of it, could not be read. Each message names the file and says
+/// Why a checkpoint, or a tensor of it, could not be read, packed or unpacked. Each message names the file and says
 /// what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -174,6 +175,79 @@ pub enum Error {
         /// Number of tensors in the checkpoint.
         count: usize,
     },
+    /// A file or directory that cannot be written.
+    #[error("cannot write `{path}`: {error}; check the folder, its permissions and the space on the disk")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// A packed model whose manifest cannot be read or contradicts the file.
+    #[error("`{path}` is not a readable packed model: {reason}; fetch it or write it again")]
+    Manifest {
+        /// The packed file.
+        path: PathBuf,
+        /// What is wrong, and the tensor concerned.
+        reason: String,
+    },
+    /// A part of a packed model that does not have the stored checksum.
+    #[error("`{path}`, {part}: {reason}; the file is damaged: fetch it again, or pack the model again")]
+    Damaged {
+        /// The packed file.
+        path: PathBuf,
+        /// Tensor, chunk and section.
+        part: String,
+        /// The checksums, or the error of the codec.
+        reason: String,
+    },
+    /// A tensor that cannot be encoded or decoded.
+    #[error("`{path}`, tensor `{tensor}`, rows {}..{}: {error}", rows.start, rows.end)]
+    Chunk {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The rows of the tensor that the codec was to encode or decode.
+        rows: Range<usize>,
+        /// The reason.
+        error: CodecError,
+    },
+    /// A recipe that cannot be read or applied.
+    #[error("recipe `{name}`: {reason}")]
+    Recipe {
+        /// The file or the built-in name, or the codec or the pattern concerned.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A source or a target that cannot be used.
+    #[error("cannot pack or unpack `{path}`: {reason}")]
+    Unfit {
+        /// The source or the target.
+        path: PathBuf,
+        /// The reason and the remedy.
+        reason: String,
+    },
+    /// A plan that cannot be read or run.
+    #[error("the plan `{path}` cannot be used: {reason}")]
+    Plan {
+        /// The file of the plan.
+        path: PathBuf,
+        /// The reason and the remedy.
+        reason: String,
+    },
+    /// A source file that is not as it was when it was planned.
+    #[error(
+        "`{path}` is not the file that the plan was made for: its {what}; make the plan again, and do not change a \
+         model while it is packed"
+    )]
+    Changed {
+        /// The source file.
+        path: PathBuf,
+        /// What has changed.
+        what: String,
+    },
 }
 
 impl Error {
@@ -187,5 +261,17 @@ impl Error {
             Ok(target) => Self::DanglingLink { path, target },
             Err(_) => Self::NotFound { path },
         }
+    }
+
+    pub(crate) fn write(path: &Path, error: io::Error) -> Self {
+        Self::Write { path: path.to_owned(), error }
+    }
+
+    pub(crate) fn recipe(name: &str, reason: String) -> Self {
+        Self::Recipe { name: name.to_owned(), reason }
+    }
+
+    pub(crate) fn unfit(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Unfit { path: path.to_owned(), reason: reason.into() }
     }
 }

@@ -4,6 +4,8 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::layout::directory;
+
 /// The file that a path leads to. Two identities are equal if writing to one path changes what the
 /// other one reads: `a` and `./a`, a symbolic link and its target, on Unix also two hard links.
 ///
@@ -64,12 +66,4 @@ fn existing(path: &Path, _: &Metadata) -> io::Result<Identity> {
 fn missing(path: &Path) -> io::Result<Identity> {
     let name = path.file_name().ok_or(io::ErrorKind::NotFound)?;
     Ok(Identity::Path(directory(path).canonicalize()?.join(name)))
-}
-
-/// The directory of a file; `.` for a bare name.
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
 }

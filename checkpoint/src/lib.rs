@@ -29,6 +29,7 @@ mod identity;
 mod index;
 mod layout;
 mod map;
+mod packed;
 mod shard;
 mod source;
 
@@ -36,3 +37,4 @@ pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
+pub use packed::{EXTENSION, Hash, Packed, PackedChunk, PackedTensor};

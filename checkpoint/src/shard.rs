@@ -59,7 +59,7 @@ pub(crate) fn open(path: &Path) -> Result<File, Error> {
 }
 
 /// The error for a file whose header was refused: another format, or what is wrong with the header.
-fn refused(path: &Path, bytes: &[u8], error: FormatError) -> Error {
+pub(crate) fn refused(path: &Path, bytes: &[u8], error: FormatError) -> Error {
     foreign::recognise(path, bytes).unwrap_or_else(|| {
         let reason = match error {
             FormatError::Container(reason) => reason,

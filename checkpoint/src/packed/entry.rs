@@ -1,0 +1,136 @@
+//! The tensors of the manifest, checked against the sections of the file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use codec_api::{Codec, CodecError, EncodedTensor, Payload, Section, TensorSpec};
+
+use super::manifest::{ChunkRecord, TensorRecord};
+use super::names;
+
+/// One tensor of the manifest.
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) file: usize,
+    pub(crate) spec: TensorSpec,
+    /// Index of the entry with the chunks: its own, or that of a tensor with the same bytes.
+    pub(super) holder: usize,
+    pub(super) chunks: Vec<Chunk>,
+}
+
+/// Some rows of a tensor.
+pub(super) struct Chunk {
+    pub(super) record: ChunkRecord,
+    pub(super) encoded: EncodedTensor,
+    /// Whether the checksums of its sections were compared, and right.
+    pub(super) checked: AtomicBool,
+}
+
+/// The tensors of the manifest and their places by name. Takes their sections from `stored`.
+///
+/// # Errors
+/// What contradicts the sections, or itself, and in which tensor.
+pub(super) fn entries(
+    records: Vec<TensorRecord>,
+    files: usize,
+    codecs: &[Arc<dyn Codec>],
+    stored: &mut BTreeMap<String, Section>,
+) -> Result<(Vec<Entry>, HashMap<String, usize>), String> {
+    let mut by_name = HashMap::new();
+    for (i, record) in records.iter().enumerate() {
+        if by_name.insert(record.name.clone(), i).is_some() {
+            return Err(format!("tensor `{}` occurs twice", record.name));
+        }
+    }
+    let mut entries = Vec::with_capacity(records.len());
+    let mut aliases = Vec::new();
+    for (i, mut record) in records.into_iter().enumerate() {
+        let (name, other) = (record.name.clone(), record.same_as.take());
+        let entry = Entry::read(record, i, files, other.is_some(), codecs, stored);
+        entries.push(entry.map_err(|reason| format!("tensor `{name}`: {reason}"))?);
+        if let Some(other) = other {
+            let holder = by_name.get(&other);
+            aliases.push((i, *holder.ok_or_else(|| format!("tensor `{name}`: `{other}` does not exist"))?));
+        }
+    }
+    for (i, holder) in aliases {
+        let (alias, other): (&Entry, &Entry) = (&entries[i], &entries[holder]);
+        // A holder has chunks of its own, so there are no chains and no circles.
+        if other.chunks.is_empty() || other.spec != alias.spec {
+            let found =
+                if other.chunks.is_empty() { "a tensor without chunks".to_owned() } else { other.spec.to_string() };
+            return Err(format!("tensor `{}`: it is {}, `{}` is {found}", alias.name, alias.spec, other.name));
+        }
+        entries[i].holder = holder;
+    }
+    Ok((entries, by_name))
+}
+
+impl Entry {
+    /// Reads record number `i`. An alias has no chunks.
+    fn read(
+        record: TensorRecord,
+        i: usize,
+        files: usize,
+        alias: bool,
+        codecs: &[Arc<dyn Codec>],
+        stored: &mut BTreeMap<String, Section>,
+    ) -> Result<Self, String> {
+        let TensorRecord { name, file, dtype, shape, chunks, .. } = record;
+        if file >= files {
+            return Err(format!("its source file {file} does not exist"));
+        }
+        let spec = TensorSpec::new(dtype, shape).map_err(|e| e.to_string())?;
+        if alias != chunks.is_empty() {
+            return Err("it must have either chunks or the name of the tensor that has them".to_owned());
+        }
+        if !alias {
+            check_cover(spec.matrix().0, &chunks)?;
+        }
+        let chunk = |(number, record)| Chunk::read(&name, number, record, &spec, codecs, stored);
+        let chunks = chunks.into_iter().enumerate().map(chunk).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { name, file, spec, holder: i, chunks })
+    }
+}
+
+/// Checks that the chunks cover all rows in order.
+fn check_cover(rows: usize, chunks: &[ChunkRecord]) -> Result<(), String> {
+    let mut covered = 0;
+    for ChunkRecord { rows: [first, end], .. } in chunks {
+        // Only the single chunk of an empty tensor has no rows.
+        if *first != covered || *end > rows || (first >= end && rows > 0) {
+            return Err(format!("a chunk of rows {first}..{end} follows row {covered} of {rows}"));
+        }
+        covered = *end;
+    }
+    if covered != rows || (rows == 0 && chunks.len() > 1) {
+        return Err(format!("its {} chunks cover {covered} of {rows} rows", chunks.len()));
+    }
+    Ok(())
+}
+
+impl Chunk {
+    fn read(
+        tensor: &str,
+        number: usize,
+        record: ChunkRecord,
+        spec: &TensorSpec,
+        codecs: &[Arc<dyn Codec>],
+        stored: &mut BTreeMap<String, Section>,
+    ) -> Result<Self, String> {
+        let [first, end] = record.rows;
+        let wrong = |e: CodecError| format!("rows {first}..{end}: {e}");
+        let codec = codecs.get(record.codec).ok_or_else(|| format!("its codec {} does not exist", record.codec))?;
+        let mut sections = Vec::new();
+        for name in record.sections.keys() {
+            let place = names::section(tensor, number, name);
+            let section = stored.remove(&place).ok_or_else(|| format!("its section `{place}` is missing"))?;
+            sections.push((name.clone(), section));
+        }
+        let payload = Payload::from_sections(sections).map_err(wrong)?;
+        let spec = spec.with_rows(end - first).map_err(wrong)?;
+        let encoded = EncodedTensor::from_parts(spec, Arc::clone(codec), payload, record.certificate).map_err(wrong)?;
+        Ok(Self { record, encoded, checked: AtomicBool::new(false) })
+    }
+}

@@ -1,0 +1,236 @@
+//! Opens packed files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use codec_api::{Codec, Registry, Section, read_safetensors_header};
+
+use super::entry::{Entry, entries};
+use super::manifest::{CRC_KEY, FileRecord, KEY, Manifest, crc32c, is_manifest};
+use super::names;
+use super::tensor::PackedTensor;
+use crate::error::Error;
+use crate::index::stays_inside;
+use crate::map::{Mapped, map};
+use crate::shard::{open, refused};
+
+/// The end of the name of every packed file.
+pub const EXTENSION: &str = ".nw.safetensors";
+
+/// A packed model, memory-mapped. Opening it reads the header only; a tensor, or the rows of it
+/// that are asked for, is decoded when it is read. Threads may share it.
+pub struct Packed {
+    pub(crate) path: PathBuf,
+    mapped: Mapped,
+    /// In source order.
+    pub(crate) entries: Vec<Entry>,
+    by_name: HashMap<String, usize>,
+    pub(crate) files: Vec<StoredFile>,
+    pub(crate) index: Option<StoredFile>,
+    /// Name and bytes of what aligns the sections.
+    pub(super) paddings: Vec<(String, Bytes)>,
+    program: String,
+    recipe: String,
+    file_bytes: u64,
+}
+
+/// The verbatim bytes of a source file that are not tensors.
+pub(crate) struct StoredFile {
+    pub(crate) record: FileRecord,
+    /// Stored name of the frame.
+    pub(crate) section: String,
+    pub(crate) frame: Bytes,
+}
+
+impl Packed {
+    /// Opens a packed file (`*.nw.safetensors`), or the only one of a directory. The codecs of its
+    /// tensors must be in `registry`.
+    ///
+    /// The file must not be changed or shortened while it is in use, as for
+    /// [`Checkpoint::open`](crate::Checkpoint::open).
+    ///
+    /// # Errors
+    /// [`Error`] if there is no packed file, or its manifest is damaged, needs a newer program, or
+    /// contradicts the sections of the file. Sections are checked when they are read.
+    #[tracing::instrument(level = "debug", skip_all, fields(path = %path.as_ref().display()))]
+    pub fn open(path: impl AsRef<Path>, registry: &Registry) -> Result<Self, Error> {
+        let path = locate(path.as_ref())?;
+        let (bytes, mapped) = map(&open(&path)?, &path).map_err(|e| Error::io(&path, e))?;
+        let (manifest, stored) = read(&path, &bytes)?;
+        Self::assemble(&path, mapped, manifest, stored, registry, bytes.len() as u64)
+            .map_err(|reason| Error::Manifest { path, reason })
+    }
+
+    fn assemble(
+        path: &Path,
+        mapped: Mapped,
+        manifest: Manifest,
+        mut stored: BTreeMap<String, Section>,
+        registry: &Registry,
+        file_bytes: u64,
+    ) -> Result<Self, String> {
+        let header = |(i, text): (usize, &Box<serde_json::value::RawValue>)| {
+            registry.parse_header(text.get()).map_err(|e| format!("codec {i} of its manifest: {e}"))
+        };
+        let codecs = manifest.codecs.iter().enumerate().map(header).collect::<Result<Vec<Arc<dyn Codec>>, _>>()?;
+        let (entries, by_name) = entries(manifest.tensors, manifest.files.len(), &codecs, &mut stored)?;
+        let files = manifest.files.into_iter().enumerate();
+        let files = files.map(|(i, record)| StoredFile::take(record, names::header(i), &mut stored));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        let index = manifest.index.map(|record| StoredFile::take(record, names::INDEX.to_owned(), &mut stored));
+        let index = index.transpose()?;
+        let (paddings, strange): (BTreeMap<_, _>, _) =
+            stored.into_iter().partition(|(name, _)| name.starts_with(names::PADDING));
+        if let Some((name, _)) = strange.first_key_value() {
+            return Err(format!("the manifest does not know the section `{name}`"));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            mapped,
+            entries,
+            by_name,
+            files,
+            index,
+            paddings: paddings.into_iter().map(|(name, section)| (name, section.data().clone())).collect(),
+            program: manifest.program,
+            recipe: manifest.recipe.get().to_owned(),
+            file_bytes,
+        })
+    }
+
+    /// The packed file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size of the packed file in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Name and version of the program that packed the model.
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// The recipe of the packing, as JSON.
+    pub fn recipe(&self) -> &str {
+        &self.recipe
+    }
+
+    /// Names of the source files, relative to the model's directory.
+    pub fn source_files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.record.name.as_str())
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the model has no tensor.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The tensors in source order: by file, then by offset.
+    pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'_>> {
+        self.entries.iter().map(|entry| PackedTensor::new(self, entry))
+    }
+
+    /// The tensor `name`. Nothing is decoded yet.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`] if no tensor has this name.
+    pub fn tensor(&self, name: &str) -> Result<PackedTensor<'_>, Error> {
+        match self.by_name.get(name) {
+            Some(&i) => Ok(PackedTensor::new(self, &self.entries[i])),
+            None => Err(Error::UnknownTensor { path: self.path.clone(), tensor: name.to_owned(), count: self.len() }),
+        }
+    }
+
+    /// Checks that the file has not become shorter.
+    pub(super) fn check_length(&self) -> Result<(), Error> {
+        self.mapped.check(&self.path)
+    }
+
+    pub(super) fn damaged(&self, part: String, reason: impl Into<String>) -> Error {
+        Error::Damaged { path: self.path.clone(), part, reason: reason.into() }
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packed").field("path", &self.path).field("tensors", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl StoredFile {
+    /// Takes the section of this name from `stored`.
+    fn take(record: FileRecord, section: String, stored: &mut BTreeMap<String, Section>) -> Result<Self, String> {
+        if !stays_inside(&record.name) {
+            return Err(format!("the source file `{}` is not a plain path below a directory", record.name));
+        }
+        let Some(frame) = stored.remove(&section) else { return Err(format!("the section `{section}` is missing")) };
+        Ok(Self { record, section, frame: frame.data().clone() })
+    }
+}
+
+/// Whether the file is a packed model; `false` if it cannot be read.
+pub(crate) fn is_packed(metadata: &BTreeMap<String, String>) -> bool {
+    metadata.get(KEY).is_some_and(|text| is_manifest(text))
+}
+
+/// The packed file at this path.
+fn locate(path: &Path) -> Result<PathBuf, Error> {
+    let io = |e| Error::io(path, e);
+    if !std::fs::metadata(path).map_err(io)?.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(path).map_err(io)? {
+        let file = file.map_err(io)?;
+        if file.file_name().to_str().is_some_and(|name| name.ends_with(EXTENSION)) {
+            found.push(file.path());
+        }
+    }
+    match (found.pop(), found.len()) {
+        (Some(only), 0) => Ok(only),
+        (_, others) => Err(Error::Manifest {
+            path: path.to_owned(),
+            reason: if others == 0 {
+                format!("no file in it is named `*{EXTENSION}`")
+            } else {
+                format!("{} files in it are named `*{EXTENSION}`; give one of them", others + 1)
+            },
+        }),
+    }
+}
+
+/// The manifest, and the sections by their stored names.
+fn read(path: &Path, bytes: &Bytes) -> Result<(Manifest, BTreeMap<String, Section>), Error> {
+    let (header, start) = read_safetensors_header(bytes).map_err(|e| refused(path, bytes, e))?;
+    let wrong = |reason: String| Error::Manifest { path: path.to_owned(), reason };
+    let strings = header.metadata().clone().unwrap_or_default();
+    let Some(text) = strings.get(KEY).filter(|text| is_manifest(text)) else {
+        return Err(wrong(format!("it has no manifest under `{KEY}` in its `__metadata__`")));
+    };
+    let crc = format!("{:08x}", crc32c(text.as_bytes()));
+    match strings.get(CRC_KEY) {
+        Some(stored) if *stored == crc => {}
+        Some(stored) => return Err(wrong(format!("its manifest has CRC-32C {crc}, stored is {stored}"))),
+        None => return Err(wrong(format!("it has no `{CRC_KEY}` in its `__metadata__`"))),
+    }
+    let manifest = Manifest::parse(text).map_err(wrong)?;
+    let mut sections = BTreeMap::new();
+    for (name, info) in header.tensors() {
+        let (begin, end) = info.data_offsets;
+        let section = Section::new(info.dtype, info.shape.clone(), bytes.slice(start + begin..start + end));
+        let section = section.map_err(|e| wrong(format!("section `{name}`: {e}")))?;
+        sections.insert(name, section);
+    }
+    Ok((manifest, sections))
+}

@@ -1,0 +1,221 @@
+//! Writes safetensors files: tensors in the order of the caller, and a file that appears under its
+//! name only when it is whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use codec_api::TensorSpec;
+use tempfile::NamedTempFile;
+
+use crate::error::Error;
+use crate::layout::{self, directory};
+
+/// Limit of the safetensors format for the JSON text, in bytes.
+pub(crate) const MAX_HEADER: usize = 100_000_000;
+
+/// The bytes before the data of a safetensors file with these tensors, in this order, and these
+/// metadata strings: the length of the JSON text, the text, and spaces up to a multiple of 8 bytes.
+///
+/// # Errors
+/// A reason if the text exceeds the limit of the format.
+pub(crate) fn header<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a TensorSpec)>,
+    metadata: &BTreeMap<&str, String>,
+) -> Result<Vec<u8>, String> {
+    let failed = |e: serde_json::Error| e.to_string();
+    let quoted = |text: &str| serde_json::to_string(text).map_err(failed);
+    let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(metadata).map_err(failed)?);
+    let mut begin = 0u64;
+    for (name, spec) in tensors {
+        let end = begin + spec.byte_len() as u64;
+        let (name, dtype, shape) = (quoted(name)?, spec.dtype(), spec.shape());
+        text += &format!(",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{begin},{end}]}}");
+        begin = end;
+    }
+    text.push('}');
+    let length = text.len().next_multiple_of(8);
+    if length > MAX_HEADER {
+        return Err(format!("its header would have {length} bytes; the safetensors format allows {MAX_HEADER}"));
+    }
+    text.extend(std::iter::repeat_n(' ', length - text.len()));
+    Ok([&(length as u64).to_le_bytes(), text.as_bytes()].concat())
+}
+
+/// A file that appears under its name only in [`Self::commit`], whole and on the disk. Dropped
+/// before, it leaves nothing.
+pub(crate) struct AtomicFile {
+    file: BufWriter<NamedTempFile>,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Creates a temporary file in the folder of `target`.
+    ///
+    /// # Errors
+    /// [`Error::Write`] if the folder does not allow it.
+    pub(crate) fn create(target: &Path) -> Result<Self, Error> {
+        Self::create_in(directory(target), target)
+    }
+
+    /// As [`Self::create`], in a folder on the same disk.
+    pub(crate) fn create_in(folder: &Path, target: &Path) -> Result<Self, Error> {
+        let mut builder = tempfile::Builder::new();
+        let prefix = format!(".{}.", layout::name(target));
+        builder.prefix(&prefix).suffix(".tmp");
+        // Otherwise only the owner could read it.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder).map_err(|error| Error::write(target, error))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), target: target.to_owned() })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// [`Error::Write`], for example on a full disk.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(|error| Error::write(&self.target, error))
+    }
+
+    /// Writes bytes at this distance from the beginning.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let write = |file: &mut BufWriter<NamedTempFile>| {
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(bytes)
+        };
+        write(&mut self.file).map_err(|error| Error::write(&self.target, error))
+    }
+
+    /// The temporary file with everything that was written, to be checked before the commit.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn flushed(&mut self) -> Result<&Path, Error> {
+        self.file.flush().map_err(|error| Error::write(&self.target, error))?;
+        Ok(self.file.get_ref().path())
+    }
+
+    /// Waits until the bytes are on the disk, then gives the file its name. An older file of this
+    /// name is replaced in the same instant.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn commit(self) -> Result<(), Error> {
+        let Self { file, target } = self;
+        let rename = || {
+            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.as_file().sync_all()?;
+            file.persist(&target).map_err(|e| e.error)?;
+            sync_directory(directory(&target))
+        };
+        rename().map_err(|error| Error::write(&target, error))
+    }
+}
+
+/// Writes a whole file under its name, or none.
+///
+/// # Errors
+/// [`Error::Write`].
+pub(crate) fn write_file(target: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut file = AtomicFile::create(target)?;
+    file.write(bytes)?;
+    file.commit()
+}
+
+/// Creates the folder and those above it.
+///
+/// # Errors
+/// [`Error::Write`].
+pub(crate) fn create_directory(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|error| Error::write(path, error))
+}
+
+/// Makes a rename in this directory survive a power failure.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Elsewhere a directory cannot be opened; the rename is as safe as the system makes it.
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use codec_api::Dtype;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn spec(dtype: Dtype, shape: &[usize]) -> TensorSpec {
+        TensorSpec::new(dtype, shape).unwrap()
+    }
+
+    #[test]
+    fn the_safetensors_crate_reads_any_order_name_and_shape() {
+        let tensors = [
+            ("wörter/\"x\"\n", spec(Dtype::U8, &[3])),
+            ("b", spec(Dtype::F32, &[2, 1])),
+            ("empty", spec(Dtype::I64, &[0, 7])),
+            ("a", spec(Dtype::BF16, &[])),
+        ];
+        let data: Vec<u8> = (0..13).collect();
+        let metadata = BTreeMap::from([("netweight", "{\"a\":\"ü\"}".to_owned())]);
+        let mut file = header(tensors.iter().map(|(name, spec)| (*name, spec)), &metadata).unwrap();
+        assert!(file.len().is_multiple_of(8));
+        file.extend(&data);
+        let read = safetensors::SafeTensors::deserialize(&file).unwrap();
+        let mut begin = 0;
+        for (name, spec) in &tensors {
+            let found = read.tensor(name).unwrap();
+            assert_eq!((found.dtype(), found.shape()), (spec.dtype(), spec.shape()));
+            assert_eq!(found.data(), &data[begin..begin + spec.byte_len()], "{name}");
+            begin += spec.byte_len();
+        }
+        let (_, metadata) = safetensors::SafeTensors::read_metadata(&file).unwrap();
+        assert_eq!(metadata.metadata().as_ref().unwrap()["netweight"], "{\"a\":\"ü\"}");
+        codec_api::read_safetensors_header(&file).unwrap();
+    }
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let dir = TempDir::new().unwrap();
+        let target = dir.path().join("x");
+        let names = || fs::read_dir(dir.path()).unwrap().count();
+        let mut file = AtomicFile::create(&target).unwrap();
+        file.write(b"half").unwrap();
+        assert!(!target.exists());
+        drop(file);
+        assert_eq!(names(), 0, "no temporary file stays");
+        write_file(&target, b"whole").unwrap();
+        write_file(&target, b"new").unwrap();
+        assert_eq!((fs::read(&target).unwrap().as_slice(), names()), (&b"new"[..], 1));
+    }
+
+    #[test]
+    fn bytes_land_at_their_offsets() {
+        let dir = TempDir::new().unwrap();
+        let target = dir.path().join("x");
+        let mut file = AtomicFile::create(&target).unwrap();
+        file.write(b"head").unwrap();
+        file.write_at(6, b"cd").unwrap();
+        file.write_at(4, b"ab").unwrap();
+        assert_eq!(fs::read(file.flushed().unwrap()).unwrap(), b"headabcd");
+        file.commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"headabcd");
+    }
+
+    #[test]
+    fn an_unwritable_place_is_named() {
+        let dir = TempDir::new().unwrap();
+        let message = write_file(&dir.path().join("none/x"), b"").unwrap_err().to_string();
+        assert!(message.contains("none/x") && message.contains("cannot write"), "{message}");
+    }
+}
