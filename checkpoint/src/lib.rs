@@ -30,6 +30,8 @@ mod index;
 mod layout;
 mod map;
 mod packed;
+mod plan;
+mod recipe;
 mod shard;
 mod source;
 
@@ -38,3 +40,5 @@ pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use packed::{EXTENSION, Hash, Packed, PackedChunk, PackedTensor};
+pub use plan::Plan;
+pub use recipe::{Recipe, Rule};

@@ -8,6 +8,7 @@ mod directories;
 mod hostile;
 mod identity;
 mod invalid;
+mod packing;
 mod real_model;
 mod same_file;
 mod shards;

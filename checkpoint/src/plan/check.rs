@@ -1,0 +1,91 @@
+//! What plans from files must fulfil before they run.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use codec_api::TensorSpec;
+
+use super::{Plan, PlannedTensor};
+use crate::error::Error;
+use crate::index::stays_inside;
+use crate::packed::EXTENSION;
+
+impl PlannedTensor {
+    pub(super) fn spec(&self) -> Result<TensorSpec, Error> {
+        TensorSpec::new(self.dtype, self.shape.as_slice()).map_err(|error| Error::Chunk {
+            path: self.name.clone().into(),
+            tensor: self.name.clone(),
+            rows: 0..0,
+            error,
+        })
+    }
+
+    /// Number of chunks: at least one, so that an empty tensor has a place for its payload.
+    pub(super) fn chunks(&self) -> Result<usize, Error> {
+        Ok(self.spec()?.matrix().0.div_ceil(self.chunk_rows.max(1)).max(1))
+    }
+
+    /// The rows of a chunk.
+    pub(super) fn rows(&self, spec: &TensorSpec, chunk: usize) -> Range<usize> {
+        let rows = spec.matrix().0;
+        let end = |chunks: usize| chunks.saturating_mul(self.chunk_rows).min(rows);
+        end(chunk)..end(chunk.saturating_add(1))
+    }
+}
+
+impl Plan {
+    /// # Errors
+    /// What contradicts itself, and where.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !self.target.to_str().is_some_and(|name| name.ends_with(EXTENSION)) {
+            return Err(format!("its target does not end with `{EXTENSION}`"));
+        }
+        if let Some(file) = self.source.files.iter().chain(&self.source.index).find(|file| !stays_inside(&file.name)) {
+            return Err(format!("the source file `{}` is not a plain path below a directory", file.name));
+        }
+        let mut missing = HashSet::new();
+        for (i, tensor) in self.tensors.iter().enumerate() {
+            self.check_tensor(tensor, i).map_err(|reason| format!("tensor `{}`: {reason}", tensor.name))?;
+            if tensor.same_as.is_none() {
+                missing.insert(i);
+            }
+        }
+        self.check_units(missing)
+    }
+
+    fn check_tensor(&self, tensor: &PlannedTensor, i: usize) -> Result<(), String> {
+        tensor.spec().map_err(|e| e.to_string())?;
+        if tensor.file >= self.source.files.len() || tensor.codec >= self.codecs.len() || tensor.chunk_rows == 0 {
+            return Err("its file, its codec or its chunks do not exist".to_owned());
+        }
+        let Some(other) = tensor.same_as else { return Ok(()) };
+        let holder = self.tensors.get(other).filter(|_| other < i);
+        let fits = |holder: &PlannedTensor| {
+            holder.same_as.is_none() && (holder.dtype, &holder.shape) == (tensor.dtype, &tensor.shape)
+        };
+        if holder.is_some_and(fits) { Ok(()) } else { Err(format!("it cannot be the same as tensor {other}")) }
+    }
+
+    /// Checks that the units have every chunk of these tensors, in order and once.
+    fn check_units(&self, mut missing: HashSet<usize>) -> Result<(), String> {
+        let mut next = [0, 0];
+        for found in self.units.iter().flatten() {
+            while next[0] < self.tensors.len() && self.tensors[next[0]].same_as.is_some() {
+                next = [next[0] + 1, 0];
+            }
+            if *found != next || next[0] >= self.tensors.len() {
+                return Err(format!("its units have chunk {found:?} instead of {next:?}"));
+            }
+            let chunks = self.tensors[next[0]].chunks().map_err(|e| e.to_string())?;
+            next[1] += 1;
+            if next[1] == chunks {
+                missing.remove(&next[0]);
+                next = [next[0] + 1, 0];
+            }
+        }
+        match missing.iter().min() {
+            Some(tensor) => Err(format!("its units lack chunks of tensor `{}`", self.tensors[*tensor].name)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Puts the parts of a plan together.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+
+use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Registry, TensorSpec};
+
+use super::Plan;
+use super::parts::{Done, Part};
+use super::source::SourceFile;
+use crate::error::Error;
+use crate::packed::{
+    AtomicFile, CRC_KEY, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c, header,
+    header_name, padding_name, section_name,
+};
+
+/// Level of Zstandard for headers and indexes.
+const ZSTD: i32 = 19;
+
+/// A section of the packed file.
+struct Piece {
+    name: String,
+    spec: TensorSpec,
+    from: From,
+}
+
+/// Where the bytes of a section are.
+enum From {
+    /// Offset in the part of a unit, and the CRC-32C.
+    Part {
+        unit: usize,
+        offset: u64,
+        crc32c: u32,
+    },
+    Memory(Vec<u8>),
+}
+
+impl Plan {
+    /// Puts the parts together under the target's name, and removes them. An older target is
+    /// replaced. With `verify`, the new file is opened and decoded before it gets its name.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if parts are missing or damaged; [`Error::Changed`] if the source has
+    /// changed; [`Error::Damaged`] if the new file is not what it should be; [`Error::Write`].
+    pub fn commit(&self, registry: &Registry, verify: bool) -> Result<(), Error> {
+        let hash = self.hash()?;
+        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, false)).collect();
+        let missing: Vec<String> =
+            parts.iter().enumerate().filter(|(_, part)| part.is_none()).map(|(unit, _)| unit.to_string()).collect();
+        if !missing.is_empty() {
+            return Err(self.wrong(format!("these units have not run: {}; run them first", missing.join(", "))));
+        }
+        let parts: Vec<Part> = parts.into_iter().flatten().collect();
+        let (pieces, manifest) = self.contents(&parts, registry)?;
+        let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
+        let text = serde_json::to_string(&manifest).map_err(|e| self.wrong(e.to_string()))?;
+        let crc = format!("{:08x}", crc32c(text.as_bytes()));
+        let specs = pieces.iter().map(|piece| (piece.name.as_str(), &piece.spec));
+        let head = header(specs, &BTreeMap::from([(KEY, text), (CRC_KEY, crc)]));
+        file.write(&head.map_err(|reason| self.wrong(reason))?)?;
+        self.copy(&pieces, &parts, &mut file)?;
+        if verify {
+            let mut faults = Packed::open(file.flushed()?, registry)?.verify(&NoProgress);
+            if !faults.is_empty() {
+                return Err(faults.swap_remove(0));
+            }
+        }
+        file.commit()?;
+        fs::remove_dir_all(self.parts()).map_err(|error| Error::write(&self.parts(), error))
+    }
+
+    /// The sections in their order, and the manifest.
+    fn contents(&self, parts: &[Part], registry: &Registry) -> Result<(Vec<Piece>, Manifest), Error> {
+        let codecs = self.make_codecs(registry)?;
+        let mut leveled = Vec::new();
+        let mut chunks: Vec<Vec<ChunkRecord>> = self.tensors.iter().map(|_| Vec::new()).collect();
+        for (unit, part) in parts.iter().enumerate() {
+            for done in &part.chunks {
+                leveled.extend(self.pieces(unit, part, done, &*codecs[done.record.codec])?);
+                chunks[done.tensor].push(done.record.clone());
+            }
+        }
+        // The sort is stable, so that sections of equal level and width are in the order of tensors.
+        leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
+        let mut pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
+        let (files, index) = self.source.verbatim()?;
+        let stored = files.iter().enumerate().map(|(i, bytes)| self.verbatim(header_name(i), bytes));
+        let index = index.as_deref().map(|bytes| self.verbatim(INDEX.to_owned(), bytes)).transpose()?;
+        let (records, frames): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        pieces.extend(frames);
+        let record =
+            |(crc32c, bytes): (u32, u64), file: &SourceFile| FileRecord { name: file.name.clone(), bytes, crc32c };
+        let files = records.into_iter().zip(&self.source.files).map(|(found, file)| record(found, file)).collect();
+        let index = index.zip(self.source.index.as_ref()).map(|((found, frame), file)| {
+            pieces.push(frame);
+            record(found, file)
+        });
+        Ok((pieces, self.manifest(files, index, chunks)?))
+    }
+
+    fn manifest(
+        &self,
+        files: Vec<FileRecord>,
+        index: Option<FileRecord>,
+        chunks: Vec<Vec<ChunkRecord>>,
+    ) -> Result<Manifest, Error> {
+        let tensor = |(tensor, chunks): (&super::PlannedTensor, Vec<ChunkRecord>)| TensorRecord {
+            name: tensor.name.clone(),
+            file: tensor.file,
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+            same_as: tensor.same_as.map(|other| self.tensors[other].name.clone()),
+            chunks,
+        };
+        let recipe = serde_json::value::to_raw_value(&self.recipe).map_err(|e| self.wrong(e.to_string()))?;
+        Ok(Manifest {
+            kind: Kind::Packed,
+            version: FormatVersion,
+            program: self.program.clone(),
+            seed: self.seed,
+            recipe,
+            files,
+            index,
+            codecs: self.codecs.clone(),
+            tensors: self.tensors.iter().zip(chunks).map(tensor).collect(),
+        })
+    }
+
+    /// The sections of a chunk, each with its quality level.
+    fn pieces(&self, unit: usize, part: &Part, done: &Done, codec: &dyn Codec) -> Result<Vec<(usize, Piece)>, Error> {
+        let tensor = &self.tensors[done.tensor];
+        let rows = tensor.rows(&tensor.spec()?, done.chunk).len();
+        let spec = tensor.spec()?.with_rows(rows).map_err(|e| self.wrong(e.to_string()))?;
+        let levels = codec.as_progressive().map(|progressive| progressive.levels(&spec)).unwrap_or_default();
+        let mut pieces = Vec::new();
+        for (section, crc32c) in &done.record.sections {
+            let level = levels.iter().position(|level| level.sections.contains(section)).unwrap_or(0);
+            let name = section_name(&tensor.name, done.chunk, section);
+            let Some((spec, offset)) = part.sections.get(&name) else {
+                return Err(self.wrong(format!("the part of unit {unit} lacks `{name}`; run the unit again")));
+            };
+            let from = From::Part { unit, offset: *offset, crc32c: *crc32c };
+            pieces.push((level, Piece { name, spec: spec.clone(), from }));
+        }
+        Ok(pieces)
+    }
+
+    /// Checksum, length and section of the verbatim bytes of a source file.
+    fn verbatim(&self, name: String, bytes: &[u8]) -> Result<((u32, u64), Piece), Error> {
+        let frame = zstd::bulk::compress(bytes, ZSTD).map_err(|e| self.wrong(e.to_string()))?;
+        let spec = TensorSpec::new(Dtype::U8, [frame.len()]).map_err(|e| self.wrong(e.to_string()))?;
+        Ok(((crc32c(&frame), bytes.len() as u64), Piece { name, spec, from: From::Memory(frame) }))
+    }
+
+    /// Writes the bytes of all sections, and checks those from parts.
+    fn copy(&self, pieces: &[Piece], parts: &[Part], file: &mut AtomicFile) -> Result<(), Error> {
+        let mut open: Option<(usize, File)> = None;
+        let mut buffer = Vec::new();
+        for piece in pieces {
+            let (unit, offset, stored) = match &piece.from {
+                From::Memory(bytes) => {
+                    file.write(bytes)?;
+                    continue;
+                }
+                From::Part { unit, offset, crc32c } => (*unit, *offset, *crc32c),
+            };
+            let path = &parts[unit].path;
+            let io = |e| Error::io(path, e);
+            let reader = match &mut open {
+                Some((current, reader)) if *current == unit => reader,
+                other => &mut other.insert((unit, File::open(path).map_err(io)?)).1,
+            };
+            buffer.resize(piece.spec.byte_len(), 0);
+            reader.seek(SeekFrom::Start(offset)).and_then(|_| reader.read_exact(&mut buffer)).map_err(io)?;
+            if crc32c(&buffer) != stored {
+                return Err(self.wrong(format!("the part of unit {unit} is damaged; run the unit again")));
+            }
+            file.write(&buffer)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of an element; at least one.
+fn width(dtype: Dtype) -> usize {
+    (dtype.bitsize() / 8).max(1)
+}
+
+/// Inserts zeros before each level but the first, so that its sections are aligned: within a level
+/// they go from wide to narrow.
+fn aligned(leveled: Vec<(usize, Piece)>) -> Result<Vec<Piece>, codec_api::CodecError> {
+    let (mut pieces, mut filled, mut current) = (Vec::new(), 0usize, 0);
+    for (level, piece) in leveled {
+        if level > current {
+            current = level;
+            let zeros = filled.next_multiple_of(8) - filled;
+            let spec = TensorSpec::new(Dtype::U8, [zeros])?;
+            pieces.push(Piece { name: padding_name(level), spec, from: From::Memory(vec![0; zeros]) });
+            filled += zeros;
+        }
+        filled += piece.spec.byte_len();
+        pieces.push(piece);
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,121 @@
+//! Parts: the files that units write and the commit puts together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use codec_api::{Payload, TensorSpec, read_safetensors_header};
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+use crate::error::Error;
+use crate::map::map;
+use crate::packed::{AtomicFile, ChunkRecord, Hash, crc32c, create_directory, header, section_name};
+use crate::shard::open;
+
+/// The metadata key of a part.
+const KEY: &str = "netweight.part";
+
+/// What a unit has done.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    /// Hash of the plan.
+    plan: Hash,
+    unit: usize,
+    chunks: Vec<Done>,
+}
+
+/// An encoded chunk.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Done {
+    /// Number of the tensor.
+    pub(super) tensor: usize,
+    /// Number of the chunk.
+    pub(super) chunk: usize,
+    pub(super) record: ChunkRecord,
+}
+
+/// A whole part of a plan.
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) chunks: Vec<Done>,
+    /// Spec and offset in the file of every section, by stored name.
+    pub(super) sections: BTreeMap<String, (TensorSpec, u64)>,
+}
+
+impl Plan {
+    fn part_path(&self, unit: usize) -> PathBuf {
+        self.parts().join(format!("unit-{unit:05}.safetensors"))
+    }
+
+    /// Writes the part of a unit.
+    pub(super) fn write_part(&self, unit: usize, chunks: Vec<(Done, Payload)>) -> Result<(), Error> {
+        create_directory(&self.parts())?;
+        let (done, payloads): (Vec<Done>, Vec<Payload>) = chunks.into_iter().unzip();
+        let mut sections = Vec::new();
+        for (done, payload) in done.iter().zip(&payloads) {
+            for (name, section) in payload.sections() {
+                sections.push((section_name(&self.tensors[done.tensor].name, done.chunk, name), section));
+            }
+        }
+        let record = Record { plan: self.hash()?, unit, chunks: done };
+        let record = serde_json::to_string(&record).map_err(|e| self.wrong(e.to_string()))?;
+        let specs = sections.iter().map(|(name, section)| (name.as_str(), section.spec()));
+        let head = header(specs, &BTreeMap::from([(KEY, record)])).map_err(|reason| self.wrong(reason))?;
+        let mut file = AtomicFile::create(&self.part_path(unit))?;
+        file.write(&head)?;
+        sections.iter().try_for_each(|(_, section)| file.write(section.data()))?;
+        file.commit()
+    }
+
+    /// The part of a unit, with the right checksums if `check`; `None` if there is none of this
+    /// plan, or it is damaged.
+    pub(super) fn read_part(&self, unit: usize, plan: Hash, check: bool) -> Option<Part> {
+        let path = self.part_path(unit);
+        let part = read(&path, plan, unit, check).filter(|part| self.has_chunks(unit, part));
+        if part.is_none() && path.exists() {
+            tracing::debug!(path = %path.display(), "the part is of another plan, or damaged");
+        }
+        part
+    }
+
+    /// Whether the part has exactly the chunks of the unit.
+    fn has_chunks(&self, unit: usize, part: &Part) -> bool {
+        let found = part.chunks.iter().map(|done| [done.tensor, done.chunk]);
+        let named = part.chunks.iter().all(|done| {
+            let name = |section: &String| section_name(&self.tensors[done.tensor].name, done.chunk, section);
+            done.record.sections.keys().all(|section| part.sections.contains_key(&name(section)))
+        });
+        found.eq(self.units[unit].iter().copied()) && named
+    }
+}
+
+fn read(path: &Path, plan: Hash, unit: usize, check: bool) -> Option<Part> {
+    let (bytes, _) = map(&open(path).ok()?, path).ok()?;
+    let (file, start) = read_safetensors_header(&bytes).ok()?;
+    let record: Record = serde_json::from_str(file.metadata().as_ref()?.get(KEY)?).ok()?;
+    if record.plan != plan || record.unit != unit {
+        return None;
+    }
+    let mut sections = BTreeMap::new();
+    let mut sums = Vec::new();
+    for (name, info) in file.tensors() {
+        let (begin, end) = info.data_offsets;
+        if check {
+            sums.push(crc32c(&bytes[start + begin..start + end]));
+        }
+        let spec = TensorSpec::new(info.dtype, info.shape.as_slice()).ok()?;
+        sections.insert(name, (spec, (start + begin) as u64));
+    }
+    if check {
+        let mut stored: Vec<u32> =
+            record.chunks.iter().flat_map(|done| done.record.sections.values().copied()).collect();
+        stored.sort_unstable();
+        sums.sort_unstable();
+        if stored != sums {
+            return None;
+        }
+    }
+    Some(Part { path: path.to_owned(), chunks: record.chunks, sections })
+}

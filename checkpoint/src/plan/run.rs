@@ -1,0 +1,182 @@
+//! Runs units: encodes chunks.
+
+use std::sync::Arc;
+
+use codec_api::{
+    Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics, TensorSpec,
+    TensorView, survey,
+};
+use rayon::prelude::*;
+
+use super::parts::Done;
+use super::{Plan, PlannedTensor};
+use crate::checkpoint::Checkpoint;
+use crate::error::Error;
+use crate::packed::{ChunkRecord, Hash, crc32c};
+
+/// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
+type Shared = Result<Option<Statistics>, String>;
+
+impl Plan {
+    /// Runs all units on rayon's current pool. `progress` gets the number of encoded weights.
+    ///
+    /// # Errors
+    /// As [`Self::run_unit`], the first one that is noticed.
+    pub fn run(&self, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
+        (0..self.units()).into_par_iter().try_for_each(|unit| self.run_unit(unit, registry, progress))
+    }
+
+    /// Runs a unit: encodes its chunks and writes its part. A whole part of this plan is kept.
+    ///
+    /// A chunk that the codec refuses is stored exactly, with the reason.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if the source is not as it was when it was planned; [`Error::Chunk`] if a
+    /// codec fails; [`Error::Write`]; [`Error::Plan`] if there is no such unit.
+    pub fn run_unit(&self, unit: usize, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
+        let Some(pieces) = self.units.get(unit) else {
+            return Err(self.wrong(format!("it has {} units, so no unit {unit}", self.units())));
+        };
+        if let Some(part) = self.read_part(unit, self.hash()?, true) {
+            let rows = |done: &Done| {
+                let tensor = &self.tensors[done.tensor];
+                let spec = tensor.spec()?;
+                Ok((tensor.rows(&spec, done.chunk).len() * spec.matrix().1) as u64)
+            };
+            progress.tick(part.chunks.iter().map(rows).sum::<Result<u64, Error>>()?);
+            return Ok(());
+        }
+        let codecs = self.make_codecs(registry)?;
+        let mut work = Work { plan: self, codecs, open: None, shared: None, progress };
+        let chunks = pieces.iter().map(|[tensor, chunk]| work.encode(*tensor, *chunk)).collect::<Result<_, _>>()?;
+        // A source that is written while it is read has another time afterwards.
+        if let Some((file, _)) = work.open {
+            self.source.check(file)?;
+        }
+        self.write_part(unit, chunks)
+    }
+
+    pub(super) fn make_codecs(&self, registry: &Registry) -> Result<Vec<Arc<dyn Codec>>, Error> {
+        let make = |header: &Box<serde_json::value::RawValue>| registry.parse_header(header.get());
+        let codecs: Result<Vec<_>, _> = self.codecs.iter().map(make).collect();
+        codecs.map_err(|e| self.wrong(e.to_string()))
+    }
+}
+
+/// The state of a running unit.
+struct Work<'a> {
+    plan: &'a Plan,
+    codecs: Vec<Arc<dyn Codec>>,
+    /// The source file of the last chunk, and its number. Its map is dropped with the unit, so that
+    /// the pages do not fill the memory.
+    open: Option<(usize, Checkpoint)>,
+    /// The tensor of the last chunk, and what its chunks share.
+    shared: Option<(usize, Shared)>,
+    progress: &'a dyn Progress,
+}
+
+impl Work<'_> {
+    fn encode(&mut self, number: usize, chunk: usize) -> Result<(Done, Payload), Error> {
+        let (plan, tensor) = (self.plan, &self.plan.tensors[number]);
+        if self.open.as_ref().is_none_or(|(file, _)| *file != tensor.file) {
+            if let Some((file, _)) = &self.open {
+                plan.source.check(*file)?;
+            }
+            self.open = Some((tensor.file, plan.source.open(tensor.file)?));
+        }
+        let Some((_, model)) = &self.open else { return Err(plan.wrong("no source is open")) };
+        let view = model.tensor(&tensor.name)?;
+        if *view.spec() != tensor.spec()? {
+            return Err(plan.wrong(format!("tensor `{}` is {} in the source", tensor.name, view.spec())));
+        }
+        let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
+        let encoder = Encoder { tensor, codecs: &self.codecs, view, cx, path: &model.files()[0] };
+        if self.shared.as_ref().is_none_or(|(known, _)| *known != number) {
+            self.shared = Some((number, encoder.survey()?));
+        }
+        let shared = self.shared.as_ref().map_or(&Ok(None), |(_, shared)| shared);
+        let (record, payload) = encoder.encode(chunk, shared)?;
+        Ok((Done { tensor: number, chunk, record }, payload))
+    }
+}
+
+/// Encodes chunks of one tensor.
+struct Encoder<'a> {
+    tensor: &'a PlannedTensor,
+    codecs: &'a [Arc<dyn Codec>],
+    view: TensorView<'a>,
+    cx: EncodeCx<'a>,
+    path: &'a std::path::Path,
+}
+
+impl Encoder<'_> {
+    fn spec(&self) -> &TensorSpec {
+        self.view.spec()
+    }
+
+    fn failed(&self, chunk: usize, error: CodecError) -> Error {
+        let (path, tensor) = (self.path.to_owned(), self.tensor.name.clone());
+        Error::Chunk { path, tensor, rows: self.tensor.rows(self.spec(), chunk), error }
+    }
+
+    /// The statistics of the tensor, if it has several chunks and its codec needs them.
+    fn survey(&self) -> Result<Shared, Error> {
+        let (chunks, codec) = (self.tensor.chunks()?, &self.codecs[self.tensor.codec]);
+        let Some(surveyed) = codec.as_surveyed().filter(|_| chunks > 1) else { return Ok(Ok(None)) };
+        let observe = |found: Option<&Statistics>, chunk: usize| {
+            let rows = self.tensor.rows(self.spec(), chunk);
+            let mut cx = self.cx.clone();
+            cx.shared = found.map(Statistics::shared);
+            surveyed.observe(self.view.rows(rows.start, rows.end)?, &cx.for_rows(self.spec(), rows)?)
+        };
+        match survey(surveyed, |found| (0..chunks).map(|chunk| observe(found, chunk)).collect()) {
+            Ok(statistics) => Ok(Ok(Some(statistics))),
+            Err(error) if refuses(&error) => Ok(Err(error.to_string())),
+            Err(error) => Err(self.failed(0, error)),
+        }
+    }
+
+    /// Encodes a chunk with the codec of the tensor, or exactly if that one refuses it.
+    fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
+        let failed = |error| self.failed(chunk, error);
+        let planned = self.tensor.codec;
+        let (codec, encoded, refused) = match shared {
+            Ok(statistics) => match self.try_codec(planned, chunk, statistics.as_ref()) {
+                Ok(encoded) => (planned, encoded, self.tensor.refused.clone()),
+                Err(error) if planned != 0 && refuses(&error) => {
+                    (0, self.try_codec(0, chunk, None).map_err(failed)?, Some(error.to_string()))
+                }
+                Err(error) => return Err(failed(error)),
+            },
+            Err(reason) => (0, self.try_codec(0, chunk, None).map_err(failed)?, Some(reason.clone())),
+        };
+        let rows = self.tensor.rows(self.spec(), chunk);
+        let blake3 = if encoded.certificate.exact {
+            Hash::of(self.view.rows(rows.start, rows.end).map_err(failed)?.bytes())
+        } else {
+            Hash::of(&encoded.decode_bytes(&DecodeCx::new()).map_err(failed)?)
+        };
+        let sections = encoded.payload.sections().iter();
+        let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
+        let (rows, certificate) = ([rows.start, rows.end], encoded.certificate);
+        Ok((ChunkRecord { rows, codec, certificate, blake3, sections, refused }, encoded.payload))
+    }
+
+    fn try_codec(
+        &self,
+        codec: usize,
+        chunk: usize,
+        statistics: Option<&Statistics>,
+    ) -> Result<EncodedTensor, CodecError> {
+        let rows = self.tensor.rows(self.spec(), chunk);
+        let mut cx = self.cx.clone();
+        cx.shared = statistics.map(Statistics::shared);
+        let cx = cx.for_rows(self.spec(), rows.clone())?;
+        EncodedTensor::encode(Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?, &cx)
+    }
+}
+
+/// Whether the codec is not made for the tensor, as opposed to a failure.
+fn refuses(error: &CodecError) -> bool {
+    error.is_refusal() || matches!(error, CodecError::NonFinite { .. })
+}

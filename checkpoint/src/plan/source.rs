@@ -1,0 +1,150 @@
+//! The source of a plan: the files of a model, and whether they are still the same.
+
+use std::fs::{self, File, Metadata};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::Error;
+use crate::layout::directory;
+use crate::packed::{Hash, MAX_HEADER};
+
+/// The files of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    /// The directory that the names of the files are relative to.
+    pub(crate) directory: PathBuf,
+    pub(crate) files: Vec<SourceFile>,
+    /// The index of a sharded model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<SourceFile>,
+}
+
+/// What a file was when the plan was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceFile {
+    /// Its path relative to the directory.
+    pub(crate) name: String,
+    /// Its length in bytes.
+    pub(crate) bytes: u64,
+    /// Its last change, in nanoseconds since 1970.
+    pub(crate) modified: u64,
+    /// blake3 of its verbatim part: the header with the length before it, or the whole index.
+    pub(crate) blake3: Hash,
+}
+
+impl Source {
+    /// The files of an opened model. A shard counts whole, with the tensors that an index leaves
+    /// out, since it shall come back as it is.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] for files outside the directory, or with names that are not UTF-8.
+    pub(crate) fn of(model: &Checkpoint) -> Result<Self, Error> {
+        let first = model.index().or(model.files().first().map(PathBuf::as_path));
+        let folder = directory(first.unwrap_or(Path::new("")));
+        let folder = fs::canonicalize(folder).map_err(|e| Error::io(folder, e))?;
+        let record = |path: &Path, verbatim: fn(&Path) -> Result<Vec<u8>, Error>| {
+            let parent = fs::canonicalize(directory(path)).map_err(|e| Error::io(path, e))?;
+            let name = path.file_name().map(|name| parent.join(name));
+            let name = name.as_deref().and_then(|path| path.strip_prefix(&folder).ok()?.to_str());
+            let Some(name) = name else {
+                return Err(Error::unfit(path, "it lies outside the model's directory, or its name is not UTF-8"));
+            };
+            SourceFile::read(path, name.to_owned(), &verbatim(path)?)
+        };
+        let files = model.files().iter().map(|path| record(path, read_header)).collect::<Result<_, _>>()?;
+        let index = model.index().map(|path| record(path, read_whole)).transpose()?;
+        Ok(Self { directory: folder, files, index })
+    }
+
+    /// The path of a file.
+    pub(crate) fn path(&self, file: &SourceFile) -> PathBuf {
+        self.directory.join(&file.name)
+    }
+
+    /// The verbatim bytes of every file, and of the index.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if a file is not as it was.
+    pub(crate) fn verbatim(&self) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Error> {
+        let read = |file: &SourceFile, verbatim: fn(&Path) -> Result<Vec<u8>, Error>| {
+            let path = self.path(file);
+            let bytes = verbatim(&path)?;
+            file.check(&path, &bytes)?;
+            Ok(bytes)
+        };
+        let files = self.files.iter().map(|file| read(file, read_header)).collect::<Result<_, Error>>()?;
+        Ok((files, self.index.as_ref().map(|file| read(file, read_whole)).transpose()?))
+    }
+
+    /// Opens file number `file` alone, with all its tensors.
+    ///
+    /// # Errors
+    /// As [`Self::verbatim`].
+    pub(crate) fn open(&self, file: usize) -> Result<Checkpoint, Error> {
+        let record = &self.files[file];
+        let path = self.path(record);
+        let model = Checkpoint::open(&path)?;
+        record.check(&path, &read_header(&path)?)?;
+        Ok(model)
+    }
+
+    /// Checks that file number `file` has not been written since the plan.
+    pub(crate) fn check(&self, file: usize) -> Result<(), Error> {
+        let path = self.path(&self.files[file]);
+        self.files[file].check_metadata(&path, &fs::metadata(&path).map_err(|e| Error::io(&path, e))?)
+    }
+}
+
+impl SourceFile {
+    fn read(path: &Path, name: String, verbatim: &[u8]) -> Result<Self, Error> {
+        let metadata = fs::metadata(path).map_err(|e| Error::io(path, e))?;
+        Ok(Self { name, bytes: metadata.len(), modified: modified(&metadata), blake3: Hash::of(verbatim) })
+    }
+
+    fn check(&self, path: &Path, verbatim: &[u8]) -> Result<(), Error> {
+        self.check_metadata(path, &fs::metadata(path).map_err(|e| Error::io(path, e))?)?;
+        if Hash::of(verbatim) == self.blake3 {
+            return Ok(());
+        }
+        Err(Error::Changed { path: path.to_owned(), what: "header is another one".to_owned() })
+    }
+
+    fn check_metadata(&self, path: &Path, now: &Metadata) -> Result<(), Error> {
+        let what = if now.len() != self.bytes {
+            format!("length is {}, not {}", now.len(), self.bytes)
+        } else if modified(now) != self.modified {
+            "time of the last change is another one".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Changed { path: path.to_owned(), what })
+    }
+}
+
+/// The time of the last change; 0 where the system knows none.
+fn modified(metadata: &Metadata) -> u64 {
+    let since = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// The header of a safetensors file, with the length before it.
+fn read_header(path: &Path) -> Result<Vec<u8>, Error> {
+    let io = |e| Error::io(path, e);
+    let mut file = File::open(path).map_err(io)?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(io)?;
+    let most = u64::from_le_bytes(length).min(MAX_HEADER as u64);
+    let mut bytes = length.to_vec();
+    file.take(most).read_to_end(&mut bytes).map_err(io)?;
+    Ok(bytes)
+}
+
+fn read_whole(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|e| Error::io(path, e))
+}

@@ -1,0 +1,33 @@
+//! The built-in recipes.
+
+use super::Recipe;
+
+/// Name and codec for matrices; the recipe `lossless` has none.
+const RECIPES: &[(&str, Option<&str>)] = &[
+    ("lossless", None),
+    ("int8", Some("quant.int:preset=int8")),
+    ("q4", Some("quant.int:preset=int4-clip")),
+    ("trellis-4bit", Some("trellis:preset=4bit-balanced")),
+    ("trellis-3bit", Some("trellis:preset=3bit-balanced")),
+    ("seedlm-4bit", Some("seedlm:preset=4bit-coded")),
+];
+
+impl Recipe {
+    /// The names of the built-in recipes; the first is the usual one.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        RECIPES.iter().map(|(name, _)| *name)
+    }
+
+    /// The built-in recipe of this name:
+    /// - `lossless`: every tensor exactly;
+    /// - `int8`: 8 bits per weight with a scale per row; `q4`: 4 bits with scale and zero point for
+    ///   128 weights, searched for the least squared error;
+    /// - `trellis-4bit`, `trellis-3bit`: entropy-coded trellis quantisation;
+    /// - `seedlm-4bit`: seeds of a shift register, coded.
+    ///
+    /// All but the first are [`Self::for_matrices`].
+    pub fn built_in(name: &str) -> Option<Self> {
+        let (_, codec) = RECIPES.iter().find(|(known, _)| *known == name)?;
+        Some(codec.map_or_else(Self::default, Self::for_matrices))
+    }
+}

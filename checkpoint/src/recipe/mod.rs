@@ -1,0 +1,136 @@
+//! Recipes: which codec encodes which tensor.
+
+mod builtin;
+mod choose;
+
+use std::path::Path;
+
+use codec_api::Dtype;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+pub(crate) use choose::Chooser;
+
+/// Which codec encodes which tensor. As a file it is TOML, or JSON with the same keys:
+///
+/// ```
+/// # let text = r#"
+/// default = "lossless"        # codec spec for all other tensors; this is its default
+/// exclude = ["lm_head"]       # tensors stored exactly, whatever the rules say
+///
+/// [[rule]]                    # the first rule that matches a tensor counts
+/// name = 'mlp\.(up|down)'     # regular expression, found anywhere in the name
+/// min_rank = 2                # number of axes: min_rank, max_rank
+/// min_weights = 4096          # number of weights: min_weights, max_weights
+/// dtype = ["F32", "BF16"]     # one of these dtypes
+/// codec = "quant.int:bits=4:group=64"
+/// # "#;
+/// # let recipe = checkpoint::Recipe::from_toml("example", text)?;
+/// # assert_eq!(recipe.rules[0].min_weights, Some(4096));
+/// # Ok::<(), checkpoint::Error>(())
+/// ```
+///
+/// A condition that is left out holds for every tensor. A tensor that its codec refuses is stored
+/// with `lossless`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Recipe {
+    /// Codec spec for tensors that no rule matches.
+    #[serde(default = "Recipe::lossless")]
+    pub default: String,
+    /// Regular expressions for the names of tensors that are stored exactly, before any rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// The first rule that matches counts.
+    #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+/// A rule of a [`Recipe`]: a codec for the tensors that fulfil all conditions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Rule {
+    /// Regular expression that occurs in the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Least number of axes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_rank: Option<usize>,
+    /// Largest number of axes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rank: Option<usize>,
+    /// Least number of weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_weights: Option<usize>,
+    /// Largest number of weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_weights: Option<usize>,
+    /// The dtypes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Vec<Dtype>>,
+    /// Codec spec.
+    pub codec: String,
+}
+
+impl Rule {
+    /// A rule for the tensors with this regular expression in their names.
+    pub fn of_names(pattern: &str, codec: &str) -> Self {
+        Self { name: Some(pattern.to_owned()), codec: codec.to_owned(), ..Self::default() }
+    }
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self { default: Self::lossless(), exclude: Vec::new(), rules: Vec::new() }
+    }
+}
+
+impl Recipe {
+    /// The codec that stores every tensor, and stands in for codecs that refuse one.
+    fn lossless() -> String {
+        choose::FALLBACK.to_owned()
+    }
+
+    /// This codec for the float tensors of at least two axes: linear layers, embeddings,
+    /// convolutions. All others, such as norms and biases, are stored exactly.
+    pub fn for_matrices(codec: &str) -> Self {
+        let floats = vec![Dtype::F32, Dtype::F16, Dtype::BF16];
+        let rule = Rule { min_rank: Some(2), dtype: Some(floats), codec: codec.to_owned(), ..Rule::default() };
+        Self { rules: vec![rule], ..Self::default() }
+    }
+
+    /// The built-in recipe of this name, else the recipe in this file: JSON if its name ends with
+    /// `.json`, else TOML.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if there is neither, or the file is no recipe.
+    pub fn load(name_or_file: &str) -> Result<Self, Error> {
+        if let Some(recipe) = Self::built_in(name_or_file) {
+            return Ok(recipe);
+        }
+        let text = std::fs::read_to_string(name_or_file).map_err(|error| {
+            let known = Self::names().collect::<Vec<_>>().join(", ");
+            Error::recipe(name_or_file, format!("it is no built-in recipe ({known}) and no readable file: {error}"))
+        })?;
+        let json = Path::new(name_or_file).extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
+        if json { Self::from_json(name_or_file, &text) } else { Self::from_toml(name_or_file, &text) }
+    }
+
+    /// Reads TOML; `name` is for the error message.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the line of the fault.
+    pub fn from_toml(name: &str, text: &str) -> Result<Self, Error> {
+        toml_edit::de::from_str(text).map_err(|e| Error::recipe(name, e.to_string()))
+    }
+
+    /// Reads JSON; `name` is for the error message.
+    ///
+    /// # Errors
+    /// As [`Self::from_toml`].
+    pub fn from_json(name: &str, text: &str) -> Result<Self, Error> {
+        serde_json::from_str(text).map_err(|e| Error::recipe(name, e.to_string()))
+    }
+}
