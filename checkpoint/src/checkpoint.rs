@@ -10,6 +10,7 @@ use codec_api::{TensorSpec, TensorView};
 use crate::error::Error;
 use crate::index::Index;
 use crate::map::Mapped;
+use crate::packed::is_packed;
 use crate::shard::{Shard, Tensor};
 use crate::source::{Source, locate};
 
@@ -166,6 +167,12 @@ impl Checkpoint {
     /// that has the key counts.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// Whether the file is a packed model ([`Packed`](crate::Packed)), whose tensors here are the
+    /// stored sections.
+    pub fn is_packed(&self) -> bool {
+        self.files.len() == 1 && is_packed(&self.metadata)
     }
 
     /// What was not opened, and why: other models in the directory, and tensors that the index

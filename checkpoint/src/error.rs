@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use codec_api::CodecError;
@@ -201,17 +200,15 @@ pub enum Error {
         /// The checksums, or the error of the codec.
         reason: String,
     },
-    /// A tensor that cannot be encoded or decoded.
-    #[error("`{path}`, tensor `{tensor}`, rows {}..{}: {error}", rows.start, rows.end)]
+    /// Rows of a tensor that cannot be encoded or decoded.
+    #[error("`{path}`, {part}: {error}")]
     Chunk {
         /// The file.
         path: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// The rows of the tensor that the codec was to encode or decode.
-        rows: Range<usize>,
+        /// Tensor and rows.
+        part: String,
         /// The reason.
-        error: CodecError,
+        error: Box<CodecError>,
     },
     /// A recipe that cannot be read or applied.
     #[error("recipe `{name}`: {reason}")]

@@ -4,6 +4,8 @@ use std::path::Path;
 
 /// The usual names of a model in one file: of transformers and of diffusers. They go before others.
 pub(crate) const MODELS: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
+/// The end of the name of every safetensors file.
+pub(crate) const SUFFIX: &str = ".safetensors";
 /// What follows these names in the name of the index of a sharded model.
 pub(crate) const INDEX: &str = ".index.json";
 /// Statistics of the model's inputs, in a file beside the model. It is never taken for the model

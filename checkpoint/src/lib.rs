@@ -1,5 +1,6 @@
 //! Reads model files: a `.safetensors` file, or a Hugging Face directory with one or several of
-//! them.
+//! them. Packs them: a [`Plan`] encodes every tensor with the codec that a [`Recipe`] chooses, and
+//! [`Packed`] reads the result and writes the dense files back.
 //!
 //! ```no_run
 //! let model = checkpoint::Checkpoint::open("models/my-model")?;
@@ -21,6 +22,7 @@
 //! handler; see [`Checkpoint::open`].
 
 mod checkpoint;
+mod companions;
 mod error;
 mod folder;
 mod foreign;
@@ -36,9 +38,10 @@ mod shard;
 mod source;
 
 pub use checkpoint::Checkpoint;
+pub use companions::copy_companions;
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use packed::{EXTENSION, Hash, Packed, PackedChunk, PackedTensor};
-pub use plan::Plan;
+pub use plan::{Plan, Share};
 pub use recipe::{Recipe, Rule};

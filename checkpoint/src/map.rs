@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -12,10 +13,21 @@ use memmap2::Mmap;
 use crate::error::Error;
 use crate::identity::FileIdentity;
 
-/// What a file was when it was mapped.
+/// What a file was when it was mapped, and its map.
 pub(crate) struct Mapped {
     identity: FileIdentity,
     length: u64,
+    /// `None` for an empty file.
+    map: Option<Arc<Mmap>>,
+}
+
+/// Owner of the bytes of a map.
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Mapped {
@@ -38,19 +50,37 @@ impl Mapped {
     }
 }
 
+impl Mapped {
+    /// Takes the pages that were read so far out of the memory of this process: a reader of a whole
+    /// model would otherwise hold all of it. Pages that are read again come from the system's cache
+    /// or from the file. Elsewhere than on Unix it does nothing.
+    pub(crate) fn release(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // SAFETY: the advice drops private copies of changed pages, of which a read-only map
+            // has none; the other pages are read from the file again. That file must not change
+            // while it is mapped, which is the condition of the map itself.
+            let released = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            if let Err(error) = released {
+                tracing::debug!(%error, "the pages of the map stay in memory");
+            }
+        }
+    }
+}
+
 /// Maps the file that was opened as `path`, read-only. The map lives until the last slice of the
 /// returned bytes is dropped.
 pub(crate) fn map(file: &File, path: &Path) -> io::Result<(Bytes, Mapped)> {
     let metadata = file.metadata()?;
-    let mapped = Mapped { identity: FileIdentity::existing(path, &metadata)?, length: metadata.len() };
+    let (identity, length) = (FileIdentity::existing(path, &metadata)?, metadata.len());
     // Not every system can map an empty file.
-    if mapped.length == 0 {
-        return Ok((Bytes::new(), mapped));
+    if length == 0 {
+        return Ok((Bytes::new(), Mapped { identity, length, map: None }));
     }
     // SAFETY: the map is private to this process and read-only, so this program never writes to it.
     // Another program may still change or shorten the file while it is mapped. No system call
     // excludes that, and every reader of mapped models has the same condition. The docs of
     // `Checkpoint::open` state it, and `Mapped::check` finds a file that has become shorter.
-    let map = unsafe { Mmap::map(file)? };
-    Ok((Bytes::from_owner(map), mapped))
+    let map = Arc::new(unsafe { Mmap::map(file)? });
+    Ok((Bytes::from_owner(Shared(Arc::clone(&map))), Mapped { identity, length, map: Some(map) }))
 }

@@ -1,7 +1,7 @@
 //! The manifest: what the sections of a packed file mean. It is the JSON text under the key
-//! `netweight` in the file's `__metadata__`.
+//! `netweight` in the file's `__metadata__`, with its checksum beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use codec_api::{Certificate, Dtype, FormatVersion};
@@ -11,8 +11,6 @@ use serde_json::value::RawValue;
 
 /// The metadata key of the manifest.
 pub(crate) const KEY: &str = "netweight";
-/// The metadata key of the manifest's CRC-32C, eight hexadecimal digits.
-pub(crate) const CRC_KEY: &str = "netweight.crc32c";
 
 /// What the sections of a packed file mean.
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,6 +140,20 @@ impl<'de> Deserialize<'de> for Hash {
         let hash = blake3::Hash::from_hex(&text).map_err(|e| de::Error::custom(format!("blake3 `{text}`: {e}")))?;
         Ok(Self(hash.into()))
     }
+}
+
+/// The metadata string `key`, which the string `key.crc32c` must confirm.
+///
+/// # Errors
+/// Which of the two is missing or wrong.
+pub(crate) fn checked<'a>(strings: &'a HashMap<String, String>, key: &str) -> Result<&'a str, String> {
+    let string = |key: &str| strings.get(key).ok_or_else(|| format!("it has no `{key}` in its `__metadata__`"));
+    let (text, stored) = (string(key)?, string(&format!("{key}.crc32c"))?);
+    let found = format!("{:08x}", crc32c(text.as_bytes()));
+    if found == *stored {
+        return Ok(text);
+    }
+    Err(format!("`{key}` in its `__metadata__` has CRC-32C {found}, stored is {stored}"))
 }
 
 /// CRC-32C, the checksum of every stored section.

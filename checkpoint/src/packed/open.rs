@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use codec_api::{Codec, Registry, Section, read_safetensors_header};
+use codec_api::{Codec, CodecError, Registry, Section, read_safetensors_header};
 
 use super::entry::{Entry, entries};
-use super::manifest::{CRC_KEY, FileRecord, KEY, Manifest, crc32c, is_manifest};
+use super::manifest::{FileRecord, KEY, Manifest, checked, is_manifest};
 use super::names;
 use super::tensor::PackedTensor;
 use crate::error::Error;
@@ -20,8 +20,29 @@ use crate::shard::{open, refused};
 /// The end of the name of every packed file.
 pub const EXTENSION: &str = ".nw.safetensors";
 
-/// A packed model, memory-mapped. Opening it reads the header only; a tensor, or the rows of it
-/// that are asked for, is decoded when it is read. Threads may share it.
+/// A packed model, memory-mapped: a whole model, each tensor encoded by a codec, in one file. Opening
+/// it reads the header only; a tensor, or the rows of it that are asked for, is decoded when it is
+/// read. Threads may share it.
+///
+/// # Format
+/// The file is a safetensors file, so that any reader lists its sections. A section of a tensor is
+/// stored as `TENSOR/CHUNK/SECTION`, where `%` and `/` in the tensor's name are `%25` and `%2F`:
+/// large tensors are encoded in chunks of rows, numbered from 0, so that they decode in parallel and
+/// in part. `__metadata__` has two strings:
+/// - `netweight`: the manifest, JSON. For every tensor: name, dtype, shape, source file, and its
+///   chunks with rows, codec, certificate, blake3 of the decoded bytes and CRC-32C of each section;
+///   or, in `same_as`, the tensor with the same bytes. For the model: source files, codec headers,
+///   recipe, seed and program;
+/// - `netweight.crc32c`: CRC-32C of the manifest, eight hexadecimal digits.
+///
+/// Further U8 sections hold what the source files have beside tensors, as Zstandard frames:
+/// `__netweight__/header/N` the header of source file `N` byte for byte, with the length before it;
+/// `__netweight__/index` the index of a sharded model. A safetensors file is its header followed by
+/// its tensors without gaps, so that a model of exact codecs comes back byte for byte.
+///
+/// Sections are ordered by quality level, then from wide to narrow dtypes, then by tensor: the first
+/// bytes of the file are a coarse model, and every section is aligned to its dtype. Before each
+/// level but the first, zeros in `__netweight__/padding/LEVEL` align it.
 pub struct Packed {
     pub(crate) path: PathBuf,
     mapped: Mapped,
@@ -72,10 +93,11 @@ impl Packed {
         registry: &Registry,
         file_bytes: u64,
     ) -> Result<Self, String> {
-        let header = |(i, text): (usize, &Box<serde_json::value::RawValue>)| {
-            registry.parse_header(text.get()).map_err(|e| format!("codec {i} of its manifest: {e}"))
+        let headers = manifest.codecs.iter().map(|header| header.get());
+        let parse = |(i, header): (usize, &str)| {
+            registry.parse_header(header).map_err(|e| format!("codec {i} of its manifest: {e}"))
         };
-        let codecs = manifest.codecs.iter().enumerate().map(header).collect::<Result<Vec<Arc<dyn Codec>>, _>>()?;
+        let codecs = headers.enumerate().map(parse).collect::<Result<Vec<Arc<dyn Codec>>, _>>()?;
         let (entries, by_name) = entries(manifest.tensors, manifest.files.len(), &codecs, &mut stored)?;
         let files = manifest.files.into_iter().enumerate();
         let files = files.map(|(i, record)| StoredFile::take(record, names::header(i), &mut stored));
@@ -152,9 +174,18 @@ impl Packed {
         }
     }
 
+    /// Gives back the memory of the sections that were read so far.
+    pub(super) fn release(&self) {
+        self.mapped.release();
+    }
+
     /// Checks that the file has not become shorter.
     pub(super) fn check_length(&self) -> Result<(), Error> {
         self.mapped.check(&self.path)
+    }
+
+    pub(super) fn failed(&self, part: String, error: CodecError) -> Error {
+        Error::Chunk { path: self.path.clone(), part, error: error.into() }
     }
 
     pub(super) fn damaged(&self, part: String, reason: impl Into<String>) -> Error {
@@ -179,7 +210,7 @@ impl StoredFile {
     }
 }
 
-/// Whether the file is a packed model; `false` if it cannot be read.
+/// Whether these are the metadata of a packed model.
 pub(crate) fn is_packed(metadata: &BTreeMap<String, String>) -> bool {
     metadata.get(KEY).is_some_and(|text| is_manifest(text))
 }
@@ -215,15 +246,10 @@ fn read(path: &Path, bytes: &Bytes) -> Result<(Manifest, BTreeMap<String, Sectio
     let (header, start) = read_safetensors_header(bytes).map_err(|e| refused(path, bytes, e))?;
     let wrong = |reason: String| Error::Manifest { path: path.to_owned(), reason };
     let strings = header.metadata().clone().unwrap_or_default();
-    let Some(text) = strings.get(KEY).filter(|text| is_manifest(text)) else {
+    if !strings.get(KEY).is_some_and(|text| is_manifest(text)) {
         return Err(wrong(format!("it has no manifest under `{KEY}` in its `__metadata__`")));
-    };
-    let crc = format!("{:08x}", crc32c(text.as_bytes()));
-    match strings.get(CRC_KEY) {
-        Some(stored) if *stored == crc => {}
-        Some(stored) => return Err(wrong(format!("its manifest has CRC-32C {crc}, stored is {stored}"))),
-        None => return Err(wrong(format!("it has no `{CRC_KEY}` in its `__metadata__`"))),
     }
+    let text = checked(&strings, KEY).map_err(wrong)?;
     let manifest = Manifest::parse(text).map_err(wrong)?;
     let mut sections = BTreeMap::new();
     for (name, info) in header.tensors() {

@@ -47,6 +47,11 @@ impl<'a> PackedTensor<'a> {
         &self.entry.spec
     }
 
+    /// Number of its source file.
+    pub(super) fn file(&self) -> usize {
+        self.entry.file
+    }
+
     /// The tensor that holds the chunks of this one, if it is another one: both have the same
     /// bytes, which are stored once.
     pub fn same_as(&self) -> Option<&'a str> {
@@ -92,12 +97,7 @@ impl<'a> PackedTensor<'a> {
     pub fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         let spec = self.spec();
         let (all, columns) = spec.matrix();
-        let fail = |error| Error::Chunk {
-            path: self.packed.path.clone(),
-            tensor: self.entry.name.clone(),
-            rows: rows.clone(),
-            error,
-        };
+        let fail = |error| self.packed.failed(place(self.name(), &rows), error);
         spec.require_float().map_err(fail)?;
         codec_api::check_rows((all, columns), &rows, out).map_err(fail)?;
         for chunk in self.chunks() {
@@ -129,12 +129,9 @@ impl<'a> PackedTensor<'a> {
     /// [`Error::Damaged`] if a section or a decoded byte is wrong; [`Error::Chunk`] if the length
     /// is.
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
-        self.spec().check_output_bytes(out.len()).map_err(|error| Error::Chunk {
-            path: self.packed.path.clone(),
-            tensor: self.entry.name.clone(),
-            rows: 0..self.spec().matrix().0,
-            error,
-        })?;
+        let all = 0..self.spec().matrix().0;
+        let fail = |error| self.packed.failed(place(self.name(), &all), error);
+        self.spec().check_output_bytes(out.len()).map_err(fail)?;
         let mut rest = out;
         for chunk in self.chunks() {
             let (first, others) = rest.split_at_mut(chunk.spec().byte_len());
@@ -262,14 +259,17 @@ impl<'a> PackedChunk<'a> {
     }
 
     fn place(&self) -> String {
-        let Range { start, end } = self.rows();
-        format!("tensor `{}`, rows {start}..{end}", self.tensor)
+        place(self.tensor, &self.rows())
     }
 
     fn failed(&self, error: CodecError) -> Error {
-        let (path, tensor) = (self.packed.path.clone(), self.tensor.to_owned());
-        Error::Chunk { path, tensor, rows: self.rows(), error }
+        self.packed.failed(self.place(), error)
     }
+}
+
+/// A part of a tensor, for messages.
+pub(crate) fn place(tensor: &str, rows: &Range<usize>) -> String {
+    format!("tensor `{tensor}`, rows {}..{}", rows.start, rows.end)
 }
 
 impl fmt::Debug for PackedTensor<'_> {

@@ -1,6 +1,7 @@
 //! Checks a packed model without writing anything.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec_api::Progress;
 use rayon::prelude::*;
@@ -11,20 +12,20 @@ use super::tensor::PackedChunk;
 use super::writer::MAX_HEADER;
 use crate::error::Error;
 
+/// After so many bytes of decoded tensors, a reader of the whole model gives back the memory of the
+/// sections that it has read.
+const RELEASED: u64 = 64 << 20;
+
 impl Packed {
     /// Decodes everything and compares it with the stored checksums and hashes, on rayon's current
     /// pool. `progress` gets the number of decoded weights.
     ///
     /// Returns all faults, in the order of the tensors; none if the model is whole.
     pub fn verify(&self, progress: &dyn Progress) -> Vec<Error> {
-        let chunks: Vec<PackedChunk<'_>> =
-            self.tensors().filter(|tensor| tensor.same_as().is_none()).flat_map(|tensor| tensor.chunks()).collect();
-        let check = |chunk: &PackedChunk<'_>| {
-            let fault = chunk.decode_bytes().err();
-            progress.tick(chunk.spec().elements() as u64);
-            fault
-        };
-        let mut faults: Vec<Error> = chunks.par_iter().filter_map(check).collect();
+        let stored = self.tensors().filter(|tensor| tensor.same_as().is_none());
+        let chunks: Vec<_> = stored.flat_map(|tensor| tensor.chunks()).map(|chunk| ((), chunk)).collect();
+        let faults: Vec<Option<Error>> = self.decode_all(&chunks, progress, |(), decoded| decoded.err());
+        let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
         let files = self.files.iter().chain(&self.index);
         faults.extend(files.filter_map(|file| self.verbatim(file).err()));
         for (name, bytes) in &self.paddings {
@@ -33,6 +34,32 @@ impl Packed {
             }
         }
         faults
+    }
+
+    /// Decodes chunks on rayon's current pool, and gives each result to `take`.
+    pub(super) fn decode_all<T, R, C>(
+        &self,
+        chunks: &[(T, PackedChunk<'_>)],
+        progress: &dyn Progress,
+        take: impl Fn(&T, Result<Vec<u8>, Error>) -> R + Sync,
+    ) -> C
+    where
+        T: Sync,
+        R: Send,
+        C: FromParallelIterator<R>,
+    {
+        let read = AtomicU64::new(0);
+        let decode = |(place, chunk): &(T, PackedChunk<'_>)| {
+            let result = take(place, chunk.decode_bytes());
+            progress.tick(chunk.spec().elements() as u64);
+            let bytes = chunk.spec().byte_len() as u64;
+            let before = read.fetch_add(bytes, Ordering::Relaxed);
+            if before / RELEASED != (before + bytes) / RELEASED {
+                self.release();
+            }
+            result
+        };
+        chunks.par_iter().map(decode).collect()
     }
 
     /// The verbatim bytes of a source file.

@@ -2,36 +2,51 @@
 //! name only when it is whole.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use codec_api::TensorSpec;
 use tempfile::NamedTempFile;
 
+use super::manifest::crc32c;
 use crate::error::Error;
 use crate::layout::{self, directory};
 
 /// Limit of the safetensors format for the JSON text, in bytes.
 pub(crate) const MAX_HEADER: usize = 100_000_000;
 
-/// The bytes before the data of a safetensors file with these tensors, in this order, and these
-/// metadata strings: the length of the JSON text, the text, and spaces up to a multiple of 8 bytes.
+/// The end of the name of a temporary file; it begins with a dot.
+const TEMPORARY: &str = ".tmp";
+
+/// Whether a file of this name is a temporary file that an interrupted run may have left.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(TEMPORARY)
+}
+
+/// The bytes before the data of a safetensors file with these tensors, in this order, and two
+/// metadata strings, `text` under `key` and its CRC-32C under `key.crc32c`: the length of the JSON text, the text, and spaces up to a multiple of 8 bytes.
 ///
 /// # Errors
 /// A reason if the text exceeds the limit of the format.
 pub(crate) fn header<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a TensorSpec)>,
-    metadata: &BTreeMap<&str, String>,
+    (key, text): (&str, &str),
 ) -> Result<Vec<u8>, String> {
     let failed = |e: serde_json::Error| e.to_string();
     let quoted = |text: &str| serde_json::to_string(text).map_err(failed);
-    let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(metadata).map_err(failed)?);
+    let metadata = BTreeMap::from([
+        (key.to_owned(), text.to_owned()),
+        (format!("{key}.crc32c"), format!("{:08x}", crc32c(text.as_bytes()))),
+    ]);
+    let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(&metadata).map_err(failed)?);
     let mut begin = 0u64;
     for (name, spec) in tensors {
         let end = begin + spec.byte_len() as u64;
         let (name, dtype, shape) = (quoted(name)?, spec.dtype(), spec.shape());
-        text += &format!(",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{begin},{end}]}}");
+        let offsets = [begin, end];
+        let _ = write!(text, ",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}");
         begin = end;
     }
     text.push('}');
@@ -63,7 +78,7 @@ impl AtomicFile {
     pub(crate) fn create_in(folder: &Path, target: &Path) -> Result<Self, Error> {
         let mut builder = tempfile::Builder::new();
         let prefix = format!(".{}.", layout::name(target));
-        builder.prefix(&prefix).suffix(".tmp");
+        builder.prefix(&prefix).suffix(TEMPORARY);
         // Otherwise only the owner could read it.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -138,11 +153,12 @@ pub(crate) fn create_directory(path: &Path) -> Result<(), Error> {
 /// Makes a rename in this directory survive a power failure.
 #[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    fs::File::open(path)?.sync_all()
 }
 
 /// Elsewhere a directory cannot be opened; the rename is as safe as the system makes it.
 #[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "a sync may fail on Unix")]
 fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
@@ -152,6 +168,7 @@ mod tests {
     use codec_api::Dtype;
     use tempfile::TempDir;
 
+    use super::super::manifest::checked;
     use super::*;
 
     fn spec(dtype: Dtype, shape: &[usize]) -> TensorSpec {
@@ -167,8 +184,7 @@ mod tests {
             ("a", spec(Dtype::BF16, &[])),
         ];
         let data: Vec<u8> = (0..13).collect();
-        let metadata = BTreeMap::from([("netweight", "{\"a\":\"ü\"}".to_owned())]);
-        let mut file = header(tensors.iter().map(|(name, spec)| (*name, spec)), &metadata).unwrap();
+        let mut file = header(tensors.iter().map(|(name, spec)| (*name, spec)), ("key", "{\"a\":\"ü\"}")).unwrap();
         assert!(file.len().is_multiple_of(8));
         file.extend(&data);
         let read = safetensors::SafeTensors::deserialize(&file).unwrap();
@@ -180,7 +196,7 @@ mod tests {
             begin += spec.byte_len();
         }
         let (_, metadata) = safetensors::SafeTensors::read_metadata(&file).unwrap();
-        assert_eq!(metadata.metadata().as_ref().unwrap()["netweight"], "{\"a\":\"ü\"}");
+        assert_eq!(checked(metadata.metadata().as_ref().unwrap(), "key").unwrap(), "{\"a\":\"ü\"}");
         codec_api::read_safetensors_header(&file).unwrap();
     }
 

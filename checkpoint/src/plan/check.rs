@@ -3,31 +3,19 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use codec_api::TensorSpec;
-
 use super::{Plan, PlannedTensor};
-use crate::error::Error;
 use crate::index::stays_inside;
 use crate::packed::EXTENSION;
 
 impl PlannedTensor {
-    pub(super) fn spec(&self) -> Result<TensorSpec, Error> {
-        TensorSpec::new(self.dtype, self.shape.as_slice()).map_err(|error| Error::Chunk {
-            path: self.name.clone().into(),
-            tensor: self.name.clone(),
-            rows: 0..0,
-            error,
-        })
-    }
-
     /// Number of chunks: at least one, so that an empty tensor has a place for its payload.
-    pub(super) fn chunks(&self) -> Result<usize, Error> {
-        Ok(self.spec()?.matrix().0.div_ceil(self.chunk_rows.max(1)).max(1))
+    pub(super) fn chunks(&self) -> usize {
+        self.spec.matrix().0.div_ceil(self.chunk_rows.max(1)).max(1)
     }
 
     /// The rows of a chunk.
-    pub(super) fn rows(&self, spec: &TensorSpec, chunk: usize) -> Range<usize> {
-        let rows = spec.matrix().0;
+    pub(super) fn rows(&self, chunk: usize) -> Range<usize> {
+        let rows = self.spec.matrix().0;
         let end = |chunks: usize| chunks.saturating_mul(self.chunk_rows).min(rows);
         end(chunk)..end(chunk.saturating_add(1))
     }
@@ -54,15 +42,12 @@ impl Plan {
     }
 
     fn check_tensor(&self, tensor: &PlannedTensor, i: usize) -> Result<(), String> {
-        tensor.spec().map_err(|e| e.to_string())?;
         if tensor.file >= self.source.files.len() || tensor.codec >= self.codecs.len() || tensor.chunk_rows == 0 {
             return Err("its file, its codec or its chunks do not exist".to_owned());
         }
         let Some(other) = tensor.same_as else { return Ok(()) };
         let holder = self.tensors.get(other).filter(|_| other < i);
-        let fits = |holder: &PlannedTensor| {
-            holder.same_as.is_none() && (holder.dtype, &holder.shape) == (tensor.dtype, &tensor.shape)
-        };
+        let fits = |holder: &PlannedTensor| holder.same_as.is_none() && holder.spec == tensor.spec;
         if holder.is_some_and(fits) { Ok(()) } else { Err(format!("it cannot be the same as tensor {other}")) }
     }
 
@@ -76,7 +61,7 @@ impl Plan {
             if *found != next || next[0] >= self.tensors.len() {
                 return Err(format!("its units have chunk {found:?} instead of {next:?}"));
             }
-            let chunks = self.tensors[next[0]].chunks().map_err(|e| e.to_string())?;
+            let chunks = self.tensors[next[0]].chunks();
             next[1] += 1;
             if next[1] == chunks {
                 missing.remove(&next[0]);

@@ -1,19 +1,18 @@
 //! Puts the parts of a plan together.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Registry, TensorSpec};
 
 use super::Plan;
-use super::parts::{Done, Part};
+use super::parts::{Done, Part, is_part};
 use super::source::SourceFile;
 use crate::error::Error;
 use crate::packed::{
-    AtomicFile, CRC_KEY, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c, header,
-    header_name, padding_name, section_name,
+    AtomicFile, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c, create_directory,
+    header, header_name, is_temporary, padding_name, section_name,
 };
 
 /// Level of Zstandard for headers and indexes.
@@ -23,11 +22,11 @@ const ZSTD: i32 = 19;
 struct Piece {
     name: String,
     spec: TensorSpec,
-    from: From,
+    content: Content,
 }
 
 /// Where the bytes of a section are.
-enum From {
+enum Content {
     /// Offset in the part of a unit, and the CRC-32C.
     Part {
         unit: usize,
@@ -54,11 +53,12 @@ impl Plan {
         }
         let parts: Vec<Part> = parts.into_iter().flatten().collect();
         let (pieces, manifest) = self.contents(&parts, registry)?;
+        // A model without tensors has no parts.
+        create_directory(&self.parts())?;
         let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
         let text = serde_json::to_string(&manifest).map_err(|e| self.wrong(e.to_string()))?;
-        let crc = format!("{:08x}", crc32c(text.as_bytes()));
         let specs = pieces.iter().map(|piece| (piece.name.as_str(), &piece.spec));
-        let head = header(specs, &BTreeMap::from([(KEY, text), (CRC_KEY, crc)]));
+        let head = header(specs, (KEY, &text));
         file.write(&head.map_err(|reason| self.wrong(reason))?)?;
         self.copy(&pieces, &parts, &mut file)?;
         if verify {
@@ -68,7 +68,25 @@ impl Plan {
             }
         }
         file.commit()?;
-        fs::remove_dir_all(self.parts()).map_err(|error| Error::write(&self.parts(), error))
+        self.remove_parts()
+    }
+
+    /// Removes the parts and what interrupted runs have left, and the folder unless it holds files
+    /// of others.
+    fn remove_parts(&self) -> Result<(), Error> {
+        let folder = self.parts();
+        let failed = |error| Error::write(&folder, error);
+        for file in fs::read_dir(&folder).map_err(failed)? {
+            let file = file.map_err(failed)?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            if is_part(&name) || is_temporary(&name) {
+                fs::remove_file(file.path()).map_err(failed)?;
+            }
+        }
+        match fs::remove_dir(&folder) {
+            Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => Err(failed(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The sections in their order, and the manifest.
@@ -85,7 +103,7 @@ impl Plan {
         // The sort is stable, so that sections of equal level and width are in the order of tensors.
         leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
         let mut pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
-        let (files, index) = self.source.verbatim()?;
+        let (files, index) = (self.source.headers()?, self.source.read_index()?);
         let stored = files.iter().enumerate().map(|(i, bytes)| self.verbatim(header_name(i), bytes));
         let index = index.as_deref().map(|bytes| self.verbatim(INDEX.to_owned(), bytes)).transpose()?;
         let (records, frames): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
@@ -109,8 +127,8 @@ impl Plan {
         let tensor = |(tensor, chunks): (&super::PlannedTensor, Vec<ChunkRecord>)| TensorRecord {
             name: tensor.name.clone(),
             file: tensor.file,
-            dtype: tensor.dtype,
-            shape: tensor.shape.clone(),
+            dtype: tensor.spec.dtype(),
+            shape: tensor.spec.shape().to_vec(),
             same_as: tensor.same_as.map(|other| self.tensors[other].name.clone()),
             chunks,
         };
@@ -131,8 +149,7 @@ impl Plan {
     /// The sections of a chunk, each with its quality level.
     fn pieces(&self, unit: usize, part: &Part, done: &Done, codec: &dyn Codec) -> Result<Vec<(usize, Piece)>, Error> {
         let tensor = &self.tensors[done.tensor];
-        let rows = tensor.rows(&tensor.spec()?, done.chunk).len();
-        let spec = tensor.spec()?.with_rows(rows).map_err(|e| self.wrong(e.to_string()))?;
+        let spec = tensor.spec.with_rows(tensor.rows(done.chunk).len()).map_err(|e| self.wrong(e.to_string()))?;
         let levels = codec.as_progressive().map(|progressive| progressive.levels(&spec)).unwrap_or_default();
         let mut pieces = Vec::new();
         for (section, crc32c) in &done.record.sections {
@@ -141,8 +158,8 @@ impl Plan {
             let Some((spec, offset)) = part.sections.get(&name) else {
                 return Err(self.wrong(format!("the part of unit {unit} lacks `{name}`; run the unit again")));
             };
-            let from = From::Part { unit, offset: *offset, crc32c: *crc32c };
-            pieces.push((level, Piece { name, spec: spec.clone(), from }));
+            let content = Content::Part { unit, offset: *offset, crc32c: *crc32c };
+            pieces.push((level, Piece { name, spec: spec.clone(), content }));
         }
         Ok(pieces)
     }
@@ -151,7 +168,7 @@ impl Plan {
     fn verbatim(&self, name: String, bytes: &[u8]) -> Result<((u32, u64), Piece), Error> {
         let frame = zstd::bulk::compress(bytes, ZSTD).map_err(|e| self.wrong(e.to_string()))?;
         let spec = TensorSpec::new(Dtype::U8, [frame.len()]).map_err(|e| self.wrong(e.to_string()))?;
-        Ok(((crc32c(&frame), bytes.len() as u64), Piece { name, spec, from: From::Memory(frame) }))
+        Ok(((crc32c(&frame), bytes.len() as u64), Piece { name, spec, content: Content::Memory(frame) }))
     }
 
     /// Writes the bytes of all sections, and checks those from parts.
@@ -159,12 +176,12 @@ impl Plan {
         let mut open: Option<(usize, File)> = None;
         let mut buffer = Vec::new();
         for piece in pieces {
-            let (unit, offset, stored) = match &piece.from {
-                From::Memory(bytes) => {
+            let (unit, offset, stored) = match &piece.content {
+                Content::Memory(bytes) => {
                     file.write(bytes)?;
                     continue;
                 }
-                From::Part { unit, offset, crc32c } => (*unit, *offset, *crc32c),
+                Content::Part { unit, offset, crc32c } => (*unit, *offset, *crc32c),
             };
             let path = &parts[unit].path;
             let io = |e| Error::io(path, e);
@@ -197,7 +214,7 @@ fn aligned(leveled: Vec<(usize, Piece)>) -> Result<Vec<Piece>, codec_api::CodecE
             current = level;
             let zeros = filled.next_multiple_of(8) - filled;
             let spec = TensorSpec::new(Dtype::U8, [zeros])?;
-            pieces.push(Piece { name: padding_name(level), spec, from: From::Memory(vec![0; zeros]) });
+            pieces.push(Piece { name: padding_name(level), spec, content: Content::Memory(vec![0; zeros]) });
             filled += zeros;
         }
         filled += piece.spec.byte_len();

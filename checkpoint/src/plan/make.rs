@@ -1,8 +1,8 @@
 //! Makes plans.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use codec_api::{Chunking, Codec, FormatVersion, Registry, TensorSpec};
@@ -12,7 +12,8 @@ use super::{Kind, Plan, PlannedTensor};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::identity::FileIdentity;
-use crate::packed::{EXTENSION, Hash, is_packed};
+use crate::layout;
+use crate::packed::{EXTENSION, Hash};
 use crate::recipe::{Chooser, Recipe};
 
 /// Weights of a chunk, if its codec allows it.
@@ -26,16 +27,16 @@ const UNIT: [u64; 2] = [4 << 20, 64 << 20];
 pub(super) const PROGRAM: &str = concat!("netweight ", env!("CARGO_PKG_VERSION"));
 
 impl Plan {
-    /// Plans to pack the model `source` ([`Checkpoint::open`]) as the file `target`. Every tensor
-    /// gets the codec that the recipe chooses. Tensors with the same bytes are stored once. The
+    /// Plans to pack the model `source` ([`Checkpoint::open`]) as the file `target`, or in the
+    /// directory `target` if it does not end with [`EXTENSION`]. Every tensor gets the codec that the recipe chooses. Tensors with the same bytes are stored once. The
     /// seeds of codecs with random numbers derive from `seed`.
     ///
     /// It reads the headers of the model, and of tensors that may have the same bytes all of them.
     ///
     /// # Errors
     /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] if the source
-    /// is packed already or has two tensors of one name, or the target has another extension than
-    /// [`EXTENSION`] or is a file of the source; those of [`Checkpoint::open`].
+    /// is packed already or has two tensors of one name, or the target is named like a dense model or is
+    /// a file of the source; those of [`Checkpoint::open`].
     pub fn new(
         source: impl AsRef<Path>,
         target: impl AsRef<Path>,
@@ -47,9 +48,8 @@ impl Plan {
         let chooser = Chooser::new(recipe, registry)?;
         let model = Checkpoint::open(path)?;
         let source = Source::of(&model)?;
-        let target = check_target(target, &source)?;
-        let (tensors, lengths) = planned(&source, &chooser)?;
-        let units = units(&tensors, &lengths)?;
+        let target = check_target(target, &model, &source)?;
+        let tensors = planned(&source, &chooser)?;
         Ok(Self {
             kind: Kind::Plan,
             version: FormatVersion,
@@ -59,37 +59,51 @@ impl Plan {
             recipe: recipe.clone(),
             seed,
             codecs: chooser.headers()?,
+            units: units(&tensors),
             tensors,
-            units,
+            hash: OnceLock::new(),
         })
     }
 }
 
-/// The absolute path of the target.
-fn check_target(target: &Path, source: &Source) -> Result<PathBuf, Error> {
-    if !target.to_str().is_some_and(|name| name.ends_with(EXTENSION)) {
-        let reason = format!("the name of a packed file ends with `{EXTENSION}` and is UTF-8");
-        return Err(Error::unfit(target, reason));
-    }
+/// The absolute path of the packed file.
+fn check_target(target: &Path, model: &Checkpoint, source: &Source) -> Result<PathBuf, Error> {
+    let Some(name) = target.to_str() else { return Err(Error::unfit(target, "its name is not UTF-8")) };
+    let path = if name.ends_with(EXTENSION) {
+        target.to_owned()
+    } else if let Some(stem) = name.strip_suffix(layout::SUFFIX) {
+        return Err(Error::unfit(target, format!("a packed file is named like `{stem}{EXTENSION}`")));
+    } else {
+        target.join(packed_name(model))
+    };
     // A target in a folder that does not exist yet is none of the files.
-    if let Ok(identity) = FileIdentity::of(target) {
+    if let Ok(identity) = FileIdentity::of(&path) {
         for file in source.files.iter().chain(&source.index) {
-            let path = source.path(file);
-            if FileIdentity::of(&path).map_err(|e| Error::io(&path, e))? == identity {
-                return Err(Error::unfit(target, "it is a file of the source; give another target"));
+            let file = source.path(file);
+            if FileIdentity::of(&file).map_err(|e| Error::io(&file, e))? == identity {
+                return Err(Error::unfit(&path, "it is a file of the source; give another target"));
             }
         }
     }
-    std::path::absolute(target).map_err(|error| Error::write(target, error))
+    std::path::absolute(&path).map_err(|error| Error::write(&path, error))
 }
 
-/// The tensors of all files, and the length of each in bytes.
-fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<(Vec<PlannedTensor>, Vec<u64>), Error> {
-    let (mut tensors, mut lengths): (Vec<PlannedTensor>, Vec<u64>) = (Vec::new(), Vec::new());
+/// The usual name of the packed file of this model: `model.nw.safetensors` for `model.safetensors`
+/// and for `model.safetensors.index.json`.
+fn packed_name(model: &Checkpoint) -> String {
+    let whole = model.index().and_then(layout::whole_name);
+    let name = whole.or_else(|| model.files().first().map(|file| layout::name(file)));
+    let stem = name.as_deref().map_or("model", |name| name.strip_suffix(layout::SUFFIX).unwrap_or(name));
+    format!("{stem}{EXTENSION}")
+}
+
+/// The tensors of all files.
+fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>, Error> {
+    let mut tensors: Vec<PlannedTensor> = Vec::new();
     let (mut places, mut same) = (HashMap::new(), Same::default());
     for file in 0..source.files.len() {
         let model = source.open(file)?;
-        if is_packed(model.metadata()) {
+        if model.is_packed() {
             return Err(Error::unfit(&model.files()[0], "it is packed already; unpack it first"));
         }
         for name in model.names() {
@@ -101,20 +115,18 @@ fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<(Vec<PlannedTensor>
             let (spec, bytes) = model.bytes(name)?;
             let (codec, refused) = chooser.choose(name, &spec);
             let same_as = same.find(tensors.len(), codec, &spec, &bytes);
-            lengths.push(bytes.len() as u64);
             tensors.push(PlannedTensor {
                 name: name.to_owned(),
                 file,
-                dtype: spec.dtype(),
-                shape: spec.shape().to_vec(),
                 codec,
                 chunk_rows: chunk_rows(&*chooser.codecs()[codec], &spec),
+                spec,
                 same_as,
                 refused,
             });
         }
     }
-    Ok((tensors, lengths))
+    Ok(tensors)
 }
 
 /// Rows of a chunk: about [`CHUNK`] weights, as the codec allows, and whole bytes.
@@ -128,15 +140,16 @@ fn chunk_rows(codec: &dyn Codec, spec: &TensorSpec) -> usize {
 }
 
 /// Divides the chunks into units.
-fn units(tensors: &[PlannedTensor], lengths: &[u64]) -> Result<Vec<Vec<[usize; 2]>>, Error> {
+fn units(tensors: &[PlannedTensor]) -> Vec<Vec<[usize; 2]>> {
     let [least, most] = UNIT;
-    let wanted = (lengths.iter().sum::<u64>() / 64).clamp(least, most);
+    let length = |tensor: &PlannedTensor| tensor.spec.byte_len() as u64;
+    let wanted = (tensors.iter().map(length).sum::<u64>() / 64).clamp(least, most);
     let (mut units, mut unit, mut filled) = (Vec::new(), Vec::new(), 0);
     for (i, tensor) in tensors.iter().enumerate().filter(|(_, tensor)| tensor.same_as.is_none()) {
-        let chunks = tensor.chunks()?;
+        let chunks = tensor.chunks();
         for chunk in 0..chunks {
             unit.push([i, chunk]);
-            filled += lengths[i] / chunks as u64;
+            filled += length(tensor) / chunks as u64;
             if filled >= wanted {
                 units.push(std::mem::take(&mut unit));
                 filled = 0;
@@ -146,7 +159,7 @@ fn units(tensors: &[PlannedTensor], lengths: &[u64]) -> Result<Vec<Vec<[usize; 2
     if !unit.is_empty() {
         units.push(unit);
     }
-    Ok(units)
+    units
 }
 
 /// Finds tensors with the same bytes.
@@ -188,11 +201,4 @@ fn sample(bytes: &[u8]) -> Vec<u8> {
     const PIECE: usize = 64;
     let step = (bytes.len() / PIECES).max(1);
     bytes.chunks(step).flat_map(|part| &part[..part.len().min(PIECE)]).copied().collect()
-}
-
-/// Whether two paths lead into one another, so that copying one would copy the other.
-pub(crate) fn overlap(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (a, b) = (real(a), real(b));
-    a.starts_with(&b) || b.starts_with(&a)
 }

@@ -1,36 +1,53 @@
-//! Packing in three steps that may be interrupted: a plan, its units, the commit.
-//!
-//! A plan is a JSON file. It names the source and what its files were, the target, the codec and
-//! the chunks of every tensor, and it divides the chunks into units. A unit needs nothing but the
-//! plan and the source: it encodes its chunks and writes a part, a file in the folder
-//! `TARGET.parts`, which appears whole or not at all. Units may run in any order, on any thread or
-//! in any process, and again: a part that is there is kept. The commit puts the parts together
-//! under the target's name. The bytes of the target depend on the source, the recipe and the seed
-//! only.
-//!
-//! A part is a safetensors file with the sections of its chunks under the names that they have in
-//! the packed file. Its metadata `netweight.part` holds the hash of the plan, the number of the
-//! unit, and the records of the chunks for the manifest.
+//! Packing in steps that may be interrupted; [`Plan`] describes them.
 
 mod check;
 mod commit;
+mod estimate;
 mod make;
 mod parts;
 mod run;
 mod source;
+mod spec;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use codec_api::{Dtype, FormatVersion};
+use codec_api::{FormatVersion, TensorSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::packed::{Hash, write_file};
 use crate::recipe::Recipe;
+pub use estimate::Share;
 use source::Source;
 
-/// What is to be done to pack a model; see the [docs of the module](self).
+/// A plan to pack a model. Packing has three steps, which may be interrupted: the plan, its units,
+/// and the commit.
+///
+/// The plan names the source and what its files were, the target, the codec and the chunks of every
+/// tensor, and it divides the chunks into units. As a file it is JSON. A unit needs nothing but the
+/// plan and the source: it encodes its chunks and writes a part, a file in the folder
+/// `TARGET.parts`, which appears whole or not at all. Units may run in any order, on any thread or
+/// in any process, and again: a part that is there is kept. The commit puts the parts together
+/// under the target's name. The bytes of the target depend on the source, the recipe, the seed and
+/// the program only.
+///
+/// A part is a safetensors file with the sections of its chunks under the names that they have in
+/// the packed file. Its metadata string `netweight.part` holds the hash of the plan, the number of
+/// the unit, and the records of the chunks for the manifest; `netweight.part.crc32c` confirms it.
+///
+/// ```no_run
+/// use checkpoint::{Packed, Plan, Recipe};
+/// use codec_api::{NoProgress, Registry};
+///
+/// let registry = Registry::linked()?;
+/// let plan = Plan::new("my-model", "packed", &Recipe::load("int8")?, 0, &registry)?;
+/// plan.run(&registry, &NoProgress)?;
+/// plan.commit(&registry, true)?;
+/// let norm = Packed::open("packed", &registry)?.tensor("model.norm.weight")?.to_f32()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
@@ -49,6 +66,8 @@ pub struct Plan {
     tensors: Vec<PlannedTensor>,
     /// The chunks of each unit: numbers of tensor and chunk.
     units: Vec<Vec<[usize; 2]>>,
+    #[serde(skip)]
+    hash: OnceLock<Hash>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -63,8 +82,8 @@ struct PlannedTensor {
     name: String,
     /// Number of its source file.
     file: usize,
-    dtype: Dtype,
-    shape: Vec<usize>,
+    #[serde(with = "spec")]
+    spec: TensorSpec,
     /// Number of its codec.
     codec: usize,
     /// Rows of a chunk; the last one may have fewer.
@@ -85,7 +104,11 @@ impl Plan {
 
     /// blake3 of the text: parts belong to one plan.
     fn hash(&self) -> Result<Hash, Error> {
-        Ok(Hash::of(self.text()?.as_bytes()))
+        if let Some(hash) = self.hash.get() {
+            return Ok(*hash);
+        }
+        let hash = Hash::of(self.text()?.as_bytes());
+        Ok(*self.hash.get_or_init(|| hash))
     }
 
     /// The packed file that the plan makes.
@@ -108,7 +131,12 @@ impl Plan {
     /// Number of weights to encode: those of all tensors that are stored themselves.
     pub fn weights(&self) -> u64 {
         let stored = self.tensors.iter().filter(|tensor| tensor.same_as.is_none());
-        stored.map(|tensor| tensor.shape.iter().map(|n| *n as u64).product::<u64>()).sum()
+        stored.map(|tensor| tensor.spec.elements() as u64).sum()
+    }
+
+    /// The directory of the source files.
+    pub fn source_directory(&self) -> &Path {
+        &self.source.directory
     }
 
     /// The files of the source, the index included.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Plan;
 use crate::error::Error;
 use crate::map::map;
-use crate::packed::{AtomicFile, ChunkRecord, Hash, crc32c, create_directory, header, section_name};
+use crate::packed::{AtomicFile, ChunkRecord, Hash, checked, crc32c, create_directory, header, section_name};
 use crate::shard::open;
 
 /// The metadata key of a part.
@@ -44,6 +44,11 @@ pub(super) struct Part {
     pub(super) sections: BTreeMap<String, (TensorSpec, u64)>,
 }
 
+/// Whether a file of this name is a part.
+pub(super) fn is_part(name: &str) -> bool {
+    name.starts_with("unit-") && name.ends_with(".safetensors")
+}
+
 impl Plan {
     fn part_path(&self, unit: usize) -> PathBuf {
         self.parts().join(format!("unit-{unit:05}.safetensors"))
@@ -62,7 +67,7 @@ impl Plan {
         let record = Record { plan: self.hash()?, unit, chunks: done };
         let record = serde_json::to_string(&record).map_err(|e| self.wrong(e.to_string()))?;
         let specs = sections.iter().map(|(name, section)| (name.as_str(), section.spec()));
-        let head = header(specs, &BTreeMap::from([(KEY, record)])).map_err(|reason| self.wrong(reason))?;
+        let head = header(specs, (KEY, &record)).map_err(|reason| self.wrong(reason))?;
         let mut file = AtomicFile::create(&self.part_path(unit))?;
         file.write(&head)?;
         sections.iter().try_for_each(|(_, section)| file.write(section.data()))?;
@@ -80,21 +85,26 @@ impl Plan {
         part
     }
 
-    /// Whether the part has exactly the chunks of the unit.
+    /// Whether the part has exactly the chunks of the unit, as they were planned.
     fn has_chunks(&self, unit: usize, part: &Part) -> bool {
+        let fits = |done: &Done| {
+            let (tensor, record) = (&self.tensors[done.tensor], &done.record);
+            let rows = tensor.rows(done.chunk);
+            let stored =
+                |section: &String| part.sections.contains_key(&section_name(&tensor.name, done.chunk, section));
+            record.rows == [rows.start, rows.end]
+                && record.codec < self.codecs.len()
+                && record.sections.keys().all(stored)
+        };
         let found = part.chunks.iter().map(|done| [done.tensor, done.chunk]);
-        let named = part.chunks.iter().all(|done| {
-            let name = |section: &String| section_name(&self.tensors[done.tensor].name, done.chunk, section);
-            done.record.sections.keys().all(|section| part.sections.contains_key(&name(section)))
-        });
-        found.eq(self.units[unit].iter().copied()) && named
+        found.eq(self.units[unit].iter().copied()) && part.chunks.iter().all(fits)
     }
 }
 
 fn read(path: &Path, plan: Hash, unit: usize, check: bool) -> Option<Part> {
     let (bytes, _) = map(&open(path).ok()?, path).ok()?;
     let (file, start) = read_safetensors_header(&bytes).ok()?;
-    let record: Record = serde_json::from_str(file.metadata().as_ref()?.get(KEY)?).ok()?;
+    let record: Record = serde_json::from_str(checked(file.metadata().as_ref()?, KEY).ok()?).ok()?;
     if record.plan != plan || record.unit != unit {
         return None;
     }

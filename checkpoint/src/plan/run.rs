@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use codec_api::{
-    Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics, TensorSpec,
-    TensorView, survey,
+    Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics, TensorView, survey,
 };
 use rayon::prelude::*;
 
@@ -12,7 +11,7 @@ use super::parts::Done;
 use super::{Plan, PlannedTensor};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::packed::{ChunkRecord, Hash, crc32c};
+use crate::packed::{ChunkRecord, Hash, crc32c, place};
 
 /// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
 type Shared = Result<Option<Statistics>, String>;
@@ -38,12 +37,11 @@ impl Plan {
             return Err(self.wrong(format!("it has {} units, so no unit {unit}", self.units())));
         };
         if let Some(part) = self.read_part(unit, self.hash()?, true) {
-            let rows = |done: &Done| {
+            let weights = |done: &Done| {
                 let tensor = &self.tensors[done.tensor];
-                let spec = tensor.spec()?;
-                Ok((tensor.rows(&spec, done.chunk).len() * spec.matrix().1) as u64)
+                (tensor.rows(done.chunk).len() * tensor.spec.matrix().1) as u64
             };
-            progress.tick(part.chunks.iter().map(rows).sum::<Result<u64, Error>>()?);
+            progress.tick(part.chunks.iter().map(weights).sum());
             return Ok(());
         }
         let codecs = self.make_codecs(registry)?;
@@ -57,8 +55,7 @@ impl Plan {
     }
 
     pub(super) fn make_codecs(&self, registry: &Registry) -> Result<Vec<Arc<dyn Codec>>, Error> {
-        let make = |header: &Box<serde_json::value::RawValue>| registry.parse_header(header.get());
-        let codecs: Result<Vec<_>, _> = self.codecs.iter().map(make).collect();
+        let codecs: Result<Vec<_>, _> = self.codecs.iter().map(|header| registry.parse_header(header.get())).collect();
         codecs.map_err(|e| self.wrong(e.to_string()))
     }
 }
@@ -86,7 +83,7 @@ impl Work<'_> {
         }
         let Some((_, model)) = &self.open else { return Err(plan.wrong("no source is open")) };
         let view = model.tensor(&tensor.name)?;
-        if *view.spec() != tensor.spec()? {
+        if *view.spec() != tensor.spec {
             return Err(plan.wrong(format!("tensor `{}` is {} in the source", tensor.name, view.spec())));
         }
         let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
@@ -110,24 +107,20 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn spec(&self) -> &TensorSpec {
-        self.view.spec()
-    }
-
     fn failed(&self, chunk: usize, error: CodecError) -> Error {
-        let (path, tensor) = (self.path.to_owned(), self.tensor.name.clone());
-        Error::Chunk { path, tensor, rows: self.tensor.rows(self.spec(), chunk), error }
+        let part = place(&self.tensor.name, &self.tensor.rows(chunk));
+        Error::Chunk { path: self.path.to_owned(), part, error: error.into() }
     }
 
     /// The statistics of the tensor, if it has several chunks and its codec needs them.
     fn survey(&self) -> Result<Shared, Error> {
-        let (chunks, codec) = (self.tensor.chunks()?, &self.codecs[self.tensor.codec]);
+        let (chunks, codec) = (self.tensor.chunks(), &self.codecs[self.tensor.codec]);
         let Some(surveyed) = codec.as_surveyed().filter(|_| chunks > 1) else { return Ok(Ok(None)) };
         let observe = |found: Option<&Statistics>, chunk: usize| {
-            let rows = self.tensor.rows(self.spec(), chunk);
+            let rows = self.tensor.rows(chunk);
             let mut cx = self.cx.clone();
             cx.shared = found.map(Statistics::shared);
-            surveyed.observe(self.view.rows(rows.start, rows.end)?, &cx.for_rows(self.spec(), rows)?)
+            surveyed.observe(self.view.rows(rows.start, rows.end)?, &cx.for_rows(&self.tensor.spec, rows)?)
         };
         match survey(surveyed, |found| (0..chunks).map(|chunk| observe(found, chunk)).collect()) {
             Ok(statistics) => Ok(Ok(Some(statistics))),
@@ -150,7 +143,7 @@ impl Encoder<'_> {
             },
             Err(reason) => (0, self.try_codec(0, chunk, None).map_err(failed)?, Some(reason.clone())),
         };
-        let rows = self.tensor.rows(self.spec(), chunk);
+        let rows = self.tensor.rows(chunk);
         let blake3 = if encoded.certificate.exact {
             Hash::of(self.view.rows(rows.start, rows.end).map_err(failed)?.bytes())
         } else {
@@ -168,10 +161,10 @@ impl Encoder<'_> {
         chunk: usize,
         statistics: Option<&Statistics>,
     ) -> Result<EncodedTensor, CodecError> {
-        let rows = self.tensor.rows(self.spec(), chunk);
+        let rows = self.tensor.rows(chunk);
         let mut cx = self.cx.clone();
         cx.shared = statistics.map(Statistics::shared);
-        let cx = cx.for_rows(self.spec(), rows.clone())?;
+        let cx = cx.for_rows(&self.tensor.spec, rows.clone())?;
         EncodedTensor::encode(Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?, &cx)
     }
 }

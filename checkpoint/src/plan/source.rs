@@ -67,25 +67,33 @@ impl Source {
         self.directory.join(&file.name)
     }
 
-    /// The verbatim bytes of every file, and of the index.
+    /// The header of every file, with the length before it.
     ///
     /// # Errors
     /// [`Error::Changed`] if a file is not as it was.
-    pub(crate) fn verbatim(&self) -> Result<(Vec<Vec<u8>>, Option<Vec<u8>>), Error> {
-        let read = |file: &SourceFile, verbatim: fn(&Path) -> Result<Vec<u8>, Error>| {
-            let path = self.path(file);
-            let bytes = verbatim(&path)?;
-            file.check(&path, &bytes)?;
-            Ok(bytes)
-        };
-        let files = self.files.iter().map(|file| read(file, read_header)).collect::<Result<_, Error>>()?;
-        Ok((files, self.index.as_ref().map(|file| read(file, read_whole)).transpose()?))
+    pub(crate) fn headers(&self) -> Result<Vec<Vec<u8>>, Error> {
+        self.files.iter().map(|file| self.read(file, read_header)).collect()
+    }
+
+    /// The bytes of the index.
+    ///
+    /// # Errors
+    /// As [`Self::headers`].
+    pub(crate) fn read_index(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.index.as_ref().map(|file| self.read(file, read_whole)).transpose()
+    }
+
+    fn read(&self, file: &SourceFile, verbatim: fn(&Path) -> Result<Vec<u8>, Error>) -> Result<Vec<u8>, Error> {
+        let path = self.path(file);
+        let bytes = verbatim(&path)?;
+        file.check(&path, &bytes)?;
+        Ok(bytes)
     }
 
     /// Opens file number `file` alone, with all its tensors.
     ///
     /// # Errors
-    /// As [`Self::verbatim`].
+    /// As [`Self::headers`].
     pub(crate) fn open(&self, file: usize) -> Result<Checkpoint, Error> {
         let record = &self.files[file];
         let path = self.path(record);

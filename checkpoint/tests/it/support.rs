@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use checkpoint::{Checkpoint, Error};
 use tempfile::TempDir;
 
+pub mod packed;
+
 /// A tensor to write: name, dtype, shape, bytes.
 pub type Raw<'a> = (&'a str, &'a str, &'a [usize], Vec<u8>);
 

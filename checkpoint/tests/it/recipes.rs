@@ -1,0 +1,109 @@
+//! Which codec a recipe chooses.
+
+use std::collections::BTreeMap;
+
+use checkpoint::{Packed, Plan, Recipe, Rule};
+
+use crate::support::packed::{noise, pack, registry};
+use crate::support::{Dir, Raw, assert_says, floats, model};
+
+const TEXT: &str = r#"
+default = "lossless.raw"
+exclude = ["^head"]
+
+[[rule]]
+name = 'layers\.\d+'
+min_rank = 2
+max_rank = 2
+dtype = ["F32"]
+codec = "quant.int:bits=4:group=32"
+
+[[rule]]
+min_weights = 4
+max_weights = 8
+codec = "lossless.zstd"
+
+[[rule]]
+name = "layers"
+codec = "quant.int"
+"#;
+
+#[test]
+fn the_first_rule_that_matches_counts() {
+    let dir = Dir::new();
+    let tensors: Vec<Raw<'_>> = vec![
+        ("layers.7.up", "F32", &[2, 2], floats(&[0.5, -1.0, 2.0, 0.25])),
+        ("layers.7.norm", "F32", &[3], floats(&[0.5, -1.0, 2.0])),
+        ("layers.x.up", "F32", &[3, 3], floats(&[0.5; 9])),
+        ("layers.7.half", "BF16", &[2, 2], noise(8)),
+        ("layers.7.ids", "I32", &[3], noise(12)),
+        ("head.layers.7", "F32", &[2, 2], floats(&[0.5, -1.0, 2.0, 0.5])),
+        ("other", "F32", &[3], floats(&[0.5; 3])),
+    ];
+    let source = dir.write("model.safetensors", model(&tensors));
+    let recipe = Recipe::from_toml("test", TEXT).unwrap();
+    let target = pack(&source, &dir.path().join("m.nw.safetensors"), &recipe);
+    let packed = Packed::open(&target, &registry()).unwrap();
+    let found: BTreeMap<&str, String> = packed
+        .tensors()
+        .map(|tensor| (tensor.name(), registry().spec_of(&*tensor.chunks().next().unwrap().encoded().codec)))
+        .collect();
+    let codec = |name: &str| found[name].split(":symmetric").next().unwrap();
+    assert_eq!(codec("layers.7.up"), "quant.int:bits=4:group=32");
+    assert_eq!(codec("layers.7.norm"), "quant.int:bits=8:group=row");
+    assert_eq!(codec("layers.x.up"), "quant.int:bits=8:group=row");
+    assert_eq!(codec("layers.7.half"), "lossless.zstd:level=3");
+    assert_eq!(codec("layers.7.ids"), "lossless:level=fast", "quant.int refuses integers");
+    assert_eq!(codec("head.layers.7"), "lossless:level=fast");
+    assert_eq!(codec("other"), "lossless.raw");
+    let refused = packed.tensor("layers.7.ids").unwrap().chunks().next().unwrap().refused().unwrap().to_owned();
+    assert!(refused.contains("dtype I32"), "{refused}");
+    let stored: Recipe = serde_json::from_str(packed.recipe()).unwrap();
+    assert_eq!(stored, recipe, "the file tells its recipe");
+}
+
+#[test]
+fn toml_and_json_are_the_same_recipe() {
+    let recipe = Recipe::from_toml("test", TEXT).unwrap();
+    let json = serde_json::to_string(&recipe).unwrap();
+    assert_eq!(Recipe::from_json("test", &json).unwrap(), recipe);
+    let dir = Dir::new();
+    for (name, text) in [("recipe.toml", TEXT), ("recipe.json", &json), ("recipe", TEXT)] {
+        let path = dir.write(name, text);
+        assert_eq!(Recipe::load(path.to_str().unwrap()).unwrap(), recipe, "{name}");
+    }
+    assert_eq!(Recipe::from_toml("empty", "").unwrap(), Recipe::default());
+}
+
+#[test]
+fn built_in_recipes_are_found_by_name() {
+    let names: Vec<_> = Recipe::names().collect();
+    assert_eq!(names, ["lossless", "int8", "q4", "trellis-4bit", "trellis-3bit", "seedlm-4bit"]);
+    for name in names {
+        assert_eq!(Recipe::load(name).unwrap(), Recipe::built_in(name).unwrap());
+    }
+    assert_eq!(Recipe::built_in("lossless").unwrap(), Recipe::default());
+    assert_says(&Recipe::load("int9").unwrap_err(), &["int9", "lossless, int8", "no readable file"]);
+}
+
+#[test]
+fn wrong_recipes_are_refused_by_name() {
+    for (text, parts) in [
+        ("defualt = 'lossless'", &["test", "defualt"][..]),
+        ("[[rule]]\nname = 'x'", &["codec"]),
+        ("[[rule]]\ncodec = 'lossless'\nmin_rank = -1", &["min_rank"]),
+        ("[[rule]]\ncodec = 'lossless'\ndtype = ['F31']", &["F31"]),
+        ("default = ", &["test"]),
+    ] {
+        assert_says(&Recipe::from_toml("test", text).unwrap_err(), parts);
+    }
+    let dir = Dir::new();
+    let source = dir.write("model.safetensors", model(&[("a", "U8", &[1], vec![0])]));
+    let target = dir.path().join("m.nw.safetensors");
+    let plan = |recipe: &Recipe| Plan::new(&source, &target, recipe, 0, &registry()).unwrap_err();
+    let mut recipe = Recipe::default();
+    recipe.rules.push(Rule::of_names("x", "quant.itn"));
+    assert_says(&plan(&recipe), &["quant.itn", "unknown codec"]);
+    recipe.rules[0] = Rule::of_names("(", "lossless");
+    assert_says(&plan(&recipe), &["recipe `(`"]);
+}

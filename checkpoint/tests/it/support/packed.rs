@@ -1,0 +1,47 @@
+//! Packed models.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use checkpoint::{Plan, Recipe};
+use codec_api::{NoProgress, Registry};
+use serde_json::Value;
+use {codec_lossless as _, codec_quant as _};
+
+pub fn registry() -> Registry {
+    Registry::linked().unwrap()
+}
+
+/// Bytes that compress badly.
+pub fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Packs a model and returns the path of the packed file.
+#[track_caller]
+pub fn pack(source: &Path, target: &Path, recipe: &Recipe) -> PathBuf {
+    let plan = Plan::new(source, target, recipe, 0, &registry()).unwrap();
+    plan.run(&registry(), &NoProgress).unwrap();
+    plan.commit(&registry(), true).unwrap();
+    plan.target().to_owned()
+}
+
+/// Changes the manifest of a packed file, and its checksum with it.
+pub fn edit_manifest(path: &Path, edit: impl FnOnce(&mut Value)) {
+    let bytes = fs::read(path).unwrap();
+    let length = usize::try_from(u64::from_le_bytes(*bytes.first_chunk().unwrap())).unwrap();
+    let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let strings = &mut header["__metadata__"];
+    let mut manifest: Value = serde_json::from_str(strings["netweight"].as_str().unwrap()).unwrap();
+    edit(&mut manifest);
+    let text = manifest.to_string();
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, text.as_bytes());
+    strings["netweight"] = text.into();
+    strings["netweight.crc32c"] = format!("{crc:08x}").into();
+    fs::write(path, crate::support::file(&header.to_string(), &bytes[8 + length..])).unwrap();
+}
