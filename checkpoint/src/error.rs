@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use codec_api::CodecError;
 
-/// Why a checkpoint, or a tensor of it, could not be read, packed or unpacked. Each message names the file and says
-/// what to do.
+/// Why a checkpoint, or a tensor of it, could not be read, packed or unpacked. Each message names
+/// the file and says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

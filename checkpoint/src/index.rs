@@ -130,7 +130,8 @@ fn refused(path: &Path, text: &[u8], wrong: Error) -> Error {
 }
 
 /// Whether a relative path, of a shard for instance, stays below its directory: not empty, not
-/// absolute, no `..`. Only the text is checked: a symbolic link may lead elsewhere, as in the Hugging Face cache.
+/// absolute, no `..`. Only the text is checked: a symbolic link may lead elsewhere, as in the
+/// Hugging Face cache.
 pub(crate) fn stays_inside(path: &str) -> bool {
     let path = Path::new(path);
     path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))

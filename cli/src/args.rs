@@ -6,6 +6,8 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueE
 use codec_api::Dtype;
 use regex::Regex;
 
+use crate::{compress, decompress, verify};
+
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
 #[command(name = "netweight", bin_name = "netweight", version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
@@ -23,6 +25,9 @@ pub struct Args {
 pub enum Command {
     List(List),
     Info(Info),
+    Compress(Box<compress::Args>),
+    Decompress(decompress::Args),
+    Verify(verify::Args),
     Bench(Box<Bench>),
 }
 
@@ -41,15 +46,17 @@ pub struct List {
     pub json: bool,
 }
 
-/// Show the contents of a model or of an encoded tensor
+/// Show the contents of a model, of a packed model or of an encoded tensor
 ///
-/// For a .safetensors file or a Hugging Face directory: a table of the tensors, totals, metadata
-/// and a hash of the content. For a file with one encoded tensor: its codec, its certificate (the
-/// error of the decoded weights) and its sections.
+/// For a packed model: codec, bits per weight and error of each tensor, and totals. For another
+/// .safetensors file or a Hugging Face directory: a table of the tensors, totals, metadata and a
+/// hash of the content. For a file with one encoded tensor: its codec, its certificate (the error
+/// of the decoded weights) and its sections.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = WIDTH)]
 pub struct Info {
-    /// A .safetensors file, an index, a model directory, or a file with an encoded tensor
+    /// A .safetensors file, an index, a model directory, a packed model, or a file with an encoded
+    /// tensor
     pub file: PathBuf,
     /// Print JSON
     #[arg(long)]

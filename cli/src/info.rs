@@ -1,12 +1,13 @@
-//! `netweight info FILE`: the contents of a model or of an encoded tensor.
+//! `netweight info FILE`: the contents of a model, of a packed model or of an encoded tensor.
 
 mod encoded;
 mod model;
+pub mod packed;
 
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, Packed};
 use codec_api::Registry;
 use serde::Serialize;
 
@@ -23,6 +24,11 @@ const ENCODED: &str = "netweight";
 /// If it cannot be read, or the output cannot be written.
 pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let model = Checkpoint::open(&args.file)?;
+    if model.is_packed() {
+        let found = packed::Model::read(&Packed::open(&model.files()[0], registry)?, registry)?;
+        print(args, &found, packed::Model::table, out)?;
+        return Ok(Outcome::Clean);
+    }
     if let [file] = model.files()
         && model.metadata().contains_key(ENCODED)
     {

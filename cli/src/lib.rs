@@ -19,10 +19,14 @@
 
 mod args;
 mod bench;
+mod compress;
+mod decompress;
 mod info;
 mod list;
+mod packing;
 mod suggest;
 mod text;
+mod verify;
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -79,6 +83,9 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
     let outcome = match command {
         Command::List(args) => list::run(args, &registry, out),
         Command::Info(args) => info::run(args, &registry, out),
+        Command::Compress(args) => compress::run(args, &registry, out),
+        Command::Decompress(args) => decompress::run(args, &registry, out),
+        Command::Verify(args) => verify::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
     }?;
     out.flush()?;

@@ -20,15 +20,15 @@ use crate::shard::{open, refused};
 /// The end of the name of every packed file.
 pub const EXTENSION: &str = ".nw.safetensors";
 
-/// A packed model, memory-mapped: a whole model, each tensor encoded by a codec, in one file. Opening
-/// it reads the header only; a tensor, or the rows of it that are asked for, is decoded when it is
-/// read. Threads may share it.
+/// A packed model, memory-mapped: a whole model, each tensor encoded by a codec, in one file.
+/// Opening it reads the header only; a tensor, or the rows of it that are asked for, is decoded
+/// when it is read. Threads may share it.
 ///
 /// # Format
 /// The file is a safetensors file, so that any reader lists its sections. A section of a tensor is
 /// stored as `TENSOR/CHUNK/SECTION`, where `%` and `/` in the tensor's name are `%25` and `%2F`:
-/// large tensors are encoded in chunks of rows, numbered from 0, so that they decode in parallel and
-/// in part. `__metadata__` has two strings:
+/// large tensors are encoded in chunks of rows, numbered from 0, so that they decode in parallel
+/// and in part. `__metadata__` has two strings:
 /// - `netweight`: the manifest, JSON. For every tensor: name, dtype, shape, source file, and its
 ///   chunks with rows, codec, certificate, blake3 of the decoded bytes and CRC-32C of each section;
 ///   or, in `same_as`, the tensor with the same bytes. For the model: source files, codec headers,
@@ -40,9 +40,9 @@ pub const EXTENSION: &str = ".nw.safetensors";
 /// `__netweight__/index` the index of a sharded model. A safetensors file is its header followed by
 /// its tensors without gaps, so that a model of exact codecs comes back byte for byte.
 ///
-/// Sections are ordered by quality level, then from wide to narrow dtypes, then by tensor: the first
-/// bytes of the file are a coarse model, and every section is aligned to its dtype. Before each
-/// level but the first, zeros in `__netweight__/padding/LEVEL` align it.
+/// Sections are ordered by quality level, then from wide to narrow dtypes, then by tensor: the
+/// first bytes of the file are a coarse model, and every section is aligned to its dtype. Before
+/// each level but the first, zeros in `__netweight__/padding/LEVEL` align it.
 pub struct Packed {
     pub(crate) path: PathBuf,
     mapped: Mapped,

@@ -26,7 +26,8 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 }
 
 /// The bytes before the data of a safetensors file with these tensors, in this order, and two
-/// metadata strings, `text` under `key` and its CRC-32C under `key.crc32c`: the length of the JSON text, the text, and spaces up to a multiple of 8 bytes.
+/// metadata strings, `text` under `key` and its CRC-32C under `key.crc32c`: the length of the JSON
+/// text, the text, and spaces up to a multiple of 8 bytes.
 ///
 /// # Errors
 /// A reason if the text exceeds the limit of the format.

@@ -100,7 +100,7 @@ impl Plan {
                 chunks[done.tensor].push(done.record.clone());
             }
         }
-        // The sort is stable, so that sections of equal level and width are in the order of tensors.
+        // The sort is stable: sections of equal level and width stay in the order of tensors.
         leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
         let mut pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
         let (files, index) = (self.source.headers()?, self.source.read_index()?);
