@@ -42,6 +42,6 @@ pub use companions::copy_companions;
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
-pub use packed::{EXTENSION, Hash, Packed, PackedChunk, PackedTensor};
-pub use plan::{Plan, Share};
+pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedTensor};
+pub use plan::{Estimate, Plan};
 pub use recipe::{Recipe, Rule};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use checkpoint::{EXTENSION, Packed, Plan, Recipe, Rule, copy_companions};
+use checkpoint::{PACKED_EXTENSION, Packed, Plan, Recipe, Rule, copy_companions};
 use codec_api::Registry;
 
 use crate::Outcome;
@@ -90,7 +90,7 @@ Examples:
 /// For wrong arguments, an unreadable model, or a target that exists or cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let recipe = recipe(args)?;
-    let nowhere = PathBuf::from(format!("model{EXTENSION}"));
+    let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
     let target = args.output.as_ref().unwrap_or(&nowhere);
     let plan = Plan::new(&args.model, target, &recipe, args.seed, registry)?;
     if args.dry_run {

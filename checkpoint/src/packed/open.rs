@@ -18,7 +18,7 @@ use crate::map::{Mapped, map};
 use crate::shard::{open, refused};
 
 /// The end of the name of every packed file.
-pub const EXTENSION: &str = ".nw.safetensors";
+pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 
 /// A packed model, memory-mapped: a whole model, each tensor encoded by a codec, in one file.
 /// Opening it reads the header only; a tensor, or the rows of it that are asked for, is decoded
@@ -224,7 +224,7 @@ fn locate(path: &Path) -> Result<PathBuf, Error> {
     let mut found = Vec::new();
     for file in std::fs::read_dir(path).map_err(io)? {
         let file = file.map_err(io)?;
-        if file.file_name().to_str().is_some_and(|name| name.ends_with(EXTENSION)) {
+        if file.file_name().to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
             found.push(file.path());
         }
     }
@@ -233,9 +233,9 @@ fn locate(path: &Path) -> Result<PathBuf, Error> {
         (_, others) => Err(Error::Manifest {
             path: path.to_owned(),
             reason: if others == 0 {
-                format!("no file in it is named `*{EXTENSION}`")
+                format!("no file in it is named `*{PACKED_EXTENSION}`")
             } else {
-                format!("{} files in it are named `*{EXTENSION}`; give one of them", others + 1)
+                format!("{} files in it are named `*{PACKED_EXTENSION}`; give one of them", others + 1)
             },
         }),
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::{Plan, PlannedTensor};
 use crate::index::stays_inside;
-use crate::packed::EXTENSION;
+use crate::packed::PACKED_EXTENSION;
 
 impl PlannedTensor {
     /// Number of chunks: at least one, so that an empty tensor has a place for its payload.
@@ -25,8 +25,8 @@ impl Plan {
     /// # Errors
     /// What contradicts itself, and where.
     pub(super) fn check(&self) -> Result<(), String> {
-        if !self.target.to_str().is_some_and(|name| name.ends_with(EXTENSION)) {
-            return Err(format!("its target does not end with `{EXTENSION}`"));
+        if !self.target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
+            return Err(format!("its target does not end with `{PACKED_EXTENSION}`"));
         }
         if let Some(file) = self.source.files.iter().chain(&self.source.index).find(|file| !stays_inside(&file.name)) {
             return Err(format!("the source file `{}` is not a plain path below a directory", file.name));

@@ -8,10 +8,10 @@ use codec_api::{Codec, Registry};
 use super::Plan;
 use crate::error::Error;
 
-/// The tensors that a codec is to encode.
+/// What a plan would write with one codec.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Share {
+pub struct Estimate {
     /// The codec.
     pub codec: Arc<dyn Codec>,
     /// Number of tensors; of those with the same bytes, one counts.
@@ -28,9 +28,9 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Plan`] if a codec is not in `registry`.
-    pub fn estimate(&self, registry: &Registry) -> Result<Vec<Share>, Error> {
-        let none = |codec| Share { codec, tensors: 0, dense_bytes: 0, bytes: 0..=0 };
-        let mut shares: Vec<Share> = self.make_codecs(registry)?.into_iter().map(none).collect();
+    pub fn estimate(&self, registry: &Registry) -> Result<Vec<Estimate>, Error> {
+        let none = |codec| Estimate { codec, tensors: 0, dense_bytes: 0, bytes: 0..=0 };
+        let mut shares: Vec<Estimate> = self.make_codecs(registry)?.into_iter().map(none).collect();
         for tensor in self.tensors.iter().filter(|tensor| tensor.same_as.is_none()) {
             let share = &mut shares[tensor.codec];
             share.tensors += 1;

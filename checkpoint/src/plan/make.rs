@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
-use crate::packed::{EXTENSION, Hash};
+use crate::packed::{Hash, PACKED_EXTENSION};
 use crate::recipe::{Chooser, Recipe};
 
 /// Weights of a chunk, if its codec allows it.
@@ -28,7 +28,7 @@ pub(super) const PROGRAM: &str = concat!("netweight ", env!("CARGO_PKG_VERSION")
 
 impl Plan {
     /// Plans to pack the model `source` ([`Checkpoint::open`]) as the file `target`, or in the
-    /// directory `target` if it does not end with [`EXTENSION`]. Every tensor gets the codec that
+    /// directory `target` if it does not end with [`PACKED_EXTENSION`]. Every tensor gets the codec that
     /// the recipe chooses. Tensors with the same bytes are stored once. The seeds of codecs with
     /// random numbers derive from `seed`.
     ///
@@ -70,10 +70,10 @@ impl Plan {
 /// The absolute path of the packed file.
 fn check_target(target: &Path, model: &Checkpoint, source: &Source) -> Result<PathBuf, Error> {
     let Some(name) = target.to_str() else { return Err(Error::unfit(target, "its name is not UTF-8")) };
-    let path = if name.ends_with(EXTENSION) {
+    let path = if name.ends_with(PACKED_EXTENSION) {
         target.to_owned()
     } else if let Some(stem) = name.strip_suffix(layout::SUFFIX) {
-        return Err(Error::unfit(target, format!("a packed file is named like `{stem}{EXTENSION}`")));
+        return Err(Error::unfit(target, format!("a packed file is named like `{stem}{PACKED_EXTENSION}`")));
     } else {
         target.join(packed_name(model))
     };
@@ -95,7 +95,7 @@ fn packed_name(model: &Checkpoint) -> String {
     let whole = model.index().and_then(layout::whole_name);
     let name = whole.or_else(|| model.files().first().map(|file| layout::name(file)));
     let stem = name.as_deref().map_or("model", |name| name.strip_suffix(layout::SUFFIX).unwrap_or(name));
-    format!("{stem}{EXTENSION}")
+    format!("{stem}{PACKED_EXTENSION}")
 }
 
 /// The tensors of all files.

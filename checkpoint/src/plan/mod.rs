@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::packed::{Hash, write_file};
 use crate::recipe::Recipe;
-pub use estimate::Share;
+pub use estimate::Estimate;
 use source::Source;
 
 /// A plan to pack a model. Packing has three steps, which may be interrupted: the plan, its units,

@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod cache;
+mod companions;
 mod directories;
 mod hostile;
 mod identity;
 mod interrupted;
 mod invalid;
+mod levels;
 mod packed_damage;
 mod packing;
 mod real_model;
