@@ -11,35 +11,56 @@ use crate::packed::{AtomicFile, create_directory};
 /// Bytes that are copied at once.
 const BUFFER: usize = 1 << 20;
 
-/// Copies the files of a directory, and of the directories in it, to the directory `to`, with the
-/// exception of `except`. Links to files are copied as files; hidden directories, such as `.git`,
-/// and links to directories are left out. Each file appears whole or not at all. Files of the same
-/// names are replaced.
-///
-/// Returns the paths of the copied files, relative to the directory.
-///
-/// # Errors
-/// [`Error::Unfit`] if one directory lies inside the other; [`Error::Io`], [`Error::Write`].
-pub fn copy_companions(from: &Path, to: &Path, except: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
-    let (inner, outer) = (resolved(from)?, resolved(to)?);
-    if inner.starts_with(&outer) || outer.starts_with(&inner) {
-        return Err(Error::unfit(to, format!("it and `{}` lie inside each other; give another one", from.display())));
-    }
-    let identity = |path: &PathBuf| FileIdentity::of(path).map_err(|e| Error::io(path, e));
-    let except = except.iter().map(identity).collect::<Result<Vec<_>, _>>()?;
-    create_directory(to)?;
-    let mut found = Vec::new();
-    list(from, Path::new(""), &mut found)?;
-    found.sort();
-    let mut copied = Vec::new();
-    for name in found {
-        let path = from.join(&name);
-        if !except.contains(&identity(&path)?) {
-            copy(&path, &to.join(&name))?;
-            copied.push(name);
+/// The files of a model's directory that are to be copied, since they are not part of the model:
+/// configuration, tokenizer, and all others, also in directories in it. Hidden directories, such as
+/// `.git`, and links to directories are left out.
+#[derive(Clone, Debug)]
+pub struct Companions {
+    from: PathBuf,
+    to: PathBuf,
+    /// Relative to `from`, sorted.
+    names: Vec<PathBuf>,
+}
+
+impl Companions {
+    /// Finds the files of the directory `from` for the directory `to`, except `model`, the files of
+    /// the model. Nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] if one directory lies inside the other; [`Error::Io`].
+    pub fn find(from: &Path, to: &Path, model: &[PathBuf]) -> Result<Self, Error> {
+        let (inner, outer) = (resolved(from)?, resolved(to)?);
+        if inner.starts_with(&outer) || outer.starts_with(&inner) {
+            let reason = format!("it and `{}` lie inside each other; give another one", from.display());
+            return Err(Error::unfit(to, reason));
         }
+        let identity = |path: &PathBuf| FileIdentity::of(path).map_err(|e| Error::io(path, e));
+        let model = model.iter().map(identity).collect::<Result<Vec<_>, _>>()?;
+        let (mut found, mut names) = (Vec::new(), Vec::new());
+        list(from, Path::new(""), &mut found)?;
+        for name in found {
+            if !model.contains(&identity(&from.join(&name))?) {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(Self { from: from.to_owned(), to: to.to_owned(), names })
     }
-    Ok(copied)
+
+    /// The files, relative to the directory, sorted.
+    pub fn names(&self) -> &[PathBuf] {
+        &self.names
+    }
+
+    /// Copies the files; links become files. Each file appears whole or not at all. Files of the
+    /// same names are replaced.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Write`].
+    pub fn copy(&self) -> Result<(), Error> {
+        create_directory(&self.to)?;
+        self.names.iter().try_for_each(|name| copy(&self.from.join(name), &self.to.join(name)))
+    }
 }
 
 /// The path without links, also of a directory that does not exist yet.

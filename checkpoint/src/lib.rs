@@ -38,7 +38,7 @@ mod shard;
 mod source;
 
 pub use checkpoint::Checkpoint;
-pub use companions::copy_companions;
+pub use companions::Companions;
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use checkpoint::{PACKED_EXTENSION, Packed, Plan, Recipe, Rule, copy_companions};
+use anyhow::{Error, Result, anyhow, bail};
+use checkpoint::{Companions, PACKED_EXTENSION, Packed, Plan, Recipe, Rule};
 use codec_api::Registry;
 
 use crate::Outcome;
@@ -104,18 +104,30 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     }
     check_free(plan.target(), args.force)?;
     let begin = Instant::now();
-    if let Some(directory) = directory.filter(|_| args.model.is_dir()) {
-        copy_companions(plan.source_directory(), directory, &plan.source_files())?;
-    }
+    let companions = directory
+        .filter(|_| args.model.is_dir())
+        .map(|directory| Companions::find(plan.source_directory(), directory, &plan.source_files()))
+        .transpose()?;
     let progress = Progress::new(plan.weights());
-    pool(args.jobs)?.install(|| {
+    let packed = pool(args.jobs)?.install(|| {
         plan.run(registry, &progress)?;
+        // The commit comes last: a packed file in the directory says that it is complete.
+        companions.map_or(Ok(()), |companions| companions.copy())?;
         plan.commit(registry, !args.no_verify)
-    })?;
+    });
     drop(progress);
+    packed.map_err(|error| with_parts(error, &plan))?;
     summarise(args, &plan, target, registry, out)?;
     writeln!(out, "it took {:.1} s", begin.elapsed().as_secs_f64())?;
     Ok(Outcome::Clean)
+}
+
+/// The error, and where the finished parts are.
+fn with_parts(error: checkpoint::Error, plan: &Plan) -> Error {
+    if !plan.parts().exists() {
+        return error.into();
+    }
+    anyhow!("{error}; finished parts are in `{}`, and the same command goes on with them", plan.parts().display())
 }
 
 /// The recipe of the arguments.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use checkpoint::{Packed, copy_companions};
+use checkpoint::{Companions, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
@@ -47,10 +47,10 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     if single {
         pool.install(|| packed.unpack_single(&args.output, &progress))?;
     } else {
-        if args.model.is_dir() {
-            copy_companions(&args.model, &args.output, &[packed.path().to_owned()])?;
-        }
+        let find = || Companions::find(&args.model, &args.output, &[packed.path().to_owned()]);
+        let companions = args.model.is_dir().then(find).transpose()?;
         pool.install(|| packed.unpack(&args.output, &progress))?;
+        companions.map_or(Ok(()), |companions| companions.copy())?;
     }
     drop(progress);
     let exact = packed.tensors().filter(|tensor| tensor.certificate().exact).count();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checkpoint::copy_companions;
+use checkpoint::Companions;
 
 use crate::support::{Dir, assert_says};
 
@@ -21,9 +21,11 @@ fn files_are_copied_except_the_model_and_hidden_directories() {
     }
     dir.write("out/config.json", "older");
     let (from, to) = (dir.path().join("in"), dir.path().join("out"));
-    let copied = copy_companions(&from, &to, std::slice::from_ref(&model)).unwrap();
-    assert_eq!(names(&copied), [".gitattributes", "config.json", "sub/deep/vocab.txt"].into());
-    for path in &copied {
+    let found = Companions::find(&from, &to, std::slice::from_ref(&model)).unwrap();
+    assert_eq!(fs::read(to.join("config.json")).unwrap(), b"older", "nothing is written yet");
+    found.copy().unwrap();
+    assert_eq!(names(found.names()), [".gitattributes", "config.json", "sub/deep/vocab.txt"].into());
+    for path in found.names() {
         assert_eq!(fs::read(to.join(path)).unwrap(), fs::read(from.join(path)).unwrap());
     }
     assert!(!to.join("model.safetensors").exists() && !to.join(".git").exists());
@@ -45,7 +47,9 @@ fn links_to_files_become_files_and_links_to_directories_are_left_out() {
     symlink("../blobs", from.join("blobs")).unwrap();
     symlink("nowhere", from.join("dangling")).unwrap();
     let to = dir.path().join("out");
-    assert_eq!(names(&copy_companions(&from, &to, &[model]).unwrap()), ["config.json"].into());
+    let found = Companions::find(&from, &to, &[model]).unwrap();
+    found.copy().unwrap();
+    assert_eq!(names(found.names()), ["config.json"].into());
     assert!(fs::symlink_metadata(to.join("config.json")).unwrap().is_file());
     assert_eq!(fs::read(to.join("config.json")).unwrap(), b"config");
 }
@@ -55,7 +59,7 @@ fn a_directory_is_not_copied_into_itself() {
     let dir = Dir::new();
     dir.write("in/config.json", "x");
     let (outer, inner) = (dir.path().to_owned(), dir.path().join("in"));
-    let refused = |from: &Path, to: &Path| copy_companions(from, to, &[]).unwrap_err();
+    let refused = |from: &Path, to: &Path| Companions::find(from, to, &[]).unwrap_err();
     assert_says(&refused(&inner, &inner), &["inside each other"]);
     assert_says(&refused(&inner, &outer), &["inside each other"]);
     assert_says(&refused(&inner, &inner.join("new/packed")), &["new/packed", "inside each other"]);
