@@ -8,7 +8,6 @@ use bytes::Bytes;
 use codec_api::{TensorSpec, TensorView};
 
 use crate::error::Error;
-use crate::index::Index;
 use crate::map::Mapped;
 use crate::packed::is_packed;
 use crate::shard::{Shard, Tensor};
