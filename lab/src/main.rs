@@ -7,6 +7,7 @@ mod formats;
 mod lab;
 mod measure;
 mod mutate;
+mod packing;
 mod rate_distortion;
 mod stamp;
 
@@ -46,6 +47,8 @@ enum Task {
     },
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     Mutate(mutate::Options),
+    /// Measure time and memory of packing a large model
+    Packing(packing::Options),
 }
 
 /// Measures what a decode allocates.
@@ -73,6 +76,7 @@ fn run(task: Task) -> Result<String> {
         Task::RateDistortion => rate_distortion::page(&Lab::open()?),
         Task::EqualBytes { suite } => Ok(equal_bytes::measure(&Lab::open()?, suite.as_deref())?.text().to_owned()),
         Task::Mutate(options) => mutate::page(&options),
+        Task::Packing(options) => packing::page(&Lab::open()?, &options),
     }
 }
 

@@ -63,6 +63,9 @@ enum Task {
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     #[command(disable_help_flag = true)]
     Mutate(Forwarded),
+    /// Print `docs/packing.md`: time and memory of packing a large model
+    #[command(disable_help_flag = true)]
+    Packing(Forwarded),
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Run the checks of continuous integration, up to the first failure
@@ -101,6 +104,14 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::RateDistortion(rest) => measure(&tree, "rate-distortion", &rest),
         Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),
         Task::Mutate(rest) => measure(&tree, "mutate", &rest),
+        Task::Packing(rest) => {
+            // The measurement starts the program.
+            let mut program = tree.cargo("build");
+            match tree::run(program.args(["--release", "--package", "netweight-cli"]))? {
+                0 => measure(&tree, "packing", &rest),
+                failed => Ok(failed.into()),
+            }
+        }
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())
