@@ -59,8 +59,8 @@ pub(crate) fn header<'a>(
     Ok([&(length as u64).to_le_bytes(), text.as_bytes()].concat())
 }
 
-/// A file that appears under its name only in [`Self::commit`], whole and on the disk. Dropped
-/// before, it leaves nothing.
+/// A file that appears under its name only in [`Self::commit`], whole and on the disk, or in
+/// [`Self::persist`]. Dropped before, it leaves nothing.
 pub(crate) struct AtomicFile {
     file: BufWriter<NamedTempFile>,
     target: PathBuf,
@@ -116,20 +116,41 @@ impl AtomicFile {
         Ok(self.file.get_ref().path())
     }
 
+    /// Waits until what was written is on the disk.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        self.file.get_ref().as_file().sync_all().map_err(|error| Error::write(&self.target, error))
+    }
+
     /// Waits until the bytes are on the disk, then gives the file its name. An older file of this
     /// name is replaced in the same instant.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(crate) fn commit(self) -> Result<(), Error> {
+    pub(crate) fn commit(mut self) -> Result<(), Error> {
+        self.flushed()?;
+        self.sync()?;
+        let target = self.persist()?;
+        sync_directory(directory(&target)).map_err(|error| Error::write(&target, error))
+    }
+
+    /// Gives the file its name without waiting for the disk: it survives the end of this process,
+    /// but not of the system. Returns the name.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn persist(self) -> Result<PathBuf, Error> {
         let Self { file, target } = self;
         let rename = || {
             let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.as_file().sync_all()?;
-            file.persist(&target).map_err(|e| e.error)?;
-            sync_directory(directory(&target))
+            file.persist(&target).map_err(|e| e.error)
         };
-        rename().map_err(|error| Error::write(&target, error))
+        match rename() {
+            Ok(_) => Ok(target),
+            Err(error) => Err(Error::write(&target, error)),
+        }
     }
 }
 

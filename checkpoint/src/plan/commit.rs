@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::thread;
 
 use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Registry, TensorSpec};
 
@@ -62,10 +63,7 @@ impl Plan {
         file.write(&head.map_err(|reason| self.wrong(reason))?)?;
         self.copy(&pieces, &parts, &mut file)?;
         if verify {
-            let mut faults = Packed::open(file.flushed()?, registry)?.verify(&NoProgress);
-            if !faults.is_empty() {
-                return Err(faults.swap_remove(0));
-            }
+            check(&mut file, registry)?;
         }
         file.commit()?;
         self.remove_parts()
@@ -198,6 +196,18 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Decodes the new file while the system writes it to the disk.
+fn check(file: &mut AtomicFile, registry: &Registry) -> Result<(), Error> {
+    let packed = Packed::open(file.flushed()?, registry)?;
+    thread::scope(|scope| {
+        let synced = scope.spawn(|| file.sync());
+        match packed.verify(&NoProgress).into_iter().next() {
+            Some(fault) => Err(fault),
+            None => synced.join().unwrap_or(Ok(())),
+        }
+    })
 }
 
 /// Bytes of an element; at least one.

@@ -71,7 +71,8 @@ impl Plan {
         let mut file = AtomicFile::create(&self.part_path(unit))?;
         file.write(&head)?;
         sections.iter().try_for_each(|(_, section)| file.write(section.data()))?;
-        file.commit()
+        // Checksums tell whether the part has survived a failure of the system.
+        file.persist().map(drop)
     }
 
     /// The part of a unit, with the right checksums if `check`; `None` if there is none of this

@@ -1,7 +1,6 @@
 //! Conversions between f32 and the stored float dtypes.
 
-use bytemuck::cast_slice_mut;
-use half::{bf16, f16};
+use bytemuck::{cast_slice, cast_slice_mut};
 use simd::LANES;
 
 use crate::error::{CodecError, Result};
@@ -29,18 +28,15 @@ pub fn first_non_finite(values: &[f32]) -> Option<usize> {
 /// `bytes` and `out` do not have the same number of elements.
 pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     check(dtype, bytes.len(), out.len())?;
-    match dtype {
-        Dtype::F32 => cast_slice_mut(out).copy_from_slice(bytes),
-        Dtype::F16 => {
-            for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *v = f16::from_le_bytes(*b).to_f32();
-            }
-        }
-        _ => {
-            for (v, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *v = bf16::from_le_bytes(*b).to_f32();
-            }
-        }
+    if dtype == Dtype::F32 {
+        cast_slice_mut(out).copy_from_slice(bytes);
+        return Ok(());
+    }
+    let mut bits = [0; PIECE];
+    for (bytes, values) in bytes.chunks(2 * PIECE).zip(out.chunks_mut(PIECE)) {
+        let bits = &mut bits[..values.len()];
+        cast_slice_mut(bits).copy_from_slice(bytes);
+        from_bits(dtype, bits, values);
     }
     Ok(())
 }
@@ -53,18 +49,14 @@ pub fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 pub fn narrow(dtype: Dtype, values: &[f32], bytes: &mut [u8]) -> Result<()> {
     check(dtype, bytes.len(), values.len())?;
     if dtype == Dtype::F32 {
-        for (v, b) in values.iter().zip(bytes.as_chunks_mut().0) {
-            *b = v.to_le_bytes();
-        }
+        bytes.copy_from_slice(cast_slice(values));
         return Ok(());
     }
     let mut bits = [0; PIECE];
     for (values, bytes) in values.chunks(PIECE).zip(bytes.chunks_mut(2 * PIECE)) {
         let bits = &mut bits[..values.len()];
         to_bits(dtype, values, bits);
-        for (b, out) in bits.iter().zip(bytes.as_chunks_mut().0) {
-            *out = b.to_le_bytes();
-        }
+        bytes.copy_from_slice(cast_slice(bits));
     }
     Ok(())
 }
@@ -82,7 +74,7 @@ pub fn round(dtype: Dtype, values: &mut [f32]) -> Result<()> {
     for values in values.chunks_mut(PIECE) {
         let bits = &mut bits[..values.len()];
         to_bits(dtype, values, bits);
-        if dtype == Dtype::F16 { simd::f16_to_f32(bits, values) } else { simd::bf16_to_f32(bits, values) }
+        from_bits(dtype, bits, values);
     }
     Ok(())
 }
@@ -100,10 +92,19 @@ fn to_bits(dtype: Dtype, values: &[f32], bits: &mut [u16]) {
         simd::f32_to_bf16(values, bits);
         0x7f80
     };
+    // The maximum vectorises; only a piece with an infinity is searched for it.
+    if bits.iter().fold(0, |most, b| most.max(*b & 0x7fff)) < infinity {
+        return;
+    }
     for (b, v) in bits.iter_mut().zip(values) {
         // One below an infinity is the largest finite number.
         *b -= u16::from(*b & 0x7fff == infinity && v.is_finite());
     }
+}
+
+/// The values of F16 or BF16 bits.
+fn from_bits(dtype: Dtype, bits: &[u16], values: &mut [f32]) {
+    if dtype == Dtype::F16 { simd::f16_to_f32(bits, values) } else { simd::bf16_to_f32(bits, values) }
 }
 
 fn check(dtype: Dtype, bytes: usize, values: usize) -> Result<()> {
