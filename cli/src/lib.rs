@@ -31,6 +31,8 @@ mod verify;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
+#[cfg(unix)]
+use std::sync::{Arc, atomic::AtomicBool};
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Result;
@@ -66,6 +68,8 @@ pub fn main() -> ExitCode {
         }
     };
     start_log(args.verbose);
+    #[cfg(unix)]
+    survive_size_limits();
     match run(&args.command, &mut io::stdout().lock()) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Found) => ExitCode::from(1),
@@ -76,6 +80,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A write beyond the largest file that the system allows (`ulimit -f`) becomes an error, as on a
+/// full disk. Without a handler, its signal would end the process.
+#[cfg(unix)]
+fn survive_size_limits() {
+    let received = Arc::new(AtomicBool::new(false));
+    drop(signal_hook::flag::register(signal_hook::consts::SIGXFSZ, received));
 }
 
 fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {

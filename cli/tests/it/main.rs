@@ -1,6 +1,7 @@
 //! Tests of the `netweight` program.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
+mod disturbed;
 mod packing;
 mod program;
 mod runs;

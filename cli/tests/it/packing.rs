@@ -2,50 +2,47 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::thread;
-use std::time::Duration;
 
 use checkpoint::Recipe;
 use codec_api::Registry;
 use codecs as _;
 use tempfile::TempDir;
 
-use crate::program::{netweight, run};
+use crate::program::run;
 
 const STORIES: &str = "../assets/stories260k";
 
-fn said(args: &[&str], code: i32) -> String {
+pub(crate) fn said(args: &[&str], code: i32) -> String {
     let (found, out, err) = run(args);
     assert_eq!(found, Some(code), "{args:?}: {out}{err}");
     out + &err
 }
 
 #[track_caller]
-fn assert_says(text: &str, parts: &[&str]) {
+pub(crate) fn assert_says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "no `{part}` in\n{text}");
     }
 }
 
 /// Paths below a temporary directory, as text.
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 }
 
-fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let mut files: Vec<_> =
         entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect();
@@ -144,42 +141,4 @@ fn every_built_in_recipe_is_of_linked_codecs() {
         }
         assert_says(&said(&["compress", STORIES, "--recipe", name, "--dry-run"], 0), &["nothing was written"]);
     }
-}
-
-/// Six tensors of a million F32 weights: several units.
-fn write_large_model(path: &Path) {
-    const WEIGHTS: usize = 1 << 20;
-    let (mut entries, mut data) = (Vec::new(), Vec::new());
-    for tensor in 0..6usize {
-        let begin = data.len();
-        data.extend((0..WEIGHTS).flat_map(|i| (((i * (7919 + tensor)) % 10_007) as f32 / 3301.0 - 1.5).to_le_bytes()));
-        let end = data.len();
-        entries.push(format!(r#""t{tensor}":{{"dtype":"F32","shape":[1024,1024],"data_offsets":[{begin},{end}]}}"#));
-    }
-    let header = format!("{{{}}}", entries.join(","));
-    fs::write(path, [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()).unwrap();
-}
-
-#[test]
-fn a_killed_run_leaves_no_wrong_file_and_goes_on() {
-    let place = Place::new();
-    let (model, once, packed) = (place.text("model.safetensors"), place.text("1.nw.safetensors"), place.text("out"));
-    write_large_model(Path::new(&model));
-    said(&["compress", &model, "-o", &once], 0);
-    let once = fs::read(once).unwrap();
-    let target = place.path("out/model.nw.safetensors");
-    let args = ["compress", &model, "-o", &packed, "-j", "2"];
-    for moment in [1, 10, 40, 90, 160, 300, 600] {
-        let mut child = netweight(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        thread::sleep(Duration::from_millis(moment));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if target.exists() {
-            assert_eq!(fs::read(&target).unwrap(), once, "killed after {moment} ms");
-            fs::remove_dir_all(&packed).unwrap();
-        }
-    }
-    said(&args, 0);
-    assert_eq!(fs::read(&target).unwrap(), once);
-    assert_eq!(fs::read_dir(&packed).unwrap().count(), 1, "no parts and temporary files are left");
 }
