@@ -56,9 +56,11 @@ fn check_tree(tree: &Tree, steps: &mut Steps) -> Result<()> {
 fn check_long(tree: &Tree, steps: &mut Steps) -> Result<()> {
     steps.run(
         &format!("tests: every preset, {CASES} cases of each property"),
-        tree.cargo("test")
-            .args(["--workspace", "--tests"])
-            .envs([("PROPTEST_CASES", CASES), ("NETWEIGHT_LAWS", "full")]),
+        tree.cargo("test").args(["--workspace", "--tests"]).envs([
+            ("PROPTEST_CASES", CASES),
+            ("NETWEIGHT_LAWS", "full"),
+            ("NETWEIGHT_KILLS", "60"),
+        ]),
     )?;
     check_new_codec(tree, steps)?;
     if !has_miri(tree) {
