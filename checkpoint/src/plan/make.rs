@@ -116,6 +116,8 @@ fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>,
             let (spec, bytes) = model.bytes(name)?;
             let (codec, refused) = chooser.choose(name, &spec);
             let same_as = same.find(tensors.len(), codec, &spec, &bytes);
+            // The system maps far more than the sample that was read.
+            model.release();
             tensors.push(PlannedTensor {
                 name: name.to_owned(),
                 file,
