@@ -1,5 +1,10 @@
 //! Expected frequencies of symbols, in units of 2⁻¹².
 
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use crate::logarithms::log2;
+
 /// Precision of a table in bits: frequencies add up to `2^PRECISION`.
 pub const PRECISION: u32 = 12;
 
@@ -26,10 +31,7 @@ impl Frequencies {
         let shift = (64 - largest.leading_zeros()).saturating_sub(32);
         let counts = counts.map(|n| if n == 0 { 0 } else { (n >> shift).max(1) });
         let total: u64 = counts.iter().sum();
-        let mut frequencies = counts.map(|n| match n * u64::from(TOTAL) / total {
-            0 if n > 0 => 1,
-            share => share as u16,
-        });
+        let mut frequencies = counts.map(|n| if n == 0 { 0 } else { (n * u64::from(TOTAL) / total).max(1) as u16 });
         balance(&counts, &mut frequencies);
         Some(Self(frequencies))
     }
@@ -69,7 +71,9 @@ impl Frequencies {
     /// Cost in bits of symbols with these counts; infinite if one of them has frequency 0.
     pub fn cost(&self, counts: &[u64; SYMBOLS]) -> f64 {
         let pairs = counts.iter().zip(self.0).filter(|(n, _)| **n > 0);
-        pairs.map(|(n, f)| *n as f64 * (f64::from(PRECISION) - libm::log2(f.into()))).sum()
+        pairs
+            .map(|(n, f)| if f == 0 { f64::INFINITY } else { *n as f64 * (f64::from(PRECISION) - log2(f.into())) })
+            .sum()
     }
 
     /// Appends the frequencies: the first and the last symbol that occur, then the frequency of
@@ -154,26 +158,56 @@ pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; S
 /// gains `n·log((f + 1)/f)`, about `n/(f + ½)`; lowering it costs about `n/(f − ½)`.
 fn balance(counts: &[u64; SYMBOLS], frequencies: &mut [u16; SYMBOLS]) {
     let mut sum: u32 = frequencies.iter().map(|f| u32::from(*f)).sum();
+    let raise = sum < TOTAL;
+    if sum == TOTAL {
+        return;
+    }
+    let width = |f: u16| if raise { 2 * u64::from(f) + 1 } else { 2 * u64::from(f) - 1 };
+    let candidates = counts.iter().zip(&*frequencies).enumerate().filter(|(_, (n, f))| **n > 0 && (raise || **f > 1));
+    let mut heap: BinaryHeap<Step> =
+        candidates.map(|(symbol, (n, f))| Step { raise, n: *n, width: width(*f), symbol }).collect();
     while sum != TOTAL {
-        let raise = sum < TOTAL;
-        let mut best: Option<(usize, u64, u64)> = None;
-        for (symbol, (&n, &f)) in counts.iter().zip(&*frequencies).enumerate() {
-            if n == 0 || !raise && f == 1 {
-                continue;
-            }
-            let width = if raise { 2 * u64::from(f) + 1 } else { 2 * u64::from(f) - 1 };
-            let better = |(_, m, other): (usize, u64, u64)| {
-                if raise { n * other > m * width } else { n * other < m * width }
-            };
-            if best.is_none_or(better) {
-                best = Some((symbol, n, width));
-            }
+        let Some(mut best) = heap.pop() else { return };
+        let f = &mut frequencies[best.symbol];
+        (*f, sum) = if raise { (*f + 1, sum + 1) } else { (*f - 1, sum - 1) };
+        if raise || *f > 1 {
+            best.width = width(*f);
+            heap.push(best);
         }
-        let Some((symbol, ..)) = best else { return };
-        (frequencies[symbol], sum) =
-            if raise { (frequencies[symbol] + 1, sum + 1) } else { (frequencies[symbol] - 1, sum - 1) };
     }
 }
+
+/// A change of one frequency by one; the greatest step is the best one.
+#[derive(Clone, Copy)]
+struct Step {
+    raise: bool,
+    n: u64,
+    width: u64,
+    symbol: usize,
+}
+
+impl Ord for Step {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Compares n / width.
+        let share = (self.n * other.width).cmp(&(other.n * self.width));
+        let better = if self.raise { share } else { share.reverse() };
+        better.then(Reverse(self.symbol).cmp(&Reverse(other.symbol)))
+    }
+}
+
+impl PartialOrd for Step {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Step {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Step {}
 
 #[cfg(test)]
 mod tests {

@@ -42,6 +42,7 @@
 mod decode;
 mod encode;
 mod frequencies;
+mod logarithms;
 pub mod parametric;
 pub mod plane;
 mod scales;
@@ -51,6 +52,7 @@ mod tables;
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use frequencies::{Frequencies, PRECISION, count};
+pub use logarithms::information;
 pub use scales::Scales;
 pub use states::{LaneSymbols, STATES, States};
 pub use tables::Tables;

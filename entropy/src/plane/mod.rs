@@ -31,7 +31,7 @@ mod reader;
 use std::borrow::Cow;
 
 use crate::frequencies::{count, count_by};
-use crate::{Encoder, Error, Frequencies, Tables};
+use crate::{Encoder, Error, Frequencies, STATES, Tables, information};
 pub use reader::Reader;
 
 /// Most classes of the plane before.
@@ -63,6 +63,8 @@ impl<'a> Known<'a> {
 
 /// Mode of a raw plane: the first byte, followed by the bytes themselves.
 pub const RAW: u8 = 1;
+/// Bytes of the states at the front of a stream, counted in every model.
+pub(crate) const STATE_BYTES: usize = 4 * STATES;
 /// Mode of a plane coded with contexts.
 const BY_CONTEXTS: u8 = 3;
 /// Mode of a plane coded with classes of the plane before.
@@ -112,7 +114,8 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     if bytes.iter().all(|byte| byte == first) {
         return Ok(Some(vec![0, *first]));
     }
-    if gain >= 1.0 {
+    // The states of a stream take that many bytes.
+    if gain >= 1.0 || bytes.len() <= STATE_BYTES {
         return Ok(None);
     }
     let candidates = [plain(bytes), by_contexts(bytes, known), by_classes(bytes, known.before)];
@@ -125,20 +128,20 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     Ok(Some(out).filter(|out| out.len() <= bytes.len()))
 }
 
-/// Share of the plane's size that one table saves, estimated from a sample; tables of several
-/// contexts may save more.
+/// Share of the plane's size that one table saves, estimated from a sample of at most 8192 bytes;
+/// tables of several contexts may save more.
 pub fn sampled_gain(bytes: &[u8]) -> f64 {
-    const PART: usize = 1 << 12;
+    const PART: usize = 1 << 9;
     const PARTS: usize = 16;
-    let step = (bytes.len() / PARTS).max(PART);
-    let mut counts = [0; 256];
-    for part in bytes.chunks(step) {
-        for byte in &part[..part.len().min(PART)] {
-            counts[usize::from(*byte)] += 1;
-        }
-    }
-    let total: u64 = counts.iter().sum();
-    Frequencies::of_counts(&counts).map_or(0.0, |frequencies| 1.0 - frequencies.cost(&counts) / (8 * total) as f64)
+    let step = bytes.len().div_ceil(PARTS).max(PART);
+    let sample: Vec<u8> = bytes.chunks(step).flat_map(|part| &part[..part.len().min(PART)]).copied().collect();
+    let counts = count(&sample);
+    // A sample looks more ordered than its source by this many bits (Miller and Madow).
+    let used = counts.iter().filter(|n| **n > 0).count();
+    let bias =
+        if sample.len() < bytes.len() { used.saturating_sub(1) as f64 * 0.5 * std::f64::consts::LOG2_E } else { 0.0 };
+    let coded = (information(&counts) + bias) / (8 * sample.len().max(1)) as f64;
+    1.0 - coded
 }
 
 fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
@@ -146,7 +149,7 @@ fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
     let frequencies = Frequencies::of_counts(&counts)?;
     let mut head = Vec::new();
     frequencies.write(&mut head);
-    let cost = frequencies.cost(&counts) / 8.0 + head.len() as f64 + 128.0;
+    let cost = frequencies.cost(&counts) / 8.0 + head.len() as f64 + STATE_BYTES as f64;
     Some(Candidate { mode: 2, head, contexts: Cow::Borrowed(&[]), tables: vec![frequencies], cost })
 }
 
