@@ -136,12 +136,14 @@ pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
 
 /// Number of occurrences of each symbol in each context; all contexts are below `n`.
 pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; SYMBOLS]> {
-    // Two tables in turn, so that equal neighbours do not wait for each other.
-    let mut tables = vec![[0u64; SYMBOLS]; 2 * n];
+    // Two tables in turn, so that equal neighbours do not wait for each other; for few symbols this
+    // saves less time than a second table takes.
+    let second = if symbols.len() < n * SYMBOLS { 0 } else { n };
+    let mut tables = vec![[0u64; SYMBOLS]; n + second];
     let (pairs, of_pairs) = (symbols.as_chunks::<2>().0, contexts.as_chunks::<2>().0);
     for ([a, b], [of_a, of_b]) in pairs.iter().zip(of_pairs) {
         tables[usize::from(*of_a)][usize::from(*a)] += 1;
-        tables[n + usize::from(*of_b)][usize::from(*b)] += 1;
+        tables[second + usize::from(*of_b)][usize::from(*b)] += 1;
     }
     for (symbol, context) in symbols.iter().zip(contexts).skip(2 * pairs.len()) {
         tables[usize::from(*context)][usize::from(*symbol)] += 1;
@@ -158,40 +160,38 @@ pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; S
 /// gains `n·log((f + 1)/f)`, about `n/(f + ½)`; lowering it costs about `n/(f − ½)`.
 fn balance(counts: &[u64; SYMBOLS], frequencies: &mut [u16; SYMBOLS]) {
     let mut sum: u32 = frequencies.iter().map(|f| u32::from(*f)).sum();
-    let raise = sum < TOTAL;
     if sum == TOTAL {
         return;
     }
-    let width = |f: u16| if raise { 2 * u64::from(f) + 1 } else { 2 * u64::from(f) - 1 };
-    let candidates = counts.iter().zip(&*frequencies).enumerate().filter(|(_, (n, f))| **n > 0 && (raise || **f > 1));
-    let mut heap: BinaryHeap<Step> =
-        candidates.map(|(symbol, (n, f))| Step { raise, n: *n, width: width(*f), symbol }).collect();
-    while sum != TOTAL {
-        let Some(mut best) = heap.pop() else { return };
-        let f = &mut frequencies[best.symbol];
-        (*f, sum) = if raise { (*f + 1, sum + 1) } else { (*f - 1, sum - 1) };
-        if raise || *f > 1 {
-            best.width = width(*f);
-            heap.push(best);
+    let raise = sum < TOTAL;
+    // `None` if the symbol does not occur, or has the least frequency already.
+    let step = |symbol: usize, f: u16| {
+        let (n, double, symbol) = (counts[symbol], 2 * u64::from(f), Reverse(symbol));
+        match raise {
+            true if n > 0 => Some(Step { above: n, below: double + 1, symbol }),
+            false if f > 1 => Some(Step { above: double - 1, below: n, symbol }),
+            _ => None,
         }
+    };
+    let mut steps: BinaryHeap<Step> = (0..).zip(&*frequencies).filter_map(|(symbol, f)| step(symbol, *f)).collect();
+    while sum != TOTAL {
+        let Some(Step { symbol: Reverse(symbol), .. }) = steps.pop() else { return };
+        let f = &mut frequencies[symbol];
+        (*f, sum) = if raise { (*f + 1, sum + 1) } else { (*f - 1, sum - 1) };
+        steps.extend(step(symbol, *f));
     }
 }
 
-/// A change of one frequency by one; the greatest step is the best one.
-#[derive(Clone, Copy)]
+/// A change of one frequency by one. The best step has the largest quotient `above / below`.
 struct Step {
-    raise: bool,
-    n: u64,
-    width: u64,
-    symbol: usize,
+    above: u64,
+    below: u64,
+    symbol: Reverse<usize>,
 }
 
 impl Ord for Step {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Compares n / width.
-        let share = (self.n * other.width).cmp(&(other.n * self.width));
-        let better = if self.raise { share } else { share.reverse() };
-        better.then(Reverse(self.symbol).cmp(&Reverse(other.symbol)))
+        (self.above * other.below).cmp(&(other.above * self.below)).then(self.symbol.cmp(&other.symbol))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tables of contexts: which neighbours share a table, and how tables are written.
 
-use crate::{Error, Frequencies, information};
+use std::ops::Range;
+
+use crate::{Error, Frequencies, STATE_BYTES, information};
 
 /// Most groups of contexts: the decoder's tables then take a mebibyte.
 const MOST_GROUPS: usize = 64;
@@ -29,10 +31,12 @@ enum Way {
 }
 
 impl Way {
-    /// Approximate size in bytes of symbols with these counts and a table of their own.
-    fn price(self, counts: &[u64; 256]) -> f64 {
+    /// Approximate size in bytes of symbols with these counts and a table of their own. All symbols
+    /// lie in `used`.
+    fn price(self, counts: &[u64; 256], used: &Range<usize>) -> f64 {
         match self {
             Self::Whole => {
+                let counts = &counts[used.clone()];
                 let used = counts.iter().position(|n| *n > 0).zip(counts.iter().rposition(|n| *n > 0));
                 let total: u64 = counts.iter().sum();
                 // A frequency of at least 128 of 4096 takes two bytes.
@@ -73,12 +77,15 @@ impl Tables {
     /// Tables for the symbols counted in each of at most 256 contexts, in the smaller of both ways;
     /// `None` without symbols.
     pub fn of_counts(counts: &[[u64; 256]]) -> Option<Self> {
-        let (a, b) = (Self::written(Way::Whole, counts)?, Self::written(Way::Shared, counts)?);
+        let mut all = [0; 256];
+        counts.iter().for_each(|counts| add(&mut all, counts));
+        let used = all.iter().position(|n| *n > 0)?..all.iter().rposition(|n| *n > 0)? + 1;
+        let (a, b) = (Self::written(Way::Whole, counts, &used)?, Self::written(Way::Shared, counts, &used)?);
         Some(if b.cost < a.cost { b } else { a })
     }
 
-    fn written(way: Way, counts: &[[u64; 256]]) -> Option<Self> {
-        let groups = groups(counts, |counts| way.price(counts));
+    fn written(way: Way, counts: &[[u64; 256]], used: &Range<usize>) -> Option<Self> {
+        let groups = groups(counts, |counts| way.price(counts, used));
         let mut group = Vec::with_capacity(counts.len());
         let mut starts = Vec::with_capacity(groups.len());
         for (i, (members, _)) in groups.iter().enumerate() {
@@ -94,7 +101,7 @@ impl Tables {
             bits += table.cost(counts);
             frequencies.push(table);
         }
-        let cost = bits / 8.0 + head.len() as f64 + 128.0;
+        let cost = bits / 8.0 + head.len() as f64 + STATE_BYTES as f64;
         Some(Self { head, frequencies, group, cost })
     }
 

@@ -1,13 +1,10 @@
 //! A lower estimate of a payload's size, at a small part of the time that an encode takes.
 
 use codec_api::{Dtype, TensorView};
-use entropy::{STATES, count, information};
+use entropy::{STATE_BYTES, count, information, plane};
 
 use super::{frame, palette, split::Split};
 
-/// Elements in a part of the sample, and number of parts.
-const PART: usize = 1 << 9;
-const PARTS: usize = 16;
 /// Bits of an exponent that contexts seldom go below, and the share of its entropy that any other
 /// byte takes at least, given the byte above it.
 const EXPONENT_BITS: f64 = 2.5;
@@ -23,17 +20,15 @@ pub fn likely_least(tensor: &TensorView<'_>) -> u64 {
     if elements == 0 || palette::is_likely(bytes, width) || frame::repeats(bytes, width) {
         return 0;
     }
-    let step = elements.div_ceil(PARTS).max(PART) * width;
-    let sample: Vec<u8> = bytes.chunks(step).flat_map(|part| &part[..part.len().min(PART * width)]).copied().collect();
     let exponents = matches!(dtype, Dtype::F32 | Dtype::BF16);
     let of_plane = |(k, plane): (usize, &Vec<u8>)| {
         let plane = plane.get(1..).unwrap_or_default();
         let bits = information(&count(plane)) / plane.len().max(1) as f64;
         let bits = if k == 0 && exponents { bits.min(EXPONENT_BITS) } else { SHARE * bits };
         // A plane that is not constant has the states of a stream, or stays raw.
-        let states = if bits > 0.0 { 4 * STATES } else { 0 };
+        let states = if bits > 0.0 { STATE_BYTES } else { 0 };
         (bits / 8.0 * elements as f64 + states as f64).min(elements as f64)
     };
-    let planes: f64 = split.planes(&sample).iter().enumerate().map(of_plane).sum();
+    let planes: f64 = split.planes(&plane::sample(bytes, width)).iter().enumerate().map(of_plane).sum();
     planes.min(frame::least(bytes)) as u64
 }

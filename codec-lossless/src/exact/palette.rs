@@ -12,10 +12,9 @@ const MOST: usize = 4096;
 /// well.
 const MOST_NARROW: usize = 256;
 
-/// Elements in the first sample, and the number of different values in it that rules out a palette:
-/// a sample of 4096 from 4096 values has about 2600 different ones.
-const SAMPLE: usize = 4096;
-const TOO_MANY: usize = 3000;
+/// Elements in a sample. There is no palette if more than 15 of 16 differ: a sample of 1024 from
+/// 4096 values has about 906 different ones.
+const SAMPLE: usize = 1024;
 
 const PALETTE: &str = "palette";
 const INDICES: [&str; 2] = ["indices", "low_indices"];
@@ -25,9 +24,9 @@ const INDICES: [&str; 2] = ["indices", "low_indices"];
 pub(super) fn encode(bytes: &[u8], width: usize, limit: u64) -> Result<Option<Payload>> {
     let fit = usize::try_from(limit).unwrap_or(usize::MAX) / width;
     match width {
-        2 => encode_elements::<2>(bytes, MOST_NARROW.min(fit), MOST_NARROW.min(fit)),
-        4 => encode_elements::<4>(bytes, MOST.min(fit), TOO_MANY.min(fit)),
-        8 => encode_elements::<8>(bytes, MOST.min(fit), TOO_MANY.min(fit)),
+        2 => encode_elements::<2>(bytes, MOST_NARROW.min(fit)),
+        4 => encode_elements::<4>(bytes, MOST.min(fit)),
+        8 => encode_elements::<8>(bytes, MOST.min(fit)),
         _ => Ok(None),
     }
 }
@@ -37,17 +36,18 @@ pub(super) fn is_likely(bytes: &[u8], width: usize) -> bool {
     let half = bytes.len() / width / 2;
     match width {
         2 => has_few_values(bytes.as_chunks::<2>().0, MOST_NARROW.min(half)),
-        4 => has_few_values(bytes.as_chunks::<4>().0, TOO_MANY.min(half)),
-        8 => has_few_values(bytes.as_chunks::<8>().0, TOO_MANY.min(half)),
+        4 => has_few_values(bytes.as_chunks::<4>().0, MOST.min(half)),
+        8 => has_few_values(bytes.as_chunks::<8>().0, MOST.min(half)),
         _ => false,
     }
 }
 
-/// Whether a sample of the elements has 2 to `most` different values.
+/// Whether the elements may have 2 to `most` different values, as far as a sample shows.
 fn has_few_values<const WIDTH: usize>(elements: &[[u8; WIDTH]], most: usize) -> bool {
-    let mut seen =
-        HashSet::with_capacity_and_hasher(SAMPLE.min(elements.len()), BuildHasherDefault::<Product>::default());
-    for element in elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1)) {
+    let sample = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1));
+    let most = most.min((15 * sample.len()).div_ceil(16));
+    let mut seen = HashSet::with_capacity_and_hasher(sample.len(), BuildHasherDefault::<Product>::default());
+    for element in sample {
         let mut wide = [0; 8];
         wide[..WIDTH].copy_from_slice(element);
         seen.insert(u64::from_le_bytes(wide));
@@ -79,9 +79,9 @@ impl Hasher for Product {
     }
 }
 
-fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize, too_many: usize) -> Result<Option<Payload>> {
+fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize) -> Result<Option<Payload>> {
     let elements = bytes.as_chunks::<WIDTH>().0;
-    if !has_few_values(elements, too_many) {
+    if !has_few_values(elements, most) {
         return Ok(None);
     }
     let Some(palette) = values(elements, most) else { return Ok(None) };

@@ -31,7 +31,7 @@ mod reader;
 use std::borrow::Cow;
 
 use crate::frequencies::{count, count_by};
-use crate::{Encoder, Error, Frequencies, STATES, Tables, information};
+use crate::{Encoder, Error, Frequencies, STATE_BYTES, Tables, information};
 pub use reader::Reader;
 
 /// Most classes of the plane before.
@@ -63,8 +63,6 @@ impl<'a> Known<'a> {
 
 /// Mode of a raw plane: the first byte, followed by the bytes themselves.
 pub const RAW: u8 = 1;
-/// Bytes of the states at the front of a stream, counted in every model.
-pub(crate) const STATE_BYTES: usize = 4 * STATES;
 /// Mode of a plane coded with contexts.
 const BY_CONTEXTS: u8 = 3;
 /// Mode of a plane coded with classes of the plane before.
@@ -128,20 +126,24 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     Ok(Some(out).filter(|out| out.len() <= bytes.len()))
 }
 
-/// Share of the plane's size that one table saves, estimated from a sample of at most 8192 bytes;
-/// tables of several contexts may save more.
+/// Elements of `width` bytes from all over a tensor or plane: at most 16 runs of 512 elements.
+pub fn sample(bytes: &[u8], width: usize) -> Vec<u8> {
+    const RUN: usize = 1 << 9;
+    const RUNS: usize = 16;
+    let step = (bytes.len() / width).div_ceil(RUNS).max(RUN) * width;
+    // Whole runs: an iterator over bytes would append each on its own.
+    bytes.chunks(step).map(|part| &part[..part.len().min(RUN * width)]).collect::<Vec<_>>().concat()
+}
+
+/// Share of the plane's size that one table saves, estimated from a [`sample`]; tables of several
+/// contexts may save more.
 pub fn sampled_gain(bytes: &[u8]) -> f64 {
-    const PART: usize = 1 << 9;
-    const PARTS: usize = 16;
-    let step = bytes.len().div_ceil(PARTS).max(PART);
-    let sample: Vec<u8> = bytes.chunks(step).flat_map(|part| &part[..part.len().min(PART)]).copied().collect();
+    let sample = sample(bytes, 1);
     let counts = count(&sample);
-    // A sample looks more ordered than its source by this many bits (Miller and Madow).
     let used = counts.iter().filter(|n| **n > 0).count();
-    let bias =
-        if sample.len() < bytes.len() { used.saturating_sub(1) as f64 * 0.5 * std::f64::consts::LOG2_E } else { 0.0 };
-    let coded = (information(&counts) + bias) / (8 * sample.len().max(1)) as f64;
-    1.0 - coded
+    // The information in a sample is too low by this many bits on average (Miller and Madow).
+    let bias = if sample.len() < bytes.len() { (used - 1) as f64 / 2.0 * std::f64::consts::LOG2_E } else { 0.0 };
+    1.0 - (information(&counts) + bias) / (8 * sample.len().max(1)) as f64
 }
 
 fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
@@ -212,9 +214,11 @@ pub fn decode(bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), Erro
 /// Decodes a plane of `len` bytes into a new buffer.
 ///
 /// # Errors
-/// As [`decode`].
+/// As [`decode`]; [`Error::Memory`] if the buffer cannot be allocated.
 pub fn decoded(bytes: &[u8], known: Known<'_>, len: usize) -> Result<Vec<u8>, Error> {
-    let mut out = vec![0; len];
+    let mut out = Vec::new();
+    out.try_reserve_exact(len).map_err(|_| Error::Memory(len))?;
+    out.resize(len, 0);
     decode(bytes, known, &mut out)?;
     Ok(out)
 }
