@@ -89,8 +89,10 @@ impl EncodedTensor {
     /// numbers are used and nothing is decoded.
     ///
     /// # Errors
-    /// [`CodecError::Unsuitable`] if zeros would be nearer to the tensor than the decoded weights,
-    /// or if a decoded weight is not finite; the codec's own errors.
+    /// [`CodecError::Unsuitable`] if the decoded weights are no nearer to a tensor with weights other
+    /// than 0 than zeros are, for example because the format makes zeros of such small weights, or
+    /// if a decoded weight is not finite; the codec's own errors. Zeros are accepted only from a
+    /// codec that expects a relative error of 1 ([`crate::CostEstimate::expected_rel_rmse`]).
     pub fn certify(
         codec: Arc<dyn Codec>,
         tensor: &TensorView<'_>,
@@ -98,7 +100,9 @@ impl EncodedTensor {
         cx: &DecodeCx<'_>,
     ) -> Result<Self> {
         let certificate = payload.measured().map_or_else(|| measure(&*codec, tensor, &payload, cx), Ok)?;
-        refuse_worse_than_zeros(&certificate)?;
+        // A codec that expects an error of 1 is a reference for others, and stores zeros on purpose.
+        let expected = codec.cost(tensor.spec()).expected_rel_rmse;
+        refuse_zeros(&certificate, expected.is_some_and(|error| error >= 1.0))?;
         Self::from_parts(tensor.spec().clone(), codec, payload, certificate)
     }
 
@@ -305,13 +309,16 @@ fn check_certificate(certificate: &Certificate) -> Result<()> {
     Err(CodecError::Usage(format!("{certificate:?} is not a valid certificate")))
 }
 
-fn refuse_worse_than_zeros(certificate: &Certificate) -> Result<()> {
+/// Refuses weights that are not finite, or not nearer to the tensor than zeros; as near is near
+/// enough if zeros are `meant`.
+fn refuse_zeros(certificate: &Certificate, meant: bool) -> Result<()> {
+    let (error, energy) = (certificate.squared_error, certificate.energy);
     // In the error message an infinity is clearer than a NaN.
     let number = if certificate.is_valid() { certificate.nmse() } else { f64::INFINITY };
     let reason = if !certificate.is_valid() {
         "a decoded weight is not finite; the squared error divided by the squared weights is"
-    } else if certificate.squared_error > certificate.energy {
-        "zeros would be nearer to this tensor than the decoded weights; \
+    } else if error > energy || error == energy && energy > 0.0 && !meant {
+        "zeros would be as near to this tensor as the decoded weights, or nearer; \
          the squared error divided by the squared weights is"
     } else {
         return Ok(());
