@@ -89,10 +89,11 @@ impl EncodedTensor {
     /// numbers are used and nothing is decoded.
     ///
     /// # Errors
-    /// [`CodecError::Unsuitable`] if the decoded weights are no nearer to a tensor with weights other
-    /// than 0 than zeros are, for example because the format makes zeros of such small weights, or
-    /// if a decoded weight is not finite; the codec's own errors. Zeros are accepted only from a
-    /// codec that expects a relative error of 1 ([`crate::CostEstimate::expected_rel_rmse`]).
+    /// [`CodecError::Unsuitable`] if the decoded weights are no nearer to a tensor with weights
+    /// other than 0 than zeros are, for example because the format makes zeros of such small
+    /// weights, or if a decoded weight is not finite; the codec's own errors. Zeros are accepted
+    /// only from a codec that expects a relative error of 1
+    /// ([`crate::CostEstimate::expected_rel_rmse`]).
     pub fn certify(
         codec: Arc<dyn Codec>,
         tensor: &TensorView<'_>,
@@ -100,7 +101,8 @@ impl EncodedTensor {
         cx: &DecodeCx<'_>,
     ) -> Result<Self> {
         let certificate = payload.measured().map_or_else(|| measure(&*codec, tensor, &payload, cx), Ok)?;
-        // A codec that expects an error of 1 is a reference for others, and stores zeros on purpose.
+        // A codec that expects an error of 1 is a reference for others, and stores zeros on
+        // purpose.
         let expected = codec.cost(tensor.spec()).expected_rel_rmse;
         refuse_zeros(&certificate, expected.is_some_and(|error| error >= 1.0))?;
         Self::from_parts(tensor.spec().clone(), codec, payload, certificate)
@@ -235,8 +237,8 @@ impl EncodedTensor {
         tracing::debug_span!("decode", codec = self.codec.typetag_name(), tensor = %self.spec)
     }
 
-    /// The context for the codec and its children. Each may allocate what the whole payload, not only
-    /// its own part, justifies.
+    /// The context for the codec and its children. Each may allocate what the whole payload, not
+    /// only its own part, justifies.
     fn limited<'a>(&self, cx: &DecodeCx<'a>) -> DecodeCx<'a> {
         cx.clone().with_max_output(cx.output_limit(self.payload.bytes()))
     }

@@ -26,8 +26,8 @@ pub trait LinearKernel {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>>;
 }
 
-/// The linear operator of a payload of any codec, after [`PayloadView::check_size`]: the codec's own
-/// operator, or else an operator over decoded rows.
+/// The linear operator of a payload of any codec, after [`PayloadView::check_size`]: the codec's
+/// own operator, or else an operator over decoded rows.
 ///
 /// # Errors
 /// As [`crate::open_rows`].

@@ -74,9 +74,9 @@ const fn all<const WIDTH: usize>() -> u64 {
     u64::MAX >> (64 - 8 * WIDTH)
 }
 
-/// The symbols of magnitudes up to 2ᵂ⁻¹, for W bits. Magnitudes below 2ᵀ⁺¹ are their own symbols.
-/// Above, each power of two has 2ᵀ symbols, one for each value of the T bits after the leading one.
-/// The remaining bits are raw, and so is the sign unless the magnitude is 0.
+/// The symbols of magnitudes up to 2ᵂ⁻¹, for W bits. Magnitudes below 2ᵀ⁺¹ are their own
+/// symbols. Above, each power of two has 2ᵀ symbols, one for each value of the T bits after the
+/// leading one. The remaining bits are raw, and so is the sign unless the magnitude is 0.
 #[derive(Clone, Copy, Debug)]
 struct Classes {
     /// T, the number of coded bits after the leading one.
@@ -246,8 +246,8 @@ impl BitWriter {
         Self { bytes: vec![0; bits / 8 + size_of::<u64>()], at: 0, rest: 0, count: 0 }
     }
 
-    /// Appends the low `count` bits of `bits`: at most 56, or 63 if the floats have eight bytes. The
-    /// other bits must be 0.
+    /// Appends the low `count` bits of `bits`: at most 56, or 63 if the floats have eight bytes.
+    /// The other bits must be 0.
     #[inline(always)]
     fn put<const WIDTH: usize>(&mut self, bits: u64, count: u32) {
         if WIDTH == 8 {

@@ -10,8 +10,8 @@
 //! Constant planes (of F32 numbers that were BF16 once) take no bytes, and zeros only the bits that
 //! locate them. Dead mantissa bits and narrow dtypes in wide ones have no modes of their own: given
 //! the plane above, their planes cost nothing already. Three other forms cover what planes do not:
-//! a palette for tensors of few values, a Zstandard frame (only of tensors with repetitions, or of few
-//! bytes), and the stored bytes. The smallest form is the payload.
+//! a palette for tensors of few values, a Zstandard frame (only of tensors with repetitions, or of
+//! few bytes), and the stored bytes. The smallest form is the payload.
 //!
 //! # Source
 //! Separate exponents as in `ZipNN`, arXiv 2411.05239, section 3; the contexts are ours. The coder
@@ -26,7 +26,8 @@
 //!   index in the palette. With more than 256 values, `indices` holds the upper bytes of the
 //!   indices, and `low_indices` U8 is the plane of the lower bytes, with the upper bytes as its
 //!   plane before;
-//! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of `entropy::plane`.
+//! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of
+//!   `entropy::plane`.
 //!
 //! The bits of F32 and BF16 are first rotated left by one, so that the sign is last. Then, and for
 //! all other dtypes, the planes are the bytes from the highest to the lowest. C64 counts as a

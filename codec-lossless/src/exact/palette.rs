@@ -19,8 +19,8 @@ const SAMPLE: usize = 1024;
 const PALETTE: &str = "palette";
 const INDICES: [&str; 2] = ["indices", "low_indices"];
 
-/// A palette and its indices, if elements of `width` bytes have few values and the values alone take
-/// less than `limit` bytes.
+/// A palette and its indices, if elements of `width` bytes have few values and the values alone
+/// take less than `limit` bytes.
 pub(super) fn encode(bytes: &[u8], width: usize, limit: u64) -> Result<Option<Payload>> {
     let fit = usize::try_from(limit).unwrap_or(usize::MAX) / width;
     match width {

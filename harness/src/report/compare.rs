@@ -1,9 +1,10 @@
 //! Comparison of a run with an earlier one: did anything get worse?
 //!
-//! Two rows are compared if suite, tensor, codec, calibration, seed and tensor hash agree. Suites of
-//! one model agree however its path was typed, as long as the paths lead to it. The comparison covers status, payload bytes, header bytes and NMSE; a figure that becomes unknown
-//! counts as worse. Speeds are not compared: they depend on the machine and its load, and a row
-//! does not contain the speed of memcpy to divide them by.
+//! Two rows are compared if suite, tensor, codec, calibration, seed and tensor hash agree. Suites
+//! of one model agree however its path was typed, as long as the paths lead to it. The comparison
+//! covers status, payload bytes, header bytes and NMSE; a figure that becomes unknown counts as
+//! worse. Speeds are not compared: they depend on the machine and its load, and a row does not
+//! contain the speed of memcpy to divide them by.
 
 use std::collections::BTreeMap;
 use std::fmt;
