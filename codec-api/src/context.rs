@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytemuck::Zeroable;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::SeedableRng;
 
@@ -11,6 +12,7 @@ use crate::calibration::Calibration;
 use crate::error::{CodecError, Result};
 use crate::survey::Shared;
 use crate::tensor::{TensorSpec, TensorView};
+use crate::util::zeros;
 
 /// The base tensor that a payload is encoded against. It has the same dtype and shape as the
 /// encoded tensor.
@@ -287,6 +289,22 @@ impl<'a> DecodeCx<'a> {
     pub fn output_limit(&self, payload: u64) -> u64 {
         let base = self.base.as_ref().map_or(0, |base| base.view.bytes().len() as u64);
         self.max_output.unwrap_or(payload.saturating_add(base).saturating_mul(EXPANSION).max(FREE_OUTPUT))
+    }
+
+    /// `len` zeros to decode into, after the check that a payload of `payload` bytes justifies so
+    /// many ([`Self::output_limit`]).
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if they take more bytes than that, or cannot be allocated.
+    pub fn zeros<T: Zeroable>(&self, len: usize, payload: u64) -> Result<Vec<T>> {
+        let (bytes, most) = ((len as u64).saturating_mul(size_of::<T>() as u64), self.output_limit(payload));
+        if bytes <= most {
+            return zeros(len);
+        }
+        Err(CodecError::Limit(format!(
+            "a payload of {payload} bytes decodes to {bytes} bytes, and at most {most} are allowed; \
+             allow more with `DecodeCx::with_max_output`, if you trust it"
+        )))
     }
 
     /// Sets the most bytes of output, for payloads that expand more than the default allows.

@@ -16,6 +16,8 @@ pub struct CostEstimate {
     /// Heap bytes that encode or decode needs besides input and output.
     pub scratch_bytes: u64,
     /// Expected `‖w − ŵ‖ / ‖w‖` on Gaussian weights if it is known; 0 for exact codecs.
+    /// A codec that expects 1 may make zeros of a tensor; all others are refused then
+    /// ([`crate::EncodedTensor::certify`]).
     pub expected_rel_rmse: Option<f64>,
 }
 

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytemuck::Zeroable;
 use bytes::Bytes;
 use safetensors::tensor::{TensorInfo, View};
 use serde::{Deserialize, Serialize};
@@ -16,13 +15,14 @@ use crate::config::FormatVersion;
 use crate::container::read_safetensors_header;
 use crate::context::{DecodeCx, EncodeCx};
 use crate::error::{CodecError, FormatError, Result};
+use crate::linear::LinearOp;
 use crate::measure::{TILE, measure};
 use crate::payload::{Payload, Section};
 use crate::registry::Registry;
-use crate::rows::{Buffer, RowReader, open_rows, tiles};
+use crate::rows::{Buffer, RowReader, open_of_any_size, open_rows, tiles};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
-use crate::util::{narrow, zeros};
+use crate::util::narrow;
 use crate::version::{Upgrade, VERSION, upgrade};
 
 /// Key of the JSON text in the `__metadata__` of the file.
@@ -89,8 +89,11 @@ impl EncodedTensor {
     /// numbers are used and nothing is decoded.
     ///
     /// # Errors
-    /// [`CodecError::Unsuitable`] if zeros would be nearer to the tensor than the decoded weights,
-    /// or if a decoded weight is not finite; the codec's own errors.
+    /// [`CodecError::Unsuitable`] if the decoded weights are no nearer to a tensor with weights
+    /// other than 0 than zeros are, for example because the format makes zeros of such small
+    /// weights, or if a decoded weight is not finite; the codec's own errors. Zeros are accepted
+    /// only from a codec that expects a relative error of 1
+    /// ([`crate::CostEstimate::expected_rel_rmse`]).
     pub fn certify(
         codec: Arc<dyn Codec>,
         tensor: &TensorView<'_>,
@@ -98,7 +101,10 @@ impl EncodedTensor {
         cx: &DecodeCx<'_>,
     ) -> Result<Self> {
         let certificate = payload.measured().map_or_else(|| measure(&*codec, tensor, &payload, cx), Ok)?;
-        refuse_worse_than_zeros(&certificate)?;
+        // A codec that expects an error of 1 is a reference for others, and stores zeros on
+        // purpose.
+        let expected = codec.cost(tensor.spec()).expected_rel_rmse;
+        refuse_zeros(&certificate, expected.is_some_and(|error| error >= 1.0))?;
         Self::from_parts(tensor.spec().clone(), codec, payload, certificate)
     }
 
@@ -125,7 +131,7 @@ impl EncodedTensor {
     /// [`DecodeCx::output_limit`], or cannot be allocated.
     pub fn decode(&self, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
         self.check_size()?;
-        let mut out = self.output(self.spec.elements(), cx)?;
+        let mut out = cx.zeros(self.spec.elements(), self.payload.bytes())?;
         self.values(cx, &mut out)?;
         Ok(out)
     }
@@ -146,6 +152,7 @@ impl EncodedTensor {
     /// As [`Self::decode`]; [`CodecError::Unsupported`] if the codec has no levels.
     pub fn decode_level(&self, level: usize, cx: &DecodeCx<'_>) -> Result<Vec<f32>> {
         let progressive = self.codec.require_progressive()?;
+        self.codec.accepts(&self.spec)?;
         let (mut bytes, mut least, mut most) = (0, 0u64, 0u64);
         for part in progressive.levels(&self.spec).iter().take(level.saturating_add(1)) {
             for name in &part.sections {
@@ -154,9 +161,9 @@ impl EncodedTensor {
             least = least.saturating_add(*part.bytes.start());
             most = most.saturating_add(*part.bytes.end());
         }
-        self.check_between(bytes, least, most)?;
-        let mut out = self.output(self.spec.elements(), cx)?;
-        progressive.decode_level(level, &self.spec, self.payload.view(), cx, &mut out)?;
+        self.payload.view().check_between(bytes, &(least..=most), &self.spec)?;
+        let mut out = cx.zeros(self.spec.elements(), self.payload.bytes())?;
+        progressive.decode_level(level, &self.spec, self.payload.view(), &self.limited(cx), &mut out)?;
         Ok(out)
     }
 
@@ -165,8 +172,17 @@ impl EncodedTensor {
     /// # Errors
     /// As [`Self::decode`].
     pub fn open_rows(&self, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
+        open_rows(&*self.codec, &self.spec, self.payload.view(), &self.limited(cx))
+    }
+
+    /// Prepares the codec's own linear operator; `None` if the codec has none.
+    ///
+    /// # Errors
+    /// As [`Self::decode_into`].
+    pub fn own_operator(&self, cx: &DecodeCx<'_>) -> Result<Option<Box<dyn LinearOp>>> {
         self.check_size()?;
-        self.rows(cx)
+        let kernel = self.codec.as_linear();
+        kernel.map(|kernel| kernel.prepare(&self.spec, self.payload.view(), &self.limited(cx))).transpose()
     }
 
     /// Decodes to the bytes of the stored dtype, into `spec.byte_len()` bytes. This is the tensor
@@ -187,7 +203,7 @@ impl EncodedTensor {
     /// As [`Self::decode`].
     pub fn decode_bytes(&self, cx: &DecodeCx<'_>) -> Result<Vec<u8>> {
         self.check_size()?;
-        let mut out = self.output(self.spec.byte_len(), cx)?;
+        let mut out = cx.zeros(self.spec.byte_len(), self.payload.bytes())?;
         self.stored(cx, &mut out)?;
         Ok(out)
     }
@@ -195,16 +211,19 @@ impl EncodedTensor {
     /// [`Self::decode_into`] after the check of the size.
     fn values(&self, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         let _span = self.span().entered();
-        self.codec.decode(&self.spec, self.payload.view(), cx, out)
+        let mut cx = self.limited(cx);
+        // The caller has allocated an output already, which justifies as much for a child's.
+        cx.max_output = cx.max_output.max(Some(size_of_val(out) as u64));
+        self.codec.decode(&self.spec, self.payload.view(), &cx, out)
     }
 
     /// [`Self::decode_stored`] after the check of the sizes.
     fn stored(&self, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
-        let _span = self.span().entered();
+        let (_span, cx) = (self.span().entered(), &self.limited(cx));
         if let Some(lossless) = self.codec.as_lossless() {
             return lossless.decode_bytes(&self.spec, self.payload.view(), cx, out);
         }
-        let reader = self.rows(cx)?;
+        let reader = open_of_any_size(&*self.codec, &self.spec, self.payload.view(), cx)?;
         let (rows, columns) = self.spec.matrix();
         let width = columns * self.spec.dtype().bitsize() / 8;
         tiles(&*reader, 0..rows, columns, TILE, &mut Buffer::default(), |rows, values| {
@@ -218,44 +237,14 @@ impl EncodedTensor {
         tracing::debug_span!("decode", codec = self.codec.typetag_name(), tensor = %self.spec)
     }
 
-    /// [`Self::open_rows`] after the check of the size. A codec without rows decodes all of them.
-    fn rows(&self, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
-        if self.codec.as_rows().is_none() {
-            self.check_output(4 * self.spec.elements() as u64, cx)?;
-        }
-        open_rows(&*self.codec, &self.spec, self.payload.view(), cx)
+    /// The context for the codec and its children. Each may allocate what the whole payload, not
+    /// only its own part, justifies.
+    fn limited<'a>(&self, cx: &DecodeCx<'a>) -> DecodeCx<'a> {
+        cx.clone().with_max_output(cx.output_limit(self.payload.bytes()))
     }
 
-    /// Zeros to decode into, after the check that the payload justifies so many.
-    fn output<T: Zeroable>(&self, len: usize, cx: &DecodeCx<'_>) -> Result<Vec<T>> {
-        self.check_output((len as u64).saturating_mul(size_of::<T>() as u64), cx)?;
-        zeros(len)
-    }
-
-    fn check_output(&self, bytes: u64, cx: &DecodeCx<'_>) -> Result<()> {
-        let (payload, most) = (self.payload.bytes(), cx.output_limit(self.payload.bytes()));
-        if bytes <= most {
-            return Ok(());
-        }
-        Err(CodecError::Limit(format!(
-            "a payload of {payload} bytes decodes to {bytes} bytes, and at most {most} are allowed; \
-             allow more with `DecodeCx::with_max_output`, if you trust it"
-        )))
-    }
-
-    /// Checks the payload size against the size that the codec states for the spec.
     fn check_size(&self) -> Result<()> {
-        self.codec.accepts(&self.spec)?;
-        let allowed = self.codec.cost(&self.spec).bytes;
-        self.check_between(self.payload.bytes(), *allowed.start(), *allowed.end())
-    }
-
-    fn check_between(&self, bytes: u64, least: u64, most: u64) -> Result<()> {
-        if least <= bytes && bytes <= most {
-            return Ok(());
-        }
-        let reason = format!("{bytes} bytes in total; expected {least} to {most} for a {} tensor", self.spec);
-        Err(CodecError::corrupt("*", reason))
+        self.payload.view().check_size(&*self.codec, &self.spec)
     }
 
     /// Serialises as a safetensors file: the sections are its tensors, everything else is JSON in
@@ -322,13 +311,16 @@ fn check_certificate(certificate: &Certificate) -> Result<()> {
     Err(CodecError::Usage(format!("{certificate:?} is not a valid certificate")))
 }
 
-fn refuse_worse_than_zeros(certificate: &Certificate) -> Result<()> {
+/// Refuses weights that are not finite, or not nearer to the tensor than zeros; as near is near
+/// enough if zeros are `meant`.
+fn refuse_zeros(certificate: &Certificate, meant: bool) -> Result<()> {
+    let (error, energy) = (certificate.squared_error, certificate.energy);
     // In the error message an infinity is clearer than a NaN.
     let number = if certificate.is_valid() { certificate.nmse() } else { f64::INFINITY };
     let reason = if !certificate.is_valid() {
         "a decoded weight is not finite; the squared error divided by the squared weights is"
-    } else if certificate.squared_error > certificate.energy {
-        "zeros would be nearer to this tensor than the decoded weights; \
+    } else if error > energy || error == energy && energy > 0.0 && !meant {
+        "zeros would be as near to this tensor as the decoded weights, or nearer; \
          the squared error divided by the squared weights is"
     } else {
         return Ok(());

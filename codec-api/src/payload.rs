@@ -1,10 +1,12 @@
 //! The result of an encode: named, typed byte sections.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
 use crate::certificate::Certificate;
+use crate::codec::Codec;
 use crate::context::{BaseTensor, DecodeCx};
 use crate::error::{CodecError, Result};
 use crate::tensor::{Dtype, TensorSpec};
@@ -212,8 +214,26 @@ impl<'a> PayloadView<'a> {
         self.payload.sections.get(&full).ok_or(CodecError::MissingSection(full))
     }
 
-    /// Sum of the sizes of all sections in view, in bytes. A composite compares it with its child's
-    /// cost before it allocates the child's output.
+    /// Checks that the codec accepts the spec, and that the sections in view have a size that the
+    /// codec's cost allows for it. A composite checks its child before it allocates the output.
+    ///
+    /// # Errors
+    /// Those of [`Codec::accepts`]; [`CodecError::Corrupt`] with all sizes.
+    pub fn check_size(&self, codec: &dyn Codec, spec: &TensorSpec) -> Result<()> {
+        codec.accepts(spec)?;
+        self.check_between(self.total_bytes(), &codec.cost(spec).bytes, spec)
+    }
+
+    /// Checks the size of some of the sections.
+    pub(crate) fn check_between(&self, bytes: u64, allowed: &RangeInclusive<u64>, spec: &TensorSpec) -> Result<()> {
+        if allowed.contains(&bytes) {
+            return Ok(());
+        }
+        let (least, most) = (allowed.start(), allowed.end());
+        Err(self.corrupt("*", format!("{bytes} bytes in total; expected {least} to {most} for a {spec} tensor")))
+    }
+
+    /// Sum of the sizes of all sections in view, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.sections().map(|(_, section)| section.data.len() as u64).sum()
     }

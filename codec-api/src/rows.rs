@@ -68,10 +68,15 @@ struct Line([f32; 16]);
 
 impl Buffer {
     /// The first `len` values of the buffer; their contents are not specified.
-    fn first(&mut self, len: usize) -> &mut [f32] {
+    ///
+    /// # Errors
+    /// [`CodecError::Limit`] if there is not enough memory.
+    fn first(&mut self, len: usize) -> Result<&mut [f32]> {
         let lines = len.div_ceil(16);
-        self.0.resize(self.0.len().max(lines), Line::zeroed());
-        &mut cast_slice_mut(&mut self.0[..lines])[..len]
+        if self.0.len() < lines {
+            self.0 = zeros(lines)?;
+        }
+        Ok(&mut cast_slice_mut(&mut self.0[..lines])[..len])
     }
 
     /// Bytes of the buffer.
@@ -97,19 +102,31 @@ pub(crate) fn tiles(
     let at_once = (weights / columns.max(1)).max(1).next_multiple_of(reader.granule().get());
     for first in rows.clone().step_by(at_once) {
         let part = first..(first + at_once).min(rows.end);
-        let values = buffer.first(part.len() * columns);
+        let values = buffer.first(part.len() * columns)?;
         reader.read(part.clone(), values)?;
         visit(part, values)?;
     }
     Ok(())
 }
 
-/// Opens the rows of a payload of any codec. For a codec without [`Codec::as_rows`], this function
-/// decodes all rows and the reader keeps them.
+/// Opens the rows of a payload of any codec, after [`PayloadView::check_size`]. For a codec without
+/// [`Codec::as_rows`], this function decodes all rows and the reader keeps them.
 ///
 /// # Errors
-/// As [`Codec::decode`].
+/// As [`Codec::decode`] and [`PayloadView::check_size`]. [`CodecError::Limit`] if rows that have to
+/// be kept take more than [`DecodeCx::output_limit`].
 pub fn open_rows(
+    codec: &dyn Codec,
+    spec: &TensorSpec,
+    payload: PayloadView<'_>,
+    cx: &DecodeCx<'_>,
+) -> Result<Box<dyn RowReader>> {
+    payload.check_size(codec, spec)?;
+    open_of_any_size(codec, spec, payload, cx)
+}
+
+/// [`open_rows`] of a payload whose size the caller has checked, or knows to be right.
+pub(crate) fn open_of_any_size(
     codec: &dyn Codec,
     spec: &TensorSpec,
     payload: PayloadView<'_>,
@@ -118,7 +135,7 @@ pub fn open_rows(
     if let Some(rows) = codec.as_rows() {
         return rows.open(spec, payload, cx);
     }
-    let mut values = zeros(spec.elements())?;
+    let mut values = cx.zeros(spec.elements(), payload.total_bytes())?;
     codec.decode(spec, payload, cx, &mut values)?;
     Ok(Box::new(DecodedRows { shape: spec.matrix(), values }))
 }

@@ -58,14 +58,9 @@ fn vectors(
     payload: &PayloadView<'_>,
     cx: &DecodeCx<'_>,
 ) -> Result<Vec<f32>> {
-    codec.inner.accepts(spec)?;
-    let (view, allowed) = (payload.scoped(scope), codec.inner.cost(spec).bytes);
-    let bytes = view.total_bytes();
-    if !allowed.contains(&bytes) {
-        let (least, most) = (allowed.start(), allowed.end());
-        return Err(payload.corrupt(scope, format!("{bytes} bytes in all; vectors {spec} take {least} to {most}")));
-    }
-    let mut values = vec![0.0; spec.elements()];
+    let view = payload.scoped(scope);
+    view.check_size(&*codec.inner, spec)?;
+    let mut values = cx.zeros(spec.elements(), view.total_bytes())?;
     codec.inner.decode(spec, view, &cx.for_child(), &mut values)?;
     match first_non_finite(&values) {
         Some(index) => Err(payload.corrupt(scope, format!("element {index} is not finite"))),

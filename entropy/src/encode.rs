@@ -50,9 +50,15 @@ impl Encoder {
             return Err(self.impossible(symbols, contexts));
         }
         let states = &states.as_flattened()[..symbols.len().min(STATES)];
-        out.reserve_exact(4 * states.len() + 2 * (words.len() - free));
+        let words = &words[free..];
+        out.reserve_exact(4 * states.len() + 2 * words.len());
         out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
-        out.extend(words[free..].iter().flat_map(|word| word.to_le_bytes()));
+        // Whole words: an iterator over bytes would append each on its own.
+        let first = out.len();
+        out.resize(first + 2 * words.len(), 0);
+        for (bytes, word) in out[first..].as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
         Ok(())
     }
 

@@ -1,5 +1,10 @@
 //! Expected frequencies of symbols, in units of 2⁻¹².
 
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+use crate::logarithms::log2;
+
 /// Precision of a table in bits: frequencies add up to `2^PRECISION`.
 pub const PRECISION: u32 = 12;
 
@@ -26,10 +31,7 @@ impl Frequencies {
         let shift = (64 - largest.leading_zeros()).saturating_sub(32);
         let counts = counts.map(|n| if n == 0 { 0 } else { (n >> shift).max(1) });
         let total: u64 = counts.iter().sum();
-        let mut frequencies = counts.map(|n| match n * u64::from(TOTAL) / total {
-            0 if n > 0 => 1,
-            share => share as u16,
-        });
+        let mut frequencies = counts.map(|n| if n == 0 { 0 } else { (n * u64::from(TOTAL) / total).max(1) as u16 });
         balance(&counts, &mut frequencies);
         Some(Self(frequencies))
     }
@@ -69,7 +71,9 @@ impl Frequencies {
     /// Cost in bits of symbols with these counts; infinite if one of them has frequency 0.
     pub fn cost(&self, counts: &[u64; SYMBOLS]) -> f64 {
         let pairs = counts.iter().zip(self.0).filter(|(n, _)| **n > 0);
-        pairs.map(|(n, f)| *n as f64 * (f64::from(PRECISION) - libm::log2(f.into()))).sum()
+        pairs
+            .map(|(n, f)| if f == 0 { f64::INFINITY } else { *n as f64 * (f64::from(PRECISION) - log2(f.into())) })
+            .sum()
     }
 
     /// Appends the frequencies: the first and the last symbol that occur, then the frequency of
@@ -132,12 +136,14 @@ pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
 
 /// Number of occurrences of each symbol in each context; all contexts are below `n`.
 pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; SYMBOLS]> {
-    // Two tables in turn, so that equal neighbours do not wait for each other.
-    let mut tables = vec![[0u64; SYMBOLS]; 2 * n];
+    // Two tables in turn, so that equal neighbours do not wait for each other; for few symbols this
+    // saves less time than a second table takes.
+    let second = if symbols.len() < n * SYMBOLS { 0 } else { n };
+    let mut tables = vec![[0u64; SYMBOLS]; n + second];
     let (pairs, of_pairs) = (symbols.as_chunks::<2>().0, contexts.as_chunks::<2>().0);
     for ([a, b], [of_a, of_b]) in pairs.iter().zip(of_pairs) {
         tables[usize::from(*of_a)][usize::from(*a)] += 1;
-        tables[n + usize::from(*of_b)][usize::from(*b)] += 1;
+        tables[second + usize::from(*of_b)][usize::from(*b)] += 1;
     }
     for (symbol, context) in symbols.iter().zip(contexts).skip(2 * pairs.len()) {
         tables[usize::from(*context)][usize::from(*symbol)] += 1;
@@ -154,26 +160,54 @@ pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; S
 /// gains `n·log((f + 1)/f)`, about `n/(f + ½)`; lowering it costs about `n/(f − ½)`.
 fn balance(counts: &[u64; SYMBOLS], frequencies: &mut [u16; SYMBOLS]) {
     let mut sum: u32 = frequencies.iter().map(|f| u32::from(*f)).sum();
-    while sum != TOTAL {
-        let raise = sum < TOTAL;
-        let mut best: Option<(usize, u64, u64)> = None;
-        for (symbol, (&n, &f)) in counts.iter().zip(&*frequencies).enumerate() {
-            if n == 0 || !raise && f == 1 {
-                continue;
-            }
-            let width = if raise { 2 * u64::from(f) + 1 } else { 2 * u64::from(f) - 1 };
-            let better = |(_, m, other): (usize, u64, u64)| {
-                if raise { n * other > m * width } else { n * other < m * width }
-            };
-            if best.is_none_or(better) {
-                best = Some((symbol, n, width));
-            }
+    if sum == TOTAL {
+        return;
+    }
+    let raise = sum < TOTAL;
+    // `None` if the symbol does not occur, or has the least frequency already.
+    let step = |symbol: usize, f: u16| {
+        let (n, double, symbol) = (counts[symbol], 2 * u64::from(f), Reverse(symbol));
+        match raise {
+            true if n > 0 => Some(Step { above: n, below: double + 1, symbol }),
+            false if f > 1 => Some(Step { above: double - 1, below: n, symbol }),
+            _ => None,
         }
-        let Some((symbol, ..)) = best else { return };
-        (frequencies[symbol], sum) =
-            if raise { (frequencies[symbol] + 1, sum + 1) } else { (frequencies[symbol] - 1, sum - 1) };
+    };
+    let mut steps: BinaryHeap<Step> = (0..).zip(&*frequencies).filter_map(|(symbol, f)| step(symbol, *f)).collect();
+    while sum != TOTAL {
+        let Some(Step { symbol: Reverse(symbol), .. }) = steps.pop() else { return };
+        let f = &mut frequencies[symbol];
+        (*f, sum) = if raise { (*f + 1, sum + 1) } else { (*f - 1, sum - 1) };
+        steps.extend(step(symbol, *f));
     }
 }
+
+/// A change of one frequency by one. The best step has the largest quotient `above / below`.
+struct Step {
+    above: u64,
+    below: u64,
+    symbol: Reverse<usize>,
+}
+
+impl Ord for Step {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.above * other.below).cmp(&(other.above * self.below)).then(self.symbol.cmp(&other.symbol))
+    }
+}
+
+impl PartialOrd for Step {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Step {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Step {}
 
 #[cfg(test)]
 mod tests {

@@ -42,6 +42,7 @@
 mod decode;
 mod encode;
 mod frequencies;
+mod logarithms;
 pub mod parametric;
 pub mod plane;
 mod scales;
@@ -51,8 +52,9 @@ mod tables;
 pub use decode::Decoder;
 pub use encode::Encoder;
 pub use frequencies::{Frequencies, PRECISION, count};
+pub use logarithms::information;
 pub use scales::Scales;
-pub use states::{LaneSymbols, STATES, States};
+pub use states::{LaneSymbols, STATE_BYTES, STATES, States};
 pub use tables::Tables;
 
 /// Initial value of every state in the encoder, and final value in the decoder.
@@ -94,6 +96,9 @@ pub enum Error {
         /// Number of symbols left.
         left: usize,
     },
+    /// There is not enough memory for this number of symbols.
+    #[error("no memory for {0} symbols")]
+    Memory(usize),
     /// The bytes are not a stream of this number of symbols.
     #[error("the rANS stream is damaged: {0}")]
     Damaged(&'static str),

@@ -58,7 +58,7 @@ impl Scales {
     /// Decodes the planes of [`Self::encode`] for a matrix of this many rows and columns.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for any other bytes.
+    /// [`Error::Damaged`] for any other bytes; [`Error::Memory`] without memory for the scales.
     pub fn decode([rows, columns]: [&[u8]; 2], matrix: (usize, usize)) -> Result<Self, Error> {
         let scales = |plane, len| plane::decoded(plane, Known::default(), len);
         Ok(Self { rows: scales(rows, matrix.0)?, columns: scales(columns, matrix.1)? })

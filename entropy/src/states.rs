@@ -11,6 +11,9 @@ pub(crate) const VECTORS: usize = 2;
 /// Number of states of a stream.
 pub const STATES: usize = VECTORS * LANES;
 
+/// Bytes of the states at the front of a stream.
+pub const STATE_BYTES: usize = 4 * STATES;
+
 /// Mask of the state bits that form the slot.
 const SLOTS: u32 = (1 << PRECISION) - 1;
 

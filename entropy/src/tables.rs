@@ -1,6 +1,8 @@
 //! Tables of contexts: which neighbours share a table, and how tables are written.
 
-use crate::{Error, Frequencies};
+use std::ops::Range;
+
+use crate::{Error, Frequencies, STATE_BYTES, information};
 
 /// Most groups of contexts: the decoder's tables then take a mebibyte.
 const MOST_GROUPS: usize = 64;
@@ -29,10 +31,12 @@ enum Way {
 }
 
 impl Way {
-    /// Approximate size in bytes of symbols with these counts and a table of their own.
-    fn price(self, counts: &[u64; 256]) -> f64 {
+    /// Approximate size in bytes of symbols with these counts and a table of their own. All symbols
+    /// lie in `used`.
+    fn price(self, counts: &[u64; 256], used: &Range<usize>) -> f64 {
         match self {
             Self::Whole => {
+                let counts = &counts[used.clone()];
                 let used = counts.iter().position(|n| *n > 0).zip(counts.iter().rposition(|n| *n > 0));
                 let total: u64 = counts.iter().sum();
                 // A frequency of at least 128 of 4096 takes two bytes.
@@ -69,22 +73,19 @@ fn bins(counts: &[u64; 256]) -> [u64; 16] {
     std::array::from_fn(|bin| sixteens[bin].iter().sum())
 }
 
-/// Bits of an ideal code: number of symbols times entropy.
-fn information(counts: &[u64]) -> f64 {
-    let weighed = |n: u64| n as f64 * libm::log2(n as f64);
-    weighed(counts.iter().sum::<u64>().max(1)) - counts.iter().filter(|n| **n > 1).map(|n| weighed(*n)).sum::<f64>()
-}
-
 impl Tables {
     /// Tables for the symbols counted in each of at most 256 contexts, in the smaller of both ways;
     /// `None` without symbols.
     pub fn of_counts(counts: &[[u64; 256]]) -> Option<Self> {
-        let (a, b) = (Self::written(Way::Whole, counts)?, Self::written(Way::Shared, counts)?);
+        let mut all = [0; 256];
+        counts.iter().for_each(|counts| add(&mut all, counts));
+        let used = all.iter().position(|n| *n > 0)?..all.iter().rposition(|n| *n > 0)? + 1;
+        let (a, b) = (Self::written(Way::Whole, counts, &used)?, Self::written(Way::Shared, counts, &used)?);
         Some(if b.cost < a.cost { b } else { a })
     }
 
-    fn written(way: Way, counts: &[[u64; 256]]) -> Option<Self> {
-        let groups = groups(counts, |counts| way.price(counts));
+    fn written(way: Way, counts: &[[u64; 256]], used: &Range<usize>) -> Option<Self> {
+        let groups = groups(counts, |counts| way.price(counts, used));
         let mut group = Vec::with_capacity(counts.len());
         let mut starts = Vec::with_capacity(groups.len());
         for (i, (members, _)) in groups.iter().enumerate() {
@@ -100,7 +101,7 @@ impl Tables {
             bits += table.cost(counts);
             frequencies.push(table);
         }
-        let cost = bits / 8.0 + head.len() as f64 + 128.0;
+        let cost = bits / 8.0 + head.len() as f64 + STATE_BYTES as f64;
         Some(Self { head, frequencies, group, cost })
     }
 
@@ -131,25 +132,29 @@ impl Tables {
     }
 }
 
+/// Neighbouring contexts, and how often each symbol occurs in them; boxed, since groups move.
+type Group = (usize, Box<[u64; 256]>);
+
 /// Merges neighbours into groups while that lowers the total price or there are too many groups.
 /// Gives the number of contexts and the counts of each group. Every group has a symbol, if any
 /// symbol exists.
-fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usize, [u64; 256])> {
-    let together = |a: &[u64; 256], b: &[u64; 256]| std::array::from_fn(|s| a[s] + b[s]);
-    let mut groups: Vec<(usize, [u64; 256])> = Vec::with_capacity(counts.len());
+fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::with_capacity(counts.len());
     for counts in counts {
         let empty = counts.iter().all(|n| *n == 0);
         match groups.last_mut() {
             Some((members, last)) if empty || last.iter().all(|n| *n == 0) => {
-                (*members, *last) = (*members + 1, together(last, counts));
+                *members += 1;
+                add(last, counts);
             }
-            _ => groups.push((1, *counts)),
+            _ => groups.push((1, Box::new(*counts))),
         }
     }
     let mut prices: Vec<f64> = groups.iter().map(|(_, counts)| price(counts)).collect();
     // Cost of keeping group `i` and its right neighbour separate, compared with one table for both.
-    let gain = |groups: &[(usize, [u64; 256])], prices: &[f64], i: usize| {
-        let both = together(&groups[i].1, &groups[i + 1].1);
+    let gain = |groups: &[Group], prices: &[f64], i: usize| {
+        let mut both = *groups[i].1;
+        add(&mut both, &groups[i + 1].1);
         prices[i] + prices[i + 1] - price(&both)
     };
     let mut gains: Vec<f64> = (1..groups.len()).map(|i| gain(&groups, &prices, i - 1)).collect();
@@ -157,7 +162,8 @@ fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usi
         && (best > 0.0 || groups.len() > MOST_GROUPS)
     {
         let (members, right) = groups.remove(i + 1);
-        groups[i] = (groups[i].0 + members, together(&groups[i].1, &right));
+        groups[i].0 += members;
+        add(&mut groups[i].1, &right);
         prices[i] = prices[i] + prices.remove(i + 1) - best;
         gains.remove(i);
         for pair in [i.checked_sub(1), Some(i)].into_iter().flatten().filter(|pair| pair + 1 < groups.len()) {
@@ -165,6 +171,10 @@ fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<(usi
         }
     }
     groups
+}
+
+fn add(sums: &mut [u64; 256], counts: &[u64; 256]) {
+    sums.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
 }
 
 /// Frequencies of the upper four bits of a byte; they add up to 256.

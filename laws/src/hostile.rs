@@ -90,6 +90,7 @@ fn probe(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> Result<(), V
     frugally(&mut || drop(encoded.decode(&cx)))?;
     frugally(&mut || drop(encoded.decode_bytes(&cx)))?;
     frugally(&mut || drop(encoded.open_rows(&cx)))?;
+    frugally(&mut || drop(encoded.own_operator(&cx)))?;
     // Calls the codec directly, past the checks of `EncodedTensor`.
     let mut out = vec![0.0; if small { spec.elements() } else { 16 }];
     frugally(&mut || drop(codec.decode(spec, payload.clone(), &cx, &mut out)))?;

@@ -13,10 +13,10 @@ pub use rows::RowsMatrix;
 /// the generic one.
 ///
 /// # Errors
-/// As [`EncodedTensor::decode_into`].
+/// As [`EncodedTensor::open_rows`].
 pub fn operator(encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
-    match encoded.codec.as_linear() {
-        Some(kernel) => kernel.prepare(&encoded.spec, encoded.payload.view(), cx),
+    match encoded.own_operator(cx)? {
+        Some(operator) => Ok(operator),
         None => Ok(Box::new(RowsMatrix::new(encoded.open_rows(cx)?))),
     }
 }

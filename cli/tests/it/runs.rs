@@ -77,6 +77,42 @@ fn other_float_dtypes_are_measured_after_a_cast() {
 }
 
 #[test]
+fn one_model_is_compared_however_its_path_is_typed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).display().to_string();
+    for (name, weight) in [("m.safetensors", 2f32), ("b.safetensors", 1.0), ("copy.safetensors", 2.0)] {
+        model(&at(name), safetensors::Dtype::F32, &[weight; 64].map(f32::to_le_bytes).concat());
+    }
+    fs::create_dir(at("sub")).unwrap();
+    let bench = |model: &str, base: &str, more: &[&str]| {
+        let args = ["bench", model, "--base", base, "--cast", "bf16", "--codecs", "baseline.mean"];
+        let mut command = netweight(&[&args[..], more].concat());
+        let output = command.current_dir(directory.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, _, errors) = bench("m.safetensors", "./b.safetensors", &["--json", "r.jsonl"]);
+    assert_eq!(code, Some(0), "{errors}");
+    for (model, base) in [
+        ("./m.safetensors", "b.safetensors"),
+        (&*at("m.safetensors"), "b.safetensors"),
+        ("m.safetensors", &*at("b.safetensors")),
+        ("sub/../m.safetensors", ".//b.safetensors"),
+    ] {
+        let (code, out, errors) = bench(model, base, &["--compare", "r.jsonl"]);
+        assert_eq!(code, Some(0), "{model}: {errors}");
+        assert!(out.contains("1 cells compared: 0 regressions, 0 improvements\n"), "{model}: {out}");
+        let (code, _, errors) = bench(model, base, &["--json", "r.jsonl", "--resume"]);
+        assert_eq!(code, Some(0), "{model}: {errors}");
+    }
+    for (model, base) in [("copy.safetensors", "b.safetensors"), ("m.safetensors", "copy.safetensors")] {
+        let (code, out, errors) = bench(model, base, &["--compare", "r.jsonl"]);
+        assert_eq!(code, Some(2), "{model}: {out}");
+        assert!(errors.contains("no cell of the earlier run is in this one"), "{errors}");
+    }
+}
+
+#[test]
 fn an_interrupted_run_goes_on() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("r.jsonl").display().to_string();

@@ -11,7 +11,7 @@ use crate::codec::Codec;
 use crate::context::DecodeCx;
 use crate::error::{CodecError, Result};
 use crate::payload::PayloadView;
-use crate::rows::open_rows;
+use crate::rows::open_of_any_size;
 use crate::tensor::TensorSpec;
 
 pub use rows::RowsLinear;
@@ -26,20 +26,21 @@ pub trait LinearKernel {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>>;
 }
 
-/// The linear operator of a payload of any codec: the codec's own operator, or else an operator
-/// over decoded rows.
+/// The linear operator of a payload of any codec, after [`PayloadView::check_size`]: the codec's
+/// own operator, or else an operator over decoded rows.
 ///
 /// # Errors
-/// As [`crate::Codec::decode`].
+/// As [`crate::open_rows`].
 pub fn open_linear(
     codec: &dyn Codec,
     spec: &TensorSpec,
     payload: PayloadView<'_>,
     cx: &DecodeCx<'_>,
 ) -> Result<Box<dyn LinearOp>> {
+    payload.check_size(codec, spec)?;
     match codec.as_linear() {
         Some(kernel) => kernel.prepare(spec, payload, cx),
-        None => Ok(Box::new(RowsLinear::new(open_rows(codec, spec, payload, cx)?))),
+        None => Ok(Box::new(RowsLinear::new(open_of_any_size(codec, spec, payload, cx)?))),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The certificate is that of the tensor that a user gets back; worse than zeros is refused.
+//! The certificate is that of the tensor that a user gets back; what is no better than zeros is
+//! refused.
 
 use std::sync::Arc;
 
@@ -32,8 +33,10 @@ fn worse_than_zeros_is_refused_with_the_number() {
     let error = encode(&[1.0, 1.0]).expect_err("4 for 1");
     assert!(matches!(error, CodecError::Unsuitable { number: 9.0, .. }), "{error}");
     assert!(error.is_refusal());
-    // As far from the source as zeros are.
-    assert_eq!(encode(&[2.0, -2.0]).expect("as good as zeros").certificate.nmse(), 1.0);
+    let error = encode(&[2.0, -2.0]).expect_err("as far from the source as zeros are");
+    assert!(matches!(error, CodecError::Unsuitable { number: 1.0, .. }), "{error}");
+    assert!(error.to_string().contains("zeros would be as near to this tensor"), "{error}");
+    assert!(encode(&[2.0, -2.125]).expect("nearer than zeros").certificate.nmse() < 1.0);
 }
 
 #[test]

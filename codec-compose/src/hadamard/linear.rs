@@ -14,7 +14,7 @@ use super::{Hadamard, INNER, rotated_spec};
 impl LinearKernel for Hadamard {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
         let inner = open_linear(&*self.inner, &rotated_spec(spec)?, payload.scoped(INNER), &cx.for_child())?;
-        Ok(Box::new(Rotated { inner, rotation: self.rotation(spec) }))
+        Ok(Box::new(Rotated { inner, rotation: self.rotation(spec)? }))
     }
 }
 

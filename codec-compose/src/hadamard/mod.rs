@@ -149,7 +149,7 @@ impl Hadamard {
 
     /// Allocates signs for a row. Call it only if the tensor's values are in memory, or after
     /// checking that the payload has its full size.
-    fn rotation(&self, spec: &TensorSpec) -> Rotation {
+    fn rotation(&self, spec: &TensorSpec) -> Result<Rotation> {
         let (_, columns) = spec.matrix();
         Rotation::new(columns, self.block.get(), self.seed.get())
     }
@@ -204,7 +204,7 @@ impl Codec for Hadamard {
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {
         let spec = tensor.spec();
         let mut rotated = tensor.to_finite_f32()?.into_owned();
-        self.rotation(spec).forward(&mut rotated, cx.cancel)?;
+        self.rotation(spec)?.forward(&mut rotated, cx.cancel)?;
         refuse_overflow(&tensor, &rotated)?;
         if cx.calibration.is_some() && self.inner.needs().calibration != Need::No {
             tracing::warn!("`hadamard` drops the calibration: its inner codec encodes mixtures of the inputs");
@@ -217,7 +217,7 @@ impl Codec for Hadamard {
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
         spec.check_output(out.len())?;
         self.inner.decode(&rotated_spec(spec)?, payload.scoped(INNER), &cx.for_child(), out)?;
-        self.rotation(spec).backward(out, cx.cancel)
+        self.rotation(spec)?.backward(out, cx.cancel)
     }
 
     fn as_rows(&self) -> Option<&dyn Rows> {

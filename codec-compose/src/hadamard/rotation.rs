@@ -2,6 +2,7 @@
 
 use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
 use codec_api::rand_xoshiro::rand_core::{Rng, SeedableRng};
+use codec_api::util::zeros;
 use codec_api::{Cancel, Result};
 use simd::{LANES, Simd, lanes, prefetch};
 
@@ -24,18 +25,20 @@ pub(super) struct Rotation {
 impl Rotation {
     /// For rows of `columns` columns, in windows of at most `block`, a power of two. The caller
     /// must have a row's values in memory, since this allocates as much.
-    pub(super) fn new(columns: usize, block: usize, seed: u32) -> Self {
+    ///
+    /// # Errors
+    /// [`codec_api::CodecError::Limit`] without memory for the signs.
+    pub(super) fn new(columns: usize, block: usize, seed: u32) -> Result<Self> {
         let window = window(columns, block);
         let windows = columns.div_ceil(window.max(1));
         let scale = (1.0 / (window.max(1) as f64).sqrt()) as f32;
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(u64::from(seed));
-        let mut diagonal = Vec::with_capacity(windows * window);
-        while diagonal.len() < windows * window {
+        let mut diagonal: Vec<f32> = zeros(windows * window)?;
+        for signs in diagonal.chunks_mut(64) {
             let bits = rng.next_u64();
-            let count = (windows * window - diagonal.len()).min(64);
-            diagonal.extend((0..count).map(|i| if bits >> i & 1 == 1 { -scale } else { scale }));
+            (0..).zip(signs).for_each(|(i, sign)| *sign = if bits >> i & 1 == 1 { -scale } else { scale });
         }
-        Self { columns, window, diagonal }
+        Ok(Self { columns, window, diagonal })
     }
 
     /// Rotates whole rows.
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn it_is_orthonormal() {
         for columns in WIDTHS.into_iter().filter(|columns| *columns < 1000) {
-            let matrix = matrix(&Rotation::new(columns, 64, 1), columns);
+            let matrix = matrix(&Rotation::new(columns, 64, 1).expect("memory"), columns);
             for (i, a) in matrix.chunks(columns).enumerate() {
                 for (j, b) in matrix.chunks(columns).enumerate() {
                     let wanted = if i == j { 1.0 } else { 0.0 };
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn backward_is_the_transpose() {
         for columns in [7, 100, 384] {
-            let rotation = Rotation::new(columns, 128, 5);
+            let rotation = Rotation::new(columns, 128, 5).expect("memory");
             let (matrix, mut rows) = (matrix(&rotation, columns), vec![0.0; columns * columns]);
             (0..columns).for_each(|i| rows[i * columns + i] = 1.0);
             rotation.backward(&mut rows, &NEVER).expect("nobody cancels");
@@ -266,7 +269,7 @@ mod tests {
                 let row: Vec<f32> = (0..columns).map(|i| ((i * 7919 + 13) % 1009) as f32 / 331.0 - 1.5).collect();
                 let mut expected = row.clone();
                 plain(&mut expected, block, 9);
-                let rotation = Rotation::new(columns, block, 9);
+                let rotation = Rotation::new(columns, block, 9).expect("memory");
                 for level in Level::available() {
                     // The second row may start at any alignment.
                     let mut rows = [row.clone(), row.clone()].concat();

@@ -12,7 +12,7 @@ impl Rows for Hadamard {
     fn open(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn RowReader>> {
         // This comes first: it refuses a payload that is too small for the row that the signs take.
         let inner = open_rows(&*self.inner, &rotated_spec(spec)?, payload.scoped(INNER), &cx.for_child())?;
-        Ok(Box::new(RotatedRows { inner, rotation: self.rotation(spec) }))
+        Ok(Box::new(RotatedRows { inner, rotation: self.rotation(spec)? }))
     }
 }
 

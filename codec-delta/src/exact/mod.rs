@@ -73,7 +73,7 @@ use codec_api::{
     Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Need, Needs, Payload,
     PayloadView, Preset, Result, Section, TensorSpec, TensorView, register_codec, typetag,
 };
-use codec_lossless::exact::{Exact, Level};
+use codec_lossless::exact::{Exact, Level, likely_least};
 use entropy::plane::{self, Known, Reader};
 use serde::{Deserialize, Serialize};
 use symbols::{Difference, FloatFormat, Sum};
@@ -111,8 +111,10 @@ impl Codec for ExactDelta {
         cx.cancel.check()?;
         let (spec, bytes) = (tensor.spec(), tensor.bytes());
         let payload = match encode_relative(&tensor, cx)? {
-            // Less than half the size means a similar base, so the tensor alone is not tried.
-            Some(payload) if payload.bytes() < bytes.len() as u64 / 2 => payload,
+            // The tensor alone, which takes longer to encode, is tried only if it may be smaller.
+            Some(payload) if payload.bytes() < bytes.len() as u64 / 2 || payload.bytes() < likely_least(&tensor) => {
+                payload
+            }
             relative => {
                 let alone = ALONE.encode(tensor.clone(), &cx.for_child(SCOPE))?;
                 let alone = Payload::new().with_scope(SCOPE, alone)?;

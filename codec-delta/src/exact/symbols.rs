@@ -46,9 +46,13 @@ impl FloatFormat {
 /// Reads a little-endian integer.
 #[inline(always)]
 fn word<const WIDTH: usize>(bytes: [u8; WIDTH]) -> u64 {
-    let mut wide = [0; 8];
-    wide[..WIDTH].copy_from_slice(&bytes);
-    u64::from_le_bytes(wide)
+    // One load of this width: a copy into eight zeros would be read before it is written.
+    match *bytes.as_slice() {
+        [a] => a.into(),
+        [a, b] => u16::from_le_bytes([a, b]).into(),
+        [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+        ref all => all.first_chunk().map_or(0, |all| u64::from_le_bytes(*all)),
+    }
 }
 
 /// Maps floats of W bits to integers in the same order.
@@ -70,9 +74,9 @@ const fn all<const WIDTH: usize>() -> u64 {
     u64::MAX >> (64 - 8 * WIDTH)
 }
 
-/// The symbols of magnitudes up to 2ᵂ⁻¹, for W bits. Magnitudes below 2ᵀ⁺¹ are their own symbols.
-/// Above, each power of two has 2ᵀ symbols, one for each value of the T bits after the leading one.
-/// The remaining bits are raw, and so is the sign unless the magnitude is 0.
+/// The symbols of magnitudes up to 2ᵂ⁻¹, for W bits. Magnitudes below 2ᵀ⁺¹ are their own
+/// symbols. Above, each power of two has 2ᵀ symbols, one for each value of the T bits after the
+/// leading one. The remaining bits are raw, and so is the sign unless the magnitude is 0.
 #[derive(Clone, Copy, Debug)]
 struct Classes {
     /// T, the number of coded bits after the leading one.
@@ -138,20 +142,21 @@ impl Difference {
     #[inline(always)]
     fn of<const WIDTH: usize>(floats: &[u8], base: &[u8]) -> Self {
         let (floats, base) = (floats.as_chunks::<WIDTH>().0, base.as_chunks::<WIDTH>().0);
-        let (classes, mut bits) = (Classes::of(WIDTH), BitWriter::default());
-        let symbol = |(float, base): (&[u8; WIDTH], &[u8; WIDTH])| {
+        // An element has at most as many raw bits as bits.
+        let (classes, mut bits) = (Classes::of(WIDTH), BitWriter::with_room(8 * WIDTH * floats.len()));
+        let mut symbols = vec![0; floats.len()];
+        // A loop, not an iterator's method, so that it is compiled for the CPU's level.
+        for (symbol, (float, base)) in symbols.iter_mut().zip(floats.iter().zip(base)) {
             let difference = ordered::<WIDTH>(word(*float)).wrapping_sub(ordered::<WIDTH>(word(*base)));
             // Modulo 2ᵂ, starting at −2ᵂ⁻¹.
             let difference = ((difference << (64 - 8 * WIDTH)) as i64) >> (64 - 8 * WIDTH);
             let magnitude = difference.unsigned_abs();
-            let (symbol, raw) = classes.split(magnitude);
-            if symbol > 0 {
-                let low = magnitude & ((1 << raw) - 1);
-                bits.put(low << 1 | u64::from(difference < 0), raw + 1);
-            }
-            symbol
-        };
-        let symbols = floats.iter().zip(base).map(symbol).collect();
+            let (class, raw) = classes.split(magnitude);
+            let low = magnitude & ((1 << raw) - 1);
+            // Nothing for a magnitude of 0.
+            bits.put::<WIDTH>(low << 1 | u64::from(difference < 0), raw + u32::from(class > 0));
+            *symbol = class;
+        }
         Self { symbols, raw: bits.finish() }
     }
 }
@@ -224,30 +229,51 @@ fn add_width<'r, const WIDTH: usize>(
 }
 
 /// Writes bits, starting at the lowest of the first byte.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct BitWriter {
+    /// Written up to `at`; what follows is overwritten or cut off.
     bytes: Vec<u8>,
+    /// Number of bytes that are full.
+    at: usize,
     /// Bits that do not fill a byte yet, and their number.
-    rest: u128,
+    rest: u64,
     count: u32,
 }
 
 impl BitWriter {
-    /// Appends the low `count` bits of `bits`; the other bits must be 0.
+    /// A writer for at most this many bits.
+    fn with_room(bits: usize) -> Self {
+        Self { bytes: vec![0; bits / 8 + size_of::<u64>()], at: 0, rest: 0, count: 0 }
+    }
+
+    /// Appends the low `count` bits of `bits`: at most 56, or 63 if the floats have eight bytes.
+    /// The other bits must be 0.
     #[inline(always)]
-    fn put(&mut self, bits: u64, count: u32) {
-        self.rest |= u128::from(bits) << self.count;
-        self.count += count;
-        if self.count >= 64 {
-            self.bytes.extend((self.rest as u64).to_le_bytes());
-            self.rest >>= 64;
-            self.count -= 64;
+    fn put<const WIDTH: usize>(&mut self, bits: u64, count: u32) {
+        if WIDTH == 8 {
+            self.append(bits & u64::from(u32::MAX), count.min(32));
+            self.append(bits >> 32, count.saturating_sub(32));
+        } else {
+            self.append(bits, count);
         }
     }
 
+    /// Without branches: writes eight bytes, and keeps as many as are full.
+    #[inline(always)]
+    fn append(&mut self, bits: u64, count: u32) {
+        self.rest |= bits << self.count;
+        if let Some(window) = self.bytes[self.at..].first_chunk_mut() {
+            *window = self.rest.to_le_bytes();
+        }
+        let count = self.count + count;
+        self.at += count as usize / 8;
+        self.rest >>= count / 8 * 8;
+        self.count = count % 8;
+    }
+
     fn finish(mut self) -> Vec<u8> {
-        let bytes = self.rest.to_le_bytes();
-        self.bytes.extend(&bytes[..self.count.div_ceil(8) as usize]);
+        self.bytes.truncate(self.at + usize::from(self.count > 0));
+        self.bytes.shrink_to_fit();
         self.bytes
     }
 }
@@ -325,10 +351,10 @@ mod tests {
 
     #[test]
     fn bits_of_every_length_come_back() {
-        let mut writer = BitWriter::default();
+        let mut writer = BitWriter::with_room(63 * 1000);
         let field = |i: u64, count: u32| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1) & ((1 << count) - 1);
         for i in 0..1000 {
-            writer.put(field(i, (i % 63) as u32), (i % 63) as u32);
+            writer.put::<8>(field(i, (i % 63) as u32), (i % 63) as u32);
         }
         let bytes = writer.finish();
         let mut reader = BitReader { bytes: &bytes, place: 0 };

@@ -5,7 +5,10 @@ mod bases;
 mod conformance;
 mod damage;
 mod delta;
+#[path = "../../../codec-lossless/tests/it/ends.rs"]
+mod ends;
 mod exact;
+mod extremes;
 mod sign;
 mod support;
 

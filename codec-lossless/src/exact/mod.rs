@@ -10,8 +10,8 @@
 //! Constant planes (of F32 numbers that were BF16 once) take no bytes, and zeros only the bits that
 //! locate them. Dead mantissa bits and narrow dtypes in wide ones have no modes of their own: given
 //! the plane above, their planes cost nothing already. Three other forms cover what planes do not:
-//! a palette for tensors of few values, a Zstandard frame (of a large tensor only if a sample of it
-//! compresses well), and the stored bytes. The smallest form is the payload.
+//! a palette for tensors of few values, a Zstandard frame (only of tensors with repetitions, or of
+//! few bytes), and the stored bytes. The smallest form is the payload.
 //!
 //! # Source
 //! Separate exponents as in `ZipNN`, arXiv 2411.05239, section 3; the contexts are ours. The coder
@@ -26,7 +26,8 @@
 //!   index in the palette. With more than 256 values, `indices` holds the upper bytes of the
 //!   indices, and `low_indices` U8 is the plane of the lower bytes, with the upper bytes as its
 //!   plane before;
-//! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of `entropy::plane`.
+//! - `plane0`, `plane1`, … U8: one for each byte of an element, in the layout of
+//!   `entropy::plane`.
 //!
 //! The bits of F32 and BF16 are first rotated left by one, so that the sign is last. Then, and for
 //! all other dtypes, the planes are the bytes from the highest to the lowest. C64 counts as a
@@ -64,6 +65,8 @@
 //! None: every dtype and shape. Decoding to f32 exists for F32, F16 and BF16; the others decode to
 //! their bytes. The Zstandard frame of the same tensor may differ between versions of the library.
 
+mod estimate;
+mod frame;
 mod palette;
 mod scales;
 mod split;
@@ -77,6 +80,7 @@ use codec_api::{
     Result, Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use entropy::plane::{self, Known, Reader};
+pub use estimate::likely_least;
 use serde::{Deserialize, Serialize};
 use split::Split;
 
@@ -123,11 +127,6 @@ impl Exact {
     }
 }
 
-/// The level of Zstandard frames.
-const ZSTD_LEVEL: i32 = 3;
-/// Zstandard is always tried up to this size; for larger tensors only if a part compresses well.
-const ALWAYS_TRIED: usize = 1 << 20;
-
 #[typetag::serde(name = "lossless")]
 impl Codec for Exact {
     fn cost(&self, spec: &TensorSpec) -> CostEstimate {
@@ -150,12 +149,11 @@ impl Codec for Exact {
         } else {
             Payload::new().with("data", Section::new(spec.dtype(), spec.shape(), bytes.to_vec())?)?
         };
-        if let Some(few) =
-            palette::encode(bytes, Split::of(spec.dtype()).width())?.filter(|few| few.bytes() < best.bytes())
-        {
+        let width = Split::of(spec.dtype()).width();
+        if let Some(few) = palette::encode(bytes, width, best.bytes())?.filter(|few| few.bytes() < best.bytes()) {
             best = few;
         }
-        if let Some(frame) = smaller_frame(bytes, best.bytes())? {
+        if let Some(frame) = frame::smaller(bytes, width, best.bytes())? {
             best = Payload::new().with("frame", Section::from_bytes(frame)?)?;
         }
         cx.progress.tick(spec.elements() as u64);
@@ -273,19 +271,6 @@ fn before<'a>(k: usize, planes: &'a [impl AsRef<[u8]>], contexts: &[u8]) -> Cow<
 
 fn plane_name(k: usize) -> String {
     format!("plane{k}")
-}
-
-/// A Zstandard frame of less than `limit` bytes, if one is likely.
-fn smaller_frame(bytes: &[u8], limit: u64) -> Result<Option<Vec<u8>>> {
-    let compress = |bytes: &[u8]| zstd::bulk::compress(bytes, ZSTD_LEVEL).map_err(CodecError::codec);
-    if bytes.len() > ALWAYS_TRIED {
-        // Samples a part from the middle; extrapolated, it must be within a twentieth of `limit`.
-        let part = &bytes[bytes.len() / 2..][..ALWAYS_TRIED / 4];
-        if compress(part)?.len() as f64 * bytes.len() as f64 > 1.05 * limit as f64 * part.len() as f64 {
-            return Ok(None);
-        }
-    }
-    Ok(Some(compress(bytes)?).filter(|frame| (frame.len() as u64) < limit))
 }
 
 fn presets() -> Vec<Preset> {

@@ -1,6 +1,7 @@
 //! Tensors of few values, each stored once: weights that were quantised and widened again.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use codec_api::{CodecError, DecodeCx, Payload, PayloadView, Result, Section};
 use entropy::plane::{self, Known, Reader};
@@ -11,28 +12,76 @@ const MOST: usize = 4096;
 /// well.
 const MOST_NARROW: usize = 256;
 
-/// Elements in the first sample, and the number of different values in it that rules out a palette:
-/// a sample of 4096 from 4096 values has about 2600 different ones.
-const SAMPLE: usize = 4096;
-const TOO_MANY: usize = 3000;
+/// Elements in a sample. There is no palette if more than 15 of 16 differ: a sample of 1024 from
+/// 4096 values has about 906 different ones.
+const SAMPLE: usize = 1024;
 
 const PALETTE: &str = "palette";
 const INDICES: [&str; 2] = ["indices", "low_indices"];
 
-/// A palette and its indices, if elements of `width` bytes have few values.
-pub(super) fn encode(bytes: &[u8], width: usize) -> Result<Option<Payload>> {
+/// A palette and its indices, if elements of `width` bytes have few values and the values alone
+/// take less than `limit` bytes.
+pub(super) fn encode(bytes: &[u8], width: usize, limit: u64) -> Result<Option<Payload>> {
+    let fit = usize::try_from(limit).unwrap_or(usize::MAX) / width;
     match width {
-        2 => encode_elements::<2>(bytes, MOST_NARROW, MOST_NARROW),
-        4 => encode_elements::<4>(bytes, MOST, TOO_MANY),
-        8 => encode_elements::<8>(bytes, MOST, TOO_MANY),
+        2 => encode_elements::<2>(bytes, MOST_NARROW.min(fit)),
+        4 => encode_elements::<4>(bytes, MOST.min(fit)),
+        8 => encode_elements::<8>(bytes, MOST.min(fit)),
         _ => Ok(None),
     }
 }
 
-fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize, too_many: usize) -> Result<Option<Payload>> {
+/// Whether a palette may be worth while: at most half of the elements' values differ.
+pub(super) fn is_likely(bytes: &[u8], width: usize) -> bool {
+    let half = bytes.len() / width / 2;
+    match width {
+        2 => has_few_values(bytes.as_chunks::<2>().0, MOST_NARROW.min(half)),
+        4 => has_few_values(bytes.as_chunks::<4>().0, MOST.min(half)),
+        8 => has_few_values(bytes.as_chunks::<8>().0, MOST.min(half)),
+        _ => false,
+    }
+}
+
+/// Whether the elements may have 2 to `most` different values, as far as a sample shows.
+fn has_few_values<const WIDTH: usize>(elements: &[[u8; WIDTH]], most: usize) -> bool {
+    let sample = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1));
+    let most = most.min((15 * sample.len()).div_ceil(16));
+    let mut seen = HashSet::with_capacity_and_hasher(sample.len(), BuildHasherDefault::<Product>::default());
+    for element in sample {
+        let mut wide = [0; 8];
+        wide[..WIDTH].copy_from_slice(element);
+        seen.insert(u64::from_le_bytes(wide));
+        if seen.len() > most {
+            return false;
+        }
+    }
+    seen.len() >= 2
+}
+
+/// A fast hash, for sets too small for collisions to take long.
+#[derive(Default)]
+struct Product(u64);
+
+impl Hasher for Product {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64((*byte).into());
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        let product = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ product >> 32;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize) -> Result<Option<Payload>> {
     let elements = bytes.as_chunks::<WIDTH>().0;
-    let sample: HashSet<&[u8; WIDTH]> = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1)).collect();
-    if sample.len() < 2 || sample.len() > too_many {
+    if !has_few_values(elements, most) {
         return Ok(None);
     }
     let Some(palette) = values(elements, most) else { return Ok(None) };
@@ -138,7 +187,7 @@ mod tests {
             assert!(out == bytes);
         }
         // As many values as weights, and a single value.
-        assert!(encode(&quantised(1 << 20), 4).expect("no error").is_none());
-        assert!(encode(&[7; 4096], 4).expect("no error").is_none());
+        assert!(encode(&quantised(1 << 20), 4, u64::MAX).expect("no error").is_none());
+        assert!(encode(&[7; 4096], 4, u64::MAX).expect("no error").is_none());
     }
 }

@@ -31,19 +31,17 @@ impl Split {
 
     /// Joins planes of equal length; `out` must have room for all their bytes.
     pub(super) fn join(self, planes: &[Vec<u8>], out: &mut [u8]) {
-        match (planes, self.rotate) {
-            ([a, b], rotate) => {
-                for ((out, a), b) in out.as_chunks_mut().0.iter_mut().zip(a).zip(b) {
-                    let wide = u16::from_be_bytes([*a, *b]);
-                    *out = if rotate { wide.rotate_right(1) } else { wide }.to_le_bytes();
-                }
-            }
-            ([a, b, c, d], rotate) => {
-                for ((((out, a), b), c), d) in out.as_chunks_mut().0.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                    let wide = u32::from_be_bytes([*a, *b, *c, *d]);
-                    *out = if rotate { wide.rotate_right(1) } else { wide }.to_le_bytes();
-                }
-            }
+        join(self.rotate, planes, out);
+    }
+}
+
+kernel! {
+    fn join<'a>(_simd, rotate: bool, planes: &'a [Vec<u8>], out: &'a mut [u8]) {
+        match (planes, rotate) {
+            ([a, b], true) => join_two(a, b, out, |wide| wide.rotate_right(1)),
+            ([a, b], false) => join_two(a, b, out, |wide| wide),
+            ([a, b, c, d], true) => join_four([a, b, c, d], out, |wide| wide.rotate_right(1)),
+            ([a, b, c, d], false) => join_four([a, b, c, d], out, |wide| wide),
             ([only], _) => out.copy_from_slice(only),
             _ => {
                 for (i, out) in out.chunks_exact_mut(planes.len().max(1)).enumerate() {
@@ -53,6 +51,20 @@ impl Split {
                 }
             }
         }
+    }
+}
+
+#[inline(always)]
+fn join_two(a: &[u8], b: &[u8], out: &mut [u8], turn: impl Fn(u16) -> u16) {
+    for ((out, a), b) in out.as_chunks_mut().0.iter_mut().zip(a).zip(b) {
+        *out = turn(u16::from_be_bytes([*a, *b])).to_le_bytes();
+    }
+}
+
+#[inline(always)]
+fn join_four([a, b, c, d]: [&[u8]; 4], out: &mut [u8], turn: impl Fn(u32) -> u32) {
+    for ((((out, a), b), c), d) in out.as_chunks_mut().0.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        *out = turn(u32::from_be_bytes([*a, *b, *c, *d])).to_le_bytes();
     }
 }
 

@@ -6,6 +6,8 @@ use codec_api::{Payload, Section};
 mod bf16x12;
 mod conformance;
 mod damage;
+mod ends;
+mod extremes;
 mod rows;
 mod sizes;
 

@@ -1,8 +1,8 @@
 //! Decoding: the whole tensor, or an opened matrix for rows and products.
 
-use codec_api::util::{Checksum, widen};
+use codec_api::util::{Checksum, widen, zeros};
 use codec_api::{
-    Cancel, CodecError, DecodeCx, LinearOp, PayloadView, Result, RowReader, RowsLinear, TensorSpec, open_rows,
+    Cancel, CodecError, DecodeCx, LinearOp, PayloadView, Result, RowReader, TensorSpec, open_linear, open_rows,
 };
 
 use super::{Coder, DENSE, VALUES};
@@ -76,9 +76,10 @@ impl Coder<'_> {
         let grid = Grid::new(spec);
         let Some((positions, values_spec)) = self.read(&grid, payload)? else { return Ok(None) };
         let (scope, cx) = (payload.scoped(VALUES), cx.for_child());
-        let mut values = vec![0.0; values_spec.elements()];
+        let bytes = payload.total_bytes();
+        let mut values = cx.zeros(values_spec.elements(), bytes)?;
         if let Some(inner) = self.inner.as_lossless() {
-            let mut stored = vec![0; values_spec.byte_len()];
+            let mut stored = cx.zeros(values_spec.byte_len(), bytes)?;
             inner.decode_bytes(&values_spec, scope, &cx, &mut stored)?;
             let checksum = checksum(&grid, &*positions, &stored).map_err(|e| in_scope(payload, e))?;
             payload.verify(&checksum)?;
@@ -99,24 +100,8 @@ impl Coder<'_> {
     ) -> Result<Box<dyn RowReader>> {
         match self.matrix(spec, payload, cx)? {
             Some(matrix) => Ok(Box::new(matrix)),
-            None => self.open_dense(spec, payload, cx),
+            None => open_rows(self.inner, spec, payload.scoped(DENSE), &cx.for_child()),
         }
-    }
-
-    /// The rows of the whole tensor in the inner codec's form.
-    fn open_dense(
-        &self,
-        spec: &TensorSpec,
-        payload: &PayloadView<'_>,
-        cx: &DecodeCx<'_>,
-    ) -> Result<Box<dyn RowReader>> {
-        let (dense, allowed) = (payload.scoped(DENSE), self.inner.cost(spec).bytes);
-        // Before an inner codec without rows decodes all of them: its output may be enormous.
-        if !allowed.contains(&dense.total_bytes()) {
-            let (found, least, most) = (dense.total_bytes(), allowed.start(), allowed.end());
-            return Err(dense.corrupt("*", format!("{found} bytes in total; expected {least} to {most}")));
-        }
-        open_rows(self.inner, spec, dense, &cx.for_child())
     }
 
     pub(crate) fn prepare(
@@ -125,12 +110,9 @@ impl Coder<'_> {
         payload: &PayloadView<'_>,
         cx: &DecodeCx<'_>,
     ) -> Result<Box<dyn LinearOp>> {
-        if let Some(matrix) = self.matrix(spec, payload, cx)? {
-            return Ok(Box::new(matrix));
-        }
-        match self.inner.as_linear() {
-            Some(kernel) => kernel.prepare(spec, payload.scoped(DENSE), &cx.for_child()),
-            None => Ok(Box::new(RowsLinear::new(self.open_dense(spec, payload, cx)?))),
+        match self.matrix(spec, payload, cx)? {
+            Some(matrix) => Ok(Box::new(matrix)),
+            None => open_linear(self.inner, spec, payload.scoped(DENSE), &cx.for_child()),
         }
     }
 }
@@ -158,7 +140,7 @@ impl<T: bytemuck::Pod> Decoded<'_, T> {
             (self.values)(&mut out[first..])?;
             return expand(flags, self.positions.count(), as_units(out), cancel, finished);
         }
-        let mut values = vec![T::zeroed(); self.len];
+        let mut values = zeros(self.len)?;
         (self.values)(&mut values)?;
         scatter(self.positions, (0..self.rows, 0), as_units(&mut values), as_units(out), cancel, finished)
             .map_err(|e| in_scope(self.payload, e))

@@ -42,8 +42,8 @@ impl Form for Coded {
             return Err(payload.corrupt(COUNTS, reason));
         }
         let coded = payload.byte_section(CODED_GAPS)?;
-        let mut gaps = vec![0; counts.total as usize];
-        plane::decode(coded, Known::default(), &mut gaps).map_err(|e| payload.corrupt(CODED_GAPS, e.to_string()))?;
+        let gaps = plane::decoded(coded, Known::default(), counts.total as usize);
+        let gaps = gaps.map_err(|e| payload.corrupt(CODED_GAPS, e.to_string()))?;
         Ok(Box::new(Rows::new(grid, counts, gaps.into())))
     }
 }

@@ -5,3 +5,4 @@ mod golden_files;
 mod limits;
 mod linked;
 mod stacks;
+mod tiny;

@@ -31,7 +31,7 @@ mod reader;
 use std::borrow::Cow;
 
 use crate::frequencies::{count, count_by};
-use crate::{Encoder, Error, Frequencies, Tables};
+use crate::{Encoder, Error, Frequencies, STATE_BYTES, Tables, information};
 pub use reader::Reader;
 
 /// Most classes of the plane before.
@@ -112,7 +112,8 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     if bytes.iter().all(|byte| byte == first) {
         return Ok(Some(vec![0, *first]));
     }
-    if gain >= 1.0 {
+    // The states of a stream take that many bytes.
+    if gain >= 1.0 || bytes.len() <= STATE_BYTES {
         return Ok(None);
     }
     let candidates = [plain(bytes), by_contexts(bytes, known), by_classes(bytes, known.before)];
@@ -125,20 +126,24 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     Ok(Some(out).filter(|out| out.len() <= bytes.len()))
 }
 
-/// Share of the plane's size that one table saves, estimated from a sample; tables of several
+/// Elements of `width` bytes from all over a tensor or plane: at most 16 runs of 512 elements.
+pub fn sample(bytes: &[u8], width: usize) -> Vec<u8> {
+    const RUN: usize = 1 << 9;
+    const RUNS: usize = 16;
+    let step = (bytes.len() / width).div_ceil(RUNS).max(RUN) * width;
+    // Whole runs: an iterator over bytes would append each on its own.
+    bytes.chunks(step).map(|part| &part[..part.len().min(RUN * width)]).collect::<Vec<_>>().concat()
+}
+
+/// Share of the plane's size that one table saves, estimated from a [`sample`]; tables of several
 /// contexts may save more.
 pub fn sampled_gain(bytes: &[u8]) -> f64 {
-    const PART: usize = 1 << 12;
-    const PARTS: usize = 16;
-    let step = (bytes.len() / PARTS).max(PART);
-    let mut counts = [0; 256];
-    for part in bytes.chunks(step) {
-        for byte in &part[..part.len().min(PART)] {
-            counts[usize::from(*byte)] += 1;
-        }
-    }
-    let total: u64 = counts.iter().sum();
-    Frequencies::of_counts(&counts).map_or(0.0, |frequencies| 1.0 - frequencies.cost(&counts) / (8 * total) as f64)
+    let sample = sample(bytes, 1);
+    let counts = count(&sample);
+    let used = counts.iter().filter(|n| **n > 0).count();
+    // The information in a sample is too low by this many bits on average (Miller and Madow).
+    let bias = if sample.len() < bytes.len() { (used - 1) as f64 / 2.0 * std::f64::consts::LOG2_E } else { 0.0 };
+    1.0 - (information(&counts) + bias) / (8 * sample.len().max(1)) as f64
 }
 
 fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
@@ -146,7 +151,7 @@ fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
     let frequencies = Frequencies::of_counts(&counts)?;
     let mut head = Vec::new();
     frequencies.write(&mut head);
-    let cost = frequencies.cost(&counts) / 8.0 + head.len() as f64 + 128.0;
+    let cost = frequencies.cost(&counts) / 8.0 + head.len() as f64 + STATE_BYTES as f64;
     Some(Candidate { mode: 2, head, contexts: Cow::Borrowed(&[]), tables: vec![frequencies], cost })
 }
 
@@ -209,9 +214,11 @@ pub fn decode(bytes: &[u8], known: Known<'_>, out: &mut [u8]) -> Result<(), Erro
 /// Decodes a plane of `len` bytes into a new buffer.
 ///
 /// # Errors
-/// As [`decode`].
+/// As [`decode`]; [`Error::Memory`] if the buffer cannot be allocated.
 pub fn decoded(bytes: &[u8], known: Known<'_>, len: usize) -> Result<Vec<u8>, Error> {
-    let mut out = vec![0; len];
+    let mut out = Vec::new();
+    out.try_reserve_exact(len).map_err(|_| Error::Memory(len))?;
+    out.resize(len, 0);
     decode(bytes, known, &mut out)?;
     Ok(out)
 }

@@ -187,7 +187,7 @@ impl<'a> Cell<'a> {
         Err(Stop::Failed(format!("{bytes} bytes; the codec's cost says {least} to {most}")))
     }
 
-    /// The payload is refused if zeros would be nearer to the tensor.
+    /// The payload is refused if zeros would be as near to the tensor, or nearer.
     fn certify(&self, payload: Payload) -> Result<EncodedTensor, Stop> {
         let codec = Arc::clone(&self.column.codec);
         EncodedTensor::certify(codec, &self.tensor.view, payload, &self.decode_cx).map_err(|error| match error {

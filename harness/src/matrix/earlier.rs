@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::cell::gets_calibration;
 use super::errors::finite;
 use super::{Column, Machine, Options, Row};
-use crate::suite::{Item, Suite};
+use crate::suite::{Item, Suite, identity};
 
 /// Rows that a run takes over.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +71,9 @@ fn same(what: &str, earlier: Option<&str>, now: Option<&str>) -> Result<(), Othe
 }
 
 fn check_run(row: &Row, suite: &Suite, options: &Options<'_>, machine: &Machine) -> Result<(), OtherRun> {
-    same("suite", Some(&row.suite), Some(&suite.name))?;
+    if row.suite != suite.name {
+        same("suite", Some(&identity(&row.suite)), Some(&identity(&suite.name)))?;
+    }
     same("seed", Some(&row.seed.to_string()), Some(&suite.seed.to_string()))?;
     same("commit", row.commit.as_deref(), options.commit.as_deref())?;
     same("cpu", row.cpu.as_deref(), machine.cpu.as_deref())?;

@@ -14,7 +14,7 @@ use crate::suite::{Item, Suite};
 pub enum Status {
     /// Encoded, read back and decoded; the certificate holds.
     Ok,
-    /// The codec does not support this tensor, or would change it more than zeros would.
+    /// The codec does not support this tensor, or would change it as much as zeros, or more.
     Unsupported,
     /// An error, a panic, a wrong certificate, or a size outside the codec's cost.
     Failed,
@@ -74,7 +74,7 @@ impl fmt::Display for Status {
 /// the values that were measured before the failure.
 ///
 /// - `status`: `ok`; `unsupported` if the codec does not support the tensor, or would change it
-///   more than zeros would; `failed` if it returned another error, panicked or violated its
+///   as much as zeros, or more; `failed` if it returned another error, panicked or violated its
 ///   contract.
 /// - `header_bytes`: header, spec, certificate and section names.
 /// - `shannon_gap_bits`: bits above the rate of independent Gaussian weights with the same ‖w‖. It

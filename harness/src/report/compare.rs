@@ -1,14 +1,16 @@
 //! Comparison of a run with an earlier one: did anything get worse?
 //!
-//! Two rows are compared if suite, tensor, codec, calibration, seed and tensor hash agree. The
-//! comparison covers status, payload bytes, header bytes and NMSE; a figure that becomes unknown
-//! counts as worse. Speeds are not compared: they depend on the machine and its load, and a row
-//! does not contain the speed of memcpy to divide them by.
+//! Two rows are compared if suite, tensor, codec, calibration, seed and tensor hash agree. Suites
+//! of one model agree however its path was typed, as long as the paths lead to it. The comparison
+//! covers status, payload bytes, header bytes and NMSE; a figure that becomes unknown counts as
+//! worse. Speeds are not compared: they depend on the machine and its load, and a row does not
+//! contain the speed of memcpy to divide them by.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::matrix::{Row, Status};
+use crate::suite::identity;
 use crate::text::printable;
 
 /// Bytes and NMSE may grow by this fraction before it is a regression, and shrink by it before it
@@ -71,32 +73,45 @@ pub fn compare(old: &[Row], new: &[Row]) -> Comparison {
     let mut comparison = Comparison::default();
     for (key, before) in old {
         let Some(after) = new.remove(&key) else {
-            comparison.only_old.push(key);
+            comparison.only_old.push(Key::of(before));
             continue;
         };
         comparison.compared += 1;
         for (column, verdict, old, new) in changes(before, after) {
-            let change = Change { key: key.clone(), column, old, new };
+            let change = Change { key: Key::of(after), column, old, new };
             match verdict {
                 Verdict::Worse => comparison.regressions.push(change),
                 Verdict::Better => comparison.improvements.push(change),
             }
         }
     }
-    comparison.only_new = new.into_keys().collect();
+    comparison.only_new = new.into_values().map(Key::of).collect();
     comparison
 }
 
+impl Key {
+    fn of(row: &Row) -> Self {
+        Self {
+            suite: row.suite.clone(),
+            tensor: row.tensor.clone(),
+            codec: row.codec.clone(),
+            calibrated: row.calibrated,
+            seed: row.seed,
+            tensor_hash: row.tensor_hash.clone(),
+        }
+    }
+}
+
+/// The rows by their keys, with the [`identity`] of each suite.
 fn by_key(rows: &[Row]) -> BTreeMap<Key, &Row> {
-    let key = |row: &Row| Key {
-        suite: row.suite.clone(),
-        tensor: row.tensor.clone(),
-        codec: row.codec.clone(),
-        calibrated: row.calibrated,
-        seed: row.seed,
-        tensor_hash: row.tensor_hash.clone(),
-    };
-    rows.iter().map(|row| (key(row), row)).collect()
+    // A report has few suites, and many rows of each.
+    let mut identities: BTreeMap<&str, String> = BTreeMap::new();
+    let mut keyed = BTreeMap::new();
+    for row in rows {
+        let suite = identities.entry(&row.suite).or_insert_with(|| identity(&row.suite));
+        keyed.insert(Key { suite: suite.clone(), ..Key::of(row) }, row);
+    }
+    keyed
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,10 @@ use regex::Regex;
 use crate::text::printable;
 
 pub use calibration::MeanSquares;
+pub(crate) use model::identity;
+
+/// What comes before the dtype in the name of a suite.
+const CAST: &str = " --cast ";
 
 /// One tensor of a suite.
 #[derive(Clone, Debug)]
@@ -194,7 +198,7 @@ impl Suite {
         if let Some(dtype) = options.cast.filter(|d| !matches!(d, Dtype::F32 | Dtype::F16 | Dtype::BF16)) {
             return Err(SuiteError::Cast(dtype));
         }
-        let mut suite = match text.strip_prefix("model:") {
+        let mut suite = match text.strip_prefix(model::PREFIX) {
             Some(path) => model::open(path.as_ref(), options)?,
             None if options.base.is_some() => return Err(SuiteError::Base(text.to_owned())),
             None => Self::seeded(text, options.seed)?.keep(options)?,
@@ -202,7 +206,7 @@ impl Suite {
         if let Some(dtype) = options.cast {
             suite.note_casts(dtype);
             suite.cast = Some(dtype);
-            suite.name = format!("{} --cast {}", suite.name, dtype.to_string().to_lowercase());
+            suite.name = format!("{}{CAST}{}", suite.name, dtype.to_string().to_lowercase());
         }
         Ok(suite)
     }

@@ -2,11 +2,16 @@
 //! calibration that is beside it.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use checkpoint::Checkpoint;
 
-use super::{Item, Suite, SuiteError, SuiteOptions, calibration};
+use super::{CAST, Item, Suite, SuiteError, SuiteOptions, calibration};
+
+/// What the name of a suite with a model begins with, and what comes before the base's path.
+pub(super) const PREFIX: &str = "model:";
+const BASE: &str = " --base ";
 
 pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteError> {
     let model = Checkpoint::open(path)?;
@@ -15,7 +20,7 @@ pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteEr
         let (spec, data) = model.bytes(name)?;
         items.push(Item::new(name, spec, data));
     }
-    let name = format!("model:{}", plain(path).display());
+    let name = format!("{PREFIX}{}", plain(path).display());
     let mut suite = Suite::new(name, options.seed, items).keep(options)?;
     suite.files.extend(files(&model));
     suite.notes.extend_from_slice(model.notes());
@@ -23,7 +28,7 @@ pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteEr
         let base = Checkpoint::open(path)?;
         attach(&mut suite, &base, options)?;
         suite.files.extend(files(&base));
-        suite.name = format!("{} --base {}", suite.name, plain(path).display());
+        suite.name = format!("{}{BASE}{}", suite.name, plain(path).display());
     }
     calibration::attach(&mut suite, path, options)?;
     Ok(suite)
@@ -33,6 +38,16 @@ pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteEr
 fn plain(path: &Path) -> PathBuf {
     let parts: PathBuf = path.components().filter(|part| *part != Component::CurDir).collect();
     if parts.as_os_str().is_empty() { ".".into() } else { parts }
+}
+
+/// The name of a suite with real paths, which is the same however a model was typed: `./m`, `m`, or
+/// the absolute path. A path that leads nowhere stays as it is, without parts that lead nowhere.
+pub(crate) fn identity(name: &str) -> String {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return name.to_owned() };
+    let (rest, cast) = rest.split_at(rest.rfind(CAST).unwrap_or(rest.len()));
+    let real = |path: &str| fs::canonicalize(path).unwrap_or_else(|_| plain(path.as_ref())).display().to_string();
+    let paths: Vec<_> = rest.split(BASE).map(real).collect();
+    format!("{PREFIX}{}{cast}", paths.join(BASE))
 }
 
 /// The files of a checkpoint: those with the tensors, and the index.

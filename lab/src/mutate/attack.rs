@@ -125,8 +125,7 @@ fn rows(encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> codec_api::Result<()> {
 
 /// Multiplies a small matrix with a vector, with the codec's own operator.
 fn product(encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> codec_api::Result<()> {
-    let Some(kernel) = encoded.codec.as_linear() else { return Ok(()) };
-    let operator = kernel.prepare(&encoded.spec, encoded.payload.view(), cx)?;
+    let Some(operator) = encoded.own_operator(cx)? else { return Ok(()) };
     let (rows, columns) = operator.shape();
     if rows.saturating_mul(columns) > MULTIPLIED {
         return Ok(());

@@ -1,5 +1,7 @@
 //! The generic operator keeps law 8 over every codec that has no operator of its own.
 
+mod sizes;
+
 use codecs as _;
 use laws::Subject;
 

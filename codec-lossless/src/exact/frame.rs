@@ -1,0 +1,111 @@
+//! A Zstandard frame of the stored bytes, tried only where it can win.
+//!
+//! A frame finds repeated strings, which planes do not. Otherwise it codes bytes one by one, with
+//! one table for all of them: only for few bytes this can be better than planes, each of which has
+//! the states of a stream.
+
+use codec_api::{CodecError, Result};
+use entropy::{count, information};
+
+/// The level of Zstandard frames.
+const LEVEL: i32 = 3;
+/// Repetitions are sought in all of a tensor up to this size, and in the middle of a larger one.
+const SOUGHT: usize = 1 << 20;
+/// A part of a tensor of more than [`SOUGHT`] bytes is compressed first.
+const PART: usize = 1 << 18;
+/// Tensors for which the bytes are also counted.
+const FEW: usize = 1 << 14;
+
+/// A frame of less than `limit` bytes, if one is likely, of elements of `width` bytes.
+pub(super) fn smaller(bytes: &[u8], width: usize, limit: u64) -> Result<Option<Vec<u8>>> {
+    let compress = |bytes: &[u8]| zstd::bulk::compress(bytes, LEVEL).map_err(CodecError::codec);
+    let middle = if bytes.len() > SOUGHT { &bytes[bytes.len() / 2 / width * width..][..PART] } else { bytes };
+    if !repeats(middle, width) && least(bytes) >= limit as f64 {
+        return Ok(None);
+    }
+    // Extrapolated, the part must be within a twentieth of `limit`.
+    if bytes.len() > SOUGHT && compress(middle)?.len() as f64 * bytes.len() as f64 > 1.05 * limit as f64 * PART as f64 {
+        return Ok(None);
+    }
+    Ok(Some(compress(bytes)?).filter(|frame| (frame.len() as u64) < limit))
+}
+
+/// Bytes of an ideal code of single bytes, if there are few of them; infinite for others.
+pub(super) fn least(bytes: &[u8]) -> f64 {
+    if bytes.len() <= FEW { information(&count(bytes)) / 8.0 } else { f64::INFINITY }
+}
+
+/// Bytes that are compared.
+const WINDOW: usize = 8;
+/// Windows that are remembered, about.
+const REMEMBERED: usize = 1 << 11;
+/// A repetition in so many windows is worth a frame.
+const RARE: usize = 64;
+
+/// Whether one window in 64 that begins with an element equals one of the latest or, of those with
+/// a small hash, any earlier one. The hash selects the same windows wherever they are.
+pub(super) fn repeats(bytes: &[u8], width: usize) -> bool {
+    let windows = bytes.len().saturating_sub(WINDOW - 1).div_ceil(width);
+    let most = u64::MAX / windows.div_ceil(REMEMBERED).max(1) as u64;
+    let mut seen = vec![0u64; 2 * REMEMBERED];
+    // The latest windows, for runs and short periods, whose few windows may all have large hashes.
+    let mut near = [0u64; 256];
+    let (mut chosen, mut earlier, mut close) = (0, 0, 0);
+    for at in (0..windows).map(|i| i * width) {
+        let Some(window) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else { break };
+        // The mark of a window is never 0, the mark of an empty place.
+        let hash =
+            (u64::from_le_bytes(*window) ^ u64::from_le_bytes(*window) >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let place = (hash >> 48) as usize % near.len();
+        close += usize::from(near[place] == hash | 1 << 63);
+        near[place] = hash | 1 << 63;
+        if hash <= most {
+            let (place, mark) = ((hash ^ hash >> 32) as usize % seen.len(), hash | 1 << 63);
+            chosen += 1;
+            earlier += usize::from(seen[place] == mark);
+            seen[place] = mark;
+        }
+    }
+    RARE * earlier > chosen || RARE * close > windows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn repetitions_are_found_and_noise_has_none() {
+        for width in [1, 2, 4, 8] {
+            for n in [0, 3, 8, 256, 5000, 1 << 18, SOUGHT] {
+                let bytes = noise(n);
+                assert!(!repeats(&bytes, width), "{n} bytes, width {width}");
+            }
+            let row = noise(6000);
+            for part in [&[][..], &[1, 2], &[0; 4000]] {
+                // Rows that are repeated at any distance, which is a multiple of the width.
+                let bytes = [&row[..], &part.repeat(width * 2), &row].concat();
+                assert!(repeats(&bytes, width), "{} bytes between, width {width}", part.len());
+            }
+            assert!(repeats(&[7; 1000], width) && repeats(&[&[7; 5000], &row[..]].concat(), width));
+        }
+    }
+
+    #[test]
+    fn a_frame_is_made_only_where_it_is_smaller() {
+        let text = b"to be or not to be, ".repeat(3000);
+        assert!(smaller(&text, 1, 1000).is_ok_and(|frame| frame.is_some_and(|frame| frame.len() < 1000)));
+        assert!(smaller(&text, 1, 10).is_ok_and(|frame| frame.is_none()));
+        assert!(smaller(&noise(60_000), 1, 60_000).is_ok_and(|frame| frame.is_none()));
+        let long = b"to be or not to be, ".repeat(100_000);
+        assert!(smaller(&long, 1, 10_000).is_ok_and(|frame| frame.is_some()));
+    }
+}
