@@ -205,6 +205,11 @@ impl Checkpoint {
         Ok(hasher.finalize().into())
     }
 
+    /// Gives back the memory of the pages that were read so far.
+    pub(crate) fn release(&self) {
+        self.maps.iter().for_each(Mapped::release);
+    }
+
     /// Total size of the tensors in bytes.
     fn byte_len(&self) -> u64 {
         self.tensors.iter().map(|t| t.data.len() as u64).sum()
