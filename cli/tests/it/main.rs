@@ -1,6 +1,7 @@
 //! Tests of the `netweight` program.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
+mod base;
 mod packing;
 mod program;
 mod runs;

@@ -13,39 +13,39 @@ use tempfile::TempDir;
 
 use crate::program::{netweight, run};
 
-const STORIES: &str = "../assets/stories260k";
+pub const STORIES: &str = "../assets/stories260k";
 
-fn said(args: &[&str], code: i32) -> String {
+pub fn said(args: &[&str], code: i32) -> String {
     let (found, out, err) = run(args);
     assert_eq!(found, Some(code), "{args:?}: {out}{err}");
     out + &err
 }
 
 #[track_caller]
-fn assert_says(text: &str, parts: &[&str]) {
+pub fn assert_says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "no `{part}` in\n{text}");
     }
 }
 
 /// Paths below a temporary directory, as text.
-struct Place(TempDir);
+pub struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 }
 
-fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
     let mut files: Vec<_> =
         entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect();
