@@ -7,6 +7,7 @@ mod formats;
 mod lab;
 mod measure;
 mod mutate;
+mod patches;
 mod rate_distortion;
 mod stamp;
 
@@ -44,6 +45,8 @@ enum Task {
         /// A suite of `netweight bench`; the trained layers in `assets/` if left out
         suite: Option<String>,
     },
+    /// Measure the size of patches beside simpler forms, and how fast they apply
+    Patches(patches::Options),
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     Mutate(mutate::Options),
 }
@@ -72,6 +75,7 @@ fn run(task: Task) -> Result<String> {
         Task::Formats => formats::page(&Lab::open()?),
         Task::RateDistortion => rate_distortion::page(&Lab::open()?),
         Task::EqualBytes { suite } => Ok(equal_bytes::measure(&Lab::open()?, suite.as_deref())?.text().to_owned()),
+        Task::Patches(options) => patches::page(&Lab::open()?, &options),
         Task::Mutate(options) => mutate::page(&options),
     }
 }
