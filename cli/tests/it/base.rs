@@ -56,7 +56,6 @@ fn a_fine_tune_comes_back_from_its_base() {
     assert_eq!((norm["equals_base"].as_bool(), norm["base"].as_str()), (Some(true), Some("model.norm.weight")));
 
     fs::rename(place.path("old"), place.path("moved")).unwrap();
-    let hash = norm["blake3"].as_str().unwrap();
     let missing = said(&["info", &packed], 0);
     assert_says(&missing, &["= model.norm.weight of the base", "not found", "give it with --base"]);
     for command in [vec!["verify", &*packed], vec!["decompress", &*packed, "-o", &place.text("out")]] {
@@ -73,7 +72,7 @@ fn a_fine_tune_comes_back_from_its_base() {
     fs::write(&wrong, bytes).unwrap();
     assert_says(&said(&["verify", &packed, "--base", &wrong], 1), &["wrong.safetensors", "blake3 ", "1 fault"]);
     assert_says(&said(&["info", &packed, "--base", &wrong], 2), &["wrong.safetensors", "blake3 "]);
-    assert!(!hash.is_empty() && !place.path("out").exists());
+    assert!(!place.path("out").exists());
 }
 
 #[test]
