@@ -205,7 +205,7 @@ impl Checkpoint {
         Ok(hasher.finalize().into())
     }
 
-    /// Gives back the memory of what was read so far.
+    /// Gives back the memory of the pages that were read so far.
     pub(crate) fn release(&self) {
         self.maps.iter().for_each(Mapped::release);
     }

@@ -210,6 +210,21 @@ pub enum Error {
         /// The reason.
         error: Box<CodecError>,
     },
+    /// The base of a packed model is missing, or another one was given.
+    #[error(
+        "`{path}` is packed relative to {base}, in which tensor {tensor}; {reason}; \
+         give that base with `--base`"
+    )]
+    Base {
+        /// The packed file.
+        path: PathBuf,
+        /// Name of the base and where it was.
+        base: String,
+        /// The tensor of the base, and its hash.
+        tensor: String,
+        /// What was found instead.
+        reason: String,
+    },
     /// A recipe that cannot be read or applied.
     #[error("recipe `{name}`: {reason}")]
     Recipe {
@@ -262,6 +277,11 @@ impl Error {
 
     pub(crate) fn write(path: &Path, error: io::Error) -> Self {
         Self::Write { path: path.to_owned(), error }
+    }
+
+    /// `base` was given as the base of `path`, which has none.
+    pub(crate) fn no_base(base: &Path, path: &Path) -> Self {
+        Self::unfit(base, format!("`{}` is not packed relative to a base, so it needs none", path.display()))
     }
 
     pub(crate) fn recipe(name: &str, reason: String) -> Self {

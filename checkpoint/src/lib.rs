@@ -1,6 +1,7 @@
 //! Reads model files: a `.safetensors` file, or a Hugging Face directory with one or several of
 //! them. Packs them: a [`Plan`] encodes every tensor with the codec that a [`Recipe`] chooses, and
-//! [`Packed`] reads the result and writes the dense files back.
+//! [`Packed`] reads the result and writes the dense files back. A model may be packed relative to
+//! another one, its base ([`Plan::relative`], [`Packed::with_bases`]).
 //!
 //! ```no_run
 //! let model = checkpoint::Checkpoint::open("models/my-model")?;
@@ -21,6 +22,7 @@
 //! before each tensor is handed out, but what happens later cannot be caught without a signal
 //! handler; see [`Checkpoint::open`].
 
+mod base;
 mod checkpoint;
 mod companions;
 mod error;

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -19,6 +20,23 @@ pub(crate) struct Mapped {
     length: u64,
     /// `None` for an empty file.
     map: Option<Arc<Mmap>>,
+}
+
+/// Counts what a reader of a whole model reads, so that it gives back the memory now and then.
+#[derive(Default)]
+pub(crate) struct Meter(AtomicU64);
+
+impl Meter {
+    /// Bytes between two releases.
+    const INTERVAL: u64 = 64 << 20;
+
+    /// Adds bytes that were read; calls `release` if enough have come together.
+    pub(crate) fn add(&self, bytes: u64, release: impl FnOnce()) {
+        let before = self.0.fetch_add(bytes, Ordering::Relaxed);
+        if before / Self::INTERVAL != (before + bytes) / Self::INTERVAL {
+            release();
+        }
+    }
 }
 
 /// Owner of the bytes of a map.

@@ -6,7 +6,8 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueE
 use codec_api::Dtype;
 use regex::Regex;
 
-use crate::{compress, decompress, verify};
+use crate::packing::Bases;
+use crate::{apply, compress, decompress, verify};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -28,6 +29,7 @@ pub enum Command {
     Compress(Box<compress::Args>),
     Decompress(decompress::Args),
     Verify(verify::Args),
+    Apply(apply::Args),
     Bench(Box<Bench>),
 }
 
@@ -58,6 +60,8 @@ pub struct Info {
     /// A .safetensors file, an index, a model directory, a packed model, or a file with an encoded
     /// tensor
     pub file: PathBuf,
+    #[command(flatten)]
+    pub base: Bases,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -38,6 +38,10 @@ pub struct Args {
     /// counts
     #[arg(long = "rule", value_name = "REGEX=SPEC")]
     pub rules: Vec<String>,
+    /// Store tensors relative to this model, dense or packed, where they are similar; a second
+    /// --base is the base of a packed base
+    #[arg(long = "base", value_name = "PATH")]
+    pub bases: Vec<PathBuf>,
     /// Seed of codecs that use random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -82,7 +86,10 @@ Examples:
   netweight compress my-model -o packed --recipe int8 --rule lm_head=lossless
       8 bits, the head exactly
   netweight compress model.safetensors -o m.nw.safetensors --codec quant.q4_k
-      one codec for all matrices";
+      one codec for all matrices
+  netweight compress fine-tune -o patch.nw.safetensors --base my-model
+      only the exact differences; `netweight apply my-model
+      patch.nw.safetensors -o fine-tune` gives the fine-tune back";
 
 /// Packs the model and prints what was saved and lost.
 ///
@@ -92,7 +99,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let recipe = recipe(args)?;
     let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
     let target = args.output.as_ref().unwrap_or(&nowhere);
-    let plan = Plan::new(&args.model, target, &recipe, args.seed, registry)?;
+    let plan = Plan::relative(&args.model, target, &args.bases, &recipe, args.seed, registry)?;
     if args.dry_run {
         estimate(&plan, registry, out)?;
         return Ok(Outcome::Clean);
@@ -162,12 +169,14 @@ fn estimate(plan: &Plan, registry: &Registry, out: &mut dyn Write) -> Result<()>
 }
 
 fn summarise(args: &Args, plan: &Plan, target: &Path, registry: &Registry, out: &mut dyn Write) -> Result<()> {
-    let packed = Packed::open(plan.target(), registry)?;
+    let packed = Packed::open(plan.target(), registry)?.with_bases(&args.bases, registry)?;
     let model = Model::read(&packed, registry)?;
     writeln!(out, "{}", model.totals())?;
     let shown = text::printable(&target.display().to_string());
     let checked = if args.no_verify { "not checked yet" } else { "checked: it decodes to what it states" };
-    writeln!(out, "{checked}; `netweight verify {shown}` checks it (again)")?;
-    writeln!(out, "`netweight decompress {shown} -o OUT` writes the dense model")?;
+    let base: String =
+        args.bases.iter().map(|base| format!(" --base {}", text::printable(&base.display().to_string()))).collect();
+    writeln!(out, "{checked}; `netweight verify {shown}{base}` checks it (again)")?;
+    writeln!(out, "`netweight decompress {shown}{base} -o OUT` writes the dense model")?;
     Ok(())
 }

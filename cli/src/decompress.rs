@@ -1,7 +1,7 @@
 //! `netweight decompress PACKED -o OUT`: writes a dense model.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,7 +9,7 @@ use checkpoint::{Companions, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
-use crate::packing::{DENSE, Progress, check_free, pool};
+use crate::packing::{Bases, DENSE, Progress, check_free, pool};
 use crate::text;
 
 /// Decompress a packed model
@@ -24,6 +24,8 @@ pub struct Args {
     /// A directory; for a model that was one file also the name of that file (*.safetensors)
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
+    #[command(flatten)]
+    pub base: Bases,
     /// Number of threads; by default one for each core
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -38,10 +40,10 @@ pub struct Args {
 /// For a packed file that is damaged or unreadable, or a target that exists or cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let begin = Instant::now();
-    let packed = Packed::open(&args.model, registry)?;
+    let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
+    packed.require_base()?;
     check_free(&args.output, args.force)?;
-    let weights: u64 = packed.tensors().map(|tensor| tensor.spec().elements() as u64).sum();
-    let progress = Progress::new(weights);
+    let progress = Progress::new(weights(&packed));
     let single = args.output.to_str().is_some_and(|name| name.ends_with(DENSE));
     let pool = pool(args.jobs)?;
     if single {
@@ -53,12 +55,26 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         companions.map_or(Ok(()), |companions| companions.copy())?;
     }
     drop(progress);
+    summarise(&packed, &args.output, begin, out)?;
+    Ok(Outcome::Clean)
+}
+
+/// Number of weights of a packed model.
+pub fn weights(packed: &Packed) -> u64 {
+    packed.tensors().map(|tensor| tensor.spec().elements() as u64).sum()
+}
+
+/// Prints what was written where.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn summarise(packed: &Packed, target: &Path, begin: Instant, out: &mut dyn Write) -> Result<()> {
     let exact = packed.tensors().filter(|tensor| tensor.certificate().exact).count();
-    let shown = text::printable(&args.output.display().to_string());
+    let shown = text::printable(&target.display().to_string());
     let tensors = text::count(packed.len(), "tensor");
     let lossy = packed.len() - exact;
     let loss = if lossy == 0 { "all bit for bit".to_owned() } else { format!("{lossy} with a loss") };
-    writeln!(out, "`{shown}`: {tensors}, {loss}, {weights} weights")?;
+    writeln!(out, "`{shown}`: {tensors}, {loss}, {} weights", weights(packed))?;
     writeln!(out, "it took {:.1} s", begin.elapsed().as_secs_f64())?;
-    Ok(Outcome::Clean)
+    Ok(())
 }

@@ -6,7 +6,7 @@ pub mod packed;
 
 use std::io::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use checkpoint::{Checkpoint, Packed};
 use codec_api::Registry;
 use serde::Serialize;
@@ -25,9 +25,16 @@ const ENCODED: &str = "netweight";
 pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let model = Checkpoint::open(&args.file)?;
     if model.is_packed() {
-        let found = packed::Model::read(&Packed::open(&model.files()[0], registry)?, registry)?;
+        let packed = Packed::open(&model.files()[0], registry)?.with_bases(&args.base.bases, registry)?;
+        if !args.base.bases.is_empty() {
+            packed.check_base()?;
+        }
+        let found = packed::Model::read(&packed, registry)?;
         print(args, &found, packed::Model::table, out)?;
         return Ok(Outcome::Clean);
+    }
+    if !args.base.bases.is_empty() {
+        bail!("`{}` is not a packed model, so it has no base; leave `--base` out", args.file.display());
     }
     if let [file] = model.files()
         && model.metadata().contains_key(ENCODED)

@@ -17,6 +17,7 @@
 //! The library installs the program's allocator, [`heap::Counting`]. `bench` measures scratch
 //! memory with it; in other commands it counts nothing.
 
+mod apply;
 mod args;
 mod bench;
 mod compress;
@@ -98,6 +99,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Compress(args) => compress::run(args, &registry, out),
         Command::Decompress(args) => decompress::run(args, &registry, out),
         Command::Verify(args) => verify::run(args, &registry, out),
+        Command::Apply(args) => apply::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
     }?;
     out.flush()?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,15 @@ pub const DENSE: &str = ".safetensors";
 
 /// The time between two lines where there is no bar.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The argument `--base` of commands that read packed models.
+#[derive(Debug, clap::Args)]
+pub struct Bases {
+    /// The model that it was packed relative to, if it is not where it was then; a second --base is
+    /// the base of a packed base
+    #[arg(long = "base", value_name = "PATH")]
+    pub bases: Vec<PathBuf>,
+}
 
 /// The threads of `--jobs`; one for each core without it.
 ///

@@ -8,7 +8,7 @@ use checkpoint::Packed;
 use codec_api::Registry;
 
 use crate::Outcome;
-use crate::packing::{Progress, pool};
+use crate::packing::{Bases, Progress, pool};
 use crate::text;
 
 /// Verify a packed model
@@ -19,6 +19,8 @@ use crate::text;
 pub struct Args {
     /// A packed file (*.nw.safetensors), or a directory with one
     pub model: PathBuf,
+    #[command(flatten)]
+    pub base: Bases,
     /// Number of threads; by default one for each core
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -29,7 +31,8 @@ pub struct Args {
 /// # Errors
 /// If the file cannot be opened, or the output cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let packed = Packed::open(&args.model, registry)?;
+    let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
+    packed.require_base()?;
     let stored = packed.tensors().filter(|tensor| tensor.same_as().is_none());
     let progress = Progress::new(stored.map(|tensor| tensor.spec().elements() as u64).sum());
     let faults = pool(args.jobs)?.install(|| packed.verify(&progress));

@@ -8,6 +8,7 @@ mod lab;
 mod measure;
 mod mutate;
 mod packing;
+mod patches;
 mod rate_distortion;
 mod stamp;
 
@@ -45,6 +46,8 @@ enum Task {
         /// A suite of `netweight bench`; the trained layers in `assets/` if left out
         suite: Option<String>,
     },
+    /// Measure the size of patches beside simpler forms, and how fast they apply
+    Patches(patches::Options),
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     Mutate(mutate::Options),
     /// Measure time and memory of packing a large model
@@ -75,6 +78,7 @@ fn run(task: Task) -> Result<String> {
         Task::Formats => formats::page(&Lab::open()?),
         Task::RateDistortion => rate_distortion::page(&Lab::open()?),
         Task::EqualBytes { suite } => Ok(equal_bytes::measure(&Lab::open()?, suite.as_deref())?.text().to_owned()),
+        Task::Patches(options) => patches::page(&Lab::open()?, &options),
         Task::Mutate(options) => mutate::page(&options),
         Task::Packing(options) => packing::page(&Lab::open()?, &options),
     }

@@ -60,6 +60,9 @@ enum Task {
     /// Compare the error of `trellis` with the error of ggml's formats at equal size
     #[command(disable_help_flag = true)]
     EqualBytes(Forwarded),
+    /// Print `docs/patches.md`: the size of patches beside simpler forms, and how fast they apply
+    #[command(disable_help_flag = true)]
+    Patches(Forwarded),
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     #[command(disable_help_flag = true)]
     Mutate(Forwarded),
@@ -103,6 +106,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Formats(rest) => measure(&tree, "formats", &rest),
         Task::RateDistortion(rest) => measure(&tree, "rate-distortion", &rest),
         Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),
+        Task::Patches(rest) => measure(&tree, "patches", &rest),
         Task::Mutate(rest) => measure(&tree, "mutate", &rest),
         Task::Packing(rest) => {
             // The measurement starts the program.

@@ -14,9 +14,20 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) file: usize,
     pub(crate) spec: TensorSpec,
+    /// Number of its base tensor. A tensor with a base but without chunks equals it.
+    pub(super) base: Option<usize>,
     /// Index of the entry with the chunks: its own, or that of a tensor with the same bytes.
     pub(super) holder: usize,
     pub(super) chunks: Vec<Chunk>,
+}
+
+/// What the manifest has beside tensors.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Number of source files.
+    pub(super) files: usize,
+    /// Number of base tensors.
+    pub(super) bases: usize,
 }
 
 /// Some rows of a tensor.
@@ -33,7 +44,7 @@ pub(super) struct Chunk {
 /// What contradicts the sections, or itself, and in which tensor.
 pub(super) fn entries(
     records: Vec<TensorRecord>,
-    files: usize,
+    limits: Limits,
     codecs: &[Arc<dyn Codec>],
     stored: &mut BTreeMap<String, Section>,
 ) -> Result<(Vec<Entry>, HashMap<String, usize>), String> {
@@ -47,7 +58,7 @@ pub(super) fn entries(
     let mut aliases = Vec::new();
     for (i, mut record) in records.into_iter().enumerate() {
         let (name, other) = (record.name.clone(), record.same_as.take());
-        let entry = Entry::read(record, i, files, other.is_some(), codecs, stored);
+        let entry = Entry::read(record, i, limits, other.is_some(), codecs, stored);
         entries.push(entry.map_err(|reason| format!("tensor `{name}`: {reason}"))?);
         if let Some(other) = other {
             let holder = by_name.get(&other);
@@ -72,25 +83,28 @@ impl Entry {
     fn read(
         record: TensorRecord,
         i: usize,
-        files: usize,
+        limits: Limits,
         alias: bool,
         codecs: &[Arc<dyn Codec>],
         stored: &mut BTreeMap<String, Section>,
     ) -> Result<Self, String> {
-        let TensorRecord { name, file, dtype, shape, chunks, .. } = record;
-        if file >= files {
+        let TensorRecord { name, file, dtype, shape, base, chunks, .. } = record;
+        if file >= limits.files {
             return Err(format!("its source file {file} does not exist"));
         }
-        let spec = TensorSpec::new(dtype, shape).map_err(|e| e.to_string())?;
-        if alias != chunks.is_empty() {
-            return Err("it must have either chunks or the name of the tensor that has them".to_owned());
+        if let Some(base) = base.filter(|base| *base >= limits.bases) {
+            return Err(format!("its base tensor {base} does not exist"));
         }
-        if !alias {
+        let spec = TensorSpec::new(dtype, shape).map_err(|e| e.to_string())?;
+        if alias != (chunks.is_empty() && base.is_none()) {
+            return Err("it must have either chunks or a base, or the name of the tensor that has them".to_owned());
+        }
+        if !chunks.is_empty() {
             check_cover(spec.matrix().0, &chunks)?;
         }
         let chunk = |(number, record)| Chunk::read(&name, number, record, &spec, codecs, stored);
         let chunks = chunks.into_iter().enumerate().map(chunk).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { name, file, spec, holder: i, chunks })
+        Ok(Self { name, file, spec, base, holder: i, chunks })
     }
 }
 

@@ -30,6 +30,9 @@ pub(crate) struct Manifest {
     /// The index of a sharded source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<FileRecord>,
+    /// The model that tensors are stored relative to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<BaseRecord>,
     /// Headers of codecs, which chunks refer to by number.
     pub(crate) codecs: Vec<Box<RawValue>>,
     /// The tensors in source order: by file, then by offset.
@@ -55,6 +58,27 @@ pub(crate) struct FileRecord {
     pub(crate) crc32c: u32,
 }
 
+/// The model that tensors are stored relative to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BaseRecord {
+    /// Its name, for people.
+    pub(crate) name: String,
+    /// Where it was, relative to the folder of the packed file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+    /// The tensors of it that are needed.
+    pub(crate) tensors: Vec<BaseTensorRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BaseTensorRecord {
+    pub(crate) name: String,
+    /// blake3 of its stored bytes, all chunks together.
+    pub(crate) blake3: Hash,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TensorRecord {
@@ -66,7 +90,10 @@ pub(crate) struct TensorRecord {
     /// The tensor that holds the chunks of this one too, because both have the same bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) same_as: Option<String>,
-    /// In the order of the rows; none with `same_as`.
+    /// Number of its base tensor, which has the same dtype and shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<usize>,
+    /// In the order of the rows. None with `same_as`, nor for a tensor that equals its base.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) chunks: Vec<ChunkRecord>,
 }

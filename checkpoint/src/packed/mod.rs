@@ -1,16 +1,20 @@
 //! The packed container; [`Packed`] describes the format.
 
+mod base;
 mod entry;
 mod manifest;
 mod names;
 mod open;
+mod piece;
 mod tensor;
 mod unpack;
 mod verify;
 mod writer;
 
 pub use manifest::Hash;
-pub(crate) use manifest::{ChunkRecord, FileRecord, KEY, Kind, Manifest, TensorRecord, checked, crc32c};
+pub(crate) use manifest::{
+    BaseRecord, BaseTensorRecord, ChunkRecord, FileRecord, KEY, Kind, Manifest, TensorRecord, checked, crc32c,
+};
 pub(crate) use names::{INDEX, header as header_name, padding as padding_name, section as section_name};
 pub(crate) use open::is_packed;
 pub use open::{PACKED_EXTENSION, Packed};

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use codec_api::{Codec, CodecError, Registry, Section, read_safetensors_header};
 
-use super::entry::{Entry, entries};
+use super::base::Base;
+use super::entry::{Entry, Limits, entries};
 use super::manifest::{FileRecord, KEY, Manifest, checked, is_manifest};
 use super::names;
 use super::tensor::PackedTensor;
@@ -32,7 +33,9 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// - `netweight`: the manifest, JSON. For every tensor: name, dtype, shape, source file, and its
 ///   chunks with rows, codec, certificate, blake3 of the decoded bytes and CRC-32C of each section;
 ///   or, in `same_as`, the tensor with the same bytes. For the model: source files, codec headers,
-///   recipe, seed and program;
+///   recipe, seed and program. In `base` the model that tensors are stored relative to: its name,
+///   where it was, and name and blake3 of each tensor that is needed. A tensor has the number of
+///   its base tensor; one without chunks equals it;
 /// - `netweight.crc32c`: CRC-32C of the manifest, eight hexadecimal digits.
 ///
 /// Further U8 sections hold what the source files have beside tensors, as Zstandard frames:
@@ -49,6 +52,7 @@ pub struct Packed {
     /// In source order.
     pub(crate) entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
+    pub(super) base: Option<Base>,
     pub(crate) files: Vec<StoredFile>,
     pub(crate) index: Option<StoredFile>,
     /// Name and bytes of what aligns the sections.
@@ -68,7 +72,7 @@ pub(crate) struct StoredFile {
 
 impl Packed {
     /// Opens a packed file (`*.nw.safetensors`), or the only one of a directory. The codecs of its
-    /// tensors must be in `registry`.
+    /// tensors must be in `registry`. [`Self::with_bases`] attaches the base of a model that has one.
     ///
     /// The file must not be changed or shortened while it is in use, as for
     /// [`Checkpoint::open`](crate::Checkpoint::open).
@@ -98,7 +102,9 @@ impl Packed {
             registry.parse_header(header).map_err(|e| format!("codec {i} of its manifest: {e}"))
         };
         let codecs = headers.enumerate().map(parse).collect::<Result<Vec<Arc<dyn Codec>>, _>>()?;
-        let (entries, by_name) = entries(manifest.tensors, manifest.files.len(), &codecs, &mut stored)?;
+        let bases = manifest.base.as_ref().map_or(0, |base| base.tensors.len());
+        let limits = Limits { files: manifest.files.len(), bases };
+        let (entries, by_name) = entries(manifest.tensors, limits, &codecs, &mut stored)?;
         let files = manifest.files.into_iter().enumerate();
         let files = files.map(|(i, record)| StoredFile::take(record, names::header(i), &mut stored));
         let files = files.collect::<Result<Vec<_>, _>>()?;
@@ -114,6 +120,7 @@ impl Packed {
             mapped,
             entries,
             by_name,
+            base: manifest.base.map(Base::new),
             files,
             index,
             paddings: paddings.into_iter().map(|(name, section)| (name, section.data().clone())).collect(),
@@ -174,9 +181,12 @@ impl Packed {
         }
     }
 
-    /// Gives back the memory of the sections that were read so far.
-    pub(super) fn release(&self) {
+    /// Gives back the memory of the sections that were read so far, and of the base.
+    pub(crate) fn release(&self) {
         self.mapped.release();
+        if let Some(base) = &self.base {
+            base.release();
+        }
     }
 
     /// Checks that the file has not become shorter.

@@ -4,11 +4,12 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use codec_api::util::round;
-use codec_api::{Certificate, CodecError, DecodeCx, EncodedTensor, TensorSpec};
+use bytes::Bytes;
+use codec_api::util::{round, widen, zeros};
+use codec_api::{BaseTensor, Certificate, CodecError, DecodeCx, EncodedTensor, TensorSpec, TensorView};
 
 use super::entry::{Chunk, Entry};
-use super::manifest::{Hash, crc32c};
+use super::manifest::{BaseTensorRecord, Hash, crc32c};
 use super::names;
 use super::open::Packed;
 use crate::error::Error;
@@ -17,9 +18,9 @@ use crate::error::Error;
 /// are rounded to it, and [`Self::certificate`] states the error of the result.
 #[derive(Clone, Copy)]
 pub struct PackedTensor<'a> {
-    packed: &'a Packed,
+    pub(super) packed: &'a Packed,
     entry: &'a Entry,
-    holder: &'a Entry,
+    pub(super) holder: &'a Entry,
 }
 
 /// The encoded rows of a tensor that decode together.
@@ -27,7 +28,7 @@ pub struct PackedTensor<'a> {
 pub struct PackedChunk<'a> {
     packed: &'a Packed,
     /// The tensor that holds the chunk.
-    tensor: &'a str,
+    holder: &'a Entry,
     number: usize,
     chunk: &'a Chunk,
 }
@@ -58,12 +59,28 @@ impl<'a> PackedTensor<'a> {
         (!std::ptr::eq(self.entry, self.holder)).then_some(&*self.holder.name)
     }
 
-    /// The chunks in the order of their rows, at least one. Tensors with the same bytes have the
-    /// same chunks.
+    /// The name of the tensor's base and the blake3 of that one's bytes, if it has a base.
+    pub fn base(&self) -> Option<(&'a str, Hash)> {
+        let BaseTensorRecord { name, blake3 } = self.packed.base_tensor(self.holder.base?)?;
+        Some((name, *blake3))
+    }
+
+    /// Whether the tensor has the bytes of its base. Then nothing else is stored of it.
+    pub fn equals_base(&self) -> bool {
+        self.equal_base().is_some()
+    }
+
+    /// The number of the base tensor with the same bytes.
+    pub(super) fn equal_base(&self) -> Option<usize> {
+        self.holder.base.filter(|_| self.holder.chunks.is_empty())
+    }
+
+    /// The chunks in the order of their rows: at least one, but none of a tensor that equals its
+    /// base. Tensors with the same bytes have the same chunks.
     pub fn chunks(&self) -> impl Iterator<Item = PackedChunk<'a>> + use<'a> {
-        let (packed, tensor) = (self.packed, &*self.holder.name);
-        let numbered = self.holder.chunks.iter().enumerate();
-        numbered.map(move |(number, chunk)| PackedChunk { packed, tensor, number, chunk })
+        let (packed, holder) = (self.packed, self.holder);
+        let numbered = holder.chunks.iter().enumerate();
+        numbered.map(move |(number, chunk)| PackedChunk { packed, holder, number, chunk })
     }
 
     /// The error of the tensor, all chunks together.
@@ -78,12 +95,13 @@ impl<'a> PackedTensor<'a> {
         self.entry.chunks.iter().map(|chunk| chunk.encoded.payload.bytes()).sum()
     }
 
-    /// blake3 of the decoded bytes if there is one chunk; else blake3 of the hashes of the chunks,
-    /// 32 bytes each.
+    /// blake3 of the decoded bytes if there is one chunk or an equal base; else blake3 of the hashes
+    /// of the chunks, 32 bytes each.
     pub fn hash(&self) -> Hash {
-        match &*self.holder.chunks {
-            [only] => only.record.blake3,
-            chunks => Hash::of(&chunks.iter().flat_map(|chunk| chunk.record.blake3.0).collect::<Vec<u8>>()),
+        match (&*self.holder.chunks, self.base()) {
+            ([only], _) => only.record.blake3,
+            ([], Some((_, base))) => base,
+            (chunks, _) => Hash::of(&chunks.iter().flat_map(|chunk| chunk.record.blake3.0).collect::<Vec<u8>>()),
         }
     }
 
@@ -93,13 +111,18 @@ impl<'a> PackedTensor<'a> {
     ///
     /// # Errors
     /// [`Error::Chunk`] for rows or a length that do not fit the tensor, and for a dtype other than
-    /// F32, F16 and BF16; [`Error::Damaged`] if a section is damaged.
+    /// F32, F16 and BF16; [`Error::Damaged`] if a section is damaged; [`Error::Base`] if a base is
+    /// needed and missing.
     pub fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         let spec = self.spec();
         let (all, columns) = spec.matrix();
         let fail = |error| self.packed.failed(place(self.name(), &rows), error);
         spec.require_float().map_err(fail)?;
         codec_api::check_rows((all, columns), &rows, out).map_err(fail)?;
+        if let Some(number) = self.equal_base() {
+            let (_, bytes) = self.packed.base_rows(number, &rows)?;
+            return widen(spec.dtype(), &bytes, out).map_err(fail);
+        }
         for chunk in self.chunks() {
             let stored = chunk.rows();
             let part = rows.start.max(stored.start)..rows.end.min(stored.end);
@@ -117,8 +140,9 @@ impl<'a> PackedTensor<'a> {
     /// As [`Self::rows`].
     pub fn to_f32(&self) -> Result<Vec<f32>, Error> {
         self.check_sizes()?;
-        let mut out = vec![0.0; self.spec().elements()];
-        self.rows(0..self.spec().matrix().0, &mut out)?;
+        let all = 0..self.spec().matrix().0;
+        let mut out = zeros(self.spec().elements()).map_err(|e| self.packed.failed(place(self.name(), &all), e))?;
+        self.rows(all, &mut out)?;
         Ok(out)
     }
 
@@ -127,11 +151,15 @@ impl<'a> PackedTensor<'a> {
     ///
     /// # Errors
     /// [`Error::Damaged`] if a section or a decoded byte is wrong; [`Error::Chunk`] if the length
-    /// is.
+    /// is; [`Error::Base`] if a base is needed and missing.
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
         let all = 0..self.spec().matrix().0;
         let fail = |error| self.packed.failed(place(self.name(), &all), error);
         self.spec().check_output_bytes(out.len()).map_err(fail)?;
+        if let Some(number) = self.equal_base() {
+            out.copy_from_slice(&self.packed.base_rows(number, &all)?.1);
+            return Ok(());
+        }
         let mut rest = out;
         for chunk in self.chunks() {
             let (first, others) = rest.split_at_mut(chunk.spec().byte_len());
@@ -147,14 +175,18 @@ impl<'a> PackedTensor<'a> {
     /// As [`Self::decode_stored`].
     pub fn decode_bytes(&self) -> Result<Vec<u8>, Error> {
         self.check_sizes()?;
-        let mut out = vec![0; self.spec().byte_len()];
+        let all = 0..self.spec().matrix().0;
+        let mut out = zeros(self.spec().byte_len()).map_err(|e| self.packed.failed(place(self.name(), &all), e))?;
         self.decode_stored(&mut out)?;
         Ok(out)
     }
 
-    /// Checks that the stored sections are large enough for the tensor, before memory is allocated
-    /// for it.
+    /// Checks that the stored sections, or the base, are large enough for the tensor, before memory
+    /// is allocated for it.
     fn check_sizes(&self) -> Result<(), Error> {
+        if self.equals_base() {
+            return self.packed.require_base();
+        }
         self.chunks().try_for_each(|chunk| chunk.check_size())
     }
 }
@@ -190,10 +222,14 @@ impl<'a> PackedChunk<'a> {
     /// the checksums of the sections and the hash of the result.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if something is wrong.
+    /// [`Error::Damaged`] if something is wrong; [`Error::Base`] if the base is.
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
-        self.check_sections()?;
-        self.chunk.encoded.decode_stored(&DecodeCx::new(), out).map_err(|e| self.failed(e))?;
+        let base = self.checked_base()?;
+        self.decode_relative(base.as_ref(), out)
+    }
+
+    fn decode_relative(&self, base: Option<&(Hash, Bytes)>, out: &mut [u8]) -> Result<(), Error> {
+        self.chunk.encoded.decode_stored(&self.context(base)?, out).map_err(|e| self.failed(e))?;
         let found = Hash::of(out);
         if found == self.hash() {
             return Ok(());
@@ -208,9 +244,23 @@ impl<'a> PackedChunk<'a> {
     /// As [`Self::decode_stored`].
     pub fn decode_bytes(&self) -> Result<Vec<u8>, Error> {
         self.check_size()?;
-        let mut out = vec![0; self.spec().byte_len()];
-        self.decode_stored(&mut out)?;
+        let base = self.checked_base()?;
+        let mut out = zeros(self.spec().byte_len()).map_err(|e| self.failed(e))?;
+        self.decode_relative(base.as_ref(), &mut out)?;
         Ok(out)
+    }
+
+    /// Checks the sections, then gives hash and rows of the base if they need one.
+    fn checked_base(&self) -> Result<Option<(Hash, Bytes)>, Error> {
+        self.check_sections()?;
+        let needed = self.holder.base.filter(|_| !self.chunk.encoded.payload.bases().is_empty());
+        needed.map(|number| self.packed.base_rows(number, &self.rows())).transpose()
+    }
+
+    fn context<'b>(&self, base: Option<&'b (Hash, Bytes)>) -> Result<DecodeCx<'b>, Error> {
+        let Some((hash, bytes)) = base else { return Ok(DecodeCx::new()) };
+        let view = TensorView::new(self.spec().clone(), bytes).map_err(|e| self.failed(e))?;
+        Ok(DecodeCx::new().with_base(BaseTensor::with_id(hash.0, view)))
     }
 
     /// Compares the sections with their stored checksums.
@@ -223,7 +273,7 @@ impl<'a> PackedChunk<'a> {
             let (found, stored) = (crc32c(section.data()), self.chunk.record.sections.get(name).copied());
             if Some(found) != stored {
                 let stored = stored.map_or_else(|| "none".to_owned(), |crc| format!("{crc:08x}"));
-                let place = names::section(self.tensor, self.number, name);
+                let place = names::section(&self.holder.name, self.number, name);
                 return Err(self.packed.damaged(
                     format!("{}, section `{name}` (`{place}`)", self.place()),
                     format!("it has CRC-32C {found:08x}, stored is {stored}"),
@@ -252,17 +302,17 @@ impl<'a> PackedChunk<'a> {
 
     /// Reads rows of the chunk, counted from its first.
     fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        self.check_sections()?;
-        let reader = self.chunk.encoded.open_rows(&DecodeCx::new()).map_err(|e| self.failed(e))?;
+        let base = self.checked_base()?;
+        let reader = self.chunk.encoded.open_rows(&self.context(base.as_ref())?).map_err(|e| self.failed(e))?;
         reader.read(rows, out).map_err(|e| self.failed(e))?;
         round(self.spec().dtype(), out).map_err(|e| self.failed(e))
     }
 
     fn place(&self) -> String {
-        place(self.tensor, &self.rows())
+        place(&self.holder.name, &self.rows())
     }
 
-    fn failed(&self, error: CodecError) -> Error {
+    pub(super) fn failed(&self, error: CodecError) -> Error {
         self.packed.failed(self.place(), error)
     }
 }

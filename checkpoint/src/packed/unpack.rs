@@ -1,12 +1,13 @@
 //! Writes the source files of a packed model back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use codec_api::Progress;
 
 use super::open::Packed;
-use super::tensor::PackedChunk;
+use super::piece::Piece;
 use super::writer::{AtomicFile, create_directory, write_file};
 use crate::error::Error;
 use crate::identity::FileIdentity;
@@ -21,10 +22,13 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error::Damaged`] for a section or a decoded tensor with a wrong checksum or hash;
-    /// [`Error::Unfit`] if the packed file would be replaced; [`Error::Write`].
+    /// [`Error::Unfit`] if the packed file or its base would be replaced; [`Error::Base`] without the
+    /// base; [`Error::Write`].
     pub fn unpack(&self, directory: &Path, progress: &dyn Progress) -> Result<(), Error> {
         for (number, file) in self.files.iter().enumerate() {
-            self.unpack_file(number, &directory.join(&file.record.name), progress)?;
+            let target = directory.join(&file.record.name);
+            self.prepare(&target)?;
+            self.unpack_file(number, &target, progress)?;
         }
         let Some(index) = &self.index else { return Ok(()) };
         write_file(&directory.join(&index.record.name), &self.verbatim(index)?)
@@ -35,41 +39,77 @@ impl Packed {
     /// # Errors
     /// As [`Self::unpack`]; [`Error::Unfit`] if the source has several files.
     pub fn unpack_single(&self, target: &Path, progress: &dyn Progress) -> Result<(), Error> {
-        if let ([_], None) = (&*self.files, &self.index) {
-            return self.unpack_file(0, target, progress);
+        if !self.is_single() {
+            let reason = format!("the model has {} files and an index; give a directory", self.files.len());
+            return Err(Error::unfit(target, reason));
         }
-        let reason = format!("the model has {} files and an index; give a directory", self.files.len());
-        Err(Error::unfit(target, reason))
+        self.prepare(target)?;
+        self.unpack_file(0, target, progress)
+    }
+
+    /// Replaces the base, a dense model in one file, by this model. The file of the base keeps its
+    /// old content until the new one is whole, checked and on the disk. Returns its path.
+    ///
+    /// # Errors
+    /// As [`Self::unpack`]; [`Error::Unfit`] if there is no such base, or this model is not one
+    /// file: several files cannot be replaced in the same instant.
+    pub fn unpack_in_place(&self, progress: &dyn Progress) -> Result<PathBuf, Error> {
+        self.require_base()?;
+        let Some(target) = self.dense_base().filter(|_| self.is_single()) else {
+            let reason = "only a model in one dense file can be replaced in place; give another target (`-o`)";
+            return Err(Error::unfit(self.base_path().unwrap_or(self.path()), reason));
+        };
+        self.unpack_file(0, target, progress)?;
+        Ok(target.to_owned())
+    }
+
+    /// Whether the source is one file.
+    fn is_single(&self) -> bool {
+        matches!((&*self.files, &self.index), ([_], None))
+    }
+
+    /// Checks that the base is there, and that the target is neither the packed file nor one of the
+    /// base. Creates the folder of the target.
+    fn prepare(&self, target: &Path) -> Result<(), Error> {
+        self.require_base()?;
+        create_directory(directory(target))?;
+        let identity = |path: &Path| FileIdentity::of(path).map_err(|e| Error::io(path, e));
+        let found = identity(target)?;
+        if found == identity(self.path())? {
+            return Err(Error::unfit(target, "it is the packed file itself; give another target"));
+        }
+        for base in self.base_files() {
+            if identity(&base)? == found {
+                let reason = "it is a file of the base; give another target, or replace it with `apply --in-place`";
+                return Err(Error::unfit(target, reason));
+            }
+        }
+        Ok(())
     }
 
     /// Writes source file number `number`.
     fn unpack_file(&self, number: usize, target: &Path, progress: &dyn Progress) -> Result<(), Error> {
-        let folder = directory(target);
-        create_directory(folder)?;
-        let identity = |path: &Path| FileIdentity::of(path).map_err(|e| Error::io(path, e));
-        if identity(target)? == identity(self.path())? {
-            return Err(Error::unfit(target, "it is the packed file itself; give another target"));
-        }
         let header = self.verbatim(&self.files[number])?;
         let mut file = AtomicFile::create(target)?;
         file.write(&header)?;
         let (places, file) = (self.places(number, header.len() as u64), Mutex::new(file));
-        let write = |offset: &u64, decoded: Result<Vec<u8>, Error>| {
+        let write = |offset: &u64, decoded: Result<Bytes, Error>| {
             file.lock().unwrap_or_else(PoisonError::into_inner).write_at(*offset, &decoded?)
         };
         self.decode_all::<_, _, Result<(), Error>>(&places, progress, write)?;
         file.into_inner().unwrap_or_else(PoisonError::into_inner).commit()
     }
 
-    /// The chunks of source file number `number`, each with its offset in the file. Tensors are in
+    /// The pieces of source file number `number`, each with its offset in the file. Tensors are in
     /// the order of their offsets, and safetensors files have no gaps.
-    fn places(&self, number: usize, start: u64) -> Vec<(u64, PackedChunk<'_>)> {
+    fn places(&self, number: usize, start: u64) -> Vec<(u64, Piece<'_>)> {
         let mut offset = start;
         let mut places = Vec::new();
         for tensor in self.tensors().filter(|tensor| tensor.file() == number) {
-            for chunk in tensor.chunks() {
-                places.push((offset, chunk));
-                offset += chunk.spec().byte_len() as u64;
+            for piece in tensor.pieces() {
+                let bytes = piece.byte_len();
+                places.push((offset, piece));
+                offset += bytes;
             }
         }
         places

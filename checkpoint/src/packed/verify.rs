@@ -1,30 +1,31 @@
 //! Checks a packed model without writing anything.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use codec_api::Progress;
 use rayon::prelude::*;
 
 use super::manifest::crc32c;
 use super::open::{Packed, StoredFile};
-use super::tensor::PackedChunk;
+use super::piece::Piece;
 use super::writer::MAX_HEADER;
 use crate::error::Error;
-
-/// After so many bytes of decoded tensors, a reader of the whole model gives back the memory of the
-/// sections that it has read.
-const RELEASED: u64 = 64 << 20;
+use crate::map::Meter;
 
 impl Packed {
     /// Decodes everything and compares it with the stored checksums and hashes, on rayon's current
     /// pool. `progress` gets the number of decoded weights.
     ///
-    /// Returns all faults, in the order of the tensors; none if the model is whole.
+    /// Returns all faults, in the order of the tensors; none if the model is whole. Without the base
+    /// that the model needs, that is the only fault.
     pub fn verify(&self, progress: &dyn Progress) -> Vec<Error> {
+        if let Err(missing) = self.require_base() {
+            return vec![missing];
+        }
         let stored = self.tensors().filter(|tensor| tensor.same_as().is_none());
-        let chunks: Vec<_> = stored.flat_map(|tensor| tensor.chunks()).map(|chunk| ((), chunk)).collect();
-        let faults: Vec<Option<Error>> = self.decode_all(&chunks, progress, |(), decoded| decoded.err());
+        let pieces: Vec<_> = stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece)).collect();
+        let faults: Vec<Option<Error>> = self.decode_all(&pieces, progress, |(), decoded| decoded.err());
         let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
         let files = self.files.iter().chain(&self.index);
         faults.extend(files.filter_map(|file| self.verbatim(file).err()));
@@ -36,30 +37,26 @@ impl Packed {
         faults
     }
 
-    /// Decodes chunks on rayon's current pool, and gives each result to `take`.
+    /// Decodes pieces on rayon's current pool, and gives each result to `take`.
     pub(super) fn decode_all<T, R, C>(
         &self,
-        chunks: &[(T, PackedChunk<'_>)],
+        pieces: &[(T, Piece<'_>)],
         progress: &dyn Progress,
-        take: impl Fn(&T, Result<Vec<u8>, Error>) -> R + Sync,
+        take: impl Fn(&T, Result<Bytes, Error>) -> R + Sync,
     ) -> C
     where
         T: Sync,
         R: Send,
         C: FromParallelIterator<R>,
     {
-        let read = AtomicU64::new(0);
-        let decode = |(place, chunk): &(T, PackedChunk<'_>)| {
-            let result = take(place, chunk.decode_bytes());
-            progress.tick(chunk.spec().elements() as u64);
-            let bytes = chunk.spec().byte_len() as u64;
-            let before = read.fetch_add(bytes, Ordering::Relaxed);
-            if before / RELEASED != (before + bytes) / RELEASED {
-                self.release();
-            }
+        let meter = Meter::default();
+        let decode = |(place, piece): &(T, Piece<'_>)| {
+            let result = take(place, piece.decode());
+            progress.tick(piece.elements());
+            meter.add(piece.byte_len(), || self.release());
             result
         };
-        chunks.par_iter().map(decode).collect()
+        pieces.par_iter().map(decode).collect()
     }
 
     /// The verbatim bytes of a source file.

@@ -28,13 +28,15 @@ impl Plan {
         if !self.target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
             return Err(format!("its target does not end with `{PACKED_EXTENSION}`"));
         }
-        if let Some(file) = self.source.files.iter().chain(&self.source.index).find(|file| !stays_inside(&file.name)) {
+        let sources = [&self.source].into_iter().chain(self.base.as_ref().map(|base| &base.source));
+        let mut files = sources.flat_map(|source| source.files.iter().chain(&source.index));
+        if let Some(file) = files.find(|file| !stays_inside(&file.name)) {
             return Err(format!("the source file `{}` is not a plain path below a directory", file.name));
         }
         let mut missing = HashSet::new();
         for (i, tensor) in self.tensors.iter().enumerate() {
             self.check_tensor(tensor, i).map_err(|reason| format!("tensor `{}`: {reason}", tensor.name))?;
-            if tensor.same_as.is_none() {
+            if tensor.is_stored() {
                 missing.insert(i);
             }
         }
@@ -45,9 +47,16 @@ impl Plan {
         if tensor.file >= self.source.files.len() || tensor.codec >= self.codecs.len() || tensor.chunk_rows == 0 {
             return Err("its file, its codec or its chunks do not exist".to_owned());
         }
+        let bases = self.base.as_ref().map_or(0, |base| base.tensors.len());
+        if tensor.base.is_some_and(|base| base >= bases) || (tensor.equals_base && tensor.base.is_none()) {
+            return Err("its base does not exist".to_owned());
+        }
         let Some(other) = tensor.same_as else { return Ok(()) };
+        if tensor.base.is_some() {
+            return Err("it is stored as another tensor and relative to a base".to_owned());
+        }
         let holder = self.tensors.get(other).filter(|_| other < i);
-        let fits = |holder: &PlannedTensor| holder.same_as.is_none() && holder.spec == tensor.spec;
+        let fits = |holder: &PlannedTensor| holder.is_stored() && holder.spec == tensor.spec;
         if holder.is_some_and(fits) { Ok(()) } else { Err(format!("it cannot be the same as tensor {other}")) }
     }
 
@@ -55,7 +64,7 @@ impl Plan {
     fn check_units(&self, mut missing: HashSet<usize>) -> Result<(), String> {
         let mut next = [0, 0];
         for found in self.units.iter().flatten() {
-            while next[0] < self.tensors.len() && self.tensors[next[0]].same_as.is_some() {
+            while next[0] < self.tensors.len() && !self.tensors[next[0]].is_stored() {
                 next = [next[0] + 1, 0];
             }
             if *found != next || next[0] >= self.tensors.len() {

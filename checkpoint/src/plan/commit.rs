@@ -8,12 +8,14 @@ use std::thread;
 use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Registry, TensorSpec};
 
 use super::Plan;
+use super::base::PlannedBase;
 use super::parts::{Done, Part, is_part};
 use super::source::SourceFile;
 use crate::error::Error;
+use crate::layout::directory;
 use crate::packed::{
-    AtomicFile, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c, create_directory,
-    header, header_name, is_temporary, padding_name, section_name,
+    AtomicFile, BaseRecord, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c,
+    create_directory, header, header_name, is_temporary, padding_name, section_name,
 };
 
 /// Level of Zstandard for headers and indexes.
@@ -53,9 +55,10 @@ impl Plan {
             return Err(self.wrong(format!("these units have not run: {}; run them first", missing.join(", "))));
         }
         let parts: Vec<Part> = parts.into_iter().flatten().collect();
-        let (pieces, manifest) = self.contents(&parts, registry)?;
+        self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
         // A model without tensors has no parts.
         create_directory(&self.parts())?;
+        let (pieces, manifest) = self.contents(&parts, registry)?;
         let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
         let text = serde_json::to_string(&manifest).map_err(|e| self.wrong(e.to_string()))?;
         let specs = pieces.iter().map(|piece| (piece.name.as_str(), &piece.spec));
@@ -63,10 +66,23 @@ impl Plan {
         file.write(&head.map_err(|reason| self.wrong(reason))?)?;
         self.copy(&pieces, &parts, &mut file)?;
         if verify {
-            check(&mut file, registry)?;
+            self.check_file(&mut file, registry)?;
         }
         file.commit()?;
         self.remove_parts()
+    }
+
+    /// Decodes the new file while the system writes it to the disk.
+    fn check_file(&self, file: &mut AtomicFile, registry: &Registry) -> Result<(), Error> {
+        let bases = self.base.as_ref().map(PlannedBase::paths).unwrap_or_default();
+        let packed = Packed::open(file.flushed()?, registry)?.with_bases(&bases, registry)?;
+        thread::scope(|scope| {
+            let synced = scope.spawn(|| file.sync());
+            match packed.verify(&NoProgress).into_iter().next() {
+                Some(fault) => Err(fault),
+                None => synced.join().unwrap_or(Ok(())),
+            }
+        })
     }
 
     /// Removes the parts and what interrupted runs have left, and the folder unless it holds files
@@ -128,8 +144,14 @@ impl Plan {
             dtype: tensor.spec.dtype(),
             shape: tensor.spec.shape().to_vec(),
             same_as: tensor.same_as.map(|other| self.tensors[other].name.clone()),
+            base: tensor.base,
             chunks,
         };
+        let base = self.base.as_ref().map(|base| BaseRecord {
+            name: base.name.clone(),
+            hint: base.hint(directory(&self.target)),
+            tensors: base.tensors.clone(),
+        });
         let recipe = serde_json::value::to_raw_value(&self.recipe).map_err(|e| self.wrong(e.to_string()))?;
         Ok(Manifest {
             kind: Kind::Packed,
@@ -139,6 +161,7 @@ impl Plan {
             recipe,
             files,
             index,
+            base,
             codecs: self.codecs.clone(),
             tensors: self.tensors.iter().zip(chunks).map(tensor).collect(),
         })
@@ -196,18 +219,6 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-/// Decodes the new file while the system writes it to the disk.
-fn check(file: &mut AtomicFile, registry: &Registry) -> Result<(), Error> {
-    let packed = Packed::open(file.flushed()?, registry)?;
-    thread::scope(|scope| {
-        let synced = scope.spawn(|| file.sync());
-        match packed.verify(&NoProgress).into_iter().next() {
-            Some(fault) => Err(fault),
-            None => synced.join().unwrap_or(Ok(())),
-        }
-    })
 }
 
 /// Bytes of an element; at least one.

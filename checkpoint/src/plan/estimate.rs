@@ -31,7 +31,7 @@ impl Plan {
     pub fn estimate(&self, registry: &Registry) -> Result<Vec<Estimate>, Error> {
         let none = |codec| Estimate { codec, tensors: 0, dense_bytes: 0, bytes: 0..=0 };
         let mut shares: Vec<Estimate> = self.make_codecs(registry)?.into_iter().map(none).collect();
-        for tensor in self.tensors.iter().filter(|tensor| tensor.same_as.is_none()) {
+        for tensor in self.tensors.iter().filter(|tensor| tensor.is_stored()) {
             let share = &mut shares[tensor.codec];
             share.tensors += 1;
             share.dense_bytes += tensor.spec.byte_len() as u64;

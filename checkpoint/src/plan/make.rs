@@ -7,14 +7,16 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use codec_api::{Chunking, Codec, FormatVersion, Registry, TensorSpec};
 
+use super::base::{Finder, Found, PlannedBase};
 use super::source::Source;
 use super::{Kind, Plan, PlannedTensor};
+use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
-use crate::packed::{Hash, PACKED_EXTENSION};
-use crate::recipe::{Chooser, Recipe};
+use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION};
+use crate::recipe::{Chooser, Recipe, exact_codec};
 
 /// Weights of a chunk, if its codec allows it.
 const CHUNK: usize = 1 << 22;
@@ -45,17 +47,47 @@ impl Plan {
         seed: u64,
         registry: &Registry,
     ) -> Result<Self, Error> {
+        Self::relative(source, target, &[], recipe, seed, registry)
+    }
+
+    /// As [`Self::new`], relative to another model, the first of `bases`, dense or packed. The
+    /// others are the bases of a packed base, the nearest first
+    /// ([`Packed::with_bases`](crate::Packed::with_bases)).
+    ///
+    /// The base of a tensor is a tensor of the same dtype, shape and bytes, else the one of the same
+    /// name, dtype and shape. Of a tensor that equals its base nothing is stored. Others are stored
+    /// as the exact difference (`delta.exact`), unless the codec of the recipe uses a base itself.
+    /// Tensors without a base are stored as the recipe says.
+    ///
+    /// It reads both models whole, on rayon's current pool.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`Error::Unfit`] if the target is a file of the base, or of a base of the
+    /// base; those of [`Packed::with_bases`](crate::Packed::with_bases) for a packed base.
+    pub fn relative(
+        source: impl AsRef<Path>,
+        target: impl AsRef<Path>,
+        bases: &[PathBuf],
+        recipe: &Recipe,
+        seed: u64,
+        registry: &Registry,
+    ) -> Result<Self, Error> {
         let (path, target) = (source.as_ref(), target.as_ref());
-        let chooser = Chooser::new(recipe, registry)?;
+        let chooser = Chooser::new(recipe, !bases.is_empty(), registry)?;
         let model = Checkpoint::open(path)?;
         let source = Source::of(&model)?;
-        let target = check_target(target, &model, &source)?;
-        let tensors = planned(&source, &chooser)?;
+        let mut base = bases.split_first().map(|(path, rest)| PlannedBase::new(path, rest)).transpose()?;
+        let opened = base.as_ref().map(|base| base.open(&source, registry)).transpose()?;
+        let base_files = opened.as_ref().map(BaseModel::files).unwrap_or_default();
+        let target = check_target(target, &model, &source, &base_files)?;
+        let finder = opened.as_ref().map(Finder::new).transpose()?;
+        let tensors = planned(&source, &chooser, finder.zip(base.as_mut().map(|base| &mut base.tensors)))?;
         Ok(Self {
             kind: Kind::Plan,
             version: FormatVersion,
             program: PROGRAM.to_owned(),
             source,
+            base,
             target,
             recipe: recipe.clone(),
             seed,
@@ -68,7 +100,7 @@ impl Plan {
 }
 
 /// The absolute path of the packed file.
-fn check_target(target: &Path, model: &Checkpoint, source: &Source) -> Result<PathBuf, Error> {
+fn check_target(target: &Path, model: &Checkpoint, source: &Source, base: &[PathBuf]) -> Result<PathBuf, Error> {
     let Some(name) = target.to_str() else { return Err(Error::unfit(target, "its name is not UTF-8")) };
     let path = if name.ends_with(PACKED_EXTENSION) {
         target.to_owned()
@@ -79,10 +111,15 @@ fn check_target(target: &Path, model: &Checkpoint, source: &Source) -> Result<Pa
     };
     // A target in a folder that does not exist yet is none of the files.
     if let Ok(identity) = FileIdentity::of(&path) {
+        let is = |file: &Path| Ok(FileIdentity::of(file).map_err(|e| Error::io(file, e))? == identity);
         for file in source.files.iter().chain(&source.index) {
-            let file = source.path(file);
-            if FileIdentity::of(&file).map_err(|e| Error::io(&file, e))? == identity {
+            if is(&source.path(file))? {
                 return Err(Error::unfit(&path, "it is a file of the source; give another target"));
+            }
+        }
+        for file in base {
+            if is(file)? {
+                return Err(Error::unfit(&path, "it is a file of the base; give another target"));
             }
         }
     }
@@ -98,8 +135,12 @@ fn packed_name(model: &Checkpoint) -> String {
     format!("{stem}{PACKED_EXTENSION}")
 }
 
-/// The tensors of all files.
-fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>, Error> {
+/// The tensors of all files. Those that are bases are appended to the list with the finder.
+fn planned(
+    source: &Source,
+    chooser: &Chooser<'_>,
+    mut finder: Option<(Finder, &mut Vec<BaseTensorRecord>)>,
+) -> Result<Vec<PlannedTensor>, Error> {
     let mut tensors: Vec<PlannedTensor> = Vec::new();
     let (mut places, mut same) = (HashMap::new(), Same::default());
     for file in 0..source.files.len() {
@@ -107,17 +148,22 @@ fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>,
         if model.is_packed() {
             return Err(Error::unfit(&model.files()[0], "it is packed already; unpack it first"));
         }
-        for name in model.names() {
+        let found = finder.as_ref().map(|(finder, _)| finder.find_all(&model)).transpose()?;
+        for (i, name) in model.names().enumerate() {
             if let Some(first) = places.insert(name.to_owned(), file) {
-                let other = source.path(&source.files[first]).display().to_string();
-                let reason = format!("tensor `{name}` is also in `{other}`; pack the files one by one");
-                return Err(Error::unfit(&model.files()[0], reason));
+                return Err(twice(name, &source.path(&source.files[first]), &model.files()[0]));
             }
             let (spec, bytes) = model.bytes(name)?;
-            let (codec, refused) = chooser.choose(name, &spec);
-            let same_as = same.find(tensors.len(), codec, &spec, &bytes);
-            // The system maps far more than the sample that was read.
+            let found: Option<Found> = found.as_ref().and_then(|found| found[i]);
+            let (codec, refused) = chooser.choose(name, &spec, found.is_some());
+            let equals_base = found.is_some_and(|found| found.equal);
+            // With and without a base, the exact codec restores the same bytes.
+            let group = if codec == exact_codec(found.is_some()) { 0 } else { codec };
+            let same_as = if equals_base { None } else { same.find(tensors.len(), group, &spec, &bytes) };
+            // The system maps far more than the samples that were read.
             model.release();
+            let base = found.filter(|_| same_as.is_none()).zip(finder.as_mut());
+            let base = base.map(|(found, (finder, used))| finder.number(found, used));
             tensors.push(PlannedTensor {
                 name: name.to_owned(),
                 file,
@@ -125,11 +171,19 @@ fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>,
                 chunk_rows: chunk_rows(&*chooser.codecs()[codec], &spec),
                 spec,
                 same_as,
+                base,
+                equals_base,
                 refused,
             });
         }
     }
     Ok(tensors)
+}
+
+/// The error for a name that two files have.
+fn twice(name: &str, first: &Path, second: &Path) -> Error {
+    let reason = format!("tensor `{name}` is also in `{}`; pack the files one by one", first.display());
+    Error::unfit(second, reason)
 }
 
 /// Rows of a chunk: about [`CHUNK`] weights, as the codec allows, and whole bytes.
@@ -148,7 +202,7 @@ fn units(tensors: &[PlannedTensor]) -> Vec<Vec<[usize; 2]>> {
     let length = |tensor: &PlannedTensor| tensor.spec.byte_len() as u64;
     let wanted = (tensors.iter().map(length).sum::<u64>() / 64).clamp(least, most);
     let (mut units, mut unit, mut filled) = (Vec::new(), Vec::new(), 0);
-    for (i, tensor) in tensors.iter().enumerate().filter(|(_, tensor)| tensor.same_as.is_none()) {
+    for (i, tensor) in tensors.iter().enumerate().filter(|(_, tensor)| tensor.is_stored()) {
         let chunks = tensor.chunks();
         for chunk in 0..chunks {
             unit.push([i, chunk]);

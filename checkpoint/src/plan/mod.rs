@@ -1,5 +1,6 @@
 //! Packing in steps that may be interrupted; [`Plan`] describes them.
 
+mod base;
 mod check;
 mod commit;
 mod estimate;
@@ -19,6 +20,7 @@ use serde_json::value::RawValue;
 use crate::error::Error;
 use crate::packed::{Hash, write_file};
 use crate::recipe::Recipe;
+use base::PlannedBase;
 pub use estimate::Estimate;
 use source::Source;
 
@@ -36,6 +38,9 @@ use source::Source;
 /// A part is a safetensors file with the sections of its chunks under the names that they have in
 /// the packed file. Its metadata string `netweight.part` holds the hash of the plan, the number of
 /// the unit, and the records of the chunks for the manifest; `netweight.part.crc32c` confirms it.
+///
+/// A plan may name a base, a model that tensors are stored relative to, as it names the source. The
+/// units and the commit read it too.
 ///
 /// ```no_run
 /// use checkpoint::{Packed, Plan, Recipe};
@@ -56,6 +61,9 @@ pub struct Plan {
     /// Name and version of the program that made the plan.
     program: String,
     source: Source,
+    /// The model that tensors are stored relative to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<PlannedBase>,
     /// The packed file.
     target: PathBuf,
     recipe: Recipe,
@@ -91,9 +99,22 @@ struct PlannedTensor {
     /// Number of an earlier tensor with the same bytes, which is stored instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     same_as: Option<usize>,
+    /// Number of its base tensor, which has the same dtype and shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<usize>,
+    /// Whether it has the bytes of its base, so that nothing is stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    equals_base: bool,
     /// Why the codec of the recipe is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+}
+
+impl PlannedTensor {
+    /// Whether it has chunks of its own.
+    fn is_stored(&self) -> bool {
+        self.same_as.is_none() && !self.equals_base
+    }
 }
 
 impl Plan {
@@ -130,7 +151,7 @@ impl Plan {
 
     /// Number of weights to encode: those of all tensors that are stored themselves.
     pub fn weights(&self) -> u64 {
-        let stored = self.tensors.iter().filter(|tensor| tensor.same_as.is_none());
+        let stored = self.tensors.iter().filter(|tensor| tensor.is_stored());
         stored.map(|tensor| tensor.spec.elements() as u64).sum()
     }
 

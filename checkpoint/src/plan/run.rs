@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use codec_api::{
-    Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics, TensorView, survey,
+    BaseTensor, Codec, CodecError, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics, TensorView, survey,
 };
 use rayon::prelude::*;
 
+use super::base::PlannedBase;
 use super::parts::Done;
 use super::{Plan, PlannedTensor};
+use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::packed::{ChunkRecord, Hash, crc32c, place};
+use crate::packed::{BaseTensorRecord, ChunkRecord, Hash, crc32c, place};
+use crate::recipe::exact_codec;
 
 /// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
 type Shared = Result<Option<Statistics>, String>;
@@ -45,12 +49,16 @@ impl Plan {
             return Ok(());
         }
         let codecs = self.make_codecs(registry)?;
-        let mut work = Work { plan: self, codecs, open: None, shared: None, progress };
+        let based = pieces.iter().any(|[tensor, _]| self.tensors[*tensor].base.is_some());
+        let base = self.base.as_ref().filter(|_| based);
+        let base = base.map(|base| base.open(&self.source, registry)).transpose()?;
+        let mut work = Work { plan: self, codecs, base, open: None, shared: None, progress };
         let chunks = pieces.iter().map(|[tensor, chunk]| work.encode(*tensor, *chunk)).collect::<Result<_, _>>()?;
         // A source that is written while it is read has another time afterwards.
         if let Some((file, _)) = work.open {
             self.source.check(file)?;
         }
+        self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
         self.write_part(unit, chunks)
     }
 
@@ -64,6 +72,8 @@ impl Plan {
 struct Work<'a> {
     plan: &'a Plan,
     codecs: Vec<Arc<dyn Codec>>,
+    /// The base, if a tensor of the unit has one.
+    base: Option<BaseModel>,
     /// The source file of the last chunk, and its number. Its map is dropped with the unit, so that
     /// the pages do not fill the memory.
     open: Option<(usize, Checkpoint)>,
@@ -87,7 +97,9 @@ impl Work<'_> {
             return Err(plan.wrong(format!("tensor `{}` is {} in the source", tensor.name, view.spec())));
         }
         let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
-        let encoder = Encoder { tensor, codecs: &self.codecs, view, cx, path: &model.files()[0] };
+        let record = tensor.base.and_then(|number| plan.base.as_ref()?.tensors.get(number));
+        let base = self.base.as_ref().zip(record);
+        let encoder = Encoder { tensor, codecs: &self.codecs, base, view, cx, path: &model.files()[0] };
         if self.shared.as_ref().is_none_or(|(known, _)| *known != number) {
             self.shared = Some((number, encoder.survey()?));
         }
@@ -101,6 +113,7 @@ impl Work<'_> {
 struct Encoder<'a> {
     tensor: &'a PlannedTensor,
     codecs: &'a [Arc<dyn Codec>],
+    base: Option<(&'a BaseModel, &'a BaseTensorRecord)>,
     view: TensorView<'a>,
     cx: EncodeCx<'a>,
     path: &'a std::path::Path,
@@ -117,10 +130,8 @@ impl Encoder<'_> {
         let (chunks, codec) = (self.tensor.chunks(), &self.codecs[self.tensor.codec]);
         let Some(surveyed) = codec.as_surveyed().filter(|_| chunks > 1) else { return Ok(Ok(None)) };
         let observe = |found: Option<&Statistics>, chunk: usize| {
-            let rows = self.tensor.rows(chunk);
-            let mut cx = self.cx.clone();
-            cx.shared = found.map(Statistics::shared);
-            surveyed.observe(self.view.rows(rows.start, rows.end)?, &cx.for_rows(&self.tensor.spec, rows)?)
+            let base = self.base(chunk)?;
+            surveyed.observe(self.chunk(chunk)?, &self.context(chunk, found, base.as_ref())?)
         };
         match survey(surveyed, |found| (0..chunks).map(|chunk| observe(found, chunk)).collect()) {
             Ok(statistics) => Ok(Ok(Some(statistics))),
@@ -132,22 +143,25 @@ impl Encoder<'_> {
     /// Encodes a chunk with the codec of the tensor, or exactly if that one refuses it.
     fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
         let failed = |error| self.failed(chunk, error);
-        let planned = self.tensor.codec;
+        let base = self.base(chunk).map_err(failed)?;
+        let statistics = shared.as_ref().ok().and_then(Option::as_ref);
+        let cx = self.context(chunk, statistics, base.as_ref()).map_err(failed)?;
+        let encode = |codec: usize| EncodedTensor::encode(Arc::clone(&self.codecs[codec]), self.chunk(chunk)?, &cx);
+        let (planned, exact) = (self.tensor.codec, exact_codec(self.tensor.base.is_some()));
+        let exactly = |reason: String| Ok((exact, encode(exact).map_err(failed)?, Some(reason)));
         let (codec, encoded, refused) = match shared {
-            Ok(statistics) => match self.try_codec(planned, chunk, statistics.as_ref()) {
+            Ok(_) => match encode(planned) {
                 Ok(encoded) => (planned, encoded, self.tensor.refused.clone()),
-                Err(error) if planned != 0 && refuses(&error) => {
-                    (0, self.try_codec(0, chunk, None).map_err(failed)?, Some(error.to_string()))
-                }
+                Err(error) if planned != exact && refuses(&error) => exactly(error.to_string())?,
                 Err(error) => return Err(failed(error)),
             },
-            Err(reason) => (0, self.try_codec(0, chunk, None).map_err(failed)?, Some(reason.clone())),
+            Err(reason) => exactly(reason.clone())?,
         };
         let rows = self.tensor.rows(chunk);
         let blake3 = if encoded.certificate.exact {
-            Hash::of(self.view.rows(rows.start, rows.end).map_err(failed)?.bytes())
+            Hash::of(self.chunk(chunk).map_err(failed)?.bytes())
         } else {
-            Hash::of(&encoded.decode_bytes(&DecodeCx::new()).map_err(failed)?)
+            Hash::of(&encoded.decode_bytes(&cx.decoding()).map_err(failed)?)
         };
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
@@ -155,17 +169,35 @@ impl Encoder<'_> {
         Ok((ChunkRecord { rows, codec, certificate, blake3, sections, refused }, encoded.payload))
     }
 
-    fn try_codec(
-        &self,
-        codec: usize,
-        chunk: usize,
-        statistics: Option<&Statistics>,
-    ) -> Result<EncodedTensor, CodecError> {
+    /// The rows of a chunk.
+    fn chunk(&self, chunk: usize) -> Result<TensorView<'_>, CodecError> {
         let rows = self.tensor.rows(chunk);
+        self.view.rows(rows.start, rows.end)
+    }
+
+    /// The bytes of the same rows of the base.
+    fn base(&self, chunk: usize) -> Result<Option<(Hash, Bytes)>, CodecError> {
+        let Some((model, record)) = self.base else { return Ok(None) };
+        let bytes = model.rows(&record.name, &self.tensor.rows(chunk)).map_err(CodecError::codec)?;
+        Ok(Some((record.blake3, bytes)))
+    }
+
+    /// The context of a chunk.
+    fn context<'c>(
+        &self,
+        chunk: usize,
+        statistics: Option<&'c Statistics>,
+        base: Option<&'c (Hash, Bytes)>,
+    ) -> Result<EncodeCx<'c>, CodecError>
+    where
+        Self: 'c,
+    {
         let mut cx = self.cx.clone();
         cx.shared = statistics.map(Statistics::shared);
-        let cx = cx.for_rows(&self.tensor.spec, rows.clone())?;
-        EncodedTensor::encode(Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?, &cx)
+        let cx = cx.for_rows(&self.tensor.spec, self.tensor.rows(chunk))?;
+        let Some((hash, bytes)) = base else { return Ok(cx) };
+        let view = TensorView::new(self.chunk(chunk)?.spec().clone(), bytes)?;
+        Ok(cx.with_base(BaseTensor::with_id(hash.0, view)))
     }
 }
 

@@ -9,7 +9,7 @@ use codec_api::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-pub(crate) use choose::Chooser;
+pub(crate) use choose::{Chooser, exact_codec};
 
 /// Which codec encodes which tensor. As a file it is TOML, or JSON with the same keys:
 ///
@@ -31,7 +31,8 @@ pub(crate) use choose::Chooser;
 /// ```
 ///
 /// A condition that is left out holds for every tensor. A tensor that its codec refuses is stored
-/// with `lossless`.
+/// with `lossless`. If the model is packed relative to a base, tensors with a base are stored with
+/// `delta.exact`, unless their codec uses a base itself, such as `delta.sign`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

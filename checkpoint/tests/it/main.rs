@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod base;
+mod base_refused;
 mod cache;
 mod companions;
 mod directories;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use checkpoint::{Checkpoint, Error};
 use tempfile::TempDir;
 
+pub mod base;
 pub mod packed;
 
 /// A tensor to write: name, dtype, shape, bytes.

@@ -24,6 +24,7 @@ pub struct Model {
     program: String,
     recipe: Box<RawValue>,
     source_files: Vec<String>,
+    base: Option<Base>,
     weights: u64,
     /// Bytes of the tensors in their stored dtypes.
     dense_bytes: u64,
@@ -34,6 +35,16 @@ pub struct Model {
     bits_per_weight: Option<f64>,
     codecs: BTreeMap<String, Share>,
     tensors: Vec<Tensor>,
+}
+
+/// The model that tensors are stored relative to.
+#[derive(Debug, Serialize)]
+struct Base {
+    name: String,
+    /// Where it was.
+    hint: Option<PathBuf>,
+    /// Where it was found.
+    found: Option<PathBuf>,
 }
 
 /// The tensors of one codec.
@@ -61,6 +72,9 @@ struct Tensor {
     chunks: usize,
     /// The tensor with the same bytes that is stored.
     same_as: Option<String>,
+    /// The tensor of the base.
+    base: Option<String>,
+    equals_base: bool,
     /// Why the recipe's codec was not used.
     refused: Option<String>,
 }
@@ -89,13 +103,19 @@ impl Tensor {
             blake3: tensor.hash().to_string(),
             chunks: tensor.chunks().count(),
             same_as: tensor.same_as().map(str::to_owned),
+            base: tensor.base().map(|(name, _)| name.to_owned()),
+            equals_base: tensor.equals_base(),
             refused: tensor.chunks().find_map(|chunk| chunk.refused()).map(str::to_owned),
         }
     }
 
     /// A line of the table.
     fn row(&self) -> [String; 6] {
-        let codec = self.same_as.as_ref().map_or_else(|| self.codec.clone(), |other| format!("= {other}"));
+        let codec = match (&self.same_as, &self.base) {
+            (Some(other), _) => format!("= {other}"),
+            (None, Some(base)) if self.equals_base => format!("= {base} of the base"),
+            _ => self.codec.clone(),
+        };
         let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
         let error = if self.certificate.exact { "exact".to_owned() } else { format!("{:.2e}", self.relative_error) };
         [self.name.clone(), self.dtype.clone(), text::shape(&self.shape), codec, bits, error]
@@ -112,7 +132,7 @@ impl Model {
     pub fn read(packed: &Packed, registry: &Registry) -> Result<Self> {
         let tensors: Vec<_> = packed.tensors().map(|tensor| Tensor::read(&tensor, registry)).collect();
         let mut codecs = BTreeMap::<String, Share>::new();
-        for tensor in tensors.iter().filter(|tensor| tensor.same_as.is_none()) {
+        for tensor in tensors.iter().filter(|tensor| tensor.same_as.is_none() && !tensor.equals_base) {
             let share = codecs.entry(tensor.codec.clone()).or_default();
             share.tensors += 1;
             share.dense_bytes += tensor.dense_bytes;
@@ -126,6 +146,11 @@ impl Model {
             program: packed.program().to_owned(),
             recipe: RawValue::from_string(packed.recipe().to_owned())?,
             source_files: packed.source_files().map(str::to_owned).collect(),
+            base: packed.base_name().map(|name| Base {
+                name: name.to_owned(),
+                hint: packed.base_hint(),
+                found: packed.base_path().map(Into::into),
+            }),
             weights,
             dense_bytes: tensors.iter().map(|tensor| tensor.dense_bytes).sum(),
             bytes,
@@ -159,6 +184,7 @@ impl Model {
             let _ = write!(out, "\n  {codec}: {tensors}, {dense} in {bytes}");
         }
         self.write_ties(&mut out);
+        self.write_base(&mut out);
         self.write_refusals(&mut out);
         let worst = self.tensors.iter().max_by(|a, b| a.relative_error.total_cmp(&b.relative_error));
         let _ = match worst.filter(|_| self.tensors.iter().any(|tensor| !tensor.certificate.exact)) {
@@ -172,11 +198,28 @@ impl Model {
     }
 
     fn write_ties(&self, out: &mut String) {
-        let tied: Vec<_> = self.tensors.iter().filter(|tensor| tensor.same_as.is_some()).collect();
-        if !tied.is_empty() {
-            let bytes = text::size(tied.iter().map(|tensor| tensor.dense_bytes).sum());
-            let _ = write!(out, "\n  equal to others: {}, {bytes} in 0 B", text::count(tied.len(), "tensor"));
-        }
+        let mut write = |what: &str, is: fn(&Tensor) -> bool| {
+            let found: Vec<_> = self.tensors.iter().filter(|tensor| is(tensor)).collect();
+            if !found.is_empty() {
+                let bytes = text::size(found.iter().map(|tensor| tensor.dense_bytes).sum());
+                let _ = write!(out, "\n  equal to {what}: {}, {bytes} in 0 B", text::count(found.len(), "tensor"));
+            }
+        };
+        write("others", |tensor| tensor.same_as.is_some());
+        write("those of the base", |tensor| tensor.equals_base);
+    }
+
+    fn write_base(&self, out: &mut String) {
+        let Some(base) = &self.base else { return };
+        let shown = |path: &PathBuf| text::printable(&path.display().to_string());
+        let place = match (&base.found, &base.hint) {
+            (Some(found), _) => format!("`{}`", shown(found)),
+            (None, Some(hint)) => format!("not found, it was `{}`; give it with --base", shown(hint)),
+            (None, None) => "give it with --base".to_owned(),
+        };
+        let tensors = self.tensors.iter().filter(|tensor| tensor.base.is_some()).count();
+        let (name, tensors) = (text::printable(&base.name), text::count(tensors, "tensor"));
+        let _ = write!(out, "\n{tensors} relative to the base `{name}`: {place}");
     }
 
     fn write_refusals(&self, out: &mut String) {

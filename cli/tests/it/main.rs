@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 mod disturbed;
+mod base;
 mod packing;
 mod program;
 mod runs;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::program::run;
 
-const STORIES: &str = "../assets/stories260k";
+pub(crate) const STORIES: &str = "../assets/stories260k";
 
 pub(crate) fn said(args: &[&str], code: i32) -> String {
     let (found, out, err) = run(args);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use checkpoint::{Plan, Recipe};
 use codec_api::{NoProgress, Registry};
 use serde_json::Value;
-use {codec_lossless as _, codec_quant as _};
+use {codec_delta as _, codec_lossless as _, codec_quant as _};
 
 pub fn registry() -> Registry {
     Registry::linked().unwrap()
