@@ -174,8 +174,8 @@ fn summarise(args: &Args, plan: &Plan, target: &Path, registry: &Registry, out: 
     writeln!(out, "{}", model.totals())?;
     let shown = text::printable(&target.display().to_string());
     let checked = if args.no_verify { "not checked yet" } else { "checked: it decodes to what it states" };
-    let base: String =
-        args.bases.iter().map(|base| format!(" --base {}", text::printable(&base.display().to_string()))).collect();
+    let option = |base: &PathBuf| format!(" --base {}", text::printable(&base.display().to_string()));
+    let base = args.bases.iter().map(option).collect::<Vec<_>>().concat();
     writeln!(out, "{checked}; `netweight verify {shown}{base}` checks it (again)")?;
     writeln!(out, "`netweight decompress {shown}{base} -o OUT` writes the dense model")?;
     Ok(())

@@ -11,6 +11,7 @@ mod packing;
 mod patches;
 mod rate_distortion;
 mod stamp;
+mod workflows;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ enum Task {
     Mutate(mutate::Options),
     /// Measure time and memory of packing a large model
     Packing(packing::Options),
+    /// Measure whole stores of model versions, end to end on disk
+    Workflows,
 }
 
 /// Measures what a decode allocates.
@@ -81,6 +84,7 @@ fn run(task: Task) -> Result<String> {
         Task::Patches(options) => patches::page(&Lab::open()?, &options),
         Task::Mutate(options) => mutate::page(&options),
         Task::Packing(options) => packing::page(&Lab::open()?, &options),
+        Task::Workflows => workflows::page(&Lab::open()?),
     }
 }
 

@@ -69,6 +69,9 @@ enum Task {
     /// Print `docs/packing.md`: time and memory of packing a large model
     #[command(disable_help_flag = true)]
     Packing(Forwarded),
+    /// Print `docs/workflows.md`: whole stores of model versions, beside the claims of seeds
+    #[command(disable_help_flag = true)]
+    Workflows(Forwarded),
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Run the checks of continuous integration, up to the first failure
@@ -108,6 +111,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),
         Task::Patches(rest) => measure(&tree, "patches", &rest),
         Task::Mutate(rest) => measure(&tree, "mutate", &rest),
+        Task::Workflows(rest) => measure(&tree, "workflows", &rest),
         Task::Packing(rest) => {
             // The measurement starts the program.
             let mut program = tree.cargo("build");
