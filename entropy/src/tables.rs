@@ -78,7 +78,9 @@ impl Tables {
     /// `None` without symbols.
     pub fn of_counts(counts: &[[u64; 256]]) -> Option<Self> {
         let mut all = [0; 256];
-        counts.iter().for_each(|counts| add(&mut all, counts));
+        for counts in counts {
+            add(&mut all, counts);
+        }
         let used = all.iter().position(|n| *n > 0)?..all.iter().rposition(|n| *n > 0)? + 1;
         let (a, b) = (Self::written(Way::Whole, counts, &used)?, Self::written(Way::Shared, counts, &used)?);
         Some(if b.cost < a.cost { b } else { a })
