@@ -6,8 +6,9 @@ use codecs as _;
 
 fn encoded(registry: &Registry, spec: &str) -> EncodedTensor {
     let weights: Vec<f32> = (0..64 * 128u16).map(|i| f32::from(i % 97) - 40.0).collect();
-    let tensor = TensorView::from_f32([64, 128], &weights).unwrap();
-    EncodedTensor::encode(registry.parse_spec(spec).unwrap(), tensor, &EncodeCx::new(0)).unwrap()
+    let tensor = TensorView::from_f32([64, 128], &weights).expect("the shape fits");
+    let codec = registry.parse_spec(spec).expect("a valid spec");
+    EncodedTensor::encode(codec, tensor, &EncodeCx::new(0)).expect("it encodes")
 }
 
 fn refusal(encoded: &EncodedTensor) -> CodecError {
