@@ -39,7 +39,7 @@ fn no_codec_gives_zeros_for_weights() {
                 }
                 Err(CodecError::Unsuitable { reason, number }) => {
                     refused += 1;
-                    println!("{case}: {reason} {number}");
+                    assert!(!reason.is_empty() && number.is_finite(), "{case}: {reason} {number}");
                 }
                 Err(CodecError::Unsupported(_) | CodecError::MissingCalibration) => {}
                 Err(error) => panic!("{case}: {error}"),
