@@ -167,10 +167,10 @@ fn balance(counts: &[u64; SYMBOLS], frequencies: &mut [u16; SYMBOLS]) {
     // `None` if the symbol does not occur, or has the least frequency already.
     let step = |symbol: usize, f: u16| {
         let (n, double, symbol) = (counts[symbol], 2 * u64::from(f), Reverse(symbol));
-        match raise {
-            true if n > 0 => Some(Step { above: n, below: double + 1, symbol }),
-            false if f > 1 => Some(Step { above: double - 1, below: n, symbol }),
-            _ => None,
+        if raise {
+            (n > 0).then_some(Step { above: n, below: double + 1, symbol })
+        } else {
+            (f > 1).then(|| Step { above: double - 1, below: n, symbol })
         }
     };
     let mut steps: BinaryHeap<Step> = (0..).zip(&*frequencies).filter_map(|(symbol, f)| step(symbol, *f)).collect();

@@ -346,7 +346,7 @@ fn probes() -> Vec<String> {
         "trellis:states=16:error=1e-9",
         "trellis:step=0.1",
         "trellis:step=1e-30",
-        "trellis:step=1e30",
+        "trellis:step=1",
     ];
     specs.map(str::to_owned).into()
 }
