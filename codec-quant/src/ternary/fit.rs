@@ -57,8 +57,14 @@ impl Ternary {
             cx.cancel.check()?;
             let (mut search, mut pass) = (Search::new(importance.is_some()), 0);
             if self.fit == Fit::LeastSquares {
-                histogram.add(weights);
-                (search.scale, pass) = (histogram.take_scale(), 1);
+                let [total, count] = plain_sums(weights, -1.0);
+                let mean = (total / count) as f32;
+                (search.scale, pass) = (mean.into(), 1);
+                // Otherwise no higher threshold is better than a scale of the mean for all weights.
+                if !mean.is_finite() || squares_above_twice(weights, mean) >= count {
+                    histogram.add(weights);
+                    search.scale = histogram.take_scale();
+                }
             }
             while !search.step(self.fit, pass, search.sums(row, weights, importance.as_ref())?) {
                 pass += 1;
@@ -126,7 +132,7 @@ impl Surveyed for Ternary {
 /// A search for the scale. It alternates between assigning weights to levels and fitting the scale,
 /// until the scale stays the same: first without calibration, from the scale of the histogram's
 /// best threshold. A start from the mean magnitude would not find the scale of a few weights that
-/// are far larger than all others. With calibration it does so twice more with weighted sums, from
+/// are far larger than all others; a row without such weights starts from it, which is faster. With calibration it does so twice more with weighted sums, from
 /// the scale that was found and from 0, and keeps the scale with the least weighted error.
 struct Search {
     weighted: bool,
@@ -205,6 +211,19 @@ kernel! {
             counts = lanes!(i => counts[i] + h[i]);
         }
         [sum(black_box(totals)), sum(black_box(counts))]
+    }
+}
+
+kernel! {
+    /// `Σ (w/unit)²` over the weights whose magnitudes are above `2·unit`.
+    fn squares_above_twice<'a>(_simd, weights: &'a [f32], unit: f32) -> f64 {
+        let (mut sums, inverse) = ([0.0f32; LANES], 1.0 / unit);
+        for x in weights.chunks(LANES) {
+            let x: [f32; LANES] = load(x);
+            let x: [f32; LANES] = lanes!(i => x[i] * inverse);
+            sums = lanes!(i => sums[i] + if x[i].abs() > 2.0 { x[i] * x[i] } else { 0.0 });
+        }
+        f64::from(sum(black_box(sums)))
     }
 }
 
