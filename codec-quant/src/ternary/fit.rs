@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, lanes, load, sum};
 
 use super::Ternary;
+use super::histogram::Histogram;
 use crate::Scope;
 
 /// How the scale is chosen.
@@ -37,7 +38,7 @@ impl Fit {
         if self == Self::LeastSquares { Need::Uses } else { Need::No }
     }
 
-    /// Most passes from one start. Gaussian weights need about ten.
+    /// Most passes from one start.
     fn passes(self) -> usize {
         if self == Self::LeastSquares { 31 } else { 1 }
     }
@@ -51,9 +52,20 @@ impl Ternary {
             return Ok(vec![found.only()? as f32]);
         }
         let importance = self.importance(spec, cx)?;
+        let mut histogram = Histogram::new();
         let scale = |(row, weights)| {
             cx.cancel.check()?;
             let (mut search, mut pass) = (Search::new(importance.is_some()), 0);
+            if self.fit == Fit::LeastSquares {
+                let [total, count] = plain_sums(weights, -1.0);
+                let mean = (total / count) as f32;
+                (search.scale, pass) = (mean.into(), 1);
+                // Otherwise no higher threshold is better than a scale of the mean for all weights.
+                if !mean.is_finite() || squares_above_twice(weights, mean) >= count {
+                    histogram.add(weights);
+                    search.scale = histogram.take_scale();
+                }
+            }
             while !search.step(self.fit, pass, search.sums(row, weights, importance.as_ref())?) {
                 pass += 1;
             }
@@ -76,37 +88,52 @@ impl Ternary {
     }
 }
 
-/// Each pass finds the sums of each row. Between the passes, the state of the search is the
-/// statistics; after the last one, the scale.
+/// The first pass of least squares finds a histogram, each other pass the sums of each row. Between
+/// the passes, the state of the search is the statistics; after the last one, the scale.
 impl Surveyed for Ternary {
     fn observe(&self, chunk: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Statistics> {
         let (spec, values) = (chunk.spec(), chunk.to_f32()?);
         let importance = self.importance(spec, cx)?;
         let search = cx.shared.map_or(Search::new(importance.is_some()), |shared| Search::read(shared.scalars));
+        if cx.shared.is_none() && self.fit == Fit::LeastSquares {
+            cx.cancel.check()?;
+            let mut histogram = Histogram::new();
+            histogram.add(&values);
+            return Ok(Statistics::new(search.scalars().into_iter().chain(histogram.scalars()).collect(), Vec::new()));
+        }
         let mut sums = Vec::with_capacity(2 * spec.matrix().0);
         for (row, weights) in values.chunks(spec.matrix().1.max(1)).enumerate() {
             cx.cancel.check()?;
             sums.extend(search.sums(row, weights, importance.as_ref())?);
         }
-        Ok(Statistics::new(search.scalars(), sums))
+        Ok(Statistics::new(search.scalars().to_vec(), sums))
     }
 
     fn combine(&self, pass: usize, chunks: Vec<Statistics>) -> Result<Pass> {
         let mut search = chunks.first().map_or(Search::new(false), |chunk| Search::read(&chunk.scalars));
         // A chunk without rows does not know whether there is calibration.
         search.weighted = chunks.iter().any(|chunk| Search::read(&chunk.scalars).weighted);
+        if pass == 0 && self.fit == Fit::LeastSquares {
+            let mut histogram = Histogram::new();
+            for chunk in &chunks {
+                histogram.add_scalars(chunk.scalars.get(Search::SCALARS..).unwrap_or_default());
+            }
+            search.scale = histogram.take_scale();
+            return Ok(Pass::Next(Statistics::new(search.scalars().to_vec(), Vec::new())));
+        }
         let rows = chunks.iter().flat_map(|chunk| chunk.rows.as_chunks::<2>().0);
         let sums = rows.fold([0.0; 2], |all, row| [all[0] + row[0], all[1] + row[1]]);
         let last = search.step(self.fit, pass, sums);
         let pass = if last { Pass::Last } else { Pass::Next };
-        Ok(pass(Statistics::new(if last { vec![search.best] } else { search.scalars() }, Vec::new())))
+        Ok(pass(Statistics::new(if last { vec![search.best] } else { search.scalars().to_vec() }, Vec::new())))
     }
 }
 
 /// A search for the scale. It alternates between assigning weights to levels and fitting the scale,
-/// until the scale stays the same: first from the mean magnitude, without calibration. With
-/// calibration it does so twice more with weighted sums, from the scale that was found and from 0,
-/// and keeps the scale with the least weighted error.
+/// until the scale stays the same: first without calibration, from the scale of the histogram's
+/// best threshold. A start from the mean magnitude would not find the scale of a few weights that
+/// are far larger than all others; a row without such weights starts from it, which is faster. With calibration it does so twice more with weighted sums, from
+/// the scale that was found and from 0, and keeps the scale with the least weighted error.
 struct Search {
     weighted: bool,
     /// Number of starts so far, after the first.
@@ -118,13 +145,15 @@ struct Search {
 }
 
 impl Search {
+    const SCALARS: usize = 5;
+
     /// In the first pass, the threshold is below all magnitudes.
     fn new(weighted: bool) -> Self {
         Self { weighted, starts: 0, scale: -1.0, best: 0.0, gain: 0.0 }
     }
 
-    fn scalars(&self) -> Vec<f64> {
-        vec![f64::from(u8::from(self.weighted)), self.starts as f64, self.scale, self.best, self.gain]
+    fn scalars(&self) -> [f64; Self::SCALARS] {
+        [f64::from(u8::from(self.weighted)), self.starts as f64, self.scale, self.best, self.gain]
     }
 
     fn read(scalars: &[f64]) -> Self {
@@ -182,6 +211,19 @@ kernel! {
             counts = lanes!(i => counts[i] + h[i]);
         }
         [sum(black_box(totals)), sum(black_box(counts))]
+    }
+}
+
+kernel! {
+    /// `Σ (w/unit)²` over the weights whose magnitudes are above `2·unit`.
+    fn squares_above_twice<'a>(_simd, weights: &'a [f32], unit: f32) -> f64 {
+        let (mut sums, inverse) = ([0.0f32; LANES], 1.0 / unit);
+        for x in weights.chunks(LANES) {
+            let x: [f32; LANES] = load(x);
+            let x: [f32; LANES] = lanes!(i => x[i] * inverse);
+            sums = lanes!(i => sums[i] + if x[i].abs() > 2.0 { x[i] * x[i] } else { 0.0 });
+        }
+        f64::from(sum(black_box(sums)))
     }
 }
 

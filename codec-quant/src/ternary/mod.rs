@@ -1,12 +1,14 @@
 //! Ternary quantisation, `quant.ternary`: every weight is −α, 0 or +α.
 //!
 //! # Source
-//! BitNet b1.58: Ma et al., arXiv 2402.17764, section 2 (`absmean`: α = mean |w|). `least_squares`
-//! starts from the same α and alternates between assigning weights to the nearest level and α =
-//! mean |w| of the non-zero ones, until α no longer changes: ternary weight networks, Li et al.,
-//! arXiv 1605.04711, section 2.2. With calibration it also tries means weighted by the importance
-//! of the inputs, and keeps the α with the least weighted error. `TQ2_0` of ggml has planes of two
-//! bits like those of `lanes`, of 32 weights.
+//! BitNet b1.58: Ma et al., arXiv 2402.17764, section 2 (`absmean`: α = mean |w|). For given
+//! non-zero weights the least squared error has α = mean |w| of them (ternary weight networks, Li
+//! et al., arXiv 1605.04711, section 2.2), and the best threshold has the largest `(Σ|w|)²/n` of the
+//! `n` weights above it. `least_squares` finds this threshold in a histogram, and then alternates
+//! between assigning weights to the nearest level and α, until α no longer changes. With
+//! calibration it also tries means weighted by the importance of the inputs, and keeps the α with
+//! the least weighted error. `TQ2_0` of ggml has planes of two bits like those of `lanes`, of 32
+//! weights.
 //!
 //! # Sections
 //! With `R × C` the matrix view:
@@ -45,6 +47,7 @@
 //! a byte of `trits` is above 242, a code of `lanes` is 3, or a scale is not finite.
 
 mod fit;
+mod histogram;
 mod linear;
 mod matrix;
 mod packing;
@@ -109,7 +112,7 @@ impl Codec for Ternary {
         // For each row, an encode keeps the two sums of a pass, and a decode less.
         CostEstimate::fixed((codes + 4 * self.scope.scales(rows)) as u64)
             .ops((10.0 + self.fit.ops()) * n, 3.0 * n)
-            .scratch(crate::importance_bytes(spec) + crate::widened_bytes(spec) + 16 * rows as u64)
+            .scratch(crate::importance_bytes(spec) + crate::widened_bytes(spec) + 16 * rows as u64 + histogram::BYTES)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {

@@ -45,3 +45,60 @@ fn the_scale_fits_the_inputs_that_matter() {
         }
     }
 }
+
+/// The least squared error of ternary weights: that of the best threshold.
+fn least_error(values: &[f32]) -> f64 {
+    let mut magnitudes: Vec<f64> = values.iter().map(|w| f64::from(w.abs())).collect();
+    magnitudes.sort_by(|a, b| b.total_cmp(a));
+    let (mut total, mut gain) = (0.0, 0.0f64);
+    for (i, w) in magnitudes.iter().enumerate() {
+        total += w;
+        gain = gain.max(total * total / (i + 1) as f64);
+    }
+    magnitudes.iter().map(|w| w * w).sum::<f64>() - gain
+}
+
+#[test]
+fn no_outlier_hides_the_best_scale() {
+    const COUNT: usize = 4096;
+    let bell = weights("gaussian", COUNT);
+    // Beside one weight of 100 or 1000 sigma all others become zeros, beside one of 30 they do not.
+    for (outlier, nmse) in [(0.0, 0.19), (30.0, 0.3215), (100.0, 0.29), (1000.0, 0.0041)] {
+        let mut values = bell.clone();
+        values[1234] = -outlier;
+        for spec in ["quant.ternary", "quant.ternary:scope=row", "quant.ternary:packing=lanes"] {
+            let codec = Registry::linked().unwrap().parse_spec(spec).unwrap();
+            let tensor = TensorView::from_f32([1, COUNT], &values).unwrap();
+            let encoded = EncodedTensor::encode(codec, tensor, &EncodeCx::new(0)).unwrap();
+            let decoded = encoded.decode(&DecodeCx::new()).unwrap();
+            let found: f64 = values.iter().zip(&decoded).map(|(w, d)| f64::from(w - d).powi(2)).sum();
+            let energy: f64 = values.iter().map(|w| f64::from(*w).powi(2)).sum();
+            assert!(found <= 1.0005 * least_error(&values), "{spec}, {outlier}: {found}");
+            assert!((found / energy / nmse - 1.0).abs() < 0.03, "{spec}, {outlier}: NMSE {}", found / energy);
+        }
+    }
+}
+
+#[test]
+fn each_row_gets_its_best_scale() {
+    const COLUMNS: usize = 96;
+    let row = |r: usize, w: f32, i: usize| match (r, i) {
+        (0, _) => 0.0,
+        (2, _) => w * w * w,
+        (3, 0..3) => 40.0,
+        (4, 0) => 1e4,
+        (5, 0..8) => 7.0 * w.signum(),
+        (5, _) => 0.1 * w,
+        _ => w,
+    };
+    let values: Vec<f32> =
+        weights("gaussian", 6 * COLUMNS).iter().enumerate().map(|(i, w)| row(i / COLUMNS, *w, i % COLUMNS)).collect();
+    let codec = Registry::linked().unwrap().parse_spec("quant.ternary:scope=row").unwrap();
+    let tensor = TensorView::from_f32([6, COLUMNS], &values).unwrap();
+    let decoded = EncodedTensor::encode(codec, tensor, &EncodeCx::new(0)).unwrap().decode(&DecodeCx::new()).unwrap();
+    for (r, (x, d)) in values.chunks(COLUMNS).zip(decoded.chunks(COLUMNS)).enumerate() {
+        let found: f64 = x.iter().zip(d).map(|(w, d)| (f64::from(*w) - f64::from(*d)).powi(2)).sum();
+        // Weights of one bin that belong on both sides of the threshold cost a little.
+        assert!(found <= 1.01 * least_error(x), "row {r}: {found}, not {}", least_error(x));
+    }
+}
