@@ -46,10 +46,13 @@ pub fn move_some(weights: &mut [u16], tensor: usize, change: Change) -> usize {
     let mut random = Random(0xc4a7 ^ (tensor as u64) << 32);
     let mut moved = 0;
     for run in weights.chunks_mut(change.run()) {
-        if random.next() % 100 == 0 {
+        if random.next().is_multiple_of(100) {
             moved += run.len();
-            // Neither zero nor the largest number occurs often enough to matter.
-            run.iter_mut().for_each(|weight| *weight = weight.wrapping_add_signed(random.sign()));
+            for weight in run {
+                // Below zero there is no such unit. The largest number does not occur.
+                let sign = if *weight & 0x7fff == 0 { 1 } else { random.sign() };
+                *weight = weight.wrapping_add_signed(sign);
+            }
         }
     }
     moved

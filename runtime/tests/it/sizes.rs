@@ -12,7 +12,7 @@ fn encoded(registry: &Registry, spec: &str) -> EncodedTensor {
 }
 
 fn refusal(encoded: &EncodedTensor) -> CodecError {
-    runtime::operator(encoded, &DecodeCx::new()).err().expect("a refusal")
+    runtime::operator(encoded, &DecodeCx::new()).expect_err("a refusal")
 }
 
 #[test]
