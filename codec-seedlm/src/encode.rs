@@ -14,7 +14,7 @@ use crate::grid::Grid;
 use crate::importance::{Alike, alike};
 use crate::lfsr::Lfsr;
 use crate::planes;
-use crate::scan::{GROUP, Survivor, TILE, WALK_BYTES};
+use crate::scan::WALK_BYTES;
 use crate::search::{BATCH, Method, Search, Seeds};
 use crate::sections::{BIAS, CODES, name};
 use crate::tables::run_row;
@@ -113,9 +113,8 @@ pub(crate) fn scratch_bytes(config: &SeedLm, spec: &TensorSpec) -> u64 {
     (4 * copies * spec.elements() + per_block * blocks + list + tables) as u64 + WALK_BYTES + PASS_BYTES + coder
 }
 
-/// Heap bytes of a pass over the blocks, beside its tables. The survivors of a tile are in a vector
-/// that grows.
-const PASS_BYTES: u64 = (8 << 10) + (2 * TILE * GROUP * size_of::<Survivor>()) as u64;
+/// Heap bytes of a pass over the blocks, beside its tables.
+const PASS_BYTES: u64 = 16 << 10;
 
 /// Heap bytes that the entropy coder takes for its tables and streams.
 const CODER_BYTES: u64 = 192 << 10;

@@ -7,7 +7,6 @@
 
 use crate::block::{Code, EXPONENTS, MAX_BLOCK, MAX_RANK, Shape};
 use crate::grid::Grid;
-use crate::scan::set_bits;
 
 /// A column counts as dependent, with mantissa 0, if its part independent of the columns before it
 /// has less than this share of its squared length.
@@ -112,11 +111,9 @@ impl<const P: usize> Basis<P> {
     pub(crate) fn new(shape: Shape, word: u128, importance: &[f64; MAX_BLOCK]) -> Self {
         let mut rows = [[0.0; P]; MAX_BLOCK];
         let mut gram = [[[0.0]; P]; P];
-        let mut states = word;
         for (i, row) in rows[..shape.weights].iter_mut().enumerate() {
-            for u in row.iter_mut() {
-                states >>= 1;
-                *u = f64::from(shape.element_of_word(states, 0));
+            for (p, u) in row.iter_mut().enumerate() {
+                *u = f64::from(shape.element_of_word(word, 1 + i * P + p));
             }
             for p in 0..P {
                 for q in p..P {
@@ -136,7 +133,7 @@ pub(crate) struct Fitter {
     /// solution.
     pub(crate) refine: bool,
     /// Value of a mantissa of 1 for each exponent, in units of an integer basis.
-    pub(crate) steps: [f64; EXPONENTS],
+    steps: [f64; EXPONENTS],
     floor: f64,
 }
 
@@ -161,18 +158,10 @@ impl Fitter {
         target
     }
 
-    /// Offers the best code with this seed, with an exponent whose bit is set in `exponents`. (A
-    /// code rounded without a search may have any exponent.) `P` is the rank, `basis` that of the
-    /// seed for the target's importance.
+    /// Offers the best code with this seed. `P` is the rank, `word` the word of the seed.
     #[inline]
-    pub(crate) fn fit<const P: usize>(
-        &self,
-        seed: u32,
-        basis: &Basis<P>,
-        exponents: u16,
-        target: &Target,
-        best: &mut Best,
-    ) {
+    pub(crate) fn fit<const P: usize>(&self, seed: u32, word: u128, target: &Target, best: &mut Best) {
+        let basis = Basis::<P>::new(self.shape, word, &target.importance);
         let mut b = [0.0; P];
         for (i, row) in basis.rows[..self.shape.weights].iter().enumerate() {
             for p in 0..P {
@@ -196,8 +185,8 @@ impl Fitter {
                 t[p] += basis.cholesky.inverse(q, p) * z[q];
             }
         }
-        let mut block = Seeded { fitter: self, target, basis, z, seed, best };
-        if self.refine { block.closest(t, residual, exponents) } else { block.nearest(t) }
+        let mut block = Seeded { fitter: self, target, basis: &basis, z, seed, best };
+        if self.refine { block.closest(t, residual) } else { block.nearest(t) }
     }
 }
 
@@ -239,25 +228,20 @@ impl<const P: usize> Seeded<'_, P> {
         self.offer(exponent, mantissas);
     }
 
-    /// Searches these exponents and all mantissas for the least error, in Schnorr and Euchner's order.
+    /// Searches all exponents and mantissas for the least error, in Schnorr and Euchner's order.
     /// Quantisation adds `‖z − Lᵀx‖²` to the residual; this sum only grows from the last coordinate
     /// to the first.
-    fn closest(&mut self, t: [f64; P], residual: f64, exponents: u16) {
+    fn closest(&mut self, t: [f64; P], residual: f64) {
         let inverse = |q, p| self.basis.cholesky.inverse(q, p);
         let reach = f64::from(self.fitter.shape.largest_mantissa() + 1);
-        let mut spreads = [0.0; P];
-        for p in 0..P {
-            for q in p..P {
-                spreads[p] += inverse(q, p) * inverse(q, p);
-            }
-        }
-        for exponent in set_bits(exponents.into()) {
+        for exponent in 0..EXPONENTS {
             let step = self.fitter.steps[exponent];
             let budget = self.best.error + self.target.energy * ROUNDING - residual;
             // In some coordinate, no point within the budget is in reach of the mantissas.
             let out = (0..P).any(|p| {
                 let lack = t[p].abs() - reach * step;
-                lack > 0.0 && lack * lack > budget * spreads[p]
+                let spread: f64 = (p..P).map(|q| inverse(q, p) * inverse(q, p)).sum();
+                lack > 0.0 && lack * lack > budget * spread
             });
             if !out {
                 self.descend(P, exponent, residual, &mut [0.0; P], &mut [0; MAX_RANK]);

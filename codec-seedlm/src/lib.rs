@@ -69,11 +69,6 @@
 //! - The error of `E` from rounding and from the halved lowest bits is bounded for each seed. If
 //!   the columns of a seed are so similar that its bound would be large, the seed gets an
 //!   orthonormal basis of its own.
-//! - Coefficients are multiples of a step. A code can be better than the best so far only if each
-//!   of its coefficients is near that of the solution, within a distance that follows from the
-//!   error left and from `L⁻¹`. A seed for which no exponent has such multiples is skipped too.
-//!   That matters for blocks that many bases explain equally well, for instance constant ones, and
-//!   for steps that are coarse for a block. Equal blocks are searched once.
 //! - The seeds that are not skipped, a few of 65,535, are fitted in f64. With `refine`, the fit
 //!   searches all exponents and mantissas (the closest point of a lattice in a sphere, after
 //!   Schnorr and Euchner). So the result is the best code that exists: the least squared error and,

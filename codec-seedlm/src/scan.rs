@@ -6,8 +6,8 @@
 
 use simd::{LANES, Simd, kernel, lanes};
 
-use crate::block::{EXPONENTS, MAX_BLOCK, MAX_RANK, Shape, with_rank};
-use crate::fit::{Fitter, Target};
+use crate::block::{MAX_BLOCK, MAX_RANK, Shape, with_rank};
+use crate::fit::Target;
 use crate::tables::{ALONE_SLACK, Alone, Run, first_half, run_row};
 
 /// Number of blocks that are searched together.
@@ -35,104 +35,13 @@ impl Lanes {
     }
 }
 
-/// The multiples of the steps that a code may have, for each block of a group.
-#[derive(Clone, Debug)]
-pub(crate) struct Lattice {
-    /// The step of each exponent, relative to the largest, and its inverse.
-    steps: [[f32; EXPONENTS]; 2],
-    /// The largest step of each block, in units of the square root of its energy, and its inverse.
-    unit: [Blocks; 2],
-    /// The smallest and the largest mantissa.
-    ends: [f32; 2],
-}
-
-impl Lattice {
-    pub(crate) fn new(fitter: &Fitter) -> Self {
-        let (steps, most) = (fitter.steps, fitter.shape.largest_mantissa() as f32);
-        let relative = steps.map(|step| (step / steps[EXPONENTS - 1]) as f32);
-        let zeros = [[0.0; LANES]; VECTORS];
-        Self { steps: [relative, relative.map(f32::recip)], unit: [zeros; 2], ends: [-most - 1.0, most] }
-    }
-
-    /// Sets block `i` of the group; its energy must not be 0.
-    pub(crate) fn set(&mut self, i: usize, fitter: &Fitter, target: &Target) {
-        let unit = fitter.steps[EXPONENTS - 1] * fitter.shape.divisor() / target.energy.sqrt();
-        for (units, unit) in self.unit.iter_mut().zip([unit, 1.0 / unit]) {
-            units[i / LANES][i % LANES] = unit as f32;
-        }
-    }
-
-    /// A bit for each exponent with which the seed of this row of a [`Run`] may have a code whose
-    /// error is at most the energy that the basis leaves plus `excess`. Each coefficient of such a
-    /// code is near that of the projection.
-    #[inline(always)]
-    fn exponents<S: Simd, const P: usize>(
-        &self,
-        simd: S,
-        row: &[f32],
-        y: &Ys,
-        [vector, lane]: [usize; 2],
-        excess: f32,
-    ) -> u16 {
-        /// Bound of the rounding errors of this function, as a share of a coefficient's spread.
-        const ROUNDING: f32 = 4e-6;
-        let inverse = |q: usize, p: usize| row[1 + q * (q + 1) / 2 + p];
-        let [unit, per_unit] = [0, 1].map(|i| self.unit[i][vector][lane]);
-        let steps: [f32; EXPONENTS] = lanes!(e => self.steps[0][e] * unit);
-        let inverses: [f32; EXPONENTS] = lanes!(e => self.steps[1][e] * per_unit);
-        // The slack of the energy is more than twice the error of a coordinate.
-        let margin = excess.max(0.0).sqrt() + 0.5 * row[0] + ROUNDING;
-        let mut z = [0.0f32; P];
-        for q in 0..P {
-            for p in 0..=q {
-                z[q] += inverse(q, p) * y[p][lane];
-            }
-        }
-        let mut beyond = [0.0f32; EXPONENTS];
-        for p in 0..P {
-            let (mut coefficient, mut spread) = (0.0, 0.0);
-            for q in p..P {
-                coefficient += inverse(q, p) * z[q];
-                spread += inverse(q, p) * inverse(q, p);
-            }
-            let reach = margin * spread.sqrt();
-            beyond = lanes!(e => {
-                let x = coefficient * inverses[e];
-                let x = if x < self.ends[0] { self.ends[0] } else { x };
-                let off = (coefficient - round(if x > self.ends[1] { self.ends[1] } else { x }) * steps[e]).abs() - reach;
-                if off > beyond[e] { off } else { beyond[e] }
-            });
-        }
-        simd.at_least(&[0.0; EXPONENTS], &beyond)
-    }
-}
-
-/// Rounds to nearest, ties to even, for |x| far below 2²².
-#[inline(always)]
-fn round(x: f32) -> f32 {
-    const SHIFT: f32 = 1.5 * (1 << 23) as f32;
-    (x + SHIFT) - SHIFT
-}
-
-/// A seed that may be the best one for a block.
+/// A seed that may be the best one for some blocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Survivor {
     /// Its place in the table.
-    pub(crate) place: u32,
-    /// The number of the block in its group.
-    pub(crate) block: u8,
-    /// A bit for each exponent to try.
-    pub(crate) exponents: u16,
-}
-
-/// The numbers of the set bits, lowest first.
-#[inline(always)]
-pub(crate) fn set_bits(mut bits: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (bits != 0).then(|| bits.trailing_zeros() as usize);
-        bits &= bits.wrapping_sub(1);
-        lowest
-    })
+    pub(crate) place: usize,
+    /// A bit for each of these blocks.
+    pub(crate) blocks: u32,
 }
 
 /// Signed subset sums of the weights of each block of a vector, indexed by pattern.
@@ -196,21 +105,12 @@ fn subset_sums(weights: &[[f32; LANES]], factor: [f32; 2], sums: &mut Sums) {
 
 kernel! {
     /// Walks over at most [`TILE`] positions of `run` from `start` on, and adds those whose energy
-    /// reaches `need` for some block, and that may have a code there.
-    pub(crate) fn walk<'a>(
-        simd,
-        shape: Shape,
-        run: &'a Run,
-        start: usize,
-        state: &'a mut Walk,
-        need: &'a Blocks,
-        lattice: &'a Lattice,
-        out: &'a mut Vec<Survivor>,
-    ) {
+    /// reaches `need` for some block.
+    pub(crate) fn walk<'a>(simd, shape: Shape, run: &'a Run, start: usize, state: &'a mut Walk, need: &'a Blocks, out: &'a mut Vec<Survivor>) {
         with_rank!(shape.rank, P => if shape.weights > 8 {
-            walk_at::<S, P, true>(simd, run, start, state, need, lattice, out);
+            walk_at::<S, P, true>(simd, run, start, state, need, out);
         } else {
-            walk_at::<S, P, false>(simd, run, start, state, need, lattice, out);
+            walk_at::<S, P, false>(simd, run, start, state, need, out);
         });
     }
 }
@@ -222,7 +122,6 @@ fn walk_at<S: Simd, const P: usize, const HALVES: bool>(
     start: usize,
     state: &mut Walk,
     need: &Blocks,
-    lattice: &Lattice,
     out: &mut Vec<Survivor>,
 ) {
     let len = run.seeds.len().min(start + TILE) - start;
@@ -230,40 +129,15 @@ fn walk_at<S: Simd, const P: usize, const HALVES: bool>(
     let [mut first, mut second] = state.y;
     let [low, high] = &state.sums;
     for (i, (row, next)) in rows.zip(&run.patterns[start..]).enumerate() {
-        let energies = [energy::<S, P>(simd, row, &first), energy::<S, P>(simd, row, &second)];
-        let mut blocks = u32::from(simd.at_least(&energies[0], &need[0]));
-        blocks |= u32::from(simd.at_least(&energies[1], &need[1])) << LANES;
-        if blocks != 0 {
-            let place = (start + i) as u32;
-            let excess = [lanes!(i => energies[0][i] - need[0][i]), lanes!(i => energies[1][i] - need[1][i])];
-            survive::<S, P>(simd, row, [first, second], excess, lattice, [place, blocks], out);
-        }
+        let mut blocks = u32::from(simd.at_least(&energy::<S, P>(simd, row, &first), &need[0]));
+        blocks |= u32::from(simd.at_least(&energy::<S, P>(simd, row, &second), &need[1])) << LANES;
         advance::<S, P, HALVES>(simd, &mut first, [&low[0], &high[0]], *next);
         advance::<S, P, HALVES>(simd, &mut second, [&low[1], &high[1]], *next);
-    }
-    state.y = [first, second];
-}
-
-/// Adds the seed at `place` for those of these blocks for which it may have a code. It gets copies,
-/// so that the walk keeps its own vectors in registers.
-#[inline(always)]
-fn survive<S: Simd, const P: usize>(
-    simd: S,
-    row: &[f32],
-    y: [Ys; VECTORS],
-    excess: Blocks,
-    lattice: &Lattice,
-    [place, blocks]: [u32; 2],
-    out: &mut Vec<Survivor>,
-) {
-    for block in set_bits(blocks) {
-        let [vector, lane] = [block / LANES, block % LANES];
-        let excess = excess[vector][lane];
-        let exponents = lattice.exponents::<S, P>(simd, row, &y[vector], [vector, lane], excess);
-        if exponents != 0 {
-            out.push(Survivor { place, block: block as u8, exponents });
+        if blocks != 0 {
+            out.push(Survivor { place: start + i, blocks });
         }
     }
+    state.y = [first, second];
 }
 
 /// `‖L⁻¹y‖²` plus the slack. The code is unrolled: in a loop the vectors would go through memory.
@@ -350,8 +224,8 @@ fn look_at<S: Simd, const P: usize>(
             }
             blocks |= u32::from(simd.at_least(&energy, &need[vector])) << (LANES * vector);
         }
-        for block in set_bits(blocks) {
-            out.push(Survivor { place: (start + i) as u32, block: block as u8, exponents: u16::MAX });
+        if blocks != 0 {
+            out.push(Survivor { place: start + i, blocks });
         }
     }
 }

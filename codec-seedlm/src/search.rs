@@ -4,9 +4,9 @@ use codec_api::{Cancel, Result};
 use simd::LANES;
 
 use crate::block::{Code, EXPONENTS, MAX_BLOCK, with_rank};
-use crate::fit::{Basis, Best, Fitter, Target};
+use crate::fit::{Best, Fitter, Target};
 use crate::lfsr::Lfsr;
-use crate::scan::{Blocks, GROUP, Lanes, Lattice, Survivor, TILE, VECTORS, Walk, look, walk};
+use crate::scan::{Blocks, GROUP, Lanes, Survivor, TILE, VECTORS, Walk, look, walk};
 use crate::tables::{Alone, Run, run};
 use crate::ticks::Ticks;
 
@@ -48,21 +48,7 @@ impl Search<'_> {
     /// # Errors
     /// If the encode is cancelled.
     pub(crate) fn best(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
-        let bits = |block: &usize| blocks[*block].iter().map(|w| w.to_bits());
-        let mut order: Vec<usize> = (0..blocks.len()).collect();
-        order.sort_by(|a, b| bits(a).cmp(bits(b)));
-        // Equal blocks have one search.
-        let equal: Vec<&[usize]> = order.chunk_by(|a, b| bits(a).eq(bits(b))).collect();
-        let distinct: Vec<&[f32]> = equal.iter().map(|places| blocks[places[0]]).collect();
-        let found = with_rank!(self.fitter.shape.rank, P => self.best_at::<P>(&distinct, importance))?;
-        let mut codes = vec![Code::default(); blocks.len()];
-        for (places, code) in equal.into_iter().zip(found) {
-            for place in places {
-                codes[*place] = code;
-            }
-            self.ticks.tick(weights(blocks, &places[1..]));
-        }
-        Ok(codes)
+        with_rank!(self.fitter.shape.rank, P => self.best_at::<P>(blocks, importance))
     }
 
     fn best_at<const P: usize>(&self, blocks: &[&[f32]], importance: [f64; MAX_BLOCK]) -> Result<Vec<Code>> {
@@ -108,10 +94,7 @@ impl Search<'_> {
             if target.energy == 0.0 {
                 continue;
             }
-            let mut try_seed = |seed| {
-                let basis = Basis::<P>::new(self.fitter.shape, self.lfsr.word(seed), &importance);
-                self.fitter.fit(seed, &basis, u16::MAX, &target, best);
-            };
+            let mut try_seed = |seed| self.fitter.fit::<P>(seed, self.lfsr.word(seed), &target, best);
             match self.seeds {
                 Seeds::All => (1..=self.fitter.shape.seeds()).for_each(try_seed),
                 Seeds::Some(seeds) => seeds.iter().for_each(|seed| try_seed(*seed)),
@@ -226,18 +209,17 @@ impl<'a, const P: usize> Pass<'a, P> {
     }
 
     fn scan_targets(&mut self, targets: &[Target], best: &mut [Best]) {
-        let (mut lanes, mut lattice) = (Lanes::default(), Lattice::new(self.search.fitter));
+        let mut lanes = Lanes::default();
         let mut need: Blocks = [[f32::INFINITY; LANES]; VECTORS];
         for (i, (target, best)) in targets.iter().zip(best.iter()).enumerate() {
             lanes.set(i, target);
-            lattice.set(i, self.search.fitter, target);
             need[i / LANES][i % LANES] = needed(target, best);
         }
         let shape = self.search.fitter.shape;
         if let Some(run) = &self.run {
             self.walk.start(shape, run, &lanes);
             for start in (0..run.seeds.len()).step_by(TILE) {
-                walk(shape, run, start, &mut self.walk, &need, &lattice, &mut self.survivors);
+                walk(shape, run, start, &mut self.walk, &need, &mut self.survivors);
                 settle::<P>(self.search, &run.seeds, &mut self.survivors, targets, best, &mut need);
             }
         }
@@ -261,16 +243,17 @@ fn settle<const P: usize>(
     best: &mut [Best],
     need: &mut Blocks,
 ) {
-    for survivors in survivors.chunk_by(|a, b| a.place == b.place) {
-        let seed = seeds[survivors[0].place as usize];
-        let basis = Basis::<P>::new(search.fitter.shape, search.lfsr.word(seed), &targets[0].importance);
-        for survivor in survivors {
-            let i = usize::from(survivor.block);
-            search.fitter.fit(seed, &basis, survivor.exponents, &targets[i], &mut best[i]);
+    for survivor in survivors.drain(..) {
+        let seed = seeds[survivor.place];
+        let word = search.lfsr.word(seed);
+        let mut left = survivor.blocks;
+        while left != 0 {
+            let i = left.trailing_zeros() as usize;
+            left &= left - 1;
+            search.fitter.fit::<P>(seed, word, &targets[i], &mut best[i]);
             need[i / LANES][i % LANES] = needed(&targets[i], &best[i]);
         }
     }
-    survivors.clear();
 }
 
 /// The share of a block's energy that a basis must explain to be worth a fit.
