@@ -116,6 +116,14 @@ impl AtomicFile {
         Ok(self.file.get_ref().path())
     }
 
+    /// The file, to wait for the disk in another thread while this one writes.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn disk(&self) -> Result<fs::File, Error> {
+        self.file.get_ref().as_file().try_clone().map_err(|error| Error::write(&self.target, error))
+    }
+
     /// Waits until what was written is on the disk.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Puts the parts of a plan together.
 
 use std::cmp::Reverse;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::fs;
+use std::io::ErrorKind;
 use std::thread;
 
 use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Registry, TensorSpec};
@@ -22,14 +22,14 @@ use crate::packed::{
 const ZSTD: i32 = 19;
 
 /// A section of the packed file.
-struct Piece {
+pub(super) struct Piece {
     name: String,
-    spec: TensorSpec,
-    content: Content,
+    pub(super) spec: TensorSpec,
+    pub(super) content: Content,
 }
 
 /// Where the bytes of a section are.
-enum Content {
+pub(super) enum Content {
     /// Offset in the part of a unit, and the CRC-32C.
     Part {
         unit: usize,
@@ -190,34 +190,6 @@ impl Plan {
         let frame = zstd::bulk::compress(bytes, ZSTD).map_err(|e| self.wrong(e.to_string()))?;
         let spec = TensorSpec::new(Dtype::U8, [frame.len()]).map_err(|e| self.wrong(e.to_string()))?;
         Ok(((crc32c(&frame), bytes.len() as u64), Piece { name, spec, content: Content::Memory(frame) }))
-    }
-
-    /// Writes the bytes of all sections, and checks those from parts.
-    fn copy(&self, pieces: &[Piece], parts: &[Part], file: &mut AtomicFile) -> Result<(), Error> {
-        let mut open: Option<(usize, File)> = None;
-        let mut buffer = Vec::new();
-        for piece in pieces {
-            let (unit, offset, stored) = match &piece.content {
-                Content::Memory(bytes) => {
-                    file.write(bytes)?;
-                    continue;
-                }
-                Content::Part { unit, offset, crc32c } => (*unit, *offset, *crc32c),
-            };
-            let path = &parts[unit].path;
-            let io = |e| Error::io(path, e);
-            let reader = match &mut open {
-                Some((current, reader)) if *current == unit => reader,
-                other => &mut other.insert((unit, File::open(path).map_err(io)?)).1,
-            };
-            buffer.resize(piece.spec.byte_len(), 0);
-            reader.seek(SeekFrom::Start(offset)).and_then(|_| reader.read_exact(&mut buffer)).map_err(io)?;
-            if crc32c(&buffer) != stored {
-                return Err(self.wrong(format!("the part of unit {unit} is damaged; run the unit again")));
-            }
-            file.write(&buffer)?;
-        }
-        Ok(())
     }
 }
 

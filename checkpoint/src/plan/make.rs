@@ -19,7 +19,7 @@ use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION};
 use crate::recipe::{Chooser, Recipe, exact_codec};
 
 /// Weights of a chunk, if its codec allows it.
-const CHUNK: usize = 1 << 22;
+const CHUNK: usize = 1 << 21;
 
 /// Source bytes of a unit: a 64th of the model, but within these limits. A unit has at least one
 /// chunk.

@@ -3,6 +3,7 @@
 mod base;
 mod check;
 mod commit;
+mod copy;
 mod estimate;
 mod make;
 mod parts;

@@ -142,8 +142,8 @@ fn plans_from_files_are_checked() {
     let text = fs::read_to_string(&saved).unwrap();
     let edits: [(&str, &str, &str); 8] = [
         (r#""units":[[[0,0]"#, r#""units":[[[0,1]"#, "instead of [0, 0]"),
-        (r#""chunk_rows":4096"#, r#""chunk_rows":0"#, "tensor `a`"),
-        (r#""chunk_rows":4096"#, r#""chunk_rows":1"#, "instead of"),
+        (r#""chunk_rows":2048"#, r#""chunk_rows":0"#, "tensor `a`"),
+        (r#""chunk_rows":2048"#, r#""chunk_rows":1"#, "instead of"),
         (r#""file":0"#, r#""file":7"#, "do not exist"),
         (r#""kind":"packing plan""#, r#""kind":"x""#, "unknown variant"),
         (r#""name":"model.safetensors""#, r#""name":"../x""#, "plain path"),

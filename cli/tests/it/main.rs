@@ -1,8 +1,8 @@
 //! Tests of the `netweight` program.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
-mod disturbed;
 mod base;
+mod disturbed;
 mod packing;
 mod program;
 mod runs;

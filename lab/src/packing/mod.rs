@@ -19,7 +19,7 @@ use crate::lab::Lab;
 use crate::measure::{Table, paragraph};
 use crate::stamp::stamp;
 
-/// Rows of the synthetic model's first layer that a thread encodes alone: a chunk of 4 Mi weights.
+/// A tensor of the synthetic model, of two chunks, which every thread encodes alone.
 const CHUNK: &str = "model.layers.0.self_attn.q_proj.weight";
 
 const INTRODUCTION: &str = "\
@@ -27,7 +27,7 @@ const INTRODUCTION: &str = "\
 distributed BF16 weights, written by this command from a seed. The speeds are bytes of the dense
 model per second, and include the check of the packed file (for `compress`) and the wait until it is
 on the disk. `of cp` compares them with `cp` and `sync` of the same file in the same run, `of codec`
-with the codec alone: encoding and measuring chunks of 4 Mi weights on as many threads, without
+with the codec alone: encoding and measuring 4 Mi weights on as many threads, without
 files. The memory is the peak resident set of the process.";
 
 #[derive(Debug, clap::Args)]

@@ -50,7 +50,7 @@ pub fn move_some(weights: &mut [u16], tensor: usize, change: Change) -> usize {
             moved += run.len();
             for weight in run {
                 // Below zero there is no such unit. The largest number does not occur.
-                let sign = if *weight & 0x7fff == 0 { 1 } else { random.sign() };
+                let sign = if *weight << 1 == 0 { 1 } else { random.sign() };
                 *weight = weight.wrapping_add_signed(sign);
             }
         }
