@@ -9,8 +9,8 @@ use checkpoint::{Checkpoint, Companions, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
-use crate::decompress::{summarise, weights};
-use crate::packing::{DENSE, Progress, check_free, pool};
+use crate::decompress::{summarise, unpack, weights};
+use crate::packing::{Progress, pool};
 
 /// Apply a patch to its base
 ///
@@ -47,24 +47,16 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let begin = Instant::now();
     let packed = Packed::open(&args.patch, registry)?.with_bases(&[&args.base], registry)?;
     let progress = Progress::new(weights(&packed));
-    let written = pool(args.jobs)?.install(|| match &args.output {
+    let written: Result<PathBuf> = pool(args.jobs)?.install(|| match &args.output {
         None => Ok(packed.unpack_in_place(&progress)?),
-        Some(target) => unpack(args, &packed, target, &progress).map(|()| target.clone()),
+        Some(target) => {
+            unpack(&packed, target, args.force, || companions(args, &packed, target), &progress)?;
+            Ok(target.clone())
+        }
     });
     drop(progress);
     summarise(&packed, &written?, begin, out)?;
     Ok(Outcome::Clean)
-}
-
-/// Writes the model as a file or into a directory.
-fn unpack(args: &Args, packed: &Packed, target: &Path, progress: &Progress) -> Result<()> {
-    check_free(target, args.force)?;
-    if target.to_str().is_some_and(|name| name.ends_with(DENSE)) {
-        return Ok(packed.unpack_single(target, progress)?);
-    }
-    let companions = companions(args, packed, target)?;
-    packed.unpack(target, progress)?;
-    Ok(companions.map_or(Ok(()), |companions| companions.copy())?)
 }
 
 /// The files beside the patch, or else beside the base.

@@ -42,21 +42,34 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let begin = Instant::now();
     let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
     packed.require_base()?;
-    check_free(&args.output, args.force)?;
     let progress = Progress::new(weights(&packed));
-    let single = args.output.to_str().is_some_and(|name| name.ends_with(DENSE));
-    let pool = pool(args.jobs)?;
-    if single {
-        pool.install(|| packed.unpack_single(&args.output, &progress))?;
-    } else {
-        let find = || Companions::find(&args.model, &args.output, &[packed.path().to_owned()]);
-        let companions = args.model.is_dir().then(find).transpose()?;
-        pool.install(|| packed.unpack(&args.output, &progress))?;
-        companions.map_or(Ok(()), |companions| companions.copy())?;
-    }
+    let find = || Companions::find(&args.model, &args.output, &[packed.path().to_owned()]);
+    let companions = || Ok(args.model.is_dir().then(find).transpose()?);
+    pool(args.jobs)?.install(|| unpack(&packed, &args.output, args.force, companions, &progress))?;
     drop(progress);
     summarise(&packed, &args.output, begin, out)?;
     Ok(Outcome::Clean)
+}
+
+/// Writes the model as one file, or into a directory with its companions.
+///
+/// # Errors
+/// If the target exists, unless `force`, or cannot be written; if the packed file is damaged.
+pub fn unpack(
+    packed: &Packed,
+    target: &Path,
+    force: bool,
+    companions: impl FnOnce() -> Result<Option<Companions>>,
+    progress: &Progress,
+) -> Result<()> {
+    check_free(target, force)?;
+    if target.to_str().is_some_and(|name| name.ends_with(DENSE)) {
+        return Ok(packed.unpack_single(target, progress)?);
+    }
+    // They are found before anything is written.
+    let companions = companions()?;
+    packed.unpack(target, progress)?;
+    Ok(companions.map_or(Ok(()), |companions| companions.copy())?)
 }
 
 /// Number of weights of a packed model.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use codec_api::Registry;
+use checkpoint::{Plan, Recipe};
+use codec_api::{NoProgress, Registry};
 
 /// Trained layers whose rows are whole blocks of every format, below the root.
 pub const LAYERS: &str = "assets/gpt2_mini_layers";
@@ -26,6 +27,16 @@ impl Lab {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask …`")?;
         let root = Path::new(&manifest).parent().context("lab/ has no parent directory")?.to_owned();
         Ok(Self { root, registry: Registry::linked()? })
+    }
+
+    /// Packs a model as a file, relative to the first of `bases` if there is one, and checks it.
+    ///
+    /// # Errors
+    /// Those of the plan, of its units and of the commit.
+    pub fn pack(&self, model: &Path, target: &Path, bases: &[PathBuf], recipe: &Recipe) -> Result<()> {
+        let plan = Plan::relative(model, target, bases, recipe, 0, &self.registry)?;
+        plan.run(&self.registry, &NoProgress)?;
+        Ok(plan.commit(&self.registry, true)?)
     }
 
     /// The suite of [`LAYERS`].

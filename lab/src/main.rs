@@ -5,6 +5,7 @@ mod claims;
 mod equal_bytes;
 mod formats;
 mod lab;
+mod made;
 mod measure;
 mod mutate;
 mod packing;

@@ -60,8 +60,8 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     std::thread::scope(|scope| {
         let reads = |thread: usize| {
             // Each thread begins elsewhere.
-            let ranges = ranges.iter().cycle().skip(thread * ranges.len() / THREADS).take(ranges.len());
-            ranges.into_iter().try_for_each(|range| same(trial, range, &read(trial, &*reader, range)?, part(range)))
+            let mut ranges = ranges.iter().cycle().skip(thread * ranges.len() / THREADS).take(ranges.len());
+            ranges.try_for_each(|range| same(trial, range, &read(trial, &*reader, range)?, part(range)))
         };
         let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || reads(thread))).collect();
         threads.into_iter().try_for_each(|thread| {

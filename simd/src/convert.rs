@@ -1,7 +1,7 @@
 //! Bulk conversions between f32 and the 16-bit floats.
 //!
-//! The last, shorter block has code of its own: in one loop for all blocks, the compiler copies each
-//! with a call of `memcpy`.
+//! The last, shorter block has code of its own: in one loop for all blocks, the compiler copies
+//! each with a call of `memcpy`.
 
 use crate::{kernel, load, store};
 

@@ -72,7 +72,8 @@ pub(crate) struct StoredFile {
 
 impl Packed {
     /// Opens a packed file (`*.nw.safetensors`), or the only one of a directory. The codecs of its
-    /// tensors must be in `registry`. [`Self::with_bases`] attaches the base of a model that has one.
+    /// tensors must be in `registry`. [`Self::with_bases`] attaches the base of a model that has
+    /// one.
     ///
     /// The file must not be changed or shortened while it is in use, as for
     /// [`Checkpoint::open`](crate::Checkpoint::open).

@@ -95,8 +95,8 @@ impl<'a> PackedTensor<'a> {
         self.entry.chunks.iter().map(|chunk| chunk.encoded.payload.bytes()).sum()
     }
 
-    /// blake3 of the decoded bytes if there is one chunk or an equal base; else blake3 of the hashes
-    /// of the chunks, 32 bytes each.
+    /// blake3 of the decoded bytes if there is one chunk or an equal base; else blake3 of the
+    /// hashes of the chunks, 32 bytes each.
     pub fn hash(&self) -> Hash {
         match (&*self.holder.chunks, self.base()) {
             ([only], _) => only.record.blake3,

@@ -22,8 +22,8 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error::Damaged`] for a section or a decoded tensor with a wrong checksum or hash;
-    /// [`Error::Unfit`] if the packed file or its base would be replaced; [`Error::Base`] without the
-    /// base; [`Error::Write`].
+    /// [`Error::Unfit`] if the packed file or its base would be replaced; [`Error::Base`] without
+    /// the base; [`Error::Write`].
     pub fn unpack(&self, directory: &Path, progress: &dyn Progress) -> Result<(), Error> {
         for (number, file) in self.files.iter().enumerate() {
             let target = directory.join(&file.record.name);

@@ -17,8 +17,8 @@ impl Packed {
     /// Decodes everything and compares it with the stored checksums and hashes, on rayon's current
     /// pool. `progress` gets the number of decoded weights.
     ///
-    /// Returns all faults, in the order of the tensors; none if the model is whole. Without the base
-    /// that the model needs, that is the only fault.
+    /// Returns all faults, in the order of the tensors; none if the model is whole. Without the
+    /// base that the model needs, that is the only fault.
     pub fn verify(&self, progress: &dyn Progress) -> Vec<Error> {
         if let Err(missing) = self.require_base() {
             return vec![missing];

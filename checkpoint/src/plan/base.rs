@@ -136,8 +136,9 @@ impl Finder {
         Ok(Self { tensors, by_name, by_content })
     }
 
-    /// The bases of all tensors of a file, in file order, on rayon's current pool. A tensor with the
-    /// same dtype, shape and bytes is preferred, then the one with the same name, dtype and shape.
+    /// The bases of all tensors of a file, in file order, on rayon's current pool. A tensor with
+    /// the same dtype, shape and bytes is preferred, then the one with the same name, dtype and
+    /// shape.
     pub(super) fn find_all(&self, model: &Checkpoint) -> Result<Vec<Option<Found>>, Error> {
         let meter = Meter::default();
         let names: Vec<&str> = model.names().collect();

@@ -49,12 +49,7 @@ impl Plan {
     fn read(&self, pieces: &[Piece], parts: &[Part], sender: &SyncSender<Result<Vec<u8>, Error>>) {
         let mut open = None;
         for piece in pieces {
-            let bytes = match &piece.content {
-                Content::Memory(bytes) => Ok(bytes.clone()),
-                Content::Part { unit, offset, crc32c } => {
-                    self.read_section(&parts[*unit], *unit, *offset, *crc32c, piece.spec.byte_len(), &mut open)
-                }
-            };
+            let bytes = self.read_piece(piece, parts, &mut open);
             let failed = bytes.is_err();
             if sender.send(bytes).is_err() || failed {
                 return;
@@ -62,22 +57,19 @@ impl Plan {
         }
     }
 
-    /// Reads a section of a part; `open` is the part of the last one.
-    fn read_section(
-        &self,
-        part: &Part,
-        unit: usize,
-        offset: u64,
-        stored: u32,
-        length: usize,
-        open: &mut Option<(usize, File)>,
-    ) -> Result<Vec<u8>, Error> {
-        let io = |e| Error::io(&part.path, e);
+    /// The bytes of a section. `open` is the part of the last one, with its number.
+    fn read_piece(&self, piece: &Piece, parts: &[Part], open: &mut Option<(usize, File)>) -> Result<Vec<u8>, Error> {
+        let (unit, offset, stored) = match &piece.content {
+            Content::Memory(bytes) => return Ok(bytes.clone()),
+            Content::Part { unit, offset, crc32c } => (*unit, *offset, *crc32c),
+        };
+        let path = &parts[unit].path;
+        let io = |e| Error::io(path, e);
         let reader = match open {
             Some((current, reader)) if *current == unit => reader,
-            other => &mut other.insert((unit, File::open(&part.path).map_err(io)?)).1,
+            other => &mut other.insert((unit, File::open(path).map_err(io)?)).1,
         };
-        let mut bytes = vec![0; length];
+        let mut bytes = vec![0; piece.spec.byte_len()];
         reader.seek(SeekFrom::Start(offset)).and_then(|_| reader.read_exact(&mut bytes)).map_err(io)?;
         if crc32c(&bytes) == stored {
             return Ok(bytes);

@@ -30,9 +30,9 @@ pub(super) const PROGRAM: &str = concat!("netweight ", env!("CARGO_PKG_VERSION")
 
 impl Plan {
     /// Plans to pack the model `source` ([`Checkpoint::open`]) as the file `target`, or in the
-    /// directory `target` if it does not end with [`PACKED_EXTENSION`]. Every tensor gets the codec that
-    /// the recipe chooses. Tensors with the same bytes are stored once. The seeds of codecs with
-    /// random numbers derive from `seed`.
+    /// directory `target` if it does not end with [`PACKED_EXTENSION`]. Every tensor gets the codec
+    /// that the recipe chooses. Tensors with the same bytes are stored once. The seeds of codecs
+    /// with random numbers derive from `seed`.
     ///
     /// It reads the headers of the model, and of tensors that may have the same bytes all of them.
     ///
@@ -54,10 +54,10 @@ impl Plan {
     /// others are the bases of a packed base, the nearest first
     /// ([`Packed::with_bases`](crate::Packed::with_bases)).
     ///
-    /// The base of a tensor is a tensor of the same dtype, shape and bytes, else the one of the same
-    /// name, dtype and shape. Of a tensor that equals its base nothing is stored. Others are stored
-    /// as the exact difference (`delta.exact`), unless the codec of the recipe uses a base itself.
-    /// Tensors without a base are stored as the recipe says.
+    /// The base of a tensor is a tensor of the same dtype, shape and bytes, else the one of the
+    /// same name, dtype and shape. Of a tensor that equals its base nothing is stored. Others are
+    /// stored as the exact difference (`delta.exact`), unless the codec of the recipe uses a base
+    /// itself. Tensors without a base are stored as the recipe says.
     ///
     /// It reads both models whole, on rayon's current pool.
     ///

@@ -80,8 +80,8 @@ impl<'a> Chooser<'a> {
     }
 
     /// The number of the codec for this tensor, which may have a base, and why it is not the one of
-    /// the recipe. Tensors with a base are stored as the exact difference, unless the recipe's codec
-    /// uses a base too.
+    /// the recipe. Tensors with a base are stored as the exact difference, unless the recipe's
+    /// codec uses a base too.
     pub(crate) fn choose(&self, name: &str, spec: &TensorSpec, based: bool) -> (usize, Option<String>) {
         let exact = exact_codec(based);
         if self.exclude.iter().any(|pattern| pattern.is_match(name)) {

@@ -1,7 +1,6 @@
 //! Tensors of few values, each stored once: weights that were quantised and widened again.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
 
 use codec_api::{CodecError, DecodeCx, Payload, PayloadView, Result, Section};
 use entropy::plane::{self, Known, Reader};
@@ -44,39 +43,11 @@ pub(super) fn is_likely(bytes: &[u8], width: usize) -> bool {
 
 /// Whether the elements may have 2 to `most` different values, as far as a sample shows.
 fn has_few_values<const WIDTH: usize>(elements: &[[u8; WIDTH]], most: usize) -> bool {
-    let sample = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1));
+    let mut sample: Vec<_> = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1)).collect();
     let most = most.min((15 * sample.len()).div_ceil(16));
-    let mut seen = HashSet::with_capacity_and_hasher(sample.len(), BuildHasherDefault::<Product>::default());
-    for element in sample {
-        let mut wide = [0; 8];
-        wide[..WIDTH].copy_from_slice(element);
-        seen.insert(u64::from_le_bytes(wide));
-        if seen.len() > most {
-            return false;
-        }
-    }
-    seen.len() >= 2
-}
-
-/// A fast hash, for sets too small for collisions to take long.
-#[derive(Default)]
-struct Product(u64);
-
-impl Hasher for Product {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64((*byte).into());
-        }
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        let product = (self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ product >> 32;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    sample.sort_unstable();
+    sample.dedup();
+    (2..=most).contains(&sample.len())
 }
 
 fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize) -> Result<Option<Payload>> {

@@ -130,10 +130,11 @@ impl Surveyed for Ternary {
 }
 
 /// A search for the scale. It alternates between assigning weights to levels and fitting the scale,
-/// until the scale stays the same: first without calibration, from the scale of the histogram's
-/// best threshold. A start from the mean magnitude would not find the scale of a few weights that
-/// are far larger than all others; a row without such weights starts from it, which is faster. With calibration it does so twice more with weighted sums, from
-/// the scale that was found and from 0, and keeps the scale with the least weighted error.
+/// until the scale stays the same. The first start ignores calibration. It begins with the scale of
+/// the histogram's best threshold, because the mean magnitude leads to a wrong scale beside a few
+/// weights that are far larger than all others. A row without such weights begins with its mean
+/// magnitude, which is faster. With calibration two more starts use weighted sums, one from the scale
+/// that was found and one from 0, and the search keeps the scale with the least weighted error.
 struct Search {
     weighted: bool,
     /// Number of starts so far, after the first.

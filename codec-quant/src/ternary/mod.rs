@@ -3,9 +3,9 @@
 //! # Source
 //! BitNet b1.58: Ma et al., arXiv 2402.17764, section 2 (`absmean`: α = mean |w|). For given
 //! non-zero weights the least squared error has α = mean |w| of them (ternary weight networks, Li
-//! et al., arXiv 1605.04711, section 2.2), and the best threshold has the largest `(Σ|w|)²/n` of the
-//! `n` weights above it. `least_squares` finds this threshold in a histogram, and then alternates
-//! between assigning weights to the nearest level and α, until α no longer changes. With
+//! et al., arXiv 1605.04711, section 2.2), and the best threshold has the largest `(Σ|w|)²/n` of
+//! the `n` weights above it. `least_squares` finds this threshold in a histogram, and then
+//! alternates between assigning weights to the nearest level and α, until α no longer changes. With
 //! calibration it also tries means weighted by the importance of the inputs, and keeps the α with
 //! the least weighted error. `TQ2_0` of ggml has planes of two bits like those of `lanes`, of 32
 //! weights.

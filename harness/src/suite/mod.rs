@@ -27,6 +27,7 @@ use crate::text::printable;
 
 pub use calibration::MeanSquares;
 pub(crate) use model::identity;
+pub use random::Draw;
 
 /// What comes before the dtype in the name of a suite.
 const CAST: &str = " --cast ";

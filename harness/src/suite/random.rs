@@ -4,23 +4,30 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// xoshiro256++, seeded with the blake3 of the suite's seed and the tensor's name.
-pub(super) struct Draw {
+#[derive(Clone, Debug)]
+pub struct Draw {
     rng: Xoshiro256PlusPlus,
     /// The second normal number of the polar method, which gives two at a time.
     spare: Option<f64>,
 }
 
 impl Draw {
-    pub(super) fn new(seed: u64, name: &str) -> Self {
+    /// The numbers of this tensor.
+    pub fn new(seed: u64, name: &str) -> Self {
         let mut hash = blake3::Hasher::new();
         hash.update(&seed.to_le_bytes());
         hash.update(name.as_bytes());
         Self { rng: Xoshiro256PlusPlus::from_seed(hash.finalize().into()), spare: None }
     }
 
+    /// 64 random bits.
+    pub fn word(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
     /// Uniform in [0, 1), a multiple of 2⁻⁵³.
     fn unit(&mut self) -> f64 {
-        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+        (self.word() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Uniform in [−`limit`, `limit`).
@@ -34,7 +41,7 @@ impl Draw {
     }
 
     /// N(0, 1), by Marsaglia's polar method.
-    pub(super) fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         if let Some(spare) = self.spare.take() {
             return spare;
         }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use checkpoint::{Packed, Plan, Recipe};
+use checkpoint::{Packed, Recipe};
 use codec_api::NoProgress;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::lab::Lab;
+use crate::made::Weights;
 use crate::measure::{Table, paragraph, significant};
 use crate::stamp::stamp;
 use step::Change;
@@ -51,7 +52,10 @@ pub struct Options {
 /// If a model cannot be read, or a file cannot be written.
 pub fn page(lab: &Lab, options: &Options) -> Result<String> {
     let directory = tempfile::tempdir()?;
-    let introduction = paragraph(&format!("{} {INTRODUCTION}", stamp(&lab.root, "patches")));
+    // The paths of models differ between machines.
+    let models = options.models.iter().filter_map(|model| model.file_stem()?.to_str());
+    let command = ["patches"].into_iter().chain(models).collect::<Vec<_>>().join(" ");
+    let introduction = paragraph(&format!("{} {INTRODUCTION}", stamp(&lab.root, &command)));
     let mut table = Table::new(["Changes", "Model", "Patch", "Lists", "XOR, zstd -3", "Decode", "Apply", "Copy"]);
     for (name, change) in [("random", Change::Random), ("clustered", Change::Clustered)] {
         table.row([vec![name.to_owned()], steps(lab, directory.path(), options.tensors, change)?].concat());
@@ -66,16 +70,23 @@ pub fn page(lab: &Lab, options: &Options) -> Result<String> {
 /// The cells of one kind of change.
 fn steps(lab: &Lab, directory: &Path, tensors: usize, change: Change) -> Result<Vec<String>> {
     let [old, new, patch] = ["old", "new", "patch.nw"].map(|name| directory.join(format!("{name}.safetensors")));
+    let weights = Weights::new(0);
+    let before = |tensor: usize| weights.draw(0, &step::name(tensor), step::COUNT);
+    let after = |tensor: usize| {
+        let mut weights = before(tensor);
+        let moved = step::move_some(&mut weights, tensor, change);
+        (weights, moved)
+    };
+    step::write(&old, tensors, &before)?;
+    step::write(&new, tensors, &|tensor| after(tensor).0)?;
     let (mut moved, mut xor) = (0, Vec::new());
-    step::write(&old, tensors, step::weights)?;
-    step::write(&new, tensors, |tensor| {
-        let (old, mut new) = (step::weights(tensor), step::weights(tensor));
-        moved += step::move_some(&mut new, tensor, change);
-        xor.extend(old.iter().zip(&new).flat_map(|(old, new)| (old ^ new).to_le_bytes()));
-        new
-    })?;
+    for tensor in 0..tensors {
+        let (old, (new, count)) = (before(tensor), after(tensor));
+        moved += count;
+        xor.extend(old.iter().zip(&new).flat_map(|(old, new)| (old.to_bits() ^ new.to_bits()).to_le_bytes()));
+    }
     let pool = ThreadPoolBuilder::new().num_threads(THREADS).build()?;
-    pool.install(|| pack(lab, &new, &patch, Some(&old)))?;
+    pool.install(|| lab.pack(&new, &patch, std::slice::from_ref(&old), &Recipe::default()))?;
     let bytes = fs::metadata(&new)?.len();
     let speeds = speeds(lab, &pool, [&old, &new, &patch])?;
     let sizes = [bytes, fs::metadata(&patch)?.len(), 6 * moved as u64, compressed(&xor, QUICK)?];
@@ -110,14 +121,6 @@ fn fastest(mut work: impl FnMut() -> Result<()>) -> Result<f64> {
         best = best.min(begin.elapsed().as_secs_f64());
     }
     Ok(best)
-}
-
-/// Packs a model without loss, relative to a base if there is one.
-fn pack(lab: &Lab, model: &Path, target: &Path, base: Option<&Path>) -> Result<()> {
-    let bases: Vec<PathBuf> = base.into_iter().map(Path::to_owned).collect();
-    let plan = Plan::relative(model, target, &bases, &Recipe::default(), 0, &lab.registry)?;
-    plan.run(&lab.registry, &NoProgress)?;
-    Ok(plan.commit(&lab.registry, true)?)
 }
 
 /// Size of the bytes as a Zstandard frame.

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use checkpoint::Checkpoint;
+use checkpoint::{Checkpoint, Recipe};
 
-use super::{compressed, megabytes, pack};
+use super::{compressed, megabytes};
 use crate::lab::Lab;
 use crate::measure::Table;
 
@@ -28,7 +28,8 @@ pub(super) fn section(lab: &Lab, directory: &Path, base: &Path, versions: &[Path
     for model in std::iter::once(base).chain(versions.iter().map(PathBuf::as_path)) {
         let target = directory.join("version.nw.safetensors");
         let packed = |from: Option<&Path>| {
-            pack(lab, model, &target, from)?;
+            let bases: Vec<PathBuf> = from.into_iter().map(Path::to_owned).collect();
+            lab.pack(model, &target, &bases, &Recipe::default())?;
             anyhow::Ok(fs::metadata(&target)?.len())
         };
         let whole = fs::read(model)?;

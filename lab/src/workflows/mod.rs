@@ -7,6 +7,7 @@ mod store;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use harness::suite::{Suite, SuiteOptions};
 
 use self::model::Model;
 use self::store::{Way, store};
@@ -96,17 +97,8 @@ layers.";
 }
 
 fn ensemble(lab: &Lab, place: &Path) -> Result<String> {
-    let layer: [(&str, [usize; 2]); 6] = [
-        ("query", [512, 512]),
-        ("key", [512, 512]),
-        ("value", [512, 512]),
-        ("output", [512, 512]),
-        ("up", [2048, 512]),
-        ("down", [512, 2048]),
-    ];
-    let first = Model::normal(&layers(6, &layer), 0);
-    let mut versions = vec![first.clone()];
-    versions.extend((1..5).map(|member| first.tuned(&[""], 0.02, member)));
+    let suite = Suite::parse("seed000/ensemble", &SuiteOptions::default())?;
+    let versions = (0..5).map(|member| Model::of(&suite, &format!("member{member}."))).collect::<Result<Vec<_>>>()?;
     let text = "\
 Seed 000 claims 70 to 90 % for an ensemble of five members; a rerun of its benchmark stored 18.7 %
 more than the files have. The members are the first one plus 0.02·N(0, 1).";
@@ -181,7 +173,7 @@ fn section(lab: &Lab, place: &Path, title: &str, text: &str, versions: &[Model],
         String::new(),
     ]);
     for way in ways.iter().filter(|way| versions.len() > 1 || way.relative.is_none()) {
-        let stored = store(&files, place, *way, &lab.registry)?;
+        let stored = store(&files, place, *way, lab)?;
         table.row([
             way.what.to_owned(),
             megabytes(stored.bytes),

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Registry, TensorView};
-use rand_xoshiro::Xoshiro256PlusPlus;
-use rand_xoshiro::rand_core::{Rng, SeedableRng};
-use safetensors::serialize_to_file;
-use safetensors::tensor::{Dtype, TensorView as Stored};
+use anyhow::Result;
+use codec_api::{DecodeCx, Dtype, EncodeCx, EncodedTensor, Registry, TensorView};
+use harness::suite::{Draw, Suite};
+
+use crate::made::{self, Made};
 
 /// F32 tensors in the order of a model.
 #[derive(Clone, Debug)]
@@ -23,21 +22,39 @@ struct Tensor {
 impl Model {
     /// N(0, 1) everywhere.
     pub fn normal(shapes: &[(String, Vec<usize>)], seed: u64) -> Self {
-        let mut random = Normal(Xoshiro256PlusPlus::seed_from_u64(seed));
-        let tensor = |(name, shape): &(String, Vec<usize>)| Tensor {
-            name: name.clone(),
-            shape: shape.clone(),
-            values: (0..shape.iter().product()).map(|_| random.next()).collect(),
+        let tensor = |(name, shape): &(String, Vec<usize>)| {
+            let mut draw = Draw::new(seed, name);
+            let values = (0..shape.iter().product()).map(|_| draw.normal() as f32).collect();
+            Tensor { name: name.clone(), shape: shape.clone(), values }
         };
         Self(shapes.iter().map(tensor).collect())
     }
 
+    /// The tensors of a suite whose names begin so, under the rest of their names.
+    ///
+    /// # Errors
+    /// If a tensor is not of floats.
+    pub fn of(suite: &Suite, beginning: &str) -> Result<Self> {
+        let mut tensors = Vec::new();
+        for item in &suite.items {
+            if let Some(name) = item.name.strip_prefix(beginning) {
+                tensors.push(Tensor {
+                    name: name.to_owned(),
+                    shape: item.spec.shape().to_vec(),
+                    values: item.to_f32()?,
+                });
+            }
+        }
+        Ok(Self(tensors))
+    }
+
     /// A fine-tune: `deviation`·N(0, 1) more in the tensors with one of these beginnings.
     pub fn tuned(&self, beginnings: &[&str], deviation: f32, seed: u64) -> Self {
-        let (mut model, mut random) = (self.clone(), Normal(Xoshiro256PlusPlus::seed_from_u64(seed)));
+        let mut model = self.clone();
         for tensor in &mut model.0 {
             if beginnings.iter().any(|beginning| tensor.name.starts_with(beginning)) {
-                tensor.values.iter_mut().for_each(|value| *value += deviation * random.next());
+                let mut draw = Draw::new(seed, &tensor.name);
+                tensor.values.iter_mut().for_each(|value| *value += deviation * draw.normal() as f32);
             }
         }
         model
@@ -80,27 +97,14 @@ impl Model {
     /// # Errors
     /// If that fails.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let stored = |tensor: &Tensor| -> Result<(String, Vec<u8>, Vec<usize>)> {
-            let bytes = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            Ok((tensor.name.clone(), bytes, tensor.shape.clone()))
-        };
-        let tensors = self.0.iter().map(stored).collect::<Result<Vec<_>>>()?;
-        let views =
-            tensors.iter().map(|(name, bytes, shape)| Ok((name, Stored::new(Dtype::F32, shape.clone(), bytes)?)));
-        let views = views.collect::<Result<Vec<_>>>()?;
-        serialize_to_file(views, None, path).with_context(|| format!("cannot write `{}`", path.display()))
+        made::write(path, self.0.iter().map(|tensor| (tensor.name.clone(), tensor.made())))
     }
 }
 
-/// Normally distributed numbers: Box and Muller, *A note on the generation of random normal
-/// deviates*.
-struct Normal(Xoshiro256PlusPlus);
-
-impl Normal {
-    fn next(&mut self) -> f32 {
-        let mut uniform = || (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
-        (radius * (std::f64::consts::TAU * uniform()).cos()) as f32
+impl Tensor {
+    fn made(&self) -> Made<impl Fn() -> Vec<u8> + use<'_>> {
+        let bytes = || self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Made { dtype: Dtype::F32, shape: self.shape.clone(), bytes }
     }
 }
 

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use checkpoint::{Packed, Plan, Recipe};
-use codec_api::{NoProgress, Registry};
+use checkpoint::{Packed, Recipe};
+use codec_api::NoProgress;
+
+use crate::lab::Lab;
 
 /// A way to store several versions.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,7 @@ pub struct Stored {
 ///
 /// # Errors
 /// If packing fails, or an exact way does not restore the files.
-pub fn store(files: &[PathBuf], directory: &Path, way: Way, registry: &Registry) -> Result<Stored> {
+pub fn store(files: &[PathBuf], directory: &Path, way: Way, lab: &Lab) -> Result<Stored> {
     let mut stored = Stored::default();
     let mut first: Option<PathBuf> = None;
     for (number, file) in files.iter().enumerate() {
@@ -45,11 +47,9 @@ pub fn store(files: &[PathBuf], directory: &Path, way: Way, registry: &Registry)
             _ => (way.codec, &[][..]),
         };
         let begin = Instant::now();
-        let plan = Plan::relative(file, &packed, bases, &recipe(codec), 0, registry)?;
-        plan.run(registry, &NoProgress)?;
-        plan.commit(registry, true)?;
+        lab.pack(file, &packed, bases, &recipe(codec, lab)?)?;
         stored.seconds += begin.elapsed().as_secs_f64();
-        stored.add(&Packed::open(&packed, registry)?.with_bases(bases, registry)?, file)?;
+        stored.add(&Packed::open(&packed, &lab.registry)?.with_bases(bases, &lab.registry)?, file)?;
         first.get_or_insert(packed);
     }
     for number in 0..files.len() {
@@ -58,17 +58,16 @@ pub fn store(files: &[PathBuf], directory: &Path, way: Way, registry: &Registry)
     Ok(stored)
 }
 
-/// A codec for exact storage of everything goes to all tensors, another one to the matrices.
-fn recipe(codec: Option<&str>) -> Recipe {
-    match codec {
-        None => Recipe::default(),
-        Some(codec) if codec.starts_with("lossless") || codec == "delta.exact" => {
-            let mut recipe = Recipe::default();
-            codec.clone_into(&mut recipe.default);
-            recipe
+/// An exact codec for all tensors, or another one for the matrices.
+fn recipe(codec: Option<&str>, lab: &Lab) -> Result<Recipe> {
+    let mut recipe = Recipe::default();
+    if let Some(codec) = codec {
+        if lab.registry.parse_spec(codec)?.as_lossless().is_none() {
+            return Ok(Recipe::for_matrices(codec));
         }
-        Some(codec) => Recipe::for_matrices(codec),
+        codec.clone_into(&mut recipe.default);
     }
+    Ok(recipe)
 }
 
 impl Stored {
