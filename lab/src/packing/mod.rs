@@ -29,9 +29,9 @@ const INTRODUCTION: &str = "\
 `netweight compress` and `decompress` on a model with the shapes of a Llama model and normally
 distributed BF16 weights, written by this command from a seed. The speeds are bytes of the dense
 model per second, and include the check of the packed file (for `compress`) and the wait until it is
-on the disk. `of cp` compares them with `cp` and `sync` of the same file in the same run (the fastest of three), `of codec`
-with the codec alone: encoding and measuring 4 Mi weights on as many threads, without
-files. The memory is the peak resident set of the process.";
+on the disk. `of cp` compares them with `cp` and `sync` of the same file in the same run (the fastest
+of three), `of codec` with the codec alone: encoding and measuring 4 Mi weights on as many threads,
+without files. The memory is the peak resident set of the process.";
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -80,13 +80,8 @@ pub fn page(lab: &Lab, options: &Options) -> Result<String> {
     let command = format!("packing --mib {} --recipes {}", options.mib, options.recipes.join(","));
     let size =
         format!("{:.2} GiB; `cp` and `sync`: {:.0} MB/s.", measure.dense as f64 / f64::from(1 << 30), measure.copy);
-    Ok(format!(
-        "# Packing a large model\n\n{}\n\n{}\n\n{}\n\n{}",
-        paragraph(&stamp(&lab.root, &command)),
-        INTRODUCTION,
-        size,
-        table.text()
-    ))
+    let introduction = paragraph(&format!("{} {INTRODUCTION}", stamp(&lab.root, &command)));
+    Ok(format!("# Packing a large model\n\n{introduction}\n{size}\n\n{}", table.text()))
 }
 
 /// The model, and the programs.
