@@ -38,8 +38,10 @@ use std::sync::{Arc, atomic::AtomicBool};
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Result;
 use codec_api::Registry;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::Command;
 use crate::bench::progress::Log;
@@ -106,20 +108,22 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// `RUST_LOG` overrides `verbose`. Colours follow the rules of clap's messages: a terminal, and no
-/// `NO_COLOR`, `CLICOLOR=0` or `TERM=dumb`.
+/// `RUST_LOG` overrides `verbose`: a level, or several `TARGET=LEVEL`. Colours follow the rules of
+/// clap's messages: a terminal, and no `NO_COLOR`, `CLICOLOR=0` or `TERM=dumb`.
 fn start_log(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
-        1 => "debug",
-        _ => "trace",
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse().ok());
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_span_events(FmtSpan::CLOSE)
         .with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never)
         .with_writer(|| Log)
+        .finish()
+        .with(asked.unwrap_or_else(|| Targets::new().with_default(level)))
         .init();
 }
 

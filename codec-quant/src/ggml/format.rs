@@ -85,13 +85,15 @@ pub(super) fn encode<F: Format>(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> R
     let largest = checked_peak::<F>(&values)?;
     let importance = ColumnImportance::new(tensor.spec(), cx, F::WEIGHTS)?;
     let mut blocks = vec![0; bytes_of::<F>(values.len())];
-    let mut all_zeros = true;
+    let (mut scales, mut all_zeros) = (Vec::new(), true);
     by_parts(&values, PART, cx, |part| {
         let x = part.values;
         let importance = importance.as_ref().map(|columns| columns.of(part.start, x.len()));
         let blocks = &mut blocks[bytes_of::<F>(part.start)..][..bytes_of::<F>(x.len())];
-        let call = EncodePart { x, importance: importance.as_deref(), blocks, all_zeros, format: PhantomData::<F> };
-        all_zeros = dispatch(call);
+        scales.clear();
+        dispatch(FitBlocks::<F> { x, importance: importance.as_deref(), scales: &mut scales });
+        dispatch(CodeBlocks::<F> { x, scales: &scales, blocks });
+        all_zeros = all_zeros && decodes_to_zeros::<F>(blocks);
         largest
     })?;
     refuse_zeros(all_zeros, largest)?;
@@ -122,36 +124,54 @@ pub(super) fn checked_peak<F: Format>(values: &[f32]) -> Result<f32> {
     Ok(peak)
 }
 
-/// Codes a part of a tensor; returns whether this part and all before it decode to zeros.
-struct EncodePart<'a, F> {
-    x: &'a [f32],
-    importance: Option<&'a [f32]>,
-    blocks: &'a mut [u8],
-    /// Whether all parts before decode to zeros.
-    all_zeros: bool,
-    format: PhantomData<F>,
+/// Chooses the scales of whole blocks, and appends them. The search is most of a format's code, and
+/// encoding in panels shares it.
+pub(super) struct FitBlocks<'a, F: Format> {
+    pub(super) x: &'a [f32],
+    /// Importances of the weights; they begin again after the last one.
+    pub(super) importance: Option<&'a [f32]>,
+    /// For each [`Format::AT_ONCE`] weights.
+    pub(super) scales: &'a mut Vec<Scales<F::Numbers>>,
 }
 
-impl<F: Format> Kernel for EncodePart<'_, F> {
-    type Output = bool;
+impl<F: Format> Kernel for FitBlocks<'_, F> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) -> bool {
-        let blocks = self.blocks.chunks_mut(bytes_of::<F>(F::AT_ONCE));
-        for (i, (x, blocks)) in self.x.chunks(F::AT_ONCE).zip(blocks).enumerate() {
-            let importance = self.importance.map(|w| &w[i * F::AT_ONCE..][..x.len()]);
-            let scales = F::fit(simd, x, importance);
-            let mut codes = [0; MOST_AT_ONCE];
-            quantise::<S, F>(simd, x, &scales, &mut codes[..x.len()]);
-            F::pack(&scales.numbers, &codes, blocks);
-            if self.all_zeros {
-                let mut decoded = [0.0; MOST_AT_ONCE];
-                F::decode(simd, blocks, &mut decoded[..x.len()]);
-                self.all_zeros = decoded.iter().all(|w| *w == 0.0);
-            }
+    fn run<S: Simd>(self, simd: S) {
+        for (i, x) in self.x.chunks(F::AT_ONCE).enumerate() {
+            let importance = self.importance.map(|w| &w[i * F::AT_ONCE % w.len()..][..x.len()]);
+            self.scales.push(F::fit(simd, x, importance));
         }
-        self.all_zeros
     }
+}
+
+/// Codes whole blocks whose scales are chosen.
+struct CodeBlocks<'a, F: Format> {
+    x: &'a [f32],
+    scales: &'a [Scales<F::Numbers>],
+    blocks: &'a mut [u8],
+}
+
+impl<F: Format> Kernel for CodeBlocks<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let blocks = self.blocks.chunks_mut(bytes_of::<F>(F::AT_ONCE));
+        for ((x, scales), blocks) in self.x.chunks(F::AT_ONCE).zip(self.scales).zip(blocks) {
+            let mut codes = [0; MOST_AT_ONCE];
+            quantise::<S, F>(simd, x, scales, &mut codes[..x.len()]);
+            F::pack(&scales.numbers, &codes, blocks);
+        }
+    }
+}
+
+/// Whether whole blocks decode to zeros.
+fn decodes_to_zeros<F: Format>(blocks: &[u8]) -> bool {
+    let mut out = vec![0.0; blocks.len() / F::BYTES * F::WEIGHTS];
+    dispatch(DecodeBlocks { blocks, out: &mut out, format: PhantomData::<F> });
+    out.iter().all(|w| *w == 0.0)
 }
 
 /// The best codes for these scales.

@@ -7,7 +7,7 @@ use codec_api::{EncodeCx, PanelCut, PanelEncoder, Payload, Result, TensorSpec, T
 use simd::{Kernel, LANES, Simd, dispatch};
 
 use super::fit::inverse;
-use super::format::{Format, MOST_AT_ONCE, Scales, accepts, bytes_of, checked_peak, payload, refuse_zeros};
+use super::format::{FitBlocks, Format, MOST_AT_ONCE, Scales, accepts, bytes_of, checked_peak, payload, refuse_zeros};
 use super::levels::Levels;
 use crate::importance::ColumnImportance;
 use crate::panels::{Sheet, cut};
@@ -58,7 +58,7 @@ impl<F: Format> PanelEncoder for Encoder<'_, F> {
         let columns = self.sheet.start(values, self.cx)?;
         checked_peak::<F>(values)?;
         let importance = self.importance.as_ref().map(|of| of.panel(columns, rows_at_once::<F>()));
-        dispatch(FitPanel::<F> { x: values, importance: importance.as_deref(), scales: &mut self.scales });
+        dispatch(FitBlocks::<F> { x: values, importance: importance.as_deref(), scales: &mut self.scales });
         Ok(())
     }
 
@@ -94,25 +94,6 @@ impl<F: Format> PanelEncoder for Encoder<'_, F> {
             }
         }
         payload::<F>(blocks)
-    }
-}
-
-/// Chooses the scales of a panel.
-struct FitPanel<'a, F: Format> {
-    x: &'a [f32],
-    /// Importances of [`rows_at_once`] rows.
-    importance: Option<&'a [f32]>,
-    scales: &'a mut Vec<Scales<F::Numbers>>,
-}
-
-impl<F: Format> Kernel for FitPanel<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        for x in self.x.chunks(F::AT_ONCE) {
-            self.scales.push(F::fit(simd, x, self.importance.map(|w| &w[..x.len()])));
-        }
     }
 }
 
