@@ -120,14 +120,21 @@ pub fn open_rows(
     }
     let mut values = zeros(spec.elements())?;
     codec.decode(spec, payload, cx, &mut values)?;
-    Ok(Box::new(DecodedRows { shape: spec.matrix(), values }))
+    Ok(Box::new(DecodedRows::new(spec, values)))
 }
 
 /// The rows of a payload that only decodes as a whole.
 #[derive(Debug)]
-struct DecodedRows {
+pub(crate) struct DecodedRows {
     shape: (usize, usize),
     values: Vec<f32>,
+}
+
+impl DecodedRows {
+    /// The rows of a tensor of `spec` with these values.
+    pub(crate) fn new(spec: &TensorSpec, values: Vec<f32>) -> Self {
+        Self { shape: spec.matrix(), values }
+    }
 }
 
 impl RowReader for DecodedRows {
