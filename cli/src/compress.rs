@@ -64,6 +64,8 @@ Recipes:
   trellis-4bit, trellis-3bit
                 entropy-coded trellis quantisation: slower, smaller error
   seedlm-4bit   seeds of a shift register
+  progressive   quality levels of 2, 3 and 4 bits per weight: the first bytes of
+                the file are a coarse model; `info` shows how many
   All but the first encode float tensors of two or more axes (linear layers,
   embeddings) and store the rest exactly, such as norms and biases.
 

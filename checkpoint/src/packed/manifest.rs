@@ -81,11 +81,23 @@ pub(crate) struct ChunkRecord {
     pub(crate) certificate: Certificate,
     /// blake3 of the decoded bytes, in the stored dtype.
     pub(crate) blake3: Hash,
+    /// The quality levels before the last, coarsest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) levels: Vec<LevelRecord>,
     /// CRC-32C of each section.
     pub(crate) sections: BTreeMap<String, u32>,
     /// Why the codec of the recipe did not encode this chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,
+}
+
+/// A chunk decoded from its first quality levels only.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LevelRecord {
+    pub(crate) certificate: Certificate,
+    /// blake3 of the decoded bytes, in the stored dtype.
+    pub(crate) blake3: Hash,
 }
 
 impl Manifest {

@@ -1,6 +1,7 @@
 //! The packed container; [`Packed`] describes the format.
 
 mod entry;
+mod levels;
 mod manifest;
 mod names;
 mod open;
@@ -9,8 +10,10 @@ mod unpack;
 mod verify;
 mod writer;
 
+pub(crate) use entry::level_of;
+pub use levels::PackedLevel;
 pub use manifest::Hash;
-pub(crate) use manifest::{ChunkRecord, FileRecord, KEY, Kind, Manifest, TensorRecord, checked, crc32c};
+pub(crate) use manifest::{ChunkRecord, FileRecord, KEY, Kind, LevelRecord, Manifest, TensorRecord, checked, crc32c};
 pub(crate) use names::{INDEX, header as header_name, padding as padding_name, section as section_name};
 pub(crate) use open::is_packed;
 pub use open::{PACKED_EXTENSION, Packed};

@@ -5,21 +5,23 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use codec_api::util::round;
-use codec_api::{Certificate, CodecError, DecodeCx, EncodedTensor, TensorSpec};
+use codec_api::{Certificate, Codec, CodecError, DecodeCx, EncodedTensor, QualityLevel, TensorSpec};
 
-use super::entry::{Chunk, Entry};
+use super::entry::{Chunk, Entry, level_of};
 use super::manifest::{Hash, crc32c};
 use super::names;
 use super::open::Packed;
 use crate::error::Error;
 
-/// A tensor of a packed model. Its values are those of the stored dtype: a lossy codec's weights
-/// are rounded to it, and [`Self::certificate`] states the error of the result.
+/// A tensor of a packed model, at a quality level ([`Packed::levels`]), which is the last one
+/// unless another one is asked for. Its values are those of the stored dtype: a lossy codec's
+/// weights are rounded to it, and [`Self::certificate`] states the error of the result.
 #[derive(Clone, Copy)]
 pub struct PackedTensor<'a> {
     packed: &'a Packed,
     entry: &'a Entry,
     holder: &'a Entry,
+    level: usize,
 }
 
 /// The encoded rows of a tensor that decode together.
@@ -30,11 +32,24 @@ pub struct PackedChunk<'a> {
     tensor: &'a str,
     number: usize,
     chunk: &'a Chunk,
+    /// One of the levels of its codec.
+    level: usize,
 }
 
 impl<'a> PackedTensor<'a> {
     pub(super) fn new(packed: &'a Packed, entry: &'a Entry) -> Self {
-        Self { packed, entry, holder: &packed.entries[entry.holder] }
+        Self { packed, entry, holder: &packed.entries[entry.holder], level: packed.level }
+    }
+
+    /// The tensor at a quality level of the model.
+    ///
+    /// # Errors
+    /// [`Error::Level`] if the model has no such level. Whether the file holds the level is checked
+    /// when it is read.
+    pub fn at_level(mut self, level: usize) -> Result<Self, Error> {
+        self.packed.check_level(level)?;
+        self.level = level;
+        Ok(self)
     }
 
     /// The name.
@@ -61,39 +76,45 @@ impl<'a> PackedTensor<'a> {
     /// The chunks in the order of their rows, at least one. Tensors with the same bytes have the
     /// same chunks.
     pub fn chunks(&self) -> impl Iterator<Item = PackedChunk<'a>> + use<'a> {
-        let (packed, tensor) = (self.packed, &*self.holder.name);
+        let (packed, tensor, level) = (self.packed, &*self.holder.name, self.level);
         let numbered = self.holder.chunks.iter().enumerate();
-        numbered.map(move |(number, chunk)| PackedChunk { packed, tensor, number, chunk })
+        let chunk = move |(number, chunk): (usize, &'a Chunk)| {
+            let level = level.min(chunk.bytes.len() - 1);
+            PackedChunk { packed, tensor, number, chunk, level }
+        };
+        numbered.map(chunk)
     }
 
     /// The error of the tensor, all chunks together.
     pub fn certificate(&self) -> Certificate {
         let mut sum = Certificate::EMPTY;
-        self.holder.chunks.iter().for_each(|chunk| sum.add(&chunk.record.certificate));
+        self.chunks().for_each(|chunk| sum.add(&chunk.certificate()));
         sum
     }
 
     /// Bytes of the sections; 0 if another tensor holds them.
     pub fn bytes(&self) -> u64 {
-        self.entry.chunks.iter().map(|chunk| chunk.encoded.payload.bytes()).sum()
+        if self.same_as().is_some() { 0 } else { self.chunks().map(|chunk| chunk.bytes()).sum() }
     }
 
     /// blake3 of the decoded bytes if there is one chunk; else blake3 of the hashes of the chunks,
     /// 32 bytes each.
     pub fn hash(&self) -> Hash {
-        match &*self.holder.chunks {
-            [only] => only.record.blake3,
-            chunks => Hash::of(&chunks.iter().flat_map(|chunk| chunk.record.blake3.0).collect::<Vec<u8>>()),
+        match &*self.chunks().collect::<Vec<_>>() {
+            [only] => only.hash(),
+            chunks => Hash::of(&chunks.iter().flat_map(|chunk| chunk.hash().0).collect::<Vec<u8>>()),
         }
     }
 
     /// Decodes rows of the matrix view ([`TensorSpec::matrix`]) as f32, row-major, into exactly
-    /// their number of values. Only the chunks of these rows are read. It checks their sections
-    /// against the stored checksums when it reads them for the first time.
+    /// their number of values. Only the chunks of these rows are read, and at another level than
+    /// the last of a codec the whole chunks. It checks their sections against the stored checksums
+    /// when it reads them for the first time.
     ///
     /// # Errors
     /// [`Error::Chunk`] for rows or a length that do not fit the tensor, and for a dtype other than
-    /// F32, F16 and BF16; [`Error::Damaged`] if a section is damaged.
+    /// F32, F16 and BF16; [`Error::Damaged`] if a section is damaged; [`Error::Level`] if the file
+    /// was cut off before the end of the level.
     pub fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         let spec = self.spec();
         let (all, columns) = spec.matrix();
@@ -127,7 +148,7 @@ impl<'a> PackedTensor<'a> {
     ///
     /// # Errors
     /// [`Error::Damaged`] if a section or a decoded byte is wrong; [`Error::Chunk`] if the length
-    /// is.
+    /// is; [`Error::Level`] as for [`Self::rows`].
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
         let all = 0..self.spec().matrix().0;
         let fail = |error| self.packed.failed(place(self.name(), &all), error);
@@ -171,14 +192,43 @@ impl<'a> PackedChunk<'a> {
         &self.chunk.encoded.spec
     }
 
-    /// Codec, payload and certificate. Its sections are not checked yet.
+    /// The codec.
+    pub fn codec(&self) -> &'a dyn Codec {
+        &*self.chunk.encoded.codec
+    }
+
+    /// All levels: codec, payload and certificate. The sections are not checked yet, and of a file
+    /// that was cut off only those are there that it holds.
     pub fn encoded(&self) -> &'a EncodedTensor {
         &self.chunk.encoded
     }
 
+    /// The error of the decoded bytes.
+    pub fn certificate(&self) -> Certificate {
+        let record = &self.chunk.record;
+        record.levels.get(self.level).map_or(record.certificate, |level| level.certificate)
+    }
+
     /// blake3 of the decoded bytes.
     pub fn hash(&self) -> Hash {
-        self.chunk.record.blake3
+        let record = &self.chunk.record;
+        record.levels.get(self.level).map_or(record.blake3, |level| level.blake3)
+    }
+
+    /// Bytes of the sections.
+    pub fn bytes(&self) -> u64 {
+        self.chunk.bytes[self.level]
+    }
+
+    /// The chunk at the last level that the file holds, unless it is at a lower one.
+    pub(super) fn at_whole_level(self) -> Self {
+        // A file whose first level is not whole does not open.
+        Self { level: self.level.min(self.chunk.whole.saturating_sub(1)), ..self }
+    }
+
+    /// Whether this is the last level of the codec.
+    fn is_complete(&self) -> bool {
+        self.level + 1 == self.chunk.bytes.len()
     }
 
     /// Why another codec than that of the recipe encoded the chunk.
@@ -190,10 +240,17 @@ impl<'a> PackedChunk<'a> {
     /// the checksums of the sections and the hash of the result.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if something is wrong.
+    /// [`Error::Damaged`] if something is wrong; [`Error::Level`] if the file was cut off before the
+    /// end of the level.
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
         self.check_sections()?;
-        self.chunk.encoded.decode_stored(&DecodeCx::new(), out).map_err(|e| self.failed(e))?;
+        let (encoded, cx) = (&self.chunk.encoded, DecodeCx::new());
+        let decoded = if self.is_complete() {
+            encoded.decode_stored(&cx, out)
+        } else {
+            encoded.decode_level_stored(self.level, &cx, out)
+        };
+        decoded.map_err(|e| self.failed(e))?;
         let found = Hash::of(out);
         if found == self.hash() {
             return Ok(());
@@ -213,13 +270,21 @@ impl<'a> PackedChunk<'a> {
         Ok(out)
     }
 
-    /// Compares the sections with their stored checksums.
+    /// Compares the sections of the level and those before with their stored checksums.
     pub(super) fn check_sections(&self) -> Result<(), Error> {
+        if self.level >= self.chunk.whole {
+            return Err(self.packed.cut_off(self.level, &format!("{}: ", self.place())));
+        }
         self.packed.check_length()?;
-        if self.chunk.checked.load(Ordering::Relaxed) {
+        if self.chunk.checked.load(Ordering::Relaxed) > self.level {
             return Ok(());
         }
-        for (name, section) in self.chunk.encoded.payload.sections() {
+        let encoded = &self.chunk.encoded;
+        let levels = encoded.codec.levels(&encoded.spec);
+        for (name, section) in encoded.payload.sections() {
+            if level_of(&levels, name) > self.level {
+                continue;
+            }
             let (found, stored) = (crc32c(section.data()), self.chunk.record.sections.get(name).copied());
             if Some(found) != stored {
                 let stored = stored.map_or_else(|| "none".to_owned(), |crc| format!("{crc:08x}"));
@@ -230,32 +295,40 @@ impl<'a> PackedChunk<'a> {
                 ));
             }
         }
-        self.chunk.checked.store(true, Ordering::Relaxed);
+        self.chunk.checked.fetch_max(self.level + 1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Checks the payload size against the codec's cost.
+    /// Checks the payload size against the sizes that the codec states.
     fn check_size(&self) -> Result<(), Error> {
-        let encoded = &self.chunk.encoded;
-        let (bytes, allowed) = (encoded.payload.bytes(), encoded.codec.cost(&encoded.spec).bytes);
-        if allowed.contains(&bytes) {
+        let (encoded, bytes) = (&self.chunk.encoded, self.bytes());
+        let (least, most) = if self.is_complete() {
+            encoded.codec.cost(&encoded.spec).bytes.into_inner()
+        } else {
+            let levels = encoded.codec.levels(&encoded.spec);
+            let sum =
+                |end: fn(&QualityLevel) -> u64| levels[..=self.level].iter().map(end).fold(0, u64::saturating_add);
+            (sum(|level| *level.bytes.start()), sum(|level| *level.bytes.end()))
+        };
+        if least <= bytes && bytes <= most {
             return Ok(());
         }
-        let reason = format!(
-            "its sections have {bytes} bytes, its codec writes {} to {} for {}",
-            allowed.start(),
-            allowed.end(),
-            encoded.spec
-        );
+        let reason =
+            format!("its sections have {bytes} bytes, its codec writes {least} to {most} for {}", encoded.spec);
         Err(self.packed.damaged(self.place(), reason))
     }
 
     /// Reads rows of the chunk, counted from its first.
     fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         self.check_sections()?;
-        let reader = self.chunk.encoded.open_rows(&DecodeCx::new()).map_err(|e| self.failed(e))?;
-        reader.read(rows, out).map_err(|e| self.failed(e))?;
-        round(self.spec().dtype(), out).map_err(|e| self.failed(e))
+        let (encoded, cx) = (&self.chunk.encoded, DecodeCx::new());
+        let read = if self.is_complete() {
+            encoded.open_rows(&cx).and_then(|reader| reader.read(rows, out))
+        } else {
+            let first = rows.start * self.spec().matrix().1;
+            encoded.decode_level(self.level, &cx).map(|values| out.copy_from_slice(&values[first..first + out.len()]))
+        };
+        read.and_then(|()| round(self.spec().dtype(), out)).map_err(|e| self.failed(e))
     }
 
     fn place(&self) -> String {

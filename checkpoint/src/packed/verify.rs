@@ -18,12 +18,14 @@ const RELEASED: u64 = 64 << 20;
 
 impl Packed {
     /// Decodes everything and compares it with the stored checksums and hashes, on rayon's current
-    /// pool. `progress` gets the number of decoded weights.
+    /// pool. `progress` gets the number of decoded weights. Of a file that was cut off, it decodes
+    /// each chunk at the last quality level that the file holds.
     ///
     /// Returns all faults, in the order of the tensors; none if the model is whole.
     pub fn verify(&self, progress: &dyn Progress) -> Vec<Error> {
         let stored = self.tensors().filter(|tensor| tensor.same_as().is_none());
-        let chunks: Vec<_> = stored.flat_map(|tensor| tensor.chunks()).map(|chunk| ((), chunk)).collect();
+        let chunks = stored.flat_map(|tensor| tensor.chunks());
+        let chunks: Vec<_> = chunks.map(|chunk| ((), chunk.at_whole_level())).collect();
         let faults: Vec<Option<Error>> = self.decode_all(&chunks, progress, |(), decoded| decoded.err());
         let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
         let files = self.files.iter().chain(&self.index);
@@ -32,6 +34,9 @@ impl Packed {
             if bytes.iter().any(|byte| *byte != 0) {
                 faults.push(self.damaged(format!("section `{name}`"), "it must be zeros"));
             }
+        }
+        if !self.levels[self.level].whole {
+            faults.push(self.cut_off(self.level, ""));
         }
         faults
     }

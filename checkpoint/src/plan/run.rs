@@ -11,7 +11,7 @@ use super::parts::Done;
 use super::{Plan, PlannedTensor};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::packed::{ChunkRecord, Hash, crc32c, place};
+use crate::packed::{ChunkRecord, Hash, LevelRecord, crc32c, place};
 
 /// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
 type Shared = Result<Option<Statistics>, String>;
@@ -151,8 +151,22 @@ impl Encoder<'_> {
         };
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
+        let levels = self.levels(chunk, &encoded).map_err(failed)?;
         let (rows, certificate) = ([rows.start, rows.end], encoded.certificate);
-        Ok((ChunkRecord { rows, codec, certificate, blake3, sections, refused }, encoded.payload))
+        Ok((ChunkRecord { rows, codec, certificate, blake3, levels, sections, refused }, encoded.payload))
+    }
+
+    /// What a decoder returns at each quality level but the last.
+    fn levels(&self, chunk: usize, encoded: &EncodedTensor) -> Result<Vec<LevelRecord>, CodecError> {
+        let (rows, cx) = (self.tensor.rows(chunk), DecodeCx::new().with_max_output(u64::MAX));
+        let source = self.view.rows(rows.start, rows.end)?;
+        let mut decoded = Vec::new();
+        let record = |level: usize| {
+            decoded.resize(source.spec().byte_len(), 0);
+            encoded.decode_level_stored(level, &cx, &mut decoded)?;
+            Ok(LevelRecord { certificate: encoded.certify_level(level, &source, &cx)?, blake3: Hash::of(&decoded) })
+        };
+        (0..encoded.codec.levels(&encoded.spec).len().saturating_sub(1)).map(record).collect()
     }
 
     fn try_codec(

@@ -33,7 +33,50 @@ pub struct Model {
     /// `bytes` in bits, per weight.
     bits_per_weight: Option<f64>,
     codecs: BTreeMap<String, Share>,
+    /// The quality levels; one for a model without levels.
+    levels: Vec<Level>,
     tensors: Vec<Tensor>,
+}
+
+/// A quality level with those before it.
+#[derive(Debug, Serialize)]
+struct Level {
+    /// Bytes of the beginning of the file.
+    file_bytes: u64,
+    /// Bits of the sections, per weight.
+    bits_per_weight: Option<f64>,
+    /// Of all tensors together, and of the tensor with the largest.
+    relative_error: f64,
+    largest_relative_error: f64,
+    /// Whether the file holds it.
+    whole: bool,
+}
+
+impl Level {
+    fn read(packed: &Packed, number: usize, weights: u64) -> Result<Self> {
+        let level = &packed.levels()[number];
+        let (mut sum, mut largest) = (Certificate::EMPTY, 0.0f64);
+        for tensor in packed.tensors().filter(|tensor| tensor.same_as().is_none()) {
+            let certificate = tensor.at_level(number)?.certificate();
+            sum.add(&certificate);
+            largest = largest.max(certificate.rel_frobenius());
+        }
+        Ok(Self {
+            file_bytes: level.file_bytes,
+            bits_per_weight: per_weight(level.bytes, weights),
+            relative_error: sum.rel_frobenius(),
+            largest_relative_error: largest,
+            whole: level.whole,
+        })
+    }
+
+    /// A line of the table.
+    fn row(&self, number: usize) -> [String; 5] {
+        let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
+        let cut = if self.whole { "" } else { " (cut off)" };
+        let [error, largest] = [self.relative_error, self.largest_relative_error].map(|error| format!("{error:.2e}"));
+        [number.to_string(), format!("{}{cut}", self.file_bytes), bits, error, largest]
+    }
 }
 
 /// The tensors of one codec.
@@ -69,7 +112,7 @@ impl Tensor {
     fn read(tensor: &PackedTensor<'_>, registry: &Registry) -> Self {
         let mut codecs: Vec<String> = Vec::new();
         for chunk in tensor.chunks() {
-            let codec = registry.spec_of(&*chunk.encoded().codec);
+            let codec = registry.spec_of(chunk.codec());
             if !codecs.contains(&codec) {
                 codecs.push(codec);
             }
@@ -119,6 +162,7 @@ impl Model {
             share.bytes += tensor.bytes;
         }
         let weights = packed.tensors().map(|tensor| tensor.spec().elements() as u64).sum();
+        let levels = (0..packed.levels().len()).map(|level| Level::read(packed, level, weights));
         let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
         Ok(Self {
             kind: "packed model",
@@ -132,6 +176,7 @@ impl Model {
             file_bytes: packed.file_bytes(),
             bits_per_weight: per_weight(bytes, weights),
             codecs,
+            levels: levels.collect::<Result<_>>()?,
             tensors,
         })
     }
@@ -143,7 +188,18 @@ impl Model {
         let table = text::table(&columns, self.tensors.iter().map(Tensor::row), width);
         let recipe = text::printable(self.recipe.get());
         let program = text::printable(&self.program);
-        format!("{table}\n{}\nrecipe: {recipe}\npacked by {program}", self.totals())
+        format!("{table}\n{}\n{}recipe: {recipe}\npacked by {program}", self.totals(), self.level_table(width))
+    }
+
+    /// The quality levels as text, if there are several.
+    fn level_table(&self, width: Option<usize>) -> String {
+        if self.levels.len() < 2 {
+            return String::new();
+        }
+        let columns =
+            [("level", Right), ("first bytes", Right), ("bits/w", Right), ("error", Right), ("largest", Right)];
+        let rows = self.levels.iter().enumerate().map(|(number, level)| level.row(number));
+        format!("\n{}\n", text::table(&columns, rows, width))
     }
 
     /// Sizes, codecs, the largest error and what was refused.
