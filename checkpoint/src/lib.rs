@@ -43,5 +43,5 @@ pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedLevel, PackedTensor};
-pub use plan::{Estimate, Plan};
+pub use plan::{Estimate, Plan, Tried};
 pub use recipe::{Recipe, Rule};

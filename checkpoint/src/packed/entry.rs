@@ -9,6 +9,7 @@ use codec_api::{Codec, CodecError, EncodedTensor, Payload, QualityLevel, TensorS
 use super::levels::Stored;
 use super::manifest::{ChunkRecord, TensorRecord};
 use super::names;
+use crate::plan::Tried;
 
 /// One tensor of the manifest.
 pub(crate) struct Entry {
@@ -18,6 +19,7 @@ pub(crate) struct Entry {
     /// Index of the entry with the chunks: its own, or that of a tensor with the same bytes.
     pub(super) holder: usize,
     pub(super) chunks: Vec<Chunk>,
+    pub(super) tried: Vec<Tried>,
 }
 
 /// Some rows of a tensor.
@@ -83,7 +85,7 @@ impl Entry {
         codecs: &[Arc<dyn Codec>],
         stored: &mut Stored,
     ) -> Result<Self, String> {
-        let TensorRecord { name, file, dtype, shape, chunks, .. } = record;
+        let TensorRecord { name, file, dtype, shape, chunks, tried, .. } = record;
         if file >= files {
             return Err(format!("its source file {file} does not exist"));
         }
@@ -96,7 +98,7 @@ impl Entry {
         }
         let chunk = |(number, record)| Chunk::read(&name, number, record, &spec, codecs, stored);
         let chunks = chunks.into_iter().enumerate().map(chunk).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { name, file, spec, holder: i, chunks })
+        Ok(Self { name, file, spec, holder: i, chunks, tried })
     }
 }
 

@@ -9,6 +9,8 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::plan::Tried;
+
 /// The metadata key of the manifest.
 pub(crate) const KEY: &str = "netweight";
 
@@ -66,6 +68,9 @@ pub(crate) struct TensorRecord {
     /// The tensor that holds the chunks of this one too, because both have the same bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) same_as: Option<String>,
+    /// What was tried for a tensor with `best`; the chosen one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tried: Vec<Tried>,
     /// In the order of the rows; none with `same_as`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) chunks: Vec<ChunkRecord>,

@@ -32,7 +32,8 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// and in part. `__metadata__` has two strings:
 /// - `netweight`: the manifest, JSON. For every tensor: name, dtype, shape, source file, and its
 ///   chunks with rows, codec, certificate, blake3 of the decoded bytes and CRC-32C of each section,
-///   and certificate and blake3 of each quality level but the last; or, in `same_as`, the tensor with the same bytes. For the model: source files, codec headers,
+///   and certificate and blake3 of each quality level but the last; what was tried for a codec
+///   chosen by trial; or, in `same_as`, the tensor with the same bytes. For the model: source files, codec headers,
 ///   recipe, seed and program;
 /// - `netweight.crc32c`: CRC-32C of the manifest, eight hexadecimal digits.
 ///
@@ -90,10 +91,11 @@ impl Packed {
         let (manifest, stored) = read(&path, &bytes)?;
         let packed = Self::assemble(&path, mapped, manifest, stored, registry, bytes.len() as u64)
             .map_err(|reason| Error::Manifest { path: path.clone(), reason })?;
-        match read_safetensors_header(&bytes) {
-            Err(error) if !packed.levels[0].whole => Err(refused(&path, &bytes, error)),
-            _ => Ok(packed),
+        // The strict reader names the tensor where the file ends.
+        if !packed.levels[0].whole {
+            read_safetensors_header(&bytes).map_err(|e| refused(&path, &bytes, e))?;
         }
+        Ok(packed)
     }
 
     fn assemble(

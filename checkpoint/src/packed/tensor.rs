@@ -12,6 +12,7 @@ use super::manifest::{Hash, crc32c};
 use super::names;
 use super::open::Packed;
 use crate::error::Error;
+use crate::plan::Tried;
 
 /// A tensor of a packed model, at a quality level ([`Packed::levels`]), which is the last one
 /// unless another one is asked for. Its values are those of the stored dtype: a lossy codec's
@@ -71,6 +72,11 @@ impl<'a> PackedTensor<'a> {
     /// bytes, which are stored once.
     pub fn same_as(&self) -> Option<&'a str> {
         (!std::ptr::eq(self.entry, self.holder)).then_some(&*self.holder.name)
+    }
+
+    /// What was tried if the codec was chosen by trial; the chosen one first.
+    pub fn tried(&self) -> &'a [Tried] {
+        &self.holder.tried
     }
 
     /// The chunks in the order of their rows, at least one. Tensors with the same bytes have the
@@ -270,11 +276,17 @@ impl<'a> PackedChunk<'a> {
         Ok(out)
     }
 
+    /// Checks that the file holds the level.
+    fn check_whole(&self) -> Result<(), Error> {
+        if self.level < self.chunk.whole {
+            return Ok(());
+        }
+        Err(self.packed.cut_off(self.level, &format!("{}: ", self.place())))
+    }
+
     /// Compares the sections of the level and those before with their stored checksums.
     pub(super) fn check_sections(&self) -> Result<(), Error> {
-        if self.level >= self.chunk.whole {
-            return Err(self.packed.cut_off(self.level, &format!("{}: ", self.place())));
-        }
+        self.check_whole()?;
         self.packed.check_length()?;
         if self.chunk.checked.load(Ordering::Relaxed) > self.level {
             return Ok(());
@@ -299,8 +311,9 @@ impl<'a> PackedChunk<'a> {
         Ok(())
     }
 
-    /// Checks the payload size against the sizes that the codec states.
+    /// Checks that the sections are there, and their size against what the codec states.
     fn check_size(&self) -> Result<(), Error> {
+        self.check_whole()?;
         let (encoded, bytes) = (&self.chunk.encoded, self.bytes());
         let (least, most) = if self.is_complete() {
             encoded.codec.cost(&encoded.spec).bytes.into_inner()

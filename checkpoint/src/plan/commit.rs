@@ -131,6 +131,7 @@ impl Plan {
             dtype: tensor.spec.dtype(),
             shape: tensor.spec.shape().to_vec(),
             same_as: tensor.same_as.map(|other| self.tensors[other].name.clone()),
+            tried: tensor.tried.clone(),
             chunks,
         };
         let recipe = serde_json::value::to_raw_value(&self.recipe).map_err(|e| self.wrong(e.to_string()))?;

@@ -2,19 +2,21 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use codec_api::{Chunking, Codec, FormatVersion, Registry, TensorSpec};
+use rayon::prelude::*;
 
 use super::source::Source;
+use super::trial::Trial;
 use super::{Kind, Plan, PlannedTensor};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
 use crate::packed::{Hash, PACKED_EXTENSION};
-use crate::recipe::{Chooser, Recipe};
+use crate::recipe::{Choice, Chooser, Goal, Recipe};
 
 /// Weights of a chunk, if its codec allows it.
 const CHUNK: usize = 1 << 22;
@@ -33,6 +35,8 @@ impl Plan {
     /// random numbers derive from `seed`.
     ///
     /// It reads the headers of the model, and of tensors that may have the same bytes all of them.
+    /// Tensors with `best` are encoded with the candidates, on rayon's current pool: units are
+    /// independent of each other, so that the choice, which needs the whole tensor, is made here.
     ///
     /// # Errors
     /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] if the source
@@ -46,11 +50,11 @@ impl Plan {
         registry: &Registry,
     ) -> Result<Self, Error> {
         let (path, target) = (source.as_ref(), target.as_ref());
-        let chooser = Chooser::new(recipe, registry)?;
+        let mut chooser = Chooser::new(recipe, registry)?;
         let model = Checkpoint::open(path)?;
         let source = Source::of(&model)?;
         let target = check_target(target, &model, &source)?;
-        let tensors = planned(&source, &chooser)?;
+        let tensors = planned(&source, &mut chooser, seed)?;
         Ok(Self {
             kind: Kind::Plan,
             version: FormatVersion,
@@ -99,11 +103,11 @@ fn packed_name(model: &Checkpoint) -> String {
 }
 
 /// The tensors of all files.
-fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>, Error> {
+fn planned(source: &Source, chooser: &mut Chooser<'_>, seed: u64) -> Result<Vec<PlannedTensor>, Error> {
     let mut tensors: Vec<PlannedTensor> = Vec::new();
-    let (mut places, mut same) = (HashMap::new(), Same::default());
-    for file in 0..source.files.len() {
-        let model = source.open(file)?;
+    let (mut places, mut same, mut open) = (HashMap::new(), Same::default(), Vec::new());
+    let models = (0..source.files.len()).map(|file| source.open(file)).collect::<Result<Vec<_>, _>>()?;
+    for (file, model) in models.iter().enumerate() {
         if model.is_packed() {
             return Err(Error::unfit(&model.files()[0], "it is packed already; unpack it first"));
         }
@@ -114,8 +118,15 @@ fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>,
                 return Err(Error::unfit(&model.files()[0], reason));
             }
             let (spec, bytes) = model.bytes(name)?;
-            let (codec, refused) = chooser.choose(name, &spec);
-            let same_as = same.find(tensors.len(), codec, &spec, &bytes);
+            let (choice, refused) = chooser.choose(name, &spec);
+            let same_as = same.find(tensors.len(), choice, &spec, &bytes);
+            let codec = match choice {
+                Choice::Codec(number) => number,
+                Choice::Best(goal) => {
+                    open.push((tensors.len(), goal));
+                    0
+                }
+            };
             tensors.push(PlannedTensor {
                 name: name.to_owned(),
                 file,
@@ -124,14 +135,49 @@ fn planned(source: &Source, chooser: &Chooser<'_>) -> Result<Vec<PlannedTensor>,
                 spec,
                 same_as,
                 refused,
+                tried: Vec::new(),
             });
         }
     }
+    choose_best(&mut tensors, &open, &models, chooser, seed)?;
     Ok(tensors)
 }
 
+/// Chooses codecs by trial, for the tensors of these numbers and goals.
+fn choose_best(
+    tensors: &mut [PlannedTensor],
+    open: &[(usize, Goal)],
+    models: &[Checkpoint],
+    chooser: &mut Chooser<'_>,
+    seed: u64,
+) -> Result<(), Error> {
+    let choose = |(number, goal): &(usize, Goal)| {
+        let (tensor, goal) = (&tensors[*number], *goal);
+        let model = &models[tensor.file];
+        if tensor.same_as.is_some() {
+            return Ok(None);
+        }
+        let (view, fallback) = (model.tensor(&tensor.name)?, Arc::clone(&chooser.codecs()[0]));
+        let candidates = chooser.candidates(goal, &tensor.spec);
+        let trial = Trial { name: &tensor.name, view, path: &model.files()[0], seed, goal, fallback };
+        trial.choose(&candidates).map(Some)
+    };
+    let chosen = open.par_iter().map(choose).collect::<Result<Vec<_>, Error>>()?;
+    for ((number, _), chosen) in open.iter().zip(chosen) {
+        if let Some(other) = tensors[*number].same_as {
+            tensors[*number].codec = tensors[other].codec;
+            continue;
+        }
+        let Some((codec, tried)) = chosen else { continue };
+        let tensor = &mut tensors[*number];
+        tensor.chunk_rows = chunk_rows(&*codec, &tensor.spec);
+        (tensor.codec, tensor.tried) = (chooser.number(codec)?, tried);
+    }
+    Ok(())
+}
+
 /// Rows of a chunk: about [`CHUNK`] weights, as the codec allows, and whole bytes.
-fn chunk_rows(codec: &dyn Codec, spec: &TensorSpec) -> usize {
+pub(super) fn chunk_rows(codec: &dyn Codec, spec: &TensorSpec) -> usize {
     let (rows, columns) = spec.matrix();
     let Chunking::Rows(granule) = codec.chunking(spec) else { return rows.max(1) };
     // Eight rows of any dtype are whole bytes.
@@ -166,9 +212,9 @@ fn units(tensors: &[PlannedTensor]) -> Vec<Vec<[usize; 2]>> {
 /// Finds tensors with the same bytes.
 #[derive(Default)]
 struct Same {
-    /// By codec, spec, and the hash of a sample: tensors of different bytes, each with the hash of
+    /// By choice, spec, and the hash of a sample: tensors of different bytes, each with the hash of
     /// all bytes once another tensor has the same sample.
-    seen: HashMap<(usize, String, Hash), Vec<Seen>>,
+    seen: HashMap<(String, Hash), Vec<Seen>>,
 }
 
 struct Seen {
@@ -179,12 +225,12 @@ struct Seen {
 }
 
 impl Same {
-    /// The first tensor with the same codec, spec and bytes; remembers this one if there is none.
-    fn find(&mut self, tensor: usize, codec: usize, spec: &TensorSpec, bytes: &Bytes) -> Option<usize> {
+    /// The first tensor with the same choice, spec and bytes; remembers this one if there is none.
+    fn find(&mut self, tensor: usize, choice: Choice, spec: &TensorSpec, bytes: &Bytes) -> Option<usize> {
         if bytes.is_empty() {
             return None;
         }
-        let seen = self.seen.entry((codec, spec.to_string(), Hash::of(&sample(bytes)))).or_default();
+        let seen = self.seen.entry((format!("{choice:?} {spec}"), Hash::of(&sample(bytes)))).or_default();
         let hash = (!seen.is_empty()).then(|| Hash::of(bytes));
         for other in &mut *seen {
             if Some(*other.hash.get_or_insert_with(|| Hash::of(&other.bytes))) == hash {

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::packed::{ChunkRecord, Hash, LevelRecord, crc32c, place};
 
 /// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
-type Shared = Result<Option<Statistics>, String>;
+pub(super) type Shared = Result<Option<Statistics>, String>;
 
 impl Plan {
     /// Runs all units on rayon's current pool. `progress` gets the number of encoded weights.
@@ -98,12 +98,12 @@ impl Work<'_> {
 }
 
 /// Encodes chunks of one tensor.
-struct Encoder<'a> {
-    tensor: &'a PlannedTensor,
-    codecs: &'a [Arc<dyn Codec>],
-    view: TensorView<'a>,
-    cx: EncodeCx<'a>,
-    path: &'a std::path::Path,
+pub(super) struct Encoder<'a> {
+    pub(super) tensor: &'a PlannedTensor,
+    pub(super) codecs: &'a [Arc<dyn Codec>],
+    pub(super) view: TensorView<'a>,
+    pub(super) cx: EncodeCx<'a>,
+    pub(super) path: &'a std::path::Path,
 }
 
 impl Encoder<'_> {
@@ -113,7 +113,7 @@ impl Encoder<'_> {
     }
 
     /// The statistics of the tensor, if it has several chunks and its codec needs them.
-    fn survey(&self) -> Result<Shared, Error> {
+    pub(super) fn survey(&self) -> Result<Shared, Error> {
         let (chunks, codec) = (self.tensor.chunks(), &self.codecs[self.tensor.codec]);
         let Some(surveyed) = codec.as_surveyed().filter(|_| chunks > 1) else { return Ok(Ok(None)) };
         let observe = |found: Option<&Statistics>, chunk: usize| {
@@ -130,7 +130,7 @@ impl Encoder<'_> {
     }
 
     /// Encodes a chunk with the codec of the tensor, or exactly if that one refuses it.
-    fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
+    pub(super) fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
         let failed = |error| self.failed(chunk, error);
         let planned = self.tensor.codec;
         let (codec, encoded, refused) = match shared {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod best;
 mod cache;
 mod companions;
 mod directories;
@@ -13,6 +14,7 @@ mod invalid;
 mod levels;
 mod packed_damage;
 mod packing;
+mod prefix;
 mod real_model;
 mod recipes;
 mod same_file;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use checkpoint::{Packed, PackedTensor};
+use checkpoint::{Packed, PackedTensor, Tried};
 use codec_api::{Certificate, Registry};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -106,6 +106,9 @@ struct Tensor {
     same_as: Option<String>,
     /// Why the recipe's codec was not used.
     refused: Option<String>,
+    /// What was tried if the codec was chosen by trial; the chosen one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tried: Vec<Tried>,
 }
 
 impl Tensor {
@@ -133,6 +136,7 @@ impl Tensor {
             chunks: tensor.chunks().count(),
             same_as: tensor.same_as().map(str::to_owned),
             refused: tensor.chunks().find_map(|chunk| chunk.refused()).map(str::to_owned),
+            tried: tensor.tried().to_vec(),
         }
     }
 
@@ -142,6 +146,16 @@ impl Tensor {
         let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
         let error = if self.certificate.exact { "exact".to_owned() } else { format!("{:.2e}", self.relative_error) };
         [self.name.clone(), self.dtype.clone(), text::shape(&self.shape), codec, bits, error]
+    }
+}
+
+/// What a candidate gave: `trellis:bits=3 1234 B, 9.1e-2`.
+fn outcome(tried: &Tried) -> String {
+    let sample = if tried.sample { " in a sample" } else { "" };
+    match (tried.bytes, tried.error) {
+        (Some(bytes), Some(error)) if error > 0.0 => format!("{} {bytes} B, {error:.2e}{sample}", tried.codec),
+        (Some(bytes), _) => format!("{} {bytes} B, no error{sample}", tried.codec),
+        _ => format!("{} refuses it", tried.codec),
     }
 }
 
@@ -188,7 +202,20 @@ impl Model {
         let table = text::table(&columns, self.tensors.iter().map(Tensor::row), width);
         let recipe = text::printable(self.recipe.get());
         let program = text::printable(&self.program);
-        format!("{table}\n{}\n{}recipe: {recipe}\npacked by {program}", self.totals(), self.level_table(width))
+        let (totals, levels, trials) = (self.totals(), self.level_table(width), self.trials());
+        format!("{table}\n{totals}\n{levels}{trials}recipe: {recipe}\npacked by {program}")
+    }
+
+    /// What was tried for each tensor whose codec was chosen by trial, as text.
+    fn trials(&self) -> String {
+        let tried = self.tensors.iter().filter(|tensor| tensor.same_as.is_none() && !tensor.tried.is_empty());
+        let lines: Vec<_> = tried
+            .map(|tensor| {
+                let all = tensor.tried.iter().map(outcome).collect::<Vec<_>>().join("; ");
+                format!("\n  `{}`: {}", text::printable(&tensor.name), text::printable(&all))
+            })
+            .collect();
+        if lines.is_empty() { String::new() } else { format!("tried, the chosen codec first:{}\n", lines.concat()) }
     }
 
     /// The quality levels as text, if there are several.
