@@ -5,11 +5,13 @@ mod claims;
 mod equal_bytes;
 mod formats;
 mod lab;
+mod levels;
 mod measure;
 mod mutate;
 mod rate_distortion;
 mod stamp;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -44,6 +46,11 @@ enum Task {
         /// A suite of `netweight bench`; the trained layers in `assets/` if left out
         suite: Option<String>,
     },
+    /// Compare files with quality levels with files of one level and the same bytes
+    Levels {
+        /// A model; the trained layers in `assets/` if left out
+        model: Option<PathBuf>,
+    },
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     Mutate(mutate::Options),
 }
@@ -72,6 +79,7 @@ fn run(task: Task) -> Result<String> {
         Task::Formats => formats::page(&Lab::open()?),
         Task::RateDistortion => rate_distortion::page(&Lab::open()?),
         Task::EqualBytes { suite } => Ok(equal_bytes::measure(&Lab::open()?, suite.as_deref())?.text().to_owned()),
+        Task::Levels { model } => levels::page(&Lab::open()?, model.as_deref()),
         Task::Mutate(options) => mutate::page(&options),
     }
 }

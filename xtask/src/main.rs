@@ -60,6 +60,9 @@ enum Task {
     /// Compare the error of `trellis` with the error of ggml's formats at equal size
     #[command(disable_help_flag = true)]
     EqualBytes(Forwarded),
+    /// Compare files with quality levels with files of one level and the same bytes
+    #[command(disable_help_flag = true)]
+    Levels(Forwarded),
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     #[command(disable_help_flag = true)]
     Mutate(Forwarded),
@@ -100,6 +103,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Formats(rest) => measure(&tree, "formats", &rest),
         Task::RateDistortion(rest) => measure(&tree, "rate-distortion", &rest),
         Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),
+        Task::Levels(rest) => measure(&tree, "levels", &rest),
         Task::Mutate(rest) => measure(&tree, "mutate", &rest),
         Task::Golden => {
             let mut golden = tree.cargo("run");
