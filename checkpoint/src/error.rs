@@ -200,6 +200,14 @@ pub enum Error {
         /// The checksums, or the error of the codec.
         reason: String,
     },
+    /// A quality level that a packed model does not have, or not in the bytes that are there.
+    #[error("`{path}`: {reason}")]
+    Level {
+        /// The packed file.
+        path: PathBuf,
+        /// The tensor concerned, the level and the bytes.
+        reason: String,
+    },
     /// Rows of a tensor that cannot be encoded or decoded.
     #[error("`{path}`, {part}: {error}")]
     Chunk {

@@ -44,6 +44,6 @@ pub use companions::Companions;
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
-pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedTensor};
-pub use plan::{Estimate, Plan};
+pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedLevel, PackedTensor};
+pub use plan::{Estimate, Plan, Tried};
 pub use recipe::{Recipe, Rule};

@@ -34,6 +34,14 @@ pub struct Args {
     /// Codec spec for the float tensors of two or more axes; all others are stored exactly
     #[arg(long, value_name = "SPEC")]
     pub codec: Option<String>,
+    /// Choose the smallest codec for each of these tensors with at most this ‖w − ŵ‖/‖w‖, measured;
+    /// the same as --codec best:error=E
+    #[arg(long, value_name = "E", conflicts_with_all = ["codec", "recipe"])]
+    pub max_rel_error: Option<f64>,
+    /// Choose the codec with the least error for each of these tensors that takes at most so many
+    /// bits per weight; the same as --codec best:bits=B
+    #[arg(long, value_name = "B", conflicts_with_all = ["codec", "recipe", "max_rel_error"])]
+    pub target_bpw: Option<f64>,
     /// Codec spec for tensors with a name that matches; goes before the recipe, the first match
     /// counts
     #[arg(long = "rule", value_name = "REGEX=SPEC")]
@@ -68,6 +76,8 @@ Recipes:
   trellis-4bit, trellis-3bit
                 entropy-coded trellis quantisation: slower, smaller error
   seedlm-4bit   seeds of a shift register
+  progressive   quality levels of 2, 3 and 4 bits per weight: the first bytes of
+                the file are a coarse model; `info` shows how many
   All but the first encode float tensors of two or more axes (linear layers,
   embeddings) and store the rest exactly, such as norms and biases.
 
@@ -79,6 +89,13 @@ Recipe files are TOML, or JSON with the same keys (*.json):
   min_rank = 2                        also max_rank, min_weights, max_weights
   dtype = [\"F32\", \"BF16\"]
   codec = \"quant.int:bits=4:group=64\"
+
+Chosen by trial:
+  `best:error=0.01` as a codec, here, in rules and in recipe files, tries several
+  codecs on each tensor and takes the smallest whose measured ‖w − ŵ‖/‖w‖ is at
+  most .01; `best:bits=3` takes the one with the least error of those with at
+  most 3 bits per weight. `candidates = [...]` in a recipe file lists the codecs
+  to try. `info` shows what was tried.
 
 Examples:
   netweight compress my-model -o packed
@@ -99,7 +116,8 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let recipe = recipe(args)?;
     let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
     let target = args.output.as_ref().unwrap_or(&nowhere);
-    let plan = Plan::relative(&args.model, target, &args.bases, &recipe, args.seed, registry)?;
+    let pool = pool(args.jobs)?;
+    let plan = pool.install(|| Plan::relative(&args.model, target, &args.bases, &recipe, args.seed, registry))?;
     if args.dry_run {
         estimate(&plan, registry, out)?;
         return Ok(Outcome::Clean);
@@ -116,7 +134,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         .map(|directory| Companions::find(plan.source_directory(), directory, &plan.source_files()))
         .transpose()?;
     let progress = Progress::new(plan.weights());
-    let packed = pool(args.jobs)?.install(|| {
+    let packed = pool.install(|| {
         plan.run(registry, &progress)?;
         // The commit comes last: a packed file in the directory says that it is complete.
         companions.map_or(Ok(()), |companions| companions.copy())?;
@@ -139,7 +157,9 @@ fn with_parts(error: checkpoint::Error, plan: &Plan) -> Error {
 
 /// The recipe of the arguments.
 fn recipe(args: &Args) -> Result<Recipe> {
-    let mut recipe = match &args.codec {
+    let error = args.max_rel_error.map(|error| format!("best:error={error}"));
+    let codec = args.codec.clone().or(error).or(args.target_bpw.map(|bits| format!("best:bits={bits}")));
+    let mut recipe = match &codec {
         Some(codec) => Recipe::for_matrices(codec),
         None => Recipe::load(&args.recipe)?,
     };

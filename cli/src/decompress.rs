@@ -16,7 +16,8 @@ use crate::text;
 ///
 /// Writes the dense files that were packed, under their names, with their headers, and the index of
 /// a sharded model. Tensors of exact codecs come back bit for bit; others as their certificates
-/// state. Every checksum and hash is compared.
+/// state. Every checksum and hash is compared. Of a model with quality levels, any level can be
+/// written, from as many bytes of the beginning of the file as it needs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A packed file (*.nw.safetensors), or a directory with one, whose other files are copied
@@ -29,6 +30,9 @@ pub struct Args {
     /// Number of threads; by default one for each core
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Quality level, 0 for the coarsest; `info` shows them. Without it all of them: the best
+    #[arg(long, value_name = "N")]
+    pub level: Option<usize>,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
@@ -42,6 +46,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let begin = Instant::now();
     let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
     packed.require_base()?;
+    let packed = if let Some(level) = args.level { packed.at_level(level)? } else { packed };
     let progress = Progress::new(weights(&packed));
     let find = || Companions::find(&args.model, &args.output, &[packed.path().to_owned()]);
     let companions = || Ok(args.model.is_dir().then(find).transpose()?);

@@ -23,16 +23,17 @@ const ENCODED: &str = "netweight";
 /// # Errors
 /// If it cannot be read, or the output cannot be written.
 pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let model = Checkpoint::open(&args.file)?;
-    if model.is_packed() {
-        let packed = Packed::open(&model.files()[0], registry)?.with_bases(&args.base.bases, registry)?;
-        if !args.base.bases.is_empty() {
-            packed.check_base()?;
+    let model = match Checkpoint::open(&args.file) {
+        Ok(model) if model.is_packed() => {
+            return packed(args, Packed::open(&model.files()[0], registry)?, registry, out);
         }
-        let found = packed::Model::read(&packed, registry)?;
-        print(args, &found, packed::Model::table, out)?;
-        return Ok(Outcome::Clean);
-    }
+        Ok(model) => model,
+        // A packed file that was cut off may hold quality levels.
+        Err(error) => match Packed::open(&args.file, registry) {
+            Ok(found) => return packed(args, found, registry, out),
+            Err(_) => return Err(error.into()),
+        },
+    };
     if !args.base.bases.is_empty() {
         bail!("`{}` is not a packed model, so it has no base; leave `--base` out", args.file.display());
     }
@@ -45,6 +46,15 @@ pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         return Ok(if found.is_sound() { Outcome::Clean } else { Outcome::Found });
     }
     print(args, &model::Model::read(&model)?, model::Model::table, out)?;
+    Ok(Outcome::Clean)
+}
+
+fn packed(args: &Info, packed: Packed, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    let packed = packed.with_bases(&args.base.bases, registry)?;
+    if !args.base.bases.is_empty() {
+        packed.check_base()?;
+    }
+    print(args, &packed::Model::read(&packed, registry)?, packed::Model::table, out)?;
     Ok(Outcome::Clean)
 }
 

@@ -14,7 +14,8 @@ use crate::text;
 /// Verify a packed model
 ///
 /// Decodes every tensor and compares each section with its checksum and each decoded tensor with
-/// its hash. Nothing is written. The exit code is 1 if something is damaged.
+/// its hash. Nothing is written. The exit code is 1 if something is damaged, or if the file was cut
+/// off; then the quality levels that it still holds are checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A packed file (*.nw.safetensors), or a directory with one

@@ -102,6 +102,32 @@ pub trait Codec: Debug + Send + Sync {
 }
 
 impl dyn Codec + '_ {
+    /// The quality levels of a payload for this spec, coarsest first: one with all sections if the
+    /// codec has no levels.
+    pub fn levels(&self, spec: &TensorSpec) -> Vec<QualityLevel> {
+        let levels = self.as_progressive().map(|progressive| progressive.levels(spec));
+        levels.unwrap_or_else(|| vec![QualityLevel::new(vec![String::new()], self.cost(spec).bytes)])
+    }
+
+    /// Decodes levels `0..=level` of [`Self::levels`], as [`Progressive::decode_level`].
+    ///
+    /// # Errors
+    /// As [`Codec::decode`]; [`CodecError::Usage`] if there is no such level.
+    pub fn decode_level(
+        &self,
+        level: usize,
+        spec: &TensorSpec,
+        payload: PayloadView<'_>,
+        cx: &DecodeCx<'_>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        match (self.as_progressive(), level) {
+            (Some(progressive), _) => progressive.decode_level(level, spec, payload, cx, out),
+            (None, 0) => self.decode(spec, payload, cx, out),
+            (None, _) => Err(CodecError::Usage(format!("level {level}: the only level is 0"))),
+        }
+    }
+
     /// Like [`Codec::as_lossless`], but an error if the codec is not lossless.
     ///
     /// # Errors
@@ -181,7 +207,8 @@ pub trait Progressive {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QualityLevel {
-    /// Names of these sections.
+    /// Names of these sections. A name that is empty or ends with `/` stands for all sections whose
+    /// names begin with it: those of a child codec, which may depend on the data.
     pub sections: Vec<String>,
     /// Total bytes of these sections, as [`CostEstimate::bytes`] for the whole payload.
     pub bytes: RangeInclusive<u64>,
@@ -191,6 +218,19 @@ impl QualityLevel {
     /// A level with these sections and their total size.
     pub fn new(sections: Vec<String>, bytes: RangeInclusive<u64>) -> Self {
         Self { sections, bytes }
+    }
+
+    /// The level of a child codec, as a level of its composite ([`Payload::with_scope`]).
+    #[must_use]
+    pub fn scoped(self, scope: &str) -> Self {
+        Self { sections: self.sections.iter().map(|name| format!("{scope}/{name}")).collect(), ..self }
+    }
+
+    /// Whether the level has the section of this name.
+    pub fn has(&self, section: &str) -> bool {
+        self.sections.iter().any(|name| {
+            name == section || (name.is_empty() || name.ends_with('/')) && section.starts_with(name.as_str())
+        })
     }
 }
 

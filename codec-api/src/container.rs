@@ -31,10 +31,18 @@ const STRINGS: &str = "__metadata__";
 /// # Errors
 /// [`FormatError::Container`] with the fault and the tensor concerned.
 pub fn read_safetensors_header(bytes: &[u8]) -> Result<(Metadata, usize), FormatError> {
-    read(bytes).map_err(FormatError::Container)
+    read(bytes, false).map_err(FormatError::Container)
 }
 
-fn read(bytes: &[u8]) -> Result<(Metadata, usize), String> {
+/// As [`read_safetensors_header`], for a file that may be cut off: tensors may end behind `bytes`.
+///
+/// # Errors
+/// As [`read_safetensors_header`].
+pub fn read_safetensors_prefix(bytes: &[u8]) -> Result<(Metadata, usize), FormatError> {
+    read(bytes, true).map_err(FormatError::Container)
+}
+
+fn read(bytes: &[u8], cut: bool) -> Result<(Metadata, usize), String> {
     let (length, rest) =
         bytes.split_first_chunk().ok_or_else(|| format!("{} bytes are too few for a header", bytes.len()))?;
     let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
@@ -57,7 +65,7 @@ fn read(bytes: &[u8]) -> Result<(Metadata, usize), String> {
         tensors.push((name, info));
     }
     tensors.sort_by_key(|(_, info)| info.data_offsets);
-    check_layout(&tensors, data.len())?;
+    check_layout(&tensors, data.len(), cut)?;
     let strings = strings.map(|Unique(strings)| strings.into_iter().collect());
     Ok((Metadata::new(strings, tensors).map_err(|e| e.to_string())?, 8 + length))
 }
@@ -66,9 +74,9 @@ fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|e| format!("header: {e}"))
 }
 
-/// Checks that the tensors, sorted by offset, cover all `present` bytes, and that the length of
-/// each agrees with its dtype and shape.
-fn check_layout(tensors: &[(String, TensorInfo)], present: usize) -> Result<(), String> {
+/// Checks that the tensors, sorted by offset, cover all `present` bytes, and more only if `cut`,
+/// and that the length of each agrees with its dtype and shape.
+fn check_layout(tensors: &[(String, TensorInfo)], present: usize, cut: bool) -> Result<(), String> {
     let mut filled = 0;
     for (name, info) in tensors {
         let (begin, end) = info.data_offsets;
@@ -85,14 +93,14 @@ fn check_layout(tensors: &[(String, TensorInfo)], present: usize) -> Result<(), 
                 spec.byte_len()
             ));
         }
-        if end > present {
+        if end > present && !cut {
             return Err(format!(
                 "tensor `{name}` ends at {end}, the file has {present} bytes of tensors; it is cut off or damaged"
             ));
         }
         filled = end;
     }
-    if filled == present {
+    if filled == present || cut && filled > present {
         return Ok(());
     }
     Err(format!("the header declares {filled} bytes of tensors, the file has {present}; it is damaged"))

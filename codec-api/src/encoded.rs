@@ -16,10 +16,10 @@ use crate::container::read_safetensors_header;
 use crate::context::{DecodeCx, EncodeCx};
 use crate::error::{CodecError, FormatError, Result};
 use crate::linear::LinearOp;
-use crate::measure::{TILE, measure};
+use crate::measure::{TILE, measure, measure_rows};
 use crate::payload::{Payload, Section};
 use crate::registry::Registry;
-use crate::rows::{Buffer, RowReader, open_of_any_size, open_rows, tiles};
+use crate::rows::{Buffer, DecodedRows, RowReader, open_of_any_size, open_rows, tiles};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
 use crate::util::narrow;
@@ -155,9 +155,8 @@ impl EncodedTensor {
         self.codec.accepts(&self.spec)?;
         let (mut bytes, mut least, mut most) = (0, 0u64, 0u64);
         for part in progressive.levels(&self.spec).iter().take(level.saturating_add(1)) {
-            for name in &part.sections {
-                bytes += self.payload.view().section(name)?.data().len() as u64;
-            }
+            let sections = self.payload.sections().iter().filter(|(name, _)| part.has(name));
+            bytes += sections.map(|(_, section)| section.data().len() as u64).sum::<u64>();
             least = least.saturating_add(*part.bytes.start());
             most = most.saturating_add(*part.bytes.end());
         }
@@ -165,6 +164,23 @@ impl EncodedTensor {
         let mut out = cx.zeros(self.spec.elements(), self.payload.bytes())?;
         progressive.decode_level(level, &self.spec, self.payload.view(), &self.limited(cx), &mut out)?;
         Ok(out)
+    }
+
+    /// As [`Self::decode_level`], to the bytes of the stored dtype, into `spec.byte_len()` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::decode_level`].
+    pub fn decode_level_stored(&self, level: usize, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
+        self.spec.check_output_bytes(out.len())?;
+        narrow(self.spec.dtype(), &self.decode_level(level, cx)?, out)
+    }
+
+    /// The error of [`Self::decode_level_stored`] against `tensor`.
+    ///
+    /// # Errors
+    /// As [`Self::decode_level`].
+    pub fn certify_level(&self, level: usize, tensor: &TensorView<'_>, cx: &DecodeCx<'_>) -> Result<Certificate> {
+        measure_rows(&DecodedRows::new(&self.spec, self.decode_level(level, cx)?), tensor, cx)
     }
 
     /// Opens the rows of the tensor's matrix view.

@@ -67,7 +67,7 @@ pub use calibration::{Calibration, Gram, InputAxis};
 pub use certificate::Certificate;
 pub use codec::{Chunking, Codec, Lossless, Need, Needs, Progressive, QualityLevel};
 pub use config::{Bounded, FormatVersion};
-pub use container::read_safetensors_header;
+pub use container::{read_safetensors_header, read_safetensors_prefix};
 pub use context::{BaseTensor, Cancel, DecodeCx, EncodeCx, NoProgress, Progress};
 pub use cost::CostEstimate;
 pub use encoded::EncodedTensor;

@@ -5,6 +5,7 @@ mod claims;
 mod equal_bytes;
 mod formats;
 mod lab;
+mod levels;
 mod made;
 mod measure;
 mod mutate;
@@ -14,6 +15,7 @@ mod rate_distortion;
 mod stamp;
 mod workflows;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -50,6 +52,11 @@ enum Task {
     },
     /// Measure the size of patches beside simpler forms, and how fast they apply
     Patches(patches::Options),
+    /// Compare files with quality levels with files of one level and the same bytes
+    Levels {
+        /// A model; the trained layers in `assets/` if left out
+        model: Option<PathBuf>,
+    },
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     Mutate(mutate::Options),
     /// Measure time and memory of packing a large model
@@ -83,6 +90,7 @@ fn run(task: Task) -> Result<String> {
         Task::RateDistortion => rate_distortion::page(&Lab::open()?),
         Task::EqualBytes { suite } => Ok(equal_bytes::measure(&Lab::open()?, suite.as_deref())?.text().to_owned()),
         Task::Patches(options) => patches::page(&Lab::open()?, &options),
+        Task::Levels { model } => levels::page(&Lab::open()?, model.as_deref()),
         Task::Mutate(options) => mutate::page(&options),
         Task::Packing(options) => packing::page(&Lab::open()?, &options),
         Task::Workflows => workflows::page(&Lab::open()?),

@@ -161,9 +161,8 @@ fn justified_levels(trial: &Trial<'_>, case: &str, encoded: &EncodedTensor) -> R
     let levels = calmly(trial, case, || progressive.levels(&encoded.spec))?;
     let (mut bytes, mut least, mut most) = (0u64, 0u64, 0u64);
     for (level, part) in levels.iter().enumerate() {
-        for section in part.sections.iter().filter_map(|name| encoded.payload.sections().get(name)) {
-            bytes += section.data().len() as u64;
-        }
+        let sections = encoded.payload.sections().iter().filter(|(name, _)| part.has(name));
+        bytes += sections.map(|(_, section)| section.data().len() as u64).sum::<u64>();
         least = least.saturating_add(*part.bytes.start());
         most = most.saturating_add(*part.bytes.end());
         if (least..=most).contains(&bytes) {

@@ -5,9 +5,9 @@ use codec_api::{Dtype, EncodedTensor, QualityLevel};
 use super::trial::{Trial, each_offer};
 use super::{Law, Sample, Subject, Violation};
 
-/// The levels name each section once. Level `n` decodes from only the sections of levels `0..=n`,
-/// whose bytes are within the prediction. Its Frobenius error is not above the error of level
-/// `n − 1`. The last level is the whole payload.
+/// The levels name each section once, and only sections that are there. Level `n` decodes from only
+/// the sections of levels `0..=n`, whose bytes are within the prediction. Its Frobenius error is not
+/// above the error of level `n − 1`. The last level is the whole payload.
 ///
 /// # Errors
 /// The first violation found.
@@ -34,7 +34,7 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     let mut before = f64::INFINITY;
     let mut values = Vec::new();
     for (level, part) in levels.iter().enumerate() {
-        named.extend_from_slice(&part.sections);
+        named.extend(encoded.payload.sections().keys().filter(|name| part.has(name)).cloned());
         prefix.payload = encoded.payload.restricted_to(&named);
         values = decode_level(trial, &prefix, level)?;
         let error = distance(&source, &values);
@@ -52,12 +52,15 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
 }
 
 fn complete(trial: &Trial<'_>, encoded: &EncodedTensor, levels: &[QualityLevel]) -> Result<(), Violation> {
-    let mut named: Vec<_> = levels.iter().flat_map(|level| level.sections.clone()).collect();
-    named.sort();
-    if named.iter().eq(encoded.payload.sections().keys()) {
+    let named: Vec<_> = levels.iter().flat_map(|level| &level.sections).collect();
+    let sections: Vec<_> = encoded.payload.sections().keys().collect();
+    let one = |name: &str| QualityLevel::new(vec![name.to_owned()], 0..=0);
+    let once = |section: &str| named.iter().filter(|name| one(name).has(section)).count() == 1;
+    let stands_for_many = |name: &str| name.is_empty() || name.ends_with('/');
+    let is_there = |name: &str| stands_for_many(name) || sections.iter().any(|section| *section == name);
+    if sections.iter().all(|section| once(section)) && named.iter().all(|name| is_there(name)) {
         return Ok(());
     }
-    let sections = encoded.payload.sections().keys().collect::<Vec<_>>();
     Err(trial.violation(format!("the levels name {named:?}"), format!("each section once: {sections:?}")))
 }
 

@@ -63,6 +63,9 @@ enum Task {
     /// Print `docs/patches.md`: the size of patches beside simpler forms, and how fast they apply
     #[command(disable_help_flag = true)]
     Patches(Forwarded),
+    /// Compare files with quality levels with files of one level and the same bytes
+    #[command(disable_help_flag = true)]
+    Levels(Forwarded),
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     #[command(disable_help_flag = true)]
     Mutate(Forwarded),
@@ -110,6 +113,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::RateDistortion(rest) => measure(&tree, "rate-distortion", &rest),
         Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),
         Task::Patches(rest) => measure(&tree, "patches", &rest),
+        Task::Levels(rest) => measure(&tree, "levels", &rest),
         Task::Mutate(rest) => measure(&tree, "mutate", &rest),
         Task::Workflows(rest) => measure(&tree, "workflows", &rest),
         Task::Packing(rest) => {

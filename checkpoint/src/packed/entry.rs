@@ -1,13 +1,15 @@
 //! The tensors of the manifest, checked against the sections of the file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 
-use codec_api::{Codec, CodecError, EncodedTensor, Payload, Section, TensorSpec};
+use codec_api::{Codec, CodecError, EncodedTensor, Payload, QualityLevel, TensorSpec};
 
+use super::levels::Stored;
 use super::manifest::{ChunkRecord, TensorRecord};
 use super::names;
+use crate::plan::Tried;
 
 /// One tensor of the manifest.
 pub(crate) struct Entry {
@@ -19,6 +21,7 @@ pub(crate) struct Entry {
     /// Index of the entry with the chunks: its own, or that of a tensor with the same bytes.
     pub(super) holder: usize,
     pub(super) chunks: Vec<Chunk>,
+    pub(super) tried: Vec<Tried>,
 }
 
 /// What the manifest has beside tensors.
@@ -33,9 +36,14 @@ pub(super) struct Limits {
 /// Some rows of a tensor.
 pub(super) struct Chunk {
     pub(super) record: ChunkRecord,
+    /// With the sections that the file holds.
     pub(super) encoded: EncodedTensor,
-    /// Whether the checksums of its sections were compared, and right.
-    pub(super) checked: AtomicBool,
+    /// Bytes of the sections up to each quality level.
+    pub(super) bytes: Vec<u64>,
+    /// Number of levels that the file holds.
+    pub(super) whole: usize,
+    /// Number of levels whose checksums were compared, and right.
+    pub(super) checked: AtomicUsize,
 }
 
 /// The tensors of the manifest and their places by name. Takes their sections from `stored`.
@@ -46,7 +54,7 @@ pub(super) fn entries(
     records: Vec<TensorRecord>,
     limits: Limits,
     codecs: &[Arc<dyn Codec>],
-    stored: &mut BTreeMap<String, Section>,
+    stored: &mut Stored,
 ) -> Result<(Vec<Entry>, HashMap<String, usize>), String> {
     let mut by_name = HashMap::new();
     for (i, record) in records.iter().enumerate() {
@@ -86,9 +94,9 @@ impl Entry {
         limits: Limits,
         alias: bool,
         codecs: &[Arc<dyn Codec>],
-        stored: &mut BTreeMap<String, Section>,
+        stored: &mut Stored,
     ) -> Result<Self, String> {
-        let TensorRecord { name, file, dtype, shape, base, chunks, .. } = record;
+        let TensorRecord { name, file, dtype, shape, base, chunks, tried, .. } = record;
         if file >= limits.files {
             return Err(format!("its source file {file} does not exist"));
         }
@@ -104,7 +112,7 @@ impl Entry {
         }
         let chunk = |(number, record)| Chunk::read(&name, number, record, &spec, codecs, stored);
         let chunks = chunks.into_iter().enumerate().map(chunk).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { name, file, spec, base, holder: i, chunks })
+        Ok(Self { name, file, spec, base, holder: i, chunks, tried })
     }
 }
 
@@ -124,6 +132,23 @@ fn check_cover(rows: usize, chunks: &[ChunkRecord]) -> Result<(), String> {
     Ok(())
 }
 
+/// The level of a section. A name that no level knows, which the decoder will refuse, is in the
+/// first.
+pub(crate) fn level_of(levels: &[QualityLevel], section: &str) -> usize {
+    levels.iter().position(|level| level.has(section)).unwrap_or(0)
+}
+
+/// Checks that the record describes every level but the last.
+fn check_levels(record: &ChunkRecord, levels: usize) -> Result<(), String> {
+    if record.levels.len() + 1 != levels {
+        return Err(format!("it states the errors of {} quality levels of {levels}", record.levels.len() + 1));
+    }
+    match record.levels.iter().position(|level| !level.certificate.is_valid()) {
+        Some(level) => Err(format!("quality level {level} has no valid certificate")),
+        None => Ok(()),
+    }
+}
+
 impl Chunk {
     fn read(
         tensor: &str,
@@ -131,20 +156,28 @@ impl Chunk {
         record: ChunkRecord,
         spec: &TensorSpec,
         codecs: &[Arc<dyn Codec>],
-        stored: &mut BTreeMap<String, Section>,
+        stored: &mut Stored,
     ) -> Result<Self, String> {
         let [first, end] = record.rows;
         let wrong = |e: CodecError| format!("rows {first}..{end}: {e}");
         let codec = codecs.get(record.codec).ok_or_else(|| format!("its codec {} does not exist", record.codec))?;
-        let mut sections = Vec::new();
+        let spec = spec.with_rows(end - first).map_err(wrong)?;
+        codec.accepts(&spec).map_err(wrong)?;
+        let levels = codec.levels(&spec);
+        check_levels(&record, levels.len()).map_err(|reason| format!("rows {first}..{end}: {reason}"))?;
+        let (mut sections, mut bytes, mut whole) = (Vec::new(), vec![0; levels.len()], levels.len());
         for name in record.sections.keys() {
             let place = names::section(tensor, number, name);
-            let section = stored.remove(&place).ok_or_else(|| format!("its section `{place}` is missing"))?;
-            sections.push((name.clone(), section));
+            let level = level_of(&levels, name);
+            let found = stored.take(&place, level).ok_or_else(|| format!("its section `{place}` is missing"))?;
+            bytes[level..].iter_mut().for_each(|sum| *sum += found.bytes);
+            match found.section {
+                Some(section) => sections.push((name.clone(), section)),
+                None => whole = whole.min(level),
+            }
         }
         let payload = Payload::from_sections(sections).map_err(wrong)?;
-        let spec = spec.with_rows(end - first).map_err(wrong)?;
         let encoded = EncodedTensor::from_parts(spec, Arc::clone(codec), payload, record.certificate).map_err(wrong)?;
-        Ok(Self { record, encoded, checked: AtomicBool::new(false) })
+        Ok(Self { record, encoded, bytes, whole, checked: AtomicUsize::new(0) })
     }
 }

@@ -9,6 +9,8 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::plan::Tried;
+
 /// The metadata key of the manifest.
 pub(crate) const KEY: &str = "netweight";
 
@@ -93,6 +95,9 @@ pub(crate) struct TensorRecord {
     /// Number of its base tensor, which has the same dtype and shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<usize>,
+    /// What was tried for a tensor with `best`; the chosen one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tried: Vec<Tried>,
     /// In the order of the rows. None with `same_as`, nor for a tensor that equals its base.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) chunks: Vec<ChunkRecord>,
@@ -108,11 +113,23 @@ pub(crate) struct ChunkRecord {
     pub(crate) certificate: Certificate,
     /// blake3 of the decoded bytes, in the stored dtype.
     pub(crate) blake3: Hash,
+    /// The quality levels before the last, coarsest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) levels: Vec<LevelRecord>,
     /// CRC-32C of each section.
     pub(crate) sections: BTreeMap<String, u32>,
     /// Why the codec of the recipe did not encode this chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) refused: Option<String>,
+}
+
+/// A chunk decoded from its first quality levels only.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LevelRecord {
+    pub(crate) certificate: Certificate,
+    /// blake3 of the decoded bytes, in the stored dtype.
+    pub(crate) blake3: Hash,
 }
 
 impl Manifest {

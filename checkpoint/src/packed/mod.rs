@@ -2,6 +2,7 @@
 
 mod base;
 mod entry;
+mod levels;
 mod manifest;
 mod names;
 mod open;
@@ -11,9 +12,12 @@ mod unpack;
 mod verify;
 mod writer;
 
+pub(crate) use entry::level_of;
+pub use levels::PackedLevel;
 pub use manifest::Hash;
 pub(crate) use manifest::{
-    BaseRecord, BaseTensorRecord, ChunkRecord, FileRecord, KEY, Kind, Manifest, TensorRecord, checked, crc32c,
+    BaseRecord, BaseTensorRecord, ChunkRecord, FileRecord, KEY, Kind, LevelRecord, Manifest, TensorRecord, checked,
+    crc32c,
 };
 pub(crate) use names::{INDEX, header as header_name, padding as padding_name, section as section_name};
 pub(crate) use open::is_packed;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use codec_api::{Codec, CodecError, Registry, Section, read_safetensors_header};
+use codec_api::{Codec, CodecError, Registry, Section, read_safetensors_header, read_safetensors_prefix};
 
 use super::base::Base;
 use super::entry::{Entry, Limits, entries};
+use super::levels::{PackedLevel, Place, Stored};
 use super::manifest::{FileRecord, KEY, Manifest, checked, is_manifest};
 use super::names;
 use super::tensor::PackedTensor;
@@ -31,11 +32,12 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// large tensors are encoded in chunks of rows, numbered from 0, so that they decode in parallel
 /// and in part. `__metadata__` has two strings:
 /// - `netweight`: the manifest, JSON. For every tensor: name, dtype, shape, source file, and its
-///   chunks with rows, codec, certificate, blake3 of the decoded bytes and CRC-32C of each section;
-///   or, in `same_as`, the tensor with the same bytes. For the model: source files, codec headers,
-///   recipe, seed and program. In `base` the model that tensors are stored relative to: its name,
-///   where it was, and name and blake3 of each tensor that is needed. A tensor has the number of
-///   its base tensor; one without chunks equals it;
+///   chunks with rows, codec, certificate, blake3 of the decoded bytes and CRC-32C of each section,
+///   and certificate and blake3 of each quality level but the last; what was tried for a codec
+///   chosen by trial; or, in `same_as`, the tensor with the same bytes. For the model: source files,
+///   codec headers, recipe, seed and program. In `base` the model that tensors are stored relative
+///   to: its name, where it was, and name and blake3 of each tensor that is needed. A tensor has the
+///   number of its base tensor; one without chunks equals it;
 /// - `netweight.crc32c`: CRC-32C of the manifest, eight hexadecimal digits.
 ///
 /// Further U8 sections hold what the source files have beside tensors, as Zstandard frames:
@@ -44,8 +46,9 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// its tensors without gaps, so that a model of exact codecs comes back byte for byte.
 ///
 /// Sections are ordered by quality level, then from wide to narrow dtypes, then by tensor: the
-/// first bytes of the file are a coarse model, and every section is aligned to its dtype. Before
-/// each level but the first, zeros in `__netweight__/padding/LEVEL` align it.
+/// first bytes of the file are a coarse model ([`Self::levels`]), and every section is aligned to
+/// its dtype. The first level ends with the headers and the index. Before each level but the first,
+/// zeros in `__netweight__/padding/LEVEL` align it.
 pub struct Packed {
     pub(crate) path: PathBuf,
     mapped: Mapped,
@@ -59,7 +62,10 @@ pub struct Packed {
     pub(super) paddings: Vec<(String, Bytes)>,
     program: String,
     recipe: String,
-    file_bytes: u64,
+    pub(super) file_bytes: u64,
+    pub(super) levels: Vec<PackedLevel>,
+    /// The quality level of its tensors.
+    pub(super) level: usize,
 }
 
 /// The verbatim bytes of a source file that are not tensors.
@@ -73,28 +79,35 @@ pub(crate) struct StoredFile {
 impl Packed {
     /// Opens a packed file (`*.nw.safetensors`), or the only one of a directory. The codecs of its
     /// tensors must be in `registry`. [`Self::with_bases`] attaches the base of a model that has
-    /// one.
+    /// one. Of a file that was cut off, the quality levels that are whole can be read
+    /// ([`Self::at_level`]).
     ///
     /// The file must not be changed or shortened while it is in use, as for
     /// [`Checkpoint::open`](crate::Checkpoint::open).
     ///
     /// # Errors
     /// [`Error`] if there is no packed file, or its manifest is damaged, needs a newer program, or
-    /// contradicts the sections of the file. Sections are checked when they are read.
+    /// contradicts the sections of the file, or the file ends before its first quality level does.
+    /// Sections are checked when they are read.
     #[tracing::instrument(level = "debug", skip_all, fields(path = %path.as_ref().display()))]
     pub fn open(path: impl AsRef<Path>, registry: &Registry) -> Result<Self, Error> {
         let path = locate(path.as_ref())?;
         let (bytes, mapped) = map(&open(&path)?, &path).map_err(|e| Error::io(&path, e))?;
         let (manifest, stored) = read(&path, &bytes)?;
-        Self::assemble(&path, mapped, manifest, stored, registry, bytes.len() as u64)
-            .map_err(|reason| Error::Manifest { path, reason })
+        let packed = Self::assemble(&path, mapped, manifest, stored, registry, bytes.len() as u64)
+            .map_err(|reason| Error::Manifest { path: path.clone(), reason })?;
+        // The strict reader names the tensor where the file ends.
+        if !packed.levels[0].whole {
+            read_safetensors_header(&bytes).map_err(|e| refused(&path, &bytes, e))?;
+        }
+        Ok(packed)
     }
 
     fn assemble(
         path: &Path,
         mapped: Mapped,
         manifest: Manifest,
-        mut stored: BTreeMap<String, Section>,
+        mut stored: Stored,
         registry: &Registry,
         file_bytes: u64,
     ) -> Result<Self, String> {
@@ -111,8 +124,9 @@ impl Packed {
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let index = manifest.index.map(|record| StoredFile::take(record, names::INDEX.to_owned(), &mut stored));
         let index = index.transpose()?;
-        let (paddings, strange): (BTreeMap<_, _>, _) =
-            stored.into_iter().partition(|(name, _)| name.starts_with(names::PADDING));
+        let (levels, others) = stored.finish(file_bytes);
+        let (paddings, strange): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            others.into_iter().partition(|(name, _)| name.starts_with(names::PADDING));
         if let Some((name, _)) = strange.first_key_value() {
             return Err(format!("the manifest does not know the section `{name}`"));
         }
@@ -124,10 +138,12 @@ impl Packed {
             base: manifest.base.map(Base::new),
             files,
             index,
-            paddings: paddings.into_iter().map(|(name, section)| (name, section.data().clone())).collect(),
+            paddings: paddings.into_iter().filter_map(|(name, place)| Some((name, data(place)?))).collect(),
             program: manifest.program,
             recipe: manifest.recipe.get().to_owned(),
             file_bytes,
+            level: levels.len() - 1,
+            levels,
         })
     }
 
@@ -212,13 +228,19 @@ impl fmt::Debug for Packed {
 
 impl StoredFile {
     /// Takes the section of this name from `stored`.
-    fn take(record: FileRecord, section: String, stored: &mut BTreeMap<String, Section>) -> Result<Self, String> {
+    fn take(record: FileRecord, section: String, stored: &mut Stored) -> Result<Self, String> {
         if !stays_inside(&record.name) {
             return Err(format!("the source file `{}` is not a plain path below a directory", record.name));
         }
-        let Some(frame) = stored.remove(&section) else { return Err(format!("the section `{section}` is missing")) };
-        Ok(Self { record, section, frame: frame.data().clone() })
+        let place = stored.take_frame(&section, 0).ok_or_else(|| format!("the section `{section}` is missing"))?;
+        // A file without its first level does not open.
+        Ok(Self { record, section, frame: data(place).unwrap_or_default() })
     }
+}
+
+/// The bytes of a section, if the file holds them.
+fn data(place: Place) -> Option<Bytes> {
+    Some(place.section?.data().clone())
 }
 
 /// Whether these are the metadata of a packed model.
@@ -252,9 +274,9 @@ fn locate(path: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// The manifest, and the sections by their stored names.
-fn read(path: &Path, bytes: &Bytes) -> Result<(Manifest, BTreeMap<String, Section>), Error> {
-    let (header, start) = read_safetensors_header(bytes).map_err(|e| refused(path, bytes, e))?;
+/// The manifest and the sections.
+fn read(path: &Path, bytes: &Bytes) -> Result<(Manifest, Stored), Error> {
+    let (header, start) = read_safetensors_prefix(bytes).map_err(|e| refused(path, bytes, e))?;
     let wrong = |reason: String| Error::Manifest { path: path.to_owned(), reason };
     let strings = header.metadata().clone().unwrap_or_default();
     if !strings.get(KEY).is_some_and(|text| is_manifest(text)) {
@@ -265,9 +287,13 @@ fn read(path: &Path, bytes: &Bytes) -> Result<(Manifest, BTreeMap<String, Sectio
     let mut sections = BTreeMap::new();
     for (name, info) in header.tensors() {
         let (begin, end) = info.data_offsets;
-        let section = Section::new(info.dtype, info.shape.clone(), bytes.slice(start + begin..start + end));
-        let section = section.map_err(|e| wrong(format!("section `{name}`: {e}")))?;
-        sections.insert(name, section);
+        let whole = end <= bytes.len() - start;
+        let section = || Section::new(info.dtype, info.shape.clone(), bytes.slice(start + begin..start + end));
+        let section = whole.then(section).transpose().map_err(|e| wrong(format!("section `{name}`: {e}")))?;
+        sections.insert(
+            name,
+            Place { section, bytes: (end - begin) as u64, end: (start as u64).saturating_add(end as u64) },
+        );
     }
-    Ok((manifest, sections))
+    Ok((manifest, Stored::new(sections, start as u64)))
 }

@@ -38,6 +38,14 @@ impl Piece<'_> {
         }
     }
 
+    /// A chunk at the last quality level that the file holds; others as they are.
+    pub(super) fn at_whole_level(self) -> Self {
+        match self {
+            Self::Chunk(chunk) => Self::Chunk(chunk.at_whole_level()),
+            base @ Self::Base { .. } => base,
+        }
+    }
+
     /// The bytes in the stored dtype; every checksum and hash is checked.
     pub(super) fn decode(&self) -> Result<Bytes, Error> {
         match self {

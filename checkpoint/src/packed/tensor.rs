@@ -6,21 +6,26 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use codec_api::util::{round, widen, zeros};
-use codec_api::{BaseTensor, Certificate, CodecError, DecodeCx, EncodedTensor, TensorSpec, TensorView};
+use codec_api::{
+    BaseTensor, Certificate, Codec, CodecError, DecodeCx, EncodedTensor, QualityLevel, TensorSpec, TensorView,
+};
 
-use super::entry::{Chunk, Entry};
+use super::entry::{Chunk, Entry, level_of};
 use super::manifest::{BaseTensorRecord, Hash, crc32c};
 use super::names;
 use super::open::Packed;
 use crate::error::Error;
+use crate::plan::Tried;
 
-/// A tensor of a packed model. Its values are those of the stored dtype: a lossy codec's weights
-/// are rounded to it, and [`Self::certificate`] states the error of the result.
+/// A tensor of a packed model, at a quality level ([`Packed::levels`]), which is the last one
+/// unless another one is asked for. Its values are those of the stored dtype: a lossy codec's
+/// weights are rounded to it, and [`Self::certificate`] states the error of the result.
 #[derive(Clone, Copy)]
 pub struct PackedTensor<'a> {
     pub(super) packed: &'a Packed,
     entry: &'a Entry,
     pub(super) holder: &'a Entry,
+    level: usize,
 }
 
 /// The encoded rows of a tensor that decode together.
@@ -31,11 +36,24 @@ pub struct PackedChunk<'a> {
     holder: &'a Entry,
     number: usize,
     chunk: &'a Chunk,
+    /// One of the levels of its codec.
+    level: usize,
 }
 
 impl<'a> PackedTensor<'a> {
     pub(super) fn new(packed: &'a Packed, entry: &'a Entry) -> Self {
-        Self { packed, entry, holder: &packed.entries[entry.holder] }
+        Self { packed, entry, holder: &packed.entries[entry.holder], level: packed.level }
+    }
+
+    /// The tensor at a quality level of the model.
+    ///
+    /// # Errors
+    /// [`Error::Level`] if the model has no such level. Whether the file holds the level is checked
+    /// when it is read.
+    pub fn at_level(mut self, level: usize) -> Result<Self, Error> {
+        self.packed.check_level(level)?;
+        self.level = level;
+        Ok(self)
     }
 
     /// The name.
@@ -75,44 +93,53 @@ impl<'a> PackedTensor<'a> {
         self.holder.base.filter(|_| self.holder.chunks.is_empty())
     }
 
+    /// What was tried if the codec was chosen by trial; the chosen one first.
+    pub fn tried(&self) -> &'a [Tried] {
+        &self.holder.tried
+    }
+
     /// The chunks in the order of their rows: at least one, but none of a tensor that equals its
     /// base. Tensors with the same bytes have the same chunks.
     pub fn chunks(&self) -> impl Iterator<Item = PackedChunk<'a>> + use<'a> {
-        let (packed, holder) = (self.packed, self.holder);
+        let (packed, holder, level) = (self.packed, self.holder, self.level);
         let numbered = holder.chunks.iter().enumerate();
-        numbered.map(move |(number, chunk)| PackedChunk { packed, holder, number, chunk })
+        numbered.map(move |(number, chunk)| {
+            let level = level.min(chunk.bytes.len() - 1);
+            PackedChunk { packed, holder, number, chunk, level }
+        })
     }
 
     /// The error of the tensor, all chunks together.
     pub fn certificate(&self) -> Certificate {
         let mut sum = Certificate::EMPTY;
-        self.holder.chunks.iter().for_each(|chunk| sum.add(&chunk.record.certificate));
+        self.chunks().for_each(|chunk| sum.add(&chunk.certificate()));
         sum
     }
 
     /// Bytes of the sections; 0 if another tensor holds them.
     pub fn bytes(&self) -> u64 {
-        self.entry.chunks.iter().map(|chunk| chunk.encoded.payload.bytes()).sum()
+        if self.same_as().is_some() { 0 } else { self.chunks().map(|chunk| chunk.bytes()).sum() }
     }
 
     /// blake3 of the decoded bytes if there is one chunk or an equal base; else blake3 of the
     /// hashes of the chunks, 32 bytes each.
     pub fn hash(&self) -> Hash {
-        match (&*self.holder.chunks, self.base()) {
-            ([only], _) => only.record.blake3,
+        match (&*self.chunks().collect::<Vec<_>>(), self.base()) {
+            ([only], _) => only.hash(),
             ([], Some((_, base))) => base,
-            (chunks, _) => Hash::of(&chunks.iter().flat_map(|chunk| chunk.record.blake3.0).collect::<Vec<u8>>()),
+            (chunks, _) => Hash::of(&chunks.iter().flat_map(|chunk| chunk.hash().0).collect::<Vec<u8>>()),
         }
     }
 
     /// Decodes rows of the matrix view ([`TensorSpec::matrix`]) as f32, row-major, into exactly
-    /// their number of values. Only the chunks of these rows are read. It checks their sections
-    /// against the stored checksums when it reads them for the first time.
+    /// their number of values. Only the chunks of these rows are read, and at another level than
+    /// the last of a codec the whole chunks. It checks their sections against the stored checksums
+    /// when it reads them for the first time.
     ///
     /// # Errors
     /// [`Error::Chunk`] for rows or a length that do not fit the tensor, and for a dtype other than
     /// F32, F16 and BF16; [`Error::Damaged`] if a section is damaged; [`Error::Base`] if a base is
-    /// needed and missing.
+    /// needed and missing; [`Error::Level`] if the file was cut off before the end of the level.
     pub fn rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         let spec = self.spec();
         let (all, columns) = spec.matrix();
@@ -151,7 +178,7 @@ impl<'a> PackedTensor<'a> {
     ///
     /// # Errors
     /// [`Error::Damaged`] if a section or a decoded byte is wrong; [`Error::Chunk`] if the length
-    /// is; [`Error::Base`] if a base is needed and missing.
+    /// is; [`Error::Base`] if a base is needed and missing; [`Error::Level`] as for [`Self::rows`].
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
         let all = 0..self.spec().matrix().0;
         let fail = |error| self.packed.failed(place(self.name(), &all), error);
@@ -203,14 +230,43 @@ impl<'a> PackedChunk<'a> {
         &self.chunk.encoded.spec
     }
 
-    /// Codec, payload and certificate. Its sections are not checked yet.
+    /// The codec.
+    pub fn codec(&self) -> &'a dyn Codec {
+        &*self.chunk.encoded.codec
+    }
+
+    /// All levels: codec, payload and certificate. The sections are not checked yet, and of a file
+    /// that was cut off only those are there that it holds.
     pub fn encoded(&self) -> &'a EncodedTensor {
         &self.chunk.encoded
     }
 
+    /// The error of the decoded bytes.
+    pub fn certificate(&self) -> Certificate {
+        let record = &self.chunk.record;
+        record.levels.get(self.level).map_or(record.certificate, |level| level.certificate)
+    }
+
     /// blake3 of the decoded bytes.
     pub fn hash(&self) -> Hash {
-        self.chunk.record.blake3
+        let record = &self.chunk.record;
+        record.levels.get(self.level).map_or(record.blake3, |level| level.blake3)
+    }
+
+    /// Bytes of the sections.
+    pub fn bytes(&self) -> u64 {
+        self.chunk.bytes[self.level]
+    }
+
+    /// The chunk at the last level that the file holds, unless it is at a lower one.
+    pub(super) fn at_whole_level(self) -> Self {
+        // A file whose first level is not whole does not open.
+        Self { level: self.level.min(self.chunk.whole.saturating_sub(1)), ..self }
+    }
+
+    /// Whether this is the last level of the codec.
+    fn is_complete(&self) -> bool {
+        self.level + 1 == self.chunk.bytes.len()
     }
 
     /// Why another codec than that of the recipe encoded the chunk.
@@ -222,14 +278,21 @@ impl<'a> PackedChunk<'a> {
     /// the checksums of the sections and the hash of the result.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if something is wrong; [`Error::Base`] if the base is.
+    /// [`Error::Damaged`] if something is wrong; [`Error::Base`] if the base is; [`Error::Level`] if
+    /// the file was cut off before the end of the level.
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
         let base = self.checked_base()?;
         self.decode_relative(base.as_ref(), out)
     }
 
     fn decode_relative(&self, base: Option<&(Hash, Bytes)>, out: &mut [u8]) -> Result<(), Error> {
-        self.chunk.encoded.decode_stored(&self.context(base)?, out).map_err(|e| self.failed(e))?;
+        let (encoded, cx) = (&self.chunk.encoded, self.context(base)?);
+        let decoded = if self.is_complete() {
+            encoded.decode_stored(&cx, out)
+        } else {
+            encoded.decode_level_stored(self.level, &cx, out)
+        };
+        decoded.map_err(|e| self.failed(e))?;
         let found = Hash::of(out);
         if found == self.hash() {
             return Ok(());
@@ -263,13 +326,27 @@ impl<'a> PackedChunk<'a> {
         Ok(DecodeCx::new().with_base(BaseTensor::with_id(hash.0, view)))
     }
 
-    /// Compares the sections with their stored checksums.
-    pub(super) fn check_sections(&self) -> Result<(), Error> {
-        self.packed.check_length()?;
-        if self.chunk.checked.load(Ordering::Relaxed) {
+    /// Checks that the file holds the level.
+    fn check_whole(&self) -> Result<(), Error> {
+        if self.level < self.chunk.whole {
             return Ok(());
         }
-        for (name, section) in self.chunk.encoded.payload.sections() {
+        Err(self.packed.cut_off(self.level, &format!("{}: ", self.place())))
+    }
+
+    /// Compares the sections of the level and those before with their stored checksums.
+    pub(super) fn check_sections(&self) -> Result<(), Error> {
+        self.check_whole()?;
+        self.packed.check_length()?;
+        if self.chunk.checked.load(Ordering::Relaxed) > self.level {
+            return Ok(());
+        }
+        let encoded = &self.chunk.encoded;
+        let levels = encoded.codec.levels(&encoded.spec);
+        for (name, section) in encoded.payload.sections() {
+            if level_of(&levels, name) > self.level {
+                continue;
+            }
             let (found, stored) = (crc32c(section.data()), self.chunk.record.sections.get(name).copied());
             if Some(found) != stored {
                 let stored = stored.map_or_else(|| "none".to_owned(), |crc| format!("{crc:08x}"));
@@ -280,32 +357,41 @@ impl<'a> PackedChunk<'a> {
                 ));
             }
         }
-        self.chunk.checked.store(true, Ordering::Relaxed);
+        self.chunk.checked.fetch_max(self.level + 1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Checks the payload size against the codec's cost.
+    /// Checks that the sections are there, and their size against what the codec states.
     fn check_size(&self) -> Result<(), Error> {
-        let encoded = &self.chunk.encoded;
-        let (bytes, allowed) = (encoded.payload.bytes(), encoded.codec.cost(&encoded.spec).bytes);
-        if allowed.contains(&bytes) {
+        self.check_whole()?;
+        let (encoded, bytes) = (&self.chunk.encoded, self.bytes());
+        let (least, most) = if self.is_complete() {
+            encoded.codec.cost(&encoded.spec).bytes.into_inner()
+        } else {
+            let levels = encoded.codec.levels(&encoded.spec);
+            let sum =
+                |end: fn(&QualityLevel) -> u64| levels[..=self.level].iter().map(end).fold(0, u64::saturating_add);
+            (sum(|level| *level.bytes.start()), sum(|level| *level.bytes.end()))
+        };
+        if least <= bytes && bytes <= most {
             return Ok(());
         }
-        let reason = format!(
-            "its sections have {bytes} bytes, its codec writes {} to {} for {}",
-            allowed.start(),
-            allowed.end(),
-            encoded.spec
-        );
+        let reason =
+            format!("its sections have {bytes} bytes, its codec writes {least} to {most} for {}", encoded.spec);
         Err(self.packed.damaged(self.place(), reason))
     }
 
     /// Reads rows of the chunk, counted from its first.
     fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
         let base = self.checked_base()?;
-        let reader = self.chunk.encoded.open_rows(&self.context(base.as_ref())?).map_err(|e| self.failed(e))?;
-        reader.read(rows, out).map_err(|e| self.failed(e))?;
-        round(self.spec().dtype(), out).map_err(|e| self.failed(e))
+        let (encoded, cx) = (&self.chunk.encoded, self.context(base.as_ref())?);
+        let read = if self.is_complete() {
+            encoded.open_rows(&cx).and_then(|reader| reader.read(rows, out))
+        } else {
+            let first = rows.start * self.spec().matrix().1;
+            encoded.decode_level(self.level, &cx).map(|values| out.copy_from_slice(&values[first..first + out.len()]))
+        };
+        read.and_then(|()| round(self.spec().dtype(), out)).map_err(|e| self.failed(e))
     }
 
     fn place(&self) -> String {

@@ -15,7 +15,8 @@ use crate::map::Meter;
 
 impl Packed {
     /// Decodes everything and compares it with the stored checksums and hashes, on rayon's current
-    /// pool. `progress` gets the number of decoded weights.
+    /// pool. `progress` gets the number of decoded weights. Of a file that was cut off, it decodes
+    /// each chunk at the last quality level that the file holds.
     ///
     /// Returns all faults, in the order of the tensors; none if the model is whole. Without the
     /// base that the model needs, that is the only fault.
@@ -24,7 +25,8 @@ impl Packed {
             return vec![missing];
         }
         let stored = self.tensors().filter(|tensor| tensor.same_as().is_none());
-        let pieces: Vec<_> = stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece)).collect();
+        let pieces: Vec<_> =
+            stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece.at_whole_level())).collect();
         let faults: Vec<Option<Error>> = self.decode_all(&pieces, progress, |(), decoded| decoded.err());
         let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
         let files = self.files.iter().chain(&self.index);
@@ -33,6 +35,9 @@ impl Packed {
             if bytes.iter().any(|byte| *byte != 0) {
                 faults.push(self.damaged(format!("section `{name}`"), "it must be zeros"));
             }
+        }
+        if !self.levels[self.level].whole {
+            faults.push(self.cut_off(self.level, ""));
         }
         faults
     }

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{
     AtomicFile, BaseRecord, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c,
-    create_directory, header, header_name, is_temporary, padding_name, section_name,
+    create_directory, header, header_name, is_temporary, level_of, padding_name, section_name,
 };
 
 /// Level of Zstandard for headers and indexes.
@@ -114,21 +114,22 @@ impl Plan {
                 chunks[done.tensor].push(done.record.clone());
             }
         }
-        // The sort is stable: sections of equal level and width stay in the order of tensors.
-        leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
-        let mut pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
         let (files, index) = (self.source.headers()?, self.source.read_index()?);
         let stored = files.iter().enumerate().map(|(i, bytes)| self.verbatim(header_name(i), bytes));
         let index = index.as_deref().map(|bytes| self.verbatim(INDEX.to_owned(), bytes)).transpose()?;
         let (records, frames): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        pieces.extend(frames);
+        // The first level needs them, and bytes need no alignment.
+        leveled.extend(frames.into_iter().map(|frame| (0, frame)));
         let record =
             |(crc32c, bytes): (u32, u64), file: &SourceFile| FileRecord { name: file.name.clone(), bytes, crc32c };
         let files = records.into_iter().zip(&self.source.files).map(|(found, file)| record(found, file)).collect();
         let index = index.zip(self.source.index.as_ref()).map(|((found, frame), file)| {
-            pieces.push(frame);
+            leveled.push((0, frame));
             record(found, file)
         });
+        // The sort is stable: sections of equal level and width stay in the order of tensors.
+        leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
+        let pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
         Ok((pieces, self.manifest(files, index, chunks)?))
     }
 
@@ -145,6 +146,7 @@ impl Plan {
             shape: tensor.spec.shape().to_vec(),
             same_as: tensor.same_as.map(|other| self.tensors[other].name.clone()),
             base: tensor.base,
+            tried: tensor.tried.clone(),
             chunks,
         };
         let base = self.base.as_ref().map(|base| BaseRecord {
@@ -171,10 +173,10 @@ impl Plan {
     fn pieces(&self, unit: usize, part: &Part, done: &Done, codec: &dyn Codec) -> Result<Vec<(usize, Piece)>, Error> {
         let tensor = &self.tensors[done.tensor];
         let spec = tensor.spec.with_rows(tensor.rows(done.chunk).len()).map_err(|e| self.wrong(e.to_string()))?;
-        let levels = codec.as_progressive().map(|progressive| progressive.levels(&spec)).unwrap_or_default();
+        let levels = codec.levels(&spec);
         let mut pieces = Vec::new();
         for (section, crc32c) in &done.record.sections {
-            let level = levels.iter().position(|level| level.sections.contains(section)).unwrap_or(0);
+            let level = level_of(&levels, section);
             let name = section_name(&tensor.name, done.chunk, section);
             let Some((spec, offset)) = part.sections.get(&name) else {
                 return Err(self.wrong(format!("the part of unit {unit} lacks `{name}`; run the unit again")));

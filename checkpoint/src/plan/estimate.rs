@@ -35,6 +35,12 @@ impl Plan {
             let share = &mut shares[tensor.codec];
             share.tensors += 1;
             share.dense_bytes += tensor.spec.byte_len() as u64;
+            // A trial has written the tensor already.
+            if let Some(bytes) = tensor.tried.first().and_then(|tried| tried.bytes) {
+                let (least, most) = share.bytes.clone().into_inner();
+                share.bytes = least.saturating_add(bytes)..=most.saturating_add(bytes);
+                continue;
+            }
             for chunk in 0..tensor.chunks() {
                 let spec = tensor.spec.with_rows(tensor.rows(chunk).len()).map_err(|e| self.wrong(e.to_string()))?;
                 let cost = share.codec.cost(&spec).bytes;

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use codec_api::{Chunking, Codec, FormatVersion, Registry, TensorSpec};
+use rayon::prelude::*;
 
 use super::base::{Finder, Found, PlannedBase};
 use super::source::Source;
+use super::trial::Trial;
 use super::{Kind, Plan, PlannedTensor};
 use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
@@ -16,7 +18,7 @@ use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
 use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION};
-use crate::recipe::{Chooser, Recipe, exact_codec};
+use crate::recipe::{Choice, Chooser, Goal, Recipe, exact_codec};
 
 /// Weights of a chunk, if its codec allows it.
 const CHUNK: usize = 1 << 21;
@@ -35,6 +37,8 @@ impl Plan {
     /// with random numbers derive from `seed`.
     ///
     /// It reads the headers of the model, and of tensors that may have the same bytes all of them.
+    /// Tensors with `best` are encoded with the candidates, on rayon's current pool: units are
+    /// independent of each other, so that the choice, which needs the whole tensor, is made here.
     ///
     /// # Errors
     /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] if the source
@@ -73,7 +77,7 @@ impl Plan {
         registry: &Registry,
     ) -> Result<Self, Error> {
         let (path, target) = (source.as_ref(), target.as_ref());
-        let chooser = Chooser::new(recipe, !bases.is_empty(), registry)?;
+        let mut chooser = Chooser::new(recipe, !bases.is_empty(), registry)?;
         let model = Checkpoint::open(path)?;
         let source = Source::of(&model)?;
         let mut base = bases.split_first().map(|(path, rest)| PlannedBase::new(path, rest)).transpose()?;
@@ -81,7 +85,7 @@ impl Plan {
         let base_files = opened.as_ref().map(BaseModel::files).unwrap_or_default();
         let target = check_target(target, &model, &source, &base_files)?;
         let finder = opened.as_ref().map(Finder::new).transpose()?;
-        let tensors = planned(&source, &chooser, finder.zip(base.as_mut().map(|base| &mut base.tensors)))?;
+        let tensors = planned(&source, &mut chooser, finder.zip(base.as_mut().map(|base| &mut base.tensors)), seed)?;
         Ok(Self {
             kind: Kind::Plan,
             version: FormatVersion,
@@ -138,32 +142,41 @@ fn packed_name(model: &Checkpoint) -> String {
 /// The tensors of all files. Those that are bases are appended to the list with the finder.
 fn planned(
     source: &Source,
-    chooser: &Chooser<'_>,
+    chooser: &mut Chooser<'_>,
     mut finder: Option<(Finder, &mut Vec<BaseTensorRecord>)>,
+    seed: u64,
 ) -> Result<Vec<PlannedTensor>, Error> {
     let mut tensors: Vec<PlannedTensor> = Vec::new();
-    let (mut places, mut same) = (HashMap::new(), Same::default());
-    for file in 0..source.files.len() {
-        let model = source.open(file)?;
+    let (mut places, mut same, mut open) = (HashMap::new(), Same::default(), Vec::new());
+    let models = (0..source.files.len()).map(|file| source.open(file)).collect::<Result<Vec<_>, _>>()?;
+    for (file, model) in models.iter().enumerate() {
         if model.is_packed() {
             return Err(Error::unfit(&model.files()[0], "it is packed already; unpack it first"));
         }
-        let found = finder.as_ref().map(|(finder, _)| finder.find_all(&model)).transpose()?;
+        let found = finder.as_ref().map(|(finder, _)| finder.find_all(model)).transpose()?;
         for (i, name) in model.names().enumerate() {
             if let Some(first) = places.insert(name.to_owned(), file) {
                 return Err(twice(name, &source.path(&source.files[first]), &model.files()[0]));
             }
             let (spec, bytes) = model.bytes(name)?;
             let found: Option<Found> = found.as_ref().and_then(|found| found[i]);
-            let (codec, refused) = chooser.choose(name, &spec, found.is_some());
+            let (choice, refused) = chooser.choose(name, &spec, found.is_some());
             let equals_base = found.is_some_and(|found| found.equal);
             // With and without a base, the exact codec restores the same bytes.
-            let group = if codec == exact_codec(found.is_some()) { 0 } else { codec };
+            let exact = choice == Choice::Codec(exact_codec(found.is_some()));
+            let group = if exact { Choice::Codec(0) } else { choice };
             let same_as = if equals_base { None } else { same.find(tensors.len(), group, &spec, &bytes) };
             // The system maps far more than the samples that were read.
             model.release();
             let base = found.filter(|_| same_as.is_none()).zip(finder.as_mut());
             let base = base.map(|(found, (finder, used))| finder.number(found, used));
+            let codec = match choice {
+                Choice::Codec(number) => number,
+                Choice::Best(goal) => {
+                    open.push((tensors.len(), goal));
+                    0
+                }
+            };
             tensors.push(PlannedTensor {
                 name: name.to_owned(),
                 file,
@@ -174,9 +187,11 @@ fn planned(
                 base,
                 equals_base,
                 refused,
+                tried: Vec::new(),
             });
         }
     }
+    choose_best(&mut tensors, &open, &models, chooser, seed)?;
     Ok(tensors)
 }
 
@@ -186,8 +201,43 @@ fn twice(name: &str, first: &Path, second: &Path) -> Error {
     Error::unfit(second, reason)
 }
 
+/// Chooses codecs by trial, for the tensors of these numbers and goals.
+fn choose_best(
+    tensors: &mut [PlannedTensor],
+    open: &[(usize, Goal)],
+    models: &[Checkpoint],
+    chooser: &mut Chooser<'_>,
+    seed: u64,
+) -> Result<(), Error> {
+    let choose = |(number, goal): &(usize, Goal)| {
+        let (tensor, goal) = (&tensors[*number], *goal);
+        let model = &models[tensor.file];
+        if tensor.same_as.is_some() {
+            return Ok(None);
+        }
+        let (view, fallback) = (model.tensor(&tensor.name)?, Arc::clone(&chooser.codecs()[0]));
+        let candidates = chooser.candidates(goal, &tensor.spec);
+        let trial = Trial { name: &tensor.name, view, path: &model.files()[0], seed, goal, fallback };
+        let chosen = trial.choose(&candidates);
+        model.release();
+        chosen.map(Some)
+    };
+    let chosen = open.par_iter().map(choose).collect::<Result<Vec<_>, Error>>()?;
+    for ((number, _), chosen) in open.iter().zip(chosen) {
+        if let Some(other) = tensors[*number].same_as {
+            tensors[*number].codec = tensors[other].codec;
+            continue;
+        }
+        let Some((codec, tried)) = chosen else { continue };
+        let tensor = &mut tensors[*number];
+        tensor.chunk_rows = chunk_rows(&*codec, &tensor.spec);
+        (tensor.codec, tensor.tried) = (chooser.number(codec)?, tried);
+    }
+    Ok(())
+}
+
 /// Rows of a chunk: about [`CHUNK`] weights, as the codec allows, and whole bytes.
-fn chunk_rows(codec: &dyn Codec, spec: &TensorSpec) -> usize {
+pub(super) fn chunk_rows(codec: &dyn Codec, spec: &TensorSpec) -> usize {
     let (rows, columns) = spec.matrix();
     let Chunking::Rows(granule) = codec.chunking(spec) else { return rows.max(1) };
     // Eight rows of any dtype are whole bytes.
@@ -222,9 +272,9 @@ fn units(tensors: &[PlannedTensor]) -> Vec<Vec<[usize; 2]>> {
 /// Finds tensors with the same bytes.
 #[derive(Default)]
 struct Same {
-    /// By codec, spec, and the hash of a sample: tensors of different bytes, each with the hash of
+    /// By choice, spec, and the hash of a sample: tensors of different bytes, each with the hash of
     /// all bytes once another tensor has the same sample.
-    seen: HashMap<(usize, String, Hash), Vec<Seen>>,
+    seen: HashMap<(String, Hash), Vec<Seen>>,
 }
 
 struct Seen {
@@ -235,12 +285,12 @@ struct Seen {
 }
 
 impl Same {
-    /// The first tensor with the same codec, spec and bytes; remembers this one if there is none.
-    fn find(&mut self, tensor: usize, codec: usize, spec: &TensorSpec, bytes: &Bytes) -> Option<usize> {
+    /// The first tensor with the same choice, spec and bytes; remembers this one if there is none.
+    fn find(&mut self, tensor: usize, choice: Choice, spec: &TensorSpec, bytes: &Bytes) -> Option<usize> {
         if bytes.is_empty() {
             return None;
         }
-        let seen = self.seen.entry((codec, spec.to_string(), Hash::of(&sample(bytes)))).or_default();
+        let seen = self.seen.entry((format!("{choice:?} {spec}"), Hash::of(&sample(bytes)))).or_default();
         let hash = (!seen.is_empty()).then(|| Hash::of(bytes));
         for other in &mut *seen {
             if Some(*other.hash.get_or_insert_with(|| Hash::of(&other.bytes))) == hash {

@@ -10,6 +10,7 @@ mod parts;
 mod run;
 mod source;
 mod spec;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -24,6 +25,7 @@ use crate::recipe::Recipe;
 use base::PlannedBase;
 pub use estimate::Estimate;
 use source::Source;
+pub use trial::Tried;
 
 /// A plan to pack a model. Packing has three steps, which may be interrupted: the plan, its units,
 /// and the commit.
@@ -109,6 +111,9 @@ struct PlannedTensor {
     /// Why the codec of the recipe is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+    /// What was tried for a tensor with `best`; the chosen one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tried: Vec<Tried>,
 }
 
 impl PlannedTensor {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use codec_api::{
-    BaseTensor, Codec, CodecError, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics, TensorView, survey,
+    BaseTensor, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics,
+    TensorView, survey,
 };
 use rayon::prelude::*;
 
@@ -14,11 +15,11 @@ use super::{Plan, PlannedTensor};
 use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::packed::{BaseTensorRecord, ChunkRecord, Hash, crc32c, place};
+use crate::packed::{BaseTensorRecord, ChunkRecord, Hash, LevelRecord, crc32c, place};
 use crate::recipe::exact_codec;
 
 /// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
-type Shared = Result<Option<Statistics>, String>;
+pub(super) type Shared = Result<Option<Statistics>, String>;
 
 impl Plan {
     /// Runs all units on rayon's current pool. `progress` gets the number of encoded weights.
@@ -110,13 +111,13 @@ impl Work<'_> {
 }
 
 /// Encodes chunks of one tensor.
-struct Encoder<'a> {
-    tensor: &'a PlannedTensor,
-    codecs: &'a [Arc<dyn Codec>],
-    base: Option<(&'a BaseModel, &'a BaseTensorRecord)>,
-    view: TensorView<'a>,
-    cx: EncodeCx<'a>,
-    path: &'a std::path::Path,
+pub(super) struct Encoder<'a> {
+    pub(super) tensor: &'a PlannedTensor,
+    pub(super) codecs: &'a [Arc<dyn Codec>],
+    pub(super) base: Option<(&'a BaseModel, &'a BaseTensorRecord)>,
+    pub(super) view: TensorView<'a>,
+    pub(super) cx: EncodeCx<'a>,
+    pub(super) path: &'a std::path::Path,
 }
 
 impl Encoder<'_> {
@@ -126,7 +127,7 @@ impl Encoder<'_> {
     }
 
     /// The statistics of the tensor, if it has several chunks and its codec needs them.
-    fn survey(&self) -> Result<Shared, Error> {
+    pub(super) fn survey(&self) -> Result<Shared, Error> {
         let (chunks, codec) = (self.tensor.chunks(), &self.codecs[self.tensor.codec]);
         let Some(surveyed) = codec.as_surveyed().filter(|_| chunks > 1) else { return Ok(Ok(None)) };
         let observe = |found: Option<&Statistics>, chunk: usize| {
@@ -141,7 +142,7 @@ impl Encoder<'_> {
     }
 
     /// Encodes a chunk with the codec of the tensor, or exactly if that one refuses it.
-    fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
+    pub(super) fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
         let failed = |error| self.failed(chunk, error);
         let base = self.base(chunk).map_err(failed)?;
         let statistics = shared.as_ref().ok().and_then(Option::as_ref);
@@ -165,8 +166,21 @@ impl Encoder<'_> {
         };
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
+        let levels = self.levels(chunk, &encoded, &cx.decoding()).map_err(failed)?;
         let (rows, certificate) = ([rows.start, rows.end], encoded.certificate);
-        Ok((ChunkRecord { rows, codec, certificate, blake3, sections, refused }, encoded.payload))
+        Ok((ChunkRecord { rows, codec, certificate, blake3, levels, sections, refused }, encoded.payload))
+    }
+
+    /// What a decoder returns at each quality level but the last.
+    fn levels(&self, chunk: usize, encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> Result<Vec<LevelRecord>, CodecError> {
+        let source = self.chunk(chunk)?;
+        let mut decoded = Vec::new();
+        let record = |level: usize| {
+            decoded.resize(source.spec().byte_len(), 0);
+            encoded.decode_level_stored(level, cx, &mut decoded)?;
+            Ok(LevelRecord { certificate: encoded.certify_level(level, &source, cx)?, blake3: Hash::of(&decoded) })
+        };
+        (0..encoded.codec.levels(&encoded.spec).len().saturating_sub(1)).map(record).collect()
     }
 
     /// The rows of a chunk.

@@ -10,7 +10,12 @@ const RECIPES: &[(&str, Option<&str>)] = &[
     ("trellis-4bit", Some("trellis:preset=4bit-balanced")),
     ("trellis-3bit", Some("trellis:preset=3bit-balanced")),
     ("seedlm-4bit", Some("seedlm:preset=4bit-coded")),
+    ("progressive", Some(PROGRESSIVE)),
 ];
+
+/// Two bits per weight, then one more, and another one.
+const PROGRESSIVE: &str = "residual(trellis:states=64:bits=2,\
+    residual(trellis:states=64:bits=1,trellis:states=64:bits=1))";
 
 impl Recipe {
     /// The names of the built-in recipes; the first is the usual one.
@@ -23,7 +28,10 @@ impl Recipe {
     /// - `int8`: 8 bits per weight with a scale per row; `q4`: 4 bits with scale and zero point for
     ///   128 weights, searched for the least squared error;
     /// - `trellis-4bit`, `trellis-3bit`: entropy-coded trellis quantisation;
-    /// - `seedlm-4bit`: seeds of a shift register, coded.
+    /// - `seedlm-4bit`: seeds of a shift register, coded;
+    /// - `progressive`: entropy-coded trellis quantisation in quality levels of 2, 3 and 4 bits, so
+    ///   that the first bytes of the file are a coarse model
+    ///   ([`Packed::levels`](crate::Packed::levels)).
     ///
     /// All but the first are [`Self::for_matrices`].
     pub fn built_in(name: &str) -> Option<Self> {

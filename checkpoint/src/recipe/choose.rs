@@ -6,11 +6,12 @@ use codec_api::{Codec, Need, Registry, TensorSpec, header};
 use regex::Regex;
 use serde_json::value::RawValue;
 
+use super::best::{Candidate, Candidates, Goal, codec};
 use super::{Recipe, Rule};
 use crate::error::Error;
 
 /// The codec for tensors that another one refuses, and for excluded ones.
-pub(super) const FALLBACK: &str = "lossless";
+pub(crate) const FALLBACK: &str = "lossless";
 
 /// The same for tensors that have a base.
 const RELATIVE: &str = "delta.exact";
@@ -22,9 +23,19 @@ pub(crate) struct Chooser<'a> {
     codecs: Vec<Arc<dyn Codec>>,
     headers: Vec<String>,
     exclude: Vec<Regex>,
-    /// With the pattern of the name and the number of the codec.
-    rules: Vec<(&'a Rule, Option<Regex>, usize)>,
-    default: usize,
+    /// With the pattern of the name.
+    rules: Vec<(&'a Rule, Option<Regex>, Choice)>,
+    default: Choice,
+    candidates: Candidates<'a>,
+}
+
+/// What a recipe chooses for a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Choice {
+    /// The codec of this number.
+    Codec(usize),
+    /// The candidate that suits this goal best.
+    Best(Goal),
 }
 
 /// The number of the exact codec that stands in for others: [`RELATIVE`] for tensors with a base,
@@ -37,40 +48,40 @@ impl<'a> Chooser<'a> {
     /// # Errors
     /// [`Error::Recipe`] for a pattern or a codec that cannot be made, and for a codec that needs
     /// calibration, or without `based` a base.
-    pub(crate) fn new(recipe: &'a Recipe, based: bool, registry: &Registry) -> Result<Self, Error> {
-        let mut chooser =
-            Self { codecs: Vec::new(), headers: Vec::new(), exclude: Vec::new(), rules: Vec::new(), default: 0 };
-        chooser.codec(FALLBACK, registry)?;
+    pub(crate) fn new(recipe: &'a Recipe, based: bool, registry: &'a Registry) -> Result<Self, Error> {
+        let mut chooser = Self {
+            codecs: Vec::new(),
+            headers: Vec::new(),
+            exclude: Vec::new(),
+            rules: Vec::new(),
+            default: Choice::Codec(0),
+            candidates: Candidates::new(&recipe.candidates, registry)?,
+        };
+        chooser.choice(FALLBACK, based, registry)?;
         if based {
-            chooser.codec(RELATIVE, registry)?;
+            chooser.choice(RELATIVE, based, registry)?;
         }
         chooser.exclude = recipe.exclude.iter().map(|text| pattern(text)).collect::<Result<_, _>>()?;
         for rule in &recipe.rules {
-            let codec = chooser.checked(&rule.codec, based, registry)?;
+            let codec = chooser.choice(&rule.codec, based, registry)?;
             chooser.rules.push((rule, rule.name.as_deref().map(pattern).transpose()?, codec));
         }
-        chooser.default = chooser.checked(&recipe.default, based, registry)?;
+        chooser.default = chooser.choice(&recipe.default, based, registry)?;
         Ok(chooser)
     }
 
-    /// The number of the codec of this spec, if a recipe can give what it needs.
-    fn checked(&mut self, spec: &str, based: bool, registry: &Registry) -> Result<usize, Error> {
-        let number = self.codec(spec, registry)?;
-        let needs = self.codecs[number].needs();
-        if needs.calibration == Need::Requires {
-            return Err(Error::recipe(spec, "the codec needs calibration, which a recipe does not give".to_owned()));
+    /// The choice of this spec, if a recipe can give what it needs.
+    fn choice(&mut self, spec: &str, based: bool, registry: &Registry) -> Result<Choice, Error> {
+        if let Some(goal) = Goal::parse(spec)? {
+            return Ok(Choice::Best(goal));
         }
-        if needs.base == Need::Requires && !based {
-            return Err(Error::recipe(spec, "the codec needs a base; give one with `--base`".to_owned()));
-        }
-        Ok(number)
+        let codec = codec(spec, based, registry).map_err(|reason| Error::recipe(spec, reason))?;
+        self.number(codec).map(Choice::Codec)
     }
 
-    /// The number of the codec of this spec.
-    fn codec(&mut self, spec: &str, registry: &Registry) -> Result<usize, Error> {
-        let wrong = |reason: String| Error::recipe(spec, reason);
-        let codec = registry.parse_spec(spec).map_err(|e| wrong(e.to_string()))?;
-        let header = header(&*codec).map_err(|e| wrong(e.to_string()))?;
+    /// The number of a codec, which is added if there is no equal one.
+    pub(crate) fn number(&mut self, codec: Arc<dyn Codec>) -> Result<usize, Error> {
+        let header = header(&*codec).map_err(|e| Error::recipe(codec.typetag_name(), e.to_string()))?;
         if let Some(known) = self.headers.iter().position(|other| *other == header) {
             return Ok(known);
         }
@@ -79,27 +90,34 @@ impl<'a> Chooser<'a> {
         Ok(self.codecs.len() - 1)
     }
 
-    /// The number of the codec for this tensor, which may have a base, and why it is not the one of
-    /// the recipe. Tensors with a base are stored as the exact difference, unless the recipe's
-    /// codec uses a base too.
-    pub(crate) fn choose(&self, name: &str, spec: &TensorSpec, based: bool) -> (usize, Option<String>) {
-        let exact = exact_codec(based);
+    /// The choice for this tensor, which may have a base, and why it is not the one of the recipe.
+    /// Tensors with a base are stored as the exact difference, unless the recipe's codec uses a base
+    /// too.
+    pub(crate) fn choose(&self, name: &str, spec: &TensorSpec, based: bool) -> (Choice, Option<String>) {
+        let exact = Choice::Codec(exact_codec(based));
         if self.exclude.iter().any(|pattern| pattern.is_match(name)) {
             return (exact, None);
         }
         let matching = self.rules.iter().find(|(rule, pattern, _)| {
             pattern.as_ref().is_none_or(|pattern| pattern.is_match(name)) && rule.fits(spec)
         });
-        let chosen = matching.map_or(self.default, |(_, _, codec)| *codec);
-        match self.codecs[chosen].needs().base {
+        let chosen = matching.map_or(self.default, |(_, _, choice)| *choice);
+        let Choice::Codec(number) = chosen else { return (if based { exact } else { chosen }, None) };
+        let codec = &self.codecs[number];
+        match codec.needs().base {
             Need::No if based => return (exact, None),
             Need::Requires if !based => return (exact, Some("it has no base".to_owned())),
             _ => {}
         }
-        match self.codecs[chosen].accepts(spec) {
+        match codec.accepts(spec) {
             Ok(()) => (chosen, None),
             Err(error) => (exact, Some(error.to_string())),
         }
+    }
+
+    /// The candidates for a tensor.
+    pub(crate) fn candidates(&self, goal: Goal, spec: &TensorSpec) -> Vec<Candidate> {
+        self.candidates.of(goal, spec)
     }
 
     pub(crate) fn codecs(&self) -> &[Arc<dyn Codec>] {

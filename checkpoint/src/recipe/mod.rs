@@ -1,5 +1,6 @@
 //! Recipes: which codec encodes which tensor.
 
+mod best;
 mod builtin;
 mod choose;
 
@@ -9,7 +10,8 @@ use codec_api::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-pub(crate) use choose::{Chooser, exact_codec};
+pub(crate) use best::{Candidate, Goal};
+pub(crate) use choose::{Choice, Chooser, FALLBACK, exact_codec};
 
 /// Which codec encodes which tensor. As a file it is TOML, or JSON with the same keys:
 ///
@@ -17,6 +19,7 @@ pub(crate) use choose::{Chooser, exact_codec};
 /// # let text = r#"
 /// default = "lossless"        # codec spec for all other tensors; this is its default
 /// exclude = ["lm_head"]       # tensors stored exactly, whatever the rules say
+/// candidates = ["lossless", "trellis:error={nmse}"]   # what `best` tries
 ///
 /// [[rule]]                    # the first rule that matches a tensor counts
 /// name = 'mlp\.(up|down)'     # regular expression, found anywhere in the name
@@ -24,6 +27,10 @@ pub(crate) use choose::{Chooser, exact_codec};
 /// min_weights = 4096          # number of weights: min_weights, max_weights
 /// dtype = ["F32", "BF16"]     # one of these dtypes
 /// codec = "quant.int:bits=4:group=64"
+///
+/// [[rule]]
+/// name = 'attn'
+/// codec = "best:error=0.01"   # the smallest candidate with at most this ‖w − ŵ‖/‖w‖
 /// # "#;
 /// # let recipe = checkpoint::Recipe::from_toml("example", text)?;
 /// # assert_eq!(recipe.rules[0].min_weights, Some(4096));
@@ -33,6 +40,14 @@ pub(crate) use choose::{Chooser, exact_codec};
 /// A condition that is left out holds for every tensor. A tensor that its codec refuses is stored
 /// with `lossless`. If the model is packed relative to a base, tensors with a base are stored with
 /// `delta.exact`, unless their codec uses a base itself, such as `delta.sign`.
+///
+/// `best` is chosen by trial for each tensor: `best:error=E` is the smallest candidate whose
+/// measured `‖w − ŵ‖/‖w‖`, in the stored dtype, is at most `E`, or `lossless` if there is none;
+/// `best:bits=B` is the candidate with the least error that takes at most `B` bits per weight, or
+/// the smallest if there is none. In the specs of candidates, `{error}` stands for the error that
+/// `E` allows before the rounding to the dtype, `{nmse}` for its square, `{bits}` for `B`, and
+/// `{bytes}` for the bytes of `B`. Candidates with a number that the goal does not give are left
+/// out. Without a list, integers, trellises, low rank and sparse forms are tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -43,6 +58,9 @@ pub struct Recipe {
     /// Regular expressions for the names of tensors that are stored exactly, before any rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Codec specs that `best` tries; none for the usual ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
     /// The first rule that matches counts.
     #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -71,7 +89,7 @@ pub struct Rule {
     /// The dtypes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Vec<Dtype>>,
-    /// Codec spec.
+    /// Codec spec, or `best:error=E` or `best:bits=B`.
     pub codec: String,
 }
 
@@ -84,7 +102,7 @@ impl Rule {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { default: Self::lossless(), exclude: Vec::new(), rules: Vec::new() }
+        Self { default: Self::lossless(), exclude: Vec::new(), candidates: Vec::new(), rules: Vec::new() }
     }
 }
 

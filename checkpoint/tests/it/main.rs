@@ -5,6 +5,7 @@
 
 mod base;
 mod base_refused;
+mod best;
 mod cache;
 mod companions;
 mod directories;
@@ -15,6 +16,7 @@ mod invalid;
 mod levels;
 mod packed_damage;
 mod packing;
+mod prefix;
 mod real_model;
 mod recipes;
 mod same_file;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use checkpoint::{Packed, PackedTensor};
+use checkpoint::{Packed, PackedTensor, Tried};
 use codec_api::{Certificate, Registry};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -34,6 +34,8 @@ pub struct Model {
     /// `bytes` in bits, per weight.
     bits_per_weight: Option<f64>,
     codecs: BTreeMap<String, Share>,
+    /// The quality levels; one for a model without levels.
+    levels: Vec<Level>,
     tensors: Vec<Tensor>,
 }
 
@@ -45,6 +47,47 @@ struct Base {
     hint: Option<PathBuf>,
     /// Where it was found.
     found: Option<PathBuf>,
+}
+
+/// A quality level with those before it.
+#[derive(Debug, Serialize)]
+struct Level {
+    /// Bytes of the beginning of the file.
+    file_bytes: u64,
+    /// Bits of the sections, per weight.
+    bits_per_weight: Option<f64>,
+    /// Of all tensors together, and of the tensor with the largest.
+    relative_error: f64,
+    largest_relative_error: f64,
+    /// Whether the file holds it.
+    whole: bool,
+}
+
+impl Level {
+    fn read(packed: &Packed, number: usize, weights: u64) -> Result<Self> {
+        let level = &packed.levels()[number];
+        let (mut sum, mut largest) = (Certificate::EMPTY, 0.0f64);
+        for tensor in packed.tensors().filter(|tensor| tensor.same_as().is_none()) {
+            let certificate = tensor.at_level(number)?.certificate();
+            sum.add(&certificate);
+            largest = largest.max(certificate.rel_frobenius());
+        }
+        Ok(Self {
+            file_bytes: level.file_bytes,
+            bits_per_weight: per_weight(level.bytes, weights),
+            relative_error: sum.rel_frobenius(),
+            largest_relative_error: largest,
+            whole: level.whole,
+        })
+    }
+
+    /// A line of the table.
+    fn row(&self, number: usize) -> [String; 5] {
+        let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
+        let cut = if self.whole { "" } else { " (cut off)" };
+        let [error, largest] = [self.relative_error, self.largest_relative_error].map(|error| format!("{error:.2e}"));
+        [number.to_string(), format!("{}{cut}", self.file_bytes), bits, error, largest]
+    }
 }
 
 /// The tensors of one codec.
@@ -77,13 +120,16 @@ struct Tensor {
     equals_base: bool,
     /// Why the recipe's codec was not used.
     refused: Option<String>,
+    /// What was tried if the codec was chosen by trial; the chosen one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tried: Vec<Tried>,
 }
 
 impl Tensor {
     fn read(tensor: &PackedTensor<'_>, registry: &Registry) -> Self {
         let mut codecs: Vec<String> = Vec::new();
         for chunk in tensor.chunks() {
-            let codec = registry.spec_of(&*chunk.encoded().codec);
+            let codec = registry.spec_of(chunk.codec());
             if !codecs.contains(&codec) {
                 codecs.push(codec);
             }
@@ -106,6 +152,7 @@ impl Tensor {
             base: tensor.base().map(|(name, _)| name.to_owned()),
             equals_base: tensor.equals_base(),
             refused: tensor.chunks().find_map(|chunk| chunk.refused()).map(str::to_owned),
+            tried: tensor.tried().to_vec(),
         }
     }
 
@@ -119,6 +166,16 @@ impl Tensor {
         let bits = self.bits_per_weight.map_or_else(|| "–".to_owned(), |bits| format!("{bits:.3}"));
         let error = if self.certificate.exact { "exact".to_owned() } else { format!("{:.2e}", self.relative_error) };
         [self.name.clone(), self.dtype.clone(), text::shape(&self.shape), codec, bits, error]
+    }
+}
+
+/// What a candidate gave: `trellis:bits=3 1234 B, 9.1e-2`.
+fn outcome(tried: &Tried) -> String {
+    let sample = if tried.sample { " in a sample" } else { "" };
+    match (tried.bytes, tried.error) {
+        (Some(bytes), Some(error)) if error > 0.0 => format!("{} {bytes} B, {error:.2e}{sample}", tried.codec),
+        (Some(bytes), _) => format!("{} {bytes} B, no error{sample}", tried.codec),
+        _ => format!("{} refuses it", tried.codec),
     }
 }
 
@@ -139,6 +196,7 @@ impl Model {
             share.bytes += tensor.bytes;
         }
         let weights = packed.tensors().map(|tensor| tensor.spec().elements() as u64).sum();
+        let levels = (0..packed.levels().len()).map(|level| Level::read(packed, level, weights));
         let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
         Ok(Self {
             kind: "packed model",
@@ -157,6 +215,7 @@ impl Model {
             file_bytes: packed.file_bytes(),
             bits_per_weight: per_weight(bytes, weights),
             codecs,
+            levels: levels.collect::<Result<_>>()?,
             tensors,
         })
     }
@@ -168,7 +227,31 @@ impl Model {
         let table = text::table(&columns, self.tensors.iter().map(Tensor::row), width);
         let recipe = text::printable(self.recipe.get());
         let program = text::printable(&self.program);
-        format!("{table}\n{}\nrecipe: {recipe}\npacked by {program}", self.totals())
+        let (totals, levels, trials) = (self.totals(), self.level_table(width), self.trials());
+        format!("{table}\n{totals}\n{levels}{trials}recipe: {recipe}\npacked by {program}")
+    }
+
+    /// What was tried for each tensor whose codec was chosen by trial, as text.
+    fn trials(&self) -> String {
+        let tried = self.tensors.iter().filter(|tensor| tensor.same_as.is_none() && !tensor.tried.is_empty());
+        let lines: Vec<_> = tried
+            .map(|tensor| {
+                let all = tensor.tried.iter().map(outcome).collect::<Vec<_>>().join("; ");
+                format!("\n  `{}`: {}", text::printable(&tensor.name), text::printable(&all))
+            })
+            .collect();
+        if lines.is_empty() { String::new() } else { format!("tried, the chosen codec first:{}\n", lines.concat()) }
+    }
+
+    /// The quality levels as text, if there are several.
+    fn level_table(&self, width: Option<usize>) -> String {
+        if self.levels.len() < 2 {
+            return String::new();
+        }
+        let columns =
+            [("level", Right), ("first bytes", Right), ("bits/w", Right), ("error", Right), ("largest", Right)];
+        let rows = self.levels.iter().enumerate().map(|(number, level)| level.row(number));
+        format!("\n{}\n", text::table(&columns, rows, width))
     }
 
     /// Sizes, codecs, the largest error and what was refused.

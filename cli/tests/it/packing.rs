@@ -142,3 +142,62 @@ fn every_built_in_recipe_is_of_linked_codecs() {
         assert_says(&said(&["compress", STORIES, "--recipe", name, "--dry-run"], 0), &["nothing was written"]);
     }
 }
+
+#[test]
+fn the_first_bytes_of_a_file_with_levels_are_a_coarse_model() {
+    let place = Place::new();
+    let (packed, cut, dense) =
+        (place.text("m.nw.safetensors"), place.text("cut.nw.safetensors"), place.text("d.safetensors"));
+    let codec = "residual(quant.int:bits=3:group=32,quant.int:bits=4:group=32)";
+    said(&["compress", STORIES, "-o", &packed, "--codec", codec], 0);
+    assert_says(&said(&["info", &packed], 0), &["first bytes", "47 tensors", "recipe: {"]);
+    let json: serde_json::Value = serde_json::from_str(&said(&["info", &packed, "--json"], 0)).unwrap();
+    let number = |level: usize, key: &str| json["levels"][level][key].as_f64().unwrap();
+    let file = fs::read(&packed).unwrap();
+    assert_eq!(number(1, "file_bytes") as usize, file.len());
+    assert!(number(0, "relative_error") > 10.0 * number(1, "relative_error"));
+    assert_eq!(json["bits_per_weight"], json["levels"][1]["bits_per_weight"]);
+
+    fs::write(&cut, &file[..number(0, "file_bytes") as usize + 100]).unwrap();
+    assert_says(&said(&["info", &cut], 0), &[&format!("{} (cut off)", file.len()), "47 tensors"]);
+    let needed = format!("level 1 needs the first {} bytes", file.len());
+    assert_says(&said(&["verify", &cut], 1), &["quality level 0 is its last whole one", &needed, "1 fault"]);
+    assert_says(&said(&["decompress", &cut, "-o", &dense], 2), &["error: ", &needed, "read level 0"]);
+    assert_says(&said(&["decompress", &cut, "-o", &dense, "--level", "1"], 2), &[&needed]);
+    assert_says(&said(&["decompress", &cut, "-o", &dense, "--level", "0"], 0), &["36 with a loss"]);
+    let coarse = fs::read(&dense).unwrap();
+    said(&["decompress", &packed, "-o", &dense, "--level", "0", "--force"], 0);
+    assert!(fs::read(&dense).unwrap() == coarse, "the prefix gives the level of the whole file");
+    assert_says(&said(&["decompress", &packed, "-o", &dense, "--level", "2", "--force"], 2), &["no quality level 2"]);
+    fs::write(&cut, &file[..number(0, "file_bytes") as usize - 1]).unwrap();
+    for args in [&["info", &cut][..], &["verify", &cut], &["decompress", &cut, "-o", &dense, "--force"]] {
+        assert_says(&said(args, 2), &["cut.nw.safetensors", "cut off or damaged"]);
+    }
+}
+
+#[test]
+fn codecs_chosen_by_trial_keep_their_goal() {
+    let place = Place::new();
+    let (packed, other) = (place.text("m.nw.safetensors"), place.text("n.nw.safetensors"));
+    said(&["compress", STORIES, "-o", &packed, "--max-rel-error", "0.03", "-j", "2"], 0);
+    assert_says(
+        &said(&["info", &packed], 0),
+        &["tried, the chosen codec first:\n  `", "quant.int:bits=8 ", " B, no error"],
+    );
+    let json: serde_json::Value = serde_json::from_str(&said(&["info", &packed, "--json"], 0)).unwrap();
+    let tensors = json["tensors"].as_array().unwrap();
+    let tried = tensors.iter().filter(|tensor| !tensor["tried"].is_null());
+    assert_eq!(tried.clone().count(), 36);
+    assert!(tried.clone().all(|tensor| tensor["relative_error"].as_f64().unwrap() <= 0.03));
+    assert!(tried.clone().all(|tensor| tensor["bytes"] == tensor["tried"][0]["bytes"]));
+    // The same by a spec, on another number of threads.
+    said(&["compress", STORIES, "-o", &other, "--codec", "best:error=0.03", "-j", "1"], 0);
+    assert!(fs::read(&packed).unwrap() == fs::read(&other).unwrap());
+    let out = said(&["compress", STORIES, "--target-bpw", "3", "--dry-run"], 0);
+    assert_says(&out, &["trellis:states=64:bits=3", "nothing was written"]);
+    assert_says(&said(&["compress", STORIES, "-o", &other, "--target-bpw", "99"], 2), &["best:bits=99"]);
+    assert_says(
+        &said(&["compress", STORIES, "-o", &other, "--target-bpw", "3", "--codec", "lossless"], 2),
+        &["--codec"],
+    );
+}

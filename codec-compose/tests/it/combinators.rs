@@ -6,6 +6,7 @@ use codec_api::{
 };
 use codec_compose::Residual;
 use codec_lossless::Raw;
+use codec_quant::{Cast, Target};
 use harness::testing::weights;
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +77,30 @@ fn a_first_that_is_worse_than_zeros_is_refused() {
 }
 
 #[test]
+fn a_second_that_makes_it_worse_is_refused() {
+    let codec = Residual::new(Box::new(Cast::new(Target::Bf16)), Box::new(Opposite {}));
+    let answer = codec.encode(TensorView::from_f32([1, 3], &[1.0, 2.001, 3.0]).unwrap(), &EncodeCx::new(0));
+    let Err(CodecError::Unsuitable { reason, .. }) = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("first codec alone"), "{reason}");
+    // Without a rest it cannot do harm.
+    assert!(codec.encode(TensorView::from_f32([1, 3], &[1.0, 2.0, 3.0]).unwrap(), &EncodeCx::new(0)).is_ok());
+}
+
+#[test]
+fn more_bytes_than_those_of_the_tensor_are_refused() {
+    let values = weights("gaussian", 64 * 256);
+    let view = TensorView::from_f32([64, 256], &values).unwrap();
+    let answer = codec("residual(trellis:bits=16,residual(trellis:bits=16,trellis:bits=16))");
+    let answer = EncodedTensor::encode(answer, view, &EncodeCx::new(0));
+    let Err(CodecError::Unsuitable { reason, number }) = answer else { panic!("{answer:?}") };
+    assert!(reason.contains("more bytes than the tensor") && number > 1.25, "{reason} ({number})");
+    // Codecs of a fixed rate are taken at their word.
+    let spec = TensorSpec::new(Dtype::BF16, [64, 256]).unwrap();
+    let fixed = codec("residual(quant.int:bits=8,residual(quant.int:bits=8,quant.int:bits=8))").cost(&spec).bytes;
+    assert!(fixed.start() == fixed.end() && *fixed.end() > 3 * 64 * 256);
+}
+
+#[test]
 fn an_exact_first_leaves_nothing() {
     let values = [1.5, -2.0, 3e38, -3e38, 1e-40, 0.0];
     let spec = "residual(lossless.raw,quant.int:bits=2)";
@@ -110,7 +135,10 @@ fn a_child_that_refuses_is_heard() {
 fn chunks_suit_both_children() {
     let spec = TensorSpec::new(Dtype::F32, [64, 64]).unwrap();
     assert!(matches!(codec("residual(quant.int,lossless.raw)").chunking(&spec), Chunking::Rows(n) if n.get() == 1));
-    assert_eq!(codec("residual(quant.int,quant.int:group=tensor)").chunking(&spec), Chunking::Whole);
+    assert!(
+        matches!(codec("residual(trellis,quant.int:group=tensor)").chunking(&spec), Chunking::Rows(n) if n.get() == 1)
+    );
+    assert_eq!(codec("residual(quant.int,lowrank.svd(lossless))").chunking(&spec), Chunking::Whole);
 }
 
 #[test]

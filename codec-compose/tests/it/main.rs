@@ -10,9 +10,11 @@ use codec_lossless as _;
 use codec_lowrank as _;
 use codec_quant as _;
 use codec_sparse as _;
+use codec_trellis as _;
 
 mod combinators;
 mod conformance;
+mod levels;
 mod parts;
 
 // Unit tests beside private code are compiled here: a test target of the library itself would

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use checkpoint::{Plan, Recipe};
 use codec_api::{NoProgress, Registry};
 use serde_json::Value;
-use {codec_delta as _, codec_lossless as _, codec_quant as _};
+use {
+    codec_compose as _, codec_delta as _, codec_lossless as _, codec_lowrank as _, codec_quant as _, codec_sparse as _,
+    codec_trellis as _,
+};
 
 pub fn registry() -> Registry {
     Registry::linked().unwrap()
@@ -20,6 +23,17 @@ pub fn noise(len: usize) -> Vec<u8> {
         (state >> 24) as u8
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// Normally distributed values, from their seed.
+pub fn gaussian(len: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f64::from(state >> 8) / f64::from(1 << 24)
+    };
+    // A sum of twelve uniform numbers has variance 1.
+    (0..len).map(|_| ((0..12).map(|_| uniform()).sum::<f64>() - 6.0) as f32).collect()
 }
 
 /// Packs a model and returns the path of the packed file.
