@@ -86,6 +86,11 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), files, index, maps, tensors, by_name, metadata, notes })
     }
 
+    /// The maps of the files.
+    pub(crate) fn maps(&self) -> &[Mapped] {
+        &self.maps
+    }
+
     fn file_of(&self, tensor: &Tensor) -> &Path {
         &self.files[tensor.file]
     }

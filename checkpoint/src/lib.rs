@@ -1,6 +1,6 @@
 //! Reads model files: a `.safetensors` file, or a Hugging Face directory with one or several of
 //! them. Packs them: a [`Plan`] encodes every tensor with the codec that a [`Recipe`] chooses, and
-//! [`Packed`] reads the result and writes the dense files back.
+//! [`Packed`] reads the result and writes the dense files back. [`diff`] compares two models.
 //!
 //! ```no_run
 //! let model = checkpoint::Checkpoint::open("models/my-model")?;
@@ -23,6 +23,7 @@
 
 mod checkpoint;
 mod companions;
+mod compare;
 mod error;
 mod folder;
 mod foreign;
@@ -39,9 +40,10 @@ mod source;
 
 pub use checkpoint::Checkpoint;
 pub use companions::Companions;
+pub use compare::{Change, Difference, Model, TensorDiff, diff};
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedTensor};
-pub use plan::{Estimate, Plan};
+pub use plan::{Estimate, Plan, Ran, Sample, Share, Trial, TrialCost};
 pub use recipe::{Recipe, Rule};

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use memmap2::Mmap;
@@ -64,6 +65,30 @@ impl Mapped {
             if let Err(error) = released {
                 tracing::debug!(%error, "the pages of the map stay in memory");
             }
+        }
+    }
+}
+
+/// After so many bytes, a reader of whole models gives back the memory of the pages that it has
+/// read.
+const RELEASED: u64 = 64 << 20;
+
+/// Maps that are read from end to end by several threads.
+pub(crate) struct Reading<'a> {
+    maps: Vec<&'a Mapped>,
+    read: AtomicU64,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn of(maps: impl IntoIterator<Item = &'a Mapped>) -> Self {
+        Self { maps: maps.into_iter().collect(), read: AtomicU64::new(0) }
+    }
+
+    /// So many bytes have been read; from time to time, releases the pages.
+    pub(crate) fn done(&self, bytes: u64) {
+        let before = self.read.fetch_add(bytes, Ordering::Relaxed);
+        if before / RELEASED != (before + bytes) / RELEASED {
+            self.maps.iter().for_each(|map| map.release());
         }
     }
 }

@@ -45,7 +45,7 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// each level but the first, zeros in `__netweight__/padding/LEVEL` align it.
 pub struct Packed {
     pub(crate) path: PathBuf,
-    mapped: Mapped,
+    pub(crate) mapped: Mapped,
     /// In source order.
     pub(crate) entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
@@ -54,6 +54,7 @@ pub struct Packed {
     /// Name and bytes of what aligns the sections.
     pub(super) paddings: Vec<(String, Bytes)>,
     program: String,
+    pub(crate) seed: u64,
     recipe: String,
     file_bytes: u64,
 }
@@ -118,6 +119,7 @@ impl Packed {
             index,
             paddings: paddings.into_iter().map(|(name, section)| (name, section.data().clone())).collect(),
             program: manifest.program,
+            seed: manifest.seed,
             recipe: manifest.recipe.get().to_owned(),
             file_bytes,
         })
@@ -172,11 +174,6 @@ impl Packed {
             Some(&i) => Ok(PackedTensor::new(self, &self.entries[i])),
             None => Err(Error::UnknownTensor { path: self.path.clone(), tensor: name.to_owned(), count: self.len() }),
         }
-    }
-
-    /// Gives back the memory of the sections that were read so far.
-    pub(super) fn release(&self) {
-        self.mapped.release();
     }
 
     /// Checks that the file has not become shorter.

@@ -48,7 +48,7 @@ impl<'a> PackedTensor<'a> {
     }
 
     /// Number of its source file.
-    pub(super) fn file(&self) -> usize {
+    pub(crate) fn file(&self) -> usize {
         self.entry.file
     }
 
@@ -258,7 +258,7 @@ impl<'a> PackedChunk<'a> {
         round(self.spec().dtype(), out).map_err(|e| self.failed(e))
     }
 
-    fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         place(self.tensor, &self.rows())
     }
 

@@ -54,10 +54,10 @@ impl Packed {
         let mut file = AtomicFile::create(target)?;
         file.write(&header)?;
         let (places, file) = (self.places(number, header.len() as u64), Mutex::new(file));
-        let write = |offset: &u64, decoded: Result<Vec<u8>, Error>| {
+        let write = |offset: &u64, _: &PackedChunk<'_>, decoded: Result<Vec<u8>, Error>| {
             file.lock().unwrap_or_else(PoisonError::into_inner).write_at(*offset, &decoded?)
         };
-        self.decode_all::<_, _, Result<(), Error>>(&places, progress, write)?;
+        self.decode_all::<_, _, Result<(), Error>>(&places, &[], progress, write)?;
         file.into_inner().unwrap_or_else(PoisonError::into_inner).commit()
     }
 

@@ -1,7 +1,6 @@
 //! Checks a packed model without writing anything.
 
 use std::io::Read;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use codec_api::Progress;
 use rayon::prelude::*;
@@ -11,10 +10,7 @@ use super::open::{Packed, StoredFile};
 use super::tensor::PackedChunk;
 use super::writer::MAX_HEADER;
 use crate::error::Error;
-
-/// After so many bytes of decoded tensors, a reader of the whole model gives back the memory of the
-/// sections that it has read.
-const RELEASED: u64 = 64 << 20;
+use crate::map::{Mapped, Reading};
 
 impl Packed {
     /// Decodes everything and compares it with the stored checksums and hashes, on rayon's current
@@ -24,39 +20,39 @@ impl Packed {
     pub fn verify(&self, progress: &dyn Progress) -> Vec<Error> {
         let stored = self.tensors().filter(|tensor| tensor.same_as().is_none());
         let chunks: Vec<_> = stored.flat_map(|tensor| tensor.chunks()).map(|chunk| ((), chunk)).collect();
-        let faults: Vec<Option<Error>> = self.decode_all(&chunks, progress, |(), decoded| decoded.err());
+        let faults: Vec<Option<Error>> = self.decode_all(&chunks, &[], progress, |(), _, decoded| decoded.err());
         let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
         let files = self.files.iter().chain(&self.index);
         faults.extend(files.filter_map(|file| self.verbatim(file).err()));
-        for (name, bytes) in &self.paddings {
-            if bytes.iter().any(|byte| *byte != 0) {
-                faults.push(self.damaged(format!("section `{name}`"), "it must be zeros"));
-            }
-        }
+        faults.extend(self.wrong_paddings());
         faults
     }
 
-    /// Decodes chunks on rayon's current pool, and gives each result to `take`.
-    pub(super) fn decode_all<T, R, C>(
+    /// The paddings that are not zeros.
+    pub(crate) fn wrong_paddings(&self) -> impl Iterator<Item = Error> {
+        let wrong = self.paddings.iter().filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+        wrong.map(|(name, _)| self.damaged(format!("section `{name}`"), "it must be zeros"))
+    }
+
+    /// Decodes chunks on rayon's current pool, and gives each chunk and its bytes to `take`, which
+    /// may read from `others` too.
+    pub(crate) fn decode_all<T, R, C>(
         &self,
         chunks: &[(T, PackedChunk<'_>)],
+        others: &[&Mapped],
         progress: &dyn Progress,
-        take: impl Fn(&T, Result<Vec<u8>, Error>) -> R + Sync,
+        take: impl Fn(&T, &PackedChunk<'_>, Result<Vec<u8>, Error>) -> R + Sync,
     ) -> C
     where
         T: Sync,
         R: Send,
         C: FromParallelIterator<R>,
     {
-        let read = AtomicU64::new(0);
+        let reading = Reading::of(others.iter().copied().chain([&self.mapped]));
         let decode = |(place, chunk): &(T, PackedChunk<'_>)| {
-            let result = take(place, chunk.decode_bytes());
+            let result = take(place, chunk, chunk.decode_bytes());
             progress.tick(chunk.spec().elements() as u64);
-            let bytes = chunk.spec().byte_len() as u64;
-            let before = read.fetch_add(bytes, Ordering::Relaxed);
-            if before / RELEASED != (before + bytes) / RELEASED {
-                self.release();
-            }
+            reading.done(chunk.spec().byte_len() as u64);
             result
         };
         chunks.par_iter().map(decode).collect()

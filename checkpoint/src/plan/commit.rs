@@ -4,12 +4,14 @@ use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
-use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Registry, TensorSpec};
+use codec_api::{Codec, Dtype, FormatVersion, Progress, Registry, TensorSpec};
 
 use super::Plan;
 use super::parts::{Done, Part, is_part};
 use super::source::SourceFile;
+use crate::companions::Companions;
 use crate::error::Error;
+use crate::layout::directory;
 use crate::packed::{
     AtomicFile, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c, create_directory,
     header, header_name, is_temporary, padding_name, section_name,
@@ -19,14 +21,14 @@ use crate::packed::{
 const ZSTD: i32 = 19;
 
 /// A section of the packed file.
-struct Piece {
+pub(super) struct Piece {
     name: String,
     spec: TensorSpec,
     content: Content,
 }
 
 /// Where the bytes of a section are.
-enum Content {
+pub(super) enum Content {
     /// Offset in the part of a unit, and the CRC-32C.
     Part {
         unit: usize,
@@ -36,39 +38,83 @@ enum Content {
     Memory(Vec<u8>),
 }
 
+impl Piece {
+    /// Name, dtype and shape for the header.
+    pub(super) fn entry(&self) -> (&str, &TensorSpec) {
+        (&self.name, &self.spec)
+    }
+}
+
 impl Plan {
-    /// Puts the parts together under the target's name, and removes them. An older target is
-    /// replaced. With `verify`, the new file is opened and decoded before it gets its name.
+    /// Puts the parts together under the target's name, and removes them. Before, it copies the
+    /// files beside the model. An older target is replaced. A second commit finds the target of the
+    /// first one and does nothing.
+    ///
+    /// With `verify`, the new file is opened and decoded before it gets its name, and compared with
+    /// the source: names, dtypes, shapes, equal tensors, headers, index, and hashes. The hash of an
+    /// exact tensor is that of its source, and the certificate of a lossy one was measured on the
+    /// bytes that have its hash ([`Self::run_unit`]). So the new file is what it states, although
+    /// the values of the source are not read again. `verify` gets the number of decoded weights.
     ///
     /// # Errors
-    /// [`Error::Plan`] if parts are missing or damaged; [`Error::Changed`] if the source has
-    /// changed; [`Error::Damaged`] if the new file is not what it should be; [`Error::Write`].
-    pub fn commit(&self, registry: &Registry, verify: bool) -> Result<(), Error> {
-        let hash = self.hash()?;
-        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, false)).collect();
-        let missing: Vec<String> =
-            parts.iter().enumerate().filter(|(_, part)| part.is_none()).map(|(unit, _)| unit.to_string()).collect();
-        if !missing.is_empty() {
-            return Err(self.wrong(format!("these units have not run: {}; run them first", missing.join(", "))));
+    /// [`Error::Plan`] if parts are missing or damaged, or another commit is running;
+    /// [`Error::Changed`] if the source has changed; [`Error::Damaged`] or [`Error::Differs`] if the
+    /// new file is not what it should be; [`Error::Write`].
+    pub fn commit(&self, registry: &Registry, verify: Option<&dyn Progress>) -> Result<(), Error> {
+        if !self.parts().exists() && self.is_committed(registry) {
+            return Ok(());
         }
-        let parts: Vec<Part> = parts.into_iter().flatten().collect();
-        let (pieces, manifest) = self.contents(&parts, registry)?;
+        if self.units() > 0 && !self.parts().exists() {
+            self.whole_parts()?;
+        }
         // A model without tensors has no parts.
         create_directory(&self.parts())?;
+        let _lock = self.lock()?;
+        let parts = self.whole_parts()?;
+        let (pieces, manifest) = self.contents(&parts, registry)?;
         let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
         let text = serde_json::to_string(&manifest).map_err(|e| self.wrong(e.to_string()))?;
-        let specs = pieces.iter().map(|piece| (piece.name.as_str(), &piece.spec));
-        let head = header(specs, (KEY, &text));
+        let head = header(pieces.iter().map(Piece::entry), (KEY, &text));
         file.write(&head.map_err(|reason| self.wrong(reason))?)?;
         self.copy(&pieces, &parts, &mut file)?;
-        if verify {
-            let mut faults = Packed::open(file.flushed()?, registry)?.verify(&NoProgress);
-            if !faults.is_empty() {
-                return Err(faults.swap_remove(0));
-            }
+        if let Some(progress) = verify {
+            self.verify(&Packed::open(file.flushed()?, registry)?, progress)?;
         }
+        self.copy_companions(verify.is_some())?;
         file.commit()?;
+        tracing::info!(target = %self.target.display(), "committed");
         self.remove_parts()
+    }
+
+    /// Whether the target is there and is what this plan makes, by everything but its values.
+    pub fn is_committed(&self, registry: &Registry) -> bool {
+        let recipe = serde_json::to_string(&self.recipe).unwrap_or_default();
+        let is_whole = |packed: &Packed| {
+            (packed.program(), packed.seed, packed.recipe()) == (&*self.program, self.seed, &*recipe)
+                && self.differences(packed).is_ok_and(|faults| faults.is_empty())
+        };
+        self.target.exists() && Packed::open(&self.target, registry).is_ok_and(|packed| is_whole(&packed))
+    }
+
+    fn verify(&self, packed: &Packed, progress: &dyn Progress) -> Result<(), Error> {
+        let mut faults = self.differences(packed)?;
+        if faults.is_empty() {
+            faults = packed.verify(progress);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults.swap_remove(0)) }
+    }
+
+    /// Copies the files beside the model, before the packed file says that the directory is whole.
+    fn copy_companions(&self, verify: bool) -> Result<(), Error> {
+        if self.companions.is_empty() {
+            return Ok(());
+        }
+        let files = Companions::of(&self.source.directory, directory(&self.target), self.companions.clone());
+        files.copy()?;
+        match files.faults()?.pop().filter(|_| verify) {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
     }
 
     /// Removes the parts and what interrupted runs have left, and the folder unless it holds files
@@ -103,22 +149,28 @@ impl Plan {
         // The sort is stable: sections of equal level and width stay in the order of tensors.
         leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
         let mut pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
+        let (frames, files, index) = self.frames()?;
+        pieces.extend(frames);
+        Ok((pieces, self.manifest(files, index, chunks)?))
+    }
+
+    /// The sections of headers and index, and their records.
+    pub(super) fn frames(&self) -> Result<(Vec<Piece>, Vec<FileRecord>, Option<FileRecord>), Error> {
         let (files, index) = (self.source.headers()?, self.source.read_index()?);
         let stored = files.iter().enumerate().map(|(i, bytes)| self.verbatim(header_name(i), bytes));
         let index = index.as_deref().map(|bytes| self.verbatim(INDEX.to_owned(), bytes)).transpose()?;
-        let (records, frames): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-        pieces.extend(frames);
+        let (records, mut frames): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let record =
             |(crc32c, bytes): (u32, u64), file: &SourceFile| FileRecord { name: file.name.clone(), bytes, crc32c };
         let files = records.into_iter().zip(&self.source.files).map(|(found, file)| record(found, file)).collect();
         let index = index.zip(self.source.index.as_ref()).map(|((found, frame), file)| {
-            pieces.push(frame);
+            frames.push(frame);
             record(found, file)
         });
-        Ok((pieces, self.manifest(files, index, chunks)?))
+        Ok((frames, files, index))
     }
 
-    fn manifest(
+    pub(super) fn manifest(
         &self,
         files: Vec<FileRecord>,
         index: Option<FileRecord>,

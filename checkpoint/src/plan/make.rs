@@ -30,14 +30,15 @@ impl Plan {
     /// Plans to pack the model `source` ([`Checkpoint::open`]) as the file `target`, or in the
     /// directory `target` if it does not end with [`PACKED_EXTENSION`]. Every tensor gets the codec that
     /// the recipe chooses. Tensors with the same bytes are stored once. The seeds of codecs with
-    /// random numbers derive from `seed`.
+    /// random numbers derive from `seed`. If source and target are directories, the other files of
+    /// the source will be copied ([`Companions`](crate::Companions)).
     ///
     /// It reads the headers of the model, and of tensors that may have the same bytes all of them.
     ///
     /// # Errors
     /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] if the source
-    /// is packed already or has two tensors of one name, or if the target is named like a dense
-    /// model or is a file of the source; those of [`Checkpoint::open`].
+    /// is packed already or has two tensors of one name, if the target is named like a dense model
+    /// or is a file of the source, or if one directory lies inside the other; those of [`Checkpoint::open`].
     pub fn new(
         source: impl AsRef<Path>,
         target: impl AsRef<Path>,
@@ -49,28 +50,37 @@ impl Plan {
         let chooser = Chooser::new(recipe, registry)?;
         let model = Checkpoint::open(path)?;
         let source = Source::of(&model)?;
-        let target = check_target(target, &model, &source)?;
+        let file = check_target(target, &model, &source)?;
+        let folder = (path.is_dir() && !is_packed_name(target)).then(|| layout::directory(&file));
+        let companions = folder.map(|folder| source.companions(folder)).transpose()?;
+        let companions = companions.map_or_else(Vec::new, |files| files.names().to_vec());
         let tensors = planned(&source, &chooser)?;
         Ok(Self {
             kind: Kind::Plan,
             version: FormatVersion,
             program: PROGRAM.to_owned(),
             source,
-            target,
+            companions,
+            target: file,
             recipe: recipe.clone(),
             seed,
             codecs: chooser.headers()?,
             units: units(&tensors),
             tensors,
             hash: OnceLock::new(),
+            file: None,
         })
     }
+}
+
+fn is_packed_name(target: &Path) -> bool {
+    target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION))
 }
 
 /// The absolute path of the packed file.
 fn check_target(target: &Path, model: &Checkpoint, source: &Source) -> Result<PathBuf, Error> {
     let Some(name) = target.to_str() else { return Err(Error::unfit(target, "its name is not UTF-8")) };
-    let path = if name.ends_with(PACKED_EXTENSION) {
+    let path = if is_packed_name(target) {
         target.to_owned()
     } else if let Some(stem) = name.strip_suffix(layout::SUFFIX) {
         return Err(Error::unfit(target, format!("a packed file is named like `{stem}{PACKED_EXTENSION}`")));

@@ -1,17 +1,29 @@
 //! Runs units: encodes chunks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use codec_api::{
-    Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics, TensorView, survey,
+    Certificate, Codec, CodecError, EncodeCx, EncodedTensor, NoProgress, Payload, Progress, Registry, Statistics,
+    TensorView, survey,
 };
 use rayon::prelude::*;
 
 use super::parts::Done;
 use super::{Plan, PlannedTensor};
 use crate::checkpoint::Checkpoint;
+use crate::compare::certificate;
 use crate::error::Error;
 use crate::packed::{ChunkRecord, Hash, crc32c, place};
+
+/// What a run of a unit has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// It has written the part.
+    Encoded,
+    /// The part was there.
+    Kept,
+}
 
 /// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
 type Shared = Result<Option<Statistics>, String>;
@@ -22,19 +34,22 @@ impl Plan {
     /// # Errors
     /// As [`Self::run_unit`], the first one that is noticed.
     pub fn run(&self, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
-        (0..self.units()).into_par_iter().try_for_each(|unit| self.run_unit(unit, registry, progress))
+        let units = (0..self.units()).into_par_iter();
+        units.try_for_each(|unit| self.run_unit(unit, registry, progress).map(|_| ()))
     }
 
     /// Runs a unit: encodes its chunks and writes its part. A whole part of this plan is kept.
     ///
-    /// A chunk that the codec refuses is stored exactly, with the reason.
+    /// A chunk that the codec refuses is stored exactly, with the reason. Every certificate is
+    /// measured on the decoded bytes whose hash is stored: who finds that hash again knows the
+    /// error.
     ///
     /// # Errors
     /// [`Error::Changed`] if the source is not as it was when it was planned; [`Error::Chunk`] if a
     /// codec fails; [`Error::Write`]; [`Error::Plan`] if there is no such unit.
-    pub fn run_unit(&self, unit: usize, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
+    pub fn run_unit(&self, unit: usize, registry: &Registry, progress: &dyn Progress) -> Result<Ran, Error> {
         let Some(pieces) = self.units.get(unit) else {
-            return Err(self.wrong(format!("it has {} units, so no unit {unit}", self.units())));
+            return Err(self.wrong(format!("it has {} units, counted from 0, so no unit {unit}", self.units())));
         };
         if let Some(part) = self.read_part(unit, self.hash()?, true) {
             let weights = |done: &Done| {
@@ -42,16 +57,29 @@ impl Plan {
                 (tensor.rows(done.chunk).len() * tensor.spec.matrix().1) as u64
             };
             progress.tick(part.chunks.iter().map(weights).sum());
-            return Ok(());
+            return Ok(Ran::Kept);
         }
-        let codecs = self.make_codecs(registry)?;
-        let mut work = Work { plan: self, codecs, open: None, shared: None, progress };
+        let mut work = Work::new(self, registry, progress)?;
         let chunks = pieces.iter().map(|[tensor, chunk]| work.encode(*tensor, *chunk)).collect::<Result<_, _>>()?;
         // A source that is written while it is read has another time afterwards.
         if let Some((file, _)) = work.open {
             self.source.check(file)?;
         }
-        self.write_part(unit, chunks)
+        self.write_part(unit, chunks)?;
+        tracing::info!(unit, units = self.units(), "encoded");
+        Ok(Ran::Encoded)
+    }
+
+    /// Encodes rows of a tensor on trial.
+    pub(super) fn try_rows(
+        &self,
+        tensor: usize,
+        rows: &Range<usize>,
+        registry: &Registry,
+    ) -> Result<(ChunkRecord, Payload), Error> {
+        let mut work = Work::new(self, registry, &NoProgress)?;
+        let encoder = work.encoder(tensor)?;
+        encoder.encode(rows.clone(), &Ok(None))
     }
 
     pub(super) fn make_codecs(&self, registry: &Registry) -> Result<Vec<Arc<dyn Codec>>, Error> {
@@ -72,8 +100,25 @@ struct Work<'a> {
     progress: &'a dyn Progress,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(plan: &'a Plan, registry: &Registry, progress: &'a dyn Progress) -> Result<Self, Error> {
+        Ok(Self { plan, codecs: plan.make_codecs(registry)?, open: None, shared: None, progress })
+    }
+
     fn encode(&mut self, number: usize, chunk: usize) -> Result<(Done, Payload), Error> {
+        let known = self.shared.take().filter(|(known, _)| *known == number);
+        let encoder = self.encoder(number)?;
+        let shared = match known {
+            Some((_, shared)) => shared,
+            None => encoder.survey()?,
+        };
+        let (record, payload) = encoder.encode(encoder.tensor.rows(chunk), &shared)?;
+        self.shared = Some((number, shared));
+        Ok((Done { tensor: number, chunk, record }, payload))
+    }
+
+    /// The encoder of this tensor.
+    fn encoder(&mut self, number: usize) -> Result<Encoder<'_>, Error> {
         let (plan, tensor) = (self.plan, &self.plan.tensors[number]);
         if self.open.as_ref().is_none_or(|(file, _)| *file != tensor.file) {
             if let Some((file, _)) = &self.open {
@@ -87,13 +132,7 @@ impl Work<'_> {
             return Err(plan.wrong(format!("tensor `{}` is {} in the source", tensor.name, view.spec())));
         }
         let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
-        let encoder = Encoder { tensor, codecs: &self.codecs, view, cx, path: &model.files()[0] };
-        if self.shared.as_ref().is_none_or(|(known, _)| *known != number) {
-            self.shared = Some((number, encoder.survey()?));
-        }
-        let shared = self.shared.as_ref().map_or(&Ok(None), |(_, shared)| shared);
-        let (record, payload) = encoder.encode(chunk, shared)?;
-        Ok((Done { tensor: number, chunk, record }, payload))
+        Ok(Encoder { tensor, codecs: &self.codecs, view, cx, path: &model.files()[0] })
     }
 }
 
@@ -107,8 +146,8 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn failed(&self, chunk: usize, error: CodecError) -> Error {
-        let part = place(&self.tensor.name, &self.tensor.rows(chunk));
+    fn failed(&self, rows: &Range<usize>, error: CodecError) -> Error {
+        let part = place(&self.tensor.name, rows);
         Error::Chunk { path: self.path.to_owned(), part, error: error.into() }
     }
 
@@ -125,29 +164,22 @@ impl Encoder<'_> {
         match survey(surveyed, |found| (0..chunks).map(|chunk| observe(found, chunk)).collect()) {
             Ok(statistics) => Ok(Ok(Some(statistics))),
             Err(error) if refuses(&error) => Ok(Err(error.to_string())),
-            Err(error) => Err(self.failed(0, error)),
+            Err(error) => Err(self.failed(&self.tensor.rows(0), error)),
         }
     }
 
     /// Encodes a chunk with the codec of the tensor, or exactly if that one refuses it.
-    fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
-        let failed = |error| self.failed(chunk, error);
+    fn encode(&self, rows: Range<usize>, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
+        let failed = |error| self.failed(&rows, error);
         let planned = self.tensor.codec;
-        let (codec, encoded, refused) = match shared {
-            Ok(statistics) => match self.try_codec(planned, chunk, statistics.as_ref()) {
+        let exactly = || self.try_codec(0, &rows, None).map_err(failed);
+        let (codec, (encoded, blake3), refused) = match shared {
+            Ok(statistics) => match self.try_codec(planned, &rows, statistics.as_ref()) {
                 Ok(encoded) => (planned, encoded, self.tensor.refused.clone()),
-                Err(error) if planned != 0 && refuses(&error) => {
-                    (0, self.try_codec(0, chunk, None).map_err(failed)?, Some(error.to_string()))
-                }
+                Err(error) if planned != 0 && refuses(&error) => (0, exactly()?, Some(error.to_string())),
                 Err(error) => return Err(failed(error)),
             },
-            Err(reason) => (0, self.try_codec(0, chunk, None).map_err(failed)?, Some(reason.clone())),
-        };
-        let rows = self.tensor.rows(chunk);
-        let blake3 = if encoded.certificate.exact {
-            Hash::of(self.view.rows(rows.start, rows.end).map_err(failed)?.bytes())
-        } else {
-            Hash::of(&encoded.decode_bytes(&DecodeCx::new()).map_err(failed)?)
+            Err(reason) => (0, exactly()?, Some(reason.clone())),
         };
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
@@ -155,17 +187,31 @@ impl Encoder<'_> {
         Ok((ChunkRecord { rows, codec, certificate, blake3, sections, refused }, encoded.payload))
     }
 
+    /// Encodes rows, decodes them, and measures and hashes the decoded bytes.
     fn try_codec(
         &self,
         codec: usize,
-        chunk: usize,
+        rows: &Range<usize>,
         statistics: Option<&Statistics>,
-    ) -> Result<EncodedTensor, CodecError> {
-        let rows = self.tensor.rows(chunk);
+    ) -> Result<(EncodedTensor, Hash), CodecError> {
         let mut cx = self.cx.clone();
         cx.shared = statistics.map(Statistics::shared);
         let cx = cx.for_rows(&self.tensor.spec, rows.clone())?;
-        EncodedTensor::encode(Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?, &cx)
+        let (codec, view) = (Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?);
+        if codec.as_lossless().is_some() {
+            // The certificate says that these bytes come back.
+            let hash = Hash::of(view.bytes());
+            return Ok((EncodedTensor::encode(codec, view, &cx)?, hash));
+        }
+        let payload = EncodedTensor::encode_payload(&*codec, view.clone(), &cx)?;
+        let unmeasured = EncodedTensor::from_parts(view.spec().clone(), codec, payload, Certificate::EMPTY)?;
+        // A reader has the same limit.
+        let mut limited = cx.decoding();
+        limited.max_output = None;
+        let decoded = unmeasured.decode_bytes(&limited)?;
+        let EncodedTensor { codec, payload, .. } = unmeasured;
+        let payload = payload.with_measured(certificate(&view, &decoded)?);
+        Ok((EncodedTensor::certify(codec, &view, payload, &cx.decoding())?, Hash::of(&decoded)))
     }
 }
 

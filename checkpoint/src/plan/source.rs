@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
+use crate::companions::Companions;
 use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{Hash, MAX_HEADER};
@@ -60,6 +61,19 @@ impl Source {
         let files = model.files().iter().map(|path| record(path, read_header)).collect::<Result<_, _>>()?;
         let index = model.index().map(|path| record(path, read_whole)).transpose()?;
         Ok(Self { directory: folder, files, index })
+    }
+
+    /// The other files of the directory, for the directory `to`.
+    ///
+    /// # Errors
+    /// Those of [`Companions::find`]; [`Error::Unfit`] for a name that is not UTF-8.
+    pub(crate) fn companions(&self, to: &Path) -> Result<Companions, Error> {
+        let model: Vec<_> = self.files.iter().chain(&self.index).map(|file| self.path(file)).collect();
+        let found = Companions::find(&self.directory, to, &model)?;
+        match found.names().iter().find(|name| name.to_str().is_none()) {
+            Some(name) => Err(Error::unfit(&self.directory.join(name), "its name is not UTF-8")),
+            None => Ok(found),
+        }
     }
 
     /// The path of a file.

@@ -18,6 +18,7 @@ pub(crate) struct Chooser<'a> {
     codecs: Vec<Arc<dyn Codec>>,
     headers: Vec<String>,
     exclude: Vec<Regex>,
+    include: Vec<Regex>,
     /// With the pattern of the name and the number of the codec.
     rules: Vec<(&'a Rule, Option<Regex>, usize)>,
     default: usize,
@@ -28,10 +29,11 @@ impl<'a> Chooser<'a> {
     /// [`Error::Recipe`] for a pattern or a codec that cannot be made, and for a codec that needs
     /// more than the tensor.
     pub(crate) fn new(recipe: &'a Recipe, registry: &Registry) -> Result<Self, Error> {
+        let patterns = |texts: &[String]| texts.iter().map(|text| pattern(text)).collect::<Result<Vec<_>, _>>();
+        let (exclude, include) = (patterns(&recipe.exclude)?, patterns(&recipe.include)?);
         let mut chooser =
-            Self { codecs: Vec::new(), headers: Vec::new(), exclude: Vec::new(), rules: Vec::new(), default: 0 };
+            Self { codecs: Vec::new(), headers: Vec::new(), exclude, include, rules: Vec::new(), default: 0 };
         chooser.codec(FALLBACK, registry)?;
-        chooser.exclude = recipe.exclude.iter().map(|text| pattern(text)).collect::<Result<_, _>>()?;
         for rule in &recipe.rules {
             let codec = chooser.codec(&rule.codec, registry)?;
             chooser.rules.push((rule, rule.name.as_deref().map(pattern).transpose()?, codec));
@@ -58,7 +60,8 @@ impl<'a> Chooser<'a> {
 
     /// The number of the codec for this tensor, and why it is not the one of the recipe.
     pub(crate) fn choose(&self, name: &str, spec: &TensorSpec) -> (usize, Option<String>) {
-        if self.exclude.iter().any(|pattern| pattern.is_match(name)) {
+        let any = |patterns: &[Regex]| patterns.iter().any(|pattern| pattern.is_match(name));
+        if any(&self.exclude) || !self.include.is_empty() && !any(&self.include) {
             return (0, None);
         }
         let matching = self.rules.iter().find(|(rule, pattern, _)| {

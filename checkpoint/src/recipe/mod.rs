@@ -17,6 +17,7 @@ pub(crate) use choose::Chooser;
 /// # let text = r#"
 /// default = "lossless"        # codec spec for all other tensors; this is its default
 /// exclude = ["lm_head"]       # tensors stored exactly, whatever the rules say
+/// include = ["layers"]        # if there are any, tensors without a match are stored exactly
 ///
 /// [[rule]]                    # the first rule that matches a tensor counts
 /// name = 'mlp\.(up|down)'     # regular expression, found anywhere in the name
@@ -42,6 +43,9 @@ pub struct Recipe {
     /// Regular expressions for the names of tensors that are stored exactly, before any rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Regular expressions for names: if there are any, tensors without a match are stored exactly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
     /// The first rule that matches counts.
     #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -83,7 +87,7 @@ impl Rule {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { default: Self::lossless(), exclude: Vec::new(), rules: Vec::new() }
+        Self { default: Self::lossless(), exclude: Vec::new(), include: Vec::new(), rules: Vec::new() }
     }
 }
 

@@ -5,7 +5,10 @@
 
 mod cache;
 mod companions;
+mod comparing;
 mod directories;
+mod estimates;
+mod faults;
 mod hostile;
 mod identity;
 mod interrupted;
@@ -13,6 +16,7 @@ mod invalid;
 mod levels;
 mod packed_damage;
 mod packing;
+mod plan_file;
 mod real_model;
 mod recipes;
 mod same_file;

@@ -1,0 +1,12 @@
+//! Compares models: a packed one with its source, and any two with each other.
+
+mod against;
+mod diff;
+mod hint;
+mod model;
+mod structure;
+mod values;
+
+pub use diff::{Change, Difference, TensorDiff, diff};
+pub use model::Model;
+pub(crate) use values::certificate;
