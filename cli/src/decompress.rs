@@ -9,7 +9,7 @@ use checkpoint::{Companions, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
-use crate::packing::{DENSE, Progress, check_free, pool};
+use crate::packing::{DENSE, Work, check_free};
 use crate::text;
 
 /// Decompress a packed model
@@ -24,9 +24,9 @@ pub struct Args {
     /// A directory; for a model that was one file also the name of that file (*.safetensors)
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
-    /// Number of threads; by default one for each core
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
+    /// Threads and output.
+    #[command(flatten)]
+    pub work: Work,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
@@ -41,9 +41,10 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let packed = Packed::open(&args.model, registry)?;
     check_free(&args.output, args.force)?;
     let weights: u64 = packed.tensors().map(|tensor| tensor.spec().elements() as u64).sum();
-    let progress = Progress::new(weights);
+    let bytes = packed.tensors().map(|tensor| tensor.spec().byte_len() as u64).sum();
+    let progress = args.work.progress("decode", (weights, bytes));
     let single = args.output.to_str().is_some_and(|name| name.ends_with(DENSE));
-    let pool = pool(args.jobs)?;
+    let pool = args.work.pool()?;
     if single {
         pool.install(|| packed.unpack_single(&args.output, &progress))?;
     } else {
@@ -53,12 +54,16 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         companions.map_or(Ok(()), |companions| companions.copy())?;
     }
     drop(progress);
+    if args.work.quiet {
+        return Ok(Outcome::Clean);
+    }
     let exact = packed.tensors().filter(|tensor| tensor.certificate().exact).count();
     let shown = text::printable(&args.output.display().to_string());
     let tensors = text::count(packed.len(), "tensor");
     let lossy = packed.len() - exact;
     let loss = if lossy == 0 { "all bit for bit".to_owned() } else { format!("{lossy} with a loss") };
     writeln!(out, "`{shown}`: {tensors}, {loss}, {weights} weights")?;
-    writeln!(out, "it took {:.1} s", begin.elapsed().as_secs_f64())?;
+    let (time, bytes) = (begin.elapsed().as_secs_f64(), bytes as f64);
+    writeln!(out, "it took {time:.1} s, {:.0} MB/s", bytes / 1e6 / time.max(1e-3))?;
     Ok(Outcome::Clean)
 }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Results go to standard output, everything else to standard error. The exit code is 0 on success,
-//! 1 if the work found failures or regressions, 2 for wrong usage or unreadable input, 130 after
-//! Ctrl-C.
+//! 1 if the work found failures, differences or regressions, 2 for wrong usage or unreadable input,
+//! 130 after Ctrl-C.
 //!
 //! The library installs the program's allocator, [`heap::Counting`]. `bench` measures scratch
 //! memory with it; in other commands it counts nothing.
@@ -20,11 +20,18 @@
 mod args;
 mod bench;
 mod compress;
+mod console;
 mod decompress;
+mod diff;
+mod estimate;
 mod info;
 mod list;
+mod options;
 mod packing;
+mod shell;
+mod steps;
 mod suggest;
+mod summary;
 mod text;
 mod verify;
 
@@ -32,14 +39,10 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use anstream::{AutoStream, ColorChoice};
 use anyhow::Result;
 use codec_api::Registry;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::args::Command;
-use crate::bench::progress::Log;
 
 #[global_allocator]
 static HEAP: heap::Counting = heap::Counting;
@@ -65,14 +68,14 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    start_log(args.verbose);
+    console::start(args.verbose, args.log_json);
     match run(&args.command, &mut io::stdout().lock()) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Found) => ExitCode::from(1),
         Ok(Outcome::Interrupted) => ExitCode::from(bench::interrupt::EXIT),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(writeln!(io::stderr(), "error: {}", with_causes(&error)));
+            console::error(&with_causes(&error));
             ExitCode::from(2)
         }
     }
@@ -86,27 +89,16 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Compress(args) => compress::run(args, &registry, out),
         Command::Decompress(args) => decompress::run(args, &registry, out),
         Command::Verify(args) => verify::run(args, &registry, out),
+        Command::Plan(args) => steps::plan(args, &registry, out),
+        Command::Run(args) => steps::run(args, &registry, out),
+        Command::Commit(args) => steps::commit(args, &registry, out),
+        Command::Diff(args) => diff::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
+        Command::Completions(args) => shell::completions(args, out),
+        Command::Man(args) => shell::man(args, out),
     }?;
     out.flush()?;
     Ok(outcome)
-}
-
-/// `RUST_LOG` overrides `verbose`. Colours follow the rules of clap's messages: a terminal, and no
-/// `NO_COLOR`, `CLICOLOR=0` or `TERM=dumb`.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never)
-        .with_writer(|| Log)
-        .init();
 }
 
 /// Whether the reader of the output, such as `head`, has closed it.

@@ -58,8 +58,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Plan`] if parts are missing or damaged, or another commit is running;
-    /// [`Error::Changed`] if the source has changed; [`Error::Damaged`] or [`Error::Differs`] if the
-    /// new file is not what it should be; [`Error::Write`].
+    /// [`Error::Changed`] if the source has changed; [`Error::Damaged`] or [`Error::Differs`] if
+    /// the new file is not what it should be; [`Error::Write`].
     pub fn commit(&self, registry: &Registry, verify: Option<&dyn Progress>) -> Result<(), Error> {
         if !self.parts().exists() && self.is_committed(registry) {
             return Ok(());

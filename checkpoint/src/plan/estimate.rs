@@ -49,7 +49,6 @@ pub struct Trial {
 
 /// What a trial has cost.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::exhaustive_structs, reason = "the caller measures all of it")]
 pub struct TrialCost {
     /// Seconds of [`Plan::encode_sample`].
     pub encode: f64,
@@ -149,7 +148,7 @@ impl Plan {
             return;
         }
         let step = all / pieces;
-        let mut next = Hash::of(&self.seed.to_le_bytes()).0[0] as usize * step / 256;
+        let mut next = usize::from(Hash::of(&self.seed.to_le_bytes()).0[0]) * step / 256;
         let mut begin = 0;
         for (sample, weights) in chunks {
             while next < begin + weights {

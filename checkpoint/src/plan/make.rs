@@ -28,17 +28,18 @@ pub(super) const PROGRAM: &str = concat!("netweight ", env!("CARGO_PKG_VERSION")
 
 impl Plan {
     /// Plans to pack the model `source` ([`Checkpoint::open`]) as the file `target`, or in the
-    /// directory `target` if it does not end with [`PACKED_EXTENSION`]. Every tensor gets the codec that
-    /// the recipe chooses. Tensors with the same bytes are stored once. The seeds of codecs with
-    /// random numbers derive from `seed`. If source and target are directories, the other files of
-    /// the source will be copied ([`Companions`](crate::Companions)).
+    /// directory `target` if it does not end with [`PACKED_EXTENSION`]. Every tensor gets the codec
+    /// that the recipe chooses. Tensors with the same bytes are stored once. The seeds of codecs
+    /// with random numbers derive from `seed`. If source and target are directories, the other
+    /// files of the source will be copied ([`Companions`](crate::Companions)).
     ///
     /// It reads the headers of the model, and of tensors that may have the same bytes all of them.
     ///
     /// # Errors
     /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] if the source
     /// is packed already or has two tensors of one name, if the target is named like a dense model
-    /// or is a file of the source, or if one directory lies inside the other; those of [`Checkpoint::open`].
+    /// or is a file of the source, or if one directory lies inside the other; those of
+    /// [`Checkpoint::open`].
     pub fn new(
         source: impl AsRef<Path>,
         target: impl AsRef<Path>,
