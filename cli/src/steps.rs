@@ -146,7 +146,7 @@ pub fn run(args: &Run, registry: &Registry, out: &mut dyn Write) -> Result<Outco
     writeln!(out, "{} encoded{kept}", text::count(encoded, "unit"))?;
     let (missing, shown) = (plan.missing_units()?, text::printable(&args.file.display().to_string()));
     if missing.is_empty() {
-        writeln!(out, "all {} have run; `netweight commit {shown}` ends it", text::count(plan.units(), "unit"))?;
+        writeln!(out, "all units have run; `netweight commit {shown}` puts their parts together")?;
     } else {
         let mut names: Vec<_> = missing.iter().take(NAMED).map(ToString::to_string).collect();
         names.extend((missing.len() > NAMED).then(|| "…".to_owned()));
