@@ -1,7 +1,7 @@
 //! The files of a model directory beside the model.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -47,6 +47,45 @@ impl Companions {
         Ok(Self { from: from.to_owned(), to: to.to_owned(), names })
     }
 
+    /// These files of the directory `from` for the directory `to`.
+    pub(crate) fn of(from: &Path, to: &Path, names: Vec<PathBuf>) -> Self {
+        Self { from: from.to_owned(), to: to.to_owned(), names }
+    }
+
+    /// The files that are not in `to`, or are others there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn faults(&self) -> Result<Vec<Error>, Error> {
+        let mut faults = Vec::new();
+        for name in &self.names {
+            let (source, copy) = (self.from.join(name), self.to.join(name));
+            let reason = match fs::metadata(&copy) {
+                Err(error) if error.kind() == ErrorKind::NotFound => "it is missing; the source has it",
+                _ if !have_same_bytes(&source, &copy)? => "it is not the file of the source",
+                _ => continue,
+            };
+            faults.push(self.fault(name, reason));
+        }
+        Ok(faults)
+    }
+
+    /// The files in `to` that are neither in `from` nor in `model`, the files of the model there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn strangers(&self, model: &[PathBuf]) -> Result<Vec<Error>, Error> {
+        let mut found = Vec::new();
+        list(&self.to, Path::new(""), &mut found)?;
+        found.sort();
+        found.retain(|name| !self.names.contains(name) && !model.contains(&self.to.join(name)));
+        Ok(found.iter().map(|name| self.fault(name, "the source has no such file")).collect())
+    }
+
+    fn fault(&self, name: &Path, reason: &str) -> Error {
+        Error::Differs { path: self.to.clone(), part: format!("file `{}`", name.display()), reason: reason.to_owned() }
+    }
+
     /// The files, relative to the directory, sorted.
     pub fn names(&self) -> &[PathBuf] {
         &self.names
@@ -90,6 +129,21 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Erro
         }
     }
     Ok(())
+}
+
+fn have_same_bytes(first: &Path, second: &Path) -> Result<bool, Error> {
+    let open = |path: &Path| File::open(path).map_err(|e| Error::io(path, e));
+    let (mut one, mut other) = (open(first)?, open(second)?);
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    loop {
+        left.clear();
+        right.clear();
+        (&mut one).take(BUFFER as u64).read_to_end(&mut left).map_err(|e| Error::io(first, e))?;
+        (&mut other).take(BUFFER as u64).read_to_end(&mut right).map_err(|e| Error::io(second, e))?;
+        if left != right || left.is_empty() {
+            return Ok(left == right);
+        }
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), Error> {

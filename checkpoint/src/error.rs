@@ -233,6 +233,16 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
+    /// A packed model that is not what its source makes it.
+    #[error("`{path}`, {part}: {reason}")]
+    Differs {
+        /// The packed file, or a file beside it.
+        path: PathBuf,
+        /// Tensor, chunk or file.
+        part: String,
+        /// How it differs from the source.
+        reason: String,
+    },
     /// A recipe that cannot be read or applied.
     #[error("recipe `{name}`: {reason}")]
     Recipe {

@@ -1,7 +1,7 @@
 //! Reads model files: a `.safetensors` file, or a Hugging Face directory with one or several of
 //! them. Packs them: a [`Plan`] encodes every tensor with the codec that a [`Recipe`] chooses, and
 //! [`Packed`] reads the result and writes the dense files back. A model may be packed relative to
-//! another one, its base ([`Plan::relative`], [`Packed::with_bases`]).
+//! another one, its base ([`Plan::relative`], [`Packed::with_bases`]). [`diff`] compares two models.
 //!
 //! ```no_run
 //! let model = checkpoint::Checkpoint::open("models/my-model")?;
@@ -22,9 +22,9 @@
 //! before each tensor is handed out, but what happens later cannot be caught without a signal
 //! handler; see [`Checkpoint::open`].
 
-mod base;
 mod checkpoint;
 mod companions;
+mod compare;
 mod error;
 mod folder;
 mod foreign;
@@ -33,6 +33,7 @@ mod identity;
 mod index;
 mod layout;
 mod map;
+mod model;
 mod packed;
 mod plan;
 mod recipe;
@@ -41,9 +42,11 @@ mod source;
 
 pub use checkpoint::Checkpoint;
 pub use companions::Companions;
+pub use compare::{Change, Difference, TensorDiff, diff};
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
+pub use model::Model;
 pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedLevel, PackedTensor};
-pub use plan::{Estimate, Plan, Tried};
+pub use plan::{Estimate, Plan, Ran, Sample, Share, Trial, TrialCost, Tried};
 pub use recipe::{Recipe, Rule};

@@ -9,8 +9,8 @@ use checkpoint::{Checkpoint, Companions, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
-use crate::decompress::{summarise, unpack, weights};
-use crate::packing::{Progress, pool};
+use crate::decompress::{summarise, unpack};
+use crate::packing::{Work, size};
 
 /// Apply a patch to its base
 ///
@@ -30,9 +30,9 @@ pub struct Args {
     /// Replace the base, a model of one file; it stays as it is until the new file is whole
     #[arg(long, conflicts_with_all = ["output", "force"])]
     pub in_place: bool,
-    /// Number of threads; by default one for each core
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
+    /// Threads and output.
+    #[command(flatten)]
+    pub work: Work,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
@@ -46,8 +46,8 @@ pub struct Args {
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let begin = Instant::now();
     let packed = Packed::open(&args.patch, registry)?.with_bases(&[&args.base], registry)?;
-    let progress = Progress::new(weights(&packed));
-    let written: Result<PathBuf> = pool(args.jobs)?.install(|| match &args.output {
+    let progress = args.work.progress("decode", size(packed.tensors()));
+    let written: Result<PathBuf> = args.work.pool()?.install(|| match &args.output {
         None => Ok(packed.unpack_in_place(&progress)?),
         Some(target) => {
             unpack(&packed, target, args.force, || companions(args, &packed, target), &progress)?;
@@ -55,7 +55,10 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         }
     });
     drop(progress);
-    summarise(&packed, &written?, begin, out)?;
+    let written = written?;
+    if !args.work.quiet {
+        summarise(&packed, &written, begin, out)?;
+    }
     Ok(Outcome::Clean)
 }
 

@@ -7,7 +7,7 @@ use codec_api::Dtype;
 use regex::Regex;
 
 use crate::packing::Bases;
-use crate::{apply, compress, decompress, verify};
+use crate::{apply, compress, decompress, diff, shell, steps, verify};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -16,6 +16,10 @@ pub struct Args {
     /// Log the steps and their times (-vv: everything); `RUST_LOG` overrides it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
+    /// Write the log as JSON to standard error, one object a line, with the steps of the work;
+    /// errors and progress too
+    #[arg(long, global = true)]
+    pub log_json: bool,
     /// The command.
     #[command(subcommand)]
     pub command: Command,
@@ -30,7 +34,13 @@ pub enum Command {
     Decompress(decompress::Args),
     Verify(verify::Args),
     Apply(apply::Args),
+    Diff(diff::Args),
+    Plan(Box<steps::Plan>),
+    Run(steps::Run),
+    Commit(steps::Commit),
     Bench(Box<Bench>),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// List the codecs of this program and their presets
@@ -191,7 +201,7 @@ impl SortColumn {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  success
-  1  the work found failures or regressions
+  1  the work found failures, differences or regressions
   2  wrong usage or unreadable input
   130  Ctrl-C
 
@@ -255,7 +265,8 @@ pub fn parse() -> Result<Args, clap::Error> {
     Args::from_arg_matches(&matches)
 }
 
-fn command() -> clap::Command {
+/// The command line, with the texts that are put together at run time.
+pub fn command() -> clap::Command {
     let suites = harness::suite::catalogue();
     let suites: Vec<_> = suites.iter().map(|(name, what)| format!("\n  {name}\n      {what}")).collect();
     let help = format!(

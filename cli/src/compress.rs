@@ -1,17 +1,16 @@
 //! `netweight compress MODEL -o OUT`: packs a model.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Error, Result, anyhow, bail};
-use checkpoint::{Companions, PACKED_EXTENSION, Packed, Plan, Recipe, Rule};
-use codec_api::Registry;
+use anyhow::{Error, Result, anyhow};
+use checkpoint::{PACKED_EXTENSION, Plan};
+use codec_api::{Progress, Registry};
 
-use crate::Outcome;
-use crate::info::packed::Model;
-use crate::packing::{Progress, check_free, pool};
-use crate::text;
+use crate::options::{Options, check_target};
+use crate::packing::Work;
+use crate::{Outcome, estimate, steps, summary};
 
 /// Compress a model
 ///
@@ -22,47 +21,23 @@ use crate::text;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub struct Args {
-    /// A .safetensors file, an index, or a model directory
-    pub model: PathBuf,
+    /// Model and recipe.
+    #[command(flatten)]
+    pub options: Options,
     /// The packed file (*.nw.safetensors), or a directory for it; with a model directory, its other
     /// files are copied there
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
-    /// A built-in recipe or a recipe file; --help describes both
-    #[arg(long, value_name = "NAME|FILE", default_value = "lossless", conflicts_with = "codec")]
-    pub recipe: String,
-    /// Codec spec for the float tensors of two or more axes; all others are stored exactly
-    #[arg(long, value_name = "SPEC")]
-    pub codec: Option<String>,
-    /// Choose the smallest codec for each of these tensors with at most this ‖w − ŵ‖/‖w‖, measured;
-    /// the same as --codec best:error=E
-    #[arg(long, value_name = "E", conflicts_with_all = ["codec", "recipe"])]
-    pub max_rel_error: Option<f64>,
-    /// Choose the codec with the least error for each of these tensors that takes at most so many
-    /// bits per weight; the same as --codec best:bits=B
-    #[arg(long, value_name = "B", conflicts_with_all = ["codec", "recipe", "max_rel_error"])]
-    pub target_bpw: Option<f64>,
-    /// Codec spec for tensors with a name that matches; goes before the recipe, the first match
-    /// counts
-    #[arg(long = "rule", value_name = "REGEX=SPEC")]
-    pub rules: Vec<String>,
-    /// Store tensors relative to this model, dense or packed, where they are similar; a second
-    /// --base is the base of a packed base
-    #[arg(long = "base", value_name = "PATH")]
-    pub bases: Vec<PathBuf>,
-    /// Seed of codecs that use random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
-    /// Number of threads; by default one for each core
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
+    /// Threads and output.
+    #[command(flatten)]
+    pub work: Work,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
     /// Leave out the check of the packed file
     #[arg(long)]
     pub no_verify: bool,
-    /// Print which codecs would encode how much, and the sizes they allow; write nothing
+    /// Estimate size, time and memory from a sample of the model; write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -84,6 +59,7 @@ Recipes:
 Recipe files are TOML, or JSON with the same keys (*.json):
   default = \"lossless\"                for tensors without a rule
   exclude = ['lm_head']               names of tensors to store exactly
+  include = ['layers']                if given, all others are stored exactly
   [[rule]]                            the first rule that matches counts
   name = 'mlp\\.(up|down)'             regular expression
   min_rank = 2                        also max_rank, min_weights, max_weights
@@ -100,8 +76,10 @@ Chosen by trial:
 Examples:
   netweight compress my-model -o packed
       without loss, and the configuration and tokenizer copied
-  netweight compress my-model -o packed --recipe int8 --rule lm_head=lossless
+  netweight compress my-model -o packed --recipe int8 --exclude lm_head
       8 bits, the head exactly
+  netweight compress my-model --recipe trellis-4bit --dry-run
+      size, time and memory, from a sample
   netweight compress model.safetensors -o m.nw.safetensors --codec quant.q4_k
       one codec for all matrices
   netweight compress fine-tune -o patch.nw.safetensors --base my-model
@@ -113,37 +91,33 @@ Examples:
 /// # Errors
 /// For wrong arguments, an unreadable model, or a target that exists or cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let recipe = recipe(args)?;
     let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
     let target = args.output.as_ref().unwrap_or(&nowhere);
-    let pool = pool(args.jobs)?;
-    let plan = pool.install(|| Plan::relative(&args.model, target, &args.bases, &recipe, args.seed, registry))?;
+    let pool = args.work.pool()?;
+    let plan = pool.install(|| args.options.plan(target, registry))?;
     if args.dry_run {
-        estimate(&plan, registry, out)?;
+        estimate::print(&plan, &pool, registry, out)?;
         return Ok(Outcome::Clean);
     }
-    let directory = (plan.target().parent() == std::path::absolute(target).ok().as_deref()).then_some(target);
-    // What an interrupted run has left is not in the way.
-    if let Some(directory) = directory.filter(|_| !plan.parts().exists()) {
-        check_free(directory, args.force)?;
-    }
-    check_free(plan.target(), args.force)?;
-    let begin = Instant::now();
-    let companions = directory
-        .filter(|_| args.model.is_dir())
-        .map(|directory| Companions::find(plan.source_directory(), directory, &plan.source_files()))
-        .transpose()?;
-    let progress = Progress::new(plan.weights());
+    check_target(&plan, target, args.force)?;
+    let (begin, size) = (Instant::now(), plan.size(&steps::all(&plan)));
     let packed = pool.install(|| {
-        plan.run(registry, &progress)?;
-        // The commit comes last: a packed file in the directory says that it is complete.
-        companions.map_or(Ok(()), |companions| companions.copy())?;
-        plan.commit(registry, !args.no_verify)
+        plan.run(registry, &args.work.progress("encode", size))?;
+        let check = (!args.no_verify).then(|| args.work.progress("check", size));
+        plan.commit(registry, check.as_ref().map(|check| check as &dyn Progress))
     });
-    drop(progress);
     packed.map_err(|error| with_parts(error, &plan))?;
-    summarise(args, &plan, target, registry, out)?;
-    writeln!(out, "it took {:.1} s", begin.elapsed().as_secs_f64())?;
+    if !args.work.quiet {
+        summary::print(
+            &plan,
+            [&args.options.model, target],
+            &args.options.bases,
+            !args.no_verify,
+            begin.elapsed(),
+            registry,
+            out,
+        )?;
+    }
     Ok(Outcome::Clean)
 }
 
@@ -153,50 +127,4 @@ fn with_parts(error: checkpoint::Error, plan: &Plan) -> Error {
         return error.into();
     }
     anyhow!("{error}; finished parts are in `{}`, and the same command goes on with them", plan.parts().display())
-}
-
-/// The recipe of the arguments.
-fn recipe(args: &Args) -> Result<Recipe> {
-    let error = args.max_rel_error.map(|error| format!("best:error={error}"));
-    let codec = args.codec.clone().or(error).or(args.target_bpw.map(|bits| format!("best:bits={bits}")));
-    let mut recipe = match &codec {
-        Some(codec) => Recipe::for_matrices(codec),
-        None => Recipe::load(&args.recipe)?,
-    };
-    let mut rules = Vec::new();
-    for rule in &args.rules {
-        match rule.split_once('=') {
-            Some((pattern, codec)) if !pattern.is_empty() => rules.push(Rule::of_names(pattern, codec)),
-            _ => bail!("`--rule {rule}` is not REGEX=SPEC, such as `--rule lm_head=lossless`"),
-        }
-    }
-    recipe.rules.splice(0..0, rules);
-    Ok(recipe)
-}
-
-fn estimate(plan: &Plan, registry: &Registry, out: &mut dyn Write) -> Result<()> {
-    let (mut dense, mut most) = (0u64, 0u64);
-    for share in plan.estimate(registry)? {
-        let (tensors, spec) = (text::count(share.tensors, "tensor"), registry.spec_of(&*share.codec));
-        let (least_size, most_size) = (text::size(*share.bytes.start()), text::size(*share.bytes.end()));
-        let sizes = if least_size == most_size { most_size } else { format!("at most {most_size}") };
-        writeln!(out, "{}: {tensors}, {} to {sizes}", text::printable(&spec), text::size(share.dense_bytes))?;
-        dense += share.dense_bytes;
-        most = most.saturating_add(*share.bytes.end());
-    }
-    writeln!(out, "all: {} to at most {}; nothing was written", text::size(dense), text::size(most))?;
-    Ok(())
-}
-
-fn summarise(args: &Args, plan: &Plan, target: &Path, registry: &Registry, out: &mut dyn Write) -> Result<()> {
-    let packed = Packed::open(plan.target(), registry)?.with_bases(&args.bases, registry)?;
-    let model = Model::read(&packed, registry)?;
-    writeln!(out, "{}", model.totals())?;
-    let shown = text::printable(&target.display().to_string());
-    let checked = if args.no_verify { "not checked yet" } else { "checked: it decodes to what it states" };
-    let option = |base: &PathBuf| format!(" --base {}", text::printable(&base.display().to_string()));
-    let base = args.bases.iter().map(option).collect::<Vec<_>>().concat();
-    writeln!(out, "{checked}; `netweight verify {shown}{base}` checks it (again)")?;
-    writeln!(out, "`netweight decompress {shown}{base} -o OUT` writes the dense model")?;
-    Ok(())
 }

@@ -9,7 +9,7 @@ use checkpoint::{Companions, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
-use crate::packing::{Bases, DENSE, Progress, check_free, pool};
+use crate::packing::{Bases, DENSE, Progress, Work, check_free, size};
 use crate::text;
 
 /// Decompress a packed model
@@ -27,12 +27,12 @@ pub struct Args {
     pub output: PathBuf,
     #[command(flatten)]
     pub base: Bases,
-    /// Number of threads; by default one for each core
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
     /// Quality level, 0 for the coarsest; `info` shows them. Without it all of them: the best
     #[arg(long, value_name = "N")]
     pub level: Option<usize>,
+    /// Threads and output.
+    #[command(flatten)]
+    pub work: Work,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
@@ -47,12 +47,14 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
     packed.require_base()?;
     let packed = if let Some(level) = args.level { packed.at_level(level)? } else { packed };
-    let progress = Progress::new(weights(&packed));
+    let progress = args.work.progress("decode", size(packed.tensors()));
     let find = || Companions::find(&args.model, &args.output, &[packed.path().to_owned()]);
     let companions = || Ok(args.model.is_dir().then(find).transpose()?);
-    pool(args.jobs)?.install(|| unpack(&packed, &args.output, args.force, companions, &progress))?;
+    args.work.pool()?.install(|| unpack(&packed, &args.output, args.force, companions, &progress))?;
     drop(progress);
-    summarise(&packed, &args.output, begin, out)?;
+    if !args.work.quiet {
+        summarise(&packed, &args.output, begin, out)?;
+    }
     Ok(Outcome::Clean)
 }
 
@@ -77,11 +79,6 @@ pub fn unpack(
     Ok(companions.map_or(Ok(()), |companions| companions.copy())?)
 }
 
-/// Number of weights of a packed model.
-pub fn weights(packed: &Packed) -> u64 {
-    packed.tensors().map(|tensor| tensor.spec().elements() as u64).sum()
-}
-
 /// Prints what was written where.
 ///
 /// # Errors
@@ -92,7 +89,9 @@ pub fn summarise(packed: &Packed, target: &Path, begin: Instant, out: &mut dyn W
     let tensors = text::count(packed.len(), "tensor");
     let lossy = packed.len() - exact;
     let loss = if lossy == 0 { "all bit for bit".to_owned() } else { format!("{lossy} with a loss") };
-    writeln!(out, "`{shown}`: {tensors}, {loss}, {} weights", weights(packed))?;
-    writeln!(out, "it took {:.1} s", begin.elapsed().as_secs_f64())?;
+    let (weights, bytes) = size(packed.tensors());
+    writeln!(out, "`{shown}`: {tensors}, {loss}, {weights} weights")?;
+    let time = begin.elapsed().as_secs_f64();
+    writeln!(out, "it took {time:.1} s, {:.0} MB/s", bytes as f64 / 1e6 / time.max(1e-3))?;
     Ok(())
 }

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Results go to standard output, everything else to standard error. The exit code is 0 on success,
-//! 1 if the work found failures or regressions, 2 for wrong usage or unreadable input, 130 after
-//! Ctrl-C.
+//! 1 if the work found failures, differences or regressions, 2 for wrong usage or unreadable input,
+//! 130 after Ctrl-C.
 //!
 //! The library installs the program's allocator, [`heap::Counting`]. `bench` measures scratch
 //! memory with it; in other commands it counts nothing.
@@ -21,11 +21,18 @@ mod apply;
 mod args;
 mod bench;
 mod compress;
+mod console;
 mod decompress;
+mod diff;
+mod estimate;
 mod info;
 mod list;
+mod options;
 mod packing;
+mod shell;
+mod steps;
 mod suggest;
+mod summary;
 mod text;
 mod verify;
 
@@ -35,16 +42,10 @@ use std::process::ExitCode;
 #[cfg(unix)]
 use std::sync::{Arc, atomic::AtomicBool};
 
-use anstream::{AutoStream, ColorChoice};
 use anyhow::Result;
 use codec_api::Registry;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::FmtSpan;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::Command;
-use crate::bench::progress::Log;
 
 #[global_allocator]
 static HEAP: heap::Counting = heap::Counting;
@@ -70,7 +71,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    start_log(args.verbose);
+    console::start(args.verbose, args.log_json);
     #[cfg(unix)]
     survive_size_limits();
     match run(&args.command, &mut io::stdout().lock()) {
@@ -79,7 +80,7 @@ pub fn main() -> ExitCode {
         Ok(Outcome::Interrupted) => ExitCode::from(bench::interrupt::EXIT),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(writeln!(io::stderr(), "error: {}", with_causes(&error)));
+            console::error(&with_causes(&error));
             ExitCode::from(2)
         }
     }
@@ -102,29 +103,16 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Decompress(args) => decompress::run(args, &registry, out),
         Command::Verify(args) => verify::run(args, &registry, out),
         Command::Apply(args) => apply::run(args, &registry, out),
+        Command::Plan(args) => steps::plan(args, &registry, out),
+        Command::Run(args) => steps::run(args, &registry, out),
+        Command::Commit(args) => steps::commit(args, &registry, out),
+        Command::Diff(args) => diff::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
+        Command::Completions(args) => shell::completions(args, out),
+        Command::Man(args) => shell::man(args, out),
     }?;
     out.flush()?;
     Ok(outcome)
-}
-
-/// `RUST_LOG` overrides `verbose`: a level, or several `TARGET=LEVEL`. Colours follow the rules of
-/// clap's messages: a terminal, and no `NO_COLOR`, `CLICOLOR=0` or `TERM=dumb`.
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let asked = std::env::var("RUST_LOG").ok().and_then(|asked| asked.parse().ok());
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(AutoStream::choice(&io::stderr()) != ColorChoice::Never)
-        .with_writer(|| Log)
-        .finish()
-        .with(asked.unwrap_or_else(|| Targets::new().with_default(level)))
-        .init();
 }
 
 /// Whether the reader of the output, such as `head`, has closed it.

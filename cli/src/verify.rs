@@ -1,4 +1,5 @@
-//! `netweight verify PACKED`: decodes a packed model and compares every checksum and hash.
+//! `netweight verify PACKED`: decodes a packed model and compares every checksum and hash, and all
+//! of it with its source.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,23 +9,28 @@ use checkpoint::Packed;
 use codec_api::Registry;
 
 use crate::Outcome;
-use crate::packing::{Bases, Progress, pool};
+use crate::packing::{Bases, Work, size};
 use crate::text;
 
 /// Verify a packed model
 ///
 /// Decodes every tensor and compares each section with its checksum and each decoded tensor with
-/// its hash. Nothing is written. The exit code is 1 if something is damaged, or if the file was cut
-/// off; then the quality levels that it still holds are checked.
+/// its hash. Nothing is written. The exit code is 1 if something is damaged or, with --against, not
+/// as in the source. It is also 1 if the file was cut off; then the quality levels that it still
+/// holds are checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A packed file (*.nw.safetensors), or a directory with one
     pub model: PathBuf,
     #[command(flatten)]
     pub base: Bases,
-    /// Number of threads; by default one for each core
-    #[arg(short, long, value_name = "N")]
-    pub jobs: Option<usize>,
+    /// Compare with the model that was packed: names, shapes, dtypes, tied tensors, headers, index
+    /// and values within their certificates; of two directories also the other files
+    #[arg(long, value_name = "SOURCE")]
+    pub against: Option<PathBuf>,
+    /// Threads and output.
+    #[command(flatten)]
+    pub work: Work,
 }
 
 /// Prints what is damaged.
@@ -35,17 +41,33 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
     packed.require_base()?;
     let stored = packed.tensors().filter(|tensor| tensor.same_as().is_none());
-    let progress = Progress::new(stored.map(|tensor| tensor.spec().elements() as u64).sum());
-    let faults = pool(args.jobs)?.install(|| packed.verify(&progress));
+    let progress = args.work.progress("verify", size(stored));
+    let faults = args.work.pool()?.install(|| match &args.against {
+        None => Ok(packed.verify(&progress)),
+        Some(source) => {
+            let mut faults = packed.verify_against(source, registry, &progress)?;
+            if args.model.is_dir() && source.is_dir() {
+                faults.extend(packed.verify_companions(source)?);
+            }
+            Ok::<_, checkpoint::Error>(faults)
+        }
+    })?;
     drop(progress);
     for fault in &faults {
         writeln!(out, "{}", text::printable(&fault.to_string()))?;
     }
-    let (file, tensors) = (text::printable(&packed.path().display().to_string()), text::count(packed.len(), "tensor"));
-    if faults.is_empty() {
-        writeln!(out, "`{file}`: {tensors}, every checksum and hash is right")?;
-        return Ok(Outcome::Clean);
+    let outcome = if faults.is_empty() { Outcome::Clean } else { Outcome::Found };
+    if args.work.quiet {
+        return Ok(outcome);
     }
-    writeln!(out, "`{file}`: {tensors}, {}", text::count(faults.len(), "fault"))?;
-    Ok(Outcome::Found)
+    let (file, tensors) = (text::printable(&packed.path().display().to_string()), text::count(packed.len(), "tensor"));
+    match &args.against {
+        _ if !faults.is_empty() => writeln!(out, "`{file}`: {tensors}, {}", text::count(faults.len(), "fault"))?,
+        None => writeln!(out, "`{file}`: {tensors}, every checksum and hash is right")?,
+        Some(source) => {
+            let source = text::printable(&source.display().to_string());
+            writeln!(out, "`{file}`: {tensors}, every checksum and hash is right, and all is as in `{source}`")?;
+        }
+    }
+    Ok(outcome)
 }

@@ -36,7 +36,7 @@ impl Lab {
     pub fn pack(&self, model: &Path, target: &Path, bases: &[PathBuf], recipe: &Recipe) -> Result<()> {
         let plan = Plan::relative(model, target, bases, recipe, 0, &self.registry)?;
         plan.run(&self.registry, &NoProgress)?;
-        Ok(plan.commit(&self.registry, true)?)
+        Ok(plan.commit(&self.registry, Some(&NoProgress))?)
     }
 
     /// The suite of [`LAYERS`].

@@ -4,8 +4,8 @@ use std::fs::canonicalize;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use checkpoint::{Packed, Plan, Recipe};
-use codec_api::{Certificate, NoProgress};
+use checkpoint::{Packed, Recipe};
+use codec_api::Certificate;
 use tempfile::TempDir;
 
 use crate::lab::{LAYERS, Lab};
@@ -75,10 +75,9 @@ pub fn page(lab: &Lab, model: Option<&Path>) -> Result<String> {
 
 /// Packs a model into a folder.
 fn pack(lab: &Lab, model: &Path, recipe: &Recipe, folder: &Path) -> Result<Packed> {
-    let plan = Plan::new(model, folder.join("model.nw.safetensors"), recipe, 0, &lab.registry)?;
-    plan.run(&lab.registry, &NoProgress)?;
-    plan.commit(&lab.registry, false)?;
-    Ok(Packed::open(plan.target(), &lab.registry)?)
+    let target = folder.join("model.nw.safetensors");
+    lab.pack(model, &target, &[], recipe)?;
+    Ok(Packed::open(&target, &lab.registry)?)
 }
 
 /// Weights that are stored.

@@ -10,10 +10,10 @@ use codec_api::Registry;
 
 use super::manifest::{BaseRecord, BaseTensorRecord, Hash};
 use super::open::Packed;
-use crate::base::{BaseModel, MAX_DEPTH};
 use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout::directory;
+use crate::model::{MAX_DEPTH, Model};
 
 /// The base that the manifest names, and the model that takes its place.
 pub(super) struct Base {
@@ -25,7 +25,7 @@ pub(super) struct Base {
 /// A model that has all tensors of the base.
 struct Attached {
     path: PathBuf,
-    model: BaseModel,
+    model: Model,
     /// The hash of each base tensor, once it was needed.
     hashes: Vec<Mutex<Option<Hash>>>,
 }
@@ -85,7 +85,7 @@ impl Packed {
             (None, Some((other, _))) => return Err(Error::no_base(other, &self.path)),
             (None, None) => {}
             (Some(_), Some((path, rest))) => {
-                let model = BaseModel::open(path, rest, &above, registry)?;
+                let model = Model::open_below(path, rest, &above, registry)?;
                 self.take_base(path.clone(), model)?;
             }
             (Some(_), None) => self.try_hint(&above, registry),
@@ -96,7 +96,7 @@ impl Packed {
     /// Attaches the model where the base was, if it fits.
     fn try_hint(&mut self, above: &[FileIdentity], registry: &Registry) {
         let Some(path) = self.base_hint().filter(|path| path.exists()) else { return };
-        let found = BaseModel::open(&path, &[], above, registry);
+        let found = Model::open_below(&path, &[], above, registry);
         if let Err(error) = found.and_then(|model| self.take_base(path, model))
             && let Some(base) = &mut self.base
         {
@@ -105,7 +105,7 @@ impl Packed {
     }
 
     /// Attaches a model if it has the tensors.
-    fn take_base(&mut self, path: PathBuf, model: BaseModel) -> Result<(), Error> {
+    fn take_base(&mut self, path: PathBuf, model: Model) -> Result<(), Error> {
         for entry in &self.entries {
             let Some((number, tensor)) = entry.base.and_then(|number| Some((number, self.base_tensor(number)?))) else {
                 continue;
@@ -171,6 +171,16 @@ impl Packed {
         self.base.as_ref()?.tensor(number)
     }
 
+    /// The model that [`Self::with_bases`] has attached, and its own bases.
+    pub(crate) fn base_paths(&self) -> Vec<PathBuf> {
+        let Some(Attached { path, model, .. }) = self.attached() else { return Vec::new() };
+        let mut paths = vec![path.clone()];
+        if let Model::Packed(base) = model {
+            paths.extend(base.base_paths());
+        }
+        paths
+    }
+
     /// The files of the base and of its own bases.
     pub(crate) fn base_files(&self) -> Vec<PathBuf> {
         self.attached().map_or_else(Vec::new, |attached| attached.model.files())
@@ -179,7 +189,7 @@ impl Packed {
     /// The file of a base that is dense and one file.
     pub(super) fn dense_base(&self) -> Option<&Path> {
         match &self.attached()?.model {
-            BaseModel::Dense(model) if model.index().is_none() => model.files().first().map(PathBuf::as_path),
+            Model::Dense(model) if model.index().is_none() => model.files().first().map(PathBuf::as_path),
             _ => None,
         }
     }
@@ -195,7 +205,7 @@ impl Packed {
     }
 
     /// A base tensor with the right hash, and the model that has it.
-    fn checked_base(&self, number: usize) -> Result<(&BaseModel, &BaseTensorRecord), Error> {
+    fn checked_base(&self, number: usize) -> Result<(&Model, &BaseTensorRecord), Error> {
         self.require_base()?;
         let found = self.attached().and_then(|base| Some((base, base.hashes.get(number)?, self.base_tensor(number)?)));
         let Some((base, hash, tensor)) = found else {

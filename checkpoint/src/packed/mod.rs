@@ -22,6 +22,7 @@ pub(crate) use manifest::{
 pub(crate) use names::{INDEX, header as header_name, padding as padding_name, section as section_name};
 pub(crate) use open::is_packed;
 pub use open::{PACKED_EXTENSION, Packed};
+pub(crate) use piece::Piece;
 pub(crate) use tensor::place;
 pub use tensor::{PackedChunk, PackedTensor};
 pub(crate) use writer::{AtomicFile, MAX_HEADER, create_directory, header, is_temporary, write_file};

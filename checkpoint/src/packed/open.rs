@@ -51,7 +51,7 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// zeros in `__netweight__/padding/LEVEL` align it.
 pub struct Packed {
     pub(crate) path: PathBuf,
-    mapped: Mapped,
+    pub(crate) mapped: Mapped,
     /// In source order.
     pub(crate) entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
@@ -61,6 +61,7 @@ pub struct Packed {
     /// Name and bytes of what aligns the sections.
     pub(super) paddings: Vec<(String, Bytes)>,
     program: String,
+    pub(crate) seed: u64,
     recipe: String,
     pub(super) file_bytes: u64,
     pub(super) levels: Vec<PackedLevel>,
@@ -140,6 +141,7 @@ impl Packed {
             index,
             paddings: paddings.into_iter().filter_map(|(name, place)| Some((name, data(place)?))).collect(),
             program: manifest.program,
+            seed: manifest.seed,
             recipe: manifest.recipe.get().to_owned(),
             file_bytes,
             level: levels.len() - 1,

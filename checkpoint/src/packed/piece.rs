@@ -3,18 +3,19 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use codec_api::Certificate;
 
 use super::manifest::Hash;
 use super::open::Packed;
 use super::tensor::{PackedChunk, PackedTensor};
-use crate::base::cut;
 use crate::error::Error;
+use crate::model::cut;
 
 /// Weights of a piece of a base.
 const PIECE: usize = 1 << 22;
 
 /// Rows of a tensor that are read at once.
-pub(super) enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// A stored chunk.
     Chunk(PackedChunk<'a>),
     /// Rows of a tensor that equals the base tensor of this number.
@@ -22,6 +23,22 @@ pub(super) enum Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// Its rows of the tensor's matrix view.
+    pub(crate) fn rows(&self) -> Range<usize> {
+        match self {
+            Self::Chunk(chunk) => chunk.rows(),
+            Self::Base { rows, .. } => rows.clone(),
+        }
+    }
+
+    /// The error of the decoded bytes.
+    pub(crate) fn certificate(&self) -> Certificate {
+        match self {
+            Self::Chunk(chunk) => chunk.certificate(),
+            Self::Base { .. } => Certificate::EMPTY,
+        }
+    }
+
     /// Number of weights.
     pub(super) fn elements(&self) -> u64 {
         match self {
@@ -31,7 +48,7 @@ impl Piece<'_> {
     }
 
     /// Bytes in the stored dtype.
-    pub(super) fn byte_len(&self) -> u64 {
+    pub(crate) fn byte_len(&self) -> u64 {
         match self {
             Self::Chunk(chunk) => chunk.spec().byte_len() as u64,
             Self::Base { byte_len, .. } => *byte_len as u64,
@@ -57,7 +74,7 @@ impl Piece<'_> {
 
 impl<'a> PackedTensor<'a> {
     /// The pieces in the order of their rows.
-    pub(super) fn pieces(&self) -> Vec<Piece<'a>> {
+    pub(crate) fn pieces(&self) -> Vec<Piece<'a>> {
         let Some(number) = self.equal_base() else { return self.chunks().map(Piece::Chunk).collect() };
         let (packed, (rows, columns)) = (self.packed, self.spec().matrix());
         // Eight rows of any dtype are whole bytes.

@@ -67,7 +67,7 @@ impl<'a> PackedTensor<'a> {
     }
 
     /// Number of its source file.
-    pub(super) fn file(&self) -> usize {
+    pub(crate) fn file(&self) -> usize {
         self.entry.file
     }
 

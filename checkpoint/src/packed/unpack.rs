@@ -93,7 +93,7 @@ impl Packed {
         let mut file = AtomicFile::create(target)?;
         file.write(&header)?;
         let (places, file) = (self.places(number, header.len() as u64), Mutex::new(file));
-        let write = |offset: &u64, decoded: Result<Bytes, Error>| {
+        let write = |offset: &u64, _: &Piece<'_>, decoded: Result<Bytes, Error>| {
             file.lock().unwrap_or_else(PoisonError::into_inner).write_at(*offset, &decoded?)
         };
         self.decode_all::<_, _, Result<(), Error>>(&places, progress, write)?;

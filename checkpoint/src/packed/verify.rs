@@ -27,27 +27,29 @@ impl Packed {
         let stored = self.tensors().filter(|tensor| tensor.same_as().is_none());
         let pieces: Vec<_> =
             stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece.at_whole_level())).collect();
-        let faults: Vec<Option<Error>> = self.decode_all(&pieces, progress, |(), decoded| decoded.err());
+        let faults: Vec<Option<Error>> = self.decode_all(&pieces, progress, |(), _, decoded| decoded.err());
         let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
         let files = self.files.iter().chain(&self.index);
         faults.extend(files.filter_map(|file| self.verbatim(file).err()));
-        for (name, bytes) in &self.paddings {
-            if bytes.iter().any(|byte| *byte != 0) {
-                faults.push(self.damaged(format!("section `{name}`"), "it must be zeros"));
-            }
-        }
+        faults.extend(self.wrong_paddings());
         if !self.levels[self.level].whole {
             faults.push(self.cut_off(self.level, ""));
         }
         faults
     }
 
-    /// Decodes pieces on rayon's current pool, and gives each result to `take`.
-    pub(super) fn decode_all<T, R, C>(
+    /// The paddings that are not zeros.
+    pub(crate) fn wrong_paddings(&self) -> impl Iterator<Item = Error> {
+        let wrong = self.paddings.iter().filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
+        wrong.map(|(name, _)| self.damaged(format!("section `{name}`"), "it must be zeros"))
+    }
+
+    /// Decodes pieces on rayon's current pool, and gives each piece and its bytes to `take`.
+    pub(crate) fn decode_all<T, R, C>(
         &self,
         pieces: &[(T, Piece<'_>)],
         progress: &dyn Progress,
-        take: impl Fn(&T, Result<Bytes, Error>) -> R + Sync,
+        take: impl Fn(&T, &Piece<'_>, Result<Bytes, Error>) -> R + Sync,
     ) -> C
     where
         T: Sync,
@@ -56,7 +58,7 @@ impl Packed {
     {
         let meter = Meter::default();
         let decode = |(place, piece): &(T, Piece<'_>)| {
-            let result = take(place, piece.decode());
+            let result = take(place, piece, piece.decode());
             progress.tick(piece.elements());
             meter.add(piece.byte_len(), || self.release());
             result

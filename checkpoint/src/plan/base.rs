@@ -10,12 +10,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::source::Source;
-use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout::name;
 use crate::map::Meter;
+use crate::model::Model;
 use crate::packed::{BaseTensorRecord, Hash};
 
 /// The model that tensors are stored relative to.
@@ -62,15 +62,15 @@ impl PlannedBase {
     /// Opens the model for a packed file that will be made from `source`.
     ///
     /// # Errors
-    /// [`Error::Changed`] if a file is not as it was; those of [`BaseModel::open`] and
-    /// [`BaseModel::require_base`].
-    pub(super) fn open(&self, source: &Source, registry: &Registry) -> Result<BaseModel, Error> {
+    /// [`Error::Changed`] if a file is not as it was; those of [`Model::open_below`] and
+    /// [`Model::require_base`].
+    pub(super) fn open(&self, source: &Source, registry: &Registry) -> Result<Model, Error> {
         self.source.headers()?;
         self.source.read_index()?;
         let first = source.files.first().map(|file| source.path(file));
         let identity = |path: PathBuf| FileIdentity::of(&path).map_err(|e| Error::io(&path, e));
         let above = first.into_iter().map(identity).collect::<Result<Vec<_>, _>>()?;
-        let model = BaseModel::open(&self.path(), &self.bases, &above, registry)?;
+        let model = Model::open_below(&self.path(), &self.bases, &above, registry)?;
         model.require_base()?;
         Ok(model)
     }
@@ -119,7 +119,7 @@ pub(super) struct Found {
 
 impl Finder {
     /// Reads all tensors of the base, on rayon's current pool.
-    pub(super) fn new(model: &BaseModel) -> Result<Self, Error> {
+    pub(super) fn new(model: &Model) -> Result<Self, Error> {
         let meter = Meter::default();
         let candidate = |name: &&str| {
             let spec = model.spec(name)?.clone();

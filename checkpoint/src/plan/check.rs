@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::make::PROGRAM;
 use super::{Plan, PlannedTensor};
 use crate::index::stays_inside;
 use crate::packed::PACKED_EXTENSION;
@@ -25,6 +26,10 @@ impl Plan {
     /// # Errors
     /// What contradicts itself, and where.
     pub(super) fn check(&self) -> Result<(), String> {
+        if self.program != PROGRAM {
+            let made = &self.program;
+            return Err(format!("`{made}` made it, and this is `{PROGRAM}`: run it with that one, or plan again"));
+        }
         if !self.target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
             return Err(format!("its target does not end with `{PACKED_EXTENSION}`"));
         }
@@ -32,6 +37,9 @@ impl Plan {
         let mut files = sources.flat_map(|source| source.files.iter().chain(&source.index));
         if let Some(file) = files.find(|file| !stays_inside(&file.name)) {
             return Err(format!("the source file `{}` is not a plain path below a directory", file.name));
+        }
+        if let Some(name) = self.companions.iter().find(|name| !name.to_str().is_some_and(stays_inside)) {
+            return Err(format!("the file `{}` is not a plain path below a directory", name.display()));
         }
         let mut missing = HashSet::new();
         for (i, tensor) in self.tensors.iter().enumerate() {

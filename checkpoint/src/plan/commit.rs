@@ -5,12 +5,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::thread;
 
-use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Registry, TensorSpec};
+use codec_api::{Codec, Dtype, FormatVersion, Progress, Registry, TensorSpec};
 
 use super::Plan;
 use super::base::PlannedBase;
 use super::parts::{Done, Part, is_part};
 use super::source::SourceFile;
+use crate::companions::Companions;
 use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{
@@ -28,6 +29,13 @@ pub(super) struct Piece {
     pub(super) content: Content,
 }
 
+/// The verbatim bytes of the source files beside tensors, and what the manifest says of them.
+pub(super) struct Frames {
+    pub(super) pieces: Vec<Piece>,
+    pub(super) files: Vec<FileRecord>,
+    pub(super) index: Option<FileRecord>,
+}
+
 /// Where the bytes of a section are.
 pub(super) enum Content {
     /// Offset in the part of a unit, and the CRC-32C.
@@ -39,50 +47,93 @@ pub(super) enum Content {
     Memory(Vec<u8>),
 }
 
+impl Piece {
+    /// Name, dtype and shape for the header.
+    pub(super) fn entry(&self) -> (&str, &TensorSpec) {
+        (&self.name, &self.spec)
+    }
+}
+
 impl Plan {
-    /// Puts the parts together under the target's name, and removes them. An older target is
-    /// replaced. With `verify`, the new file is opened and decoded before it gets its name.
+    /// Puts the parts together under the target's name, and removes them. Before, it copies the
+    /// files beside the model. An older target is replaced. A second commit finds the target of the
+    /// first one and does nothing.
+    ///
+    /// With `verify`, the new file is opened and decoded before it gets its name, and compared with
+    /// the source: names, dtypes, shapes, equal tensors, headers, index, and hashes. The hash of an
+    /// exact tensor is that of its source, and the certificate of a lossy one was measured on the
+    /// bytes that have its hash ([`Self::run_unit`]). So the new file is what it states, although
+    /// the values of the source are not read again. `verify` gets the number of decoded weights.
     ///
     /// # Errors
-    /// [`Error::Plan`] if parts are missing or damaged; [`Error::Changed`] if the source has
-    /// changed; [`Error::Damaged`] if the new file is not what it should be; [`Error::Write`].
-    pub fn commit(&self, registry: &Registry, verify: bool) -> Result<(), Error> {
-        let hash = self.hash()?;
-        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, false)).collect();
-        let missing: Vec<String> =
-            parts.iter().enumerate().filter(|(_, part)| part.is_none()).map(|(unit, _)| unit.to_string()).collect();
-        if !missing.is_empty() {
-            return Err(self.wrong(format!("these units have not run: {}; run them first", missing.join(", "))));
+    /// [`Error::Plan`] if parts are missing or damaged, or another commit is running;
+    /// [`Error::Changed`] if the source has changed; [`Error::Damaged`] or [`Error::Differs`] if
+    /// the new file is not what it should be; [`Error::Write`].
+    pub fn commit(&self, registry: &Registry, verify: Option<&dyn Progress>) -> Result<(), Error> {
+        if !self.parts().exists() && self.is_committed(registry) {
+            return Ok(());
         }
-        let parts: Vec<Part> = parts.into_iter().flatten().collect();
-        self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
+        if self.units() > 0 && !self.parts().exists() {
+            self.whole_parts()?;
+        }
         // A model without tensors has no parts.
         create_directory(&self.parts())?;
+        let _lock = self.lock()?;
+        let parts = self.whole_parts()?;
+        self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
         let (pieces, manifest) = self.contents(&parts, registry)?;
         let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
         let text = serde_json::to_string(&manifest).map_err(|e| self.wrong(e.to_string()))?;
-        let specs = pieces.iter().map(|piece| (piece.name.as_str(), &piece.spec));
-        let head = header(specs, (KEY, &text));
+        let head = header(pieces.iter().map(Piece::entry), (KEY, &text));
         file.write(&head.map_err(|reason| self.wrong(reason))?)?;
         self.copy(&pieces, &parts, &mut file)?;
-        if verify {
-            self.check_file(&mut file, registry)?;
+        if let Some(progress) = verify {
+            self.check_file(&mut file, registry, progress)?;
         }
+        self.copy_companions(verify.is_some())?;
         file.commit()?;
+        tracing::info!(target = %self.target.display(), "committed");
         self.remove_parts()
     }
 
-    /// Decodes the new file while the system writes it to the disk.
-    fn check_file(&self, file: &mut AtomicFile, registry: &Registry) -> Result<(), Error> {
-        let bases = self.base.as_ref().map(PlannedBase::paths).unwrap_or_default();
+    /// Checks the new file while the system writes it to the disk.
+    fn check_file(&self, file: &mut AtomicFile, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
+        let bases = self.bases();
         let packed = Packed::open(file.flushed()?, registry)?.with_bases(&bases, registry)?;
         thread::scope(|scope| {
             let synced = scope.spawn(|| file.sync());
-            match packed.verify(&NoProgress).into_iter().next() {
+            let mut faults = self.differences(&packed)?;
+            if faults.is_empty() {
+                faults = packed.verify(progress);
+            }
+            match faults.into_iter().next() {
                 Some(fault) => Err(fault),
                 None => synced.join().unwrap_or(Ok(())),
             }
         })
+    }
+
+    /// Whether the target is there and is what this plan makes, by everything but its values.
+    pub fn is_committed(&self, registry: &Registry) -> bool {
+        let recipe = serde_json::to_string(&self.recipe).unwrap_or_default();
+        let is_whole = |packed: &Packed| {
+            (packed.program(), packed.seed, packed.recipe()) == (&*self.program, self.seed, &*recipe)
+                && self.differences(packed).is_ok_and(|faults| faults.is_empty())
+        };
+        self.target.exists() && Packed::open(&self.target, registry).is_ok_and(|packed| is_whole(&packed))
+    }
+
+    /// Copies the files beside the model, before the packed file says that the directory is whole.
+    fn copy_companions(&self, verify: bool) -> Result<(), Error> {
+        if self.companions.is_empty() {
+            return Ok(());
+        }
+        let files = Companions::of(&self.source.directory, directory(&self.target), self.companions.clone());
+        files.copy()?;
+        match files.faults()?.pop().filter(|_| verify) {
+            Some(fault) => Err(fault),
+            None => Ok(()),
+        }
     }
 
     /// Removes the parts and what interrupted runs have left, and the folder unless it holds files
@@ -114,26 +165,32 @@ impl Plan {
                 chunks[done.tensor].push(done.record.clone());
             }
         }
-        let (files, index) = (self.source.headers()?, self.source.read_index()?);
-        let stored = files.iter().enumerate().map(|(i, bytes)| self.verbatim(header_name(i), bytes));
-        let index = index.as_deref().map(|bytes| self.verbatim(INDEX.to_owned(), bytes)).transpose()?;
-        let (records, frames): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let Frames { pieces, files, index } = self.frames()?;
         // The first level needs them, and bytes need no alignment.
-        leveled.extend(frames.into_iter().map(|frame| (0, frame)));
-        let record =
-            |(crc32c, bytes): (u32, u64), file: &SourceFile| FileRecord { name: file.name.clone(), bytes, crc32c };
-        let files = records.into_iter().zip(&self.source.files).map(|(found, file)| record(found, file)).collect();
-        let index = index.zip(self.source.index.as_ref()).map(|((found, frame), file)| {
-            leveled.push((0, frame));
-            record(found, file)
-        });
+        leveled.extend(pieces.into_iter().map(|frame| (0, frame)));
         // The sort is stable: sections of equal level and width stay in the order of tensors.
         leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
         let pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
         Ok((pieces, self.manifest(files, index, chunks)?))
     }
 
-    fn manifest(
+    /// The sections of headers and index, and their records.
+    pub(super) fn frames(&self) -> Result<Frames, Error> {
+        let (files, index) = (self.source.headers()?, self.source.read_index()?);
+        let stored = files.iter().enumerate().map(|(i, bytes)| self.verbatim(header_name(i), bytes));
+        let index = index.as_deref().map(|bytes| self.verbatim(INDEX.to_owned(), bytes)).transpose()?;
+        let (records, mut pieces): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let record =
+            |(crc32c, bytes): (u32, u64), file: &SourceFile| FileRecord { name: file.name.clone(), bytes, crc32c };
+        let files = records.into_iter().zip(&self.source.files).map(|(found, file)| record(found, file)).collect();
+        let index = index.zip(self.source.index.as_ref()).map(|((found, frame), file)| {
+            pieces.push(frame);
+            record(found, file)
+        });
+        Ok(Frames { pieces, files, index })
+    }
+
+    pub(super) fn manifest(
         &self,
         files: Vec<FileRecord>,
         index: Option<FileRecord>,

@@ -9,14 +9,14 @@ use codec_api::{Chunking, Codec, FormatVersion, Registry, TensorSpec};
 use rayon::prelude::*;
 
 use super::base::{Finder, Found, PlannedBase};
+use super::contest::Contest;
 use super::source::Source;
-use super::trial::Trial;
 use super::{Kind, Plan, PlannedTensor};
-use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
+use crate::model::Model;
 use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION};
 use crate::recipe::{Choice, Chooser, Goal, Recipe, exact_codec};
 
@@ -34,7 +34,8 @@ impl Plan {
     /// Plans to pack the model `source` ([`Checkpoint::open`]) as the file `target`, or in the
     /// directory `target` if it does not end with [`PACKED_EXTENSION`]. Every tensor gets the codec
     /// that the recipe chooses. Tensors with the same bytes are stored once. The seeds of codecs
-    /// with random numbers derive from `seed`.
+    /// with random numbers derive from `seed`. If source and target are directories, the other
+    /// files of the source will be copied ([`Companions`](crate::Companions)).
     ///
     /// It reads the headers of the model, and of tensors that may have the same bytes all of them.
     /// Tensors with `best` are encoded with the candidates, on rayon's current pool: units are
@@ -42,8 +43,9 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] if the source
-    /// is packed already or has two tensors of one name, or if the target is named like a dense
-    /// model or is a file of the source; those of [`Checkpoint::open`].
+    /// is packed already or has two tensors of one name, if the target is named like a dense model
+    /// or is a file of the source, or if one directory lies inside the other; those of
+    /// [`Checkpoint::open`].
     pub fn new(
         source: impl AsRef<Path>,
         target: impl AsRef<Path>,
@@ -82,8 +84,11 @@ impl Plan {
         let source = Source::of(&model)?;
         let mut base = bases.split_first().map(|(path, rest)| PlannedBase::new(path, rest)).transpose()?;
         let opened = base.as_ref().map(|base| base.open(&source, registry)).transpose()?;
-        let base_files = opened.as_ref().map(BaseModel::files).unwrap_or_default();
-        let target = check_target(target, &model, &source, &base_files)?;
+        let base_files = opened.as_ref().map(Model::files).unwrap_or_default();
+        let file = check_target(target, &model, &source, &base_files)?;
+        let folder = (path.is_dir() && !is_packed_name(target)).then(|| layout::directory(&file));
+        let companions = folder.map(|folder| source.companions(folder)).transpose()?;
+        let companions = companions.map_or_else(Vec::new, |files| files.names().to_vec());
         let finder = opened.as_ref().map(Finder::new).transpose()?;
         let tensors = planned(&source, &mut chooser, finder.zip(base.as_mut().map(|base| &mut base.tensors)), seed)?;
         Ok(Self {
@@ -92,21 +97,27 @@ impl Plan {
             program: PROGRAM.to_owned(),
             source,
             base,
-            target,
+            companions,
+            target: file,
             recipe: recipe.clone(),
             seed,
             codecs: chooser.headers()?,
             units: units(&tensors),
             tensors,
             hash: OnceLock::new(),
+            file: None,
         })
     }
+}
+
+fn is_packed_name(target: &Path) -> bool {
+    target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION))
 }
 
 /// The absolute path of the packed file.
 fn check_target(target: &Path, model: &Checkpoint, source: &Source, base: &[PathBuf]) -> Result<PathBuf, Error> {
     let Some(name) = target.to_str() else { return Err(Error::unfit(target, "its name is not UTF-8")) };
-    let path = if name.ends_with(PACKED_EXTENSION) {
+    let path = if is_packed_name(target) {
         target.to_owned()
     } else if let Some(stem) = name.strip_suffix(layout::SUFFIX) {
         return Err(Error::unfit(target, format!("a packed file is named like `{stem}{PACKED_EXTENSION}`")));
@@ -217,8 +228,8 @@ fn choose_best(
         }
         let (view, fallback) = (model.tensor(&tensor.name)?, Arc::clone(&chooser.codecs()[0]));
         let candidates = chooser.candidates(goal, &tensor.spec);
-        let trial = Trial { name: &tensor.name, view, path: &model.files()[0], seed, goal, fallback };
-        let chosen = trial.choose(&candidates);
+        let contest = Contest { name: &tensor.name, view, path: &model.files()[0], seed, goal, fallback };
+        let chosen = contest.choose(&candidates);
         model.release();
         chosen.map(Some)
     };

@@ -3,6 +3,7 @@
 mod base;
 mod check;
 mod commit;
+mod contest;
 mod copy;
 mod estimate;
 mod make;
@@ -10,7 +11,6 @@ mod parts;
 mod run;
 mod source;
 mod spec;
-mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -19,13 +19,16 @@ use codec_api::{FormatVersion, TensorSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::checkpoint::Checkpoint;
 use crate::error::Error;
+use crate::layout::directory;
 use crate::packed::{Hash, write_file};
 use crate::recipe::Recipe;
 use base::PlannedBase;
-pub use estimate::Estimate;
-use source::Source;
-pub use trial::Tried;
+pub use contest::Tried;
+pub use estimate::{Estimate, Sample, Share, Trial, TrialCost};
+pub use run::Ran;
+pub(crate) use source::Source;
 
 /// A plan to pack a model. Packing has three steps, which may be interrupted: the plan, its units,
 /// and the commit.
@@ -35,8 +38,9 @@ pub use trial::Tried;
 /// plan and the source: it encodes its chunks and writes a part, a file in the folder
 /// `TARGET.parts`, which appears whole or not at all. Units may run in any order, on any thread or
 /// in any process, and again: a part that is there is kept. The commit puts the parts together
-/// under the target's name. The bytes of the target depend on the source, the recipe, the seed and
-/// the program only.
+/// under the target's name, after it has copied the files beside the model. The bytes of the target
+/// depend on the source, the recipe, the seed and the program only. `docs/plan.md` describes the
+/// file.
 ///
 /// A part is a safetensors file with the sections of its chunks under the names that they have in
 /// the packed file. Its metadata string `netweight.part` holds the hash of the plan, the number of
@@ -52,7 +56,7 @@ pub use trial::Tried;
 /// let registry = Registry::linked()?;
 /// let plan = Plan::new("my-model", "packed", &Recipe::load("int8")?, 0, &registry)?;
 /// plan.run(&registry, &NoProgress)?;
-/// plan.commit(&registry, true)?;
+/// plan.commit(&registry, Some(&NoProgress))?;
 /// let norm = Packed::open("packed", &registry)?.tensor("model.norm.weight")?.to_f32()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -62,23 +66,29 @@ pub struct Plan {
     kind: Kind,
     version: FormatVersion<1>,
     /// Name and version of the program that made the plan.
-    program: String,
-    source: Source,
+    pub(crate) program: String,
+    pub(crate) source: Source,
     /// The model that tensors are stored relative to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<PlannedBase>,
+    /// Files beside the model, relative to the directory of the source, that the commit copies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    companions: Vec<PathBuf>,
     /// The packed file.
     target: PathBuf,
     recipe: Recipe,
     seed: u64,
     /// Headers of codecs; the first is the one for tensors and chunks that another refuses.
-    codecs: Vec<Box<RawValue>>,
+    pub(crate) codecs: Vec<Box<RawValue>>,
     /// In source order: by file, then by offset.
-    tensors: Vec<PlannedTensor>,
+    pub(crate) tensors: Vec<PlannedTensor>,
     /// The chunks of each unit: numbers of tensor and chunk.
     units: Vec<Vec<[usize; 2]>>,
     #[serde(skip)]
     hash: OnceLock<Hash>,
+    /// The file of the plan, for messages.
+    #[serde(skip)]
+    file: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -89,25 +99,25 @@ enum Kind {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PlannedTensor {
-    name: String,
+pub(crate) struct PlannedTensor {
+    pub(crate) name: String,
     /// Number of its source file.
-    file: usize,
+    pub(crate) file: usize,
     #[serde(with = "spec")]
-    spec: TensorSpec,
+    pub(crate) spec: TensorSpec,
     /// Number of its codec.
-    codec: usize,
+    pub(crate) codec: usize,
     /// Rows of a chunk; the last one may have fewer.
     chunk_rows: usize,
     /// Number of an earlier tensor with the same bytes, which is stored instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    same_as: Option<usize>,
+    pub(crate) same_as: Option<usize>,
     /// Number of its base tensor, which has the same dtype and shape.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<usize>,
     /// Whether it has the bytes of its base, so that nothing is stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    equals_base: bool,
+    pub(crate) equals_base: bool,
     /// Why the codec of the recipe is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
@@ -155,24 +165,45 @@ impl Plan {
         self.units.len()
     }
 
-    /// Number of weights to encode: those of all tensors that are stored themselves.
-    pub fn weights(&self) -> u64 {
-        let stored = self.tensors.iter().filter(|tensor| tensor.is_stored());
-        stored.map(|tensor| tensor.spec.elements() as u64).sum()
+    /// Number of weights of these units, and their bytes in the stored dtypes.
+    pub fn size(&self, units: &[usize]) -> (u64, u64) {
+        let pieces = units.iter().filter_map(|unit| self.units.get(*unit)).flatten();
+        pieces.fold((0, 0), |(weights, bytes), [tensor, chunk]| {
+            let tensor = &self.tensors[*tensor];
+            let elements = (tensor.rows(*chunk).len() * tensor.spec.matrix().1) as u64;
+            (weights + elements, bytes + elements * tensor.spec.dtype().bitsize() as u64 / 8)
+        })
     }
 
-    /// The directory of the source files.
-    pub fn source_directory(&self) -> &Path {
-        &self.source.directory
+    /// The source and the packed model as arguments of commands: the directories if the commit
+    /// copies the files beside the model.
+    pub fn places(&self) -> [PathBuf; 2] {
+        let (folder, files) = (self.source.directory.clone(), &self.source.files);
+        match (&**files, &self.source.index) {
+            _ if !self.companions.is_empty() => [folder, directory(&self.target).to_owned()],
+            ([only], None) => [self.source.path(only), self.target.clone()],
+            _ => [folder, self.target.clone()],
+        }
     }
 
-    /// The files of the source, the index included.
-    pub fn source_files(&self) -> Vec<PathBuf> {
-        self.source.files.iter().chain(&self.source.index).map(|file| self.source.path(file)).collect()
+    /// The bases as arguments of commands, the nearest first.
+    pub fn bases(&self) -> Vec<PathBuf> {
+        self.base.as_ref().map(PlannedBase::paths).unwrap_or_default()
+    }
+
+    /// Name and hash of the base of a tensor.
+    pub(crate) fn base_of(&self, tensor: &PlannedTensor) -> Option<(&str, Hash)> {
+        let record = self.base.as_ref()?.tensors.get(tensor.base?)?;
+        Some((&record.name, record.blake3))
+    }
+
+    /// The files of the source, opened one by one.
+    pub(crate) fn models(&self) -> Result<Vec<Checkpoint>, Error> {
+        (0..self.source.files.len()).map(|file| self.source.open(file)).collect()
     }
 
     fn wrong(&self, reason: impl Into<String>) -> Error {
-        Error::Plan { path: self.parts(), reason: reason.into() }
+        Error::Plan { path: self.file.clone().unwrap_or_else(|| self.parts()), reason: reason.into() }
     }
 
     /// Writes the plan as a file.
@@ -186,12 +217,14 @@ impl Plan {
     /// Reads a plan's file.
     ///
     /// # Errors
-    /// [`Error::Plan`] if it is none, or contradicts itself.
+    /// [`Error::Plan`] if it is none, contradicts itself, or was made by another version of the
+    /// program, which may encode otherwise.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let wrong = |reason: String| Error::Plan { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-        let plan: Self = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
+        let mut plan: Self = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;
         plan.check().map_err(wrong)?;
+        plan.file = Some(path.to_owned());
         Ok(plan)
     }
 }

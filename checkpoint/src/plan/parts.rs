@@ -1,6 +1,7 @@
 //! Parts: the files that units write and the commit puts together.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use codec_api::{Payload, TensorSpec, read_safetensors_header};
@@ -8,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Plan;
 use crate::error::Error;
+use crate::layout::listed;
 use crate::map::map;
 use crate::packed::{AtomicFile, ChunkRecord, Hash, checked, crc32c, create_directory, header, section_name};
 use crate::shard::open;
+
+/// Missing units that a message names.
+const NAMED: usize = 32;
 
 /// The metadata key of a part.
 const KEY: &str = "netweight.part";
@@ -52,6 +57,46 @@ pub(super) fn is_part(name: &str) -> bool {
 impl Plan {
     fn part_path(&self, unit: usize) -> PathBuf {
         self.parts().join(format!("unit-{unit:05}.safetensors"))
+    }
+
+    /// The units without a whole part, whose bytes are not read.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if the plan has no text.
+    pub fn missing_units(&self) -> Result<Vec<usize>, Error> {
+        let hash = self.hash()?;
+        Ok((0..self.units()).filter(|unit| self.read_part(*unit, hash, false).is_none()).collect())
+    }
+
+    /// The parts of all units.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] with the units that have none.
+    pub(super) fn whole_parts(&self) -> Result<Vec<Part>, Error> {
+        let hash = self.hash()?;
+        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, false)).collect();
+        let missing = parts.iter().enumerate().filter(|(_, part)| part.is_none());
+        let missing: Vec<String> = missing.map(|(unit, _)| unit.to_string()).collect();
+        if missing.is_empty() {
+            return Ok(parts.into_iter().flatten().collect());
+        }
+        Err(self.wrong(format!("these units have not run: {}; run them first", listed(&missing, NAMED))))
+    }
+
+    /// Locks the folder of the parts until the result is dropped, where the system can lock one.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if another process has it locked.
+    pub(super) fn lock(&self) -> Result<Option<File>, Error> {
+        let Ok(folder) = File::open(self.parts()) else { return Ok(None) };
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(self.wrong("another commit of it is running; wait for its end")),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, "the parts are not locked");
+                Ok(None)
+            }
+            Ok(()) => Ok(Some(folder)),
+        }
     }
 
     /// Writes the part of a unit.

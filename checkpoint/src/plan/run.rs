@@ -1,22 +1,41 @@
 //! Runs units: encodes chunks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use codec_api::{
-    BaseTensor, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, Payload, Progress, Registry, Statistics,
-    TensorView, survey,
+    BaseTensor, Certificate, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, NoProgress, Payload, Progress,
+    Registry, Statistics, TensorView, survey,
 };
 use rayon::prelude::*;
 
 use super::base::PlannedBase;
 use super::parts::Done;
 use super::{Plan, PlannedTensor};
-use crate::base::BaseModel;
 use crate::checkpoint::Checkpoint;
+use crate::compare::certificate;
 use crate::error::Error;
+use crate::model::Model;
 use crate::packed::{BaseTensorRecord, ChunkRecord, Hash, LevelRecord, crc32c, place};
 use crate::recipe::exact_codec;
+
+/// What a run of a unit has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// It has written the part.
+    Encoded,
+    /// The part was there.
+    Kept,
+}
+
+/// Rows that were encoded on trial.
+pub(super) struct TriedRows {
+    pub(super) record: ChunkRecord,
+    pub(super) payload: Payload,
+    /// Hash of the base tensor, and the bytes of its rows.
+    pub(super) base: Option<(Hash, Bytes)>,
+}
 
 /// What the chunks of a tensor share: the statistics of the tensor, or why its codec refused it.
 pub(super) type Shared = Result<Option<Statistics>, String>;
@@ -27,19 +46,22 @@ impl Plan {
     /// # Errors
     /// As [`Self::run_unit`], the first one that is noticed.
     pub fn run(&self, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
-        (0..self.units()).into_par_iter().try_for_each(|unit| self.run_unit(unit, registry, progress))
+        let units = (0..self.units()).into_par_iter();
+        units.try_for_each(|unit| self.run_unit(unit, registry, progress).map(|_| ()))
     }
 
     /// Runs a unit: encodes its chunks and writes its part. A whole part of this plan is kept.
     ///
-    /// A chunk that the codec refuses is stored exactly, with the reason.
+    /// A chunk that the codec refuses is stored exactly, with the reason. Every certificate is
+    /// measured on the decoded bytes whose hash is stored: who finds that hash again knows the
+    /// error.
     ///
     /// # Errors
     /// [`Error::Changed`] if the source is not as it was when it was planned; [`Error::Chunk`] if a
     /// codec fails; [`Error::Write`]; [`Error::Plan`] if there is no such unit.
-    pub fn run_unit(&self, unit: usize, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
+    pub fn run_unit(&self, unit: usize, registry: &Registry, progress: &dyn Progress) -> Result<Ran, Error> {
         let Some(pieces) = self.units.get(unit) else {
-            return Err(self.wrong(format!("it has {} units, so no unit {unit}", self.units())));
+            return Err(self.wrong(format!("it has {} units, counted from 0, so no unit {unit}", self.units())));
         };
         if let Some(part) = self.read_part(unit, self.hash()?, true) {
             let weights = |done: &Done| {
@@ -47,20 +69,28 @@ impl Plan {
                 (tensor.rows(done.chunk).len() * tensor.spec.matrix().1) as u64
             };
             progress.tick(part.chunks.iter().map(weights).sum());
-            return Ok(());
+            return Ok(Ran::Kept);
         }
-        let codecs = self.make_codecs(registry)?;
         let based = pieces.iter().any(|[tensor, _]| self.tensors[*tensor].base.is_some());
-        let base = self.base.as_ref().filter(|_| based);
-        let base = base.map(|base| base.open(&self.source, registry)).transpose()?;
-        let mut work = Work { plan: self, codecs, base, open: None, shared: None, progress };
+        let mut work = Work::new(self, based, registry, progress)?;
         let chunks = pieces.iter().map(|[tensor, chunk]| work.encode(*tensor, *chunk)).collect::<Result<_, _>>()?;
         // A source that is written while it is read has another time afterwards.
         if let Some((file, _)) = work.open {
             self.source.check(file)?;
         }
         self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
-        self.write_part(unit, chunks)
+        self.write_part(unit, chunks)?;
+        tracing::info!(unit, units = self.units(), "encoded");
+        Ok(Ran::Encoded)
+    }
+
+    /// Encodes rows of a tensor on trial.
+    pub(super) fn try_rows(&self, tensor: usize, rows: &Range<usize>, registry: &Registry) -> Result<TriedRows, Error> {
+        let mut work = Work::new(self, self.tensors[tensor].base.is_some(), registry, &NoProgress)?;
+        let encoder = work.encoder(tensor)?;
+        let (record, payload) = encoder.encode(rows.clone(), &Ok(None))?;
+        let base = encoder.base(rows).map_err(|e| encoder.failed(rows, e))?;
+        Ok(TriedRows { record, payload, base })
     }
 
     pub(super) fn make_codecs(&self, registry: &Registry) -> Result<Vec<Arc<dyn Codec>>, Error> {
@@ -74,7 +104,7 @@ struct Work<'a> {
     plan: &'a Plan,
     codecs: Vec<Arc<dyn Codec>>,
     /// The base, if a tensor of the unit has one.
-    base: Option<BaseModel>,
+    base: Option<Model>,
     /// The source file of the last chunk, and its number. Its map is dropped with the unit, so that
     /// the pages do not fill the memory.
     open: Option<(usize, Checkpoint)>,
@@ -83,8 +113,28 @@ struct Work<'a> {
     progress: &'a dyn Progress,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// Opens the base of the plan if `based`.
+    fn new(plan: &'a Plan, based: bool, registry: &Registry, progress: &'a dyn Progress) -> Result<Self, Error> {
+        let base = plan.base.as_ref().filter(|_| based);
+        let base = base.map(|base| base.open(&plan.source, registry)).transpose()?;
+        Ok(Self { plan, codecs: plan.make_codecs(registry)?, base, open: None, shared: None, progress })
+    }
+
     fn encode(&mut self, number: usize, chunk: usize) -> Result<(Done, Payload), Error> {
+        let known = self.shared.take().filter(|(known, _)| *known == number);
+        let encoder = self.encoder(number)?;
+        let shared = match known {
+            Some((_, shared)) => shared,
+            None => encoder.survey()?,
+        };
+        let (record, payload) = encoder.encode(encoder.tensor.rows(chunk), &shared)?;
+        self.shared = Some((number, shared));
+        Ok((Done { tensor: number, chunk, record }, payload))
+    }
+
+    /// The encoder of this tensor.
+    fn encoder(&mut self, number: usize) -> Result<Encoder<'_>, Error> {
         let (plan, tensor) = (self.plan, &self.plan.tensors[number]);
         if self.open.as_ref().is_none_or(|(file, _)| *file != tensor.file) {
             if let Some((file, _)) = &self.open {
@@ -100,13 +150,7 @@ impl Work<'_> {
         let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
         let record = tensor.base.and_then(|number| plan.base.as_ref()?.tensors.get(number));
         let base = self.base.as_ref().zip(record);
-        let encoder = Encoder { tensor, codecs: &self.codecs, base, view, cx, path: &model.files()[0] };
-        if self.shared.as_ref().is_none_or(|(known, _)| *known != number) {
-            self.shared = Some((number, encoder.survey()?));
-        }
-        let shared = self.shared.as_ref().map_or(&Ok(None), |(_, shared)| shared);
-        let (record, payload) = encoder.encode(chunk, shared)?;
-        Ok((Done { tensor: number, chunk, record }, payload))
+        Ok(Encoder { tensor, codecs: &self.codecs, base, view, cx, path: &model.files()[0] })
     }
 }
 
@@ -114,15 +158,15 @@ impl Work<'_> {
 pub(super) struct Encoder<'a> {
     pub(super) tensor: &'a PlannedTensor,
     pub(super) codecs: &'a [Arc<dyn Codec>],
-    pub(super) base: Option<(&'a BaseModel, &'a BaseTensorRecord)>,
+    pub(super) base: Option<(&'a Model, &'a BaseTensorRecord)>,
     pub(super) view: TensorView<'a>,
     pub(super) cx: EncodeCx<'a>,
     pub(super) path: &'a std::path::Path,
 }
 
 impl Encoder<'_> {
-    fn failed(&self, chunk: usize, error: CodecError) -> Error {
-        let part = place(&self.tensor.name, &self.tensor.rows(chunk));
+    fn failed(&self, rows: &Range<usize>, error: CodecError) -> Error {
+        let part = place(&self.tensor.name, rows);
         Error::Chunk { path: self.path.to_owned(), part, error: error.into() }
     }
 
@@ -131,26 +175,27 @@ impl Encoder<'_> {
         let (chunks, codec) = (self.tensor.chunks(), &self.codecs[self.tensor.codec]);
         let Some(surveyed) = codec.as_surveyed().filter(|_| chunks > 1) else { return Ok(Ok(None)) };
         let observe = |found: Option<&Statistics>, chunk: usize| {
-            let base = self.base(chunk)?;
-            surveyed.observe(self.chunk(chunk)?, &self.context(chunk, found, base.as_ref())?)
+            let rows = self.tensor.rows(chunk);
+            let base = self.base(&rows)?;
+            surveyed.observe(self.view.rows(rows.start, rows.end)?, &self.context(&rows, found, base.as_ref())?)
         };
         match survey(surveyed, |found| (0..chunks).map(|chunk| observe(found, chunk)).collect()) {
             Ok(statistics) => Ok(Ok(Some(statistics))),
             Err(error) if refuses(&error) => Ok(Err(error.to_string())),
-            Err(error) => Err(self.failed(0, error)),
+            Err(error) => Err(self.failed(&self.tensor.rows(0), error)),
         }
     }
 
     /// Encodes a chunk with the codec of the tensor, or exactly if that one refuses it.
-    pub(super) fn encode(&self, chunk: usize, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
-        let failed = |error| self.failed(chunk, error);
-        let base = self.base(chunk).map_err(failed)?;
+    pub(super) fn encode(&self, rows: Range<usize>, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
+        let failed = |error| self.failed(&rows, error);
+        let base = self.base(&rows).map_err(failed)?;
         let statistics = shared.as_ref().ok().and_then(Option::as_ref);
-        let cx = self.context(chunk, statistics, base.as_ref()).map_err(failed)?;
-        let encode = |codec: usize| EncodedTensor::encode(Arc::clone(&self.codecs[codec]), self.chunk(chunk)?, &cx);
+        let cx = self.context(&rows, statistics, base.as_ref()).map_err(failed)?;
         let (planned, exact) = (self.tensor.codec, exact_codec(self.tensor.base.is_some()));
+        let encode = |codec: usize| self.try_codec(codec, &rows, &cx);
         let exactly = |reason: String| Ok((exact, encode(exact).map_err(failed)?, Some(reason)));
-        let (codec, encoded, refused) = match shared {
+        let (codec, (encoded, blake3), refused) = match shared {
             Ok(_) => match encode(planned) {
                 Ok(encoded) => (planned, encoded, self.tensor.refused.clone()),
                 Err(error) if planned != exact && refuses(&error) => exactly(error.to_string())?,
@@ -158,22 +203,21 @@ impl Encoder<'_> {
             },
             Err(reason) => exactly(reason.clone())?,
         };
-        let rows = self.tensor.rows(chunk);
-        let blake3 = if encoded.certificate.exact {
-            Hash::of(self.chunk(chunk).map_err(failed)?.bytes())
-        } else {
-            Hash::of(&encoded.decode_bytes(&cx.decoding()).map_err(failed)?)
-        };
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
-        let levels = self.levels(chunk, &encoded, &cx.decoding()).map_err(failed)?;
+        let levels = self.levels(&rows, &encoded, &cx.decoding()).map_err(failed)?;
         let (rows, certificate) = ([rows.start, rows.end], encoded.certificate);
         Ok((ChunkRecord { rows, codec, certificate, blake3, levels, sections, refused }, encoded.payload))
     }
 
     /// What a decoder returns at each quality level but the last.
-    fn levels(&self, chunk: usize, encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> Result<Vec<LevelRecord>, CodecError> {
-        let source = self.chunk(chunk)?;
+    fn levels(
+        &self,
+        rows: &Range<usize>,
+        encoded: &EncodedTensor,
+        cx: &DecodeCx<'_>,
+    ) -> Result<Vec<LevelRecord>, CodecError> {
+        let source = self.view.rows(rows.start, rows.end)?;
         let mut decoded = Vec::new();
         let record = |level: usize| {
             decoded.resize(source.spec().byte_len(), 0);
@@ -183,23 +227,17 @@ impl Encoder<'_> {
         (0..encoded.codec.levels(&encoded.spec).len().saturating_sub(1)).map(record).collect()
     }
 
-    /// The rows of a chunk.
-    fn chunk(&self, chunk: usize) -> Result<TensorView<'_>, CodecError> {
-        let rows = self.tensor.rows(chunk);
-        self.view.rows(rows.start, rows.end)
-    }
-
-    /// The bytes of the same rows of the base.
-    fn base(&self, chunk: usize) -> Result<Option<(Hash, Bytes)>, CodecError> {
+    /// Hash of the base tensor, and the bytes of its rows.
+    fn base(&self, rows: &Range<usize>) -> Result<Option<(Hash, Bytes)>, CodecError> {
         let Some((model, record)) = self.base else { return Ok(None) };
-        let bytes = model.rows(&record.name, &self.tensor.rows(chunk)).map_err(CodecError::codec)?;
+        let bytes = model.rows(&record.name, rows).map_err(CodecError::codec)?;
         Ok(Some((record.blake3, bytes)))
     }
 
-    /// The context of a chunk.
+    /// The context of rows.
     fn context<'c>(
         &self,
-        chunk: usize,
+        rows: &Range<usize>,
         statistics: Option<&'c Statistics>,
         base: Option<&'c (Hash, Bytes)>,
     ) -> Result<EncodeCx<'c>, CodecError>
@@ -208,10 +246,34 @@ impl Encoder<'_> {
     {
         let mut cx = self.cx.clone();
         cx.shared = statistics.map(Statistics::shared);
-        let cx = cx.for_rows(&self.tensor.spec, self.tensor.rows(chunk))?;
+        let cx = cx.for_rows(&self.tensor.spec, rows.clone())?;
         let Some((hash, bytes)) = base else { return Ok(cx) };
-        let view = TensorView::new(self.chunk(chunk)?.spec().clone(), bytes)?;
+        let view = TensorView::new(self.view.rows(rows.start, rows.end)?.spec().clone(), bytes)?;
         Ok(cx.with_base(BaseTensor::with_id(hash.0, view)))
+    }
+
+    /// Encodes rows, decodes them, and measures and hashes the decoded bytes.
+    fn try_codec(
+        &self,
+        codec: usize,
+        rows: &Range<usize>,
+        cx: &EncodeCx<'_>,
+    ) -> Result<(EncodedTensor, Hash), CodecError> {
+        let (codec, view) = (Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?);
+        if codec.as_lossless().is_some() {
+            // The certificate says that these bytes come back.
+            let hash = Hash::of(view.bytes());
+            return Ok((EncodedTensor::encode(codec, view, cx)?, hash));
+        }
+        let payload = EncodedTensor::encode_payload(&*codec, view.clone(), cx)?;
+        let unmeasured = EncodedTensor::from_parts(view.spec().clone(), codec, payload, Certificate::EMPTY)?;
+        // A reader has the same limit.
+        let mut limited = cx.decoding();
+        limited.max_output = None;
+        let decoded = unmeasured.decode_bytes(&limited)?;
+        let EncodedTensor { codec, payload, .. } = unmeasured;
+        let payload = payload.with_measured(certificate(&view, &decoded)?);
+        Ok((EncodedTensor::certify(codec, &view, payload, &cx.decoding())?, Hash::of(&decoded)))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
+use crate::companions::Companions;
 use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{Hash, MAX_HEADER};
@@ -62,6 +63,19 @@ impl Source {
         Ok(Self { directory: folder, files, index })
     }
 
+    /// The other files of the directory, for the directory `to`.
+    ///
+    /// # Errors
+    /// Those of [`Companions::find`]; [`Error::Unfit`] for a name that is not UTF-8.
+    pub(crate) fn companions(&self, to: &Path) -> Result<Companions, Error> {
+        let model: Vec<_> = self.files.iter().chain(&self.index).map(|file| self.path(file)).collect();
+        let found = Companions::find(&self.directory, to, &model)?;
+        match found.names().iter().find(|name| name.to_str().is_none()) {
+            Some(name) => Err(Error::unfit(&self.directory.join(name), "its name is not UTF-8")),
+            None => Ok(found),
+        }
+    }
+
     /// The path of a file.
     pub(crate) fn path(&self, file: &SourceFile) -> PathBuf {
         self.directory.join(&file.name)
@@ -85,6 +99,7 @@ impl Source {
 
     fn read(&self, file: &SourceFile, verbatim: fn(&Path) -> Result<Vec<u8>, Error>) -> Result<Vec<u8>, Error> {
         let path = self.path(file);
+        file.check_if_there(&path)?;
         let bytes = verbatim(&path)?;
         file.check(&path, &bytes)?;
         Ok(bytes)
@@ -97,6 +112,7 @@ impl Source {
     pub(crate) fn open(&self, file: usize) -> Result<Checkpoint, Error> {
         let record = &self.files[file];
         let path = self.path(record);
+        record.check_if_there(&path)?;
         let model = Checkpoint::open(&path)?;
         record.check(&path, &read_header(&path)?)?;
         Ok(model)
@@ -121,6 +137,12 @@ impl SourceFile {
             return Ok(());
         }
         Err(Error::Changed { path: path.to_owned(), what: "header is another one".to_owned() })
+    }
+
+    /// Compares length and time before the content is judged: a file that has changed since the plan
+    /// may be damaged too, but that is not the cause. Readers report a file that is missing.
+    fn check_if_there(&self, path: &Path) -> Result<(), Error> {
+        fs::metadata(path).map_or(Ok(()), |now| self.check_metadata(path, &now))
     }
 
     fn check_metadata(&self, path: &Path, now: &Metadata) -> Result<(), Error> {

@@ -23,6 +23,7 @@ pub(crate) struct Chooser<'a> {
     codecs: Vec<Arc<dyn Codec>>,
     headers: Vec<String>,
     exclude: Vec<Regex>,
+    include: Vec<Regex>,
     /// With the pattern of the name.
     rules: Vec<(&'a Rule, Option<Regex>, Choice)>,
     default: Choice,
@@ -49,10 +50,12 @@ impl<'a> Chooser<'a> {
     /// [`Error::Recipe`] for a pattern or a codec that cannot be made, and for a codec that needs
     /// calibration, or without `based` a base.
     pub(crate) fn new(recipe: &'a Recipe, based: bool, registry: &'a Registry) -> Result<Self, Error> {
+        let patterns = |texts: &[String]| texts.iter().map(|text| pattern(text)).collect::<Result<Vec<_>, _>>();
         let mut chooser = Self {
             codecs: Vec::new(),
             headers: Vec::new(),
-            exclude: Vec::new(),
+            exclude: patterns(&recipe.exclude)?,
+            include: patterns(&recipe.include)?,
             rules: Vec::new(),
             default: Choice::Codec(0),
             candidates: Candidates::new(&recipe.candidates, registry)?,
@@ -61,7 +64,6 @@ impl<'a> Chooser<'a> {
         if based {
             chooser.choice(RELATIVE, based, registry)?;
         }
-        chooser.exclude = recipe.exclude.iter().map(|text| pattern(text)).collect::<Result<_, _>>()?;
         for rule in &recipe.rules {
             let codec = chooser.choice(&rule.codec, based, registry)?;
             chooser.rules.push((rule, rule.name.as_deref().map(pattern).transpose()?, codec));
@@ -95,7 +97,8 @@ impl<'a> Chooser<'a> {
     /// too.
     pub(crate) fn choose(&self, name: &str, spec: &TensorSpec, based: bool) -> (Choice, Option<String>) {
         let exact = Choice::Codec(exact_codec(based));
-        if self.exclude.iter().any(|pattern| pattern.is_match(name)) {
+        let any = |patterns: &[Regex]| patterns.iter().any(|pattern| pattern.is_match(name));
+        if any(&self.exclude) || !self.include.is_empty() && !any(&self.include) {
             return (exact, None);
         }
         let matching = self.rules.iter().find(|(rule, pattern, _)| {

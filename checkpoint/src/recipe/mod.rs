@@ -19,6 +19,7 @@ pub(crate) use choose::{Choice, Chooser, FALLBACK, exact_codec};
 /// # let text = r#"
 /// default = "lossless"        # codec spec for all other tensors; this is its default
 /// exclude = ["lm_head"]       # tensors stored exactly, whatever the rules say
+/// include = ["layers"]        # if there are any, tensors without a match are stored exactly
 /// candidates = ["lossless", "trellis:error={nmse}"]   # what `best` tries
 ///
 /// [[rule]]                    # the first rule that matches a tensor counts
@@ -58,6 +59,9 @@ pub struct Recipe {
     /// Regular expressions for the names of tensors that are stored exactly, before any rule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
+    /// Regular expressions for names: if there are any, tensors without a match are stored exactly.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
     /// Codec specs that `best` tries; none for the usual ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
@@ -102,7 +106,8 @@ impl Rule {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { default: Self::lossless(), exclude: Vec::new(), candidates: Vec::new(), rules: Vec::new() }
+        let (default, [exclude, include, candidates]) = (Self::lossless(), [(); 3].map(|()| Vec::new()));
+        Self { default, exclude, include, candidates, rules: Vec::new() }
     }
 }
 

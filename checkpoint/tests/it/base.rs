@@ -129,7 +129,7 @@ fn bases_may_be_cut_into_other_chunks() {
     fs::write(&saved, plan.to_string()).unwrap();
     let plan = Plan::load(&saved).unwrap();
     plan.run(&registry(), &NoProgress).unwrap();
-    plan.commit(&registry(), false).unwrap();
+    plan.commit(&registry(), None).unwrap();
     assert_eq!(open(&packed_base, &[]).unwrap().tensor("v").unwrap().chunks().count(), 3);
 
     let target = pack(&tuned, &dir.path().join("p.nw.safetensors"), &base);
@@ -196,7 +196,7 @@ fn an_interrupted_run_goes_on_with_its_base() {
     let again = plan(&tuned, &target, &base, &Recipe::default()).unwrap();
     again.run(&registry(), &NoProgress).unwrap();
     assert_eq!(fs::metadata(&part).unwrap().modified().unwrap(), long_ago, "a whole part is kept");
-    again.commit(&registry(), true).unwrap();
+    again.commit(&registry(), Some(&NoProgress)).unwrap();
     assert_eq!(fs::read(&target).unwrap(), once);
 
     let text = fs::read_to_string(&saved).unwrap();
@@ -220,7 +220,7 @@ fn recipes_may_name_codecs_with_a_base() {
     assert_says(&error, &["delta.sign", "needs a base", "--base"]);
     let made = plan(&tuned, &target, &base, &recipe).unwrap();
     made.run(&registry(), &NoProgress).unwrap();
-    made.commit(&registry(), true).unwrap();
+    made.commit(&registry(), Some(&NoProgress)).unwrap();
     let packed = open(&target, &[&base]).unwrap();
     let codec = |name: &str| {
         let chunk = packed.tensor(name).unwrap().chunks().next().unwrap();

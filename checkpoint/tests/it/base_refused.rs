@@ -92,7 +92,7 @@ fn a_changed_base_is_refused_by_the_plan() {
     set_time(modified);
     made.run(&registry(), &NoProgress).unwrap();
     set_time(SystemTime::UNIX_EPOCH + Duration::from_secs(5));
-    let error = made.commit(&registry(), true).unwrap_err();
+    let error = made.commit(&registry(), Some(&NoProgress)).unwrap_err();
     assert_says(&error, &["base.safetensors", "make the plan again"]);
     assert!(!made.target().exists());
 }

@@ -145,7 +145,7 @@ fn the_choice_is_in_the_plan_and_the_same_everywhere() {
     let (registry, recipe) = (registry(), Recipe::for_matrices("best:error=0.05"));
     let run = |name: &str, plan: Plan| {
         plan.run(&registry, &NoProgress).unwrap();
-        plan.commit(&registry, true).unwrap();
+        plan.commit(&registry, Some(&NoProgress)).unwrap();
         fs::read(dir.path().join(name)).unwrap()
     };
     let plan = |name: &str| Plan::new(&source, dir.path().join(name), &recipe, 7, &registry).unwrap();

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use checkpoint::{Error, Packed, Plan, Recipe};
+use checkpoint::{Error, Packed, Plan, Ran, Recipe};
 use codec_api::NoProgress;
 
 use crate::support::packed::{noise, pack, registry};
@@ -45,17 +45,52 @@ fn a_rerun_keeps_whole_parts_and_gives_the_same_bytes() {
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     File::options().write(true).open(&kept).unwrap().set_modified(long_ago).unwrap();
 
-    let error = plan(&source, &target).commit(&registry(), true).unwrap_err();
+    let error = plan(&source, &target).commit(&registry(), Some(&NoProgress)).unwrap_err();
     assert_says(&error, &["units have not run: 0", "m.nw.safetensors.parts"]);
     assert!(!target.exists());
     let again = plan(&source, &target);
     again.run(&registry(), &NoProgress).unwrap();
     assert_eq!(fs::metadata(&kept).unwrap().modified().unwrap(), long_ago, "a whole part is kept");
-    again.commit(&registry(), true).unwrap();
+    again.commit(&registry(), Some(&NoProgress)).unwrap();
     assert_eq!(fs::read(&target).unwrap(), expected);
     assert!(!again.parts().exists());
-    let error = again.commit(&registry(), true).unwrap_err();
-    assert_says(&error, &["units have not run: 0, 1, 2"]);
+    // A second commit finds the target, and not that of another plan.
+    again.commit(&registry(), Some(&NoProgress)).unwrap();
+    assert!(again.is_committed(&registry()) && !again.parts().exists());
+    let other = Plan::new(&source, &target, &Recipe::default(), 1, &registry()).unwrap();
+    assert!(!other.is_committed(&registry()));
+    assert_says(&other.commit(&registry(), None).unwrap_err(), &["units have not run: 0, 1, 2"]);
+    assert_eq!(fs::read(&target).unwrap(), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn two_commits_do_not_run_at_once() {
+    let dir = Dir::new();
+    let source = dir.write("model.safetensors", model(&[pair("a", [1.0, 2.0])]));
+    let plan = plan(&source, &dir.path().join("m.nw.safetensors"));
+    plan.run(&registry(), &NoProgress).unwrap();
+    let other = File::open(plan.parts()).unwrap();
+    other.lock().unwrap();
+    assert_says(&plan.commit(&registry(), None).unwrap_err(), &["another commit of it is running"]);
+    drop(other);
+    plan.commit(&registry(), None).unwrap();
+}
+
+#[test]
+fn a_unit_that_ran_is_kept_and_a_missing_one_is_named() {
+    let dir = Dir::new();
+    let file = dir.path().join("plan.json");
+    plan(&source(&dir), &dir.path().join("m.nw.safetensors")).save(&file).unwrap();
+    let load = || Plan::load(&file).unwrap();
+    let run = |unit| load().run_unit(unit, &registry(), &NoProgress);
+    assert_eq!([run(0).unwrap(), run(2).unwrap(), run(0).unwrap()], [Ran::Encoded, Ran::Encoded, Ran::Kept]);
+    assert_eq!(load().missing_units().unwrap(), [1]);
+    assert_says(&load().commit(&registry(), None).unwrap_err(), &["plan.json", "units have not run: 1;"]);
+    assert_says(&run(3).unwrap_err(), &["3 units, counted from 0, so no unit 3"]);
+    let text = fs::read_to_string(&file).unwrap().replace("\"netweight 0", "\"netweight 7");
+    fs::write(&file, text).unwrap();
+    assert_says(&Plan::load(&file).unwrap_err(), &["plan.json", "`netweight 7.1.0` made it, and this is `netweight 0"]);
 }
 
 #[test]
@@ -69,7 +104,7 @@ fn a_damaged_part_is_not_committed() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&part, bytes).unwrap();
-    let error = plan.commit(&registry(), true).unwrap_err();
+    let error = plan.commit(&registry(), Some(&NoProgress)).unwrap_err();
     assert_says(&error, &["the part of unit 1 is damaged", "run the unit again"]);
     assert!(!target.exists());
     let left = fs::read_dir(plan.parts()).unwrap().count();
@@ -82,7 +117,7 @@ fn parts_of_another_plan_are_not_used() {
     let (source, target) = (source(&dir), dir.path().join("m.nw.safetensors"));
     plan(&source, &target).run(&registry(), &NoProgress).unwrap();
     let other = Plan::new(&source, &target, &Recipe::default(), 1, &registry()).unwrap();
-    assert_says(&other.commit(&registry(), true).unwrap_err(), &["units have not run: 0, 1, 2"]);
+    assert_says(&other.commit(&registry(), Some(&NoProgress)).unwrap_err(), &["units have not run: 0, 1, 2"]);
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn threads_and_the_order_of_units_do_not_change_the_bytes() {
         // As another process would: from the file alone.
         Plan::load(&file).unwrap().run_unit(unit, &registry(), &NoProgress).unwrap();
     }
-    Plan::load(&file).unwrap().commit(&registry(), true).unwrap();
+    Plan::load(&file).unwrap().commit(&registry(), Some(&NoProgress)).unwrap();
     found.push(fs::read(target).unwrap());
     assert!(found.windows(2).all(|pair| pair[0] == pair[1]));
 }

@@ -63,6 +63,18 @@ fn the_first_rule_that_matches_counts() {
 }
 
 #[test]
+fn only_included_tensors_follow_the_rules() {
+    let dir = Dir::new();
+    let tensor = |name| (name, "F32", &[2, 4][..], floats(&[0.5, -1.0, 2.0, 0.25, 0.5, -1.0, 2.0, 0.3]));
+    let source = dir.write("model.safetensors", model(&[tensor("a.up"), tensor("a.down"), tensor("b.up")]));
+    let mut recipe = Recipe::for_matrices("quant.int");
+    (recipe.include, recipe.exclude) = (vec!["^a".to_owned(), "^c".to_owned()], vec!["down".to_owned()]);
+    let packed = Packed::open(pack(&source, &dir.path().join("m.nw.safetensors"), &recipe), &registry()).unwrap();
+    let exact = packed.tensors().filter(|tensor| tensor.certificate().exact).map(|tensor| tensor.name());
+    assert_eq!(exact.collect::<Vec<_>>(), ["a.down", "b.up"]);
+}
+
+#[test]
 fn toml_and_json_are_the_same_recipe() {
     let recipe = Recipe::from_toml("test", TEXT).unwrap();
     let json = serde_json::to_string(&recipe).unwrap();

@@ -220,6 +220,11 @@ impl Model {
         })
     }
 
+    /// Bytes of the tensors in their stored dtypes.
+    pub fn dense_bytes(&self) -> u64 {
+        self.dense_bytes
+    }
+
     /// As text; the table fits into `width`.
     pub fn table(&self, width: Option<usize>) -> String {
         let columns =

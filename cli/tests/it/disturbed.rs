@@ -10,7 +10,7 @@ use crate::packing::{Place, assert_says, files, said};
 use crate::program::netweight;
 
 /// Six tensors of a million F32 weights: several units.
-fn write_large_model(path: &Path) {
+pub(crate) fn write_large_model(path: &Path) {
     const WEIGHTS: usize = 1 << 20;
     let (mut entries, mut data) = (Vec::new(), Vec::new());
     for tensor in 0..6usize {

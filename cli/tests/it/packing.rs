@@ -8,7 +8,8 @@ use codec_api::Registry;
 use codecs as _;
 use tempfile::TempDir;
 
-use crate::program::run;
+use crate::disturbed::write_large_model;
+use crate::program::{netweight, run};
 
 pub(crate) const STORIES: &str = "../assets/stories260k";
 
@@ -139,8 +140,85 @@ fn every_built_in_recipe_is_of_linked_codecs() {
         for spec in recipe.rules.iter().map(|rule| &rule.codec).chain([&recipe.default]) {
             registry.parse_spec(spec).unwrap_or_else(|e| panic!("recipe {name}: {e}"));
         }
-        assert_says(&said(&["compress", STORIES, "--recipe", name, "--dry-run"], 0), &["nothing was written"]);
     }
+}
+
+/// The number of bytes in a text such as `264.12 kB`.
+fn bytes(text: &str) -> f64 {
+    let (number, unit) = text.split_once(' ').unwrap();
+    let factor = [("B", 1.0), ("kB", 1e3), ("MB", 1e6)].into_iter().find(|(name, _)| *name == unit).unwrap().1;
+    number.parse::<f64>().unwrap() * factor
+}
+
+#[test]
+fn dry_runs_estimate_the_size_of_every_built_in_recipe() {
+    for name in Recipe::names() {
+        let place = Place::new();
+        let packed = place.text("m.nw.safetensors");
+        let out = said(&["compress", STORIES, "--recipe", name, "--dry-run"], 0);
+        assert_says(&out, &["nothing was written", " s and ", " of memory, with "]);
+        let total = out.lines().find_map(|line| line.strip_prefix("all: ")).unwrap();
+        let estimate = bytes(total.split(" to ").nth(1).unwrap().split(',').next().unwrap());
+        said(&["compress", STORIES, "-o", &packed, "--recipe", name, "-q", "--no-verify"], 0);
+        let written = fs::metadata(packed).unwrap().len() as f64;
+        assert!((estimate / written - 1.0).abs() < 0.05, "{name}: {estimate} estimated, {written} written");
+    }
+}
+
+#[test]
+fn three_processes_give_the_bytes_of_one() {
+    let place = Place::new();
+    let (once, parts, plan) = (place.text("once"), place.text("parts"), place.text("plan.json"));
+    let (model, options) = (place.text("model.safetensors"), ["--recipe", "int8", "--seed", "3"]);
+    write_large_model(Path::new(&model));
+    said(&[&["compress", &model, "-o", &once], &options[..]].concat(), 0);
+    said(&[&["plan", &model, "-o", &parts, "--plan", &plan], &options[..]].concat(), 0);
+    let run = |shard: &str| netweight(&["run", &plan, "--shard", shard, "-j", "1"]).spawn().unwrap();
+    for mut child in ["1/3", "2/3", "3/3"].map(run) {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_says(&said(&["run", &plan], 0), &["0 units encoded, 6 units had run before", "all units have run"]);
+    assert_says(&said(&["commit", &plan], 0), &["6 tensors, 6291456 weights", "largest error", "checked"]);
+    assert_eq!(files(&place.path("parts")), files(&place.path("once")));
+    assert_says(&said(&["commit", &plan], 0), &["a commit has ended before"]);
+    // A changed source, and another program.
+    let (parts, other) = (place.text("other"), place.text("other.json"));
+    said(&["plan", &model, "-o", &parts, "--plan", &other], 0);
+    fs::write(&model, [fs::read(&model).unwrap(), vec![0]].concat()).unwrap();
+    assert_says(
+        &said(&["run", &other], 2),
+        &["model.safetensors` is not the file that the plan was made for: its length"],
+    );
+    let text = fs::read_to_string(&other).unwrap().replace("\"netweight 0", "\"netweight 9");
+    fs::write(&other, text).unwrap();
+    assert_says(&said(&["run", &other], 2), &["other.json", "`netweight 9.1.0` made it", "plan again"]);
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let place = Place::new();
+    said(&["man", "--dir", &place.text("man")], 0);
+    let names: Vec<_> = files(&place.path("man")).into_iter().map(|(name, _)| name).collect();
+    for name in ["netweight.1", "netweight-compress.1", "netweight-commit.1", "netweight-bench.1"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
+    let page = fs::read_to_string(place.path("man/netweight-compress.1")).unwrap();
+    assert_says(&page, &["netweight\\-compress", "trellis\\-4bit", "dry\\-run"]);
+}
+
+#[test]
+fn the_log_is_json_on_demand() {
+    let place = Place::new();
+    let args = ["--log-json", "compress", STORIES, "-o", &place.text("packed"), "-q"];
+    let (code, out, err) = run(&args);
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+    let events: Vec<serde_json::Value> = err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let messages: Vec<_> = events.iter().map(|event| event["fields"]["message"].as_str().unwrap()).collect();
+    assert!(messages.contains(&"encoded") && messages.contains(&"committed"), "{messages:?}");
+    let (code, _, err) = run(&["info", "absent", "--log-json"]);
+    let event: serde_json::Value = serde_json::from_str(&err).unwrap();
+    assert_eq!((code, event["level"].as_str()), (Some(2), Some("ERROR")));
+    assert_says(event["fields"]["message"].as_str().unwrap(), &["`absent` does not exist"]);
 }
 
 #[test]

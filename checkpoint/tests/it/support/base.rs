@@ -76,7 +76,7 @@ pub fn plan(source: &Path, target: &Path, base: &Path, recipe: &Recipe) -> Resul
 pub fn pack(source: &Path, target: &Path, base: &Path) -> PathBuf {
     let plan = plan(source, target, base, &Recipe::default()).unwrap();
     plan.run(&registry(), &NoProgress).unwrap();
-    plan.commit(&registry(), true).unwrap();
+    plan.commit(&registry(), Some(&NoProgress)).unwrap();
     plan.target().to_owned()
 }
 

@@ -41,7 +41,7 @@ pub fn gaussian(len: usize, seed: u32) -> Vec<f32> {
 pub fn pack(source: &Path, target: &Path, recipe: &Recipe) -> PathBuf {
     let plan = Plan::new(source, target, recipe, 0, &registry()).unwrap();
     plan.run(&registry(), &NoProgress).unwrap();
-    plan.commit(&registry(), true).unwrap();
+    plan.commit(&registry(), Some(&NoProgress)).unwrap();
     plan.target().to_owned()
 }
 

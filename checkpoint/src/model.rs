@@ -1,4 +1,4 @@
-//! A model whose tensors are the bases of those of another model: dense or packed.
+//! A model, dense or packed.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,21 +14,33 @@ use crate::packed::{Hash, Packed};
 /// Most packed models of a chain, each the base of the one before.
 pub(crate) const MAX_DEPTH: usize = 8;
 
-/// A model whose tensors are bases.
+/// A model, dense or packed.
 #[derive(Debug)]
-pub(crate) enum BaseModel {
+pub enum Model {
+    /// Files of tensors.
     Dense(Checkpoint),
-    /// With its own base, if it has one.
+    /// A packed file, with its base if it has one.
     Packed(Box<Packed>),
 }
 
-impl BaseModel {
+impl Model {
+    /// Opens a dense model ([`Checkpoint::open`]), or a packed one with the bases that it needs
+    /// ([`Packed::with_bases`]).
+    ///
+    /// # Errors
+    /// Those of the two, and of [`Packed::require_base`].
+    pub fn open(path: impl AsRef<Path>, bases: &[PathBuf], registry: &Registry) -> Result<Self, Error> {
+        let model = Self::open_below(path.as_ref(), bases, &[], registry)?;
+        model.require_base()?;
+        Ok(model)
+    }
+
     /// Opens the model at `path`, and its own bases, which are those of `bases`, the nearest first,
     /// or where the manifests say. `above` are the packed files that lead here.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and of [`Packed::with_bases`].
-    pub(crate) fn open(
+    pub(crate) fn open_below(
         path: &Path,
         bases: &[PathBuf],
         above: &[FileIdentity],
@@ -45,17 +57,19 @@ impl BaseModel {
         }
     }
 
-    /// The names of the tensors in file order.
-    pub(crate) fn names(&self) -> Vec<&str> {
+    /// The names of the tensors, in the order of the files.
+    pub fn names(&self) -> Vec<&str> {
         match self {
             Self::Dense(model) => model.names().collect(),
             Self::Packed(packed) => packed.tensors().map(|tensor| tensor.name()).collect(),
         }
     }
 
+    /// Dtype and shape of the tensor `tensor`.
+    ///
     /// # Errors
-    /// [`Error::UnknownTensor`].
-    pub(crate) fn spec(&self, tensor: &str) -> Result<&TensorSpec, Error> {
+    /// [`Error::UnknownTensor`] if no tensor has this name.
+    pub fn spec(&self, tensor: &str) -> Result<&TensorSpec, Error> {
         match self {
             Self::Dense(model) => model.spec(tensor),
             Self::Packed(packed) => Ok(packed.tensor(tensor)?.spec()),
@@ -77,6 +91,18 @@ impl BaseModel {
                 })
             }
             Self::Packed(packed) => packed.tensor(tensor)?.stored_rows(rows),
+        }
+    }
+
+    /// The rows that a packed tensor decodes together; none for a dense one, or if it equals its
+    /// base.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub(crate) fn chunks(&self, tensor: &str) -> Result<Vec<Range<usize>>, Error> {
+        match self {
+            Self::Dense(_) => Ok(Vec::new()),
+            Self::Packed(packed) => Ok(packed.tensor(tensor)?.chunks().map(|chunk| chunk.rows()).collect()),
         }
     }
 

@@ -52,8 +52,8 @@ pub struct Tried {
     pub refused: Option<String>,
 }
 
-/// A tensor for which candidates are tried.
-pub(super) struct Trial<'a> {
+/// A tensor whose codec the candidates compete for.
+pub(super) struct Contest<'a> {
     pub(super) name: &'a str,
     pub(super) view: TensorView<'a>,
     /// The source file, for messages.
@@ -65,7 +65,7 @@ pub(super) struct Trial<'a> {
     pub(super) fallback: Arc<dyn Codec>,
 }
 
-impl Trial<'_> {
+impl Contest<'_> {
     /// The candidate that suits the goal best; if none keeps it, the fallback for a goal of error,
     /// and the smallest for a goal of bits. What was tried follows, the chosen codec first.
     ///
@@ -210,7 +210,7 @@ impl Trial<'_> {
         let shared = encoder.survey()?;
         let (mut bytes, mut sum) = (0, Certificate::EMPTY);
         for chunk in 0..tensor.chunks() {
-            let (record, payload) = encoder.encode(chunk, &shared)?;
+            let (record, payload) = encoder.encode(tensor.rows(chunk), &shared)?;
             if let Some(reason) = record.refused {
                 return Ok(Err(reason));
             }

@@ -1,0 +1,53 @@
+//! `netweight compress --dry-run`: size, time and memory, from a few pieces of the model.
+
+use std::io::Write;
+use std::time::Instant;
+
+use anyhow::Result;
+use checkpoint::{Plan, Sample, Trial, TrialCost};
+use codec_api::{CodecError, Registry};
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use crate::text;
+
+/// Encodes samples on the threads that `compress` would use, and prints what follows from them.
+///
+/// # Errors
+/// If the source cannot be read, a codec fails, or the output cannot be written.
+pub fn print(plan: &Plan, pool: &ThreadPool, registry: &Registry, out: &mut dyn Write) -> Result<()> {
+    let samples = plan.samples(registry)?;
+    let trials: Vec<Trial> = pool.install(|| {
+        let tried = samples.par_iter().map(|sample| measure(plan, sample, registry));
+        tried.collect::<Result<_>>()
+    })?;
+    let found = plan.estimate(&trials, pool.current_num_threads(), registry)?;
+    let mut dense = 0;
+    for share in &found.shares {
+        let (tensors, spec) = (text::count(share.tensors, "tensor"), registry.spec_of(&*share.codec));
+        let (before, after) = (text::size(share.dense_bytes), text::size(share.bytes));
+        writeln!(out, "{}: {tensors}, {before} to {after}", text::printable(&spec))?;
+        dense += share.dense_bytes;
+    }
+    let ratio = dense as f64 / found.file_bytes.max(1) as f64;
+    writeln!(out, "all: {} to {}, ratio {ratio:.2}", text::size(dense), text::size(found.file_bytes))?;
+    let memory = text::size(found.peak_bytes);
+    writeln!(out, "about {:.1} s and {memory} of memory, {}", found.seconds, threads(pool.current_num_threads()))?;
+    writeln!(out, "estimated from {} weights; nothing was written", found.tried)?;
+    Ok(())
+}
+
+fn threads(count: usize) -> String {
+    format!("with {}", text::count(count, "thread"))
+}
+
+fn measure(plan: &Plan, sample: &Sample, registry: &Registry) -> Result<Trial> {
+    let begin = Instant::now();
+    let (trial, heap) = heap::peak(|| plan.encode_sample(sample, registry));
+    let (trial, encode, begin) = (trial?, begin.elapsed().as_secs_f64(), Instant::now());
+    if !trial.check()? {
+        return Err(CodecError::corrupt("*", "a sample does not decode to the same values twice").into());
+    }
+    let check = begin.elapsed().as_secs_f64();
+    Ok(trial.with_cost(TrialCost { encode, check, heap: heap.unwrap_or(0) }))
+}

@@ -1,0 +1,39 @@
+//! What was saved and lost, and what to do next.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use checkpoint::{Packed, Plan};
+use codec_api::Registry;
+
+use crate::info::packed::Model;
+use crate::text;
+
+/// Prints sizes, codecs, the largest error and the time of a committed plan, and the commands that
+/// verify and undo it. `model`, `packed` and `bases` are their arguments.
+///
+/// # Errors
+/// If the packed file cannot be opened, or the output cannot be written.
+pub fn print(
+    plan: &Plan,
+    [model, packed]: [&Path; 2],
+    bases: &[PathBuf],
+    verified: bool,
+    time: Duration,
+    registry: &Registry,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let found = Model::read(&Packed::open(plan.target(), registry)?.with_bases(bases, registry)?, registry)?;
+    writeln!(out, "{}", found.totals())?;
+    let checked = if verified { "checked: it decodes to what it states" } else { "not checked yet" };
+    let speed = found.dense_bytes() as f64 / 1e6 / time.as_secs_f64().max(1e-3);
+    writeln!(out, "it took {:.1} s, {speed:.0} MB/s; {checked}", time.as_secs_f64())?;
+    let [model, packed] = [model, packed].map(|path| text::printable(&path.display().to_string()));
+    let option = |base: &PathBuf| format!(" --base {}", text::printable(&base.display().to_string()));
+    let base = bases.iter().map(option).collect::<Vec<_>>().concat();
+    writeln!(out, "`netweight verify {packed}{base} --against {model}` compares it with the source")?;
+    writeln!(out, "`netweight decompress {packed}{base} -o DENSE` writes the dense model")?;
+    Ok(())
+}
