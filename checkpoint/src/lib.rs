@@ -1,7 +1,8 @@
-//! Reads model files: a `.safetensors` file, or a Hugging Face directory with one or several of
-//! them. Packs them: a [`Plan`] encodes every tensor with the codec that a [`Recipe`] chooses, and
-//! [`Packed`] reads the result and writes the dense files back. A model may be packed relative to
-//! another one, its base ([`Plan::relative`], [`Packed::with_bases`]). [`diff`] compares two models.
+//! Reads and packs models. A model is a `.safetensors` file, or a Hugging Face directory with one
+//! or several of these files. A [`Plan`] encodes every tensor with the codec that a [`Recipe`]
+//! chooses. [`Packed`] reads the result and writes the dense files back. A model may be packed
+//! relative to another one, its base ([`Plan::relative`], [`Packed::with_bases`]). [`diff`] compares
+//! two models.
 //!
 //! ```no_run
 //! let model = checkpoint::Checkpoint::open("models/my-model")?;
@@ -18,9 +19,9 @@
 //! may begin at any address, so a tensor is a slice of bytes; [`codec_api::TensorView`] converts
 //! it.
 //!
-//! A map has one condition: nobody shortens the file while it is in use. The length is compared
-//! before each tensor is handed out, but what happens later cannot be caught without a signal
-//! handler; see [`Checkpoint::open`].
+//! A memory map has one condition: no process may shorten the file while the map is in use. The
+//! length of the file is checked before each tensor is handed out. Without a signal handler, the
+//! library cannot detect that a file becomes shorter after this check; see [`Checkpoint::open`].
 
 mod checkpoint;
 mod companions;

@@ -17,9 +17,9 @@
 //!
 //! # A complete codec
 //!
-//! This file keeps all laws of the crate `laws`. Two laws check points that are easily forgotten.
-//! Law 6 requires that an encode checks for cancellation and reports its progress. Law 9 requires
-//! that the file begins with documentation from which a reader can reimplement the format.
+//! The following file obeys all laws of the crate `laws`. Two laws check points that are easily
+//! forgotten. Law 6 requires that an encode checks for cancellation and reports its progress. Law 9
+//! requires that the file begins with documentation from which a reader can reimplement the format.
 //! `cargo xtask new-codec NAME` writes a similar crate with tests.
 //!
 //! ```ignore

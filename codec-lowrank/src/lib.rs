@@ -17,15 +17,16 @@
 //! this share of `Σ w²`), `error` (the fewest with at most this relative Frobenius error after
 //! coding, before the rounding to the stored dtype), or `bytes` (the most that fit, without
 //! components that are only rounding errors). A decoded weight is summed in f64, over `k` in
-//! ascending order, and rounded once to f32. So any rows decode alone, once the vectors are
-//! decoded.
+//! ascending order, and rounded once to f32. So once the vectors are decoded, any range of rows
+//! decodes without the other rows.
 //!
 //! # Source
 //! A truncated decomposition is the best approximation of its rank: Eckart and Young,
 //! Psychometrika 1 (1936).
 //! `method=randomised` is Halko, Martinsson and Tropp, arXiv 0909.4061, algorithms 4.4 and 5.1,
 //! with random signs, 10 vectors of oversampling and 2 power iterations; for `energy` and `error`
-//! the block is doubled until it has enough components. The decompositions are faer's.
+//! the block of random vectors is doubled until it has enough components. The crate `faer` computes
+//! the decompositions.
 //!
 //! # Sections
 //! For a matrix `m × n` and rank `r`:
@@ -54,9 +55,9 @@
 //! `energy` and `error`, `randomised` may keep one or two components more than `exact`.
 //!
 //! # Bound
-//! With `error`, the relative Frobenius error is at most this number; with `energy`, it is at most
-//! the root of the share left out, and the error that the inner codec adds. The other keys set no
-//! limit.
+//! With `error`, the relative Frobenius error is at most the number in this key. With `energy`, the
+//! error is at most the square root of the share left out, plus the error that the inner codec
+//! adds. The other keys set no limit.
 //!
 //! # Cost
 //! `4·r + 2` bytes, plus the inner codec's cost for `[r, m]` and `[r, n]`. Without the key `rank`,
@@ -71,16 +72,17 @@
 //! `m·n ≤ m + n + 1`); and those that could have a payload smaller than a 2²⁴th of their bytes
 //! (very large ones, if the inner codec may shrink vectors to almost nothing).
 //!
-//! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` makes another
-//! matrix. The inner codec must need neither base nor calibration. Tensors are not cut into chunks,
-//! and a decomposition cannot be interrupted. It is computed in f32, so a relative error near 10⁻⁵
-//! remains even with exactly stored vectors and all components of a low-rank matrix. Every
-//! decomposition is checked: if the residual or the deviation from orthonormal vectors is above
-//! 2⁻¹⁵, it is computed again in f64, by blocks of rows; if that fails, too, the tensor is refused.
-//! Sides of 2¹⁹ and more, and long matrices with nearly equal columns, need these blocks. The crate
-//! `faer` computes the decompositions and selects its instructions by the CPU, so encodes on
-//! different CPUs may differ in the last bits; a payload decodes to the same bits everywhere.
-//! Decoding clamps a weight to the range of f32; the linear operator does not clamp a product.
+//! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` gives a
+//! different matrix. The inner codec must need neither base nor calibration. Tensors are not cut
+//! into chunks, and a decomposition cannot be interrupted. It is computed in f32, so a relative
+//! error near 10⁻⁵ remains even with exactly stored vectors and all components of a low-rank
+//! matrix. Every decomposition is checked: if the residual or the deviation from orthonormal
+//! vectors is above 2⁻¹⁵, it is computed again in f64, by blocks of rows; if that fails, too, the
+//! tensor is refused. Sides of 2¹⁹ and more, and long matrices with nearly equal columns, need the
+//! second computation. The crate `faer` computes the decompositions and selects its instructions by
+//! the CPU, so encodes on different CPUs may differ in the last bits; a payload decodes to the same
+//! bits everywhere. Decoding clamps a weight to the range of f32; the linear operator does not
+//! clamp a product.
 
 mod check;
 mod encode;

@@ -66,9 +66,10 @@
 //!   `y[k + 1] = y[k]/2 + T[pattern]`. `T` is a table of signed subset sums of the block's weights.
 //!   The pattern consists of `c` new bits, which are the same for all blocks. A vector register
 //!   holds sixteen blocks.
-//! - The error of `E` from rounding and from the halved lowest bits is bounded for each seed. If
-//!   the columns of a seed are so similar that its bound would be large, the seed gets an
-//!   orthonormal basis of its own.
+//! - The computed `E` has an error, from rounding and from the lowest bit that each state loses,
+//!   which the recurrence ignores. The search bounds this error for each seed. If the columns of a
+//!   seed are so similar that the bound would be large, the seed gets an orthonormal basis of its
+//!   own.
 //! - The seeds that are not skipped, a few of 65,535, are fitted in f64. With `refine`, the fit
 //!   searches all exponents and mantissas (the closest point of a lattice in a sphere, after
 //!   Schnorr and Euchner). So the result is the best code that exists: the least squared error and,
@@ -108,15 +109,16 @@
 //!
 //! At 4 bits `seedlm` is worse than a plain scalar quantiser with a scale for each group; it is
 //! useful where a decoder must be tiny and without tables. Part of the loss is due to fields of
-//! fixed length. Two exponents per octave turn some of these bits into accuracy. Four per octave
-//! are better still for tensors with blocks of similar scale, but cover only a factor of 13 between
-//! the blocks of a tensor. At 4 bits, more coefficients with shorter mantissas are better than the
-//! paper's choice.
+//! fixed length, which waste bits. With two exponents per octave, some of the wasted bits improve
+//! the accuracy. Four exponents per octave are better still for tensors with blocks of similar
+//! scale, but cover only a factor of 13 between the blocks of a tensor. At 4 bits, more
+//! coefficients with shorter mantissas are better than the paper's choice.
 //!
 //! `coded` saves most of the remaining waste without changing a weight. An exponent field of 4 bits
 //! then takes 1.35 bits in the published format and 2.2 to 2.4 bits with the presets; a mantissa of
-//! 4 bits takes 3.84 to 3.94 bits. Seeds are as good as random, so they are stored uncoded. The
-//! contexts of mantissas pay off in tensors of about thirty thousand blocks or more.
+//! 4 bits takes 3.84 to 3.94 bits. Seeds are practically random numbers, so they are stored without
+//! entropy coding. The contexts of mantissas pay off in tensors of about thirty thousand blocks or
+//! more.
 //!
 //! # Header
 //! ```
@@ -138,7 +140,7 @@
 //!
 //! # Bound
 //! The squared error of a block is at most that of zeros, `Σ w²`, before the rounding to f32. With
-//! calibration this is true of the weighted error.
+//! calibration, the bound holds for the weighted error.
 //!
 //! # Cost
 //! For each level `⌈⌈n/c⌉·(k + 4 + p·mantissa_bits)/8⌉ + 2` bytes. This is 4 bits per weight for
@@ -148,14 +150,14 @@
 //! `⌈⌈n/c⌉·k/8⌉ + ⌈⌈n/c⌉·4/8⌉ + ⌈p·⌈n/c⌉·mantissa_bits/8⌉ + 2` bytes.
 //!
 //! # Limits
-//! F32, F16 and BF16. A block far smaller than the largest block of its chunk becomes zeros: by a
-//! factor of about 2¹⁵ with one exponent per octave, 2⁸ with two, 2⁴ with four, each times the
-//! largest mantissa. With calibration, the squared error of a weight is weighted by the mean square
-//! of its input. Blocks with the same inputs share a table, which takes some milliseconds to build.
-//! If the row length of a matrix is a multiple of `c`, there is one table for each block of a row.
-//! Any other matrix has up to one table for each column, and a single row has one for each block.
-//! Two cases can take ten times as long to search, or longer: blocks with a norm slightly above the
-//! limit below which blocks become zeros, and tensors of equal blocks.
+//! F32, F16 and BF16. A block becomes zeros if it is far smaller than the largest block of its
+//! chunk. The factor is about 2¹⁵ with one exponent per octave, 2⁸ with two and 2⁴ with four, each
+//! times the largest mantissa. With calibration, the squared error of a weight is weighted by the
+//! mean square of its input. Blocks with the same inputs share a table, which takes some
+//! milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one table
+//! for each block of a row. Any other matrix has up to one table for each column, and a single row
+//! has one for each block. Two cases can take ten times as long to search, or longer: blocks with a
+//! norm slightly above the limit below which blocks become zeros, and tensors of equal blocks.
 
 mod block;
 mod config;

@@ -14,8 +14,8 @@
 //! `gap` (plain gaps), `narrow` (columns in 8 or 16 bits) or `u32` (columns in 32 bits, as in
 //! `SciPy`).
 //!
-//! In all these codecs, an inner codec stores the values, as a tensor of their own. If the inner
-//! codec is exact, the sparse codec is exact too, for every dtype.
+//! In all these codecs, an inner codec stores the values, as a separate tensor. If the inner codec
+//! is exact, the sparse codec is exact too, for every dtype.
 //!
 //! A sparse codec falls back to its inner codec for the whole tensor if positions and values would
 //! not cost less, or if the inner codec refuses the values alone. So it encodes every tensor that
@@ -24,8 +24,9 @@
 //!
 //! The sparse codecs read any rows, and multiply with the stored values only. Opening a payload
 //! decodes all values, and checks positions and checksum as decoding does. If the payload holds the
-//! dense tensor, the rows are those of the inner codec. An operator exists if the inner codec has
-//! rows or an operator, for the dense tensor. `sparse.prune` passes on what its inner codec has.
+//! dense tensor, the inner codec reads the rows. A sparse codec has an operator if its inner codec
+//! has rows or an operator; a payload that holds the dense tensor needs one of them. `sparse.prune`
+//! has the rows and the operator of its inner codec.
 
 pub mod bitmap;
 mod coder;

@@ -33,7 +33,8 @@
 //! `start(s) ≤ slot < start(s) + f(s)`. The state becomes `f(s)·⌊x/2¹²⌋ + slot − start(s)`; if this
 //! is below 2¹⁶, it is multiplied by 2¹⁶, and the next word is added. Each group of 32 symbols
 //! reads its words in the order of its symbols. At the end all states are 2¹⁶, the initial state of
-//! the encoder, and no word is left. A narrow stream has the same form with fewer states.
+//! the encoder, and no word is left. A narrow stream ([`Encoder::append_narrow`]) has the same form
+//! with fewer states.
 //!
 //! # Table size
 //! Tables have 2¹² slots. Codecs with larger alphabets code the leading bits of a number as the

@@ -1,7 +1,8 @@
 //! Multiplying with encoded weights.
 //!
-//! [`operator`] makes a linear operator of any encoded tensor: the codec's own one, or else
-//! [`RowsMatrix`], which decodes a few rows at a time and multiplies with them.
+//! [`operator`] makes a linear operator of any encoded tensor. If the codec has no operator of its
+//! own, the result is a [`RowsMatrix`], which decodes a few rows at a time and multiplies with
+//! them.
 
 mod rows;
 

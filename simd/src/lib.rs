@@ -24,8 +24,8 @@
 //! - Build arrays by index, with [`lanes!`], not with `array::map`: the compiler may not inline the
 //!   closure of `array::map`, and then compiles it without the level's instructions.
 //! - The compiler may vectorise a loop of plain arithmetic across the blocks, which needs gathers,
-//!   instead of within a block. Where the generated code showed this, the loop body calls a method
-//!   of [`Simd`].
+//!   instead of within a block. Where the generated code did this, the loop body calls a method of
+//!   [`Simd`].
 //! - [`stream()`] bypasses the caches when it writes an output of 16 MiB or more.
 
 mod convert;

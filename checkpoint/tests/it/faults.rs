@@ -96,7 +96,7 @@ fn faults(packed: &Path, source: &Path) -> String {
         Ok(faults)
     };
     let faults = find().unwrap_or_else(|error| vec![error]);
-    faults.iter().map(|fault| format!("{fault}\n")).collect()
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Packs the edited model and expects these words in the faults against the model as it was, and
