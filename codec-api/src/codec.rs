@@ -109,7 +109,7 @@ impl dyn Codec + '_ {
         levels.unwrap_or_else(|| vec![QualityLevel::new(vec![String::new()], self.cost(spec).bytes)])
     }
 
-    /// Decodes levels `0..=level` of [`Self::levels`], as [`Progressive::decode_level`].
+    /// Decodes levels `0..=level` of `levels`, as [`Progressive::decode_level`].
     ///
     /// # Errors
     /// As [`Codec::decode`]; [`CodecError::Usage`] if there is no such level.
