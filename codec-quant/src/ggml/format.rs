@@ -74,7 +74,10 @@ pub(super) fn accepts<F: Format>(spec: &TensorSpec) -> Result<()> {
 
 pub(super) fn cost<F: Format>(spec: &TensorSpec) -> CostEstimate {
     let n = spec.elements();
-    let scratch = ColumnImportance::scratch(spec, PART) + crate::widened_bytes(spec);
+    // The scales of a part, and its decoded weights.
+    let part = n.min(PART);
+    let part = part.div_ceil(F::AT_ONCE) * size_of::<Scales<F::Numbers>>() + part * size_of::<f32>();
+    let scratch = ColumnImportance::scratch(spec, PART) + crate::widened_bytes(spec) + part as u64;
     CostEstimate::fixed(bytes_of::<F>(n) as u64).ops(200.0 * n as f64, 2.0 * n as f64).scratch(scratch)
 }
 
@@ -85,7 +88,8 @@ pub(super) fn encode<F: Format>(tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> R
     let largest = checked_peak::<F>(&values)?;
     let importance = ColumnImportance::new(tensor.spec(), cx, F::WEIGHTS)?;
     let mut blocks = vec![0; bytes_of::<F>(values.len())];
-    let (mut scales, mut all_zeros) = (Vec::new(), true);
+    let mut scales = Vec::with_capacity(values.len().min(PART).div_ceil(F::AT_ONCE));
+    let mut all_zeros = true;
     by_parts(&values, PART, cx, |part| {
         let x = part.values;
         let importance = importance.as_ref().map(|columns| columns.of(part.start, x.len()));
