@@ -136,7 +136,7 @@ fn label(change: Change) -> &'static str {
 fn print(found: &[TensorDiff], totals: &BTreeMap<Change, usize>, out: &mut dyn Write) -> Result<()> {
     let columns = [
         ("tensor", Left),
-        ("", Left),
+        ("change", Left),
         ("A", Left),
         ("B", Left),
         ("changed", Right),

@@ -1,6 +1,7 @@
 //! The packed container; [`Packed`] describes the format.
 
 mod base;
+mod chunk;
 mod entry;
 mod levels;
 mod manifest;
@@ -12,6 +13,8 @@ mod unpack;
 mod verify;
 mod writer;
 
+pub use chunk::PackedChunk;
+pub(crate) use chunk::place;
 pub(crate) use entry::level_of;
 pub use levels::PackedLevel;
 pub use manifest::Hash;
@@ -23,6 +26,5 @@ pub(crate) use names::{INDEX, header as header_name, padding as padding_name, se
 pub(crate) use open::is_packed;
 pub use open::{PACKED_EXTENSION, Packed};
 pub(crate) use piece::Piece;
-pub(crate) use tensor::place;
-pub use tensor::{PackedChunk, PackedTensor};
+pub use tensor::PackedTensor;
 pub(crate) use writer::{AtomicFile, MAX_HEADER, create_directory, header, is_temporary, write_file};

@@ -5,9 +5,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use codec_api::Certificate;
 
+use super::chunk::PackedChunk;
 use super::manifest::Hash;
 use super::open::Packed;
-use super::tensor::{PackedChunk, PackedTensor};
+use super::tensor::PackedTensor;
 use crate::error::Error;
 use crate::model::cut;
 

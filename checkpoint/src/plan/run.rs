@@ -105,8 +105,7 @@ struct Work<'a> {
     codecs: Vec<Arc<dyn Codec>>,
     /// The base, if a tensor of the unit has one.
     base: Option<Model>,
-    /// The source file of the last chunk, and its number. Its map is dropped with the unit, so that
-    /// the pages do not fill the memory.
+    /// The source file of the last chunk, and its number.
     open: Option<(usize, Checkpoint)>,
     /// The tensor of the last chunk, and what its chunks share.
     shared: Option<(usize, Shared)>,
@@ -130,6 +129,9 @@ impl<'a> Work<'a> {
         };
         let (record, payload) = encoder.encode(encoder.tensor.rows(chunk), &shared)?;
         self.shared = Some((number, shared));
+        if let Some((_, model)) = &self.open {
+            model.release();
+        }
         Ok((Done { tensor: number, chunk, record }, payload))
     }
 

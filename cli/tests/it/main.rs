@@ -5,5 +5,6 @@ mod base;
 mod disturbed;
 mod packing;
 mod program;
+mod readme;
 mod runs;
 mod transcripts;
