@@ -76,6 +76,11 @@ impl Tried<'_> {
         self.miss <= 0.0
     }
 
+    /// The estimate of the payload's bytes less those aimed at, for a tensor of so many weights.
+    pub(super) fn bytes_above(&self, weights: usize) -> f64 {
+        self.miss * weights as f64 / 8.0
+    }
+
     /// Whether this meets the target more closely, or at least misses it by less.
     fn better(&self, than: &Self) -> bool {
         match (self.miss <= 0.0, than.miss <= 0.0) {
