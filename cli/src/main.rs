@@ -1,5 +1,5 @@
-//! The `netweight` program with the codecs of this tree. A program with more codecs names more
-//! crates here.
+//! The `netweight` program with the codecs of this tree. A program with more codecs also names
+//! their crates here.
 
 use codecs as _;
 

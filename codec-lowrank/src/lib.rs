@@ -6,7 +6,7 @@
 //! by a power of two so that its largest weight is between 1 and 2, and then decomposed in f32. A
 //! section holds the exponent; the stored singular values are those of the scaled matrix. Without
 //! the scaling, a tensor of weights near the maximum of f32 could have a singular value beyond f32,
-//! and the singular values of a tensor of subnormal weights would lose their digits.
+//! and the singular values of a tensor of subnormal weights would lose precision.
 //!
 //! The sign of each pair `u_k`, `v_k` is chosen so that the element of largest magnitude in `u_k`
 //! (the first, if there are several) is positive. The inner codec gets tensors with the vectors as
@@ -23,10 +23,10 @@
 //! # Source
 //! A truncated decomposition is the best approximation of its rank: Eckart and Young,
 //! Psychometrika 1 (1936).
-//! `method=randomised` is Halko, Martinsson and Tropp, arXiv 0909.4061, algorithms 4.4 and 5.1,
-//! with random signs, 10 vectors of oversampling and 2 power iterations; for `energy` and `error`
-//! the block of random vectors is doubled until it has enough components. The crate `faer` computes
-//! the decompositions.
+//! `method=randomised` follows Halko, Martinsson and Tropp, arXiv 0909.4061, algorithms 4.4 and
+//! 5.1, with random signs, 10 vectors of oversampling and 2 power iterations; for `energy` and
+//! `error` the block of random vectors is doubled until it has enough components. The crate `faer`
+//! computes the decompositions.
 //!
 //! # Sections
 //! For a matrix `m × n` and rank `r`:
@@ -49,15 +49,16 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //! A header has one of `rank` (1 to 2³²−1), `energy` and `error` (above 0, at most 1) and `bytes`
-//! (at least 1); the default is an `energy` of 0.9999. `method` is `exact`, `randomised`, or
-//! `auto`: randomised if the shorter side is above 2048. If the random block would have a third of
-//! the shorter side or more, `randomised` saves nothing, and the exact method is used instead. With
-//! `energy` and `error`, `randomised` may keep one or two components more than `exact`.
+//! (at least 1); the default is an `energy` of 0.9999. `method` is `exact`, `randomised` or `auto`;
+//! `auto` means `randomised` if the shorter side is above 2048, and otherwise `exact`. If the
+//! random block would have a third of the shorter side or more, `randomised` saves nothing, and the
+//! exact method is used instead. With `energy` and `error`, `randomised` may keep one or two
+//! components more than `exact`.
 //!
 //! # Bound
 //! With `error`, the relative Frobenius error is at most the number in this key. With `energy`, the
-//! error is at most the square root of the share left out, plus the error that the inner codec
-//! adds. The other keys set no limit.
+//! error is at most the square root of the share of `Σ w²` that is left out, plus the error that
+//! the inner codec adds. The other keys set no limit.
 //!
 //! # Cost
 //! `4·r + 2` bytes, plus the inner codec's cost for `[r, m]` and `[r, n]`. Without the key `rank`,
@@ -74,15 +75,15 @@
 //!
 //! A convolution kernel must have its outputs on the first axis; `kh × kw × in × out` gives a
 //! different matrix. The inner codec must need neither base nor calibration. Tensors are not cut
-//! into chunks, and a decomposition cannot be interrupted. It is computed in f32, so a relative
-//! error near 10⁻⁵ remains even with exactly stored vectors and all components of a low-rank
-//! matrix. Every decomposition is checked: if the residual or the deviation from orthonormal
-//! vectors is above 2⁻¹⁵, it is computed again in f64, by blocks of rows; if that fails, too, the
-//! tensor is refused. Sides of 2¹⁹ and more, and long matrices with nearly equal columns, need the
-//! second computation. The crate `faer` computes the decompositions and selects its instructions by
-//! the CPU, so encodes on different CPUs may differ in the last bits; a payload decodes to the same
-//! bits everywhere. Decoding clamps a weight to the range of f32; the linear operator does not
-//! clamp a product.
+//! into chunks, and a decomposition cannot be interrupted. The decomposition is computed in f32, so
+//! a relative error near 10⁻⁵ remains even with exactly stored vectors and all components of a
+//! low-rank matrix. Every decomposition is checked: if the residual or the deviation from
+//! orthonormal vectors is above 2⁻¹⁵, it is computed again in f64, by blocks of rows; if that
+//! fails, too, the tensor is refused. Matrices with a side of 2¹⁹ or more, and long matrices with
+//! nearly equal columns, need the second computation. The crate `faer` computes the decompositions
+//! and selects its instructions by the CPU, so encodes on different CPUs may differ in the last
+//! bits; a payload decodes to the same bits everywhere. Decoding clamps a weight to the range of
+//! f32; the linear operator does not clamp a product.
 
 mod check;
 mod encode;

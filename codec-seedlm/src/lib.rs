@@ -15,7 +15,7 @@
 //! The codec differs from the paper in three settings, each of which is a key of the header:
 //! exponents in steps of √2 (`per_octave=2`), mantissas that are searched instead of rounded
 //! (`refine`), and quality levels (`layers`). `per_octave=1:refine=false` is the format of the
-//! paper. The exact pruning of the search is ours too.
+//! paper. The paper does not contain the exact pruning of the search either.
 //!
 //! # Sections
 //! The flat tensor of `n` weights is cut into blocks of `c`; the last one may be shorter. Level 0
@@ -66,24 +66,24 @@
 //!   `y[k + 1] = y[k]/2 + T[pattern]`. `T` is a table of signed subset sums of the block's weights.
 //!   The pattern consists of `c` new bits, which are the same for all blocks. A vector register
 //!   holds sixteen blocks.
-//! - The computed `E` has an error, from rounding and from the lowest bit that each state loses,
-//!   which the recurrence ignores. The search bounds this error for each seed. If the columns of a
-//!   seed are so similar that the bound would be large, the seed gets an orthonormal basis of its
-//!   own.
+//! - The computed `E` has an error from two sources: rounding, and the lowest bit that each state
+//!   loses and the recurrence ignores. The search bounds this error for each seed. If the columns
+//!   of a seed are so similar that the bound would be large, the seed gets an orthonormal basis of
+//!   its own.
 //! - The seeds that are not skipped, a few of 65,535, are fitted in f64. With `refine`, the fit
 //!   searches all exponents and mantissas (the closest point of a lattice in a sphere, after
 //!   Schnorr and Euchner). So the result is the best code that exists: the least squared error and,
 //!   among codes with the same error, the smallest (seed, exponent, mantissas). The error is
-//!   computed with real numbers, before the rounding to f32. A column that almost depends on the
-//!   columns before it (less than 10⁻⁸ of its squared length is orthogonal to them) gets the
-//!   mantissa 0. A block with a norm below the power of two of the lowest exponent is not searched:
-//!   it becomes zeros.
+//!   computed with real numbers, before the rounding to f32. A column that is almost a linear
+//!   combination of the columns before it (less than 10⁻⁸ of its squared length is orthogonal to
+//!   them) gets the mantissa 0. A block with a norm below the power of two of the lowest exponent
+//!   is not searched: it becomes zeros.
 //!
 //! The bounds are computed in f32, with fused multiply-add where the CPU level has it
 //! (`Simd::multiply_add`), and include all rounding errors. So CPU levels may skip different seeds.
-//! One scalar routine in f64 fits all other seeds and selects the first code in a total order
-//! (error, then the code itself). Therefore the payload depends neither on the CPU level nor on the
-//! order of the search.
+//! One scalar routine in f64 fits all seeds that are not skipped, and selects the first code in a
+//! total order (error, then the code itself). Therefore the payload depends neither on the CPU
+//! level nor on the order of the search.
 //!
 //! ## How good it is
 //! On a million Gaussian weights, in NMSE and in bits above Shannon's bound

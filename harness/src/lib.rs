@@ -1,8 +1,8 @@
 //! Tests and measures Netweight's weight codecs.
 //!
-//! - [`suite`]: workloads, real and seeded
+//! - [`suite`]: workloads: real models, and tensors generated from a seed
 //! - [`matrix`]: every codec on every tensor of a suite
-//! - [`report`]: results as tables and files, and compared with an earlier run
+//! - [`report`]: results as tables and files, and their comparison with an earlier run
 //! - [`baseline`]: trivial codecs as a reference for error figures
 //! - [`testing`]: helpers for the tests of a codec: sample weights, and the codec's size and error
 //!   on these weights

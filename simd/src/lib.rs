@@ -23,9 +23,9 @@
 //! # Writing kernels
 //! - Build arrays by index, with [`lanes!`], not with `array::map`: the compiler may not inline the
 //!   closure of `array::map`, and then compiles it without the level's instructions.
-//! - The compiler may vectorise a loop of plain arithmetic across the blocks, which needs gathers,
-//!   instead of within a block. Where the generated code did this, the loop body calls a method of
-//!   [`Simd`].
+//! - The compiler may vectorise a loop of plain arithmetic across the blocks instead of within a
+//!   block; the loop then needs gathers. If the generated code does this, call a method of [`Simd`]
+//!   in the loop body.
 //! - [`stream()`] bypasses the caches when it writes an output of 16 MiB or more.
 
 mod convert;
