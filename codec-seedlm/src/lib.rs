@@ -54,7 +54,7 @@
 //! `2^(r/per_octave)/(2^(K−1) − 1)`, and then by `2^q`, where `bias + f = q·per_octave + r` with
 //! `0 ≤ r < per_octave`. Values beyond the range of f32 are clamped to it, in each level and in the
 //! sum of levels. The encoder pads the last block with zeros, and the decoder drops them. Unused
-//! bits at the end are 0. `tests/reference.rs` is a decoder written from this text alone.
+//! bits at the end are 0. `tests/it/reference.rs` is a decoder written from this text alone.
 //!
 //! ## The search
 //! For one seed, `t` is a least-squares problem. Its solution explains the energy `E = ‖L⁻¹Uᵀw‖²`
