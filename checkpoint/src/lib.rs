@@ -49,5 +49,5 @@ pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use model::Model;
 pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedLevel, PackedTensor};
-pub use plan::{Estimate, Plan, Ran, Sample, Share, Trial, TrialCost, Tried};
+pub use plan::{Estimate, Plan, Ran, Sample, SampleStatistics, Share, Trial, TrialCost, Tried};
 pub use recipe::{Recipe, Rule};

@@ -43,11 +43,13 @@ fn threads(count: usize) -> String {
 
 fn measure(plan: &Plan, sample: &Sample, registry: &Registry) -> Result<Trial> {
     let begin = Instant::now();
-    let (trial, heap) = heap::peak(|| plan.encode_sample(sample, registry));
+    let (statistics, first) = heap::peak(|| plan.survey_sample(sample, registry));
+    let (statistics, survey, begin) = (statistics?, begin.elapsed().as_secs_f64(), Instant::now());
+    let (trial, second) = heap::peak(|| plan.encode_sample(sample, &statistics, registry));
     let (trial, encode, begin) = (trial?, begin.elapsed().as_secs_f64(), Instant::now());
     if !trial.check()? {
         return Err(CodecError::corrupt("*", "a sample does not decode to the same values twice").into());
     }
     let check = begin.elapsed().as_secs_f64();
-    Ok(trial.with_cost(TrialCost { encode, check, heap: heap.unwrap_or(0) }))
+    Ok(trial.with_cost(TrialCost { survey, encode, check, heap: first.max(second).unwrap_or(0) }))
 }

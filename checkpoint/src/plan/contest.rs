@@ -8,7 +8,6 @@
 //! A trial encodes with the seed and the chunks of the unit, so that the measured bytes and errors
 //! are those of the target.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use codec_api::{Certificate, Codec, EncodeCx, TensorView};
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::PlannedTensor;
 use super::make::chunk_rows;
 use super::run::Encoder;
+use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::packed::place;
 use crate::recipe::{Candidate, FALLBACK, Goal};
@@ -56,8 +56,8 @@ pub struct Tried {
 pub(super) struct Contest<'a> {
     pub(super) name: &'a str,
     pub(super) view: TensorView<'a>,
-    /// The source file, for messages.
-    pub(super) path: &'a Path,
+    /// The source file.
+    pub(super) model: &'a Checkpoint,
     /// Seed of the model.
     pub(super) seed: u64,
     pub(super) goal: Goal,
@@ -141,7 +141,7 @@ impl Contest<'_> {
             let share = rows / PLACES;
             let first = i * share + (share - taken) / 2;
             let failed = |error: codec_api::CodecError| Error::Chunk {
-                path: self.path.to_owned(),
+                path: self.model.files()[0].clone(),
                 part: place(self.name, &(first..first + taken)),
                 error: error.into(),
             };
@@ -206,7 +206,7 @@ impl Contest<'_> {
         let codecs = [Arc::clone(&self.fallback), Arc::clone(codec)];
         let cx = EncodeCx::for_tensor(self.seed, self.name);
         let view = part.clone();
-        let encoder = Encoder { tensor: &tensor, codecs: &codecs, base: None, view, cx, path: self.path };
+        let encoder = Encoder { tensor: &tensor, codecs: &codecs, base: None, view, cx, model: self.model };
         let shared = encoder.survey()?;
         let (mut bytes, mut sum) = (0, Certificate::EMPTY);
         for chunk in 0..tensor.chunks() {

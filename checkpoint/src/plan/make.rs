@@ -228,10 +228,8 @@ fn choose_best(
         }
         let (view, fallback) = (model.tensor(&tensor.name)?, Arc::clone(&chooser.codecs()[0]));
         let candidates = chooser.candidates(goal, &tensor.spec);
-        let contest = Contest { name: &tensor.name, view, path: &model.files()[0], seed, goal, fallback };
-        let chosen = contest.choose(&candidates);
-        model.release();
-        chosen.map(Some)
+        let contest = Contest { name: &tensor.name, view, model, seed, goal, fallback };
+        contest.choose(&candidates).map(Some)
     };
     let chosen = open.par_iter().map(choose).collect::<Result<Vec<_>, Error>>()?;
     for ((number, _), chosen) in open.iter().zip(chosen) {

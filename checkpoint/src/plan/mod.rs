@@ -9,6 +9,7 @@ mod estimate;
 mod make;
 mod parts;
 mod run;
+mod sample;
 mod source;
 mod spec;
 
@@ -26,8 +27,9 @@ use crate::packed::{Hash, write_file};
 use crate::recipe::Recipe;
 use base::PlannedBase;
 pub use contest::Tried;
-pub use estimate::{Estimate, Sample, Share, Trial, TrialCost};
+pub use estimate::{Estimate, Share};
 pub use run::Ran;
+pub use sample::{Sample, SampleStatistics, Trial, TrialCost};
 pub(crate) use source::Source;
 
 /// A plan to pack a model. Packing has three steps, which may be interrupted: the plan, its units,

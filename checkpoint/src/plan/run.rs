@@ -84,11 +84,23 @@ impl Plan {
         Ok(Ran::Encoded)
     }
 
+    /// What the chunks of a tensor share.
+    pub(super) fn survey_tensor(&self, tensor: usize, registry: &Registry) -> Result<Shared, Error> {
+        let mut work = Work::new(self, self.tensors[tensor].base.is_some(), registry, &NoProgress)?;
+        work.encoder(tensor)?.survey()
+    }
+
     /// Encodes rows of a tensor on trial.
-    pub(super) fn try_rows(&self, tensor: usize, rows: &Range<usize>, registry: &Registry) -> Result<TriedRows, Error> {
+    pub(super) fn try_rows(
+        &self,
+        tensor: usize,
+        rows: &Range<usize>,
+        shared: &Shared,
+        registry: &Registry,
+    ) -> Result<TriedRows, Error> {
         let mut work = Work::new(self, self.tensors[tensor].base.is_some(), registry, &NoProgress)?;
         let encoder = work.encoder(tensor)?;
-        let (record, payload) = encoder.encode(rows.clone(), &Ok(None))?;
+        let (record, payload) = encoder.encode(rows.clone(), shared)?;
         let base = encoder.base(rows).map_err(|e| encoder.failed(rows, e))?;
         Ok(TriedRows { record, payload, base })
     }
@@ -129,9 +141,6 @@ impl<'a> Work<'a> {
         };
         let (record, payload) = encoder.encode(encoder.tensor.rows(chunk), &shared)?;
         self.shared = Some((number, shared));
-        if let Some((_, model)) = &self.open {
-            model.release();
-        }
         Ok((Done { tensor: number, chunk, record }, payload))
     }
 
@@ -152,7 +161,7 @@ impl<'a> Work<'a> {
         let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
         let record = tensor.base.and_then(|number| plan.base.as_ref()?.tensors.get(number));
         let base = self.base.as_ref().zip(record);
-        Ok(Encoder { tensor, codecs: &self.codecs, base, view, cx, path: &model.files()[0] })
+        Ok(Encoder { tensor, codecs: &self.codecs, base, view, cx, model })
     }
 }
 
@@ -163,13 +172,14 @@ pub(super) struct Encoder<'a> {
     pub(super) base: Option<(&'a Model, &'a BaseTensorRecord)>,
     pub(super) view: TensorView<'a>,
     pub(super) cx: EncodeCx<'a>,
-    pub(super) path: &'a std::path::Path,
+    /// The source file.
+    pub(super) model: &'a Checkpoint,
 }
 
 impl Encoder<'_> {
     fn failed(&self, rows: &Range<usize>, error: CodecError) -> Error {
         let part = place(&self.tensor.name, rows);
-        Error::Chunk { path: self.path.to_owned(), part, error: error.into() }
+        Error::Chunk { path: self.model.files()[0].clone(), part, error: error.into() }
     }
 
     /// The statistics of the tensor, if it has several chunks and its codec needs them.
@@ -179,7 +189,10 @@ impl Encoder<'_> {
         let observe = |found: Option<&Statistics>, chunk: usize| {
             let rows = self.tensor.rows(chunk);
             let base = self.base(&rows)?;
-            surveyed.observe(self.view.rows(rows.start, rows.end)?, &self.context(&rows, found, base.as_ref())?)
+            let chunk = self.view.rows(rows.start, rows.end)?;
+            let observed = surveyed.observe(chunk, &self.context(&rows, found, base.as_ref())?);
+            self.model.release();
+            observed
         };
         match survey(surveyed, |found| (0..chunks).map(|chunk| observe(found, chunk)).collect()) {
             Ok(statistics) => Ok(Ok(Some(statistics))),
@@ -208,6 +221,7 @@ impl Encoder<'_> {
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
         let levels = self.levels(&rows, &encoded, &cx.decoding()).map_err(failed)?;
+        self.model.release();
         let (rows, certificate) = ([rows.start, rows.end], encoded.certificate);
         Ok((ChunkRecord { rows, codec, certificate, blake3, levels, sections, refused }, encoded.payload))
     }
