@@ -19,7 +19,7 @@ const PAGES: u64 = 64 << 20;
 /// Bytes that a disk stores in a second, and the seconds until a file is safe on it. A dry run writes
 /// nothing, so it cannot measure them.
 const DISK: f64 = 1e9;
-const SYNC: f64 = 0.005;
+const SYNC: f64 = 0.001;
 
 /// What a plan will write and need.
 #[derive(Clone, Debug)]

@@ -60,7 +60,26 @@ pub struct TrialCost {
     pub heap: u64,
 }
 
+impl Sample {
+    /// Whether its time and memory count.
+    pub fn is_timed(&self) -> bool {
+        self.timed
+    }
+}
+
+impl TrialCost {
+    /// Seconds of all steps.
+    pub fn seconds(&self) -> f64 {
+        self.survey + self.encode + self.check
+    }
+}
+
 impl Trial {
+    /// What [`Self::with_cost`] has said.
+    pub fn cost(&self) -> TrialCost {
+        self.cost
+    }
+
     /// Decodes the rows and compares them with their hash, as the check of a packed file does.
     ///
     /// # Errors
