@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use codec_api::TensorSpec;
@@ -93,6 +93,26 @@ impl AtomicFile {
     /// [`Error::Write`], for example on a full disk.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(|error| Error::write(&self.target, error))
+    }
+
+    /// Appends bytes of another file, inside the system where it can copy.
+    ///
+    /// # Errors
+    /// As [`Self::write`]; [`Error::Io`] if `path`, the name of the source, is too short.
+    pub(crate) fn copy_from(
+        &mut self,
+        source: &mut fs::File,
+        path: &Path,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Error> {
+        self.flushed()?;
+        source.seek(SeekFrom::Start(offset)).map_err(|error| Error::io(path, error))?;
+        let copied = io::copy(&mut source.take(length), &mut self.file.get_ref().as_file());
+        match copied.map_err(|error| Error::write(&self.target, error))? {
+            copied if copied < length => Err(Error::io(path, io::ErrorKind::UnexpectedEof.into())),
+            _ => Ok(()),
+        }
     }
 
     /// Writes bytes at this distance from the beginning.

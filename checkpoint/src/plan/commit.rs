@@ -38,11 +38,10 @@ pub(super) struct Frames {
 
 /// Where the bytes of a section are.
 pub(super) enum Content {
-    /// Offset in the part of a unit, and the CRC-32C.
+    /// Offset in the part of a unit.
     Part {
         unit: usize,
         offset: u64,
-        crc32c: u32,
     },
     Memory(Vec<u8>),
 }
@@ -74,12 +73,13 @@ impl Plan {
             return Ok(());
         }
         if self.units() > 0 && !self.parts().exists() {
-            self.whole_parts()?;
+            self.whole_parts(false)?;
         }
         // A model without tensors has no parts.
         create_directory(&self.parts())?;
         let _lock = self.lock()?;
-        let parts = self.whole_parts()?;
+        // The check of the new file compares every checksum.
+        let parts = self.whole_parts(verify.is_none())?;
         self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
         let (pieces, manifest) = self.contents(&parts, registry)?;
         let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
@@ -107,7 +107,7 @@ impl Plan {
                 faults = packed.verify(progress);
             }
             match faults.into_iter().next() {
-                Some(fault) => Err(fault),
+                Some(fault) => Err(self.damaged_part()?.unwrap_or(fault)),
                 None => synced.join().unwrap_or(Ok(())),
             }
         })
@@ -232,13 +232,13 @@ impl Plan {
         let spec = tensor.spec.with_rows(tensor.rows(done.chunk).len()).map_err(|e| self.wrong(e.to_string()))?;
         let levels = codec.levels(&spec);
         let mut pieces = Vec::new();
-        for (section, crc32c) in &done.record.sections {
+        for section in done.record.sections.keys() {
             let level = level_of(&levels, section);
             let name = section_name(&tensor.name, done.chunk, section);
             let Some((spec, offset)) = part.sections.get(&name) else {
                 return Err(self.wrong(format!("the part of unit {unit} lacks `{name}`; run the unit again")));
             };
-            let content = Content::Part { unit, offset: *offset, crc32c: *crc32c };
+            let content = Content::Part { unit, offset: *offset };
             pieces.push((level, Piece { name, spec: spec.clone(), content }));
         }
         Ok(pieces)

@@ -68,13 +68,13 @@ impl Plan {
         Ok((0..self.units()).filter(|unit| self.read_part(*unit, hash, false).is_none()).collect())
     }
 
-    /// The parts of all units.
+    /// The parts of all units, with the right checksums if `check`.
     ///
     /// # Errors
     /// [`Error::Plan`] with the units that have none.
-    pub(super) fn whole_parts(&self) -> Result<Vec<Part>, Error> {
+    pub(super) fn whole_parts(&self, check: bool) -> Result<Vec<Part>, Error> {
         let hash = self.hash()?;
-        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, false)).collect();
+        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, check)).collect();
         let missing = parts.iter().enumerate().filter(|(_, part)| part.is_none());
         let missing: Vec<String> = missing.map(|(unit, _)| unit.to_string()).collect();
         if missing.is_empty() {
