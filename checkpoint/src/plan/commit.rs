@@ -60,8 +60,8 @@ impl Plan {
     ///
     /// With `verify`, the new file is opened and decoded before it gets its name, and compared with
     /// the source: names, dtypes, shapes, equal tensors, headers, index, and hashes. The hash of an
-    /// exact tensor is that of its source, and the certificate of a lossy one was measured on the
-    /// bytes that have its hash ([`Self::run_unit`]). So the new file is what it states, although
+    /// exact tensor is that of its source, and the certificate of a lossy one belongs to the bytes
+    /// that have its hash ([`Self::run_unit`]). So the new file is what it states, although
     /// the values of the source are not read again. `verify` gets the number of decoded weights.
     ///
     /// # Errors

@@ -52,9 +52,8 @@ impl Plan {
 
     /// Runs a unit: encodes its chunks and writes its part. A whole part of this plan is kept.
     ///
-    /// A chunk that the codec refuses is stored exactly, with the reason. Every certificate is
-    /// measured on the decoded bytes whose hash is stored: who finds that hash again knows the
-    /// error.
+    /// A chunk that the codec refuses is stored exactly, with the reason. Every certificate belongs
+    /// to the decoded bytes whose hash is stored: whoever finds that hash again knows the error.
     ///
     /// # Errors
     /// [`Error::Changed`] if the source is not as it was when it was planned; [`Error::Chunk`] if a
@@ -268,7 +267,8 @@ impl Encoder<'_> {
         Ok(cx.with_base(BaseTensor::with_id(hash.0, view)))
     }
 
-    /// Encodes rows, decodes them, and measures and hashes the decoded bytes.
+    /// Encodes rows, decodes them, and hashes the decoded bytes. Measures them too, unless the
+    /// encoder has.
     fn try_codec(
         &self,
         codec: usize,
@@ -288,7 +288,8 @@ impl Encoder<'_> {
         limited.max_output = None;
         let decoded = unmeasured.decode_bytes(&limited)?;
         let EncodedTensor { codec, payload, .. } = unmeasured;
-        let payload = payload.with_measured(certificate(&view, &decoded)?);
+        let measured = payload.measured().map_or_else(|| certificate(&view, &decoded), Ok)?;
+        let payload = payload.with_measured(measured);
         Ok((EncodedTensor::certify(codec, &view, payload, &cx.decoding())?, Hash::of(&decoded)))
     }
 }
