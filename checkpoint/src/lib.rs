@@ -1,8 +1,8 @@
 //! Reads and packs models. A model is a `.safetensors` file, or a Hugging Face directory with one
 //! or several of these files. A [`Plan`] encodes every tensor with the codec that a [`Recipe`]
 //! chooses. [`Packed`] reads the result and writes the dense files back. A model may be packed
-//! relative to another one, its base ([`Plan::relative`], [`Packed::with_bases`]). [`diff`] compares
-//! two models.
+//! relative to another one, its base ([`Plan::relative`], [`Packed::with_bases`]). [`diff`]
+//! compares two models.
 //!
 //! ```no_run
 //! let model = checkpoint::Checkpoint::open("models/my-model")?;

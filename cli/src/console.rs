@@ -39,9 +39,10 @@ impl Write for Log {
     }
 }
 
-/// Starts the log. `RUST_LOG` overrides `verbose`: a level, or several `TARGET=LEVEL`. Colours follow
-/// the rules of clap's messages: a terminal, and no `NO_COLOR`, `CLICOLOR=0` or `TERM=dumb`. With
-/// `json`, every line of standard error is a JSON object, and the steps of the work are logged too.
+/// Starts the log. `RUST_LOG` overrides `verbose`: a level, or several `TARGET=LEVEL`. Colours
+/// follow the rules of clap's messages: a terminal, and no `NO_COLOR`, `CLICOLOR=0` or `TERM=dumb`.
+/// With `json`, every line of standard error is a JSON object, and the steps of the work are logged
+/// too.
 pub fn start(verbose: u8, json: bool) {
     JSON.store(json, Ordering::Relaxed);
     let level = match verbose {

@@ -57,8 +57,8 @@
 //! bits at the end are 0. `tests/it/reference.rs` is a decoder written from this text alone.
 //!
 //! ## The search
-//! For one seed, finding `t` is a least-squares problem. With the exact solution, the squared error is
-//! `‖w‖² − E`, where `E = ‖L⁻¹Uᵀw‖²` and `L·Lᵀ = UᵀU`. Rounded coefficients never have a smaller
+//! For one seed, finding `t` is a least-squares problem. With the exact solution, the squared error
+//! is `‖w‖² − E`, where `E = ‖L⁻¹Uᵀw‖²` and `L·Lᵀ = UᵀU`. Rounded coefficients never have a smaller
 //! error. So the search skips a seed if `‖w‖² − E` is above the smallest error found so far.
 //! - `UᵀU` depends only on the seed: `L⁻¹` is computed once for all blocks.
 //! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of

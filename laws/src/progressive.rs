@@ -6,8 +6,8 @@ use super::trial::{Trial, each_offer};
 use super::{Law, Sample, Subject, Violation};
 
 /// The levels name each section once, and only sections that are there. Level `n` decodes from only
-/// the sections of levels `0..=n`, whose bytes are within the prediction. Its Frobenius error is not
-/// above the error of level `n − 1`. The last level is the whole payload.
+/// the sections of levels `0..=n`, whose bytes are within the prediction. Its Frobenius error is
+/// not above the error of level `n − 1`. The last level is the whole payload.
 ///
 /// # Errors
 /// The first violation found.

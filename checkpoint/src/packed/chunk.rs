@@ -88,8 +88,8 @@ impl<'a> PackedChunk<'a> {
     /// the checksums of the sections and the hash of the result.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if something is wrong; [`Error::Base`] if the base is; [`Error::Level`] if
-    /// the file was cut off before the end of the level.
+    /// [`Error::Damaged`] if something is wrong; [`Error::Base`] if the base is; [`Error::Level`]
+    /// if the file was cut off before the end of the level.
     pub fn decode_stored(&self, out: &mut [u8]) -> Result<(), Error> {
         let base = self.checked_base()?;
         self.decode_relative(base.as_ref(), out)

@@ -34,10 +34,10 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// - `netweight`: the manifest, JSON. For every tensor: name, dtype, shape, source file, and its
 ///   chunks with rows, codec, certificate, blake3 of the decoded bytes and CRC-32C of each section,
 ///   and certificate and blake3 of each quality level but the last; what was tried for a codec
-///   chosen by trial; or, in `same_as`, the tensor with the same bytes. For the model: source files,
-///   codec headers, recipe, seed and program. In `base` the model that tensors are stored relative
-///   to: its name, where it was, and name and blake3 of each tensor that is needed. A tensor has the
-///   number of its base tensor; one without chunks equals it;
+///   chosen by trial; or, in `same_as`, the tensor with the same bytes. For the model: source
+///   files, codec headers, recipe, seed and program. In `base` the model that tensors are stored
+///   relative to: its name, where it was, and name and blake3 of each tensor that is needed. A
+///   tensor has the number of its base tensor; one without chunks equals it;
 /// - `netweight.crc32c`: CRC-32C of the manifest, eight hexadecimal digits.
 ///
 /// Further U8 sections hold what the source files have beside tensors, as Zstandard frames:

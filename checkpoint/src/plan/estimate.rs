@@ -16,8 +16,8 @@ use crate::packed::{ChunkRecord, KEY, header, section_name};
 const PROGRAM: u64 = 14 << 20;
 const PAGES: u64 = 64 << 20;
 
-/// Bytes that a disk stores in a second, and the seconds until a file is safe on it. A dry run writes
-/// nothing, so it cannot measure them.
+/// Bytes that a disk stores in a second, and the seconds until a file is safe on it. A dry run
+/// writes nothing, so it cannot measure them.
 const DISK: f64 = 1e9;
 const SYNC: f64 = 0.001;
 

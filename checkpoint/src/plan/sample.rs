@@ -103,8 +103,8 @@ impl Trial {
 impl Plan {
     /// Pieces of the model for trials. Of each codec and dtype the largest chunk, whose time and
     /// memory count, and for the size about two million weights at equal distances, beginning at a
-    /// place that the seed decides, or all chunks if they have no more; fewer if the codec's size is
-    /// known without a trial.
+    /// place that the seed decides, or all chunks if they have no more; fewer if the codec's size
+    /// is known without a trial.
     ///
     /// # Errors
     /// [`Error::Plan`] if a codec is not in `registry`.
@@ -157,8 +157,8 @@ impl Plan {
         out
     }
 
-    /// The statistics that the chunks of the sample's tensor share, if time and memory of the sample
-    /// count and its codec needs them.
+    /// The statistics that the chunks of the sample's tensor share, if time and memory of the
+    /// sample count and its codec needs them.
     ///
     /// # Errors
     /// As [`Self::run_unit`].

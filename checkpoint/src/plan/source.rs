@@ -139,8 +139,8 @@ impl SourceFile {
         Err(Error::Changed { path: path.to_owned(), what: "header is another one".to_owned() })
     }
 
-    /// Compares length and time before the content is judged: a file that has changed since the plan
-    /// may be damaged too, but that is not the cause. Readers report a file that is missing.
+    /// Compares length and time before the content is judged: a file that has changed since the
+    /// plan may be damaged too, but that is not the cause. Readers report a file that is missing.
     fn check_if_there(&self, path: &Path) -> Result<(), Error> {
         fs::metadata(path).map_or(Ok(()), |now| self.check_metadata(path, &now))
     }

@@ -93,8 +93,8 @@ impl<'a> Chooser<'a> {
     }
 
     /// The choice for this tensor, which may have a base, and why it is not the one of the recipe.
-    /// Tensors with a base are stored as the exact difference, unless the recipe's codec uses a base
-    /// too.
+    /// Tensors with a base are stored as the exact difference, unless the recipe's codec uses a
+    /// base too.
     pub(crate) fn choose(&self, name: &str, spec: &TensorSpec, based: bool) -> (Choice, Option<String>) {
         let exact = Choice::Codec(exact_codec(based));
         let any = |patterns: &[Regex]| patterns.iter().any(|pattern| pattern.is_match(name));

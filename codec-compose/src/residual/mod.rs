@@ -37,10 +37,11 @@
 //!
 //! # Cost
 //! The sum of both costs. Codecs of variable rate may both allow for the bytes of the tensor; a
-//! tensor that would take more than five quarters of its bytes and 4 KiB is refused. If both codecs read ranges of rows, so does this one: `first` decodes to
-//! the output and `second`, a few rows at a time, to a buffer. A thread allocates this buffer once;
-//! for rows of more than 2¹⁸ weights every read allocates it. If both codecs have a linear
-//! operator, this codec has the sum of the two.
+//! tensor that would take more than five quarters of its bytes and 4 KiB is refused. If both codecs
+//! read ranges of rows, so does this one: `first` decodes to the output and `second`, a few rows at
+//! a time, to a buffer. A thread allocates this buffer once; for rows of more than 2¹⁸ weights
+//! every read allocates it. If both codecs have a linear operator, this codec has the sum of the
+//! two.
 //!
 //! # Limits
 //! F32, F16 and BF16, if `first` accepts the tensor and `second` an F32 tensor of its shape. Only

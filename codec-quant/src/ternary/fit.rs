@@ -133,8 +133,9 @@ impl Surveyed for Ternary {
 /// until the scale stays the same. The first start ignores calibration. It begins with the scale of
 /// the histogram's best threshold, because the mean magnitude leads to a wrong scale beside a few
 /// weights that are far larger than all others. A row without such weights begins with its mean
-/// magnitude, which is faster. With calibration two more starts use weighted sums, one from the scale
-/// that was found and one from 0, and the search keeps the scale with the least weighted error.
+/// magnitude, which is faster. With calibration two more starts use weighted sums, one from the
+/// scale that was found and one from 0, and the search keeps the scale with the least weighted
+/// error.
 struct Search {
     weighted: bool,
     /// Number of starts so far, after the first.

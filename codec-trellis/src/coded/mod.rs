@@ -287,7 +287,8 @@ impl Trellis {
         let most = if let Target::Bits(bits) = self.target { budget(bits, values.len()) } else { u64::MAX };
         let mut aim = most as f64;
         // The search uses an estimate of the size. If it was too low, the next round allows for the
-        // difference, and for more from round to round: else the search may find the same step again.
+        // difference, and for more from round to round: else the search may find the same step
+        // again.
         for round in 0..ROUNDS {
             let Some(tried) = search.run(aim)? else { return Ok(None) };
             if matches!(self.target, Target::Error(_)) && !tried.meets() {
