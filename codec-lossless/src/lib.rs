@@ -8,8 +8,9 @@
 //! | [`lossless.zstd`](Zstd) | one Zstandard frame |
 //! | [`lossless.bf16x12`](Bf16x12) | BF16 in twelve bits per weight, with access to any row |
 //!
-//! Each payload contains a CRC-32C of the tensor's bytes, so that a changed bit causes an error and
-//! never a wrong weight.
+//! Each payload contains a CRC-32C of the tensor's bytes. A decode of the whole tensor checks it,
+//! so that a changed bit causes an error and never a wrong weight. A reader of rows does not check
+//! it.
 
 pub mod bf16x12;
 pub mod exact;

@@ -2,7 +2,7 @@
 //! coefficients.
 //!
 //! The register expands the seed into a basis `U` of pseudo-random numbers. The decoded weights are
-//! `U·t`, where `t` are the coefficients, rounded to a few bits. A decoder needs only the register
+//! `U·t`; each coefficient in `t` has a few bits. A decoder needs only the register
 //! and sixteen scales, and no trained tables. The encoder searches all 2ᴷ − 1 seeds of a register
 //! of K bits for the best approximation of the weights. This search is exact, and several hundred
 //! times faster than trying every seed.
@@ -39,8 +39,9 @@
 //! Level `i` above 0 has `codes_i` (or `seeds_i`, `exponents_i`, `mantissas_i`) and `bias_i` of the
 //! same form. Its weights are added to those of the levels before it.
 //!
-//! Each block decodes alone, and so do rows, which may begin inside a block. A reader of rows with
-//! `coded` decodes the planes when it opens, and keeps them with one byte for each field.
+//! Without `coded`, each block decodes alone, and so does any range of rows, even if it begins
+//! inside a block. With `coded`, a reader of rows decodes the planes when it opens, and keeps one
+//! byte for each field.
 //!
 //! ## From bits to weights
 //! The register has K bits and shifts to the right; the parity of the tapped bits enters at the
@@ -74,7 +75,7 @@
 //!   searches all exponents and mantissas (the closest point of a lattice in a sphere, after
 //!   Schnorr and Euchner). So the result is the best code that exists: the least squared error and,
 //!   among codes with the same error, the smallest (seed, exponent, mantissas). The error is
-//!   computed with real numbers, before the rounding to f32. A column that is almost a linear
+//!   computed in f64, before the weights are rounded to f32. A column that is almost a linear
 //!   combination of the columns before it (less than 10⁻⁸ of its squared length is orthogonal to
 //!   them) gets the mantissa 0. A block with a norm below the power of two of the lowest exponent
 //!   is not searched: it becomes zeros.

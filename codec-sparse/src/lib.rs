@@ -18,15 +18,15 @@
 //! is exact, the sparse codec is exact too, for every dtype.
 //!
 //! A sparse codec falls back to its inner codec for the whole tensor if positions and values would
-//! not cost less, or if the inner codec refuses the values alone. So it encodes every tensor that
-//! its inner codec encodes. The comparison uses the upper bounds of the inner codec's costs; the
-//! actual payload of a codec of variable rate may be far smaller.
+//! not cost less, or if the inner codec refuses the separate tensor of the values. So it encodes
+//! every tensor that its inner codec encodes. The comparison uses the upper bounds of the inner
+//! codec's costs; the actual payload of a codec of variable rate may be far smaller.
 //!
 //! The sparse codecs read any rows, and multiply with the stored values only. Opening a payload
 //! decodes all values, and checks positions and checksum as decoding does. If the payload holds the
 //! dense tensor, the inner codec reads the rows. A sparse codec has an operator if its inner codec
-//! has rows or an operator; a payload that holds the dense tensor needs one of them. `sparse.prune`
-//! has the rows and the operator of its inner codec.
+//! can read rows or has an operator, which multiplies with a payload that holds the dense tensor.
+//! `sparse.prune` has the rows and the operator of its inner codec.
 
 pub mod bitmap;
 mod coder;

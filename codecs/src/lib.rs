@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The line is required: rustc does not link a crate that the code does not name, and an unlinked
-//! crate registers no codecs. Each codec crate has a feature of the same name in this crate; all
+//! crate registers no codecs. For each crate `codec-NAME`, this crate has a feature `NAME`; all
 //! features are on by default.
 
 #[cfg(feature = "compose")]

@@ -190,6 +190,7 @@ pub use machine::States;
 use quantise::Source;
 use rows::{DATA, Opened};
 use search::{Search, budget};
+use secant::lower_aim;
 use segments::Segments;
 use survey::Whole;
 
@@ -286,9 +287,7 @@ impl Trellis {
         let mut search = Search::new(self, &source, contexts.as_ref(), &whole, power, cx);
         let most = if let Target::Bits(bits) = self.target { budget(bits, values.len()) } else { u64::MAX };
         let mut aim = most as f64;
-        // The search uses an estimate of the size. If it was too low, the next round allows for the
-        // difference, and for more from round to round: else the search may find the same step
-        // again.
+        // The search uses an estimate of the size, which may be too low.
         for round in 0..ROUNDS {
             let Some(tried) = search.run(aim)? else { return Ok(None) };
             if matches!(self.target, Target::Error(_)) && !tried.meets() {
@@ -298,8 +297,7 @@ impl Trellis {
             if payload.bytes() <= most {
                 return Ok(Some(payload));
             }
-            let missed = payload.bytes() as f64 - (aim + tried.bytes_above(values.len()));
-            aim = most as f64 - missed - MARGIN.powi(round);
+            aim = lower_aim(most, payload.bytes(), aim + tried.bytes_above(values.len()), round);
         }
         if !matches!(self.target, Target::Bits(_)) {
             return Ok(None);
@@ -311,9 +309,6 @@ impl Trellis {
 
 /// Most rounds: the first search, and repeated ones if it missed a rate by a few bytes.
 const ROUNDS: i32 = 5;
-
-/// Bytes that a repeated round aims below the rate; each one by this factor more.
-const MARGIN: f64 = 4.0;
 
 fn presets() -> Vec<Preset> {
     let preset = |name, states, bits| Preset::new(name, Trellis::new(states, Target::Bits(bits)));

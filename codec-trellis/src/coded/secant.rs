@@ -51,9 +51,27 @@ impl Secant {
     }
 }
 
+/// The bytes to aim at after a payload of `found` bytes, more than `most`, whose estimate was
+/// `estimate`. It allows for the error of the estimate, and for more from round to round: an aim at
+/// or above the estimate would find the same step again.
+pub(super) fn lower_aim(most: u64, found: u64, estimate: f64, round: i32) -> f64 {
+    const MARGIN: f64 = 4.0;
+    most as f64 - (found as f64 - estimate) - MARGIN.powi(round)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The estimate is within the rate, but the payload is two bytes too large.
+    #[test]
+    fn a_lower_aim_excludes_the_step_that_gave_too_many_bytes() {
+        for round in 0..5 {
+            let aim = lower_aim(527_853, 527_855, 527_828.0, round);
+            assert!((527_500.0..527_828.0).contains(&aim), "round {round}: {aim}");
+        }
+        assert!(lower_aim(100, 101, 100.0, 1) < lower_aim(100, 101, 100.0, 0));
+    }
 
     #[test]
     fn it_finds_roots_of_rising_and_falling_functions() {
