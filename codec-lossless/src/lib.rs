@@ -1,5 +1,5 @@
-//! Bit-exact codecs for tensors of every dtype, including the bits of NaNs and negative zeros, and
-//! one codec for BF16 only.
+//! Codecs that keep every bit, also of NaNs and negative zeros: three for every dtype, and one for
+//! BF16.
 //!
 //! | codec | what |
 //! |---|---|

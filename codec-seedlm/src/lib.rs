@@ -15,7 +15,7 @@
 //! The codec differs from the paper in three settings, each of which is a key of the header:
 //! exponents in steps of √2 (`per_octave=2`), mantissas that are searched instead of rounded
 //! (`refine`), and quality levels (`layers`). `per_octave=1:refine=false` is the format of the
-//! paper. The paper does not contain the exact pruning of the search either.
+//! paper. The exact pruning of the search is not in the paper.
 //!
 //! # Sections
 //! The flat tensor of `n` weights is cut into blocks of `c`; the last one may be shorter. Level 0
@@ -67,8 +67,8 @@
 //!   `y[k + 1] = y[k]/2 + T[pattern]`. `T` is a table of signed subset sums of the block's weights.
 //!   The pattern consists of `c` new bits, which are the same for all blocks. A vector register
 //!   holds sixteen blocks.
-//! - The computed `E` has an error from two sources: rounding, and the lowest bit that each state
-//!   loses and the recurrence ignores. The search bounds this error for each seed. If the columns
+//! - The computed `E` has an error from two sources: rounding, and each state's lost lowest bit,
+//!   which the recurrence ignores. The search bounds this error for each seed. If the columns
 //!   of a seed are so similar that the bound would be large, the seed gets an orthonormal basis of
 //!   its own.
 //! - The seeds that are not skipped, a few of 65,535, are fitted in f64. With `refine`, the fit
@@ -157,8 +157,8 @@
 //! mean square of its input. Blocks with the same inputs share a table, which takes some
 //! milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one table
 //! for each block of a row. Any other matrix has up to one table for each column, and a single row
-//! has one for each block. Two cases can take ten times as long to search, or longer: blocks with a
-//! norm slightly above the limit below which blocks become zeros, and tensors of equal blocks.
+//! has one for each block. Two cases can take ten times as long to search, or longer: blocks
+//! whose norm is almost small enough for them to become zeros, and tensors of equal blocks.
 
 mod block;
 mod config;

@@ -25,7 +25,8 @@
 //! The sparse codecs read any rows, and multiply with the stored values only. Opening a payload
 //! decodes all values, and checks positions and checksum as decoding does. If the payload holds the
 //! dense tensor, the inner codec reads the rows. A sparse codec has an operator if its inner codec
-//! can read rows or has an operator, which multiplies with a payload that holds the dense tensor.
+//! can read rows or has an operator. If the payload holds the dense tensor, the inner codec
+//! multiplies.
 //! `sparse.prune` has the rows and the operator of its inner codec.
 
 pub mod bitmap;

@@ -21,8 +21,8 @@
 //! ```
 //!
 //! # Writing kernels
-//! - Build arrays by index, with [`lanes!`], not with `array::map`: the compiler may not inline the
-//!   closure of `array::map`, and then compiles it without the level's instructions.
+//! - Build arrays by index, with [`lanes!`], not with `array::map`: a closure of `array::map` that
+//!   is not inlined is compiled without the level's instructions.
 //! - The compiler may vectorise a loop of plain arithmetic across the blocks instead of within a
 //!   block; the loop then needs gathers. If the generated code does this, call a method of [`Simd`]
 //!   in the loop body.
