@@ -85,7 +85,7 @@ pub fn unpack(
 /// If the output cannot be written.
 pub fn summarise(packed: &Packed, target: &Path, begin: Instant, out: &mut dyn Write) -> Result<()> {
     let exact = packed.tensors().filter(|tensor| tensor.certificate().exact).count();
-    let shown = text::printable(&target.display().to_string());
+    let shown = text::path(target);
     let tensors = text::count(packed.len(), "tensor");
     let lossy = packed.len() - exact;
     let loss = if lossy == 0 { "all bit for bit".to_owned() } else { format!("{lossy} with a loss") };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use checkpoint::{Change, Model, TensorDiff, diff};
@@ -10,15 +10,15 @@ use codec_api::{Registry, TensorSpec};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::packing::Work;
+use crate::packing::{Bases, Work};
 use crate::text::Align::{Left, Right};
 use crate::text::{self, table};
 
 /// Compare two models, dense or packed
 ///
 /// Compares the tensors of two models by name and prints those that differ: the share of changed
-/// elements, the relative difference ‖a-b‖/‖a‖ and the largest difference. Packed models are
-/// decoded, piece by piece. The exit code is 0 if all tensors are identical, else 1.
+/// elements, the relative difference ‖a-b‖/‖a‖ and the largest difference. Packed models
+/// are decoded, piece by piece. The exit code is 0 if all tensors are identical, else 1.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A .safetensors file, an index, a model directory, or a packed model
@@ -30,6 +30,8 @@ pub struct Args {
     /// Print JSON, with the identical tensors too
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub base: Bases,
     /// Threads and output.
     #[command(flatten)]
     pub work: Work,
@@ -74,7 +76,8 @@ struct Spec {
 /// # Errors
 /// If a model cannot be read, or the output cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let [first, second] = [Model::open(&args.first, &[], registry)?, Model::open(&args.second, &[], registry)?];
+    let open = |path| open(path, &args.base.bases, registry);
+    let [first, second] = [open(&args.first)?, open(&args.second)?];
     let mut size = (0, 0);
     for name in first.names() {
         let spec = first.spec(name)?;
@@ -96,6 +99,14 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         print(&found, &totals, out)?;
     }
     Ok(if identical { Outcome::Clean } else { Outcome::Found })
+}
+
+/// A model that finds its base ignores `bases`: they may be those of the other model.
+fn open(path: &Path, bases: &[PathBuf], registry: &Registry) -> Result<Model, checkpoint::Error> {
+    match Model::open(path, &[], registry) {
+        Err(checkpoint::Error::Base { .. }) if !bases.is_empty() => Model::open(path, bases, registry),
+        opened => opened,
+    }
 }
 
 fn row(tensor: &TensorDiff) -> Row<'_> {

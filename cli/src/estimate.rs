@@ -37,9 +37,9 @@ pub fn print(plan: &Plan, pool: &ThreadPool, registry: &Registry, out: &mut dyn 
     let memory = text::size(found.peak_bytes);
     writeln!(
         out,
-        "about {} s and {memory} of memory, {}",
+        "about {} s and {memory} of memory, with {}",
         seconds(found.seconds),
-        threads(pool.current_num_threads())
+        text::count(pool.current_num_threads(), "thread")
     )?;
     writeln!(out, "estimated from {} weights; nothing was written", found.tried)?;
     Ok(())
@@ -50,17 +50,13 @@ fn seconds(seconds: f64) -> String {
     if seconds < 10.0 { format!("{seconds:.2}") } else { format!("{seconds:.0}") }
 }
 
-fn threads(count: usize) -> String {
-    format!("with {}", text::count(count, "thread"))
-}
-
 /// Encodes a sample. A quick one runs several times, since the first run also loads code and data.
 fn measure(plan: &Plan, sample: &Sample, registry: &Registry) -> Result<Trial> {
     let mut trial = measure_once(plan, sample, registry)?;
     let begin = Instant::now();
     while sample.is_timed() && begin.elapsed() < REPEATED {
         let again = measure_once(plan, sample, registry)?;
-        if again.cost().seconds() < trial.cost().seconds() {
+        if again.cost.seconds() < trial.cost.seconds() {
             trial = again;
         }
     }
@@ -72,10 +68,11 @@ fn measure_once(plan: &Plan, sample: &Sample, registry: &Registry) -> Result<Tri
     let (statistics, first) = heap::peak(|| plan.survey_sample(sample, registry));
     let (statistics, survey, begin) = (statistics?, begin.elapsed().as_secs_f64(), Instant::now());
     let (trial, second) = heap::peak(|| plan.encode_sample(sample, &statistics, registry));
-    let (trial, encode, begin) = (trial?, begin.elapsed().as_secs_f64(), Instant::now());
+    let (mut trial, encode, begin) = (trial?, begin.elapsed().as_secs_f64(), Instant::now());
     if !trial.check()? {
         return Err(CodecError::corrupt("*", "a sample does not decode to the same values twice").into());
     }
     let check = begin.elapsed().as_secs_f64();
-    Ok(trial.with_cost(TrialCost { survey, encode, check, heap: first.max(second).unwrap_or(0) }))
+    trial.cost = TrialCost { survey, encode, check, heap: first.max(second).unwrap_or(0) };
+    Ok(trial)
 }

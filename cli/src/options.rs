@@ -20,8 +20,8 @@ pub struct Options {
     /// Codec spec for the float tensors of two or more axes; all others are stored exactly
     #[arg(long, value_name = "SPEC")]
     pub codec: Option<String>,
-    /// Choose the smallest codec for each of these tensors with at most this ‖w − ŵ‖/‖w‖, measured;
-    /// the same as --codec best:error=E
+    /// Choose the smallest codec for each of these tensors with at most this measured
+    /// ‖w − ŵ‖/‖w‖; the same as --codec best:error=E
     #[arg(long, value_name = "E", conflicts_with_all = ["codec", "recipe"])]
     pub max_rel_error: Option<f64>,
     /// Choose the codec with the least error for each of these tensors that takes at most so many

@@ -114,7 +114,7 @@ pub fn plan(args: &Plan, registry: &Registry, out: &mut dyn Write) -> Result<Out
     check_target(&plan, &args.output, args.force)?;
     check_free(&args.file, args.force)?;
     plan.save(&args.file)?;
-    let (shown, units) = (text::printable(&args.file.display().to_string()), text::count(plan.units(), "unit"));
+    let (shown, units) = (text::path(&args.file), text::count(plan.units(), "unit"));
     let (weights, bytes) = plan.size(&all(&plan));
     writeln!(out, "`{shown}`: {units}, {weights} weights, {}", text::size(bytes))?;
     writeln!(out, "`netweight run {shown}` encodes all, with `--shard 1/2` half of them")?;
@@ -144,7 +144,7 @@ pub fn run(args: &Run, registry: &Registry, out: &mut dyn Write) -> Result<Outco
     let kept = units.len() - encoded;
     let kept = if kept == 0 { String::new() } else { format!(", {} had run before", text::count(kept, "unit")) };
     writeln!(out, "{} encoded{kept}", text::count(encoded, "unit"))?;
-    let (missing, shown) = (plan.missing_units()?, text::printable(&args.file.display().to_string()));
+    let (missing, shown) = (plan.missing_units()?, text::path(&args.file));
     if missing.is_empty() {
         writeln!(out, "all units have run; `netweight commit {shown}` puts their parts together")?;
     } else {
@@ -165,7 +165,7 @@ pub fn commit(args: &Commit, registry: &Registry, out: &mut dyn Write) -> Result
     let plan = checkpoint::Plan::load(&args.file)?;
     if !plan.parts().exists() && plan.is_committed(registry) {
         if !args.work.quiet {
-            let shown = text::printable(&plan.target().display().to_string());
+            let shown = text::path(plan.target());
             writeln!(out, "`{shown}` is there, as this plan makes it: a commit has ended before")?;
         }
         return Ok(Outcome::Clean);

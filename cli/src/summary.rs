@@ -30,8 +30,8 @@ pub fn print(
     let checked = if verified { "checked: it decodes to what it states" } else { "not checked yet" };
     let speed = found.dense_bytes() as f64 / 1e6 / time.as_secs_f64().max(1e-3);
     writeln!(out, "it took {:.1} s, {speed:.0} MB/s; {checked}", time.as_secs_f64())?;
-    let [model, packed] = [model, packed].map(|path| text::printable(&path.display().to_string()));
-    let option = |base: &PathBuf| format!(" --base {}", text::printable(&base.display().to_string()));
+    let [model, packed] = [model, packed].map(text::path);
+    let option = |base: &PathBuf| format!(" --base {}", text::path(base));
     let base = bases.iter().map(option).collect::<Vec<_>>().concat();
     writeln!(out, "`netweight verify {packed}{base} --against {model}` compares it with the source")?;
     writeln!(out, "`netweight decompress {packed}{base} -o DENSE` writes the dense model")?;

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 use terminal_size::{Width, terminal_size_of};
@@ -14,6 +15,11 @@ pub fn width() -> Option<usize> {
     let columns = env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
     let terminal = || terminal_size_of(io::stdout()).map(|(Width(width), _)| usize::from(width));
     columns.or_else(terminal).filter(|width| *width > 0)
+}
+
+/// A path as [`printable`] text.
+pub fn path(path: &Path) -> String {
+    printable(&path.display().to_string())
 }
 
 /// Writes indented JSON and a line end.

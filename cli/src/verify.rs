@@ -40,7 +40,7 @@ pub struct Args {
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
     packed.require_base()?;
-    let stored = packed.tensors().filter(|tensor| tensor.same_as().is_none());
+    let stored = packed.stored_tensors();
     let progress = args.work.progress("verify", size(stored));
     let faults = args.work.pool()?.install(|| match &args.against {
         None => Ok(packed.verify(&progress)),
@@ -60,12 +60,12 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     if args.work.quiet {
         return Ok(outcome);
     }
-    let (file, tensors) = (text::printable(&packed.path().display().to_string()), text::count(packed.len(), "tensor"));
+    let (file, tensors) = (text::path(packed.path()), text::count(packed.len(), "tensor"));
     match &args.against {
         _ if !faults.is_empty() => writeln!(out, "`{file}`: {tensors}, {}", text::count(faults.len(), "fault"))?,
         None => writeln!(out, "`{file}`: {tensors}, every checksum and hash is right")?,
         Some(source) => {
-            let source = text::printable(&source.display().to_string());
+            let source = text::path(source);
             writeln!(out, "`{file}`: {tensors}, every checksum and hash is right, and all is as in `{source}`")?;
         }
     }

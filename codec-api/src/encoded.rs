@@ -16,10 +16,10 @@ use crate::container::read_safetensors_header;
 use crate::context::{DecodeCx, EncodeCx};
 use crate::error::{CodecError, FormatError, Result};
 use crate::linear::LinearOp;
-use crate::measure::{TILE, measure, measure_rows};
+use crate::measure::{TILE, measure};
 use crate::payload::{Payload, Section};
 use crate::registry::Registry;
-use crate::rows::{Buffer, DecodedRows, RowReader, open_of_any_size, open_rows, tiles};
+use crate::rows::{Buffer, RowReader, open_of_any_size, open_rows, tiles};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
 use crate::util::narrow;
@@ -173,14 +173,6 @@ impl EncodedTensor {
     pub fn decode_level_stored(&self, level: usize, cx: &DecodeCx<'_>, out: &mut [u8]) -> Result<()> {
         self.spec.check_output_bytes(out.len())?;
         narrow(self.spec.dtype(), &self.decode_level(level, cx)?, out)
-    }
-
-    /// The error of [`Self::decode_level_stored`] against `tensor`.
-    ///
-    /// # Errors
-    /// As [`Self::decode_level`].
-    pub fn certify_level(&self, level: usize, tensor: &TensorView<'_>, cx: &DecodeCx<'_>) -> Result<Certificate> {
-        measure_rows(&DecodedRows::new(&self.spec, self.decode_level(level, cx)?), tensor, cx)
     }
 
     /// Opens the rows of the tensor's matrix view.

@@ -5,7 +5,7 @@ use crate::codec::Codec;
 use crate::context::DecodeCx;
 use crate::error::{CodecError, Result};
 use crate::payload::Payload;
-use crate::rows::{Buffer, RowReader, open_of_any_size, tiles};
+use crate::rows::{Buffer, open_of_any_size, tiles};
 use crate::tensor::TensorView;
 use crate::util::round;
 
@@ -29,14 +29,10 @@ pub(crate) fn measure(
     }
     // The source has as many weights, so no output is too large.
     let cx = &cx.clone().with_max_output(u64::MAX);
-    measure_rows(&*open_of_any_size(codec, tensor.spec(), payload.view(), cx)?, tensor, cx)
-}
-
-/// The certificate of decoded rows, which are rounded to the stored dtype first.
-pub(crate) fn measure_rows(reader: &dyn RowReader, tensor: &TensorView<'_>, cx: &DecodeCx<'_>) -> Result<Certificate> {
+    let reader = open_of_any_size(codec, tensor.spec(), payload.view(), cx)?;
     let mut sum = Certificate { exact: false, ..Certificate::EMPTY };
     let (rows, columns) = tensor.spec().matrix();
-    tiles(reader, 0..rows, columns, TILE, &mut Buffer::default(), |rows, decoded| {
+    tiles(&*reader, 0..rows, columns, TILE, &mut Buffer::default(), |rows, decoded| {
         cx.cancel.check()?;
         round(tensor.spec().dtype(), decoded)?;
         let source = tensor.rows(rows.start, rows.end)?;

@@ -137,21 +137,14 @@ pub(crate) fn open_of_any_size(
     }
     let mut values = cx.zeros(spec.elements(), payload.total_bytes())?;
     codec.decode(spec, payload, cx, &mut values)?;
-    Ok(Box::new(DecodedRows::new(spec, values)))
+    Ok(Box::new(DecodedRows { shape: spec.matrix(), values }))
 }
 
 /// The rows of a payload that only decodes as a whole.
 #[derive(Debug)]
-pub(crate) struct DecodedRows {
+struct DecodedRows {
     shape: (usize, usize),
     values: Vec<f32>,
-}
-
-impl DecodedRows {
-    /// The rows of a tensor of `spec` with these values.
-    pub(crate) fn new(spec: &TensorSpec, values: Vec<f32>) -> Self {
-        Self { shape: spec.matrix(), values }
-    }
 }
 
 impl RowReader for DecodedRows {

@@ -78,12 +78,12 @@
 //! into chunks, and a decomposition cannot be interrupted. The decomposition is computed in f32, so
 //! a relative error near 10⁻⁵ remains even with exactly stored vectors and all components of a
 //! low-rank matrix. Every decomposition is checked: if the residual or the deviation from
-//! orthonormal vectors is above 2⁻¹⁵, it is computed again in f64, by blocks of rows; if that
-//! fails, too, the tensor is refused. Matrices with a side of 2¹⁹ or more, and long matrices with
-//! nearly equal columns, need the second computation. The crate `faer` computes the decompositions
-//! and selects its instructions by the CPU, so encodes on different CPUs may differ in the last
-//! bits; a payload decodes to the same bits everywhere. Decoding clamps a weight to the range of
-//! f32; the linear operator does not clamp a product.
+//! orthonormal vectors is above 2⁻¹⁵, it is computed again in f64, by blocks of rows. If the
+//! check fails again, the tensor is refused. Matrices with a side of 2¹⁹ or more, and long
+//! matrices with nearly equal columns, need the second computation. The crate `faer` computes the
+//! decompositions and selects its instructions by the CPU, so encodes on different CPUs may differ
+//! in the last bits; a payload decodes to the same bits everywhere. Decoding clamps a weight to the
+//! range of f32; the linear operator does not clamp a product.
 
 mod check;
 mod encode;

@@ -8,7 +8,7 @@
 //! | [`quant.mxfp4`](Mxfp4) | 4.25 | OCP MXFP4: E2M1 floats, a power-of-two scale for every 32 weights |
 //! | [`quant.nvfp4`](Nvfp4) | 4.5 | NVFP4: E2M1 floats, an E4M3 scale for every 16 weights |
 //! | [`quant.fp8`](Fp8) | 8 | E4M3 or E5M2, a scale by tensor or row |
-//! | [`quant.ternary`](Ternary) | 1.6, or 2 | −1, 0, +1: five weights in a byte; or two bits for each weight, for fast products |
+//! | [`quant.ternary`](Ternary) | 1.6, or 2 | −1, 0, +1: five weights a byte, or two bits each |
 //! | [`quant.q8_0`](ggml::Q8_0) … [`quant.q2_k`](ggml::Q2K), [`quant.iq4_nl`](ggml::Iq4Nl), [`quant.iq4_xs`](ggml::Iq4Xs) | 8.5 … 2.625 | the [block formats of ggml](ggml), byte for byte |
 //! | [`quant.vector`](VectorQuant) | 2–4 + codebooks | vectors of 2 to 8 weights from one or two trained codebooks |
 //! | [`quant.cast`](Cast) | 16 | IEEE half precision or bfloat16 |

@@ -59,8 +59,9 @@
 //!
 //! ## The search
 //! For one seed, finding `t` is a least-squares problem. With the exact solution, the squared error
-//! is `‖w‖² − E`, where `E = ‖L⁻¹Uᵀw‖²` and `L·Lᵀ = UᵀU`. Rounded coefficients never have a smaller
-//! error. So the search skips a seed if `‖w‖² − E` is above the smallest error found so far.
+//! is `‖w‖² − E`, where `E = ‖L⁻¹Uᵀw‖²` and `L·Lᵀ = UᵀU`. Rounded
+//! coefficients never have a smaller error. So the search skips a seed if `‖w‖² − E` is
+//! above the smallest error found so far.
 //! - `UᵀU` depends only on the seed: `L⁻¹` is computed once for all blocks.
 //! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of
 //!   states. A state is half the previous state plus the new top bit, so
@@ -76,9 +77,9 @@
 //!   Schnorr and Euchner). So the result is the best code that exists: the least squared error and,
 //!   among codes with the same error, the smallest (seed, exponent, mantissas). The error is
 //!   computed in f64, before the weights are rounded to f32. A column that is almost a linear
-//!   combination of the columns before it (less than 10⁻⁸ of its squared length is orthogonal to
-//!   them) gets the mantissa 0. A block with a norm below the power of two of the lowest exponent
-//!   is not searched: it becomes zeros.
+//!   combination of the columns before it (less than 10⁻⁸ of its squared length is orthogonal
+//!   to them) gets the mantissa 0. A block with a norm below the power of two of the lowest
+//!   exponent is not searched: it becomes zeros.
 //!
 //! The bounds are computed in f32, with fused multiply-add where the CPU level has it
 //! (`Simd::multiply_add`), and include all rounding errors. So CPU levels may skip different seeds.
@@ -152,13 +153,13 @@
 //!
 //! # Limits
 //! F32, F16 and BF16. A block becomes zeros if it is far smaller than the largest block of its
-//! chunk. The factor is about 2¹⁵ with one exponent per octave, 2⁸ with two and 2⁴ with four, each
-//! times the largest mantissa. With calibration, the squared error of a weight is weighted by the
-//! mean square of its input. Blocks with the same inputs share a table, which takes some
-//! milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one table
-//! for each block of a row. Any other matrix has up to one table for each column, and a single row
-//! has one for each block. Two cases can take ten times as long to search, or longer: blocks
-//! whose norm is almost small enough for them to become zeros, and tensors of equal blocks.
+//! chunk. The factor is about 2¹⁵ with one exponent per octave, 2⁸ with two and 2⁴ with
+//! four, each times the largest mantissa. With calibration, the squared error of a weight is
+//! weighted by the mean square of its input. Blocks with the same inputs share a table, which takes
+//! some milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one
+//! table for each block of a row. Any other matrix has up to one table for each column, and a
+//! single row has one for each block. Two cases can take ten times as long to search, or longer:
+//! blocks whose norm is almost small enough for them to become zeros, and tensors of equal blocks.
 
 mod block;
 mod config;

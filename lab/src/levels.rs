@@ -82,14 +82,14 @@ fn pack(lab: &Lab, model: &Path, recipe: &Recipe, folder: &Path) -> Result<Packe
 
 /// Weights that are stored.
 fn weights(packed: &Packed) -> u64 {
-    let stored = packed.tensors().filter(|tensor| tensor.same_as().is_none());
+    let stored = packed.stored_tensors();
     stored.map(|tensor| tensor.spec().elements() as u64).sum()
 }
 
 /// The error of a level, over all tensors that are stored.
 fn nmse(packed: &Packed, level: usize) -> Result<f64> {
     let mut sum = Certificate::EMPTY;
-    for tensor in packed.tensors().filter(|tensor| tensor.same_as().is_none()) {
+    for tensor in packed.stored_tensors() {
         sum.add(&tensor.at_level(level)?.certificate());
     }
     Ok(sum.nmse())

@@ -39,8 +39,8 @@ pub enum Change {
 pub struct Difference {
     /// Elements with other bits; between two dtypes, with another value.
     pub changed: u64,
-    /// `‖a − b‖ / ‖a‖`: infinite if `a` is zero, NaN if a changed value is not finite. `None` for
-    /// dtypes that are neither integers nor floats of at least 16 bits.
+    /// `‖a − b‖ / ‖a‖`: infinite if `a` is zero, NaN if a changed value is not finite.
+    /// `None` for dtypes that are neither integers nor floats of at least 16 bits.
     pub relative: Option<f64>,
     /// `max |a − b|`, of the same dtypes.
     pub max_abs: Option<f64>,

@@ -51,7 +51,7 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// zeros in `__netweight__/padding/LEVEL` align it.
 pub struct Packed {
     pub(crate) path: PathBuf,
-    pub(crate) mapped: Mapped,
+    mapped: Mapped,
     /// In source order.
     pub(crate) entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
@@ -187,6 +187,11 @@ impl Packed {
     /// The tensors in source order: by file, then by offset.
     pub fn tensors(&self) -> impl Iterator<Item = PackedTensor<'_>> {
         self.entries.iter().map(|entry| PackedTensor::new(self, entry))
+    }
+
+    /// Those that no other tensor stands for ([`PackedTensor::same_as`]).
+    pub fn stored_tensors(&self) -> impl Iterator<Item = PackedTensor<'_>> {
+        self.tensors().filter(|tensor| tensor.same_as().is_none())
     }
 
     /// The tensor `name`. Nothing is decoded yet.

@@ -24,7 +24,7 @@ impl Packed {
         if let Err(missing) = self.require_base() {
             return vec![missing];
         }
-        let stored = self.tensors().filter(|tensor| tensor.same_as().is_none());
+        let stored = self.stored_tensors();
         let pieces: Vec<_> =
             stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece.at_whole_level())).collect();
         let faults: Vec<Option<Error>> = self.decode_all(&pieces, progress, |(), _, decoded| decoded.err());

@@ -20,6 +20,16 @@ impl PlannedTensor {
         let end = |chunks: usize| chunks.saturating_mul(self.chunk_rows).min(rows);
         end(chunk)..end(chunk.saturating_add(1))
     }
+
+    /// Number of weights of a chunk.
+    pub(super) fn weights(&self, chunk: usize) -> u64 {
+        (self.rows(chunk).len() * self.spec.matrix().1) as u64
+    }
+
+    /// Bytes of this many weights in the stored dtype.
+    pub(super) fn byte_len(&self, weights: u64) -> u64 {
+        weights * self.spec.dtype().bitsize() as u64 / 8
+    }
 }
 
 impl Plan {

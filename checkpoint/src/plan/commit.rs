@@ -73,13 +73,16 @@ impl Plan {
             return Ok(());
         }
         if self.units() > 0 && !self.parts().exists() {
-            self.whole_parts(false)?;
+            self.whole_parts()?;
         }
         // A model without tensors has no parts.
         create_directory(&self.parts())?;
         let _lock = self.lock()?;
-        // The check of the new file compares every checksum.
-        let parts = self.whole_parts(verify.is_none())?;
+        let parts = self.whole_parts()?;
+        if verify.is_none() {
+            // The check of the new file would compare every checksum.
+            self.check_parts()?;
+        }
         self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
         let (pieces, manifest) = self.contents(&parts, registry)?;
         let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
@@ -107,7 +110,8 @@ impl Plan {
                 faults = packed.verify(progress);
             }
             match faults.into_iter().next() {
-                Some(fault) => Err(self.damaged_part()?.unwrap_or(fault)),
+                // A damaged part has a remedy.
+                Some(fault) => self.check_parts().and(Err(fault)),
                 None => synced.join().unwrap_or(Ok(())),
             }
         })

@@ -15,10 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::PlannedTensor;
 use super::make::chunk_rows;
-use super::run::Encoder;
+use super::run::{Encoder, failed};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
-use crate::packed::place;
 use crate::recipe::{Candidate, FALLBACK, Goal};
 
 /// Most weights of a tensor that is tried as a whole with every candidate, and weights of the
@@ -140,12 +139,8 @@ impl Contest<'_> {
         let part = |i: usize| {
             let share = rows / PLACES;
             let first = i * share + (share - taken) / 2;
-            let failed = |error: codec_api::CodecError| Error::Chunk {
-                path: self.model.files()[0].clone(),
-                part: place(self.name, &(first..first + taken)),
-                error: error.into(),
-            };
-            self.view.rows(first, first + taken).map_err(failed)
+            let rows = self.view.rows(first, first + taken);
+            rows.map_err(|error| failed(self.model, self.name, &(first..first + taken), error))
         };
         (0..PLACES).map(part).collect()
     }

@@ -36,13 +36,6 @@ impl Plan {
         // The system tells an error of the disk once only.
         stored.map_err(|error| Error::write(&self.target, error))
     }
-
-    /// The error for the first part that is damaged.
-    pub(super) fn damaged_part(&self) -> Result<Option<Error>, Error> {
-        let hash = self.hash()?;
-        let damaged = (0..self.units()).find(|unit| self.read_part(*unit, hash, true).is_none());
-        Ok(damaged.map(|unit| self.wrong(format!("the part of unit {unit} is damaged; run the unit again"))))
-    }
 }
 
 /// Writes the bytes of a section. `open` is the part of the last one, with its number.

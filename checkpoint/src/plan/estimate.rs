@@ -8,7 +8,7 @@ use codec_api::{Codec, Registry};
 
 use super::Plan;
 use super::commit::{Frames, Piece};
-use super::sample::{Group, Sample, Trial};
+use super::sample::{Group, Trial, fixed_size};
 use crate::error::Error;
 use crate::packed::{ChunkRecord, KEY, header, section_name};
 
@@ -80,7 +80,8 @@ impl Plan {
         shares.retain(|share| share.tensors > 0);
         let sections: u64 = shares.iter().map(|share| share.bytes).sum();
         let file_bytes = sections + self.header_bytes(trials)?;
-        let units = self.unit_figures(&sized);
+        let chunks = |unit: &Vec<[usize; 2]>| unit.iter().filter_map(|chunk| sized.get(chunk)).collect();
+        let units: Vec<Vec<&SizedChunk>> = self.units.iter().map(chunks).collect();
         Ok(Estimate {
             file_bytes,
             seconds: self.seconds(trials, &units, file_bytes, jobs),
@@ -117,20 +118,15 @@ impl Plan {
             let all = tensor.spec.byte_len() as u64;
             let contest = contest.as_ref().map(|bytes| (bytes, &all));
             for chunk in 0..tensor.chunks() {
-                let rows = tensor.rows(chunk);
-                let weights = (rows.len() * tensor.spec.matrix().1) as u64;
-                let dense = weights * tensor.spec.dtype().bitsize() as u64 / 8;
-                let sample = Sample { tensor: i, rows: rows.clone(), timed: false };
+                let (rows, weights) = (tensor.rows(chunk), tensor.weights(chunk));
+                let dense = tensor.byte_len(weights);
                 let codec = &*codecs[tensor.codec];
                 let scaled = |(bytes, all): (&u64, &u64)| (dense as f64 * *bytes as f64 / *all as f64) as u64;
                 let most = || tensor.spec.with_rows(rows.len()).map_or(dense, |spec| *codec.cost(&spec).bytes.end());
                 let bytes = known.get(&(i, rows.start, rows.end)).copied();
-                let bytes = bytes.or_else(|| self.fixed_size(codec, &sample)).or_else(|| contest.map(scaled));
-                let bytes = bytes.or_else(|| rate.map(scaled));
-                sized.insert(
-                    [i, chunk],
-                    SizedChunk { tensor: i, group, weights, dense, bytes: bytes.unwrap_or_else(most) },
-                );
+                let bytes = bytes.or_else(|| fixed_size(codec, tensor, rows.len())).or_else(|| contest.map(scaled));
+                let bytes = bytes.or_else(|| rate.map(scaled)).unwrap_or_else(most);
+                sized.insert([i, chunk], SizedChunk { tensor: i, group, weights, dense, bytes });
             }
         }
         sized
@@ -162,17 +158,6 @@ impl Plan {
         let head = header(specs, (KEY, &text)).map_err(|reason| self.wrong(reason))?;
         Ok((head.len() + pieces.iter().map(|frame| frame.entry().1.byte_len()).sum::<usize>()) as u64)
     }
-
-    /// Source bytes, part bytes and largest chunk of every unit, the largest unit first.
-    fn unit_figures<'a>(&self, sized: &'a BTreeMap<[usize; 2], SizedChunk>) -> Vec<(u64, u64, Vec<&'a SizedChunk>)> {
-        let unit = |pieces: &Vec<[usize; 2]>| {
-            let chunks: Vec<_> = pieces.iter().filter_map(|piece| sized.get(piece)).collect();
-            (chunks.iter().map(|chunk| chunk.dense).sum(), chunks.iter().map(|chunk| chunk.bytes).sum(), chunks)
-        };
-        let mut units: Vec<(u64, u64, Vec<&SizedChunk>)> = self.units.iter().map(unit).collect();
-        units.sort_by_key(|(dense, bytes, _)| Reverse(dense + bytes));
-        units
-    }
 }
 
 /// A figure of the timed trial of a group, in proportion to its weights; of any if the group has
@@ -183,13 +168,10 @@ fn per_weight(trials: &[Trial], group: Group, figure: impl Fn(&Trial) -> f64) ->
     trial.map_or(0.0, |trial| figure(trial) / trial.encoded.spec.elements().max(1) as f64)
 }
 
-/// Source bytes, part bytes and chunks of each unit.
-type Units<'a> = [(u64, u64, Vec<&'a SizedChunk>)];
-
 impl Plan {
-    fn seconds(&self, trials: &[Trial], units: &Units<'_>, file_bytes: u64, jobs: usize) -> f64 {
+    fn seconds(&self, trials: &[Trial], units: &[Vec<&SizedChunk>], file_bytes: u64, jobs: usize) -> f64 {
         let (mut all, mut longest, mut check) = (0.0, 0.0f64, 0.0);
-        for (_, _, chunks) in units {
+        for chunks in units {
             let mut unit = SYNC;
             for chunk in chunks {
                 let weights = chunk.weights as f64;
@@ -220,15 +202,18 @@ impl Plan {
 fn peak(
     trials: &[Trial],
     sized: &BTreeMap<[usize; 2], SizedChunk>,
-    units: &Units<'_>,
+    units: &[Vec<&SizedChunk>],
     file_bytes: u64,
     jobs: usize,
 ) -> u64 {
     let heap =
         |chunk: &SizedChunk| (per_weight(trials, chunk.group, |t| t.cost.heap as f64) * chunk.weights as f64) as u64;
-    let largest = |chunks: &[&SizedChunk]| chunks.iter().map(|chunk| chunk.dense + heap(chunk)).max().unwrap_or(0);
     // A unit holds its payloads until they are written, and the pages of one chunk.
-    let mut needs: Vec<u64> = units.iter().map(|(_, bytes, chunks)| bytes + largest(chunks)).collect();
+    let need = |chunks: &Vec<&SizedChunk>| {
+        let payloads: u64 = chunks.iter().map(|chunk| chunk.bytes).sum();
+        payloads + chunks.iter().map(|chunk| chunk.dense + heap(chunk)).max().unwrap_or(0)
+    };
+    let mut needs: Vec<u64> = units.iter().map(need).collect();
     needs.sort_by_key(|bytes| Reverse(*bytes));
     let encode: u64 = needs.iter().take(jobs).sum();
     let decoded = sized.values().map(|chunk| 2 * chunk.dense).max().unwrap_or(0);

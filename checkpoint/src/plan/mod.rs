@@ -172,8 +172,8 @@ impl Plan {
         let pieces = units.iter().filter_map(|unit| self.units.get(*unit)).flatten();
         pieces.fold((0, 0), |(weights, bytes), [tensor, chunk]| {
             let tensor = &self.tensors[*tensor];
-            let elements = (tensor.rows(*chunk).len() * tensor.spec.matrix().1) as u64;
-            (weights + elements, bytes + elements * tensor.spec.dtype().bitsize() as u64 / 8)
+            let of_chunk = tensor.weights(*chunk);
+            (weights + of_chunk, bytes + tensor.byte_len(of_chunk))
         })
     }
 

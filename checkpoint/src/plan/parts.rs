@@ -68,19 +68,31 @@ impl Plan {
         Ok((0..self.units()).filter(|unit| self.read_part(*unit, hash, false).is_none()).collect())
     }
 
-    /// The parts of all units, with the right checksums if `check`.
+    /// The parts of all units, whose bytes are not read.
     ///
     /// # Errors
     /// [`Error::Plan`] with the units that have none.
-    pub(super) fn whole_parts(&self, check: bool) -> Result<Vec<Part>, Error> {
+    pub(super) fn whole_parts(&self) -> Result<Vec<Part>, Error> {
         let hash = self.hash()?;
-        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, check)).collect();
+        let parts: Vec<Option<Part>> = (0..self.units()).map(|unit| self.read_part(unit, hash, false)).collect();
         let missing = parts.iter().enumerate().filter(|(_, part)| part.is_none());
         let missing: Vec<String> = missing.map(|(unit, _)| unit.to_string()).collect();
         if missing.is_empty() {
             return Ok(parts.into_iter().flatten().collect());
         }
         Err(self.wrong(format!("these units have not run: {}; run them first", listed(&missing, NAMED))))
+    }
+
+    /// Compares the bytes of all parts with their checksums.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] with the first unit whose part is damaged.
+    pub(super) fn check_parts(&self) -> Result<(), Error> {
+        let hash = self.hash()?;
+        match (0..self.units()).find(|unit| self.read_part(*unit, hash, true).is_none()) {
+            Some(unit) => Err(self.wrong(format!("the part of unit {unit} is damaged; run the unit again"))),
+            None => Ok(()),
+        }
     }
 
     /// Locks the folder of the parts until the result is dropped, where the system can lock one.

@@ -63,11 +63,7 @@ impl Plan {
             return Err(self.wrong(format!("it has {} units, counted from 0, so no unit {unit}", self.units())));
         };
         if let Some(part) = self.read_part(unit, self.hash()?, true) {
-            let weights = |done: &Done| {
-                let tensor = &self.tensors[done.tensor];
-                (tensor.rows(done.chunk).len() * tensor.spec.matrix().1) as u64
-            };
-            progress.tick(part.chunks.iter().map(weights).sum());
+            progress.tick(part.chunks.iter().map(|done| self.tensors[done.tensor].weights(done.chunk)).sum());
             return Ok(Ran::Kept);
         }
         let based = pieces.iter().any(|[tensor, _]| self.tensors[*tensor].base.is_some());
@@ -177,8 +173,7 @@ pub(super) struct Encoder<'a> {
 
 impl Encoder<'_> {
     fn failed(&self, rows: &Range<usize>, error: CodecError) -> Error {
-        let part = place(&self.tensor.name, rows);
-        Error::Chunk { path: self.model.files()[0].clone(), part, error: error.into() }
+        failed(self.model, &self.tensor.name, rows, error)
     }
 
     /// The statistics of the tensor, if it has several chunks and its codec needs them.
@@ -237,7 +232,7 @@ impl Encoder<'_> {
         let record = |level: usize| {
             decoded.resize(source.spec().byte_len(), 0);
             encoded.decode_level_stored(level, cx, &mut decoded)?;
-            Ok(LevelRecord { certificate: encoded.certify_level(level, &source, cx)?, blake3: Hash::of(&decoded) })
+            Ok(LevelRecord { certificate: certificate(&source, &decoded)?, blake3: Hash::of(&decoded) })
         };
         (0..encoded.codec.levels(&encoded.spec).len().saturating_sub(1)).map(record).collect()
     }
@@ -292,6 +287,11 @@ impl Encoder<'_> {
         let payload = payload.with_measured(measured);
         Ok((EncodedTensor::certify(codec, &view, payload, &cx.decoding())?, Hash::of(&decoded)))
     }
+}
+
+/// The error of rows of a tensor in a source file.
+pub(super) fn failed(model: &Checkpoint, tensor: &str, rows: &Range<usize>, error: CodecError) -> Error {
+    Error::Chunk { path: model.files()[0].clone(), part: place(tensor, rows), error: error.into() }
 }
 
 /// Whether the codec is not made for the tensor, as opposed to a failure.

@@ -44,7 +44,8 @@ pub struct Trial {
     pub(super) encoded: EncodedTensor,
     /// Hash and rows of the base.
     base: Option<(Hash, Bytes)>,
-    pub(super) cost: TrialCost,
+    /// What it has cost; nothing until the caller says it.
+    pub cost: TrialCost,
 }
 
 /// What a trial has cost.
@@ -75,11 +76,6 @@ impl TrialCost {
 }
 
 impl Trial {
-    /// What [`Self::with_cost`] has said.
-    pub fn cost(&self) -> TrialCost {
-        self.cost
-    }
-
     /// Decodes the rows and compares them with their hash, as the check of a packed file does.
     ///
     /// # Errors
@@ -90,13 +86,6 @@ impl Trial {
             cx = cx.with_base(BaseTensor::with_id(hash.0, TensorView::new(self.encoded.spec.clone(), bytes)?));
         }
         Ok(Hash::of(&self.encoded.decode_bytes(&cx)?) == self.record.blake3)
-    }
-
-    /// With what the trial has cost.
-    #[must_use]
-    pub fn with_cost(mut self, cost: TrialCost) -> Self {
-        self.cost = cost;
-        self
     }
 }
 
@@ -114,20 +103,22 @@ impl Plan {
         for (i, tensor) in self.stored() {
             let group = groups.entry((tensor.codec, tensor.spec.dtype().to_string())).or_default();
             for chunk in 0..tensor.chunks() {
-                let rows = tensor.rows(chunk);
-                let weights = rows.len() * tensor.spec.matrix().1;
-                group.push((Sample { tensor: i, rows, timed: false }, weights));
+                let sample = Sample { tensor: i, rows: tensor.rows(chunk), timed: false };
+                group.push((sample, tensor.weights(chunk) as usize));
             }
         }
         let mut samples = Vec::new();
         for ((codec, _), chunks) in &groups {
-            let fixed = |(sample, _): &(Sample, usize)| self.fixed_size(&*codecs[*codec], sample).is_some();
+            let codec = &*codecs[*codec];
+            let fixed = |(sample, _): &(Sample, usize)| {
+                fixed_size(codec, &self.tensors[sample.tensor], sample.rows.len()).is_some()
+            };
             let pieces = if chunks.iter().all(fixed) { FIXED } else { PIECES };
             // Of equal ones the first.
             let largest = chunks.iter().enumerate().max_by_key(|(i, (_, weights))| (*weights, Reverse(*i)));
             let largest = largest.map(|(_, (sample, _))| sample);
             samples.extend(largest.map(|sample| Sample { timed: true, ..sample.clone() }));
-            let mut pieces = self.sample_group(chunks, pieces, &*codecs[*codec]);
+            let mut pieces = self.sample_group(chunks, pieces, codec);
             pieces.retain(|piece| Some(piece) != largest);
             samples.extend(pieces);
         }
@@ -192,13 +183,12 @@ impl Plan {
     pub(super) fn stored(&self) -> impl Iterator<Item = (usize, &PlannedTensor)> {
         self.tensors.iter().enumerate().filter(|(_, tensor)| tensor.is_stored())
     }
+}
 
-    /// The size of the payload, if it does not depend on the values.
-    pub(super) fn fixed_size(&self, codec: &dyn Codec, sample: &Sample) -> Option<u64> {
-        let spec = self.tensors[sample.tensor].spec.with_rows(sample.rows.len()).ok()?;
-        let bytes = codec.cost(&spec).bytes;
-        (bytes.start() == bytes.end()).then(|| *bytes.end())
-    }
+/// The size of the payload of so many rows, if it does not depend on the values.
+pub(super) fn fixed_size(codec: &dyn Codec, tensor: &PlannedTensor, rows: usize) -> Option<u64> {
+    let bytes = codec.cost(&tensor.spec.with_rows(rows).ok()?).bytes;
+    (bytes.start() == bytes.end()).then(|| *bytes.end())
 }
 
 /// Rows of the chunk around `row`, as many as a piece has; `None` if the codec does not cut the

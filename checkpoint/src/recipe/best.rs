@@ -84,8 +84,8 @@ impl Goal {
     }
 }
 
-/// About the `‖w − ŵ‖²/‖w‖²` of rounding to a dtype, which comes on top of the error of a codec: a
-/// twelfth of a squared unit in the last place, for weights spread over a power of two.
+/// About the `‖w − ŵ‖²/‖w‖²` of rounding to a dtype, which comes on top of a codec's
+/// error: a twelfth of a squared unit in the last place, for weights spread over a power of two.
 fn rounding(dtype: Dtype) -> f64 {
     let digits = match dtype {
         Dtype::BF16 => 7,

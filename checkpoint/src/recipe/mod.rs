@@ -43,9 +43,9 @@ pub(crate) use choose::{Choice, Chooser, FALLBACK, exact_codec};
 /// `delta.exact`, unless their codec uses a base itself, such as `delta.sign`.
 ///
 /// `best` is chosen by trial for each tensor: `best:error=E` is the smallest candidate whose
-/// measured `‖w − ŵ‖/‖w‖`, in the stored dtype, is at most `E`, or `lossless` if there is none;
-/// `best:bits=B` is the candidate with the least error that takes at most `B` bits per weight, or
-/// the smallest if there is none. In the specs of candidates, `{error}` stands for the error that
+/// measured `‖w − ŵ‖/‖w‖`, in the stored dtype, is at most `E`, or `lossless` if none
+/// is. `best:bits=B` is the candidate with the least error that takes at most `B` bits per weight,
+/// or the smallest if none does. In the specs of candidates, `{error}` stands for the error that
 /// `E` allows before the rounding to the dtype, `{nmse}` for its square, `{bits}` for `B`, and
 /// `{bytes}` for the bytes of `B`. Candidates with a number that the goal does not give are left
 /// out. Without a list, integers, trellises, low rank and sparse forms are tried.

@@ -63,7 +63,7 @@ fn every_change_has_its_name_and_figures() {
     assert!(compare(&first, &first).iter().all(|tensor| tensor.change == Change::Identical));
 }
 
-/// Two chunks of 4096 and 104 rows against dense pieces of others.
+/// Chunks of 2048, 2048 and 104 rows against dense pieces of 4096 and 104.
 #[test]
 fn packed_and_dense_models_are_compared_in_pieces() {
     let dir = Dir::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use checkpoint::{Error, Packed, Plan, Ran, Recipe};
-use codec_api::NoProgress;
+use codec_api::{NoProgress, Progress};
 
 use crate::support::packed::{noise, pack, registry};
 use crate::support::{Dir, Raw, assert_says, model, pair};
@@ -34,13 +34,17 @@ fn a_rerun_keeps_whole_parts_and_gives_the_same_bytes() {
     let first = plan(&source, &target);
     first.run(&registry(), &NoProgress).unwrap();
     let part = |unit: usize| first.parts().join(format!("unit-{unit:05}.safetensors"));
-    // What a killed run leaves: a missing part, a half-written temporary file; and worse.
-    fs::remove_file(part(0)).unwrap();
-    fs::write(first.parts().join(".unit-00000.safetensors.x.tmp"), b"half").unwrap();
     let mut damaged = fs::read(part(1)).unwrap();
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     fs::write(part(1), damaged).unwrap();
+    for verify in [None, Some(&NoProgress as &dyn Progress)] {
+        let error = plan(&source, &target).commit(&registry(), verify).unwrap_err();
+        assert_says(&error, &["the part of unit 1 is damaged; run the unit again"]);
+    }
+    // What a killed run leaves: a missing part, and a half-written temporary file.
+    fs::remove_file(part(0)).unwrap();
+    fs::write(first.parts().join(".unit-00000.safetensors.x.tmp"), b"half").unwrap();
     let kept = part(2);
     let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     File::options().write(true).open(&kept).unwrap().set_modified(long_ago).unwrap();

@@ -86,7 +86,7 @@ impl Model {
             let _ = write!(out, "\n  {dtype}: {}, {}", text::count(share.tensors, "tensor"), text::size(share.bytes));
         }
         for file in &self.files {
-            let _ = write!(out, "\nfile: {}", text::printable(&file.display().to_string()));
+            let _ = write!(out, "\nfile: {}", text::path(file));
         }
         for (key, value) in &self.metadata {
             let _ = write!(out, "\nmetadata: {} = {}", text::printable(key), text::printable(&shortened(value)));

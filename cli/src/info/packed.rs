@@ -67,7 +67,7 @@ impl Level {
     fn read(packed: &Packed, number: usize, weights: u64) -> Result<Self> {
         let level = &packed.levels()[number];
         let (mut sum, mut largest) = (Certificate::EMPTY, 0.0f64);
-        for tensor in packed.tensors().filter(|tensor| tensor.same_as().is_none()) {
+        for tensor in packed.stored_tensors() {
             let certificate = tensor.at_level(number)?.certificate();
             sum.add(&certificate);
             largest = largest.max(certificate.rel_frobenius());
@@ -299,10 +299,9 @@ impl Model {
 
     fn write_base(&self, out: &mut String) {
         let Some(base) = &self.base else { return };
-        let shown = |path: &PathBuf| text::printable(&path.display().to_string());
         let place = match (&base.found, &base.hint) {
-            (Some(found), _) => format!("`{}`", shown(found)),
-            (None, Some(hint)) => format!("not found, it was `{}`; give it with --base", shown(hint)),
+            (Some(found), _) => format!("`{}`", text::path(found)),
+            (None, Some(hint)) => format!("not found, it was `{}`; give it with --base", text::path(hint)),
             (None, None) => "give it with --base".to_owned(),
         };
         let tensors = self.tensors.iter().filter(|tensor| tensor.base.is_some()).count();

@@ -62,6 +62,8 @@ fn a_fine_tune_comes_back_from_its_base() {
         assert_says(&said(&command, 2), &["relative to `old`", "blake3 ", "none was given", "--base"]);
     }
     let moved = place.text("moved");
+    assert_says(&said(&["diff", &packed, &moved], 2), &["relative to `old`", "--base"]);
+    assert_says(&said(&["diff", &packed, &moved, "--base", &moved], 1), &["changed", "identical"]);
     said(&["verify", &packed, "--base", &moved], 0);
     assert_says(&said(&["info", &packed, "--base", &moved], 0), &["relative to the base `old`: `"]);
     assert_says(&said(&["info", &moved, "--base", &moved], 2), &["not a packed model"]);

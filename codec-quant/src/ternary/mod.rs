@@ -5,10 +5,10 @@
 //! non-zero weights the least squared error has α = mean |w| of them (ternary weight networks, Li
 //! et al., arXiv 1605.04711, section 2.2), and the best threshold has the largest `(Σ|w|)²/n` of
 //! the `n` weights above it. `least_squares` finds this threshold in a histogram, and then
-//! alternates between assigning weights to the nearest level and α, until α no longer changes. With
-//! calibration it also tries means weighted by the importance of the inputs, and keeps the α with
-//! the least weighted error. `TQ2_0` of ggml has planes of two bits like those of `lanes`, of 32
-//! weights.
+//! alternates between assigning weights to the nearest level and α, until α no longer changes.
+//! With calibration it also tries means weighted by the importance of the inputs, and keeps the α
+//! with the least weighted error. `TQ2_0` of ggml has planes of two bits like those of `lanes`, of
+//! 32 weights.
 //!
 //! # Sections
 //! With `R × C` the matrix view:

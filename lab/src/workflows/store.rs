@@ -73,7 +73,7 @@ fn recipe(codec: Option<&str>, lab: &Lab) -> Result<Recipe> {
 impl Stored {
     fn add(&mut self, packed: &Packed, file: &Path) -> Result<()> {
         self.bytes += packed.file_bytes();
-        let own = packed.tensors().filter(|tensor| tensor.same_as().is_none() && !tensor.equals_base());
+        let own = packed.stored_tensors().filter(|tensor| !tensor.equals_base());
         self.tensors += own.count();
         let error = packed.tensors().map(|tensor| tensor.certificate().rel_frobenius()).fold(0.0, f64::max);
         self.error = self.error.max(error);
