@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use simd::{LANES, kernel, load, sum};
 
 /// The error of an encoded tensor against its source `w`. `ŵ` are the decoded weights, rounded to
-/// the stored dtype, as [`crate::EncodedTensor::decode_stored`] returns them. All sums are in f64.
+/// the stored dtype, as [`crate::EncodedTensor::decode_stored`] returns them. Differences are
+/// rounded to f32, and sums have a relative error below 2⁻²⁰.
 ///
 /// The certificates of a tensor's chunks [add up](Self::add) to the certificate of the tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,10 @@ pub struct Certificate {
 impl Certificate {
     /// The certificate of zero weights: the start value for a sum of certificates.
     pub const EMPTY: Self = Self { exact: true, max_abs: 0.0, squared_error: 0.0, energy: 0.0 };
+
+    /// Largest relative difference between two measurements of the same weights: each has a relative
+    /// error below 2⁻²⁰.
+    pub const TOLERANCE: f64 = 1.0 / (1 << 19) as f64;
 
     /// The certificate of a tensor that decodes to its stored bytes.
     pub fn exact(energy: f64) -> Self {
@@ -48,6 +53,16 @@ impl Certificate {
         self.energy += chunk.energy;
     }
 
+    /// Whether two measurements of the same weights agree. They may have added their terms in
+    /// another order.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let close = |a: f64, b: f64| (a - b).abs() <= Self::TOLERANCE * a.abs().max(b.abs());
+        self.exact == other.exact
+            && close(self.max_abs, other.max_abs)
+            && close(self.squared_error, other.squared_error)
+            && close(self.energy, other.energy)
+    }
+
     /// Normalised mean squared error, `Σ (w − ŵ)² / Σ w²`; 0 without any error.
     pub fn nmse(&self) -> f64 {
         if self.squared_error == 0.0 { 0.0 } else { self.squared_error / self.energy }
@@ -67,37 +82,86 @@ impl Certificate {
     }
 }
 
-kernel! {
-    /// Largest error, squared error and energy. A NaN makes the squared error NaN.
-    fn errors<'a>(_simd, source: &'a [f32], decoded: &'a [f32]) -> (f64, f64, f64) {
-        let mut sums = Sums::default();
-        let ((source, last_source), (decoded, last_decoded)) = (source.as_chunks(), decoded.as_chunks());
-        for (x, y) in source.iter().zip(decoded) {
-            sums.add(x, y);
-        }
-        sums.add(&load(last_source), &load(last_decoded));
-        (sums.largest.into_iter().fold(0.0, f64::max), sum(sums.squares), sum(sums.energy))
+/// Largest error, squared error and energy.
+fn errors(source: &[f32], decoded: &[f32]) -> (f64, f64, f64) {
+    let found = narrow_errors(source, decoded);
+    let (largest, squares, energy) = found;
+    // Squares far from 1 overflow or lose bits in f32; squares in this range do not, and those of
+    // smaller values beside them do not count. A NaN is in no range.
+    let fits = |sum: f64| (SMALLEST..LARGEST).contains(&sum);
+    if fits(energy) && (fits(squares) || largest == 0.0 && squares == 0.0) {
+        found
+    } else {
+        wide_errors(source, decoded)
     }
 }
 
-/// Results of each lane.
-#[derive(Default)]
-struct Sums {
-    largest: [f64; LANES],
-    squares: [f64; LANES],
-    energy: [f64; LANES],
+/// Sums of squares that f32 represents well.
+const SMALLEST: f64 = 1e-30;
+const LARGEST: f64 = 1e30;
+
+/// Blocks whose squares are added in f32: their sum is rounded so often that its relative error is
+/// below 2⁻²⁰.
+const NARROW: usize = 16;
+
+kernel! {
+    /// [`errors`] for values of usual magnitudes: it squares, and adds a few squares, in f32.
+    fn narrow_errors<'a>(_simd, source: &'a [f32], decoded: &'a [f32]) -> (f64, f64, f64) {
+        let mut largest = [0.0; LANES];
+        let (mut squares, mut energy) = ([0.0; LANES], [0.0; LANES]);
+        for (source, decoded) in source.chunks(NARROW * LANES).zip(decoded.chunks(NARROW * LANES)) {
+            let mut few = Narrow::default();
+            let ((source, last_source), (decoded, last_decoded)) = (source.as_chunks(), decoded.as_chunks());
+            for (x, y) in source.iter().zip(decoded) {
+                few.add(x, y);
+            }
+            few.add(&load(last_source), &load(last_decoded));
+            for i in 0..LANES {
+                largest[i] = if few.largest[i] > largest[i] { few.largest[i] } else { largest[i] };
+                squares[i] += f64::from(few.squares[i]);
+                energy[i] += f64::from(few.energy[i]);
+            }
+        }
+        (largest.into_iter().fold(0.0, f32::max).into(), sum(squares), sum(energy))
+    }
 }
 
-impl Sums {
+/// Results of each lane for a few blocks.
+#[derive(Default)]
+struct Narrow {
+    largest: [f32; LANES],
+    squares: [f32; LANES],
+    energy: [f32; LANES],
+}
+
+impl Narrow {
     #[inline(always)]
     fn add(&mut self, x: &[f32; LANES], y: &[f32; LANES]) {
         for i in 0..LANES {
-            let (x, y) = (f64::from(x[i]), f64::from(y[i]));
-            let error = (x - y).abs();
+            let error = (x[i] - y[i]).abs();
             self.largest[i] = if error > self.largest[i] { error } else { self.largest[i] };
             self.squares[i] += error * error;
-            self.energy[i] += x * x;
+            self.energy[i] += x[i] * x[i];
         }
+    }
+}
+
+kernel! {
+    /// [`errors`] for all values, in f64. A NaN makes the squared error NaN.
+    fn wide_errors<'a>(_simd, source: &'a [f32], decoded: &'a [f32]) -> (f64, f64, f64) {
+        let (mut largest, mut squares, mut energy) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
+        let ((source, last_source), (decoded, last_decoded)) = (source.as_chunks(), decoded.as_chunks());
+        let last = [(&load(last_source), &load(last_decoded))];
+        for (x, y) in source.iter().zip(decoded).chain(last) {
+            for i in 0..LANES {
+                let (x, y) = (f64::from(x[i]), f64::from(y[i]));
+                let error = (x - y).abs();
+                largest[i] = if error > largest[i] { error } else { largest[i] };
+                squares[i] += error * error;
+                energy[i] += x * x;
+            }
+        }
+        (largest.into_iter().fold(0.0, f64::max), sum(squares), sum(energy))
     }
 }
 
@@ -115,8 +179,29 @@ mod tests {
         let expected = source.iter().zip(&decoded).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
         for certificate in found {
             assert_eq!(certificate, Certificate::measure(&source, &decoded));
-            assert!((certificate.squared_error - expected).abs() < 1e-9);
+            assert!((certificate.squared_error / expected - 1.0).abs() < 1e-6);
             assert!(certificate.max_abs <= 0.125);
+        }
+    }
+
+    #[test]
+    fn small_and_large_values_are_measured_as_well() {
+        for scale in [1e-40, 1e-30, 1e-16, 1e-13, 1.0, 1e13, 1e16, 1e36] {
+            let source: Vec<f32> = (0..5000).map(|i| ((i * 7919) % 1009) as f32 / 331.0 * scale).collect();
+            for step in [0.5, 1e-3, 1e-12] {
+                let decoded: Vec<f32> = source.iter().map(|v| v * (1.0 - step)).collect();
+                let (mut expected, found) =
+                    (Certificate { exact: false, ..Certificate::EMPTY }, Certificate::measure(&source, &decoded));
+                for (x, y) in source.iter().zip(&decoded).map(|(x, y)| (f64::from(*x), f64::from(*y))) {
+                    expected.add(&Certificate {
+                        exact: false,
+                        max_abs: (x - y).abs(),
+                        squared_error: (x - y).powi(2),
+                        energy: x * x,
+                    });
+                }
+                assert!(found.agrees_with(&expected), "{scale} {step}: {found:?} {expected:?}");
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,17 +17,21 @@ use crate::container::read_safetensors_header;
 use crate::context::{DecodeCx, EncodeCx};
 use crate::error::{CodecError, FormatError, Result};
 use crate::linear::LinearOp;
-use crate::measure::{TILE, measure};
+use crate::measure::{TILE, energy, measure};
 use crate::payload::{Payload, Section};
 use crate::registry::Registry;
 use crate::rows::{Buffer, RowReader, open_of_any_size, open_rows, tiles};
 use crate::spec::{MAX_NESTING, check_nesting};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
-use crate::util::narrow;
+use crate::util::{narrow, widen};
 use crate::version::{Upgrade, VERSION, upgrade};
 
 /// Key of the JSON text in the `__metadata__` of the file.
 const METADATA_KEY: &str = "netweight";
+
+/// Weights of a tile of [`EncodedTensor::visit_stored`]: hash functions need some 16 KiB at once to
+/// be fast, and the second-level cache holds the tile.
+const VISITED: usize = 1 << 15;
 
 /// The upgrade steps from each older version of [`Meta`] to the next version.
 const META_UPGRADES: &[Upgrade] = &[];
@@ -101,6 +106,50 @@ impl EncodedTensor {
         cx: &DecodeCx<'_>,
     ) -> Result<Self> {
         let certificate = payload.measured().map_or_else(|| measure(&*codec, tensor, &payload, cx), Ok)?;
+        Self::certified(codec, tensor, payload, certificate)
+    }
+
+    /// Like [`Self::certify`], for callers that need the decoded bytes too: `take` gets them in
+    /// their order, in the stored dtype, some rows at a time.
+    ///
+    /// The payload of an exact codec is not decoded: `take` gets the bytes of `tensor`. The caller
+    /// has to check later that the payload decodes to them.
+    ///
+    /// # Errors
+    /// As [`Self::certify`].
+    pub fn certify_bytes(
+        codec: Arc<dyn Codec>,
+        tensor: &TensorView<'_>,
+        payload: Payload,
+        cx: &DecodeCx<'_>,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<Self> {
+        if codec.as_lossless().is_some() {
+            take(tensor.bytes());
+            return Self::certified(codec, tensor, payload, Certificate::exact(energy(tensor)?));
+        }
+        let (stated, mut measured) = (payload.measured(), Certificate { exact: false, ..Certificate::EMPTY });
+        let encoded = Self::from_parts(tensor.spec().clone(), codec, payload, Certificate::EMPTY)?;
+        let mut decoded = Vec::new();
+        encoded.visit_stored(cx, |rows, bytes| {
+            take(bytes);
+            if stated.is_none() {
+                decoded.resize(bytes.len() * 8 / tensor.spec().dtype().bitsize(), 0.0);
+                widen(tensor.spec().dtype(), bytes, &mut decoded)?;
+                measured.add(&Certificate::measure(&tensor.rows(rows.start, rows.end)?.to_f32()?, &decoded));
+            }
+            Ok(())
+        })?;
+        Self::certified(encoded.codec, tensor, encoded.payload, stated.unwrap_or(measured))
+    }
+
+    /// The encoded tensor, unless the certificate says that the payload is useless.
+    fn certified(
+        codec: Arc<dyn Codec>,
+        tensor: &TensorView<'_>,
+        payload: Payload,
+        certificate: Certificate,
+    ) -> Result<Self> {
         // A codec that expects an error of 1 is a reference for others, and stores zeros on
         // purpose.
         let expected = codec.cost(tensor.spec()).expected_rel_rmse;
@@ -203,6 +252,32 @@ impl EncodedTensor {
         self.check_size()?;
         self.spec.check_output_bytes(out.len())?;
         self.stored(cx, out)
+    }
+
+    /// Decodes to the bytes of the stored dtype, and gives them to `visit` in their order, some rows
+    /// at a time. An exact codec decodes all rows at once.
+    ///
+    /// # Errors
+    /// As [`Self::decode`], and those of `visit`.
+    pub fn visit_stored(
+        &self,
+        cx: &DecodeCx<'_>,
+        mut visit: impl FnMut(Range<usize>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let ((rows, columns), dtype) = (self.spec.matrix(), self.spec.dtype());
+        if self.codec.as_lossless().is_some() {
+            return visit(0..rows, &self.decode_bytes(cx)?);
+        }
+        self.check_size()?;
+        let (_span, cx) = (self.span().entered(), &self.limited(cx));
+        let reader = open_of_any_size(&*self.codec, &self.spec, self.payload.view(), cx)?;
+        let mut bytes = Vec::new();
+        tiles(&*reader, 0..rows, columns, VISITED, &mut Buffer::default(), |rows, values| {
+            cx.cancel.check()?;
+            bytes.resize(values.len() * dtype.bitsize() / 8, 0);
+            narrow(dtype, values, &mut bytes)?;
+            visit(rows, &bytes)
+        })
     }
 
     /// As [`Self::decode_stored`].

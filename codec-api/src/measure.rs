@@ -43,7 +43,7 @@ pub(crate) fn measure(
 }
 
 /// `Σ w²` over the finite values of a float tensor; 0 for other dtypes.
-fn energy(tensor: &TensorView<'_>) -> Result<f64> {
+pub(crate) fn energy(tensor: &TensorView<'_>) -> Result<f64> {
     if !tensor.spec().is_float() {
         return Ok(0.0);
     }

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if path.exists() {
             continue;
         }
-        let file = golden::encode(&codec);
+        let file = golden::encode(&codec).to_bytes()?;
         fs::write(path.with_extension("blake3"), golden::decoded_hash(file.clone(), &registry) + "\n")?;
         fs::write(&path, file)?;
         println!("wrote {}", path.display());

@@ -77,10 +77,7 @@ impl Tables {
     /// Tables for the symbols counted in each of at most 256 contexts, in the smaller of both ways;
     /// `None` without symbols.
     pub fn of_counts(counts: &[[u64; 256]]) -> Option<Self> {
-        let mut all = [0; 256];
-        for counts in counts {
-            add(&mut all, counts);
-        }
+        let all = total(counts);
         let used = all.iter().position(|n| *n > 0)?..all.iter().rposition(|n| *n > 0)? + 1;
         let (a, b) = (Self::written(Way::Whole, counts, &used)?, Self::written(Way::Shared, counts, &used)?);
         Some(if b.cost < a.cost { b } else { a })
@@ -173,6 +170,15 @@ fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<Grou
         }
     }
     groups
+}
+
+/// The sum over all contexts.
+pub(crate) fn total(counts: &[[u64; 256]]) -> [u64; 256] {
+    let mut sums = [0; 256];
+    for counts in counts {
+        add(&mut sums, counts);
+    }
+    sums
 }
 
 fn add(sums: &mut [u64; 256], counts: &[u64; 256]) {

@@ -72,5 +72,5 @@ fn round_trip(registry: &Registry, codec: &Arc<dyn Codec>, sample: &Sample) -> R
     let mut rounded = decoded;
     codec_api::util::round(sample.spec().dtype(), &mut rounded)?;
     let found = codec_api::Certificate::measure(&sample.view()?.to_f32()?, &rounded);
-    Ok(found.max_abs == read.certificate.max_abs)
+    Ok(found.agrees_with(&read.certificate))
 }

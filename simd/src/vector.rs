@@ -81,11 +81,17 @@ pub trait Simd: Copy {
     /// The sum of the four bytes in each lane.
     fn sum_bytes(self, lanes: &[u32; LANES]) -> [u32; LANES];
 
+    /// The lanes as 16-bit integers; none may be above `u16::MAX`.
+    fn low_halves(self, lanes: &[u32; LANES]) -> [u16; LANES];
+
+    /// `table[indices[i] & 63]` for each index.
+    fn lookup64(self, table: &[u8; 64], indices: &[u8; 64]) -> [u8; 64];
+
     /// Rounds finite values to BF16: nearest, ties to even, infinity beyond its range.
     #[inline(always)]
     fn f32_to_bf16(self, values: &[f32; LANES]) -> [u16; LANES] {
         let wide: [u32; LANES] = lanes!(i => values[i].to_bits());
-        lanes!(i => (wide[i].wrapping_add(0x7fff + (wide[i] >> 16 & 1)) >> 16) as u16)
+        self.low_halves(&lanes!(i => wide[i].wrapping_add(0x7fff + (wide[i] >> 16 & 1)) >> 16))
     }
 
     /// Widens BF16 bits; exact.
@@ -252,6 +258,16 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn low_halves(self, lanes: &[u32; LANES]) -> [u16; LANES] {
+        lanes!(i => lanes[i] as u16)
+    }
+
+    #[inline(always)]
+    fn lookup64(self, table: &[u8; 64], indices: &[u8; 64]) -> [u8; 64] {
+        indices.map(|index| table[usize::from(index & 63)])
+    }
+
+    #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
         values.map(|v| f16::from_f32_const(v).to_bits())
     }
@@ -292,6 +308,8 @@ mod tests {
         compressed: [u32; LANES],
         windows: [[u32; LANES]; 4],
         byte_sums: [u32; LANES],
+        low_halves: [u16; LANES],
+        bytes: Vec<u8>,
     }
     kernel! {
         fn others<'a>(simd, values: &'a [f32; LANES], codes: &'a [u8; LANES], x: u64, mask: u64) -> Found {
@@ -327,6 +345,8 @@ mod tests {
                     simd.windows::<4>(codes),
                 ],
                 byte_sums: simd.sum_bytes(&dividends),
+                low_halves: simd.low_halves(&lanes!(i => dividends[i] >> 16)),
+                bytes: simd.lookup64(&std::array::from_fn(|i| (i * 7) as u8), &std::array::from_fn(|i| codes[i % LANES] ^ i as u8)).to_vec(),
             }
         }
     }

@@ -19,9 +19,6 @@ use crate::recipe::Recipe;
 /// A target that no plan of a comparison writes.
 const NOWHERE: &str = "compared.nw.safetensors";
 
-/// Relative difference that a certificate may have: sums in another order.
-const ROUNDING: f64 = 1e-9;
-
 /// A piece's tensor in the source; `None` if there is none of its name, dtype and shape.
 type Place<'a> = Option<(&'a PlannedTensor, Bytes)>;
 
@@ -83,7 +80,7 @@ impl Packed {
             pieces.extend(tensor.pieces().into_iter().map(|piece| (place.clone(), piece)));
         }
         let meter = Meter::default();
-        let compare = |place: &Place<'_>, piece: &Piece<'_>, decoded: Result<Bytes, Error>| match decoded {
+        let compare = |place: &Place<'_>, piece: &Piece<'_>| match piece.decode() {
             Err(error) => Some((None, error)),
             Ok(decoded) => {
                 let (planned, bytes) = place.as_ref()?;
@@ -95,7 +92,7 @@ impl Packed {
                 Some((Some(planned.name.clone()), Error::Differs { path, part, reason: format!("{reason}{hint}") }))
             }
         };
-        let found: Vec<Option<(Option<String>, Error)>> = self.decode_all(&pieces, progress, compare);
+        let found: Vec<Option<(Option<String>, Error)>> = self.for_all(&pieces, progress, compare);
         let mut faults: Vec<(Option<String>, Error)> = found.into_iter().flatten().collect();
         faults.dedup_by(|next, first| next.0.is_some() && next.0 == first.0);
         Ok(faults.into_iter().map(|(_, error)| error).collect())
@@ -130,7 +127,7 @@ fn compare_certificates(stated: &Certificate, found: &Certificate) -> Result<(),
         ["largest error", "squared error", "sum of squares"].iter().zip(numbers(stated).into_iter().zip(numbers(found)))
     {
         // A NaN is not within the rounding.
-        let within = (stated - found).abs() <= ROUNDING * stated.abs();
+        let within = (stated - found).abs() <= Certificate::TOLERANCE * stated.abs();
         if !within {
             return Err(format!("the {what} against the source is {found:.6e}, its certificate states {stated:.6e}"));
         }

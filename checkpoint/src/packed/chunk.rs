@@ -103,12 +103,34 @@ impl<'a> PackedChunk<'a> {
             encoded.decode_level_stored(self.level, &cx, out)
         };
         decoded.map_err(|e| self.failed(e))?;
-        let found = Hash::of(out);
+        self.check_hash(Hash::of(out))
+    }
+
+    fn check_hash(&self, found: Hash) -> Result<(), Error> {
         if found == self.hash() {
             return Ok(());
         }
         let reason = format!("its decoded bytes have blake3 {found}, stored is {}", self.hash());
         Err(self.packed.damaged(self.place(), reason))
+    }
+
+    /// As [`Self::decode_stored`], without the bytes.
+    ///
+    /// # Errors
+    /// As [`Self::decode_stored`].
+    pub(super) fn verify(&self) -> Result<(), Error> {
+        if !self.is_complete() {
+            return self.decode_bytes().map(drop);
+        }
+        self.check_size()?;
+        let base = self.checked_base()?;
+        let mut hasher = blake3::Hasher::new();
+        let visited = self.chunk.encoded.visit_stored(&self.context(base.as_ref())?, |_, bytes| {
+            hasher.update(bytes);
+            Ok(())
+        });
+        visited.map_err(|e| self.failed(e))?;
+        self.check_hash(Hash(hasher.finalize().into()))
     }
 
     /// As [`Self::decode_stored`].

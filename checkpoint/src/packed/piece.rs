@@ -65,10 +65,18 @@ impl Piece<'_> {
     }
 
     /// The bytes in the stored dtype; every checksum and hash is checked.
-    pub(super) fn decode(&self) -> Result<Bytes, Error> {
+    pub(crate) fn decode(&self) -> Result<Bytes, Error> {
         match self {
             Self::Chunk(chunk) => Ok(chunk.decode_bytes()?.into()),
             Self::Base { packed, number, rows, .. } => Ok(packed.base_rows(*number, rows)?.1),
+        }
+    }
+
+    /// As [`Self::decode`], without the bytes.
+    pub(super) fn verify(&self) -> Result<(), Error> {
+        match self {
+            Self::Chunk(chunk) => chunk.verify(),
+            Self::Base { .. } => self.decode().map(drop),
         }
     }
 }

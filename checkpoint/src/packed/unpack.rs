@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
 use codec_api::Progress;
 
 use super::open::Packed;
@@ -93,10 +92,11 @@ impl Packed {
         let mut file = AtomicFile::create(target)?;
         file.write(&header)?;
         let (places, file) = (self.places(number, header.len() as u64), Mutex::new(file));
-        let write = |offset: &u64, _: &Piece<'_>, decoded: Result<Bytes, Error>| {
-            file.lock().unwrap_or_else(PoisonError::into_inner).write_at(*offset, &decoded?)
+        let write = |offset: &u64, piece: &Piece<'_>| {
+            let decoded = piece.decode()?;
+            file.lock().unwrap_or_else(PoisonError::into_inner).write_at(*offset, &decoded)
         };
-        self.decode_all::<_, _, Result<(), Error>>(&places, progress, write)?;
+        self.for_all::<_, _, Result<(), Error>>(&places, progress, write)?;
         file.into_inner().unwrap_or_else(PoisonError::into_inner).commit()
     }
 

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 
-use bytes::Bytes;
 use codec_api::Progress;
 use rayon::prelude::*;
 
@@ -27,7 +26,7 @@ impl Packed {
         let stored = self.stored_tensors();
         let pieces: Vec<_> =
             stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece.at_whole_level())).collect();
-        let faults: Vec<Option<Error>> = self.decode_all(&pieces, progress, |(), _, decoded| decoded.err());
+        let faults: Vec<Option<Error>> = self.for_all(&pieces, progress, |(), piece| piece.verify().err());
         let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
         let files = self.files.iter().chain(&self.index);
         faults.extend(files.filter_map(|file| self.verbatim(file).err()));
@@ -44,12 +43,12 @@ impl Packed {
         wrong.map(|(name, _)| self.damaged(format!("section `{name}`"), "it must be zeros"))
     }
 
-    /// Decodes pieces on rayon's current pool, and gives each piece and its bytes to `take`.
-    pub(crate) fn decode_all<T, R, C>(
+    /// Calls `take`, which decodes a piece, with all pieces on rayon's current pool.
+    pub(crate) fn for_all<T, R, C>(
         &self,
         pieces: &[(T, Piece<'_>)],
         progress: &dyn Progress,
-        take: impl Fn(&T, &Piece<'_>, Result<Bytes, Error>) -> R + Sync,
+        take: impl Fn(&T, &Piece<'_>) -> R + Sync,
     ) -> C
     where
         T: Sync,
@@ -58,7 +57,7 @@ impl Packed {
     {
         let meter = Meter::default();
         let decode = |(place, piece): &(T, Piece<'_>)| {
-            let result = take(place, piece, piece.decode());
+            let result = take(place, piece);
             progress.tick(piece.elements());
             meter.add(piece.byte_len(), || self.release());
             result

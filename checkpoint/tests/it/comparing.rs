@@ -89,5 +89,7 @@ fn packed_and_dense_models_are_compared_in_pieces() {
     let certificate = packed.tensor("w").unwrap().certificate();
     let difference = compare(&source, &lossy)[0].difference.unwrap();
     assert_eq!(difference.max_abs, Some(certificate.max_abs));
-    assert!((difference.relative.unwrap() / certificate.rel_frobenius() - 1.0).abs() < 1e-9);
+    assert!(
+        (difference.relative.unwrap() / certificate.rel_frobenius() - 1.0).abs() < codec_api::Certificate::TOLERANCE
+    );
 }

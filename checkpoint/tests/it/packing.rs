@@ -174,7 +174,7 @@ fn chunks_share_statistics_and_read_in_part() {
     assert_eq!(tensor.decode_bytes().unwrap(), whole.decode_bytes(&DecodeCx::new()).unwrap());
     let (sum, one) = (tensor.certificate(), whole.certificate);
     assert_eq!(sum.max_abs, one.max_abs);
-    assert!((sum.squared_error / one.squared_error - 1.0).abs() < 1e-9);
+    assert!((sum.squared_error / one.squared_error - 1.0).abs() < codec_api::Certificate::TOLERANCE);
 
     let all = tensor.to_f32().unwrap();
     for rows in [0..1, 4095..4097, 4096..4096, 4100..ROWS, 0..ROWS] {

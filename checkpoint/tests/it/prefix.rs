@@ -74,7 +74,10 @@ fn levels_state_what_a_decoder_returns() {
                 let values = source.tensor(name).unwrap();
                 let measured = Certificate::measure(&values.to_f32().unwrap(), &tensor.to_f32().unwrap());
                 assert_eq!(stated.max_abs, measured.max_abs, "{name}, level {level}");
-                assert!((stated.nmse() / measured.nmse() - 1.0).abs() < 1e-9, "{name}, level {level}");
+                assert!(
+                    (stated.nmse() / measured.nmse() - 1.0).abs() < codec_api::Certificate::TOLERANCE,
+                    "{name}, level {level}"
+                );
             }
             let mut rows = vec![0.0; 2 * 64];
             if name == "a" {

@@ -42,7 +42,7 @@ pub fn round_trip(spec: &str, shape: &[usize], values: &[f32], base: &[f32]) -> 
     let encoded = encoded(spec, shape, values, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
     let decoded = decoded(&encoded, base).unwrap_or_else(|e| panic!("{spec}: {e}"));
     let (found, wanted) = (encoded.certificate, Certificate::measure(values, &decoded));
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b;
+    let near = |a: f64, b: f64| (a - b).abs() <= codec_api::Certificate::TOLERANCE * b;
     assert!(found.max_abs == wanted.max_abs && near(found.nmse(), wanted.nmse()), "{spec}: {found:?}");
     (encoded, decoded)
 }

@@ -109,8 +109,7 @@ fn check(spec: &str, key: Key, sample: &Sample) {
     let stored = encoded.decode_bytes(&DecodeCx::new()).unwrap();
     let stored = TensorView::new(sample.spec().clone(), &stored).unwrap().to_finite_f32().unwrap();
     let (stated, measured) = (&encoded.certificate, Certificate::measure(&source, &stored));
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * b;
-    assert!(near(stated.nmse(), measured.nmse()) && near(stated.max_abs, measured.max_abs), "{what}: {stated:?}");
+    assert!(stated.agrees_with(&measured), "{what}: {stated:?}, but it is {measured:?}");
 
     let decoded = encoded.decode(&DecodeCx::new()).unwrap();
     assert!(decoded.iter().all(|w| w.is_finite()), "{what}");

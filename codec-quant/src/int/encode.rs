@@ -1,6 +1,8 @@
 //! From weights to codes, in blocks of rows that stay in the cache. For each block: range and grid
 //! of each group, then all codes.
 
+use std::ops::Range;
+
 use codec_api::util::{Importance, round};
 use codec_api::{
     Certificate, CodecError, Dtype, EncodeCx, InputAxis, Payload, Result, Section, TensorSpec, TensorView, statistics,
@@ -10,7 +12,7 @@ use super::clip::Chooser;
 use super::decode::{Params, decode_rows};
 use super::layout::Layout;
 use super::quantise::{Quantiser, quantise};
-use super::range::{Codes, Range, find_ranges};
+use super::range::{self, Codes, find_ranges};
 use super::scale::{Grids, exponent_for};
 use super::survey::Found;
 use super::{Group, IntQuant};
@@ -54,7 +56,7 @@ pub(super) fn importance(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<
 }
 
 /// The exponent for the largest step of grids that cover these ranges; `None` if all are zeros.
-pub(super) fn exponent(codes: Codes, ranges: &[Range], octave: i32) -> Option<i8> {
+pub(super) fn exponent(codes: Codes, ranges: &[range::Range], octave: i32) -> Option<i8> {
     let largest = codes.largest_step(ranges);
     (largest > 0.0).then(|| exponent_for(largest, octave))
 }
@@ -109,17 +111,16 @@ fn one_group(codec: &IntQuant, layout: &Layout, tensor: &TensorView<'_>, cx: &En
     let (mut scales, mut grids) = grid_of_tensor(codec, tensor, cx)?;
     let quantiser = scales.push(&mut grids).ok_or_else(|| too_large(scales.exponent))?;
     let (decoders, mut errors) = (grids.decoders(scales.exponent), Errors::new(tensor));
-    // The survey has let go of its own copy of 16-bit weights.
-    let (values, mut packed) = (tensor.to_f32()?, vec![0; layout.codes_len()]);
-    if cx.shared.is_some() {
-        // Without a survey of this tensor nothing has looked at its values.
-        check_finite(simd::max_abs(&values), &values, 0)?;
-    }
-    let (weights, bytes) = layout.block_size();
-    for (i, (block, packed)) in values.chunks(weights).zip(packed.chunks_mut(bytes)).enumerate() {
+    let mut packed = vec![0; layout.codes_len()];
+    for (rows, packed) in layout.blocks().zip(packed.chunks_mut(layout.block_bytes())) {
         cx.cancel.check()?;
-        quantise(block, values.get((i + 1) * weights..).unwrap_or_default(), layout, &quantiser, packed);
-        errors.add(block, layout, packed, &decoders)?;
+        let block = tensor.rows(rows.start, rows.end)?.to_f32()?;
+        if cx.shared.is_some() {
+            // Without a survey of this tensor nothing has looked at its values.
+            check_finite(simd::max_abs(&block), &block, rows.start * layout.columns)?;
+        }
+        quantise(&block, next(tensor, &rows), layout, &quantiser, packed);
+        errors.add(&block, layout, packed, &decoders)?;
     }
     Ok(Encoded { scales, packed, errors })
 }
@@ -133,15 +134,16 @@ pub(super) fn groups(
     cx: &EncodeCx<'_>,
 ) -> Result<Encoded> {
     let chooser = Chooser::new(codec, layout, importance.map(Importance::inputs));
-    let (values, errors) = (tensor.to_f32()?, Errors::new(tensor));
-    if let Some(encoded) = blocks(&chooser, None, &values, errors.clone(), cx)? {
+    if let Some(encoded) = blocks(&chooser, None, tensor, cx)? {
         return Ok(encoded);
     }
     let mut ranges = Vec::with_capacity(layout.groups());
-    find_ranges(&values, layout, &mut ranges);
+    for rows in layout.blocks() {
+        find_ranges(&tensor.rows(rows.start, rows.end)?.to_f32()?, layout, &mut ranges);
+    }
     let exponent = exponent(chooser.codes, &ranges, TOP_OCTAVE).unwrap_or(0);
     drop(ranges);
-    blocks(&chooser, Some(exponent), &values, errors, cx)?.ok_or_else(|| too_large(exponent))
+    blocks(&chooser, Some(exponent), tensor, cx)?.ok_or_else(|| too_large(exponent))
 }
 
 /// Encodes block by block. Without an exponent, the first block that is not all zeros chooses it.
@@ -149,26 +151,32 @@ pub(super) fn groups(
 fn blocks(
     chooser: &Chooser<'_>,
     mut exponent: Option<i8>,
-    values: &[f32],
-    mut errors: Errors,
+    tensor: &TensorView<'_>,
     cx: &EncodeCx<'_>,
 ) -> Result<Option<Encoded>> {
-    let (codes, layout) = (chooser.codes, chooser.layout);
+    let (codes, layout, mut errors) = (chooser.codes, chooser.layout, Errors::new(tensor));
     let (mut scales, mut packed) = (Scales::new(codes, 0, layout.groups()), vec![0; layout.codes_len()]);
     let mut ranges = Vec::with_capacity(layout.block_groups());
-    let (weights, bytes) = layout.block_size();
-    for (i, (block, packed)) in values.chunks(weights).zip(packed.chunks_mut(bytes)).enumerate() {
+    for (rows, packed) in layout.blocks().zip(packed.chunks_mut(layout.block_bytes())) {
         cx.cancel.check()?;
         ranges.clear();
-        check_finite(find_ranges(block, layout, &mut ranges), block, i * weights)?;
+        let block = tensor.rows(rows.start, rows.end)?.to_f32()?;
+        check_finite(find_ranges(&block, layout, &mut ranges), &block, rows.start * layout.columns)?;
         exponent = exponent.or_else(|| self::exponent(codes, &ranges, FIRST_OCTAVE));
         scales.exponent = exponent.unwrap_or(0);
-        let mut grids = chooser.grids(block, &ranges, scales.exponent, cx)?;
+        let mut grids = chooser.grids(&block, &ranges, scales.exponent, cx)?;
         let Some(quantiser) = scales.push(&mut grids) else { return Ok(None) };
-        quantise(block, values.get((i + 1) * weights..).unwrap_or_default(), layout, &quantiser, packed);
-        errors.add(block, layout, packed, &grids.decoders(scales.exponent))?;
+        quantise(&block, next(tensor, &rows), layout, &quantiser, packed);
+        errors.add(&block, layout, packed, &grids.decoders(scales.exponent))?;
     }
     Ok(Some(Encoded { scales, packed, errors }))
+}
+
+/// The bytes after some rows, for prefetching. Widening reads those of 16-bit weights in order,
+/// as the prefetcher of the CPU expects.
+fn next<'a>(tensor: &TensorView<'a>, rows: &Range<usize>) -> &'a [u8] {
+    let (columns, bytes) = (tensor.spec().matrix().1, tensor.bytes());
+    if tensor.spec().dtype() == Dtype::F32 { &bytes[4 * columns * rows.end..] } else { &[] }
 }
 
 /// Weights measured at once: some rows that the first-level cache holds twice, or one row.
@@ -178,7 +186,7 @@ pub(super) fn measured_at_once(layout: &Layout) -> usize {
 }
 
 /// Measures the decoded weights of block after block, while weights and codes are in the cache.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Errors {
     dtype: Dtype,
     decoded: Vec<f32>,

@@ -1,5 +1,7 @@
 //! The layout of codes and groups.
 
+use std::ops::Range;
+
 use codec_api::TensorSpec;
 use simd::LANES;
 
@@ -31,10 +33,20 @@ impl Layout {
         (WEIGHTS / self.columns.max(1)).max(1)
     }
 
-    /// Weights encoded per step, and their bytes of codes.
-    pub(super) fn block_size(&self) -> (usize, usize) {
-        let rows = self.block_rows();
-        ((rows * self.columns).max(1), (rows * self.row_len()).max(1))
+    /// The rows of each step.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+        let (rows, all) = (self.block_rows(), self.rows);
+        (0..all).step_by(rows).map(move |first| first..(first + rows).min(all))
+    }
+
+    /// Bytes of the codes of a step.
+    pub(super) fn block_bytes(&self) -> usize {
+        (self.block_rows() * self.row_len()).max(1)
+    }
+
+    /// Weights encoded per step, at most.
+    pub(super) fn block_weights(&self) -> usize {
+        self.block_rows().min(self.rows) * self.columns
     }
 
     /// Groups encoded per step, at most.

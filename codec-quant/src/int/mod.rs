@@ -154,9 +154,14 @@ impl Codec for IntQuant {
         // keeps ranges, grids, F16 scales and parameters of the groups of a step, and the decoded
         // rows that it measures.
         let scratch = 11 * layout.groups() + 34 * layout.block_groups() + 4 * encode::measured_at_once(&layout);
+        // A survey widens all weights of 16 bits, an encode those of a step.
+        let widened = match self.group {
+            Group::Tensor => crate::widened_bytes(spec),
+            _ => crate::widened_bytes(spec).min(4 * layout.block_weights() as u64),
+        };
         CostEstimate::fixed(bytes as u64)
             .ops(encode * n, 4.0 * n)
-            .scratch(scratch as u64 + crate::importance_bytes(spec) + crate::widened_bytes(spec))
+            .scratch(scratch as u64 + crate::importance_bytes(spec) + widened)
     }
 
     fn encode(&self, tensor: TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Payload> {

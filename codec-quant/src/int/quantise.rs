@@ -62,8 +62,8 @@ impl Quantiser {
 }
 
 kernel! {
-    /// Quantises and packs some rows, and prefetches `next`.
-    pub(super) fn quantise<'a>(simd, values: &'a [f32], next: &'a [f32], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) {
+    /// Quantises and packs some rows, and prefetches `next`, the bytes after them.
+    pub(super) fn quantise<'a>(simd, values: &'a [f32], next: &'a [u8], layout: &'a Layout, quantiser: &'a Quantiser, packed: &'a mut [u8]) {
         with_bits!(layout.bits, quantise_rows::<_>(simd, values, next, layout, quantiser, packed));
     }
 }
@@ -72,7 +72,7 @@ kernel! {
 fn quantise_rows<const BITS: usize, S: Simd>(
     simd: S,
     values: &[f32],
-    next: &[f32],
+    next: &[u8],
     layout: &Layout,
     quantiser: &Quantiser,
     packed: &mut [u8],
@@ -87,7 +87,7 @@ fn quantise_rows<const BITS: usize, S: Simd>(
         for (params, blocks) in params.iter().zip(blocks.chunks(layout.group_blocks())) {
             for (x, packed) in blocks.iter().zip(&mut codes_out) {
                 prefetch(next, ahead);
-                ahead += LANES;
+                ahead += size_of_val(x);
                 let codes = quantiser.sixteen(*params, x);
                 packed.copy_from_slice(&pack16::<BITS, S>(simd, &codes)[..2 * BITS]);
             }

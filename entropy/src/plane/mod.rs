@@ -30,7 +30,10 @@ mod reader;
 
 use std::borrow::Cow;
 
+use simd::kernel;
+
 use crate::frequencies::{count, count_by};
+use crate::tables::total;
 use crate::{Encoder, Error, Frequencies, STATE_BYTES, Tables, information};
 pub use reader::Reader;
 
@@ -116,7 +119,10 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     if gain >= 1.0 || bytes.len() <= STATE_BYTES {
         return Ok(None);
     }
-    let candidates = [plain(bytes), by_contexts(bytes, known), by_classes(bytes, known.before)];
+    let by_context = count_by_contexts(bytes, known.contexts);
+    // The sum over the contexts saves counting the bytes once more.
+    let counts = if by_context.is_empty() { count(bytes) } else { total(&by_context) };
+    let candidates = [plain(&counts), by_contexts(&by_context, known), by_classes(bytes, known.before)];
     let best = candidates.into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
     let Some(best) = best.filter(|best| best.cost < (1.0 - gain) * bytes.len() as f64) else { return Ok(None) };
     let mut out = Vec::with_capacity(best.cost as usize + 256);
@@ -146,18 +152,22 @@ pub fn sampled_gain(bytes: &[u8]) -> f64 {
     1.0 - (information(&counts) + bias) / (8 * sample.len().max(1)) as f64
 }
 
-fn plain(bytes: &[u8]) -> Option<Candidate<'_>> {
-    let counts = count(bytes);
-    let frequencies = Frequencies::of_counts(&counts)?;
+/// The counts of each context; empty without contexts.
+fn count_by_contexts(bytes: &[u8], contexts: &[u8]) -> Vec<[u64; 256]> {
+    let most = contexts.iter().fold(0, |most: u8, context| most.max(*context));
+    if contexts.is_empty() { Vec::new() } else { count_by(bytes, contexts, usize::from(most) + 1) }
+}
+
+fn plain(counts: &[u64; 256]) -> Option<Candidate<'static>> {
+    let frequencies = Frequencies::of_counts(counts)?;
     let mut head = Vec::new();
     frequencies.write(&mut head);
-    let cost = frequencies.cost(&counts) / 8.0 + head.len() as f64 + STATE_BYTES as f64;
+    let cost = frequencies.cost(counts) / 8.0 + head.len() as f64 + STATE_BYTES as f64;
     Some(Candidate { mode: 2, head, contexts: Cow::Borrowed(&[]), tables: vec![frequencies], cost })
 }
 
-fn by_contexts<'a>(bytes: &[u8], known: Known<'a>) -> Option<Candidate<'a>> {
-    let most = known.contexts.iter().max()?;
-    let tables = Tables::of_counts(&count_by(bytes, known.contexts, usize::from(*most) + 1))?;
+fn by_contexts<'a>(counts: &[[u64; 256]], known: Known<'a>) -> Option<Candidate<'a>> {
+    let tables = Tables::of_counts(counts)?;
     let contexts = map(known.contexts, &tables.group);
     let cost = tables.cost + known.side_bytes as f64;
     Some(Candidate { mode: BY_CONTEXTS, head: tables.head, contexts, tables: tables.frequencies, cost })
@@ -196,9 +206,27 @@ fn map<'a>(bytes: &'a [u8], table: &[u8]) -> Cow<'a, [u8]> {
     if table.iter().zip(0..).all(|(new, old)| *new == old) {
         return bytes.into();
     }
-    let mut all = [0; 256];
+    let (mut all, mut out) = ([0; 256], vec![0; bytes.len()]);
     all[..table.len()].copy_from_slice(table);
-    bytes.iter().map(|byte| all[usize::from(*byte)]).collect::<Vec<_>>().into()
+    look_up(&all, bytes, &mut out);
+    out.into()
+}
+
+kernel! {
+    /// `table[byte]` for each byte.
+    fn look_up<'a>(simd, table: &'a [u8; 256], bytes: &'a [u8], out: &'a mut [u8]) {
+        let [first, ..] = table.as_chunks::<64>().0 else { return };
+        let ((blocks, rest), (outs, tail)) = (bytes.as_chunks::<64>(), out.as_chunks_mut());
+        for (block, out) in blocks.iter().zip(outs) {
+            // Contexts are below 64.
+            if block.iter().fold(0, |all, byte| all | byte) < 64 {
+                *out = simd.lookup64(first, block);
+            } else {
+                block.iter().zip(out).for_each(|(byte, out)| *out = table[usize::from(*byte)]);
+            }
+        }
+        rest.iter().zip(tail).for_each(|(byte, out)| *out = table[usize::from(*byte)]);
+    }
 }
 
 /// Decodes a plane of `out.len()` bytes.

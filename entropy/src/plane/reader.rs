@@ -1,6 +1,6 @@
 //! Decoding of a plane in parts, so that several planes go through the cache together.
 
-use super::{BY_CLASSES, BY_CONTEXTS, Known, RAW, classes};
+use super::{BY_CLASSES, BY_CONTEXTS, Known, RAW, classes, look_up};
 use crate::{Decoder, Error, Frequencies, STATES, States, Tables};
 
 /// A coded plane during decoding.
@@ -133,7 +133,7 @@ impl Coded<'_> {
         let mut contexts = [0; PART];
         for (by, out) in by.chunks(PART).zip(out.chunks_mut(PART)) {
             let contexts = &mut contexts[..by.len()];
-            contexts.iter_mut().zip(by).for_each(|(context, by)| *context = table[usize::from(*by)]);
+            look_up(table, by, contexts);
             self.decoder.decode_part(&mut self.states, contexts, out)?;
         }
         Ok(())

@@ -9,9 +9,6 @@ use super::row::Row;
 /// A NaN with an unusual payload, to recognise elements that a decoder has not written.
 const UNWRITTEN: f32 = f32::from_bits(0x7fa5_a5a5);
 
-/// Largest relative difference between two sums of the same terms in another order.
-const ROUNDING: f64 = 1e-9;
-
 /// The read-back tensor and its output buffer.
 pub(super) struct Decoder<'a> {
     read: &'a EncodedTensor,
@@ -70,19 +67,11 @@ impl<'a> Decoder<'a> {
             }
         };
         row.set_errors(&found);
-        if agree(&stated, &found) {
+        if stated.agrees_with(&found) {
             return Ok(());
         }
         Err(format!("the certificate does not hold: it is {stated:?}, but the decoded weights have {found:?}"))
     }
-}
-
-fn agree(stated: &Certificate, found: &Certificate) -> bool {
-    let close = |a: f64, b: f64| (a - b).abs() <= ROUNDING * b;
-    stated.exact == found.exact
-        && stated.max_abs == found.max_abs
-        && close(stated.squared_error, found.squared_error)
-        && close(stated.energy, found.energy)
 }
 
 impl Row {

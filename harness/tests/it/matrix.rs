@@ -197,10 +197,10 @@ fn errors_and_certificate_are_those_of_the_stored_bytes() {
         widen(item.spec.dtype(), &bytes, &mut values).unwrap();
         let (stored, stated) = (Certificate::measure(&source, &values), encoded.certificate);
         assert_eq!((stated.exact, stated.max_abs), (false, stored.max_abs), "{dtype}");
-        let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b;
+        let close = |a: f64, b: f64| (a - b).abs() <= Certificate::TOLERANCE * b;
         assert!(close(stated.squared_error, stored.squared_error) && close(stated.energy, stored.energy), "{dtype}");
         let unrounded = Certificate::measure(&source, &encoded.decode(&DecodeCx::new()).unwrap());
-        assert!(!close(stored.squared_error, unrounded.squared_error), "{dtype}: rounding changes the error");
+        assert_ne!(stored.squared_error, unrounded.squared_error, "{dtype}: rounding changes the error");
 
         let row = row_of("baseline.mean:group=8", item);
         assert_eq!((row.status, row.max_abs_error), (Status::Ok, Some(stored.max_abs)), "{dtype}: {:?}", row.reason);

@@ -4,15 +4,16 @@ use std::arch::x86_64::{
     __m128i, __m256, __m256i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi64_si128,
     _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps,
     _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_broadcastsi128_si256, _mm256_castpd_si256,
-    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps, _mm256_cmp_ps,
-    _mm256_cmpgt_epi32, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64,
-    _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256,
-    _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srlv_epi32,
-    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256, _pdep_u64, _pext_u64,
+    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps, _mm256_broadcastsi128_si256,
+    _mm256_castpd_si256, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps,
+    _mm256_cmp_ps, _mm256_cmpgt_epi8, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
+    _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps,
+    _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
+    _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -339,6 +340,40 @@ impl Simd for Avx2 {
             let [low, high] = integers(lanes);
             lanes_of([sums(low), sums(high)])
         }
+    }
+
+    #[inline(always)]
+    fn low_halves(self, lanes: &[u32; LANES]) -> [u16; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: see above.
+        unsafe {
+            let [low, high] = integers(lanes);
+            // It packs within halves of 128 bits; the permutation puts the quarters in order.
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+            _mm256_storeu_si256(out.as_mut_ptr().cast::<__m256i>(), packed);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn lookup64(self, table: &[u8; 64], indices: &[u8; 64]) -> [u8; 64] {
+        let mut out = [0; 64];
+        // SAFETY: see above.
+        unsafe {
+            for half in [0, 32] {
+                let index = _mm256_loadu_si256(indices.as_ptr().add(half).cast::<__m256i>());
+                let index = _mm256_and_si256(index, _mm256_set1_epi8(63));
+                let mut found = _mm256_setzero_si256();
+                for part in [48, 32, 16, 0] {
+                    let entries = _mm_loadu_si128(table.as_ptr().add(part).cast::<__m128i>());
+                    let entries = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), index);
+                    let below = _mm256_cmpgt_epi8(_mm256_set1_epi8(part as i8 + 16), index);
+                    found = _mm256_blendv_epi8(found, entries, below);
+                }
+                _mm256_storeu_si256(out.as_mut_ptr().add(half).cast::<__m256i>(), found);
+            }
+        }
+        out
     }
 
     common_operations!();
