@@ -6,6 +6,7 @@
 
 use codec_api::{CodecError, Result};
 use entropy::{count, information};
+use simd::kernel;
 
 /// The level of Zstandard frames.
 const LEVEL: i32 = 3;
@@ -45,28 +46,91 @@ const RARE: usize = 64;
 /// Whether one window in 64 that begins with an element equals one of the latest or, of those with
 /// a small hash, any earlier one. The hash selects the same windows wherever they are.
 pub(super) fn repeats(bytes: &[u8], width: usize) -> bool {
-    let windows = bytes.len().saturating_sub(WINDOW - 1).div_ceil(width);
-    let most = u64::MAX / windows.div_ceil(REMEMBERED).max(1) as u64;
-    let mut seen = vec![0u64; 2 * REMEMBERED];
-    // The latest windows, for runs and short periods, whose few windows may all have large hashes.
-    let mut near = [0u64; 256];
-    let (mut chosen, mut earlier, mut close) = (0, 0, 0);
-    for at in (0..windows).map(|i| i * width) {
-        let Some(window) = bytes.get(at..).and_then(|rest| rest.first_chunk()) else { break };
-        // The mark of a window is never 0, the mark of an empty place.
-        let hash =
-            (u64::from_le_bytes(*window) ^ u64::from_le_bytes(*window) >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let place = (hash >> 48) as usize % near.len();
-        close += usize::from(near[place] == hash | 1 << 63);
-        near[place] = hash | 1 << 63;
-        if hash <= most {
-            let (place, mark) = ((hash ^ hash >> 32) as usize % seen.len(), hash | 1 << 63);
-            chosen += 1;
-            earlier += usize::from(seen[place] == mark);
-            seen[place] = mark;
+    near_repeats(bytes, width) || far_repeats(bytes, width)
+}
+
+/// Windows that begin with an element.
+fn windows(bytes: &[u8], width: usize) -> usize {
+    bytes.len().saturating_sub(WINDOW - 1).div_ceil(width)
+}
+
+fn window(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |window| u64::from_le_bytes(*window))
+}
+
+/// Looks for runs and short periods in eight parts of the bytes.
+fn near_repeats(bytes: &[u8], width: usize) -> bool {
+    const PARTS: usize = 8;
+    const PART: usize = 512;
+    let all = windows(bytes, width);
+    let step = all.div_ceil(PARTS).max(PART);
+    let (mut close, mut seen) = (0, 0);
+    for first in (0..all).step_by(step) {
+        let mut latest = [None; 256];
+        for i in first..(first + PART).min(all) {
+            let window = window(bytes, i * width);
+            let place = (window ^ window >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+            close += usize::from(latest[place as usize].replace(window) == Some(window));
+            seen += 1;
         }
     }
-    RARE * earlier > chosen || RARE * close > windows
+    RARE * close > seen
+}
+
+/// Looks for windows with a small hash at any distance.
+fn far_repeats(bytes: &[u8], width: usize) -> bool {
+    let most = u32::MAX / windows(bytes, width).div_ceil(REMEMBERED).max(1) as u32;
+    let mut chosen = Vec::with_capacity(2 * REMEMBERED);
+    match width {
+        1 => choose::<1>(bytes, most, &mut chosen),
+        2 => choose::<2>(bytes, most, &mut chosen),
+        4 => choose::<4>(bytes, most, &mut chosen),
+        _ => choose::<8>(bytes, most, &mut chosen),
+    }
+    let mut windows: Vec<u64> = chosen.iter().map(|at| window(bytes, *at)).collect();
+    windows.sort_unstable();
+    let earlier = windows.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    RARE * earlier > windows.len()
+}
+
+/// Elements hashed at a time.
+const PIECE: usize = 512;
+
+/// Appends the offsets of the windows whose hash is at most `most`.
+fn choose<const WIDTH: usize>(bytes: &[u8], most: u32, chosen: &mut Vec<usize>) {
+    let in_window = WINDOW / WIDTH;
+    let all = windows(bytes, WIDTH);
+    let mut elements = [0; PIECE + WINDOW];
+    for first in (0..all).step_by(PIECE) {
+        let part = bytes[first * WIDTH..].as_chunks::<WIDTH>().0;
+        let part = &part[..part.len().min(PIECE + in_window - 1)];
+        for (element, bytes) in elements.iter_mut().zip(part) {
+            let mut wide = [0; WINDOW];
+            wide[..WIDTH].copy_from_slice(bytes);
+            let wide = u64::from_le_bytes(wide);
+            *element = wide as u32 ^ (wide >> 32) as u32;
+        }
+        let here = (all - first).min(PIECE);
+        let mut hashes = [0; PIECE];
+        hash(&elements, in_window, &mut hashes);
+        let small = hashes[..here].iter().enumerate().filter(|(_, hash)| **hash <= most);
+        chosen.extend(small.map(|(i, _)| (first + i) * WIDTH));
+    }
+}
+
+kernel! {
+    /// A hash of the elements of each window.
+    fn hash<'a>(_simd, elements: &'a [u32; PIECE + WINDOW], in_window: usize, hashes: &'a mut [u32; PIECE]) {
+        hashes.fill(0);
+        for j in 0..in_window.min(WINDOW) {
+            for (hash, element) in hashes.iter_mut().zip(&elements[j..]) {
+                *hash = (*hash ^ element).wrapping_mul(0x9e37_79b1);
+            }
+        }
+        for hash in hashes {
+            *hash = (*hash ^ *hash >> 15).wrapping_mul(0x85eb_ca77);
+        }
+    }
 }
 
 #[cfg(test)]
