@@ -134,12 +134,14 @@ pub(crate) struct Fitter {
     pub(crate) refine: bool,
     /// Value of a mantissa of 1 for each exponent, in units of an integer basis.
     steps: [f64; EXPONENTS],
+    inverse_steps: [f64; EXPONENTS],
     floor: f64,
 }
 
 impl Fitter {
     pub(crate) fn new(shape: Shape, refine: bool, grid: Grid) -> Self {
-        Self { shape, refine, steps: grid.steps(shape), floor: grid.floor() }
+        let steps = grid.steps(shape);
+        Self { shape, refine, steps, inverse_steps: steps.map(f64::recip), floor: grid.floor() }
     }
 
     /// The target for a block of weights.
@@ -158,10 +160,10 @@ impl Fitter {
         target
     }
 
-    /// Offers the best code with this seed. `P` is the rank, `word` the word of the seed.
+    /// Offers the best code with this seed. `P` is the rank, `basis` that of the seed for the target's
+    /// importance.
     #[inline]
-    pub(crate) fn fit<const P: usize>(&self, seed: u32, word: u128, target: &Target, best: &mut Best) {
-        let basis = Basis::<P>::new(self.shape, word, &target.importance);
+    pub(crate) fn fit<const P: usize>(&self, seed: u32, basis: &Basis<P>, target: &Target, best: &mut Best) {
         let mut b = [0.0; P];
         for (i, row) in basis.rows[..self.shape.weights].iter().enumerate() {
             for p in 0..P {
@@ -185,7 +187,7 @@ impl Fitter {
                 t[p] += basis.cholesky.inverse(q, p) * z[q];
             }
         }
-        let mut block = Seeded { fitter: self, target, basis: &basis, z, seed, best };
+        let mut block = Seeded { fitter: self, target, basis, z, seed, best };
         if self.refine { block.closest(t, residual) } else { block.nearest(t) }
     }
 }
@@ -233,15 +235,20 @@ impl<const P: usize> Seeded<'_, P> {
     /// to the first.
     fn closest(&mut self, t: [f64; P], residual: f64) {
         let inverse = |q, p| self.basis.cholesky.inverse(q, p);
-        let reach = f64::from(self.fitter.shape.largest_mantissa() + 1);
+        let most = f64::from(self.fitter.shape.largest_mantissa());
+        let mut spread = [0.0; P];
+        for p in 0..P {
+            for q in p..P {
+                spread[p] += inverse(q, p) * inverse(q, p);
+            }
+        }
         for exponent in 0..EXPONENTS {
-            let step = self.fitter.steps[exponent];
+            let (step, per_step) = (self.fitter.steps[exponent], self.fitter.inverse_steps[exponent]);
             let budget = self.best.error + self.target.energy * ROUNDING - residual;
-            // In some coordinate, no point within the budget is in reach of the mantissas.
-            let out = (0..P).any(|p| {
-                let lack = t[p].abs() - reach * step;
-                let spread: f64 = (p..P).map(|q| inverse(q, p) * inverse(q, p)).sum();
-                lack > 0.0 && lack * lack > budget * spread
+            // In some coordinate, no point within the budget is a mantissa times the step.
+            let out = (0..P).rev().any(|p| {
+                let off = t[p] - round((t[p] * per_step).clamp(-most - 1.0, most)) * step;
+                off * off > budget * spread[p]
             });
             if !out {
                 self.descend(P, exponent, residual, &mut [0.0; P], &mut [0; MAX_RANK]);

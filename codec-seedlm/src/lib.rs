@@ -74,12 +74,13 @@
 //!   its own.
 //! - The seeds that are not skipped, a few of 65,535, are fitted in f64. With `refine`, the fit
 //!   searches all exponents and mantissas (the closest point of a lattice in a sphere, after
-//!   Schnorr and Euchner). So the result is the best code that exists: the least squared error and,
-//!   among codes with the same error, the smallest (seed, exponent, mantissas). The error is
-//!   computed in f64, before the weights are rounded to f32. A column that is almost a linear
-//!   combination of the columns before it (less than 10⁻⁸ of its squared length is orthogonal
-//!   to them) gets the mantissa 0. A block with a norm below the power of two of the lowest
-//!   exponent is not searched: it becomes zeros.
+//!   Schnorr and Euchner). It skips an exponent if some coefficient of the solution is too far from
+//!   every mantissa times the step. So the result is the best code that exists: the least squared
+//!   error and, among codes with the same error, the smallest (seed, exponent, mantissas). The
+//!   error is computed in f64, before the weights are rounded to f32. A column that is almost a
+//!   linear combination of the columns before it (less than 10⁻⁸ of its squared length is
+//!   orthogonal to them) gets the mantissa 0. A block with a norm below the power of two of the
+//!   lowest exponent is not searched: it becomes zeros.
 //!
 //! The bounds are computed in f32, with fused multiply-add where the CPU level has it
 //! (`Simd::multiply_add`), and include all rounding errors. So CPU levels may skip different seeds.
@@ -158,8 +159,9 @@
 //! weighted by the mean square of its input. Blocks with the same inputs share a table, which takes
 //! some milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one
 //! table for each block of a row. Any other matrix has up to one table for each column, and a
-//! single row has one for each block. Two cases can take ten times as long to search, or longer:
-//! blocks whose norm is almost small enough for them to become zeros, and tensors of equal blocks.
+//! single row has one for each block. A block that equals the block before it is not searched again.
+//! Two cases can take twenty times as long to search: blocks whose norm is almost small enough for
+//! them to become zeros, and blocks that are almost constant.
 
 mod block;
 mod config;

@@ -4,7 +4,7 @@ use codec_api::{Cancel, Result};
 use simd::LANES;
 
 use crate::block::{Code, EXPONENTS, MAX_BLOCK, with_rank};
-use crate::fit::{Best, Fitter, Target};
+use crate::fit::{Basis, Best, Fitter, Target};
 use crate::lfsr::Lfsr;
 use crate::scan::{Blocks, GROUP, Lanes, Survivor, TILE, VECTORS, Walk, look, walk};
 use crate::tables::{Alone, Run, run};
@@ -60,14 +60,19 @@ impl Search<'_> {
         if self.method == Method::BruteForce {
             self.try_every_seed::<P>(blocks, importance, &mut best)?;
         } else {
-            // Blocks of zeros are done.
-            let (open, done): (Vec<usize>, _) = (0..blocks.len()).partition(|place| best[*place].error > 0.0);
+            // Blocks of zeros are done, and repetitions get the code of the block before them.
+            let repeats = |place: usize| place > 0 && blocks[place] == blocks[place - 1];
+            let is_open = |place: &usize| best[*place].error > 0.0 && !repeats(*place);
+            let (open, done): (Vec<usize>, _) = (0..blocks.len()).partition(is_open);
             self.ticks.tick(weights(blocks, &done));
             let batches = if open.is_empty() { 0 } else { self.seed_count().div_ceil(BATCH) };
             let mut first = 1;
             for batch in 0..batches {
                 let mut pass = Pass::<P>::new(self, importance, batch, &mut first);
                 pass.run(blocks, open.clone(), &mut best, batch + 1 == batches)?;
+            }
+            for place in (1..blocks.len()).filter(|place| repeats(*place)) {
+                best[place] = best[place - 1];
             }
         }
         Ok(best.into_iter().map(|best| best.code.unwrap_or(Code::ZERO)).collect())
@@ -94,13 +99,19 @@ impl Search<'_> {
             if target.energy == 0.0 {
                 continue;
             }
-            let mut try_seed = |seed| self.fitter.fit::<P>(seed, self.lfsr.word(seed), &target, best);
+            let mut try_seed = |seed| self.fitter.fit(seed, &self.basis::<P>(seed, &importance), &target, best);
             match self.seeds {
                 Seeds::All => (1..=self.fitter.shape.seeds()).for_each(try_seed),
                 Seeds::Some(seeds) => seeds.iter().for_each(|seed| try_seed(*seed)),
             }
         }
         Ok(())
+    }
+
+    /// The basis of a seed for blocks whose weights have this importance.
+    #[inline(always)]
+    fn basis<const P: usize>(&self, seed: u32, importance: &[f64; MAX_BLOCK]) -> Basis<P> {
+        Basis::new(self.fitter.shape, self.lfsr.word(seed), importance)
     }
 
     /// An error, as a share of a block's energy, that most blocks stay below: a few times the error
@@ -245,12 +256,12 @@ fn settle<const P: usize>(
 ) {
     for survivor in survivors.drain(..) {
         let seed = seeds[survivor.place];
-        let word = search.lfsr.word(seed);
+        let basis = search.basis::<P>(seed, &targets[0].importance);
         let mut left = survivor.blocks;
         while left != 0 {
             let i = left.trailing_zeros() as usize;
             left &= left - 1;
-            search.fitter.fit::<P>(seed, word, &targets[i], &mut best[i]);
+            search.fitter.fit(seed, &basis, &targets[i], &mut best[i]);
             need[i / LANES][i % LANES] = needed(&targets[i], &best[i]);
         }
     }

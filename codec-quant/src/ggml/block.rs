@@ -2,7 +2,7 @@
 
 use simd::{LANES, Lanes, Simd, lanes};
 
-use super::fit::{Fit, Minimum, inverse};
+use super::fit::{Fit, Minimum, inverse, peak, range};
 use super::format::{Scales, f16_bits_of_blocks, largest_magnitude};
 use super::groups::Groups;
 use super::levels::Levels;
@@ -32,6 +32,8 @@ pub(super) trait Block {
     const LARGEST: f32;
     /// Whether the format has minima (`m`).
     const MINIMUM: bool = false;
+    /// Whether ggml's own encoder refits the scale that maps the largest magnitude to an end.
+    const REFITTED: bool = false;
 
     /// Packs codes into the bytes after `d` and `m`.
     fn pack(codes: &Codes, bytes: &mut [u8]);
@@ -51,8 +53,7 @@ pub(super) fn fit<S: Simd, B: Block>(simd: S, x: &[f32], importance: Option<&[f3
     let groups = Groups::<WEIGHTS>::load(x, importance);
     let minimum = if B::MINIMUM { Minimum::Any } else { Minimum::None };
     let fit = Fit::new::<S, B::Levels, WEIGHTS>(simd, &groups, minimum);
-    let (d, m) = (scale_to_f16(simd, &fit.scale), to_f16(simd, &lanes!(i => -fit.minimum[i])));
-    let (d, m) = not_worse_than_zeros::<S, B>(simd, &groups, d, m);
+    let [d, m] = rounded::<S, B>(simd, &groups, &fit);
     let (scale, offset) = (simd.f16_to_f32(&d), simd.f16_to_f32(&m));
     let minimum = lanes!(i => if B::MINIMUM { -offset[i] } else { 0.0 });
     Scales { scale, minimum, numbers: [d, m] }
@@ -72,36 +73,73 @@ pub(super) fn pack<B: Block>([d, m]: &Numbers, codes: &[u8], blocks: &mut [u8]) 
     }
 }
 
-/// Sets `d` and `m` to zero in blocks of weights so small that the rounded numbers give a larger
-/// error than zeros.
+/// The numbers with the least squared error after their rounding to F16: those of the fit, or those
+/// of ggml's own encoder (`quantize_row_*_ref`). Blocks of one magnitude also try it as the scale:
+/// then they are exact if F16 holds it. Subnormal scales, which rounding changes much, also try the
+/// number below, the least of either sign, and zeros.
 #[inline(always)]
-fn not_worse_than_zeros<S: Simd, B: Block>(
-    simd: S,
-    groups: &Groups<WEIGHTS>,
-    mut d: Lanes<u16>,
-    mut m: Lanes<u16>,
-) -> (Lanes<u16>, Lanes<u16>) {
+fn rounded<S: Simd, B: Block>(simd: S, groups: &Groups<WEIGHTS>, fit: &Fit) -> Numbers {
     /// F16 magnitudes below this are subnormal.
     const NORMAL: u16 = 0x0400;
-    let mut tiny = false;
-    for bits in d {
-        tiny |= bits & 0x7fff < NORMAL;
+    const SIGN: u16 = 0x8000;
+    let zeros = [0; LANES];
+    let (d, m) = (scale_to_f16(simd, &fit.scale), to_f16(simd, &lanes!(i => -fit.minimum[i])));
+    let below = lanes!(i => if d[i] & !SIGN == 0 { d[i] } else { d[i] - 1 });
+    let (reference, by_magnitude, one_magnitude) = if B::MINIMUM {
+        let [low, high] = range(&groups.x);
+        let d = lanes!(i => (high[i] - low[i]) / B::Levels::HIGHEST);
+        ([to_f16(simd, &d), to_f16(simd, &low)], [zeros, m], false)
+    } else {
+        let peak = peak(&groups.x);
+        let by_peak = lanes!(i => peak[i] / B::Levels::LOWEST);
+        let reference = to_f16(simd, &if B::REFITTED { refitted::<S, B>(simd, groups, &by_peak) } else { by_peak });
+        let power = if B::Levels::HIGHEST > 64.0 { 64.0 } else { 4.0 };
+        let magnitude = lanes!(i => if peak[i].abs() > F16_MAX { peak[i] / power } else { peak[i] });
+        ([reference, zeros], [to_f16(simd, &magnitude), zeros], groups.any_of_one_magnitude(&peak))
+    };
+    let candidates = [[d, m], reference, by_magnitude, [below, m], [[1; LANES], m], [[1 | SIGN; LANES], m], [zeros; 2]];
+    let subnormal = d.iter().any(|bits| (1..NORMAL).contains(&(bits & !SIGN)));
+    let count = if subnormal { candidates.len() } else { 2 + usize::from(one_magnitude) };
+    let (mut best, mut least) = ([zeros; 2], [f32::INFINITY; LANES]);
+    for [d, m] in &candidates[..count] {
+        let error = error::<S, B>(simd, groups, d, m);
+        for i in 0..LANES {
+            if error[i] < least[i] {
+                (best[0][i], best[1][i], least[i]) = (d[i], m[i], error[i]);
+            }
+        }
     }
-    if !tiny {
-        return (d, m);
+    best
+}
+
+/// The scale of ggml's `quantize_row_iq4_nl_ref`: least squares weighted by the squares of the
+/// weights, for the codes that `scale` gives.
+#[inline(always)]
+fn refitted<S: Simd, B: Block>(simd: S, groups: &Groups<WEIGHTS>, scale: &Lanes<f32>) -> Lanes<f32> {
+    let by_scale = inverse(scale);
+    let [mut xl, mut ll] = [[0.0f32; LANES]; 2];
+    for x in &groups.x {
+        let level = B::Levels::nearest(simd, &lanes!(i => x[i] * by_scale[i]));
+        let product = lanes!(i => x[i] * level[i]);
+        xl = lanes!(i => xl[i] + x[i] * x[i] * product[i]);
+        ll = lanes!(i => ll[i] + product[i] * product[i]);
     }
-    let (scale, offset) = (simd.f16_to_f32(&d), simd.f16_to_f32(&m));
+    lanes!(i => if ll[i] > 0.0 { xl[i] / ll[i] } else { 0.0 })
+}
+
+/// The squared error of each block with the nearest codes for these numbers.
+#[inline(always)]
+fn error<S: Simd, B: Block>(simd: S, groups: &Groups<WEIGHTS>, d: &Lanes<u16>, m: &Lanes<u16>) -> Lanes<f32> {
+    let (scale, offset) = (simd.f16_to_f32(d), simd.f16_to_f32(m));
     let by_scale = inverse(&scale);
-    let (mut error, mut energy) = ([0.0f32; LANES], [0.0f32; LANES]);
+    let mut error = [0.0f32; LANES];
     for (x, w) in groups.x.iter().zip(&groups.importance) {
-        let level = B::Levels::nearest(simd, &lanes!(i => (x[i] - offset[i]) * by_scale[i]));
-        let off: Lanes<f32> = lanes!(i => x[i] - (level[i] * scale[i] + offset[i]));
+        let x = if B::MINIMUM { lanes!(i => x[i] - offset[i]) } else { *x };
+        let level = B::Levels::nearest(simd, &lanes!(i => x[i] * by_scale[i]));
+        let off: Lanes<f32> = lanes!(i => x[i] - level[i] * scale[i]);
         error = lanes!(i => error[i] + w[i] * (off[i] * off[i]));
-        energy = lanes!(i => energy[i] + w[i] * (x[i] * x[i]));
     }
-    d = lanes!(i => if error[i] > energy[i] { 0 } else { d[i] });
-    m = lanes!(i => if error[i] > energy[i] { 0 } else { m[i] });
-    (d, m)
+    error
 }
 
 /// Decodes at most sixteen whole blocks; returns the largest magnitude of `d` and `m` as F16 bits.
@@ -127,10 +165,11 @@ pub(super) fn scale_to_f16<S: Simd>(simd: S, x: &Lanes<f32>) -> Lanes<u16> {
     to_f16(simd, &lanes!(i => if x[i].abs() < NORMAL { up[i] } else { x[i] }))
 }
 
+const F16_MAX: f32 = half::f16::MAX.to_f32_const();
+
 /// The nearest F16 numbers, clamped to the finite range.
 #[inline(always)]
 pub(super) fn to_f16<S: Simd>(simd: S, x: &Lanes<f32>) -> Lanes<u16> {
-    const MAX: f32 = half::f16::MAX.to_f32_const();
-    let low: Lanes<f32> = lanes!(i => if x[i] < MAX { x[i] } else { MAX });
-    simd.f32_to_f16(&lanes!(i => if low[i] > -MAX { low[i] } else { -MAX }))
+    let low: Lanes<f32> = lanes!(i => if x[i] < F16_MAX { x[i] } else { F16_MAX });
+    simd.f32_to_f16(&lanes!(i => if low[i] > -F16_MAX { low[i] } else { -F16_MAX }))
 }

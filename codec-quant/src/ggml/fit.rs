@@ -175,7 +175,7 @@ pub(super) fn inverse(x: &Lanes<f32>) -> Lanes<f32> {
 
 /// The weight of largest magnitude of each group.
 #[inline(always)]
-fn peak<const G: usize>(x: &[Lanes<f32>; G]) -> Lanes<f32> {
+pub(super) fn peak<const G: usize>(x: &[Lanes<f32>; G]) -> Lanes<f32> {
     let mut peak = x[0];
     for x in x {
         peak = lanes!(i => if x[i].abs() > peak[i].abs() { x[i] } else { peak[i] });
@@ -185,7 +185,7 @@ fn peak<const G: usize>(x: &[Lanes<f32>; G]) -> Lanes<f32> {
 
 /// The smallest and the largest weight of each group.
 #[inline(always)]
-fn range<const G: usize>(x: &[Lanes<f32>; G]) -> [Lanes<f32>; 2] {
+pub(super) fn range<const G: usize>(x: &[Lanes<f32>; G]) -> [Lanes<f32>; 2] {
     let (mut low, mut high) = (x[0], x[0]);
     for x in x {
         low = lanes!(i => if x[i] < low[i] { x[i] } else { low[i] });

@@ -35,6 +35,19 @@ impl<const G: usize> Groups<G> {
         }
         x
     }
+
+    /// Whether some group has only weights of this magnitude, not 0, and zeros.
+    #[inline(always)]
+    pub(super) fn any_of_one_magnitude(&self, peak: &Lanes<f32>) -> bool {
+        let mut all: Lanes<bool> = lanes!(i => peak[i] != 0.0);
+        for x in &self.x {
+            all = lanes!(i => all[i] & (x[i] == 0.0 || x[i].abs() == peak[i].abs()));
+            if !all.contains(&true) {
+                return false;
+            }
+        }
+        true
+    }
 }
 
 #[inline(always)]

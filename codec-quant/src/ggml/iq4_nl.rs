@@ -52,6 +52,7 @@ impl Block for Iq4Nl {
     type Levels = Iq4Levels;
     const BYTES: usize = 18;
     const LARGEST: f32 = 7.3e6;
+    const REFITTED: bool = true;
 
     #[inline(always)]
     fn pack(codes: &Codes, bytes: &mut [u8]) {

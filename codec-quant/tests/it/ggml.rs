@@ -78,7 +78,7 @@ fn codec(format: &str) -> Arc<dyn Codec> {
 }
 
 /// Squared errors of weights in rows of 256.
-fn squared_errors(format: &str, values: &[f32], cx: &EncodeCx<'_>) -> Result<Vec<f64>, CodecError> {
+pub(crate) fn squared_errors(format: &str, values: &[f32], cx: &EncodeCx<'_>) -> Result<Vec<f64>, CodecError> {
     let tensor = TensorView::from_f32([values.len() / 256, 256], values).unwrap();
     let payload = codec(format).encode(tensor.clone(), cx)?;
     let mut decoded = vec![0.0f32; values.len()];

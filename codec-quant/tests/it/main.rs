@@ -9,6 +9,7 @@ mod extremes;
 mod feedback;
 mod float_formats;
 mod ggml;
+mod ggml_reference;
 mod large;
 mod quality;
 mod settings;

@@ -98,6 +98,29 @@ fn zeros_do_not_lower_what_is_looked_for() {
     assert_eq!(payload, config.encode_by_brute_force(&tensor, &EncodeCx::new(0)).unwrap());
 }
 
+/// Blocks for which the steps are coarse, blocks that many bases explain equally well, and
+/// repetitions.
+#[test]
+fn blocks_that_are_slow_to_search_get_the_best_code_too() {
+    let gaussian = weights("gaussian", 400);
+    let fill = |of: &dyn Fn(usize, f32) -> f32| gaussian.iter().enumerate().map(|(i, w)| of(i, *w)).collect();
+    let cases: [(&str, Vec<f32>); 5] = [
+        ("outlier of 1000", fill(&|i, w| if i == 77 { 1000.0 } else { w })),
+        ("outlier of 60", fill(&|i, w| if i == 390 { -60.0 } else { w })),
+        ("almost constant", fill(&|_, w| 1.0 + 0.001 * w)),
+        ("a constant of both signs", fill(&|i, _| if i < 203 { 0.02 } else { -0.02 })),
+        ("repetitions", fill(&|i, _| gaussian[i % 24 % 16].abs() * if i % 3 == 0 { 0.0 } else { 1.0 })),
+    ];
+    for (name, values) in cases {
+        check(&SeedLm::four_bit(), name, &values, &EncodeCx::new(0));
+        check(&SeedLm::two_bit(), name, &values, &EncodeCx::new(0));
+        check(&config(r#""refine":false,"layers":2"#), name, &values, &EncodeCx::new(0));
+    }
+    // Equal blocks whose weights do not have the same importance.
+    let squares: Vec<f32> = (0..50).map(|i| if i < 20 { 1.0 } else { i as f32 }).collect();
+    check(&SeedLm::four_bit(), "a constant, calibrated", &[0.7; 400], &by_column(&squares));
+}
+
 #[test]
 fn the_scale_of_calibration_does_not_matter() {
     let values = weights("gaussian", 55);
