@@ -13,6 +13,7 @@ use std::path::Path;
 use checkpoint::Model;
 
 pub use cache::CacheType;
+pub(crate) use session::CHUNK;
 pub use session::Session;
 
 use crate::config::Config;

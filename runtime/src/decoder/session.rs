@@ -6,11 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use super::Decoder;
 use super::cache::{Cache, CacheType};
 use super::forward::{Local, Tokens};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::team::Worker;
 
 /// Tokens that run through the layers together.
-const CHUNK: usize = 128;
+pub(crate) const CHUNK: usize = 128;
 
 /// Bytes of logits that are computed at once, unless those of one position take more.
 const LOGITS: usize = 2 << 20;
@@ -34,6 +35,11 @@ impl Decoder {
 }
 
 impl Session<'_> {
+    /// What the model computes.
+    pub fn config(&self) -> &Config {
+        &self.decoder.config
+    }
+
     /// Number of tokens so far.
     pub fn position(&self) -> usize {
         self.position
@@ -105,30 +111,68 @@ impl Session<'_> {
         wanted: Range<usize>,
         each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
-        let at_once = (LOGITS / size_of::<f32>() / self.decoder.config.vocabulary).max(1);
-        self.cache.reserve((self.position + ids.len()) * self.decoder.config.head_width)?;
+        let at_once = self.block();
         for (number, chunk) in ids.chunks(CHUNK).enumerate() {
             let first = number * CHUNK;
             let own = wanted.start.max(first)..wanted.end.min(first + chunk.len());
-            let blocks = own.clone().step_by(at_once).map(|start| start..(start + at_once).min(own.end));
-            let mut blocks = blocks.map(|block| block.start - first..block.end - first);
-            let tokens = Tokens { ids: chunk, first: self.position };
-            let mut block = blocks.next();
-            // The logits of the first block are part of the same region.
-            self.region(|worker, local| {
-                self.decoder.run_layers(worker, tokens, &self.cache, local)?;
-                block.clone().map_or(Ok(()), |block| self.decoder.run_head(worker, block, local))
-            })?;
-            self.position += chunk.len();
-            while let Some(done) = block {
-                self.hand_over(first, &done, each)?;
-                block = blocks.next();
-                if let Some(block) = block.clone() {
-                    self.region(|worker, local| self.decoder.run_head(worker, block.clone(), local))?;
+            let mut starts = own.clone().step_by(at_once);
+            let block = |start: usize| start - first..(start + at_once).min(own.end) - first;
+            let mut next = starts.next().map(block);
+            self.layers(chunk, next.as_ref())?;
+            while let Some(block_now) = next {
+                let count = block_now.len();
+                let numbers = first + block_now.start..;
+                let vocabulary = self.decoder.config.vocabulary;
+                self.with_logits(|logits| {
+                    numbers.zip(logits.chunks_exact(vocabulary).take(count)).try_for_each(|(i, logits)| each(i, logits))
+                })?;
+                next = starts.next().map(block);
+                if let Some(block) = next.clone() {
+                    self.compute_logits(block)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Positions whose logits are computed at once.
+    pub(crate) fn block(&self) -> usize {
+        (LOGITS / size_of::<f32>() / self.decoder.config.vocabulary).max(1)
+    }
+
+    /// Runs at most [`CHUNK`] tokens through the layers.
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub(crate) fn advance(&mut self, ids: &[u32]) -> Result<()> {
+        self.check(ids)?;
+        self.layers(ids, None)
+    }
+
+    /// Runs tokens through the layers, and computes the logits of some of them in the same region.
+    fn layers(&mut self, ids: &[u32], logits: Option<&Range<usize>>) -> Result<()> {
+        self.cache.reserve((self.position + ids.len()) * self.decoder.config.head_width)?;
+        let tokens = Tokens { ids, first: self.position };
+        self.region(|worker, local| {
+            self.decoder.run_layers(worker, tokens, &self.cache, local)?;
+            logits.map_or(Ok(()), |block| self.decoder.run_head(worker, block.clone(), local))
+        })?;
+        self.position += ids.len();
+        Ok(())
+    }
+
+    /// Computes the logits of at most [`Self::block`] of the tokens that [`Self::advance`] ran last,
+    /// counted from the first of them.
+    ///
+    /// # Errors
+    /// Those of operators.
+    pub(crate) fn compute_logits(&self, tokens: Range<usize>) -> Result<()> {
+        self.region(|worker, local| self.decoder.run_head(worker, tokens.clone(), local))
+    }
+
+    /// Calls `see` with the logits that were computed last, `positions × vocabulary`.
+    pub(crate) fn with_logits<R>(&self, see: impl FnOnce(&[f32]) -> R) -> R {
+        see(&self.locals[0].lock().unwrap_or_else(PoisonError::into_inner).logits)
     }
 
     /// Runs `work` on all threads, with the memory of each.
@@ -137,17 +181,5 @@ impl Session<'_> {
             let mut local = self.locals[worker.index].lock().unwrap_or_else(PoisonError::into_inner);
             work(worker, &mut local)
         })
-    }
-
-    /// Calls `each` with the logits of a block.
-    fn hand_over(
-        &self,
-        first: usize,
-        block: &Range<usize>,
-        each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
-    ) -> Result<()> {
-        let local = self.locals[0].lock().unwrap_or_else(PoisonError::into_inner);
-        let logits = local.logits.chunks_exact(self.decoder.config.vocabulary);
-        block.clone().zip(logits).try_for_each(|(token, logits)| each(first + token, logits))
     }
 }

@@ -6,6 +6,6 @@ mod norms;
 mod softmax;
 
 pub(crate) use dots::{Bf16, F16, Stored, dots};
-pub(crate) use functions::{activate, multiply};
+pub(crate) use functions::{activate, exp, multiply};
 pub(crate) use norms::{layer_norm, rms_norm};
 pub(crate) use softmax::{exponentials, weighted_rows};

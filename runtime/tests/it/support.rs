@@ -43,6 +43,15 @@ impl Tiny {
         Self(place)
     }
 
+    /// A copy of the model in this folder.
+    pub(crate) fn at(folder: &Path) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        for file in ["model.safetensors", "config.json"] {
+            fs::copy(folder.join(file), place.path().join(file)).unwrap();
+        }
+        Self(place)
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.0.path().to_owned()
     }
