@@ -94,8 +94,10 @@ struct Report<'a> {
 /// What the comparison with a reference adds.
 #[derive(Debug, Serialize)]
 struct Reference<'a> {
-    reference: String,
-    reference_perplexity: f64,
+    #[serde(rename = "reference")]
+    path: String,
+    #[serde(rename = "reference_perplexity")]
+    perplexity: f64,
     perplexity_change: f64,
     perplexity_change_error: f64,
     kl_median: f64,
@@ -123,9 +125,9 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let found = found?;
     let report = report(args, protocol.sizes(&decoder)?, &decoder, &found);
     if args.json {
-        text::write_json(out, &report)?
+        text::write_json(out, &report)?;
     } else {
-        print(&report, out)?
+        print(&report, out)?;
     }
     Ok(Outcome::Clean)
 }
@@ -167,8 +169,8 @@ fn report<'a>(args: &Args, (context, stride): (usize, usize), decoder: &Decoder,
     let reference = difference.zip(args.reference.as_deref()).map(|(difference, path)| {
         let [kl_median, kl_99, kl_999] = difference.kl_quantiles;
         Reference {
-            reference: shown(path),
-            reference_perplexity: difference.reference_perplexity,
+            path: shown(path),
+            perplexity: difference.reference_perplexity,
             perplexity_change: difference.perplexity_change,
             perplexity_change_error: difference.perplexity_change_error,
             kl_median,
@@ -206,11 +208,11 @@ fn print(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "perplexity {perplexity:.4}: {:.5} nats/token{bits}", nll / *tokens as f64)?;
     if let Some(reference) = &report.reference {
         let Difference { kl, kl_quantiles: [median, most, extreme], top1, .. } = reference.difference;
-        let shown = text::printable(&reference.reference);
+        let shown = text::printable(&reference.path);
         writeln!(
             out,
             "reference `{shown}`: perplexity {:.4}, change {:+.4} ± {:.4}",
-            reference.reference_perplexity, reference.perplexity_change, reference.perplexity_change_error
+            reference.perplexity, reference.perplexity_change, reference.perplexity_change_error
         )?;
         writeln!(out, "KL divergence: mean {kl:.3e}, median {median:.3e}, 99 % {most:.3e}, 99.9 % {extreme:.3e}")?;
         writeln!(out, "top-1 agreement: {:.2} %", 100.0 * top1)?;

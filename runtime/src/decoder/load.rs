@@ -27,10 +27,14 @@ pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<De
     };
     let positions = names.positions.map(|name| loader.name(name) + ".weight");
     let positions = positions.map(|name| source.table(&name, config.context, width)).transpose()?;
-    let layers = (0..config.layers).map(|layer| loader.layer(layer)).collect::<Result<_>>()?;
+    let mut layers = Vec::new();
+    for layer in 0..config.layers {
+        // What was copied from the map need not stay in memory.
+        model.release();
+        layers.push(loader.layer(layer)?);
+    }
     let norm = loader.norm(&loader.name(names.norm), width)?;
     let resident_bytes = source.resident_bytes();
-    // What was copied from the map need not stay in memory.
     model.release();
     Ok(Decoder { config, embedding, positions, layers, norm, head, resident_bytes, team })
 }

@@ -81,8 +81,8 @@ mod tests {
                 e.into_iter().map(|e| e / sum).collect::<Vec<_>>()
             };
             let (exact_p, exact_q) = (distribution(&p), distribution(&q));
-            for i in 0..n as usize {
-                assert!((log_likelihood(&p, i as u32) - exact_p[i].ln()).abs() < 1e-6);
+            for (i, exact) in exact_p.iter().enumerate() {
+                assert!((log_likelihood(&p, i as u32) - exact.ln()).abs() < 1e-6);
             }
             let exact: f64 = exact_p.iter().zip(&exact_q).map(|(p, q)| p * (p / q).ln()).sum();
             let (found, same) = divergence(&p, &q);

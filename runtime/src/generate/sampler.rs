@@ -144,7 +144,9 @@ mod tests {
     fn counts(sampling: Sampling, seen: &[u32]) -> BTreeMap<u32, usize> {
         let logits = SHARES.map(|share| share.ln() + 3.0);
         let mut sampler = Sampler::new(sampling);
-        seen.iter().for_each(|id| sampler.note(*id));
+        for id in seen {
+            sampler.note(*id);
+        }
         let mut counts = BTreeMap::new();
         (0..4000).for_each(|_| *counts.entry(sampler.choose(&logits)).or_insert(0) += 1);
         counts

@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(stops.push("bE"), ("\nb".to_owned(), false));
         assert_eq!(stops.push("N"), (String::new(), false));
         assert_eq!(stops.push("d EN"), ("ENd ".to_owned(), false));
-        assert_eq!(stops.push("Déf"), ("".to_owned(), true));
+        assert_eq!(stops.push("Déf"), (String::new(), true));
         let mut stops = Stops::new(["é!".to_owned()]);
         assert_eq!(stops.push("caf\u{e9}"), ("caf".to_owned(), false));
         assert_eq!(stops.rest(), "é");
