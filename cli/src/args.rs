@@ -7,7 +7,7 @@ use codec_api::Dtype;
 use regex::Regex;
 
 use crate::packing::Bases;
-use crate::{apply, compress, decompress, diff, shell, steps, verify};
+use crate::{apply, compress, decompress, diff, eval, generate, shell, steps, verify};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ pub enum Command {
     Run(steps::Run),
     Commit(steps::Commit),
     Bench(Box<Bench>),
+    Eval(eval::Args),
+    Generate(generate::Args),
     Completions(shell::Completions),
     Man(shell::Man),
 }

@@ -25,10 +25,13 @@ mod console;
 mod decompress;
 mod diff;
 mod estimate;
+mod eval;
+mod generate;
 mod info;
 mod list;
 mod options;
 mod packing;
+mod running;
 mod shell;
 mod steps;
 mod suggest;
@@ -108,6 +111,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Commit(args) => steps::commit(args, &registry, out),
         Command::Diff(args) => diff::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
+        Command::Eval(args) => eval::run(args, &registry, out),
+        Command::Generate(args) => generate::run(args, &registry, out),
         Command::Completions(args) => shell::completions(args, out),
         Command::Man(args) => shell::man(args, out),
     }?;

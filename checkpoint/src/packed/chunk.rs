@@ -51,6 +51,20 @@ impl<'a> PackedChunk<'a> {
         &self.chunk.encoded
     }
 
+    /// As [`Self::encoded`], after the check of all sections against their stored checksums.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if a section is damaged; [`Error::Level`] if the chunk is at another level
+    /// than the last of its codec, or the file was cut off before its end.
+    pub fn checked(&self) -> Result<&'a EncodedTensor, Error> {
+        self.check_sections()?;
+        if self.is_complete() {
+            return Ok(&self.chunk.encoded);
+        }
+        let reason = format!("{}: a lower level than the last is decoded, not used as it is", self.place());
+        Err(Error::Level { path: self.packed.path.clone(), reason })
+    }
+
     /// The error of the decoded bytes.
     pub fn certificate(&self) -> Certificate {
         let record = &self.chunk.record;

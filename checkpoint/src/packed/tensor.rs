@@ -194,7 +194,10 @@ impl<'a> PackedTensor<'a> {
 
     /// Checks that the stored sections, or the base, are large enough for the tensor, before memory
     /// is allocated for it.
-    fn check_sizes(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Base`] or [`Error::Level`] if not.
+    pub fn check_sizes(&self) -> Result<(), Error> {
         if self.equals_base() {
             return self.packed.require_base();
         }

@@ -1,0 +1,80 @@
+//! What the commands share that run models.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use checkpoint::Model;
+use clap::ValueEnum;
+use codec_api::Registry;
+use runtime::{Decoder, Options};
+
+use crate::packing::Bases;
+
+/// How a model runs.
+#[derive(Debug, clap::Args)]
+pub struct Running {
+    #[command(flatten)]
+    pub base: Bases,
+    /// Number of threads; by default one for each core
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// How packed weights stay in memory; dense ones always stay in their dtype
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Resident::Packed)]
+    pub resident: Resident,
+}
+
+/// How packed weights stay in memory.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Resident {
+    /// In their packed form; each product decodes what it needs
+    Packed,
+    /// Decoded once, to the dtype that they had before
+    Dense,
+}
+
+impl Running {
+    /// Opens a model to run it.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the runtime does not support it.
+    pub fn open(&self, path: &Path, registry: &Registry) -> Result<(Model, Decoder)> {
+        self.open_with(path, &self.base.bases, registry)
+    }
+
+    /// Opens a model that is compared with.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_reference(&self, path: &Path, registry: &Registry) -> Result<Decoder> {
+        Ok(self.open_with(path, &[], registry)?.1)
+    }
+
+    fn open_with(&self, path: &Path, bases: &[std::path::PathBuf], registry: &Registry) -> Result<(Model, Decoder)> {
+        let model = Model::open(path, bases, registry)?;
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let resident = match self.resident {
+            Resident::Packed => runtime::Resident::Packed,
+            Resident::Dense => runtime::Resident::Dense,
+        };
+        let options = Options::new(self.threads.map_or_else(cores, usize::from)).with_resident(resident);
+        let decoder = Decoder::open(&model, options)?;
+        Ok((model, decoder))
+    }
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// With the path, if it cannot be read or is no text.
+pub fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// The most memory that this process has had, in bytes, as far as the system tells.
+pub fn peak_rss() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

@@ -1,0 +1,170 @@
+//! Attention: each head of keys and values, with the heads of the queries that share it, belongs to
+//! one thread.
+
+use super::cache::Cache;
+use super::layer::{Layer, Norm};
+use crate::config::{Config, Rope};
+use crate::kernels::{dots, exponentials, rms_norm, weighted_rows};
+
+/// Where queries, keys and values of the tokens are in a buffer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    /// First value, and values from one token to the next.
+    places: [(usize, usize); 3],
+}
+
+impl Places {
+    /// The places for outputs of one fused layer or of three.
+    pub(super) fn new(config: &Config, fused: bool, tokens: usize) -> Self {
+        let (queries, kv) = (config.query_width(), config.kv_width());
+        let all = queries + 2 * kv;
+        let places = if fused {
+            [(0, all), (queries, all), (queries + kv, all)]
+        } else {
+            [(0, queries), (tokens * queries, kv), (tokens * (queries + kv), kv)]
+        };
+        Self { places }
+    }
+
+    /// The values of head `head` of token `token` of queries (0), keys (1) or values (2).
+    fn of(&self, what: usize, token: usize, head: usize, width: usize) -> std::ops::Range<usize> {
+        let (first, stride) = self.places[what];
+        let start = first + token * stride + head * width;
+        start..start + width
+    }
+}
+
+/// Sines and cosines of the positions of some tokens.
+#[derive(Debug, Default)]
+pub(super) struct Rotation {
+    /// For each token, cosine and sine of each pair.
+    turns: Vec<(f32, f32)>,
+    pairs: usize,
+}
+
+impl Rotation {
+    /// Those of `tokens` positions from `first` on.
+    pub(super) fn set(&mut self, rope: &Rope, first: usize, tokens: usize) {
+        self.turns.clear();
+        self.pairs = rope.frequencies.len();
+        for position in first..first + tokens {
+            self.turns.extend(rope.frequencies.iter().map(|frequency| {
+                // Rounded to f32 as in transformers, so that large positions agree.
+                let angle = f64::from(position as f32 * frequency);
+                ((libm::cos(angle) as f32) * rope.scale, (libm::sin(angle) as f32) * rope.scale)
+            }));
+        }
+    }
+
+    fn apply(&self, token: usize, head: &mut [f32]) {
+        if self.pairs == 0 {
+            return;
+        }
+        let (low, high) = head.split_at_mut(self.pairs);
+        let turns = &self.turns[token * self.pairs..(token + 1) * self.pairs];
+        for ((a, b), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
+            (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        }
+    }
+}
+
+/// Memory of a thread, which grows but does not shrink.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    wide: [Vec<f32>; 2],
+    scores: Vec<f32>,
+    head: Vec<f32>,
+}
+
+/// The tokens of a step of attention.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) config: &'a Config,
+    pub(super) layer: &'a Layer,
+    pub(super) number: usize,
+    pub(super) cache: &'a Cache,
+    pub(super) rotation: &'a Rotation,
+    pub(super) places: Places,
+    /// Position of the first token.
+    pub(super) first: usize,
+    pub(super) tokens: usize,
+}
+
+impl Step<'_> {
+    /// The attention of the heads `group` of keys and values. `projected` holds queries, keys and
+    /// values; `out` gets `tokens ×` the values of the group's heads.
+    pub(super) fn attend(
+        &self,
+        group: std::ops::Range<usize>,
+        projected: &mut [f32],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let (width, shared) = (self.config.head_width, self.config.heads / self.config.kv_heads);
+        let stride = group.len() * shared * width;
+        for (number, kv) in group.enumerate() {
+            self.store(kv, projected, &mut scratch.head);
+            let head = self.cache.head(self.number, kv);
+            let [keys, values] = head.read((self.first + self.tokens) * width, &mut scratch.wide);
+            for token in 0..self.tokens {
+                for query in 0..shared {
+                    let place = self.places.of(0, token, kv * shared + query, width);
+                    let vector = &mut projected[place];
+                    self.turn(token, vector, 0, &mut scratch.head);
+                    let first = token * stride + (number * shared + query) * width;
+                    let out = &mut out[first..first + width];
+                    self.mix(token, vector, [keys, values], out, &mut scratch.scores);
+                }
+            }
+        }
+    }
+
+    /// Adds keys and values of the tokens to the cache.
+    fn store(&self, kv: usize, projected: &mut [f32], scratch: &mut Vec<f32>) {
+        let width = self.config.head_width;
+        let mut head = self.cache.head(self.number, kv);
+        for token in 0..self.tokens {
+            self.turn(token, &mut projected[self.places.of(1, token, kv, width)], 1, scratch);
+            let (key, value) = (self.places.of(1, token, kv, width), self.places.of(2, token, kv, width));
+            head.write((self.first + token) * width, &projected[key], &projected[value]);
+        }
+    }
+
+    /// Normalises a head of the queries (0) or keys (1), and turns it to its position.
+    fn turn(&self, token: usize, head: &mut [f32], what: usize, scratch: &mut Vec<f32>) {
+        if let Some(norms) = &self.layer.head_norms {
+            let Norm { kind, weight, .. } = &norms[what];
+            scratch.clear();
+            scratch.extend_from_slice(head);
+            rms_norm(scratch, weight, kind.epsilon, head);
+        }
+        self.rotation.apply(token, head);
+    }
+
+    /// The mean of the values, weighted by the softmax of the scores.
+    fn mix(
+        &self,
+        token: usize,
+        query: &mut [f32],
+        [keys, values]: [&[f32]; 2],
+        out: &mut [f32],
+        scores: &mut Vec<f32>,
+    ) {
+        let (width, position) = (self.config.head_width, self.first + token);
+        let first = self.layer.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let (rows, count) = (first * width..(position + 1) * width, position + 1 - first);
+        scale_by(query, 1.0 / (width as f32).sqrt());
+        scores.resize(scores.len().max(count), 0.0);
+        let scores = &mut scores[..count];
+        dots(&keys[rows.clone()], query, scores);
+        let (_, sum) = exponentials(scores);
+        weighted_rows(&values[rows], scores, out);
+        scale_by(out, (1.0 / sum) as f32);
+    }
+}
+
+fn scale_by(values: &mut [f32], factor: f32) {
+    for value in values {
+        *value *= factor;
+    }
+}

@@ -1,0 +1,153 @@
+//! Puts a decoder together from the weights that its configuration names.
+
+use checkpoint::Model;
+
+use super::layer::{FeedForward, Layer, Network, Norm};
+use super::{Decoder, Options};
+use crate::config::{self, Attention, Config, ExpertNames, Plain};
+use crate::error::{Error, Result};
+use crate::team::Team;
+use crate::weights::{Linear, Source};
+
+/// Loads the weights.
+///
+/// # Errors
+/// As [`Decoder::open`].
+pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<Decoder> {
+    let team = Team::new(options.threads)?;
+    let source = Source::new(model, options.resident);
+    let loader = Loader::new(&config, &source);
+    let (names, width) = (config.names, config.width);
+    let (vocabulary, embedding) = (config.vocabulary, loader.name(names.embedding) + ".weight");
+    let (embedding, head) = if config.tied {
+        source.tied(&embedding, vocabulary, width)?
+    } else {
+        let head = source.linear(names.head, (vocabulary, width), false, false)?;
+        (source.table(&embedding, vocabulary, width)?, head)
+    };
+    let positions = names.positions.map(|name| loader.name(name) + ".weight");
+    let positions = positions.map(|name| source.table(&name, config.context, width)).transpose()?;
+    let mut layers = Vec::new();
+    for layer in 0..config.layers {
+        // What was copied from the map need not stay in memory.
+        model.release();
+        layers.push(loader.layer(layer)?);
+    }
+    let norm = loader.norm(&loader.name(names.norm), width)?;
+    let resident_bytes = source.resident_bytes();
+    model.release();
+    Ok(Decoder { config, embedding, positions, layers, norm, head, resident_bytes, team })
+}
+
+struct Loader<'a> {
+    config: &'a Config,
+    source: &'a Source<'a>,
+    prefix: &'static str,
+}
+
+impl<'a> Loader<'a> {
+    fn new(config: &'a Config, source: &'a Source<'a>) -> Self {
+        let prefixes = config.names.prefixes;
+        let has = |prefix: &&&str| source.has(&format!("{prefix}{}.weight", config.names.embedding));
+        // Without an embedding, the error names the usual one.
+        let prefix = prefixes.iter().find(has).unwrap_or(&prefixes[0]);
+        Self { config, source, prefix }
+    }
+
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    fn norm(&self, name: &str, width: usize) -> Result<Norm> {
+        let kind = self.config.norm;
+        let weight = self.source.vector(&format!("{name}.weight"), width)?;
+        let bias = if kind.centred { self.source.vector(&format!("{name}.bias"), width)? } else { Vec::new() };
+        Ok(Norm { kind, weight, bias })
+    }
+
+    fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
+        self.source.linear(name, (outputs, inputs), self.config.names.rows_are_inputs, bias)
+    }
+
+    fn layer(&self, layer: usize) -> Result<Layer> {
+        let (config, names) = (self.config, self.config.names);
+        let name = |name: &str| self.name(&names.layer(layer, name));
+        let (width, queries, kv) = (config.width, config.query_width(), config.kv_width());
+        let bias = config.biases;
+        let inputs = match &names.attention {
+            Attention::Fused(all) => vec![self.linear(&name(all), queries + 2 * kv, width, bias.inputs)?],
+            Attention::Apart([q, k, v]) => vec![
+                self.linear(&name(q), queries, width, bias.inputs)?,
+                self.linear(&name(k), kv, width, bias.inputs)?,
+                self.linear(&name(v), kv, width, bias.inputs)?,
+            ],
+        };
+        let head_norm = |of: &str| self.norm(&name(of), config.head_width);
+        let [q_norm, k_norm] = names.head_norms;
+        Ok(Layer {
+            attention_norm: self.norm(&name(names.attention_norm), width)?,
+            inputs,
+            head_norms: if config.head_norms { Some([head_norm(q_norm)?, head_norm(k_norm)?]) } else { None },
+            output: self.linear(&name(names.output), width, queries, bias.output)?,
+            window: config.windows.get(layer).copied().flatten(),
+            feed_forward_norm: self.norm(&name(names.feed_forward_norm), width)?,
+            feed_forward: self.feed_forward(layer)?,
+        })
+    }
+
+    fn feed_forward(&self, layer: usize) -> Result<FeedForward> {
+        let (config, names) = (self.config, self.config.names);
+        if let (Some(experts), Some(names)) = (&config.experts, &names.experts)
+            && experts.layers.get(layer) == Some(&true)
+        {
+            return self.experts(layer, experts, names);
+        }
+        let prefix = self.name(&names.layer(layer, ""));
+        self.network(&prefix, &names.plain, config.feed_forward).map(FeedForward::One)
+    }
+
+    fn network(&self, prefix: &str, names: &Plain, feed_forward: usize) -> Result<Network> {
+        let (width, bias) = (self.config.width, self.config.biases.feed_forward);
+        let linear = |name: &str, outputs, inputs| self.linear(&format!("{prefix}{name}"), outputs, inputs, bias);
+        Ok(Network {
+            gate: names.gate.map(|name| linear(name, feed_forward, width)).transpose()?,
+            up: linear(names.up, feed_forward, width)?,
+            down: linear(names.down, width, feed_forward)?,
+        })
+    }
+
+    fn experts(&self, layer: usize, experts: &config::Experts, names: &ExpertNames) -> Result<FeedForward> {
+        let (width, name) = (self.config.width, |name: &str| self.name(&self.config.names.layer(layer, name)));
+        let (count, feed_forward, prefix) = (experts.count, experts.feed_forward, name(names.prefix));
+        let router = self.linear(&name(names.router), count, width, false)?;
+        let [gate_up, down] = names.stacked.map(|name| format!("{prefix}{name}"));
+        let first = format!("{prefix}0.{}.weight", names.apart.up);
+        let experts = match (self.source.has(&gate_up), self.source.has(&first)) {
+            (true, false) => self.stacked([&gate_up, &down], count, feed_forward)?,
+            (false, _) => (0..count)
+                .map(|expert| self.network(&format!("{prefix}{expert}."), &names.apart, feed_forward))
+                .collect::<Result<_>>()?,
+            (true, true) => {
+                let reason = format!("`{first}` is there too; experts are stacked or apart, not both");
+                return Err(Error::tensor(self.source.path(), &gate_up, reason));
+            }
+        };
+        Ok(FeedForward::Experts { router, experts })
+    }
+
+    /// Experts in two tensors: gate above up, and down.
+    fn stacked(&self, [gate_up, down]: [&str; 2], count: usize, feed_forward: usize) -> Result<Vec<Network>> {
+        let width = self.config.width;
+        let gate_up = self.source.matrix(gate_up, &[count, 2 * feed_forward, width])?;
+        let down = self.source.matrix(down, &[count, width, feed_forward])?;
+        let network = |expert: usize| {
+            let first = 2 * expert * feed_forward;
+            Network {
+                gate: Some(Linear::of_rows(&gate_up, first..first + feed_forward)),
+                up: Linear::of_rows(&gate_up, first + feed_forward..first + 2 * feed_forward),
+                down: Linear::of_rows(&down, expert * width..(expert + 1) * width),
+            }
+        };
+        Ok((0..count).map(network).collect())
+    }
+}

@@ -1,0 +1,11 @@
+//! Kernels of the decoder. All of them give the same bits at every level.
+
+mod dots;
+mod functions;
+mod norms;
+mod softmax;
+
+pub(crate) use dots::{Bf16, F16, Stored, dots};
+pub(crate) use functions::{activate, exp, multiply};
+pub(crate) use norms::{layer_norm, rms_norm};
+pub(crate) use softmax::{exponentials, weighted_rows};

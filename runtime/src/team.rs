@@ -1,0 +1,292 @@
+//! Threads that compute together.
+//!
+//! All threads run the same steps. In a step, each thread computes a share of the outputs and
+//! writes it to its slot; a barrier follows, and then each thread copies the shares of all. So
+//! every thread has its own copy of a token's values, and cheap work such as a norm is done by all
+//! of them. Two sets of slots alternate: a thread writes to one of them while others may still read
+//! the other.
+
+use std::cell::{Cell, RefCell};
+use std::hint::spin_loop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use codec_api::Inputs;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use simd::{Level, with_level};
+
+use crate::error::{Error, Result};
+use crate::weights::Linear;
+
+/// Turns of a loop before a waiting thread sleeps: some 20 µs, several times as long as a step of a
+/// small layer.
+const SPINS: usize = 4000;
+
+/// A group of threads.
+#[derive(Debug)]
+pub(crate) struct Team {
+    /// `None` for the caller's thread alone.
+    pool: Option<ThreadPool>,
+    count: usize,
+    slots: [Vec<RwLock<Vec<f32>>>; 2],
+    barrier: Barrier,
+    /// One region at a time: threads that wait for each other must all belong to one region.
+    region: Mutex<()>,
+}
+
+/// A thread of a region.
+#[derive(Debug)]
+pub(crate) struct Worker<'a> {
+    team: &'a Team,
+    /// Its number.
+    pub(crate) index: usize,
+    turn: Cell<usize>,
+    failure: &'a Mutex<Option<Error>>,
+    scratch: RefCell<Vec<f32>>,
+}
+
+/// A product of a step.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) linear: &'a Linear,
+    pub(crate) x: &'a Inputs<'a>,
+    /// `batch × outputs`.
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Team {
+    /// A team of `count` threads.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the system does not start them.
+    pub(crate) fn new(count: usize) -> Result<Self> {
+        let count = count.max(1);
+        let start = || ThreadPoolBuilder::new().num_threads(count).build();
+        let pool = (count > 1).then(start).transpose();
+        let pool = pool.map_err(|error| Error::Usage(format!("cannot start {count} threads: {error}")))?;
+        let slots = || (0..count).map(|_| RwLock::default()).collect();
+        let barrier = Barrier::new(count);
+        Ok(Self { pool, count, slots: [slots(), slots()], barrier, region: Mutex::new(()) })
+    }
+
+    /// Number of threads.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Runs `work` on every thread, at the caller's level of instructions.
+    ///
+    /// # Errors
+    /// The first error of a thread. The other threads then no longer wait for each other.
+    pub(crate) fn run(&self, work: impl Fn(&Worker<'_>) -> Result<()> + Sync) -> Result<()> {
+        let (_one, failure, level) = (guard(&self.region), Mutex::new(None), Level::current());
+        self.barrier.reset();
+        let run = |index| {
+            let (turn, scratch) = (Cell::new(0), RefCell::default());
+            let worker = Worker { team: self, index, turn, failure: &failure, scratch };
+            // A thread that ends early must not leave the others waiting.
+            match catch_unwind(AssertUnwindSafe(|| with_level(level, || work(&worker)))) {
+                Ok(result) => worker.note(result),
+                Err(panic) => {
+                    self.barrier.break_up();
+                    resume_unwind(panic)
+                }
+            }
+        };
+        match &self.pool {
+            Some(pool) => drop(pool.broadcast(|context| run(context.index()))),
+            None => run(0),
+        }
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+impl Worker<'_> {
+    /// Number of threads.
+    pub(crate) fn count(&self) -> usize {
+        self.team.count
+    }
+
+    /// This thread's part of `len` things.
+    pub(crate) fn own(&self, len: usize) -> std::ops::Range<usize> {
+        part(self.index, self.count(), len)
+    }
+
+    /// A step of products; every thread gets all outputs.
+    pub(crate) fn multiply(&self, jobs: &mut [Job<'_>]) {
+        self.compute(jobs);
+        self.collect(jobs);
+    }
+
+    /// As [`Self::multiply`], but only the first thread gets the outputs.
+    pub(crate) fn multiply_for_first(&self, jobs: &mut [Job<'_>]) {
+        self.compute(jobs);
+        self.collect(if self.index == 0 { jobs } else { &mut [] });
+    }
+
+    /// A step in which each thread fills its slot, and then sees the slots of all: number of the
+    /// thread and values.
+    pub(crate) fn exchange(&self, fill: impl FnOnce(&mut Vec<f32>), mut see: impl FnMut(usize, &[f32])) {
+        let slots = &self.team.slots[self.turn.replace(1 - self.turn.get())];
+        fill(&mut slots[self.index].write().unwrap_or_else(PoisonError::into_inner));
+        self.team.barrier.wait();
+        for (index, slot) in slots.iter().enumerate() {
+            see(index, &slot.read().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Notes an error, which the region returns if it is the first one.
+    fn note(&self, result: Result<()>) {
+        if let Err(error) = result {
+            guard(self.failure).get_or_insert(error);
+            self.team.barrier.break_up();
+        }
+    }
+
+    /// Writes this thread's shares of all products to its slot.
+    fn compute(&self, jobs: &[Job<'_>]) {
+        let (index, count) = (self.index, self.count());
+        let mut slot = self.team.slots[self.turn.get()][index].write().unwrap_or_else(PoisonError::into_inner);
+        slot.resize(jobs.iter().map(|job| job.linear.extent(index, count, job.x.batch())).sum(), 0.0);
+        let mut rest = &mut slot[..];
+        for job in jobs {
+            let extent = job.linear.extent(index, count, job.x.batch());
+            let (share, others) = rest.split_at_mut(extent);
+            let done = job.linear.share((index, count), job.x, share, &mut self.scratch.borrow_mut());
+            self.note(done.map_err(Error::from));
+            rest = others;
+        }
+    }
+
+    /// Waits for all threads, then copies their shares.
+    fn collect(&self, jobs: &mut [Job<'_>]) {
+        let slots = &self.team.slots[self.turn.replace(1 - self.turn.get())];
+        self.team.barrier.wait();
+        let count = self.count();
+        for (index, slot) in slots.iter().enumerate() {
+            let slot = slot.read().unwrap_or_else(PoisonError::into_inner);
+            let mut first = 0;
+            for job in &mut *jobs {
+                let batch = job.x.batch();
+                let extent = job.linear.extent(index, count, batch);
+                // After an error in another thread, its slot may be shorter.
+                if let Some(share) = slot.get(first..first + extent) {
+                    job.linear.gather((index, count), share, batch, job.out);
+                }
+                first += extent;
+            }
+        }
+        for job in jobs {
+            job.linear.add_bias(job.out);
+        }
+    }
+}
+
+/// Part `index` of `count` of `len` things.
+pub(crate) fn part(index: usize, count: usize, len: usize) -> std::ops::Range<usize> {
+    len * index / count..len * (index + 1) / count
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets threads wait for each other: first in a loop, because steps are short, then asleep.
+#[derive(Debug)]
+struct Barrier {
+    count: usize,
+    arrived: AtomicUsize,
+    /// Number of times that all threads have met.
+    meetings: AtomicUsize,
+    broken: AtomicBool,
+    asleep: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Barrier {
+    fn new(count: usize) -> Self {
+        let (arrived, meetings, broken) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        Self { count, arrived, meetings, broken, asleep: Mutex::new(()), wake: Condvar::new() }
+    }
+
+    fn wait(&self) {
+        let before = self.meetings.load(Ordering::Acquire);
+        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.count {
+            self.arrived.store(0, Ordering::Relaxed);
+            let _asleep = guard(&self.asleep);
+            self.meetings.store(before.wrapping_add(1), Ordering::Release);
+            self.wake.notify_all();
+            return;
+        }
+        let waits = || self.meetings.load(Ordering::Acquire) == before && !self.broken.load(Ordering::Acquire);
+        for _ in 0..SPINS {
+            if !waits() {
+                return;
+            }
+            spin_loop();
+        }
+        let asleep = guard(&self.asleep);
+        drop(self.wake.wait_while(asleep, |()| waits()));
+    }
+
+    /// Before a region, when no thread waits.
+    fn reset(&self) {
+        self.arrived.store(0, Ordering::Relaxed);
+        self.broken.store(false, Ordering::Release);
+    }
+
+    /// Lets every thread go on, until the end of the region.
+    fn break_up(&self) {
+        let _asleep = guard(&self.asleep);
+        self.broken.store(true, Ordering::Release);
+        self.wake.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_see_the_shares_of_all() {
+        for count in 1..5 {
+            let team = Team::new(count).unwrap();
+            for _ in 0..50 {
+                team.run(|worker| {
+                    for step in 0..20 {
+                        let mut seen = Vec::new();
+                        let fill = |slot: &mut Vec<f32>| *slot = vec![(step * 10 + worker.index) as f32];
+                        worker.exchange(fill, |_, values| seen.extend_from_slice(values));
+                        assert_eq!(seen, (0..count).map(|i| (step * 10 + i) as f32).collect::<Vec<_>>());
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn errors_and_panics_end_a_region() {
+        let team = Team::new(3).unwrap();
+        for _ in 0..3 {
+            let error = team.run(|worker| {
+                if worker.index == 1 {
+                    return Err(Error::Usage("one".to_owned()));
+                }
+                worker.exchange(|_| (), |_, _| ());
+                Ok(())
+            });
+            assert_eq!(error.unwrap_err().to_string(), "one");
+        }
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            team.run(|worker| {
+                assert!(worker.index != 2, "on purpose");
+                worker.exchange(|_| (), |_, _| ());
+                Ok(())
+            })
+        }));
+        assert!(panicked.is_err());
+    }
+}

@@ -1,0 +1,186 @@
+//! Dense weights in their stored dtype.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
+use codec_api::util::{widen, zeros};
+use codec_api::{Dtype, Inputs, LinearOp, Product, Result, RowReader, check_product, check_rows};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use crate::kernels::{Bf16, F16, Stored, dots};
+use crate::rows::RowsMatrix;
+
+/// A cache line. Vector instructions are slower on values that lie in two lines.
+#[derive(Clone, Copy, Debug, Zeroable, Pod)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// A row-major matrix, aligned to cache lines.
+#[derive(Debug)]
+pub(crate) struct Dense {
+    lines: Vec<Line>,
+    dtype: Dtype,
+    rows: usize,
+    columns: usize,
+}
+
+impl Dense {
+    /// Memory for a matrix of F32, F16 or BF16 values.
+    ///
+    /// # Errors
+    /// [`codec_api::CodecError::Limit`] without enough memory.
+    pub(crate) fn zeros(dtype: Dtype, rows: usize, columns: usize) -> Result<Self> {
+        let bytes = rows * columns * dtype.bitsize() / 8;
+        Ok(Self { lines: zeros(bytes.div_ceil(size_of::<Line>()))?, dtype, rows, columns })
+    }
+
+    /// The stored bytes.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.len();
+        &mut cast_slice_mut(&mut self.lines)[..len]
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &cast_slice(&self.lines)[..self.len()]
+    }
+
+    fn len(&self) -> usize {
+        self.rows * self.columns * self.dtype.bitsize() / 8
+    }
+
+    /// The values of some rows; `T` is of the dtype of the matrix.
+    fn values<T: Stored>(&self, rows: Range<usize>) -> &[T] {
+        let all: &[T] = cast_slice(&self.lines);
+        &all[rows.start * self.columns..rows.end * self.columns]
+    }
+
+    /// Index of the first NaN or infinity.
+    pub(crate) fn first_non_finite(&self) -> Option<usize> {
+        let mask: u16 = if self.dtype == Dtype::F16 { 0x7c00 } else { 0x7f80 };
+        match self.dtype {
+            Dtype::F32 => codec_api::util::first_non_finite(cast_slice(self.bytes())),
+            _ => cast_slice(self.bytes()).iter().position(|bits: &u16| bits & mask == mask),
+        }
+    }
+
+    /// The transposed matrix.
+    ///
+    /// # Errors
+    /// As [`Self::zeros`].
+    pub(crate) fn transposed(&self) -> Result<Self> {
+        let mut turned = Self::zeros(self.dtype, self.columns, self.rows)?;
+        let shape = (self.rows, self.columns);
+        if self.dtype == Dtype::F32 {
+            transpose::<u32>(shape, cast_slice(self.bytes()), cast_slice_mut(turned.bytes_mut()));
+        } else {
+            transpose::<u16>(shape, cast_slice(self.bytes()), cast_slice_mut(turned.bytes_mut()));
+        }
+        Ok(turned)
+    }
+}
+
+/// Transposes a matrix of `rows × columns` values.
+pub(crate) fn transpose<T: Copy>((rows, columns): (usize, usize), from: &[T], to: &mut [T]) {
+    // A block of both sides stays in the first-level cache.
+    const SIDE: usize = 32;
+    for first_row in (0..rows).step_by(SIDE) {
+        for first in (0..columns).step_by(SIDE) {
+            for column in first..(first + SIDE).min(columns) {
+                let end = (first_row + SIDE).min(rows);
+                let out = &mut to[column * rows + first_row..column * rows + end];
+                for (row, out) in (first_row..end).zip(out) {
+                    *out = from[row * columns + column];
+                }
+            }
+        }
+    }
+}
+
+impl RowReader for Dense {
+    fn shape(&self) -> (usize, usize) {
+        (self.rows, self.columns)
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        check_rows(self.shape(), &rows, out)?;
+        let width = self.columns * self.dtype.bitsize() / 8;
+        widen(self.dtype, &self.bytes()[rows.start * width..rows.end * width], out)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        size_of_val(&*self.lines) as u64
+    }
+}
+
+/// A reader that an operator and a table share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared(pub(crate) Arc<dyn RowReader>);
+
+impl RowReader for Shared {
+    fn shape(&self) -> (usize, usize) {
+        self.0.shape()
+    }
+
+    fn granule(&self) -> std::num::NonZeroUsize {
+        self.0.granule()
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        self.0.read(rows, out)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.0.resident_bytes()
+    }
+}
+
+/// The operator of a dense matrix.
+#[derive(Debug)]
+pub(crate) struct DenseMatrix {
+    dense: Arc<Dense>,
+    /// Multiplies with batches of 16-bit floats, and with the transposed matrix.
+    generic: RowsMatrix,
+}
+
+impl DenseMatrix {
+    pub(crate) fn new(dense: Arc<Dense>) -> Self {
+        let reader = Shared(Arc::<Dense>::clone(&dense));
+        Self { dense, generic: RowsMatrix::new(Box::new(reader)) }
+    }
+}
+
+impl LinearOp for DenseMatrix {
+    fn shape(&self) -> (usize, usize) {
+        self.dense.shape()
+    }
+
+    fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        let (dense, batch) = (&*self.dense, x.batch());
+        if product == Product::Transposed || batch == 0 || (batch > 1 && dense.dtype != Dtype::F32) {
+            return self.generic.apply(product, rows, x, y);
+        }
+        check_product(self.shape(), product, &rows, x, y)?;
+        match dense.dtype {
+            Dtype::F32 if batch > 1 => {
+                let w = MatRef::from_row_major_slice(dense.values::<f32>(rows.clone()), rows.len(), dense.columns);
+                let x = MatRef::from_row_major_slice(x.values(), batch, dense.columns);
+                let y = MatMut::from_row_major_slice_mut(y, rows.len(), batch);
+                matmul(y, Accum::Replace, w, x.transpose(), 1.0, Par::Seq);
+            }
+            Dtype::F32 => dots::<f32>(dense.values(rows), x.values(), y),
+            Dtype::F16 => dots::<F16>(dense.values(rows), x.values(), y),
+            _ => dots::<Bf16>(dense.values(rows), x.values(), y),
+        }
+        Ok(())
+    }
+
+    fn tolerance(&self) -> f32 {
+        self.generic.tolerance()
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.dense.resident_bytes()
+    }
+}

@@ -1,0 +1,121 @@
+//! A linear layer, and how threads share it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use codec_api::{Inputs, Product, Result};
+
+use super::dense::transpose;
+use super::matrix::Matrix;
+
+/// Parts of a matrix whose rows are inputs. The sum of their products has the same order with any
+/// number of threads.
+const SEGMENTS: usize = 8;
+
+/// A linear layer: rows of a matrix, and perhaps a bias.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    matrix: Arc<Matrix>,
+    rows: Range<usize>,
+    product: Product,
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// The layer with all rows of a matrix.
+    pub(crate) fn new(matrix: Arc<Matrix>, product: Product, bias: Option<Vec<f32>>) -> Self {
+        Self { rows: 0..matrix.rows(), matrix, product, bias }
+    }
+
+    /// The layer with some rows of a matrix whose rows are outputs.
+    pub(crate) fn of_rows(matrix: &Arc<Matrix>, rows: Range<usize>) -> Self {
+        Self { matrix: Arc::clone(matrix), rows, product: Product::Forward, bias: None }
+    }
+
+    /// Values of an output vector.
+    pub(crate) fn outputs(&self) -> usize {
+        if self.product == Product::Forward { self.rows.len() } else { self.matrix.columns() }
+    }
+
+    /// The rows of part `index` of `count`, whose boundaries are those of granules.
+    fn part(&self, index: usize, count: usize) -> Range<usize> {
+        let granule = self.matrix.granule();
+        let granules = self.rows.len().div_ceil(granule);
+        let bound = |index: usize| (self.rows.start + granules * index / count * granule).min(self.rows.end);
+        bound(index)..bound(index + 1)
+    }
+
+    /// The segments of thread `index` of `count`, if the rows are inputs.
+    fn segments(index: usize, count: usize) -> Range<usize> {
+        SEGMENTS * index / count..SEGMENTS * (index + 1) / count
+    }
+
+    /// Values that thread `index` of `count` computes for a batch.
+    pub(crate) fn extent(&self, index: usize, count: usize, batch: usize) -> usize {
+        match self.product {
+            Product::Forward => self.part(index, count).len() * batch,
+            Product::Transposed => Self::segments(index, count).len() * self.outputs() * batch,
+        }
+    }
+
+    /// The share of thread `index` of `count` of the products with a batch, into as many values as
+    /// [`Self::extent`]. `scratch` is memory that grows but does not shrink.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub(crate) fn share(
+        &self,
+        (index, count): (usize, usize),
+        x: &Inputs<'_>,
+        out: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) -> Result<()> {
+        let batch = x.batch();
+        if self.product == Product::Transposed {
+            out.fill(0.0);
+            let width = (self.outputs() * batch).max(1);
+            return Self::segments(index, count).zip(out.chunks_exact_mut(width)).try_for_each(|(segment, out)| {
+                self.matrix.apply(Product::Transposed, self.part(segment, SEGMENTS), x, out)
+            });
+        }
+        let rows = self.part(index, count);
+        if batch == 1 || rows.is_empty() {
+            return self.matrix.apply(Product::Forward, rows, x, out);
+        }
+        scratch.resize(scratch.len().max(out.len()), 0.0);
+        let scratch = &mut scratch[..out.len()];
+        self.matrix.apply(Product::Forward, rows.clone(), x, scratch)?;
+        transpose((rows.len(), batch), scratch, out);
+        Ok(())
+    }
+
+    /// Puts the share of thread `index` of `count` into the output, `batch × outputs`. The shares
+    /// are gathered in the order of the threads.
+    pub(crate) fn gather(&self, (index, count): (usize, usize), share: &[f32], batch: usize, out: &mut [f32]) {
+        let outputs = self.outputs().max(1);
+        if self.product == Product::Transposed {
+            if index == 0 {
+                out.fill(0.0);
+            }
+            for segment in share.chunks_exact((outputs * batch).max(1)) {
+                for (b, out) in out.chunks_exact_mut(outputs).enumerate() {
+                    out.iter_mut().zip(segment.iter().skip(b).step_by(batch)).for_each(|(y, sum)| *y += sum);
+                }
+            }
+            return;
+        }
+        let rows = self.part(index, count);
+        let place = rows.start - self.rows.start..rows.end - self.rows.start;
+        for (out, share) in out.chunks_exact_mut(outputs).zip(share.chunks_exact(place.len().max(1))) {
+            out[place.clone()].copy_from_slice(share);
+        }
+    }
+
+    /// Adds the bias, if there is one, to each vector of the output.
+    pub(crate) fn add_bias(&self, out: &mut [f32]) {
+        let Some(bias) = &self.bias else { return };
+        for out in out.chunks_exact_mut(bias.len().max(1)) {
+            out.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+        }
+    }
+}

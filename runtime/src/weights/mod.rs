@@ -1,0 +1,12 @@
+//! The weights of a model as operators.
+
+mod dense;
+mod linear;
+mod matrix;
+mod source;
+mod table;
+
+pub(crate) use linear::Linear;
+pub use source::Resident;
+pub(crate) use source::Source;
+pub(crate) use table::Table;
