@@ -6,6 +6,7 @@ use super::fit::{Fit, Minimum, inverse};
 use super::format::{Scales, f16_bits_of_blocks, largest_magnitude};
 use super::groups::Groups;
 use super::levels::Levels;
+use super::linear::Integers;
 
 /// Weights of a block.
 pub(super) const WEIGHTS: usize = 32;
@@ -32,6 +33,8 @@ pub(super) trait Block {
     const LARGEST: f32;
     /// Whether the format has minima (`m`).
     const MINIMUM: bool = false;
+    /// How products read the blocks; `None` if they decode them.
+    const INTEGERS: Option<Integers> = None;
 
     /// Packs codes into the bytes after `d` and `m`.
     fn pack(codes: &Codes, bytes: &mut [u8]);
