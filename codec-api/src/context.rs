@@ -10,6 +10,7 @@ use rand_xoshiro::rand_core::SeedableRng;
 
 use crate::calibration::Calibration;
 use crate::error::{CodecError, Result};
+use crate::linear::Product;
 use crate::survey::Shared;
 use crate::tensor::{TensorSpec, TensorView};
 use crate::util::zeros;
@@ -173,7 +174,12 @@ impl<'a> EncodeCx<'a> {
     /// for the output.
     #[must_use]
     pub fn decoding(&self) -> DecodeCx<'a> {
-        DecodeCx { base: self.base.clone(), cancel: self.cancel, max_output: Some(u64::MAX) }
+        DecodeCx {
+            base: self.base.clone(),
+            cancel: self.cancel,
+            max_output: Some(u64::MAX),
+            product: Product::default(),
+        }
     }
 
     /// Sets the base tensor.
@@ -262,11 +268,13 @@ pub struct DecodeCx<'a> {
     /// Most bytes of an output that [`crate::EncodedTensor`] allocates. `None`: as many as the size
     /// of the payload justifies ([`Self::output_limit`]).
     pub max_output: Option<u64>,
+    /// The product that operators are prepared for; they also compute the other one, more slowly.
+    pub product: Product,
 }
 
 impl Default for DecodeCx<'_> {
     fn default() -> Self {
-        Self { base: None, cancel: &NEVER, max_output: None }
+        Self { base: None, cancel: &NEVER, max_output: None, product: Product::default() }
     }
 }
 
@@ -314,7 +322,14 @@ impl<'a> DecodeCx<'a> {
         self
     }
 
-    /// The context for the child codec of a composite: the same cancellation and limit. The base is
+    /// Sets the product that operators are prepared for.
+    #[must_use]
+    pub fn for_product(mut self, product: Product) -> Self {
+        self.product = product;
+        self
+    }
+
+    /// The context for the child codec of a composite: the same cancellation, limit and product. The base is
     /// left out, because it belongs to the composite.
     #[must_use]
     pub fn for_child(&self) -> Self {

@@ -72,7 +72,10 @@ pub use context::{BaseTensor, Cancel, DecodeCx, EncodeCx, NoProgress, Progress};
 pub use cost::CostEstimate;
 pub use encoded::EncodedTensor;
 pub use error::{CodecError, FormatError, Result, SpecError};
-pub use linear::{Inputs, LinearKernel, LinearOp, Product, RowsLinear, check_product, open_linear};
+pub use linear::{
+    Inputs, IntegerLayout, IntegerMatrix, IntegerRow, LinearKernel, LinearOp, Product, RowsLinear, check_outputs,
+    check_product, open_linear,
+};
 pub use panels::{PanelCut, PanelEncoder, Panels};
 pub use payload::{Payload, PayloadView, Section};
 pub use registry::{CodecEntry, Preset, Registry, RegistryError};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use codec_api::util::Checksum;
 use codec_api::{Cancel, Inputs, LinearOp, Product, Result, RowReader, check_product, check_rows};
 
-use crate::form::{BATCH, Batches, Positions};
+use crate::form::{Batches, Positions};
 use crate::grid::Grid;
 use crate::scatter::{PIECE, expand, scatter};
 
@@ -73,6 +73,8 @@ impl LinearOp for Matrix {
         }
         let (units, mut values) = (self.grid.units_of(&rows), &self.values[self.values_of(&rows)]);
         let first = rows.start;
+        // The sums of the row so far: a batch of positions may end within a row.
+        let (mut sums, mut summed) = (vec![0.0; x.batch()], None);
         let mut multiply = |mut batch: &[usize]| {
             while let Some(position) = batch.first() {
                 let row = position / columns;
@@ -81,7 +83,14 @@ impl LinearOp for Matrix {
                 let (now, after) = values.split_at(here.len());
                 let weights = here.iter().zip(now).map(|(position, w)| (position - start, f64::from(*w)));
                 match product {
-                    Product::Forward => forward(&weights, x, &mut y[(row - first) * x.batch()..]),
+                    Product::Forward => {
+                        if summed.replace(row) != Some(row) {
+                            sums.fill(0.0);
+                        }
+                        forward(&weights, x, &mut sums);
+                        let y = &mut y[(row - first) * x.batch()..][..x.batch()];
+                        y.iter_mut().zip(&sums).for_each(|(y, sum)| *y = *sum as f32);
+                    }
                     Product::Transposed => transposed(&weights, row, x, y),
                 }
                 (batch, values) = (later, after);
@@ -92,9 +101,9 @@ impl LinearOp for Matrix {
     }
 
     fn tolerance(&self) -> f32 {
-        // Products are exact in f64. An output is rounded to f32 once for each row (transposed), or
-        // once for each batch of positions, of which all but the last are a quarter full or more.
-        let roundings = self.grid.rows.max(4 * self.grid.columns / BATCH) + 2;
+        // Products are exact in f64. An output is rounded to f32 once, or once for each row
+        // (transposed).
+        let roundings = self.grid.rows + 2;
         roundings as f32 * (f32::EPSILON / 2.0)
     }
 
@@ -103,11 +112,11 @@ impl LinearOp for Matrix {
     }
 }
 
-/// Adds the products of a row's weights, given as columns and values, to an output of each vector.
-fn forward(weights: &(impl Iterator<Item = (usize, f64)> + Clone), x: &Inputs<'_>, y: &mut [f32]) {
-    for (i, y) in (0..x.batch()).zip(y) {
+/// Adds the products of a row's weights, given as columns and values, to the sum of each vector.
+fn forward(weights: &(impl Iterator<Item = (usize, f64)> + Clone), x: &Inputs<'_>, sums: &mut [f64]) {
+    for (i, sum) in sums.iter_mut().enumerate() {
         let x = x.vector(i);
-        *y = weights.clone().fold(f64::from(*y), |sum, (column, w)| sum + w * f64::from(x[column])) as f32;
+        *sum = weights.clone().fold(*sum, |sum, (column, w)| sum + w * f64::from(x[column]));
     }
 }
 

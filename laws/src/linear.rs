@@ -14,11 +14,12 @@ const LARGEST_TOLERANCE: f32 = 0.01;
 
 const PRODUCTS: [Product; 2] = [Product::Forward, Product::Transposed];
 
-/// `as_linear`'s operator agrees with decode-then-multiply within its tolerance: in both
-/// orientations; for batches of 1, 3 and 17; over ranges of rows, whose parts threads compute at
-/// the same time to the same bits; for uniform, sparse and one-hot inputs, one outlier among small
-/// inputs, and inputs that avoid the largest weights. It keeps less memory than the dense matrix,
-/// or no more than its payload. It refuses vectors of the wrong length and rows outside the matrix.
+/// `as_linear`'s operator agrees with decode-then-multiply within its tolerance, whichever product
+/// it is prepared for: in both orientations; for batches of 1, 3 and 17; over ranges of rows, whose
+/// parts threads compute at the same time to the same bits; for uniform, sparse and one-hot inputs,
+/// one outlier among small inputs, and inputs that avoid the largest weights. Outputs have the same
+/// bits however they are divided into ranges. It keeps less memory than the dense matrix, or no more
+/// than its payload. It refuses vectors of the wrong length and rows outside the matrix.
 ///
 /// # Errors
 /// The first violation found.
@@ -57,8 +58,21 @@ pub fn linear_with(subject: &Subject, prepare: Prepare<'_>) -> Result<(), Violat
 
 fn check(trial: &Trial<'_>, prepare: Prepare<'_>) -> Result<(), Violation> {
     let Some(encoded) = trial.encode()? else { return Ok(()) };
+    let matrix = Matrix::new(trial, trial.decode(&encoded)?);
+    PRODUCTS.into_iter().try_for_each(|product| check_prepared(trial, prepare, &encoded, &matrix, product))
+}
+
+/// Checks the operator that is prepared for a product.
+fn check_prepared(
+    trial: &Trial<'_>,
+    prepare: Prepare<'_>,
+    encoded: &EncodedTensor,
+    matrix: &Matrix,
+    prepared_for: Product,
+) -> Result<(), Violation> {
     let cx = trial.sample.decode_cx(trial.offer).map_err(|e| trial.violation(e.to_string(), "a base tensor"))?;
-    let prepared = trial.calmly("prepare", || prepare(&encoded, &cx))?;
+    let cx = cx.for_product(prepared_for);
+    let prepared = trial.calmly("prepare", || prepare(encoded, &cx))?;
     let operator = &*prepared.map_err(|e| trial.violation(format!("prepare failed: {e}"), "an operator"))?;
     if operator.shape() != encoded.spec.matrix() {
         let wanted = format!("{:?}", encoded.spec.matrix());
@@ -68,11 +82,10 @@ fn check(trial: &Trial<'_>, prepare: Prepare<'_>) -> Result<(), Violation> {
         let wanted = format!("a tolerance from 0 to {LARGEST_TOLERANCE}");
         return Err(trial.violation(format!("tolerance {}", operator.tolerance()), wanted));
     }
-    let matrix = Matrix::new(trial, trial.decode(&encoded)?);
     for product in PRODUCTS {
         for batch in [1, 3, 17] {
             let x: Vec<f32> = (0..batch).flat_map(|i| matrix.input(product, i)).collect();
-            agrees(trial, operator, &matrix, product, &x, batch)?;
+            agrees(trial, operator, matrix, product, &x, batch)?;
         }
     }
     refuses(trial, operator)?;
@@ -127,7 +140,8 @@ impl Matrix {
     }
 }
 
-/// Computes all parts of a product, and compares each element with the decoded matrix.
+/// Computes all parts of a product, by rows and by outputs, and compares each element with the
+/// decoded matrix.
 fn agrees(
     trial: &Trial<'_>,
     operator: &dyn LinearOp,
@@ -136,24 +150,70 @@ fn agrees(
     x: &[f32],
     batch: usize,
 ) -> Result<(), Violation> {
-    let (inputs, outputs) = matrix.sizes(product);
-    let norm = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let exact: Vec<_> = x.chunks_exact(matrix.sizes(product).0).map(|x| matrix.times(product, x)).collect();
+    let compare = |y: &[f32], case: &str| near(trial, operator, matrix, &exact, x, y, &format!("{product:?} {case}"));
     for parts in [1, 3] {
         let y = multiply(trial, operator, product, x, batch, parts)?;
-        for (i, x) in x.chunks_exact(inputs).enumerate() {
-            let allowed = f64::from(operator.tolerance()) * norm(&matrix.values) * norm(x);
-            for (output, exact) in matrix.times(product, x).into_iter().enumerate() {
-                let found = y[output * batch + i];
-                let off = (f64::from(found) - exact).abs();
-                if off.is_nan() || off > allowed + f64::from(f32::MIN_POSITIVE) {
-                    let case = format!("{product:?} in {parts} parts, vector {i} of a batch of {batch}");
-                    let found = format!("{case}: output {output} of {outputs} is {found:e}, {off:e} off");
-                    return Err(trial.violation(found, format!("{exact:e}, within {allowed:e}")));
-                }
+        compare(&y, &format!("in {parts} parts"))?;
+    }
+    let whole = outputs_in_parts(trial, operator, product, x, batch, 1)?;
+    let divided = outputs_in_parts(trial, operator, product, x, batch, 3)?;
+    if whole.iter().zip(&divided).any(|(a, b)| a.to_bits() != b.to_bits()) {
+        let found = format!("{product:?}: other bits if the outputs are divided into ranges");
+        return Err(trial.violation(found, "the same bits"));
+    }
+    compare(&whole, "by outputs")
+}
+
+/// Compares the products `y`, `outputs × batch`, with the exact ones of each vector.
+fn near(
+    trial: &Trial<'_>,
+    operator: &dyn LinearOp,
+    matrix: &Matrix,
+    exact: &[Vec<f64>],
+    x: &[f32],
+    y: &[f32],
+    case: &str,
+) -> Result<(), Violation> {
+    let norm = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let batch = exact.len();
+    for (i, (exact, x)) in exact.iter().zip(x.chunks_exact(x.len() / batch)).enumerate() {
+        let allowed = f64::from(operator.tolerance()) * norm(&matrix.values) * norm(x);
+        for (output, exact) in exact.iter().enumerate() {
+            let found = y[output * batch + i];
+            let off = (f64::from(found) - exact).abs();
+            if off.is_nan() || off > allowed + f64::from(f32::MIN_POSITIVE) {
+                let case = format!("{case}, vector {i} of a batch of {batch}");
+                let outputs = y.len() / batch;
+                let found = format!("{case}: output {output} of {outputs} is {found:e}, {off:e} off");
+                return Err(trial.violation(found, format!("{exact:e}, within {allowed:e}")));
             }
         }
     }
     Ok(())
+}
+
+/// The product, `outputs × batch`, from `parts` ranges of outputs.
+fn outputs_in_parts(
+    trial: &Trial<'_>,
+    operator: &dyn LinearOp,
+    product: Product,
+    x: &[f32],
+    batch: usize,
+    parts: usize,
+) -> Result<Vec<f32>, Violation> {
+    let (rows, columns) = operator.shape();
+    let outputs = if product == Product::Forward { rows } else { columns };
+    let mut all = Vec::new();
+    for i in 0..parts {
+        let range = i * outputs / parts..(i + 1) * outputs / parts;
+        let mut y = vec![f32::NAN; range.len() * batch];
+        let apply = || operator.apply_outputs(product, range, &Inputs::new(x, batch)?, &mut y);
+        let answer = trial.calmly("apply_outputs", apply)?;
+        answer.map_err(|e| trial.violation(format!("apply_outputs failed: {e}"), "a product"))?;
+        all.extend(y);
+    }
+    Ok(all)
 }
 
 /// The product, `outputs × batch`, from `parts` ranges of rows that threads compute at the same

@@ -1,10 +1,12 @@
-//! The generic operator over rows, on one thread: against reading memory for one vector, and
-//! against dense matrix products in f32 for a batch.
+//! Operators on the matrices of GPT-2, beside reading memory and beside dense products in f32.
 //!
-//! `int8 … vector` counts the bytes of the codes; compare it with `read`. `… batch` counts
-//! multiplications; compare it with `faer f32` and `ndarray f32`.
+//! `token/…` multiplies all matrices of GPT-2 with one vector, as for a token: the time is that of
+//! reading the weights. Throughput is in bytes of resident weights; compare it with `read`, which
+//! sums up an array that no cache holds. `prefill/…` multiplies the matrices of a layer with 128
+//! vectors; compare it with `faer f32`.
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Inputs, LinearOp, Product, Registry, TensorView};
@@ -13,10 +15,24 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 
-/// The codes of an int8 matrix with so many rows, 512 MiB, do not fit into a cache.
-const ROWS: usize = 131_072;
-const COLUMNS: usize = 4096;
-const BATCH: usize = 64;
+/// Rows, columns and product of the matrices of a layer.
+const LAYER: [(usize, usize, Product); 4] = [
+    (768, 2304, Product::Transposed),
+    (768, 768, Product::Transposed),
+    (768, 3072, Product::Transposed),
+    (3072, 768, Product::Transposed),
+];
+const HEAD: (usize, usize, Product) = (50257, 768, Product::Forward);
+const LAYERS: usize = 12;
+const BATCH: usize = 128;
+const SPECS: [(&str, &str); 6] = [
+    ("f32", "lossless.raw"),
+    ("int8", "quant.int:bits=8"),
+    ("int4", "quant.int:bits=4:group=128:symmetric=false"),
+    ("q8_0", "quant.q8_0"),
+    ("q4_0", "quant.q4_0"),
+    ("q4_k", "quant.q4_k"),
+];
 
 fn noise(n: usize) -> Vec<f32> {
     let mut state = 1u32;
@@ -27,71 +43,133 @@ fn noise(n: usize) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-fn operators(rows: usize) -> Vec<(&'static str, Box<dyn LinearOp>)> {
+/// An operator, and the product that it is for.
+type Operator = (Box<dyn LinearOp>, Product);
+
+fn operators(spec: &str, matrices: &[(usize, usize, Product)]) -> Vec<Operator> {
     let registry = Registry::linked().expect("all codecs");
-    let weights = noise(rows * COLUMNS);
-    let view = TensorView::from_f32([rows, COLUMNS], &weights).expect("a matrix");
-    let specs = [("int8", "quant.int:bits=8"), ("q4_0", "quant.q4_0"), ("bf16", "quant.cast:to=bf16")];
-    specs
-        .map(|(name, spec)| {
-            let codec = registry.parse_spec(spec).expect("a codec");
-            let encoded =
-                EncodedTensor::encode(Arc::clone(&codec), view.clone(), &EncodeCx::new(0)).expect("a payload");
-            (name, runtime::operator(&encoded, &DecodeCx::new()).expect("an operator"))
-        })
-        .into()
+    let prepare = |&(rows, columns, product): &(usize, usize, Product)| {
+        let weights = noise(rows * columns);
+        let view = TensorView::from_f32([rows, columns], &weights).expect("a matrix");
+        let codec = registry.parse_spec(spec).expect("a codec");
+        let encoded = EncodedTensor::encode(Arc::clone(&codec), view, &EncodeCx::new(0)).expect("a payload");
+        (runtime::operator(&encoded, &DecodeCx::new().for_product(product)).expect("an operator"), product)
+    };
+    matrices.iter().map(prepare).collect()
 }
 
-/// One vector: bound by the memory that the codes are read from.
-fn vector(c: &mut Criterion) {
-    let mut group = c.benchmark_group("vector");
-    let bytes: Vec<u64> = vec![1; ROWS * COLUMNS / 8];
-    group.throughput(Throughput::Bytes((ROWS * COLUMNS) as u64));
-    group.bench_function("read", |b| {
-        b.iter(|| black_box(&bytes).iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
+fn sides((operator, product): &Operator) -> (usize, usize) {
+    let (rows, columns) = operator.shape();
+    if *product == Product::Forward { (columns, rows) } else { (rows, columns) }
+}
+
+/// One product, its outputs shared by the threads.
+fn multiply(pool: &rayon::ThreadPool, (operator, product): &Operator, x: &Inputs<'_>, y: &mut [f32]) {
+    let threads = pool.current_num_threads();
+    if threads == 1 {
+        let outputs = y.len() / x.batch();
+        return operator.apply_outputs(*product, 0..outputs, x, y).expect("a product");
+    }
+    if operator.shares_outputs(*product) {
+        let outputs = y.len() / x.batch();
+        let part = outputs.div_ceil(threads).next_multiple_of(64);
+        pool.scope(|scope| {
+            for (i, y) in y.chunks_mut(part * x.batch()).enumerate() {
+                let range = i * part..(i * part + part).min(outputs);
+                scope.spawn(move |_| operator.apply_outputs(*product, range, x, y).expect("a product"));
+            }
+        });
+        return;
+    }
+    // Each thread has its own outputs.
+    let rows = operator.shape().0;
+    let range = |i: usize| -> Range<usize> { i * rows / threads..(i + 1) * rows / threads };
+    let mut parts = vec![vec![0.0; y.len()]; threads];
+    pool.scope(|scope| {
+        for (i, y) in parts.iter_mut().enumerate() {
+            scope.spawn(move |_| operator.apply(*product, range(i), x, y).expect("a product"));
+        }
     });
-    for (name, operator) in operators(ROWS) {
-        group.throughput(Throughput::Bytes(operator.resident_bytes()));
-        for (product, inputs, outputs) in [(Product::Forward, COLUMNS, ROWS), (Product::Transposed, ROWS, COLUMNS)] {
-            let (x, mut y) = (noise(inputs), vec![0.0; outputs]);
-            let x = Inputs::new(&x, 1).expect("a vector");
-            group.bench_function(BenchmarkId::new(name, format!("{product:?}")), |b| {
-                b.iter(|| operator.apply(product, 0..ROWS, &x, black_box(&mut y)).expect("a product"));
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = parts.iter().map(|part| part[i]).sum();
+    }
+}
+
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool")
+}
+
+/// The sum of an array of 2 GiB, each thread a part.
+fn read(pool: &rayon::ThreadPool, words: &[u64]) -> u64 {
+    use rayon::prelude::*;
+    let part = words.len() / pool.current_num_threads();
+    pool.install(|| words.par_chunks(part).map(|part| part.iter().fold(0u64, |sum, w| sum.wrapping_add(*w))).sum())
+}
+
+fn token(c: &mut Criterion) {
+    let mut group = c.benchmark_group("token");
+    group.sample_size(10);
+    let pools = [pool(1), pool(2)];
+    {
+        let words = vec![1u64; 1 << 28];
+        group.throughput(Throughput::Bytes(8 << 28));
+        for pool in &pools {
+            group.bench_function(BenchmarkId::new("read", pool.current_num_threads()), |b| {
+                b.iter(|| read(pool, black_box(&words)));
+            });
+        }
+    }
+    for (name, spec) in SPECS {
+        let mut all: Vec<Operator> = (0..LAYERS).flat_map(|_| operators(spec, &LAYER)).collect();
+        all.extend(operators(spec, &[HEAD]));
+        group.throughput(Throughput::Bytes(all.iter().map(|(operator, _)| operator.resident_bytes()).sum()));
+        for pool in &pools {
+            group.bench_function(BenchmarkId::new(name, pool.current_num_threads()), |b| {
+                let (x, mut y) = (noise(3072), vec![0.0; 50257]);
+                b.iter(|| {
+                    for operator in &all {
+                        let (inputs, outputs) = sides(operator);
+                        multiply(pool, operator, &Inputs::new(&x[..inputs], 1).expect("a vector"), &mut y[..outputs]);
+                    }
+                });
             });
         }
     }
     group.finish();
 }
 
-/// A batch: bound by arithmetic.
-fn batch(c: &mut Criterion) {
-    const ROWS: usize = 4096;
-    let mut group = c.benchmark_group("batch");
-    group.throughput(Throughput::Elements((ROWS * COLUMNS * BATCH) as u64)).sample_size(10);
-    let (w, x) = (noise(ROWS * COLUMNS), noise(BATCH * COLUMNS));
+fn prefill(c: &mut Criterion) {
+    let mut group = c.benchmark_group("prefill");
+    let products: usize = LAYER.iter().map(|(rows, columns, _)| rows * columns * BATCH).sum();
+    group.throughput(Throughput::Elements(products as u64)).sample_size(10);
+    let x = noise(3072 * BATCH);
     group.bench_function("faer f32", |b| {
-        let w = MatRef::from_row_major_slice(&w, ROWS, COLUMNS);
-        let x = MatRef::from_row_major_slice(&x, BATCH, COLUMNS);
-        let mut y = Mat::<f32>::zeros(ROWS, BATCH);
-        b.iter(|| matmul(black_box(&mut y), Accum::Replace, w, x.transpose(), 1.0, Par::Seq));
+        let weights = LAYER.map(|(rows, columns, _)| noise(rows * columns));
+        b.iter(|| {
+            for ((rows, columns, _), w) in LAYER.iter().zip(&weights) {
+                let w = MatRef::from_row_major_slice(w, *rows, *columns);
+                let x = MatRef::from_row_major_slice(&x[..rows * BATCH], BATCH, *rows);
+                let mut y = Mat::<f32>::zeros(BATCH, *columns);
+                matmul(black_box(&mut y), Accum::Replace, x, w, 1.0, Par::Seq);
+            }
+        });
     });
-    group.bench_function("ndarray f32", |b| {
-        use codec_api::ndarray::{Array2, ArrayView2, linalg::general_mat_mul};
-        let w = ArrayView2::from_shape((ROWS, COLUMNS), &w).expect("a matrix");
-        let x = ArrayView2::from_shape((BATCH, COLUMNS), &x).expect("a matrix");
-        let mut y = Array2::zeros((ROWS, BATCH));
-        b.iter(|| general_mat_mul(1.0, &w, &x.t(), 0.0, black_box(&mut y)));
-    });
-    for (name, operator) in operators(ROWS) {
-        for product in [Product::Forward, Product::Transposed] {
-            let (inputs, mut y) = (Inputs::new(&x, BATCH).expect("a batch"), vec![0.0; ROWS * BATCH]);
-            group.bench_function(BenchmarkId::new(name, format!("{product:?}")), |b| {
-                b.iter(|| operator.apply(product, 0..ROWS, &inputs, black_box(&mut y)).expect("a product"));
+    let pool = pool(1);
+    for (name, spec) in SPECS {
+        let all = operators(spec, &LAYER);
+        group.bench_function(name, |b| {
+            let mut y = vec![0.0; 3072 * BATCH];
+            b.iter(|| {
+                for operator in &all {
+                    let (inputs, outputs) = sides(operator);
+                    let x = Inputs::new(&x[..inputs * BATCH], BATCH).expect("vectors");
+                    multiply(&pool, operator, &x, &mut y[..outputs * BATCH]);
+                }
             });
-        }
+        });
     }
     group.finish();
 }
 
-criterion_group!(benches, vector, batch);
+criterion_group!(benches, token, prefill);
 criterion_main!(benches);

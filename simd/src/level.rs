@@ -12,7 +12,7 @@ pub enum Level {
     Scalar,
     /// AVX2, FMA and F16C (x86-64-v3).
     Avx2,
-    /// AVX-512 F, BW, DQ, VL and VBMI.
+    /// AVX-512 F, BW, DQ, VL, VBMI and VNNI (Ice Lake and Zen 4 on).
     Avx512,
 }
 
@@ -66,7 +66,7 @@ fn detect() -> Level {
     macro_rules! has { ($($feature:tt),+) => { $(is_x86_feature_detected!($feature))&&+ } }
     if !has!("avx2", "fma", "f16c", "bmi1", "bmi2", "lzcnt", "popcnt") {
         Level::Scalar
-    } else if has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi") {
+    } else if has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vnni") {
         Level::Avx512
     } else {
         Level::Avx2

@@ -11,6 +11,9 @@ pub(crate) const MAGNITUDE: u32 = 0x7fff_ffff;
 /// Operations on [`LANES`] values at one level. A value of an implementing type exists only where
 /// the CPU supports the level.
 pub trait Simd: Copy {
+    /// Number of blocks of [`LANES`] values of 32 bits that the registers hold.
+    const VECTORS: usize;
+
     /// `table[codes[i] & 15]` for each lane.
     fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES];
 
@@ -87,6 +90,16 @@ pub trait Simd: Copy {
     /// `table[indices[i] & 63]` for each index.
     fn lookup64(self, table: &[u8; 64], indices: &[u8; 64]) -> [u8; 64];
 
+    /// `lanes >> shift & mask` in each lane.
+    fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES];
+
+    /// `a + (b << SHIFT)` in each lane, which must not overflow.
+    fn add_shifted<const SHIFT: u32>(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES];
+
+    /// `sums + a₀·b₀ + a₁·b₁` in each lane, where `a₀` and `a₁` are the low and the high half of the
+    /// lane of `a`, and `b₀` and `b₁` those of `b`, as signed integers. Sums wrap around.
+    fn add_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: u32) -> [i32; LANES];
+
     /// Rounds finite values to BF16: nearest, ties to even, infinity beyond its range.
     #[inline(always)]
     fn f32_to_bf16(self, values: &[f32; LANES]) -> [u16; LANES] {
@@ -113,6 +126,8 @@ pub trait Simd: Copy {
 pub(crate) struct Scalar;
 
 impl Simd for Scalar {
+    const VECTORS: usize = 4;
+
     #[inline(always)]
     fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
         codes.map(|code| table[usize::from(code & 15)])
@@ -268,6 +283,23 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES] {
+        lanes!(i => lanes[i] >> shift & mask)
+    }
+
+    #[inline(always)]
+    fn add_shifted<const SHIFT: u32>(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
+        lanes!(i => a[i] + (b[i] << SHIFT))
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: u32) -> [i32; LANES] {
+        let half = |pair: u32, shift: u32| i32::from((pair >> shift) as i16);
+        let (low, high) = (half(b, 0), half(b, 16));
+        lanes!(i => sums[i].wrapping_add(half(a[i], 0) * low).wrapping_add(half(a[i], 16) * high))
+    }
+
+    #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
         values.map(|v| f16::from_f32_const(v).to_bits())
     }
@@ -310,6 +342,9 @@ mod tests {
         byte_sums: [u32; LANES],
         low_halves: [u16; LANES],
         bytes: Vec<u8>,
+        pair_sums: [i32; LANES],
+        bits: [u32; LANES],
+        shifted: [u32; LANES],
     }
     kernel! {
         fn others<'a>(simd, values: &'a [f32; LANES], codes: &'a [u8; LANES], x: u64, mask: u64) -> Found {
@@ -347,6 +382,9 @@ mod tests {
                 byte_sums: simd.sum_bytes(&dividends),
                 low_halves: simd.low_halves(&lanes!(i => dividends[i] >> 16)),
                 bytes: simd.lookup64(&std::array::from_fn(|i| (i * 7) as u8), &std::array::from_fn(|i| codes[i % LANES] ^ i as u8)).to_vec(),
+                bits: simd.bits(&dividends, (x % 32) as u32, mask as u32),
+                shifted: simd.add_shifted::<3>(&lanes!(i => dividends[i] >> 4), &lanes!(i => dividends[i] >> 4)),
+                pair_sums: simd.add_pairs(&lanes!(i => (x >> i) as i32), &dividends, x as u32),
             }
         }
     }

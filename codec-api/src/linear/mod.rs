@@ -1,5 +1,7 @@
 //! Linear operators that multiply with an encoded matrix.
 
+mod inputs;
+mod integer;
 mod kernels;
 mod rows;
 
@@ -14,12 +16,15 @@ use crate::payload::PayloadView;
 use crate::rows::open_of_any_size;
 use crate::tensor::TensorSpec;
 
+pub use inputs::Inputs;
+pub use integer::{IntegerLayout, IntegerMatrix, IntegerRow};
 pub use rows::RowsLinear;
 
 /// A codec that multiplies with its payload.
 pub trait LinearKernel {
     /// Prepares an operator from the payload, for the matrix view `W` of the tensor
-    /// ([`TensorSpec::matrix`]). The operator keeps no dense copy of `W`.
+    /// ([`TensorSpec::matrix`]). The operator keeps no dense copy of `W`. It computes both products,
+    /// and may compute that of [`DecodeCx::product`] much faster than the other one.
     ///
     /// # Errors
     /// As [`crate::Codec::decode`].
@@ -45,56 +50,13 @@ pub fn open_linear(
 }
 
 /// Which product an operator computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Product {
     /// `y = W·x`, for a Linear layer, whose rows are outputs.
+    #[default]
     Forward,
     /// `y = Wᵀ·x`, for a GPT-2 `Conv1D`, whose rows are inputs.
     Transposed,
-}
-
-/// The inputs of a product: a batch of vectors, which several operators may share.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Inputs<'a> {
-    values: &'a [f32],
-    batch: usize,
-}
-
-impl<'a> Inputs<'a> {
-    /// A batch of vectors, row-major: `batch × inputs` values.
-    ///
-    /// # Errors
-    /// [`CodecError::Usage`] if `values` does not consist of `batch` vectors of one length.
-    pub fn new(values: &'a [f32], batch: usize) -> Result<Self> {
-        if batch > 0 && values.len().is_multiple_of(batch) || batch == 0 && values.is_empty() {
-            return Ok(Self { values, batch });
-        }
-        Err(CodecError::Usage(format!("{} values are not {batch} vectors", values.len())))
-    }
-
-    /// Number of vectors.
-    pub fn batch(&self) -> usize {
-        self.batch
-    }
-
-    /// Length of each vector.
-    pub fn width(&self) -> usize {
-        self.values.len().checked_div(self.batch).unwrap_or(0)
-    }
-
-    /// All values, row-major.
-    pub fn values(&self) -> &'a [f32] {
-        self.values
-    }
-
-    /// Vector `i`.
-    ///
-    /// # Panics
-    /// If `i` is not below [`Self::batch`].
-    pub fn vector(&self, i: usize) -> &'a [f32] {
-        &self.values[i * self.width()..][..self.width()]
-    }
 }
 
 /// A prepared operator of a matrix `W`. Several threads can share it; each thread multiplies with
@@ -121,6 +83,23 @@ pub trait LinearOp: Debug + Send + Sync {
     /// [`CodecError::Usage`] if the lengths do not match; see [`check_product`].
     fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()>;
 
+    /// Whether threads can share the outputs of a product: whether [`Self::apply_outputs`] of a part
+    /// of them costs only its share. Otherwise threads share the rows with [`Self::apply`].
+    fn shares_outputs(&self, product: Product) -> bool {
+        product == Product::Forward
+    }
+
+    /// Computes a range of the outputs: `y`, `outputs × batch`, is overwritten with them. Outputs
+    /// are rows of `W` in a [`Product::Forward`], and columns in a [`Product::Transposed`]. The
+    /// result does not depend on how the outputs are divided into ranges.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if the lengths do not match; see [`check_outputs`].
+    fn apply_outputs(&self, product: Product, outputs: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        check_outputs(self.shape(), product, &outputs, x, y)?;
+        outputs_by_rows(self, product, outputs, x, y)
+    }
+
     /// Tolerance `t` of [`Self::apply`] over all rows against the decoded matrix Ŵ: the error of
     /// every element of `y` is at most `t · ‖Ŵ‖ · ‖x‖`, with the Frobenius norm of Ŵ
     /// and the Euclidean norm of the vector `x`. It holds for every `x`.
@@ -128,6 +107,24 @@ pub trait LinearOp: Debug + Send + Sync {
 
     /// Heap and memory-mapped bytes that the operator keeps for the weights.
     fn resident_bytes(&self) -> u64;
+}
+
+/// [`LinearOp::apply_outputs`] with [`LinearOp::apply`].
+fn outputs_by_rows<O: LinearOp + ?Sized>(
+    operator: &O,
+    product: Product,
+    outputs: Range<usize>,
+    x: &Inputs<'_>,
+    y: &mut [f32],
+) -> Result<()> {
+    if product == Product::Forward {
+        return operator.apply(product, outputs, x, y);
+    }
+    let (rows, columns) = operator.shape();
+    let mut all = vec![0.0; columns * x.batch()];
+    operator.apply(product, 0..rows, x, &mut all)?;
+    y.copy_from_slice(&all[outputs.start * x.batch()..outputs.end * x.batch()]);
+    Ok(())
 }
 
 /// Checks the arguments of [`LinearOp::apply`] for a matrix of `(rows, columns)`.
@@ -152,4 +149,25 @@ pub fn check_product(
     let (batch, width, range) = (x.batch(), x.width(), format!("{}..{}", range.start, range.end));
     let given = format!("{batch} vectors of {width} inputs and {} outputs", y.len());
     Err(CodecError::Usage(format!("{given} for rows {range} of a matrix of {rows} x {columns}")))
+}
+
+/// Checks the arguments of [`LinearOp::apply_outputs`] for a matrix of `(rows, columns)`.
+///
+/// # Errors
+/// [`CodecError::Usage`] with all sizes if the range is outside the matrix, or a length is wrong.
+pub fn check_outputs(
+    (rows, columns): (usize, usize),
+    product: Product,
+    range: &Range<usize>,
+    x: &Inputs<'_>,
+    y: &[f32],
+) -> Result<()> {
+    let (inputs, outputs) = if product == Product::Forward { (columns, rows) } else { (rows, columns) };
+    let fits = x.batch() == 0 || x.width() == inputs;
+    if range.start <= range.end && range.end <= outputs && fits && y.len() == range.len() * x.batch() {
+        return Ok(());
+    }
+    let (batch, width, range) = (x.batch(), x.width(), format!("{}..{}", range.start, range.end));
+    let given = format!("{batch} vectors of {width} inputs and {} values", y.len());
+    Err(CodecError::Usage(format!("{given} for outputs {range} of a {product:?} product of {rows} x {columns}")))
 }

@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use codec_api::{
-    Cancel, DecodeCx, Inputs, LinearKernel, LinearOp, PayloadView, Product, Result, TensorSpec, check_product,
-    open_linear,
+    Cancel, DecodeCx, Inputs, LinearKernel, LinearOp, PayloadView, Product, Result, RowsLinear, TensorSpec,
+    check_product, open_linear, open_rows,
 };
 
 use super::rotation::Rotation;
@@ -14,9 +14,19 @@ use super::{Hadamard, INNER, rotated_spec};
 impl LinearKernel for Hadamard {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
         let inner = open_linear(&*self.inner, &rotated_spec(spec)?, payload.scoped(INNER), &cx.for_child())?;
-        Ok(Box::new(Rotated { inner, rotation: self.rotation(spec)? }))
+        let rotated = Rotated { inner, rotation: self.rotation(spec)? };
+        if rotated.tolerance() <= MOST_TOLERANCE {
+            return Ok(Box::new(rotated));
+        }
+        let cx = cx.for_child();
+        let rows = open_rows(&*self.inner, &rotated_spec(spec)?, payload.scoped(INNER), &cx)?;
+        Ok(Box::new(Rotated { inner: Box::new(RowsLinear::new(rows)), ..rotated }))
     }
 }
+
+/// The largest tolerance with which the operator of the inner codec is used, and not its decoded
+/// rows: a rotation could make large errors of the operator too large.
+const MOST_TOLERANCE: f32 = 5e-3;
 
 /// `W·x = (W·Rᵀ)·(R·x)` and `Wᵀ·x = Rᵀ·((W·Rᵀ)ᵀ·x)`; `inner` multiplies with `W·Rᵀ`.
 #[derive(Debug)]

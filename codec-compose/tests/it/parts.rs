@@ -18,7 +18,8 @@ fn combinators_have_the_facets_of_their_children() {
         ("hadamard(lossless.zstd)", false, false),
         ("residual(LANES,LANES)", true, true),
         ("residual(LANES,quant.int)", true, true),
-        ("residual(quant.int,quant.int)", true, false),
+        ("residual(quant.int,quant.int)", true, true),
+        ("residual(quant.nf4,quant.nf4)", true, false),
         ("residual(quant.int,lossless.zstd)", false, false),
         ("transpose(LANES)", false, false),
     ] {

@@ -6,6 +6,7 @@ use super::fit::{Fit, Minimum, inverse, peak, range};
 use super::format::{Scales, f16_bits_of_blocks, largest_magnitude};
 use super::groups::Groups;
 use super::levels::Levels;
+use super::linear::Integers;
 
 /// Weights of a block.
 pub(super) const WEIGHTS: usize = 32;
@@ -34,6 +35,8 @@ pub(super) trait Block {
     const MINIMUM: bool = false;
     /// Whether ggml's own encoder refits the scale that maps the largest magnitude to an end.
     const REFITTED: bool = false;
+    /// How products read the blocks; `None` if they decode them.
+    const INTEGERS: Option<Integers> = None;
 
     /// Packs codes into the bytes after `d` and `m`.
     fn pack(codes: &Codes, bytes: &mut [u8]);

@@ -12,6 +12,7 @@ use simd::{Kernel, LANES, Lanes, Simd, dispatch, lanes, load, max_abs, stream};
 
 use super::fit::inverse;
 use super::levels::Levels;
+use super::linear::Integers;
 use crate::blocks::{by_parts, check_finite};
 use crate::importance::ColumnImportance;
 
@@ -32,6 +33,8 @@ pub(super) trait Format: Debug + Send + Sync + 'static {
     const BYTES: usize;
     /// The largest accepted magnitude.
     const LARGEST: f32;
+    /// How products read the blocks; `None` if they decode them.
+    const INTEGERS: Option<Integers>;
 
     /// Chooses the scales of whole blocks, [`Self::AT_ONCE`] weights at most.
     fn fit<S: Simd>(simd: S, x: &[f32], importance: Option<&[f32]>) -> Scales<Self::Numbers>;

@@ -43,6 +43,7 @@ mod groups;
 pub mod iq4_nl;
 pub mod iq4_xs;
 mod levels;
+mod linear;
 mod nibbles;
 mod panels;
 pub mod q2_k;
@@ -82,6 +83,8 @@ macro_rules! ggml_codec {
             const GROUP: usize = crate::ggml::$kind::group $(::<$group>)? ();
             const BYTES: usize = <Self as crate::ggml::$kind::$trait $(<$group>)?>::BYTES;
             const LARGEST: f32 = <Self as crate::ggml::$kind::$trait $(<$group>)?>::LARGEST;
+            const INTEGERS: Option<crate::ggml::linear::Integers> =
+                <Self as crate::ggml::$kind::$trait $(<$group>)?>::INTEGERS;
 
             #[inline(always)]
             fn fit<S: simd::Simd>(
@@ -150,6 +153,21 @@ macro_rules! ggml_codec {
 
             fn as_panels(&self) -> Option<&dyn codec_api::Panels> {
                 Some(self)
+            }
+
+            fn as_linear(&self) -> Option<&dyn codec_api::LinearKernel> {
+                if <Self as crate::ggml::format::Format>::INTEGERS.is_some() { Some(self) } else { None }
+            }
+        }
+
+        impl codec_api::LinearKernel for $name {
+            fn prepare(
+                &self,
+                spec: &codec_api::TensorSpec,
+                payload: codec_api::PayloadView<'_>,
+                cx: &codec_api::DecodeCx<'_>,
+            ) -> codec_api::Result<Box<dyn codec_api::LinearOp>> {
+                crate::ggml::linear::prepare::<Self>(spec, &payload, cx)
             }
         }
 

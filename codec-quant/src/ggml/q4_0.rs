@@ -34,8 +34,10 @@ use codec_api::typetag;
 use simd::{Simd, lanes};
 
 use super::block::{Block, Codes, WEIGHTS};
+use super::format::u16_at;
 use super::ggml_codec;
 use super::levels::IntegerLevels;
+use super::linear::{Integers, Numbers};
 use super::nibbles::{pack, unpack};
 
 ggml_codec!(
@@ -50,6 +52,8 @@ impl Block for Q4_0 {
     type Levels = IntegerLevels<-8, 7>;
     const BYTES: usize = 18;
     const LARGEST: f32 = 4.5e5;
+    const INTEGERS: Option<Integers> =
+        Some(Integers { bits: 4, group: WEIGHTS, zero: 8, shared: None, minima: false, read });
 
     #[inline(always)]
     fn pack(codes: &Codes, bytes: &mut [u8]) {
@@ -59,5 +63,13 @@ impl Block for Q4_0 {
     #[inline(always)]
     fn unpack<S: Simd>(simd: S, d: f32, _: f32, bytes: &[u8], out: &mut [f32; WEIGHTS]) {
         unpack(simd, &lanes!(i => (i as f32 - 8.0) * d), bytes, out);
+    }
+}
+
+fn read(block: &[u8], out: &mut Numbers<'_>) {
+    *out.scale = u16_at(block, 0);
+    let (low, high) = out.codes.split_at_mut(WEIGHTS / 2);
+    for ((low, high), byte) in low.iter_mut().zip(high).zip(&block[2..]) {
+        (*low, *high) = (byte & 15, byte >> 4);
     }
 }

@@ -42,6 +42,7 @@ use simd::{Lanes, Simd, lanes};
 use super::format::u16_at;
 use super::ggml_codec;
 use super::levels::IntegerLevels;
+use super::linear::{Integers, Numbers};
 use super::nibbles::unpack_pair;
 use super::six;
 use super::superblock::{Coded, SuperBlock, WEIGHTS};
@@ -68,6 +69,8 @@ impl SuperBlock<32> for Q4K {
     const LEAST_SCALE: f32 = 0.0;
     const MOST_SCALE: f32 = 63.0;
     const MOST_MINIMUM: f32 = 63.0;
+    const INTEGERS: Option<Integers> =
+        Some(Integers { bits: 4, group: GROUP, zero: 0, shared: Some(WEIGHTS / GROUP), minima: true, read });
 
     #[inline(always)]
     fn pack(coded: &Coded<'_>, block: &mut [u8]) {
@@ -92,5 +95,20 @@ impl SuperBlock<32> for Q4K {
             unpack_pair(simd, &[first, second], bytes, out);
         }
         bits
+    }
+}
+
+fn read(block: &[u8], out: &mut Numbers<'_>) {
+    *out.scale = u16_at(block, 0);
+    if let Some(minimum) = &mut out.minimum {
+        **minimum = u16_at(block, 2);
+    }
+    let [scales, minima] = six::integers(block);
+    out.factors.iter_mut().zip(scales).for_each(|(factor, scale)| *factor = scale as i8);
+    out.minimum_factors.iter_mut().zip(minima).for_each(|(factor, minimum)| *factor = minimum as i8);
+    for (codes, bytes) in out.codes.as_chunks_mut::<PAIR>().0.iter_mut().zip(block[CODES..].as_chunks::<GROUP>().0) {
+        for (j, byte) in bytes.iter().enumerate() {
+            (codes[j], codes[j + GROUP]) = (byte & 15, byte >> 4);
+        }
     }
 }

@@ -40,6 +40,7 @@ use simd::{LANES, Lanes, Simd, lanes, load};
 use super::format::{f16_pair, u16_at};
 use super::ggml_codec;
 use super::levels::IntegerLevels;
+use super::linear::{Integers, Numbers};
 use super::superblock::{Coded, SuperBlock, WEIGHTS};
 
 ggml_codec!(
@@ -63,6 +64,8 @@ impl SuperBlock<16> for Q6K {
     const LARGEST: f32 = 2e8;
     const LEAST_SCALE: f32 = -128.0;
     const MOST_SCALE: f32 = 127.0;
+    const INTEGERS: Option<Integers> =
+        Some(Integers { bits: 6, group: LANES, zero: 32, shared: Some(WEIGHTS / LANES), minima: false, read });
 
     #[inline(always)]
     fn pack(coded: &Coded<'_>, block: &mut [u8]) {
@@ -96,5 +99,16 @@ impl SuperBlock<16> for Q6K {
             *out = lanes!(i => scale * (q[i] - 32.0));
         }
         bits
+    }
+}
+
+fn read(block: &[u8], out: &mut Numbers<'_>) {
+    *out.scale = u16_at(block, D);
+    out.factors.iter_mut().zip(&block[SCALES..D]).for_each(|(factor, byte)| *factor = *byte as i8);
+    for (h, q) in out.codes.as_chunks_mut::<HALF>().0.iter_mut().enumerate() {
+        let (low, high) = (&block[h * HALF / 2..], &block[HIGH + h * HALF / 4..]);
+        for (i, code) in q.iter_mut().enumerate() {
+            *code = low[i % 64] >> (i / 64 * 4) & 15 | (high[i % 32] >> (i / 32 * 2) & 3) << 4;
+        }
     }
 }

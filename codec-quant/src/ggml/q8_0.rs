@@ -33,8 +33,10 @@ use codec_api::typetag;
 use simd::{LANES, Simd, lanes};
 
 use super::block::{Block, Codes, WEIGHTS};
+use super::format::u16_at;
 use super::ggml_codec;
 use super::levels::IntegerLevels;
+use super::linear::{Integers, Numbers};
 
 ggml_codec!(
     #[typetag::serde(name = "quant.q8_0")]
@@ -48,6 +50,8 @@ impl Block for Q8_0 {
     type Levels = IntegerLevels<-127, 127>;
     const BYTES: usize = 34;
     const LARGEST: f32 = 8.3e6;
+    const INTEGERS: Option<Integers> =
+        Some(Integers { bits: 8, group: WEIGHTS, zero: 128, shared: None, minima: false, read });
 
     #[inline(always)]
     fn pack(codes: &Codes, bytes: &mut [u8]) {
@@ -62,5 +66,13 @@ impl Block for Q8_0 {
         for (q, out) in bytes.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
             *out = lanes!(i => f32::from(q[i] as i8) * d);
         }
+    }
+}
+
+/// Reads a block; codes count from −128.
+fn read(block: &[u8], out: &mut Numbers<'_>) {
+    *out.scale = u16_at(block, 0);
+    for (code, byte) in out.codes.iter_mut().zip(&block[2..]) {
+        *code = byte ^ 0x80;
     }
 }

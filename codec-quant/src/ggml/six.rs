@@ -33,6 +33,14 @@ fn unpack(bytes: &[u8; 12]) -> [[u8; GROUPS]; 2] {
     [scales, minima]
 }
 
+/// The integer scales and minima of a super-block with a [`header`].
+#[inline(always)]
+pub(super) fn integers(block: &[u8]) -> [[u8; GROUPS]; 2] {
+    let mut bytes = [0; 12];
+    bytes.copy_from_slice(&block[4..16]);
+    unpack(&bytes)
+}
+
 /// The header of a super-block: `d`, `dmin`, scales and minima.
 #[inline(always)]
 pub(super) fn header(coded: &Coded<'_>) -> [u8; 16] {
@@ -52,10 +60,8 @@ pub(super) fn header(coded: &Coded<'_>) -> [u8; 16] {
 /// `dmin`.
 #[inline(always)]
 pub(super) fn scales_and_minima<S: Simd>(simd: S, bits: [u16; 2], block: &[u8]) -> [[f32; GROUPS]; 2] {
-    let mut bytes = [0; 12];
-    bytes.copy_from_slice(&block[4..16]);
     let [d, dmin] = f16_pair(simd, bits);
-    let [integers, minimum_integers] = unpack(&bytes);
+    let [integers, minimum_integers] = integers(block);
     let (mut scales, mut minima) = ([0.0; GROUPS], [0.0; GROUPS]);
     for g in 0..GROUPS {
         scales[g] = d * f32::from(integers[g]);

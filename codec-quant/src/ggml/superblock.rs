@@ -9,6 +9,7 @@ use super::fit::{Fit, Minimum, inverse, solve};
 use super::format::{Scales, largest_magnitude};
 use super::groups::Groups;
 use super::levels::Levels;
+use super::linear::Integers;
 
 /// Weights of a super-block.
 pub(super) const WEIGHTS: usize = 256;
@@ -33,6 +34,8 @@ pub(super) trait SuperBlock<const G: usize> {
     const MOST_SCALE: f32;
     /// The largest minimum of a group; 0 if there are no minima.
     const MOST_MINIMUM: f32 = 0.0;
+    /// How products read the blocks; `None` if they decode them.
+    const INTEGERS: Option<Integers> = None;
 
     /// Packs a super-block.
     fn pack(coded: &Coded<'_>, block: &mut [u8]);

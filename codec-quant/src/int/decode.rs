@@ -47,7 +47,19 @@ impl Params {
     }
 }
 
-impl Reader {
+/// The sections of a payload.
+#[derive(Debug)]
+pub(super) struct Sections {
+    pub(super) layout: Layout,
+    pub(super) codes: Bytes,
+    /// F16 bits.
+    pub(super) scales: Vec<u16>,
+    pub(super) exponent: i8,
+    /// Absent if symmetric.
+    pub(super) zeros: Option<Vec<u8>>,
+}
+
+impl Sections {
     pub(super) fn open(codec: &IntQuant, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
         let layout = Layout::new(codec, spec);
         let codes = payload.bytes("codes", Dtype::U8, &[layout.rows, layout.row_len()])?.clone();
@@ -57,11 +69,19 @@ impl Reader {
             return Err(payload.corrupt("exponent", format!("{exponent} is outside what an encoder writes")));
         }
         let zeros = if codec.symmetric {
-            vec![codec.middle(); scales.len()]
+            None
         } else {
             let packed = payload.bytes("zeros", Dtype::U8, &[layout.zeros_len()])?;
-            unpack_all(layout.bits, packed, scales.len())
+            Some(unpack_all(layout.bits, packed, scales.len()))
         };
+        Ok(Self { layout, codes, scales, exponent, zeros })
+    }
+}
+
+impl Reader {
+    pub(super) fn open(codec: &IntQuant, spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Self> {
+        let Sections { layout, codes, scales, exponent, zeros } = Sections::open(codec, spec, payload)?;
+        let zeros = zeros.unwrap_or_else(|| vec![codec.middle(); scales.len()]);
         let groups = scales
             .iter()
             .zip(zeros)

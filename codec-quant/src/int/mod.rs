@@ -62,6 +62,7 @@ mod decode;
 mod encode;
 mod group;
 mod layout;
+mod linear;
 mod panels;
 mod quantise;
 mod range;
@@ -69,8 +70,8 @@ mod scale;
 mod survey;
 
 use codec_api::{
-    Bounded, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Need, Needs, Panels, Payload, PayloadView, Preset,
-    Result, RowReader, Rows, Surveyed, TensorSpec, TensorView, register_codec, typetag,
+    Bounded, Codec, CostEstimate, DecodeCx, EncodeCx, FormatVersion, LinearKernel, Need, Needs, Panels, Payload,
+    PayloadView, Preset, Result, RowReader, Rows, Surveyed, TensorSpec, TensorView, register_codec, typetag,
 };
 pub use group::Group;
 use layout::Layout;
@@ -178,6 +179,10 @@ impl Codec for IntQuant {
 
     fn as_surveyed(&self) -> Option<&dyn Surveyed> {
         (self.group == Group::Tensor).then_some(self)
+    }
+
+    fn as_linear(&self) -> Option<&dyn LinearKernel> {
+        self.multiplies().then_some(self)
     }
 
     fn as_panels(&self) -> Option<&dyn Panels> {

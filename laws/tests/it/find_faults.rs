@@ -211,6 +211,7 @@ fn linear_law_finds_its_faults() {
             (Fault::Overwrites, "Transposed in 3 parts"),
             (Fault::IgnoresRange, "Forward in 3 parts"),
             (Fault::AddsByThread, "several threads give other bits"),
+            (Fault::RoundsByRange, "divided into ranges"),
             (Fault::ClipsOutliers, "of a batch of 17"),
             (Fault::KeepsDense, "24576 resident bytes"),
             (Fault::TakesAnyLength, "are taken by 64 x 96"),

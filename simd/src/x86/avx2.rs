@@ -1,19 +1,20 @@
 //! The operations of [`Simd`] with AVX2.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi64_si128,
-    _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss, _mm_movehl_ps,
-    _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps, _mm256_broadcastsi128_si256,
-    _mm256_castpd_si256, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_pd, _mm256_castsi256_ps,
-    _mm256_cmp_ps, _mm256_cmpgt_epi8, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps,
-    _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd,
-    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps,
-    _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
-    _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srlv_epi32, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps, _mm256_xor_si256, _pdep_u64, _pext_u64,
+    __m128i, __m256, __m256i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_cvtsi32_si128,
+    _mm_cvtsi64_si128, _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss,
+    _mm_movehl_ps, _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128,
+    _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps,
+    _mm256_broadcastsi128_si256, _mm256_castpd_si256, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_pd,
+    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi8, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64, _mm256_cvtph_ps, _mm256_cvtps_ph,
+    _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_i32gather_epi32,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu32, _mm256_max_ps,
+    _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64,
+    _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32,
+    _mm256_srl_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps,
+    _mm256_xor_si256, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -103,6 +104,8 @@ unsafe fn compress_eight(lanes: __m256i, mask: u8) -> [u32; 8] {
 // arrays of exactly the length that is read or written, and all loads and stores are unaligned
 // ones.
 impl Simd for Avx2 {
+    const VECTORS: usize = 8;
+
     #[inline(always)]
     fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
         let mut out = [0.0; LANES];
@@ -374,6 +377,40 @@ impl Simd for Avx2 {
             }
         }
         out
+    }
+
+    #[inline(always)]
+    fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let (shift, mask) = (_mm_cvtsi32_si128(shift as i32), _mm256_set1_epi32(mask as i32));
+            let half = |x| _mm256_and_si256(_mm256_srl_epi32(x, shift), mask);
+            let [low, high] = integers(lanes);
+            lanes_of([half(low), half(high)])
+        }
+    }
+
+    #[inline(always)]
+    fn add_shifted<const SHIFT: u32>(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let shift = _mm_cvtsi32_si128(SHIFT as i32);
+            let half = |a, b| _mm256_add_epi32(a, _mm256_sll_epi32(b, shift));
+            let ([a, c], [b, d]) = (integers(a), integers(b));
+            lanes_of([half(a, b), half(c, d)])
+        }
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: u32) -> [i32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let (pair, [low, high]) = (_mm256_set1_epi32(b as i32), integers(a));
+            let [first, second] = transmute::<[i32; LANES], [__m256i; 2]>(*sums);
+            let first = _mm256_add_epi32(first, _mm256_madd_epi16(low, pair));
+            let second = _mm256_add_epi32(second, _mm256_madd_epi16(high, pair));
+            transmute::<[__m256i; 2], [i32; LANES]>([first, second])
+        }
     }
 
     common_operations!();

@@ -1,18 +1,19 @@
 //! The operations of [`Simd`] with AVX-512.
 
+use std::arch::asm;
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT, _mm_loadu_si128,
-    _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64, _mm_storeu_si128, _mm256_loadu_si256,
-    _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8,
-    _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtepu32_pd, _mm512_cvtph_ps,
-    _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd, _mm512_extracti64x4_epi64, _mm512_fmadd_ps,
-    _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
-    _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_compress_epi32,
-    _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps, _mm512_permutexvar_epi8,
-    _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32,
-    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps,
-    _pdep_u64, _pext_u64,
+    __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT,
+    _mm_cvtsi32_si128, _mm_loadu_si128, _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64,
+    _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
+    _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
+    _mm512_cvtepu32_pd, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd,
+    _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32,
+    _mm512_maskz_compress_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps,
+    _mm512_permutexvar_epi8, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi16,
+    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32,
+    _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -21,14 +22,14 @@ use crate::LANES;
 use crate::table::Table;
 use crate::vector::{MAGNITUDE, Simd};
 
-/// AVX-512 F, BW, DQ, VL, VBMI.
+/// AVX-512 F, BW, DQ, VL, VBMI, VNNI.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {
     /// Callable only where the features are enabled: the value proves that the CPU has them.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,bmi2")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vnni,bmi2")]
     pub(crate) fn new() -> Self {
         Self(())
     }
@@ -60,10 +61,32 @@ fn lanes_of(vector: __m512i) -> [u32; LANES] {
     unsafe { transmute::<__m512i, [u32; LANES]>(vector) }
 }
 
+/// `vpdpwssd`. The compiler would replace the intrinsic by a product and a sum, which take twice as
+/// many instructions.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add_products_of_pairs(sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    let mut sums = sums;
+    // SAFETY: the caller's CPU has AVX-512 F and VNNI; the instruction changes only its first
+    // operand.
+    unsafe {
+        asm!(
+            "vpdpwssd {sums}, {a}, {b}",
+            sums = inout(zmm_reg) sums,
+            a = in(zmm_reg) a,
+            b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
 // SAFETY, for every block below: `self` exists, so the CPU has the features; the pointers come from
 // arrays of exactly the length that is read or written, and all loads and stores are unaligned
 // ones.
 impl Simd for Avx512 {
+    const VECTORS: usize = 32;
+
     #[inline(always)]
     fn lookup16(self, table: &[f32; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
         let mut out = [0.0; LANES];
@@ -248,6 +271,31 @@ impl Simd for Avx512 {
             _mm512_storeu_si512(out.as_mut_ptr().cast::<__m512i>(), _mm512_permutexvar_epi8(indices, table));
         }
         out
+    }
+
+    #[inline(always)]
+    fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let shifted = _mm512_srl_epi32(integers(lanes), _mm_cvtsi32_si128(shift as i32));
+            lanes_of(_mm512_and_si512(shifted, _mm512_set1_epi32(mask as i32)))
+        }
+    }
+
+    #[inline(always)]
+    fn add_shifted<const SHIFT: u32>(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe { lanes_of(_mm512_add_epi32(integers(a), _mm512_slli_epi32::<SHIFT>(integers(b)))) }
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: u32) -> [i32; LANES] {
+        // SAFETY: as above; vectors of integers have the bits of their arrays.
+        unsafe {
+            let sums = transmute::<[i32; LANES], __m512i>(*sums);
+            let sums = add_products_of_pairs(sums, integers(a), _mm512_set1_epi32(b as i32));
+            transmute::<__m512i, [i32; LANES]>(sums)
+        }
     }
 
     common_operations!();

@@ -67,6 +67,7 @@ pub enum Fault {
     Overwrites,
     IgnoresRange,
     AddsByThread,
+    RoundsByRange,
     ClipsOutliers,
     KeepsDense,
     TakesAnyLength,

@@ -5,7 +5,7 @@ use std::thread;
 
 use codec_api::{
     CodecError, DecodeCx, Dtype, Inputs, LinearKernel, LinearOp, PayloadView, Product, Result, RowReader, Rows,
-    TensorSpec, check_product, check_rows,
+    TensorSpec, check_outputs, check_product, check_rows,
 };
 
 use super::lossy::{Fault, Lossy};
@@ -102,6 +102,20 @@ impl LinearOp for Matrix {
                     Product::Forward => y[i * batch + b] = self.forward(weights, x),
                     Product::Transposed => self.transposed(weights, x[row], &mut y[b..], batch, i),
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_outputs(&self, product: Product, outputs: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        check_outputs(self.shape, product, &outputs, x, y)?;
+        let (rows, columns) = self.shape;
+        let mut all = vec![0.0; if product == Product::Forward { rows } else { columns } * x.batch()];
+        self.apply(product, 0..rows, x, &mut all)?;
+        y.copy_from_slice(&all[outputs.start * x.batch()..outputs.end * x.batch()]);
+        if self.fault == Fault::RoundsByRange && outputs.start > 0 {
+            for y in y {
+                *y += f32::EPSILON * y.abs();
             }
         }
         Ok(())

@@ -1,0 +1,334 @@
+//! Products of tiles of codes with inputs.
+//!
+//! Sums of integers are exact, and the floating-point part has one order, so that every level and
+//! every tiling gives the same bits.
+
+use std::ops::Range;
+
+use simd::{LANES, Simd, kernel, lanes, prefetch};
+
+use super::inputs::{BLOCK, Group, IntegerInputs, SUMMED, TOGETHER};
+use super::lines::Line;
+use super::scales::TileScales;
+
+type Ints = [i32; LANES];
+type Floats = [f32; LANES];
+
+/// Lines from the one that a kernel reads to the one that it prefetches.
+const AHEAD: usize = 48;
+/// Sums of a single product, so that an addition need not wait for the one before.
+const SUMS: usize = 4;
+
+/// Codes, scales and zero points in the order of tiles.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiles<'a> {
+    pub(super) bits: usize,
+    /// Inputs, padded.
+    pub(super) inputs: usize,
+    /// Inputs of a group: a divisor or a multiple of [`BLOCK`], or all.
+    pub(super) group: usize,
+    pub(super) lines: &'a [Line],
+    /// `None` if they are 1.
+    pub(super) scales: Option<TileScales<'a>>,
+    /// `None` if there are none.
+    pub(super) minima: Option<TileScales<'a>>,
+    /// Zero points of the groups of a tile in turn; empty if all are `zero`.
+    pub(super) zeros: &'a [[u8; LANES]],
+    pub(super) zero: i32,
+    /// A factor of all scales.
+    pub(super) factor: f32,
+}
+
+/// Where outputs go: `outputs × batch`.
+#[derive(Debug)]
+pub(super) struct Outputs<'a> {
+    pub(super) y: &'a mut [f32],
+    pub(super) range: Range<usize>,
+    pub(super) batch: usize,
+    /// Add to `y`, instead of overwriting it.
+    pub(super) add: bool,
+}
+
+impl Outputs<'_> {
+    /// Writes the outputs of a tile for vector `b`.
+    #[inline(always)]
+    fn put(&mut self, tile: usize, b: usize, values: &Floats) {
+        for (lane, value) in values.iter().enumerate() {
+            let output = tile * LANES + lane;
+            if self.range.contains(&output) {
+                let y = &mut self.y[(output - self.range.start) * self.batch + b];
+                *y = if self.add { *y + value } else { *value };
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Multiplies with the tiles that have the outputs of a range.
+    pub(super) fn multiply<'a>(simd, tiles: &'a Tiles<'a>, x: &'a IntegerInputs, out: &'a mut Outputs<'a>) {
+        match tiles.bits {
+            2 => of_bits::<_, 2, 1, 8>(simd, tiles, x, out),
+            4 => of_bits::<_, 4, 1, 4>(simd, tiles, x, out),
+            6 => of_bits::<_, 6, 3, 8>(simd, tiles, x, out),
+            _ => of_bits::<_, 8, 2, 4>(simd, tiles, x, out),
+        }
+    }
+}
+
+#[inline(always)]
+fn of_bits<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize>(
+    simd: S,
+    tiles: &Tiles<'_>,
+    x: &IntegerInputs,
+    out: &mut Outputs<'_>,
+) {
+    let range = out.range.start / LANES..out.range.end.div_ceil(LANES);
+    if x.batch() == 1 {
+        for tile in range {
+            let [[values]] = product::<S, BITS, LINES, PAIRS, 1, 1, 1, SUMS>(simd, tiles, [tile], &x.group(0));
+            out.put(tile, 0, &values);
+        }
+    } else if S::VECTORS >= 2 * TOGETHER + 8 {
+        with_batch::<S, BITS, LINES, PAIRS, 2, TOGETHER>(simd, tiles, range, x, out);
+    } else {
+        with_batch::<S, BITS, LINES, PAIRS, 1, { TOGETHER / 2 }>(simd, tiles, range, x, out);
+    }
+}
+
+/// The products of tiles with all vectors, `TILES` and `BATCH` at a time.
+#[inline(always)]
+fn with_batch<
+    S: Simd,
+    const BITS: usize,
+    const LINES: usize,
+    const PAIRS: usize,
+    const TILES: usize,
+    const BATCH: usize,
+>(
+    simd: S,
+    tiles: &Tiles<'_>,
+    range: Range<usize>,
+    x: &IntegerInputs,
+    out: &mut Outputs<'_>,
+) {
+    for first in range.clone().step_by(TILES) {
+        let mut numbers = [first; TILES];
+        for (t, number) in numbers.iter_mut().enumerate() {
+            *number = (first + t).min(range.end - 1);
+        }
+        for vector in (0..x.batch()).step_by(BATCH) {
+            let values =
+                product::<S, BITS, LINES, PAIRS, TILES, BATCH, TOGETHER, BATCH>(simd, tiles, numbers, &x.group(vector));
+            for (values, tile) in values.iter().zip(first..range.end) {
+                for (values, b) in values.iter().zip(vector..x.batch()) {
+                    out.put(tile, b, values);
+                }
+            }
+        }
+    }
+}
+
+/// The products of some tiles with the first vectors of a group.
+#[inline(always)]
+fn product<
+    S: Simd,
+    const BITS: usize,
+    const LINES: usize,
+    const PAIRS: usize,
+    const TILES: usize,
+    const BATCH: usize,
+    const STRIDE: usize,
+    const SUMS: usize,
+>(
+    simd: S,
+    tiles: &Tiles<'_>,
+    numbers: [usize; TILES],
+    x: &Group<'_>,
+) -> [[Floats; BATCH]; TILES] {
+    // A scale of the inputs holds for some groups, or one of a group for some blocks of inputs.
+    let small = tiles.group < BLOCK;
+    let (inner, outer) = (tiles.group.min(BLOCK), tiles.group.max(BLOCK));
+    let mut y = [[[0.0; LANES]; BATCH]; TILES];
+    for start in (0..tiles.inputs).step_by(outer) {
+        let end = (start + outer).min(tiles.inputs);
+        let mut part = [[[0.0; LANES]; BATCH]; TILES];
+        for at in (start..end).step_by(inner) {
+            let stop = (at + inner).min(end);
+            let mut sums = [0; BATCH];
+            for sum in x.sums[at / SUMMED * STRIDE..].chunks(STRIDE).take((stop - at) / SUMMED) {
+                for b in 0..BATCH {
+                    sums[b] += sum[b];
+                }
+            }
+            let mut lines = [tiles.lines; TILES];
+            for t in 0..TILES {
+                lines[t] = tiles.lines::<BITS>(numbers[t], at..stop, BATCH == 1);
+            }
+            let dots = dots::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, lines, &x.pairs[at / 2 * STRIDE..]);
+            let scales = &x.scales[at / BLOCK * STRIDE..];
+            for t in 0..TILES {
+                let zeros = tiles.zeros(numbers[t], at);
+                if let Some(minima) = &tiles.minima {
+                    let minimum = minima.get(simd, numbers[t], at / tiles.group);
+                    for b in 0..BATCH {
+                        let (part, sum) = (&mut part[t][b], sums[b] as f32);
+                        *part = lanes!(i => part[i] - minimum[i] * sum);
+                    }
+                }
+                let scale = if small { tiles.scale(simd, numbers[t], at) } else { [0.0; LANES] };
+                for b in 0..BATCH {
+                    let (dots, part) = (if BATCH == 1 { total(&dots[t]) } else { dots[t][b] }, &mut part[t][b]);
+                    let d: Floats = lanes!(i => dots[i].wrapping_sub(zeros[i].wrapping_mul(sums[b])) as f32);
+                    *part = if small {
+                        lanes!(i => part[i] + d[i] * scale[i])
+                    } else {
+                        lanes!(i => part[i] + d[i] * scales[b])
+                    };
+                }
+            }
+        }
+        let scales = &x.scales[start / BLOCK * STRIDE..];
+        for t in 0..TILES {
+            let scale = if small { [0.0; LANES] } else { tiles.scale(simd, numbers[t], start) };
+            for b in 0..BATCH {
+                let (part, y) = (part[t][b], &mut y[t][b]);
+                *y = if small {
+                    lanes!(i => y[i] + part[i] * scales[b])
+                } else {
+                    lanes!(i => y[i] + part[i] * scale[i])
+                };
+            }
+        }
+    }
+    for y in y.as_flattened_mut() {
+        *y = lanes!(i => y[i] * tiles.factor);
+    }
+    y
+}
+
+/// The sum of some vectors.
+#[inline(always)]
+fn total<const SUMS: usize>(sums: &[Ints; SUMS]) -> Ints {
+    let mut total = sums[0];
+    for sum in &sums[1..] {
+        total = lanes!(i => total[i].wrapping_add(sum[i]));
+    }
+    total
+}
+
+impl Tiles<'_> {
+    /// The lines of a tile for some inputs.
+    #[inline(always)]
+    fn lines<const BITS: usize>(&self, tile: usize, inputs: Range<usize>, prefetches: bool) -> &[Line] {
+        let first = (tile * self.inputs + inputs.start) * BITS / 32;
+        let len = inputs.len() * BITS / 32;
+        if prefetches {
+            for line in first..first + len {
+                prefetch(self.lines, line + AHEAD);
+            }
+        }
+        &self.lines[first..first + len]
+    }
+
+    #[inline(always)]
+    fn group(&self, tile: usize, input: usize) -> usize {
+        tile * self.inputs.div_ceil(self.group) + input / self.group
+    }
+
+    #[inline(always)]
+    fn scale<S: Simd>(&self, simd: S, tile: usize, input: usize) -> Floats {
+        match &self.scales {
+            Some(scales) => scales.get(simd, tile, input / self.group),
+            None => [1.0; LANES],
+        }
+    }
+
+    #[inline(always)]
+    fn zeros(&self, tile: usize, input: usize) -> Ints {
+        if self.zeros.is_empty() {
+            return [self.zero; LANES];
+        }
+        let zeros = self.zeros[self.group(tile, input)];
+        lanes!(i => zeros[i].into())
+    }
+}
+
+/// Sums of codes times pairs of inputs. A step takes `PAIRS` pairs of codes from `LINES` lines.
+/// Without a batch, the sums of the pairs in turn have `SUMS` places, so that an addition need not
+/// wait for the one before.
+#[inline(always)]
+fn dots<
+    S: Simd,
+    const BITS: usize,
+    const LINES: usize,
+    const PAIRS: usize,
+    const TILES: usize,
+    const SUMS: usize,
+    const STRIDE: usize,
+>(
+    simd: S,
+    lines: [&[Line]; TILES],
+    x: &[u32],
+) -> [[Ints; SUMS]; TILES] {
+    let mut sums = [[[0; LANES]; SUMS]; TILES];
+    let (first, last) = (lines[0].as_chunks::<LINES>().0, lines[TILES - 1].as_chunks::<LINES>().0);
+    let x = x.as_chunks::<STRIDE>().0.as_chunks::<PAIRS>().0;
+    for ((first, last), x) in first.iter().zip(last).zip(x) {
+        sums = add_step::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, sums, [first, last], x);
+    }
+    sums
+}
+
+/// Passing the sums by value keeps them in registers.
+#[inline(always)]
+fn add_step<
+    S: Simd,
+    const BITS: usize,
+    const LINES: usize,
+    const PAIRS: usize,
+    const TILES: usize,
+    const SUMS: usize,
+    const STRIDE: usize,
+>(
+    simd: S,
+    sums: [[Ints; SUMS]; TILES],
+    lines: [&[Line; LINES]; 2],
+    x: &[[u32; STRIDE]; PAIRS],
+) -> [[Ints; SUMS]; TILES] {
+    let mut next = sums;
+    // The compiler does not always unroll a loop over the pairs.
+    macro_rules! pair {
+        ($($j:literal)*) => {$(
+            if $j < PAIRS {
+                let mut codes = [[0; LANES]; TILES];
+                for t in 0..TILES {
+                    codes[t] = codes_of::<S, BITS, LINES>(simd, lines[t], $j);
+                }
+                if STRIDE == 1 {
+                    next[0][$j % SUMS] = simd.add_pairs(&next[0][$j % SUMS], &codes[0], x[$j % PAIRS][0]);
+                } else {
+                    for b in 0..SUMS {
+                        for t in 0..TILES {
+                            next[t][b] = simd.add_pairs(&next[t][b], &codes[t], x[$j % PAIRS][b % STRIDE]);
+                        }
+                    }
+                }
+            }
+        )*};
+    }
+    pair!(0 1 2 3 4 5 6 7);
+    next
+}
+
+/// Pair `j` of the codes in the lines of a step.
+#[inline(always)]
+fn codes_of<S: Simd, const BITS: usize, const LINES: usize>(simd: S, lines: &[Line; LINES], j: usize) -> [u32; LANES] {
+    let of = |bits: usize, line: usize, shift: usize| {
+        simd.bits(&lines[line % LINES].0, shift as u32, 0x0001_0001 * ((1 << bits) - 1))
+    };
+    if BITS == 6 {
+        let (low, high) = (of(4, j / 4, j % 4 * 4), of(2, 2, j * 2));
+        return simd.add_shifted::<4>(&low, &high);
+    }
+    of(BITS, j * 2 * BITS / 32, j * BITS % 16)
+}
