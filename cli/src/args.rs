@@ -7,7 +7,9 @@ use codec_api::Dtype;
 use regex::Regex;
 
 use crate::packing::Bases;
-use crate::{apply, compress, decompress, diff, eval, generate, shell, steps, verify};
+use crate::{apply, compress, decompress, diff, shell, steps, verify};
+#[cfg(feature = "runtime")]
+use crate::{eval, generate};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -39,7 +41,9 @@ pub enum Command {
     Run(steps::Run),
     Commit(steps::Commit),
     Bench(Box<Bench>),
+    #[cfg(feature = "runtime")]
     Eval(eval::Args),
+    #[cfg(feature = "runtime")]
     Generate(generate::Args),
     Completions(shell::Completions),
     Man(shell::Man),

@@ -25,12 +25,15 @@ mod console;
 mod decompress;
 mod diff;
 mod estimate;
+#[cfg(feature = "runtime")]
 mod eval;
+#[cfg(feature = "runtime")]
 mod generate;
 mod info;
 mod list;
 mod options;
 mod packing;
+#[cfg(feature = "runtime")]
 mod running;
 mod shell;
 mod steps;
@@ -111,7 +114,9 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Commit(args) => steps::commit(args, &registry, out),
         Command::Diff(args) => diff::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
+        #[cfg(feature = "runtime")]
         Command::Eval(args) => eval::run(args, &registry, out),
+        #[cfg(feature = "runtime")]
         Command::Generate(args) => generate::run(args, &registry, out),
         Command::Completions(args) => shell::completions(args, out),
         Command::Man(args) => shell::man(args, out),

@@ -21,7 +21,8 @@ const REPORTS: &str = "reports/bench-matrix";
 pub fn run(tree: &Tree, args: &[String]) -> Result<ExitCode> {
     eprintln!("xtask: building `netweight` for speed (the first time this takes minutes), then measuring");
     let mut bench = tree.cargo("run");
-    bench.args(["--release", "--package", "netweight-cli", "--", "bench"]);
+    // What runs models would make the first build longer.
+    bench.args(["--release", "--package", "netweight-cli", "--no-default-features", "--", "bench"]);
     if !args.is_empty() {
         // Relative paths in the arguments start from the caller's directory.
         if !names_suite(args) {
