@@ -168,10 +168,10 @@ impl Checkpoint {
         &self.metadata
     }
 
-    /// Whether the file is a packed model ([`Packed`](crate::Packed)), whose tensors here are the
-    /// stored sections.
+    /// Whether this is a packed model ([`Packed`](crate::Packed)) or a shard of one. Its tensors
+    /// here are the stored sections.
     pub fn is_packed(&self) -> bool {
-        self.files.len() == 1 && is_packed(&self.metadata)
+        is_packed(&self.metadata)
     }
 
     /// What was not opened, and why: other models in the directory, and tensors that the index

@@ -151,6 +151,21 @@ pub enum Error {
         /// Names of the first missing ones.
         names: String,
     },
+    /// A packed model in several files, of which some are missing or cut off.
+    #[error(
+        "{count} of the {total} shards of the packed model `{path}` are not whole: {names}; fetch them again, \
+         or pack the model again"
+    )]
+    Incomplete {
+        /// The index, or the first shard if there is none.
+        path: PathBuf,
+        /// Number of shards.
+        total: usize,
+        /// Number of those that are not whole.
+        count: usize,
+        /// Names of the first of them, and what they lack.
+        names: String,
+    },
     /// A tensor that the index lists is not in its shard.
     #[error(
         "the index `{index}` places tensor `{tensor}` in `{shard}`, which has no such tensor; \

@@ -61,12 +61,22 @@ impl Index {
         self.shards.values().any(|shard| shard == file)
     }
 
+    /// The path of the shard of each tensor.
+    pub(crate) fn places(&self) -> &BTreeMap<String, PathBuf> {
+        &self.shards
+    }
+
+    /// The paths of the shards, sorted, whether they exist or not.
+    pub(crate) fn paths(&self) -> BTreeSet<&PathBuf> {
+        self.shards.values().collect()
+    }
+
     /// The paths of the shards, sorted.
     ///
     /// # Errors
     /// [`Error::MissingShards`] with all shards that do not exist.
     pub(crate) fn files(&self) -> Result<Vec<PathBuf>, Error> {
-        let files: BTreeSet<_> = self.shards.values().collect();
+        let files = self.paths();
         let missing: Vec<_> = files.iter().filter(|file| !file.exists()).map(|file| self.describe(file)).collect();
         if missing.is_empty() {
             return Ok(files.into_iter().cloned().collect());

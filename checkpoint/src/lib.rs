@@ -48,6 +48,6 @@ pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use model::Model;
-pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedLevel, PackedTensor};
+pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedFile, PackedLevel, PackedTensor};
 pub use plan::{Estimate, Plan, Ran, Sample, SampleStatistics, Share, Trial, TrialCost, Tried};
 pub use recipe::{Recipe, Rule};

@@ -136,7 +136,7 @@ impl Model {
             }
             Self::Packed(packed) => {
                 let mut files = packed.base_files();
-                files.push(packed.path().to_owned());
+                files.extend(packed.paths());
                 files
             }
         }

@@ -8,6 +8,7 @@ use crate::folder::Folder;
 use crate::hub;
 use crate::index::Index;
 use crate::layout;
+use crate::packed::stands_in;
 
 /// Location of the tensors.
 pub(crate) struct Source {
@@ -30,8 +31,11 @@ impl Source {
 }
 
 /// A file is returned unchecked, unless it is named like an index. In a directory, [`Folder`]
-/// chooses; a cache folder of the Hugging Face Hub stands for one of its snapshots.
+/// chooses; shards stand for the packed file in whose place they are; a cache folder of the Hugging Face Hub stands for one of its snapshots.
 pub(crate) fn locate(path: &Path) -> Result<Source, Error> {
+    if let Some(index) = stands_in(path) {
+        return Source::shards(Index::read(index)?);
+    }
     if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
         return match layout::whole_name(path) {
             Some(_) => Source::shards(Index::read(path.to_owned())?),

@@ -21,7 +21,7 @@ use crate::packing::{Work, size};
 pub struct Args {
     /// The model that the patch was made for
     pub base: PathBuf,
-    /// A packed file (*.nw.safetensors), or a directory with one
+    /// A packed file (*.nw.safetensors), an index of several, or a directory with one
     pub patch: PathBuf,
     /// A directory, which also gets the other files of the patch's or else of the base's directory;
     /// for a model of one file also the name of that file (*.safetensors)
@@ -72,6 +72,6 @@ fn companions(args: &Args, packed: &Packed, target: &Path) -> Result<Option<Comp
         }
         _ => return Ok(None),
     };
-    model.push(packed.path().to_owned());
+    model.extend(packed.paths());
     Ok(Some(Companions::find(from, target, &model)?))
 }

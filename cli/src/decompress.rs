@@ -20,7 +20,7 @@ use crate::text;
 /// written, from as many bytes of the beginning of the file as it needs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A packed file (*.nw.safetensors), or a directory with one, whose other files are copied
+    /// A packed file (*.nw.safetensors), an index of several, or a directory with one, whose other files are copied
     pub model: PathBuf,
     /// A directory; for a model that was one file also the name of that file (*.safetensors)
     #[arg(short, long, value_name = "OUT")]
@@ -48,7 +48,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     packed.require_base()?;
     let packed = if let Some(level) = args.level { packed.at_level(level)? } else { packed };
     let progress = args.work.progress("decode", size(packed.tensors()));
-    let find = || Companions::find(&args.model, &args.output, &[packed.path().to_owned()]);
+    let find = || Companions::find(&args.model, &args.output, &packed.paths());
     let companions = || Ok(args.model.is_dir().then(find).transpose()?);
     args.work.pool()?.install(|| unpack(&packed, &args.output, args.force, companions, &progress))?;
     drop(progress);

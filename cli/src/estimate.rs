@@ -34,6 +34,10 @@ pub fn print(plan: &Plan, pool: &ThreadPool, registry: &Registry, out: &mut dyn 
     }
     let ratio = dense as f64 / found.file_bytes.max(1) as f64;
     writeln!(out, "all: {} to {}, ratio {ratio:.2}", text::size(dense), text::size(found.file_bytes))?;
+    if let Some(most) = plan.max_shard_size().filter(|most| *most < found.file_bytes) {
+        let files = usize::try_from(found.file_bytes.div_ceil(most))?;
+        writeln!(out, "in about {} of at most {}", text::count(files, "file"), text::size(most))?;
+    }
     let memory = text::size(found.peak_bytes);
     writeln!(
         out,

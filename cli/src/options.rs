@@ -42,6 +42,10 @@ pub struct Options {
     /// --base is the base of a packed base
     #[arg(long = "base", value_name = "PATH")]
     pub bases: Vec<PathBuf>,
+    /// Write several files of at most this size and their index, if the packed model is larger:
+    /// 5GB, 500MB, 100kB, or a number of bytes
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_shard_size: Option<u64>,
     /// Seed of codecs that use random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -53,7 +57,11 @@ impl Options {
     /// # Errors
     /// For wrong options, an unreadable model, or a target that does not fit.
     pub fn plan(&self, target: &Path, registry: &Registry) -> Result<Plan> {
-        Ok(Plan::relative(&self.model, target, &self.bases, &self.recipe()?, self.seed, registry)?)
+        let plan = Plan::relative(&self.model, target, &self.bases, &self.recipe()?, self.seed, registry)?;
+        Ok(match self.max_shard_size {
+            Some(bytes) => plan.with_max_shard_size(bytes)?,
+            None => plan,
+        })
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -78,8 +86,8 @@ impl Options {
     }
 }
 
-/// Refuses a target that exists, unless `force`. What an interrupted run has left is not in the
-/// way.
+/// Refuses a packed model that exists at the target, unless `force`. What an interrupted run has
+/// left is not in the way.
 ///
 /// # Errors
 /// With the path and the remedy.
@@ -88,5 +96,33 @@ pub fn check_target(plan: &Plan, target: &Path, force: bool) -> Result<()> {
     if is_directory && !plan.parts().exists() {
         check_free(target, force)?;
     }
-    check_free(plan.target(), force)
+    plan.older_files().iter().try_for_each(|file| check_free(file, force))
+}
+
+/// A number of bytes, as transformers writes `max_shard_size`: a unit is a power of 1000.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let units = [("TB", 12), ("GB", 9), ("MB", 6), ("KB", 3), ("B", 0), ("", 0)];
+    let upper = text.to_ascii_uppercase();
+    let parse = |(unit, power): (&str, u32)| {
+        let number: u64 = upper.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(10u64.pow(power))
+    };
+    let size = units.into_iter().find_map(parse);
+    size.ok_or_else(|| "a size is a whole number with TB, GB, MB, kB or B behind, such as 5GB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_decimal_units() {
+        let sizes = [("5GB", 5_000_000_000), ("500 mb", 500_000_000), ("100kB", 100_000), ("7B", 7), ("12345", 12_345)];
+        for (text, bytes) in sizes {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "GB", "1.5GB", "-1", "5GiB", "5 apples", "99999999999TB", "+ 5"] {
+            assert!(parse_size(text).unwrap_err().contains("such as 5GB"), "{text}");
+        }
+    }
 }

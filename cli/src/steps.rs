@@ -165,7 +165,7 @@ pub fn commit(args: &Commit, registry: &Registry, out: &mut dyn Write) -> Result
     let plan = checkpoint::Plan::load(&args.file)?;
     if !plan.parts().exists() && plan.is_committed(registry) {
         if !args.work.quiet {
-            let shown = text::path(plan.target());
+            let shown = text::path(&plan.written());
             writeln!(out, "`{shown}` is there, as this plan makes it: a commit has ended before")?;
         }
         return Ok(Outcome::Clean);

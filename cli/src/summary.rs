@@ -25,12 +25,14 @@ pub fn print(
     registry: &Registry,
     out: &mut dyn Write,
 ) -> Result<()> {
-    let found = Model::read(&Packed::open(plan.target(), registry)?.with_bases(bases, registry)?, registry)?;
+    let found = Model::read(&Packed::open(plan.written(), registry)?.with_bases(bases, registry)?, registry)?;
     writeln!(out, "{}", found.totals())?;
     let checked = if verified { "checked: it decodes to what it states" } else { "not checked yet" };
     let speed = found.dense_bytes() as f64 / 1e6 / time.as_secs_f64().max(1e-3);
     writeln!(out, "it took {:.1} s, {speed:.0} MB/s; {checked}", time.as_secs_f64())?;
-    let [model, packed] = [model, packed].map(text::path);
+    // A set has other names than the file in whose place it is.
+    let index = plan.written().file_name().map(|name| packed.with_file_name(name)).filter(|_| !packed.exists());
+    let [model, packed] = [model, index.as_deref().unwrap_or(packed)].map(text::path);
     let option = |base: &PathBuf| format!(" --base {}", text::path(base));
     let base = bases.iter().map(option).collect::<Vec<_>>().concat();
     writeln!(out, "`netweight verify {packed}{base} --against {model}` compares it with the source")?;

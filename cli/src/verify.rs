@@ -20,7 +20,7 @@ use crate::text;
 /// holds are checked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A packed file (*.nw.safetensors), or a directory with one
+    /// A packed file (*.nw.safetensors), an index of several, or a directory with one
     pub model: PathBuf,
     #[command(flatten)]
     pub base: Bases,

@@ -55,7 +55,7 @@ impl Packed {
     pub fn verify_companions(&self, source: &Path) -> Result<Vec<Error>, Error> {
         let files = Source::of(&Checkpoint::open(source)?)?.companions(directory(&self.path))?;
         let mut faults = files.faults()?;
-        faults.extend(files.strangers(std::slice::from_ref(&self.path))?);
+        faults.extend(files.strangers(&self.paths())?);
         Ok(faults)
     }
 

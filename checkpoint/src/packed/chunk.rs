@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use codec_api::util::{round, zeros};
 use codec_api::{
-    BaseTensor, Certificate, Codec, CodecError, DecodeCx, EncodedTensor, QualityLevel, TensorSpec, TensorView,
+    BaseTensor, Certificate, Codec, CodecError, DecodeCx, EncodedTensor, QualityLevel, Section, TensorSpec, TensorView,
 };
 
 use super::entry::{Chunk, Entry, level_of};
@@ -183,7 +183,7 @@ impl<'a> PackedChunk<'a> {
     /// Compares the sections of the level and those before with their stored checksums.
     pub(super) fn check_sections(&self) -> Result<(), Error> {
         self.check_whole()?;
-        self.packed.check_length()?;
+        self.packed.set.check(&self.chunk.encoded.payload.sections().values().map(Section::data))?;
         if self.chunk.checked.load(Ordering::Relaxed) > self.level {
             return Ok(());
         }
@@ -197,7 +197,8 @@ impl<'a> PackedChunk<'a> {
             if Some(found) != stored {
                 let stored = stored.map_or_else(|| "none".to_owned(), |crc| format!("{crc:08x}"));
                 let place = names::section(&self.holder.name, self.number, name);
-                return Err(self.packed.damaged(
+                return Err(self.packed.damaged_section(
+                    section.data(),
                     format!("{}, section `{name}` (`{place}`)", self.place()),
                     format!("it has CRC-32C {found:08x}, stored is {stored}"),
                 ));

@@ -11,9 +11,10 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PackedLevel {
-    /// Length of the beginning of the file that holds the level, in bytes.
+    /// Length of the beginning of the file that holds the level, in bytes; of a set, the length of
+    /// its first files together. If files are missing, it counts them whole.
     pub file_bytes: u64,
-    /// Bytes of the tensors' sections.
+    /// Bytes of the tensors' sections, without those in missing files.
     pub bytes: u64,
     /// Whether the file holds it. A file that was cut off holds the first levels only.
     pub whole: bool,
@@ -21,50 +22,91 @@ pub struct PackedLevel {
 
 /// A section in the header of a file.
 pub(super) struct Place {
-    /// `None` if the file ends before it.
+    /// `None` if the file ends before it, or is missing.
     pub(super) section: Option<Section>,
+    /// 0 if the file is missing.
     pub(super) bytes: u64,
-    /// Its end in the file.
+    /// Its end in the file; in a set, in all files one after the other.
     pub(super) end: u64,
 }
 
-/// The sections of a file that nobody has taken yet, and what each level has of the others.
+/// The sections that nobody has taken yet, and what each level has of the others.
 pub(super) struct Stored {
     sections: BTreeMap<String, Place>,
-    /// End of the last section, and bytes of the tensors' sections, of each level alone.
-    levels: Vec<(u64, u64)>,
+    levels: Vec<Level>,
+    /// The shards of a set of which some are missing: level of the first section, and end.
+    shards: Vec<(usize, u64)>,
+}
+
+/// The sections of a level alone.
+#[derive(Clone, Copy, Default)]
+struct Level {
+    /// End of the last one.
+    end: u64,
+    /// Bytes of the tensors' sections.
+    bytes: u64,
+    /// Whether one is missing.
+    cut: bool,
 }
 
 impl Stored {
     /// The sections by stored name, of a file whose data begin at `start`.
     pub(super) fn new(sections: BTreeMap<String, Place>, start: u64) -> Self {
-        Self { sections, levels: vec![(start, 0)] }
+        Self { sections, levels: vec![Level { end: start, ..Level::default() }], shards: Vec::new() }
+    }
+
+    /// Adds the sections of another file, which begins behind so many bytes.
+    ///
+    /// # Errors
+    /// The first name that is there already.
+    pub(super) fn add(&mut self, sections: BTreeMap<String, Place>, begin: u64) -> Result<(), String> {
+        for (name, mut place) in sections {
+            place.end = place.end.saturating_add(begin);
+            if self.sections.contains_key(&name) {
+                return Err(name);
+            }
+            self.sections.insert(name, place);
+        }
+        Ok(())
+    }
+
+    /// Sections that are not there are in shards that are missing; these are all shards, each with
+    /// the level of its first section and its end.
+    pub(super) fn with_missing(self, shards: Vec<(usize, u64)>) -> Self {
+        Self { shards, ..self }
     }
 
     /// Takes a section of a tensor.
     pub(super) fn take(&mut self, name: &str, level: usize) -> Option<Place> {
         let place = self.take_frame(name, level)?;
-        self.levels[level].1 += place.bytes;
+        self.levels[level].bytes += place.bytes;
         Some(place)
     }
 
     /// Takes another section.
     pub(super) fn take_frame(&mut self, name: &str, level: usize) -> Option<Place> {
-        let place = self.sections.remove(name)?;
+        let place = self.sections.remove(name).or_else(|| self.missing(level))?;
         if level >= self.levels.len() {
-            self.levels.resize(level + 1, (0, 0));
+            self.levels.resize(level + 1, Level::default());
         }
-        let end = &mut self.levels[level].0;
-        *end = place.end.max(*end);
+        let found = &mut self.levels[level];
+        found.end = place.end.max(found.end);
+        found.cut |= place.section.is_none();
         Some(place)
     }
 
-    /// The levels, in a file of this length, and the sections that nobody has taken.
-    pub(super) fn finish(self, length: u64) -> (Vec<PackedLevel>, BTreeMap<String, Place>) {
-        let mut all = PackedLevel::default();
-        let mut add = |(end, bytes): (u64, u64)| {
-            (all.file_bytes, all.bytes) = (all.file_bytes.max(end), all.bytes + bytes);
-            all.whole = all.file_bytes <= length;
+    /// A section in a missing shard: it ends no later than the last shard of its level.
+    fn missing(&self, level: usize) -> Option<Place> {
+        let ends = self.shards.iter().filter(|(first, _)| *first <= level).map(|(_, end)| *end);
+        Some(Place { section: None, bytes: 0, end: ends.max()? })
+    }
+
+    /// The levels, and the sections that nobody has taken.
+    pub(super) fn finish(self) -> (Vec<PackedLevel>, BTreeMap<String, Place>) {
+        let mut all = PackedLevel { whole: true, ..PackedLevel::default() };
+        let mut add = |level: Level| {
+            (all.file_bytes, all.bytes) = (all.file_bytes.max(level.end), all.bytes + level.bytes);
+            all.whole &= !level.cut;
             all.clone()
         };
         (self.levels.into_iter().map(&mut add).collect(), self.sections)
@@ -108,10 +150,15 @@ impl Packed {
         let whole = self.levels.iter().filter(|level| level.whole).count();
         let needs = |level: usize| format!("level {level} needs the first {}", self.levels[level].file_bytes);
         let next = if whole < level { format!("{}, ", needs(whole)) } else { String::new() };
-        let (length, last, needs) = (self.file_bytes, whole.saturating_sub(1), needs(level));
+        let (last, needs) = (whole.saturating_sub(1), needs(level));
+        let (ends, of) = if self.set.is_several() {
+            (self.set.faults(), " of the set")
+        } else {
+            (format!("the file ends after {} bytes", self.file_bytes()), "")
+        };
         let reason = format!(
-            "{part}the file ends after {length} bytes, so that quality level {last} is its last whole one; \
-             {next}{needs} bytes; fetch them, or read level {last}"
+            "{part}{ends}, so that quality level {last} is its last whole one; \
+             {next}{needs} bytes{of}; fetch them, or read level {last}"
         );
         Error::Level { path: self.path.clone(), reason }
     }

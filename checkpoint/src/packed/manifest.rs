@@ -14,6 +14,9 @@ use crate::plan::Tried;
 /// The metadata key of the manifest.
 pub(crate) const KEY: &str = "netweight";
 
+/// The metadata key of [`Member`].
+pub(crate) const MEMBER_KEY: &str = "netweight.shard";
+
 /// What the sections of a packed file mean.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +38,9 @@ pub(crate) struct Manifest {
     /// The model that tensors are stored relative to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<BaseRecord>,
+    /// The files of a model in several files, of which this manifest is in the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) shards: Option<Shards>,
     /// Headers of codecs, which chunks refer to by number.
     pub(crate) codecs: Vec<Box<RawValue>>,
     /// The tensors in source order: by file, then by offset.
@@ -45,6 +51,38 @@ pub(crate) struct Manifest {
 pub(crate) enum Kind {
     #[serde(rename = "packed model")]
     Packed,
+}
+
+/// The files of a model in several files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shards {
+    /// The most bytes that a file should have. A larger one has a single section, or a header, that
+    /// needs more.
+    pub(crate) max_bytes: u64,
+    /// The files in the order of their sections.
+    pub(crate) files: Vec<ShardRecord>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShardRecord {
+    /// Length of the file.
+    pub(crate) bytes: u64,
+    /// Quality level of its first section.
+    pub(crate) level: usize,
+}
+
+/// What every shard but the first says of itself, under [`MEMBER_KEY`].
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Member {
+    pub(crate) version: FormatVersion<1>,
+    /// Counted from 1.
+    pub(crate) number: usize,
+    pub(crate) count: usize,
+    /// blake3 of the text of the manifest.
+    pub(crate) manifest: Hash,
 }
 
 /// The verbatim bytes of a source file that are not tensors: its header with the length before it,

@@ -3,11 +3,14 @@
 mod base;
 mod chunk;
 mod entry;
+mod head;
 mod levels;
+mod locate;
 mod manifest;
 mod names;
 mod open;
 mod piece;
+mod set;
 mod tensor;
 mod unpack;
 mod verify;
@@ -16,15 +19,24 @@ mod writer;
 pub use chunk::PackedChunk;
 pub(crate) use chunk::place;
 pub(crate) use entry::level_of;
+pub(crate) use head::MAX_SHARDS;
 pub use levels::PackedLevel;
+pub(crate) use locate::{is_index_of, is_packed_file, named_like_shards, shards_at};
 pub use manifest::Hash;
 pub(crate) use manifest::{
-    BaseRecord, BaseTensorRecord, ChunkRecord, FileRecord, KEY, Kind, LevelRecord, Manifest, TensorRecord, checked,
-    crc32c,
+    BaseRecord, BaseTensorRecord, ChunkRecord, FileRecord, KEY, Kind, LevelRecord, MEMBER_KEY, Manifest, Member,
+    ShardRecord, Shards, TensorRecord, checked, crc32c,
 };
-pub(crate) use names::{INDEX, header as header_name, padding as padding_name, section as section_name};
+pub use names::PACKED_EXTENSION;
+pub(crate) use names::{
+    INDEX, header as header_name, padding as padding_name, parse_shard, section as section_name, set_index,
+    shard as shard_path, stands_in, whole_of,
+};
+pub use open::Packed;
 pub(crate) use open::is_packed;
-pub use open::{PACKED_EXTENSION, Packed};
 pub(crate) use piece::Piece;
+pub use set::PackedFile;
 pub use tensor::PackedTensor;
-pub(crate) use writer::{AtomicFile, MAX_HEADER, create_directory, header, is_temporary, write_file};
+pub(crate) use writer::{
+    AtomicFile, MAX_HEADER, Sealed, create_directory, entry, header, is_temporary, sync_directory, write_file,
+};

@@ -6,25 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use codec_api::{Codec, CodecError, Registry, Section, read_safetensors_header, read_safetensors_prefix};
+use codec_api::{Codec, CodecError, Registry};
 
 use super::base::Base;
 use super::entry::{Entry, Limits, entries};
 use super::levels::{PackedLevel, Place, Stored};
-use super::manifest::{FileRecord, KEY, Manifest, checked, is_manifest};
+use super::locate::locate;
+use super::manifest::{FileRecord, KEY, MEMBER_KEY, is_manifest};
 use super::names;
+use super::set::{Found, PackedFile, Set};
 use super::tensor::PackedTensor;
 use crate::error::Error;
 use crate::index::stays_inside;
-use crate::map::{Mapped, map};
-use crate::shard::{open, refused};
 
-/// The end of the name of every packed file.
-pub const PACKED_EXTENSION: &str = ".nw.safetensors";
-
-/// A packed model, memory-mapped: a whole model, each tensor encoded by a codec, in one file.
-/// Opening it reads the header only; a tensor, or the rows of it that are asked for, is decoded
-/// when it is read. Threads may share it.
+/// A packed model, memory-mapped: a whole model, each tensor encoded by a codec, in one file or a
+/// set of files. Opening it reads the headers only; a tensor, or the rows of it that are asked for,
+/// is decoded when it is read. Threads may share it.
 ///
 /// # Format
 /// The file is a safetensors file, so that any reader lists its sections. A section of a tensor is
@@ -49,9 +46,17 @@ pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 /// first bytes of the file are a coarse model ([`Self::levels`]), and every section is aligned to
 /// its dtype. The first level ends with the headers and the index. Before each level but the first,
 /// zeros in `__netweight__/padding/LEVEL` align it.
+///
+/// A set has the sections in the same order in several files, `NAME-00001-of-00003.nw.safetensors`
+/// and so on, each a safetensors file. The manifest is in the first one, and `shards` in it lists
+/// length and first quality level of each. Every other file has the metadata string
+/// `netweight.shard` with its number, the count and the blake3 of the manifest's text, and
+/// `netweight.shard.crc32c`. `NAME.nw.safetensors.index.json` is the usual index of a sharded
+/// model, for other programs.
 pub struct Packed {
+    /// The file; the index of a set, or without one its first file.
     pub(crate) path: PathBuf,
-    mapped: Mapped,
+    pub(super) set: Set,
     /// In source order.
     pub(crate) entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
@@ -63,7 +68,6 @@ pub struct Packed {
     program: String,
     pub(crate) seed: u64,
     recipe: String,
-    pub(super) file_bytes: u64,
     pub(super) levels: Vec<PackedLevel>,
     /// The quality level of its tensors.
     pub(super) level: usize,
@@ -78,9 +82,10 @@ pub(crate) struct StoredFile {
 }
 
 impl Packed {
-    /// Opens a packed file (`*.nw.safetensors`), or the only one of a directory. The codecs of its
-    /// tensors must be in `registry`. [`Self::with_bases`] attaches the base of a model that has
-    /// one. Of a file that was cut off, the quality levels that are whole can be read
+    /// Opens a packed file (`*.nw.safetensors`), or a set by its index or any of its files, or the
+    /// only packed model of a directory. The codecs of its tensors must be in `registry`.
+    /// [`Self::with_bases`] attaches the base of a model that has one. Of a file that was cut off,
+    /// and of a set without its last files, the quality levels that are whole can be read
     /// ([`Self::at_level`]).
     ///
     /// The file must not be changed or shortened while it is in use, as for
@@ -88,30 +93,30 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error`] if there is no packed file, or its manifest is damaged, needs a newer program, or
-    /// contradicts the sections of the file, or the file ends before its first quality level does.
-    /// Sections are checked when they are read.
+    /// contradicts the sections of the file, or the file ends before its first quality level does,
+    /// or a file of the set is another one; [`Error::Incomplete`] if the first quality level needs
+    /// a file that is missing or cut off. Sections are checked when they are read.
     #[tracing::instrument(level = "debug", skip_all, fields(path = %path.as_ref().display()))]
     pub fn open(path: impl AsRef<Path>, registry: &Registry) -> Result<Self, Error> {
-        let path = locate(path.as_ref())?;
-        let (bytes, mapped) = map(&open(&path)?, &path).map_err(|e| Error::io(&path, e))?;
-        let (manifest, stored) = read(&path, &bytes)?;
-        let packed = Self::assemble(&path, mapped, manifest, stored, registry, bytes.len() as u64)
-            .map_err(|reason| Error::Manifest { path: path.clone(), reason })?;
-        // The strict reader names the tensor where the file ends.
-        if !packed.levels[0].whole {
-            read_safetensors_header(&bytes).map_err(|e| refused(&path, &bytes, e))?;
-        }
-        Ok(packed)
+        Self::of(Found::read(&locate(path.as_ref())?)?, registry)
     }
 
-    fn assemble(
-        path: &Path,
-        mapped: Mapped,
-        manifest: Manifest,
-        mut stored: Stored,
-        registry: &Registry,
-        file_bytes: u64,
-    ) -> Result<Self, String> {
+    /// Opens files that do not have their names yet: one, or those of a set.
+    pub(crate) fn open_all(paths: &[&Path], registry: &Registry) -> Result<Self, Error> {
+        match paths {
+            [only] => Self::of(Found::read(only)?, registry),
+            all => Self::of(Found::read_all(all)?, registry),
+        }
+    }
+
+    fn of(found: Found, registry: &Registry) -> Result<Self, Error> {
+        let first = found.set.first().to_owned();
+        let packed = Self::assemble(found, registry).map_err(|reason| Error::Manifest { path: first, reason })?;
+        if packed.levels[0].whole { Ok(packed) } else { Err(packed.set.cut_off()) }
+    }
+
+    fn assemble(found: Found, registry: &Registry) -> Result<Self, String> {
+        let Found { set, manifest, mut stored } = found;
         let headers = manifest.codecs.iter().map(|header| header.get());
         let parse = |(i, header): (usize, &str)| {
             registry.parse_header(header).map_err(|e| format!("codec {i} of its manifest: {e}"))
@@ -125,15 +130,15 @@ impl Packed {
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let index = manifest.index.map(|record| StoredFile::take(record, names::INDEX.to_owned(), &mut stored));
         let index = index.transpose()?;
-        let (levels, others) = stored.finish(file_bytes);
+        let (levels, others) = stored.finish();
         let (paddings, strange): (BTreeMap<_, _>, BTreeMap<_, _>) =
             others.into_iter().partition(|(name, _)| name.starts_with(names::PADDING));
         if let Some((name, _)) = strange.first_key_value() {
             return Err(format!("the manifest does not know the section `{name}`"));
         }
         Ok(Self {
-            path: path.to_owned(),
-            mapped,
+            path: set.path(),
+            set,
             entries,
             by_name,
             base: manifest.base.map(Base::new),
@@ -143,20 +148,35 @@ impl Packed {
             program: manifest.program,
             seed: manifest.seed,
             recipe: manifest.recipe.get().to_owned(),
-            file_bytes,
             level: levels.len() - 1,
             levels,
         })
     }
 
-    /// The packed file.
+    /// The packed file; of a set the index, or without one the first file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Size of the packed file in bytes.
+    /// The packed file; all files of a set, those that are missing too, and its index.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.set.paths()
+    }
+
+    /// The packed file, or the files of a set, without its index.
+    pub fn packed_files(&self) -> impl Iterator<Item = PackedFile> {
+        self.set.files()
+    }
+
+    /// The most bytes that a file of a set should have; `None` for a model in one file. A larger
+    /// file has one section, or a header, that needs more.
+    pub fn max_shard_size(&self) -> Option<u64> {
+        self.set.max_bytes
+    }
+
+    /// Size of the packed file in bytes; of a set, of all files that are there, without the index.
     pub fn file_bytes(&self) -> u64 {
-        self.file_bytes
+        self.set.bytes()
     }
 
     /// Name and version of the program that packed the model.
@@ -207,15 +227,10 @@ impl Packed {
 
     /// Gives back the memory of the sections that were read so far, and of the base.
     pub(crate) fn release(&self) {
-        self.mapped.release();
+        self.set.release();
         if let Some(base) = &self.base {
             base.release();
         }
-    }
-
-    /// Checks that the file has not become shorter.
-    pub(super) fn check_length(&self) -> Result<(), Error> {
-        self.mapped.check(&self.path)
     }
 
     pub(super) fn failed(&self, part: String, error: CodecError) -> Error {
@@ -224,6 +239,11 @@ impl Packed {
 
     pub(super) fn damaged(&self, part: String, reason: impl Into<String>) -> Error {
         Error::Damaged { path: self.path.clone(), part, reason: reason.into() }
+    }
+
+    /// As [`Self::damaged`], for these bytes of a section: it names the file that holds them.
+    pub(super) fn damaged_section(&self, section: &Bytes, part: String, reason: impl Into<String>) -> Error {
+        Error::Damaged { path: self.set.holder(section), part, reason: reason.into() }
     }
 }
 
@@ -250,57 +270,7 @@ fn data(place: Place) -> Option<Bytes> {
     Some(place.section?.data().clone())
 }
 
-/// Whether these are the metadata of a packed model.
+/// Whether these are the metadata of a packed model, or of a file of a set.
 pub(crate) fn is_packed(metadata: &BTreeMap<String, String>) -> bool {
-    metadata.get(KEY).is_some_and(|text| is_manifest(text))
-}
-
-/// The packed file at this path.
-fn locate(path: &Path) -> Result<PathBuf, Error> {
-    let io = |e| Error::io(path, e);
-    if !std::fs::metadata(path).map_err(io)?.is_dir() {
-        return Ok(path.to_owned());
-    }
-    let mut found = Vec::new();
-    for file in std::fs::read_dir(path).map_err(io)? {
-        let file = file.map_err(io)?;
-        if file.file_name().to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
-            found.push(file.path());
-        }
-    }
-    match (found.pop(), found.len()) {
-        (Some(only), 0) => Ok(only),
-        (_, others) => Err(Error::Manifest {
-            path: path.to_owned(),
-            reason: if others == 0 {
-                format!("no file in it is named `*{PACKED_EXTENSION}`")
-            } else {
-                format!("{} files in it are named `*{PACKED_EXTENSION}`; give one of them", others + 1)
-            },
-        }),
-    }
-}
-
-/// The manifest and the sections.
-fn read(path: &Path, bytes: &Bytes) -> Result<(Manifest, Stored), Error> {
-    let (header, start) = read_safetensors_prefix(bytes).map_err(|e| refused(path, bytes, e))?;
-    let wrong = |reason: String| Error::Manifest { path: path.to_owned(), reason };
-    let strings = header.metadata().clone().unwrap_or_default();
-    if !strings.get(KEY).is_some_and(|text| is_manifest(text)) {
-        return Err(wrong(format!("it has no manifest under `{KEY}` in its `__metadata__`")));
-    }
-    let text = checked(&strings, KEY).map_err(wrong)?;
-    let manifest = Manifest::parse(text).map_err(wrong)?;
-    let mut sections = BTreeMap::new();
-    for (name, info) in header.tensors() {
-        let (begin, end) = info.data_offsets;
-        let whole = end <= bytes.len() - start;
-        let section = || Section::new(info.dtype, info.shape.clone(), bytes.slice(start + begin..start + end));
-        let section = whole.then(section).transpose().map_err(|e| wrong(format!("section `{name}`: {e}")))?;
-        sections.insert(
-            name,
-            Place { section, bytes: (end - begin) as u64, end: (start as u64).saturating_add(end as u64) },
-        );
-    }
-    Ok((manifest, Stored::new(sections, start as u64)))
+    metadata.contains_key(MEMBER_KEY) || metadata.get(KEY).is_some_and(|text| is_manifest(text))
 }

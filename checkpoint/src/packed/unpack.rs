@@ -74,8 +74,10 @@ impl Packed {
         create_directory(directory(target))?;
         let identity = |path: &Path| FileIdentity::of(path).map_err(|e| Error::io(path, e));
         let found = identity(target)?;
-        if found == identity(self.path())? {
-            return Err(Error::unfit(target, "it is the packed file itself; give another target"));
+        for file in self.paths() {
+            if identity(&file)? == found {
+                return Err(Error::unfit(target, "it is the packed file itself; give another target"));
+            }
         }
         for base in self.base_files() {
             if identity(&base)? == found {

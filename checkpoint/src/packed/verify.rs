@@ -31,6 +31,7 @@ impl Packed {
         let files = self.files.iter().chain(&self.index);
         faults.extend(files.filter_map(|file| self.verbatim(file).err()));
         faults.extend(self.wrong_paddings());
+        faults.extend(self.set.index_fault());
         if !self.levels[self.level].whole {
             faults.push(self.cut_off(self.level, ""));
         }
@@ -40,7 +41,7 @@ impl Packed {
     /// The paddings that are not zeros.
     pub(crate) fn wrong_paddings(&self) -> impl Iterator<Item = Error> {
         let wrong = self.paddings.iter().filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0));
-        wrong.map(|(name, _)| self.damaged(format!("section `{name}`"), "it must be zeros"))
+        wrong.map(|(name, bytes)| self.damaged_section(bytes, format!("section `{name}`"), "it must be zeros"))
     }
 
     /// Calls `take`, which decodes a piece, with all pieces on rayon's current pool.
@@ -70,8 +71,8 @@ impl Packed {
     /// # Errors
     /// [`Error::Damaged`] if its frame is.
     pub(crate) fn verbatim(&self, file: &StoredFile) -> Result<Vec<u8>, Error> {
-        self.check_length()?;
-        let damaged = |reason: String| self.damaged(format!("section `{}`", file.section), reason);
+        self.set.check(&std::iter::once(&file.frame))?;
+        let damaged = |reason: String| self.damaged_section(&file.frame, format!("section `{}`", file.section), reason);
         let (found, stored) = (crc32c(&file.frame), file.record.crc32c);
         if found != stored {
             return Err(damaged(format!("it has CRC-32C {found:08x}, stored is {stored:08x}")));

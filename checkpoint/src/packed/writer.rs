@@ -2,13 +2,12 @@
 //! name only when it is whole.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use codec_api::TensorSpec;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::manifest::crc32c;
 use crate::error::Error;
@@ -36,7 +35,6 @@ pub(crate) fn header<'a>(
     (key, text): (&str, &str),
 ) -> Result<Vec<u8>, String> {
     let failed = |e: serde_json::Error| e.to_string();
-    let quoted = |text: &str| serde_json::to_string(text).map_err(failed);
     let metadata = BTreeMap::from([
         (key.to_owned(), text.to_owned()),
         (format!("{key}.crc32c"), format!("{:08x}", crc32c(text.as_bytes()))),
@@ -45,9 +43,7 @@ pub(crate) fn header<'a>(
     let mut begin = 0u64;
     for (name, spec) in tensors {
         let end = begin + spec.byte_len() as u64;
-        let (name, dtype, shape) = (quoted(name)?, spec.dtype(), spec.shape());
-        let offsets = [begin, end];
-        let _ = write!(text, ",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}");
+        text += &entry(name, spec, [begin, end]);
         begin = end;
     }
     text.push('}');
@@ -57,6 +53,12 @@ pub(crate) fn header<'a>(
     }
     text.extend(std::iter::repeat_n(' ', length - text.len()));
     Ok([&(length as u64).to_le_bytes(), text.as_bytes()].concat())
+}
+
+/// What a header says of a tensor, with a comma before.
+pub(crate) fn entry(name: &str, spec: &TensorSpec, offsets: [u64; 2]) -> String {
+    let (name, dtype, shape) = (serde_json::Value::from(name), spec.dtype(), spec.shape());
+    format!(",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}")
 }
 
 /// A file that appears under its name only in [`Self::commit`], whole and on the disk, or in
@@ -127,11 +129,11 @@ impl AtomicFile {
         write(&mut self.file).map_err(|error| Error::write(&self.target, error))
     }
 
-    /// The temporary file with everything that was written, to be checked before the commit.
+    /// The temporary file with everything that was written.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(crate) fn flushed(&mut self) -> Result<&Path, Error> {
+    fn flushed(&mut self) -> Result<&Path, Error> {
         self.file.flush().map_err(|error| Error::write(&self.target, error))?;
         Ok(self.file.get_ref().path())
     }
@@ -144,14 +146,6 @@ impl AtomicFile {
         self.file.get_ref().as_file().try_clone().map_err(|error| Error::write(&self.target, error))
     }
 
-    /// Waits until what was written is on the disk.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub(crate) fn sync(&self) -> Result<(), Error> {
-        self.file.get_ref().as_file().sync_all().map_err(|error| Error::write(&self.target, error))
-    }
-
     /// Waits until the bytes are on the disk, then gives the file its name. An older file of this
     /// name is replaced in the same instant.
     ///
@@ -159,9 +153,20 @@ impl AtomicFile {
     /// As [`Self::write`].
     pub(crate) fn commit(mut self) -> Result<(), Error> {
         self.flushed()?;
-        self.sync()?;
-        let target = self.persist()?;
-        sync_directory(directory(&target)).map_err(|error| Error::write(&target, error))
+        self.file.get_ref().as_file().sync_all().map_err(|error| Error::write(&self.target, error))?;
+        sync_directory(&self.persist()?)
+    }
+
+    /// Closes the whole file, which does not have its name yet.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) fn sealed(self) -> Result<Sealed, Error> {
+        let Self { file, target } = self;
+        match file.into_inner() {
+            Ok(file) => Ok(Sealed { path: file.into_temp_path(), target }),
+            Err(error) => Err(Error::write(&target, error.into_error())),
+        }
     }
 
     /// Gives the file its name without waiting for the disk: it survives the end of this process,
@@ -179,6 +184,42 @@ impl AtomicFile {
             Ok(_) => Ok(target),
             Err(error) => Err(Error::write(&target, error)),
         }
+    }
+}
+
+/// A whole file, closed, that does not have its name yet. Dropped, it leaves nothing.
+pub(crate) struct Sealed {
+    path: TempPath,
+    target: PathBuf,
+}
+
+impl Sealed {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name that it will have.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Waits until the bytes are on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        let synced = fs::File::options().write(true).open(&self.path).and_then(|file| file.sync_all());
+        synced.map_err(|error| Error::write(&self.target, error))
+    }
+
+    /// Gives the file its name. An older file of this name is replaced in the same instant.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(crate) fn persist(self) -> Result<(), Error> {
+        let Self { path, target } = self;
+        path.persist(&target).map_err(|e| Error::write(&target, e.error))
     }
 }
 
@@ -200,17 +241,17 @@ pub(crate) fn create_directory(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|error| Error::write(path, error))
 }
 
-/// Makes a rename in this directory survive a power failure.
-#[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
-}
-
-/// Elsewhere a directory cannot be opened; the rename is as safe as the system makes it.
-#[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "a sync may fail on Unix")]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
+/// Makes the rename to this name survive a power failure. Where a directory cannot be opened, the
+/// rename is as safe as the system makes it.
+///
+/// # Errors
+/// [`Error::Write`].
+pub(crate) fn sync_directory(target: &Path) -> Result<(), Error> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    let synced = fs::File::open(directory(target)).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| Error::write(target, error))
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ impl Plan {
         if !self.target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
             return Err(format!("its target does not end with `{PACKED_EXTENSION}`"));
         }
+        self.check_shard_size()?;
         let sources = [&self.source].into_iter().chain(self.base.as_ref().map(|base| &base.source));
         let mut files = sources.flat_map(|source| source.files.iter().chain(&source.index));
         if let Some(file) = files.find(|file| !stays_inside(&file.name)) {

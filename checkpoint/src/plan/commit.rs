@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::thread;
 
 use codec_api::{Codec, Dtype, FormatVersion, Progress, Registry, TensorSpec};
@@ -10,13 +11,14 @@ use codec_api::{Codec, Dtype, FormatVersion, Progress, Registry, TensorSpec};
 use super::Plan;
 use super::base::PlannedBase;
 use super::parts::{Done, Part, is_part};
+use super::shards::NewFile;
 use super::source::SourceFile;
 use crate::companions::Companions;
 use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{
-    AtomicFile, BaseRecord, ChunkRecord, FileRecord, INDEX, KEY, Kind, Manifest, Packed, TensorRecord, crc32c,
-    create_directory, header, header_name, is_temporary, level_of, padding_name, section_name,
+    AtomicFile, BaseRecord, ChunkRecord, FileRecord, INDEX, Kind, Manifest, Packed, Sealed, TensorRecord, crc32c,
+    create_directory, header_name, is_temporary, level_of, section_name,
 };
 
 /// Level of Zstandard for headers and indexes.
@@ -24,7 +26,7 @@ const ZSTD: i32 = 19;
 
 /// A section of the packed file.
 pub(super) struct Piece {
-    name: String,
+    pub(super) name: String,
     pub(super) spec: TensorSpec,
     pub(super) content: Content,
 }
@@ -54,9 +56,9 @@ impl Piece {
 }
 
 impl Plan {
-    /// Puts the parts together under the target's name, and removes them. Before, it copies the
-    /// files beside the model. An older target is replaced. A second commit finds the target of the
-    /// first one and does nothing.
+    /// Puts the parts together under the target's name, or the names of its shards, and removes
+    /// them. Before, it copies the files beside the model. An older target is replaced. A second
+    /// commit finds the target of the first one and does nothing.
     ///
     /// With `verify`, the new file is opened and decoded before it gets its name, and compared with
     /// the source: names, dtypes, shapes, equal tensors, headers, index, and hashes. The hash of an
@@ -84,27 +86,35 @@ impl Plan {
             self.check_parts()?;
         }
         self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
-        let (pieces, manifest) = self.contents(&parts, registry)?;
-        let mut file = AtomicFile::create_in(&self.parts(), &self.target)?;
-        let text = serde_json::to_string(&manifest).map_err(|e| self.wrong(e.to_string()))?;
-        let head = header(pieces.iter().map(Piece::entry), (KEY, &text));
-        file.write(&head.map_err(|reason| self.wrong(reason))?)?;
-        self.copy(&pieces, &parts, &mut file)?;
+        let (leveled, manifest) = self.contents(&parts, registry)?;
+        let files = self.divide(leveled, manifest)?;
+        let write = |file: &NewFile| self.write_file(file, &parts);
+        let written = files.iter().map(write).collect::<Result<Vec<_>, _>>()?;
+        let index = self.write_index(&files)?;
         if let Some(progress) = verify {
-            self.check_file(&mut file, registry, progress)?;
+            self.check_files(&written, registry, progress)?;
         }
         self.copy_companions(verify.is_some())?;
-        file.commit()?;
+        self.publish(written, index)?;
         tracing::info!(target = %self.target.display(), "committed");
         self.remove_parts()
     }
 
-    /// Checks the new file while the system writes it to the disk.
-    fn check_file(&self, file: &mut AtomicFile, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
+    /// Writes a file without giving it its name.
+    fn write_file(&self, new: &NewFile, parts: &[Part]) -> Result<Sealed, Error> {
+        let mut file = AtomicFile::create_in(&self.parts(), &new.target)?;
+        file.write(&new.head)?;
+        self.copy(&new.pieces, parts, &mut file)?;
+        file.sealed()
+    }
+
+    /// Checks the new files while the system writes them to the disk.
+    fn check_files(&self, files: &[Sealed], registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
         let bases = self.bases();
-        let packed = Packed::open(file.flushed()?, registry)?.with_bases(&bases, registry)?;
+        let paths: Vec<&Path> = files.iter().map(Sealed::path).collect();
+        let packed = Packed::open_all(&paths, registry)?.with_bases(&bases, registry)?;
         thread::scope(|scope| {
-            let synced = scope.spawn(|| file.sync());
+            let synced = scope.spawn(|| files.iter().try_for_each(Sealed::sync));
             let mut faults = self.differences(&packed)?;
             if faults.is_empty() {
                 faults = packed.verify(progress);
@@ -122,9 +132,11 @@ impl Plan {
         let recipe = serde_json::to_string(&self.recipe).unwrap_or_default();
         let is_whole = |packed: &Packed| {
             (packed.program(), packed.seed, packed.recipe()) == (&*self.program, self.seed, &*recipe)
+                && self.has_shards_of(packed)
                 && self.differences(packed).is_ok_and(|faults| faults.is_empty())
         };
-        self.target.exists() && Packed::open(&self.target, registry).is_ok_and(|packed| is_whole(&packed))
+        let written = self.written();
+        written.exists() && Packed::open(&written, registry).is_ok_and(|packed| is_whole(&packed))
     }
 
     /// Copies the files beside the model, before the packed file says that the directory is whole.
@@ -158,8 +170,8 @@ impl Plan {
         }
     }
 
-    /// The sections in their order, and the manifest.
-    fn contents(&self, parts: &[Part], registry: &Registry) -> Result<(Vec<Piece>, Manifest), Error> {
+    /// The sections in their order, each with its quality level, and the manifest.
+    fn contents(&self, parts: &[Part], registry: &Registry) -> Result<(Vec<(usize, Piece)>, Manifest), Error> {
         let codecs = self.make_codecs(registry)?;
         let mut leveled = Vec::new();
         let mut chunks: Vec<Vec<ChunkRecord>> = self.tensors.iter().map(|_| Vec::new()).collect();
@@ -174,8 +186,7 @@ impl Plan {
         leveled.extend(pieces.into_iter().map(|frame| (0, frame)));
         // The sort is stable: sections of equal level and width stay in the order of tensors.
         leveled.sort_by_key(|(level, piece)| (*level, Reverse(width(piece.spec.dtype()))));
-        let pieces = aligned(leveled).map_err(|e| self.wrong(e.to_string()))?;
-        Ok((pieces, self.manifest(files, index, chunks)?))
+        Ok((leveled, self.manifest(files, index, chunks)?))
     }
 
     /// The sections of headers and index, and their records.
@@ -225,6 +236,7 @@ impl Plan {
             files,
             index,
             base,
+            shards: None,
             codecs: self.codecs.clone(),
             tensors: self.tensors.iter().zip(chunks).map(tensor).collect(),
         })
@@ -259,22 +271,4 @@ impl Plan {
 /// Bytes of an element; at least one.
 fn width(dtype: Dtype) -> usize {
     (dtype.bitsize() / 8).max(1)
-}
-
-/// Inserts zeros before each level but the first, so that its sections are aligned: within a level
-/// they go from wide to narrow.
-fn aligned(leveled: Vec<(usize, Piece)>) -> Result<Vec<Piece>, codec_api::CodecError> {
-    let (mut pieces, mut filled, mut current) = (Vec::new(), 0usize, 0);
-    for (level, piece) in leveled {
-        if level > current {
-            current = level;
-            let zeros = filled.next_multiple_of(8) - filled;
-            let spec = TensorSpec::new(Dtype::U8, [zeros])?;
-            pieces.push(Piece { name: padding_name(level), spec, content: Content::Memory(vec![0; zeros]) });
-            filled += zeros;
-        }
-        filled += piece.spec.byte_len();
-        pieces.push(piece);
-    }
-    Ok(pieces)
 }

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
 use crate::model::Model;
-use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION};
+use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION, parse_shard, whole_of};
 use crate::recipe::{Choice, Chooser, Goal, Recipe, exact_codec};
 
 /// Weights of a chunk, if its codec allows it.
@@ -99,6 +99,7 @@ impl Plan {
             base,
             companions,
             target: file,
+            max_shard_size: None,
             recipe: recipe.clone(),
             seed,
             codecs: chooser.headers()?,
@@ -124,21 +125,27 @@ fn check_target(target: &Path, model: &Checkpoint, source: &Source, base: &[Path
     } else {
         target.join(packed_name(model))
     };
-    // A target in a folder that does not exist yet is none of the files.
-    if let Ok(identity) = FileIdentity::of(&path) {
-        let is = |file: &Path| Ok(FileIdentity::of(file).map_err(|e| Error::io(file, e))? == identity);
-        for file in source.files.iter().chain(&source.index) {
-            if is(&source.path(file))? {
-                return Err(Error::unfit(&path, "it is a file of the source; give another target"));
-            }
-        }
-        for file in base {
-            if is(file)? {
-                return Err(Error::unfit(&path, "it is a file of the base; give another target"));
+    for (files, of) in [(&*source_files(source), "source"), (base, "base")] {
+        for file in files {
+            if is_replaced(file, &path)? {
+                return Err(Error::unfit(&path, format!("it is a file of the {of}; give another target")));
             }
         }
     }
     std::path::absolute(&path).map_err(|error| Error::write(&path, error))
+}
+
+fn source_files(source: &Source) -> Vec<PathBuf> {
+    source.files.iter().chain(&source.index).map(|file| source.path(file)).collect()
+}
+
+/// Whether a file is the target, or would be replaced by a set in its place.
+fn is_replaced(file: &Path, target: &Path) -> Result<bool, Error> {
+    // A target in a folder that does not exist yet is none of the files.
+    let Ok(found) = FileIdentity::of(target) else { return Ok(false) };
+    let identity = |path: &Path| FileIdentity::of(path).map_err(|e| Error::io(path, e));
+    let whole = parse_shard(file).map(|(whole, ..)| whole).or_else(|| whole_of(file));
+    Ok(identity(file)? == found || whole.is_some_and(|whole| FileIdentity::of(whole).is_ok_and(|of| of == found)))
 }
 
 /// The usual name of the packed file of this model: `model.nw.safetensors` for `model.safetensors`

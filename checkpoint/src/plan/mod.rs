@@ -8,8 +8,10 @@ mod copy;
 mod estimate;
 mod make;
 mod parts;
+mod publish;
 mod run;
 mod sample;
+mod shards;
 mod source;
 mod spec;
 
@@ -78,6 +80,9 @@ pub struct Plan {
     companions: Vec<PathBuf>,
     /// The packed file.
     target: PathBuf,
+    /// The most bytes of a file, if the packed model may be several files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_shard_size: Option<u64>,
     recipe: Recipe,
     seed: u64,
     /// Headers of codecs; the first is the one for tensors and chunks that another refuses.
@@ -150,7 +155,7 @@ impl Plan {
         Ok(*self.hash.get_or_init(|| hash))
     }
 
-    /// The packed file that the plan makes.
+    /// The packed file that the plan makes, or the one whose place a set of files takes.
     pub fn target(&self) -> &Path {
         &self.target
     }

@@ -24,6 +24,7 @@ mod prefix;
 mod real_model;
 mod recipes;
 mod same_file;
+mod sets;
 mod shards;
 mod shortened;
 mod support;

@@ -31,6 +31,10 @@ pub struct Model {
     /// Bytes of the sections.
     bytes: u64,
     file_bytes: u64,
+    /// The files of a set.
+    shards: Vec<Shard>,
+    /// The most bytes that each should have.
+    max_shard_size: Option<u64>,
     /// `bytes` in bits, per weight.
     bits_per_weight: Option<f64>,
     codecs: BTreeMap<String, Share>,
@@ -47,6 +51,15 @@ struct Base {
     hint: Option<PathBuf>,
     /// Where it was found.
     found: Option<PathBuf>,
+}
+
+/// A file of a set.
+#[derive(Debug, Serialize)]
+struct Shard {
+    file: PathBuf,
+    bytes: u64,
+    /// The length that it has; null if it is missing.
+    found: Option<u64>,
 }
 
 /// A quality level with those before it.
@@ -179,6 +192,14 @@ fn outcome(tried: &Tried) -> String {
     }
 }
 
+/// The files of a set; none for a model in one file.
+fn shards(packed: &Packed) -> Vec<Shard> {
+    if packed.max_shard_size().is_none() {
+        return Vec::new();
+    }
+    packed.packed_files().map(|file| Shard { file: file.path, bytes: file.bytes, found: file.found }).collect()
+}
+
 fn per_weight(bytes: u64, weights: u64) -> Option<f64> {
     (weights > 0).then(|| 8.0 * bytes as f64 / weights as f64)
 }
@@ -213,6 +234,8 @@ impl Model {
             dense_bytes: tensors.iter().map(|tensor| tensor.dense_bytes).sum(),
             bytes,
             file_bytes: packed.file_bytes(),
+            shards: shards(packed),
+            max_shard_size: packed.max_shard_size(),
             bits_per_weight: per_weight(bytes, weights),
             codecs,
             levels: levels.collect::<Result<_>>()?,
@@ -266,6 +289,7 @@ impl Model {
         let bits = self.bits_per_weight.map_or_else(String::new, |bits| format!(", {bits:.3} bits/weight"));
         let (dense, file) = (text::size(self.dense_bytes), text::size(self.file_bytes));
         let mut out = format!("{tensors}, {} weights: {dense} in {file}, ratio {ratio:.2}{bits}", self.weights);
+        self.write_shards(&mut out);
         for (codec, share) in &self.codecs {
             let (tensors, codec) = (text::count(share.tensors, "tensor"), text::printable(codec));
             let (dense, bytes) = (text::size(share.dense_bytes), text::size(share.bytes));
@@ -283,6 +307,17 @@ impl Model {
             }
         };
         out
+    }
+
+    fn write_shards(&self, out: &mut String) {
+        let Some(most) = self.max_shard_size else { return };
+        let _ = write!(out, "\nin {} of at most {}", text::count(self.shards.len(), "file"), text::size(most));
+        let count = |what: &str, is: &dyn Fn(&Shard) -> bool| match self.shards.iter().filter(|file| is(file)).count() {
+            0 => String::new(),
+            found => format!("; {found} {what}"),
+        };
+        *out += &count("larger, for a header or a single section", &|file| file.bytes > most);
+        *out += &count("missing or cut off: sizes count what is there", &|file| file.found != Some(file.bytes));
     }
 
     fn write_ties(&self, out: &mut String) {

@@ -65,6 +65,43 @@ fn a_killed_run_leaves_no_wrong_file_and_goes_on() {
     assert_eq!(fs::read_dir(&packed).unwrap().count(), 1, "no parts and temporary files are left");
 }
 
+/// A commit over an older set with as many files, which have the same names and sections.
+#[test]
+fn a_killed_commit_of_a_set_leaves_no_mixture() {
+    let place = Place::new();
+    let [model, plan, old, once, out] =
+        ["model.safetensors", "plan.json", "old", "once", "out"].map(|name| place.text(name));
+    write_large_model(Path::new(&model));
+    let options = ["--recipe", "int8", "--max-shard-size", "2MB", "-q"];
+    said(&[&["compress", &model, "-o", &once], &options[..]].concat(), 0);
+    said(&[&["compress", &model, "-o", &old, "--seed", "1"], &options[..]].concat(), 0);
+    said(&["plan", &model, "-o", &out, "--plan", &plan, "--recipe", "int8", "--max-shard-size", "2MB"], 0);
+    let [old, once] = [old, once].map(|folder| files(Path::new(&folder)));
+    assert!(old.len() > 4 && old.iter().map(|file| &file.0).eq(once.iter().map(|file| &file.0)));
+    let prepare = || {
+        for (name, bytes) in &old {
+            fs::write(place.path("out").join(name), bytes).unwrap();
+        }
+        said(&["run", &plan, "-q"], 0);
+    };
+    said(&["run", &plan, "-q"], 0);
+    prepare();
+    let registry = codec_api::Registry::linked().unwrap();
+    killed(&["commit", &plan, "--no-verify"], || {
+        if let Ok(packed) = checkpoint::Packed::open(&out, &registry) {
+            let read = |path: &std::path::PathBuf| {
+                (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(path).unwrap())
+            };
+            let mut found: Vec<_> = packed.paths().iter().map(read).collect();
+            found.sort();
+            assert!(found == old || found == once, "a mixture opens");
+        }
+        prepare();
+    });
+    said(&["commit", &plan], 0);
+    assert!(files(Path::new(&out)) == once, "other files after the last commit");
+}
+
 #[test]
 fn killed_unpacking_leaves_the_old_file_or_the_new_one() {
     let place = Place::new();

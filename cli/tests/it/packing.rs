@@ -195,6 +195,42 @@ fn three_processes_give_the_bytes_of_one() {
 }
 
 #[test]
+fn sets_of_files_work_with_every_command() {
+    let place = Place::new();
+    let [once, out, plan, back] = ["once", "out", "plan.json", "back"].map(|name| place.text(name));
+    let options = ["--max-shard-size", "100kB"];
+    let said_by = said(&[&["compress", STORIES, "-o", &once], &options[..]].concat(), 0);
+    assert_says(&said_by, &["every bit is restored", "files of at most 100.00 kB"]);
+    said(&[&["plan", STORIES, "-o", &out, "--plan", &plan], &options[..]].concat(), 0);
+    for shard in ["1/3", "2/3", "3/3"] {
+        said(&["run", &plan, "--shard", shard], 0);
+    }
+    said(&["commit", &plan], 0);
+    assert_eq!(files(&place.path("out")), files(&place.path("once")));
+    assert_says(&said(&["commit", &plan], 0), &["model.nw.safetensors.index.json` is there, as this plan makes it"]);
+    said(&["verify", &out, "--against", STORIES], 0);
+    assert_says(&said(&["diff", STORIES, &out], 0), &["47 tensors: 47 identical"]);
+    said(&["decompress", &out, "-o", &back], 0);
+    assert_eq!(files(&place.path("back")), files(Path::new(STORIES)));
+    // A patch of several files, and a base of several files.
+    let [patch, again] = [place.text("patch.nw.safetensors"), place.text("again")];
+    said(&["compress", STORIES, "-o", &patch, "--base", &out, "--max-shard-size", "10kB"], 0);
+    said(&["apply", &out, &patch, "-o", &again], 0);
+    assert_eq!(files(&place.path("again")), files(Path::new(STORIES)));
+
+    let file = place.text("out/model.nw.safetensors");
+    let again = [&["compress", STORIES, "-o", &file], &options[..]].concat();
+    assert_says(&said(&again, 2), &["model.nw.safetensors.index.json` exists; --force"]);
+    fs::remove_file(place.path("out/model.nw.safetensors.index.json")).unwrap();
+    assert_says(&said(&again, 2), &["model-00001-of-", "exists; --force"]);
+    said(&[&again[..], &["--force"]].concat(), 0);
+    assert_eq!(files(&place.path("out")), files(&place.path("once")));
+    said(&["compress", STORIES, "-o", &out, "--force"], 0);
+    assert!(files(&place.path("out")).iter().all(|(name, _)| !name.contains("-of-") && !name.contains("index")));
+    assert_says(&said(&["info", &out], 0), &["every bit is restored"]);
+}
+
+#[test]
 fn every_command_has_a_manual_page() {
     let place = Place::new();
     said(&["man", "--dir", &place.text("man")], 0);
