@@ -57,6 +57,7 @@ mod panels;
 mod payload;
 mod registry;
 mod rows;
+mod serialised;
 mod spec;
 mod survey;
 mod tensor;

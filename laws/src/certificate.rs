@@ -8,8 +8,8 @@ use super::trial::Trial;
 use super::{ALL_DTYPES, FLOAT_DTYPES, Law, Sample, Subject, Violation, exact};
 
 /// The certificate of a lossy codec states the errors of the decoded weights, rounded to the stored
-/// dtype ([`Certificate::agrees_with`]). A lossy codec refuses all dtypes except F32, F16 and BF16. An exact codec restores every
-/// bit of every dtype, or only of the dtypes it is registered for
+/// dtype ([`Certificate::agrees_with`]). A lossy codec refuses all dtypes except F32, F16 and BF16.
+/// An exact codec restores every bit of every dtype, or only of the dtypes it is registered for
 /// ([`codec_api::CodecEntry::only`]). It notices every flipped bit of its payload that changes a
 /// value.
 ///
