@@ -8,9 +8,12 @@ use codec_api::{Inputs, Product, Result};
 use super::dense::transpose;
 use super::matrix::Matrix;
 
-/// Parts of a matrix whose rows are inputs. The sum of their products has the same order with any
-/// number of threads.
+/// Parts of a matrix whose rows are inputs, if its operators cannot compute some outputs alone. The
+/// sum of the products has the same order with any number of threads.
 const SEGMENTS: usize = 8;
+
+/// The outputs of a thread begin at a multiple of it, if rows are inputs.
+const OUTPUTS: usize = 64;
 
 /// A linear layer: rows of a matrix, and perhaps a bias.
 #[derive(Clone, Debug)]
@@ -37,24 +40,40 @@ impl Linear {
         if self.product == Product::Forward { self.rows.len() } else { self.matrix.columns() }
     }
 
-    /// The rows of part `index` of `count`, whose boundaries are those of granules.
-    fn part(&self, index: usize, count: usize) -> Range<usize> {
-        let granule = self.matrix.granule();
-        let granules = self.rows.len().div_ceil(granule);
-        let bound = |index: usize| (self.rows.start + granules * index / count * granule).min(self.rows.end);
+    /// Part `index` of `count` of `0..len`, whose boundaries are multiples of `granule`.
+    fn part(len: usize, granule: usize, index: usize, count: usize) -> Range<usize> {
+        let granules = len.div_ceil(granule);
+        let bound = |index: usize| (granules * index / count * granule).min(len);
         bound(index)..bound(index + 1)
     }
 
-    /// The segments of thread `index` of `count`, if the rows are inputs.
+    /// Part `index` of `count` of the rows.
+    fn rows(&self, index: usize, count: usize) -> Range<usize> {
+        let part = Self::part(self.rows.len(), self.matrix.granule(), index, count);
+        self.rows.start + part.start..self.rows.start + part.end
+    }
+
+    /// The outputs of thread `index` of `count`; `None` if the threads share the inputs.
+    fn place(&self, index: usize, count: usize) -> Option<Range<usize>> {
+        match self.product {
+            Product::Forward => Some(Self::part(self.rows.len(), self.matrix.granule(), index, count)),
+            Product::Transposed if self.matrix.shares_outputs() => {
+                Some(Self::part(self.outputs(), OUTPUTS, index, count))
+            }
+            Product::Transposed => None,
+        }
+    }
+
+    /// The segments of thread `index` of `count`, if the threads share the inputs.
     fn segments(index: usize, count: usize) -> Range<usize> {
         SEGMENTS * index / count..SEGMENTS * (index + 1) / count
     }
 
     /// Values that thread `index` of `count` computes for a batch.
     pub(crate) fn extent(&self, index: usize, count: usize, batch: usize) -> usize {
-        match self.product {
-            Product::Forward => self.part(index, count).len() * batch,
-            Product::Transposed => Self::segments(index, count).len() * self.outputs() * batch,
+        match self.place(index, count) {
+            Some(place) => place.len() * batch,
+            None => Self::segments(index, count).len() * self.outputs() * batch,
         }
     }
 
@@ -71,21 +90,24 @@ impl Linear {
         scratch: &mut Vec<f32>,
     ) -> Result<()> {
         let batch = x.batch();
-        if self.product == Product::Transposed {
+        let Some(place) = self.place(index, count) else {
             out.fill(0.0);
             let width = (self.outputs() * batch).max(1);
             return Self::segments(index, count).zip(out.chunks_exact_mut(width)).try_for_each(|(segment, out)| {
-                self.matrix.apply(Product::Transposed, self.part(segment, SEGMENTS), x, out)
+                self.matrix.apply(Product::Transposed, self.rows(segment, SEGMENTS), x, out)
             });
-        }
-        let rows = self.part(index, count);
-        if batch == 1 || rows.is_empty() {
-            return self.matrix.apply(Product::Forward, rows, x, out);
+        };
+        let multiply = |out: &mut [f32]| match self.product {
+            Product::Forward => self.matrix.apply(Product::Forward, self.rows(index, count), x, out),
+            Product::Transposed => self.matrix.apply_outputs(&place, x, out),
+        };
+        if batch == 1 || place.is_empty() {
+            return multiply(out);
         }
         scratch.resize(scratch.len().max(out.len()), 0.0);
         let scratch = &mut scratch[..out.len()];
-        self.matrix.apply(Product::Forward, rows.clone(), x, scratch)?;
-        transpose((rows.len(), batch), scratch, out);
+        multiply(scratch)?;
+        transpose((place.len(), batch), scratch, out);
         Ok(())
     }
 
@@ -93,21 +115,19 @@ impl Linear {
     /// are gathered in the order of the threads.
     pub(crate) fn gather(&self, (index, count): (usize, usize), share: &[f32], batch: usize, out: &mut [f32]) {
         let outputs = self.outputs().max(1);
-        if self.product == Product::Transposed {
-            if index == 0 {
-                out.fill(0.0);
-            }
-            for segment in share.chunks_exact((outputs * batch).max(1)) {
-                for (b, out) in out.chunks_exact_mut(outputs).enumerate() {
-                    out.iter_mut().zip(segment.iter().skip(b).step_by(batch)).for_each(|(y, sum)| *y += sum);
-                }
+        if let Some(place) = self.place(index, count) {
+            for (out, share) in out.chunks_exact_mut(outputs).zip(share.chunks_exact(place.len().max(1))) {
+                out[place.clone()].copy_from_slice(share);
             }
             return;
         }
-        let rows = self.part(index, count);
-        let place = rows.start - self.rows.start..rows.end - self.rows.start;
-        for (out, share) in out.chunks_exact_mut(outputs).zip(share.chunks_exact(place.len().max(1))) {
-            out[place.clone()].copy_from_slice(share);
+        if index == 0 {
+            out.fill(0.0);
+        }
+        for segment in share.chunks_exact((outputs * batch).max(1)) {
+            for (b, out) in out.chunks_exact_mut(outputs).enumerate() {
+                out.iter_mut().zip(segment.iter().skip(b).step_by(batch)).for_each(|(y, sum)| *y += sum);
+            }
         }
     }
 

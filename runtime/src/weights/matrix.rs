@@ -59,12 +59,43 @@ impl Matrix {
                 let y = &mut y[(start - rows.start) * batch..(end - rows.start) * batch];
                 operator.apply(product, own, x, y)?;
             } else {
-                let (width, last) = (x.width(), first + operator.shape().0);
-                let values: Vec<f32> =
-                    x.values().chunks(width.max(1)).flat_map(|vector| &vector[*first..last]).copied().collect();
+                let values = inputs_of(x, *first..first + operator.shape().0);
                 operator.apply(product, own, &Inputs::new(&values, x.batch())?, y)?;
             }
         }
         Ok(())
     }
+
+    /// Whether threads can share the outputs of the product with the transposed matrix.
+    pub(crate) fn shares_outputs(&self) -> bool {
+        self.parts.iter().all(|(_, operator)| operator.shares_outputs(Product::Transposed))
+    }
+
+    /// Some outputs of the product with the transposed matrix, `outputs × batch`.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub(crate) fn apply_outputs(&self, outputs: &Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        if let [(_, only)] = &*self.parts {
+            return only.apply_outputs(Product::Transposed, outputs.clone(), x, y);
+        }
+        y.fill(0.0);
+        let mut part = vec![0.0; y.len()];
+        for (first, operator) in &self.parts {
+            let values = inputs_of(x, *first..first + operator.shape().0);
+            operator.apply_outputs(
+                Product::Transposed,
+                outputs.clone(),
+                &Inputs::new(&values, x.batch())?,
+                &mut part,
+            )?;
+            y.iter_mut().zip(&part).for_each(|(y, part)| *y += part);
+        }
+        Ok(())
+    }
+}
+
+/// Some inputs of each vector.
+fn inputs_of(x: &Inputs<'_>, inputs: Range<usize>) -> Vec<f32> {
+    x.values().chunks(x.width().max(1)).flat_map(|vector| &vector[inputs.clone()]).copied().collect()
 }

@@ -136,7 +136,8 @@ impl<'a> Source<'a> {
         // A dense matrix is turned once; a packed one multiplies as it is.
         self.spec(weight, &[inputs, outputs])?;
         if self.stays_packed(weight)? {
-            return Ok((self.matrix(weight, &[inputs, outputs])?, Product::Transposed));
+            let opened = self.open(weight, &[inputs, outputs], Product::Transposed)?;
+            return Ok((self.counted(opened), Product::Transposed));
         }
         let turned = self.dense(weight, inputs, outputs)?.transposed()?;
         self.count(turned.resident_bytes());
@@ -149,9 +150,13 @@ impl<'a> Source<'a> {
     /// # Errors
     /// As [`Self::vector`].
     pub(crate) fn matrix(&self, name: &str, shape: &[usize]) -> Result<Arc<Matrix>> {
-        let opened = self.open(name, shape)?;
+        let opened = self.open(name, shape, Product::Forward)?;
+        Ok(self.counted(opened))
+    }
+
+    fn counted(&self, opened: Opened) -> Arc<Matrix> {
         self.count(opened.bytes);
-        Ok(Arc::new(Matrix::new(opened.operators)))
+        Arc::new(Matrix::new(opened.operators))
     }
 
     /// The rows of a matrix.
@@ -159,7 +164,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// As [`Self::vector`].
     pub(crate) fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Table> {
-        let opened = self.open(name, &[rows, columns])?;
+        let opened = self.open(name, &[rows, columns], Product::Forward)?;
         self.count(opened.bytes);
         Ok(Table::new(opened.readers))
     }
@@ -169,7 +174,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// As [`Self::vector`].
     pub(crate) fn tied(&self, name: &str, rows: usize, columns: usize) -> Result<(Table, Linear)> {
-        let opened = self.open(name, &[rows, columns])?;
+        let opened = self.open(name, &[rows, columns], Product::Forward)?;
         self.count(opened.bytes);
         let matrix = Arc::new(Matrix::new(opened.operators));
         Ok((Table::new(opened.readers), Linear::new(matrix, Product::Forward, None)))
@@ -192,12 +197,13 @@ impl<'a> Source<'a> {
             }))
     }
 
-    fn open(&self, name: &str, shape: &[usize]) -> Result<Opened> {
+    /// Opens a tensor, for this product above all.
+    fn open(&self, name: &str, shape: &[usize], product: Product) -> Result<Opened> {
         self.spec(name, shape)?;
         if let Model::Packed(packed) = self.model
             && self.stays_packed(name)?
         {
-            return self.open_packed(name, packed.tensor(name)?);
+            return self.open_packed(name, packed.tensor(name)?, product);
         }
         let (columns, rows) = (shape.last().copied().unwrap_or(1), shape.iter().rev().skip(1).product());
         let dense = Arc::new(self.dense(name, rows, columns)?);
@@ -205,10 +211,10 @@ impl<'a> Source<'a> {
         Ok(Opened { operators: vec![Box::new(DenseMatrix::new(Arc::clone(&dense)))], readers: vec![dense], bytes })
     }
 
-    fn open_packed(&self, name: &str, tensor: PackedTensor<'_>) -> Result<Opened> {
+    fn open_packed(&self, name: &str, tensor: PackedTensor<'_>, product: Product) -> Result<Opened> {
         let mut opened = Opened { operators: Vec::new(), readers: Vec::new(), bytes: 0 };
         for chunk in tensor.chunks() {
-            let (encoded, cx) = (chunk.checked()?, DecodeCx::new());
+            let (encoded, cx) = (chunk.checked()?, DecodeCx::new().for_product(product));
             let fail = |error: CodecError| self.fail(name, error.to_string());
             let reader: Arc<dyn RowReader> = Arc::from(encoded.open_rows(&cx).map_err(fail)?);
             // A lossy codec refuses what is not finite.
