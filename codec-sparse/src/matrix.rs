@@ -5,7 +5,7 @@ use std::ops::Range;
 use codec_api::util::Checksum;
 use codec_api::{Cancel, Inputs, LinearOp, Product, Result, RowReader, check_product, check_rows};
 
-use crate::form::{BATCH, Batches, Positions};
+use crate::form::{Batches, Positions};
 use crate::grid::Grid;
 use crate::scatter::{PIECE, expand, scatter};
 

@@ -84,6 +84,16 @@ pub trait Simd: Copy {
     /// The sum of the four bytes in each lane.
     fn sum_bytes(self, lanes: &[u32; LANES]) -> [u32; LANES];
 
+    /// `a + b·c`, rounded twice; the same bits at every level.
+    fn add_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
+
+    /// The difference `a − b`, converted to f32. The difference wraps around.
+    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES];
+
+    /// Rounds `values·factor` to the nearest integers, ties to even; their magnitudes must be below
+    /// 32768.
+    fn round_products(self, values: &[f32; LANES], factor: f32) -> [i16; LANES];
+
     /// `lanes >> shift & mask` in each lane.
     fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES];
 
@@ -267,6 +277,23 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn add_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        lanes!(i => a[i] + b[i] * c[i])
+    }
+
+    #[inline(always)]
+    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
+        lanes!(i => a[i].wrapping_sub(b[i]) as f32)
+    }
+
+    #[inline(always)]
+    fn round_products(self, values: &[f32; LANES], factor: f32) -> [i16; LANES] {
+        /// Adding it rounds a number below 2²² to the nearest integer, ties to even.
+        const ROUND: f32 = 12_582_912.0;
+        lanes!(i => (values[i] * factor + ROUND).to_bits() as i16)
+    }
+
+    #[inline(always)]
     fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES] {
         lanes!(i => lanes[i] >> shift & mask)
     }
@@ -325,6 +352,9 @@ mod tests {
         windows: [[u32; LANES]; 4],
         byte_sums: [u32; LANES],
         pair_sums: [i32; LANES],
+        rounded: [i16; LANES],
+        added: [f32; LANES],
+        subtracted: [f32; LANES],
         bits: [u32; LANES],
         shifted: [u32; LANES],
     }
@@ -364,6 +394,9 @@ mod tests {
                 byte_sums: simd.sum_bytes(&dividends),
                 bits: simd.bits(&dividends, (x % 32) as u32, mask as u32),
                 shifted: simd.add_shifted::<3>(&lanes!(i => dividends[i] >> 4), &lanes!(i => dividends[i] >> 4)),
+                added: simd.add_product(values, &floats, &floats),
+                subtracted: simd.difference(&lanes!(i => (x >> i) as i32), &lanes!(i => (mask >> i) as i32)),
+                rounded: simd.round_products(values, ((x % 2000) as f32 - 1000.0) / 2.0),
                 pair_sums: simd.add_pairs(&lanes!(i => (x >> i) as i32), &dividends, x as u32),
             }
         }
