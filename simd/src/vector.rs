@@ -90,6 +90,16 @@ pub trait Simd: Copy {
     /// `table[indices[i] & 63]` for each index.
     fn lookup64(self, table: &[u8; 64], indices: &[u8; 64]) -> [u8; 64];
 
+    /// `a + b·c`, rounded twice; the same bits at every level.
+    fn add_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
+
+    /// The difference `a − b`, converted to f32. The difference wraps around.
+    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES];
+
+    /// Rounds `values·factor` to the nearest integers, ties to even; their magnitudes must be below
+    /// 32768.
+    fn round_products(self, values: &[f32; LANES], factor: f32) -> [i16; LANES];
+
     /// `lanes >> shift & mask` in each lane.
     fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES];
 
@@ -283,6 +293,23 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn add_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        lanes!(i => a[i] + b[i] * c[i])
+    }
+
+    #[inline(always)]
+    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
+        lanes!(i => a[i].wrapping_sub(b[i]) as f32)
+    }
+
+    #[inline(always)]
+    fn round_products(self, values: &[f32; LANES], factor: f32) -> [i16; LANES] {
+        /// Adding it rounds a number below 2²² to the nearest integer, ties to even.
+        const ROUND: f32 = 12_582_912.0;
+        lanes!(i => (values[i] * factor + ROUND).to_bits() as i16)
+    }
+
+    #[inline(always)]
     fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES] {
         lanes!(i => lanes[i] >> shift & mask)
     }
@@ -343,6 +370,9 @@ mod tests {
         low_halves: [u16; LANES],
         bytes: Vec<u8>,
         pair_sums: [i32; LANES],
+        rounded: [i16; LANES],
+        added: [f32; LANES],
+        subtracted: [f32; LANES],
         bits: [u32; LANES],
         shifted: [u32; LANES],
     }
@@ -384,6 +414,9 @@ mod tests {
                 bytes: simd.lookup64(&std::array::from_fn(|i| (i * 7) as u8), &std::array::from_fn(|i| codes[i % LANES] ^ i as u8)).to_vec(),
                 bits: simd.bits(&dividends, (x % 32) as u32, mask as u32),
                 shifted: simd.add_shifted::<3>(&lanes!(i => dividends[i] >> 4), &lanes!(i => dividends[i] >> 4)),
+                added: simd.add_product(values, &floats, &floats),
+                subtracted: simd.difference(&lanes!(i => (x >> i) as i32), &lanes!(i => (mask >> i) as i32)),
+                rounded: simd.round_products(values, ((x % 2000) as f32 - 1000.0) / 2.0),
                 pair_sums: simd.add_pairs(&lanes!(i => (x >> i) as i32), &dividends, x as u32),
             }
         }

@@ -91,7 +91,7 @@ pub trait LinearOp: Debug + Send + Sync {
 
     /// Computes a range of the outputs: `y`, `outputs × batch`, is overwritten with them. Outputs
     /// are rows of `W` in a [`Product::Forward`], and columns in a [`Product::Transposed`]. The
-    /// result does not depend on how the outputs are divided into ranges.
+    /// bits of a codec's operator do not depend on how the outputs are divided into ranges.
     ///
     /// # Errors
     /// [`CodecError::Usage`] if the lengths do not match; see [`check_outputs`].

@@ -7,13 +7,14 @@ use std::arch::x86_64::{
     _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps,
     _mm256_broadcastsi128_si256, _mm256_castpd_si256, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_pd,
     _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi8, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi32,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64, _mm256_cvtph_ps, _mm256_cvtps_ph,
-    _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_i32gather_epi32,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu32, _mm256_max_ps,
-    _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64,
-    _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_set1_pd, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32,
-    _mm256_srl_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_pd, _mm256_sub_ps,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64, _mm256_cvtph_ps, _mm256_cvtps_epi32,
+    _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_packs_epi32, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
+    _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi32,
+    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_pd, _mm256_sub_ps,
     _mm256_xor_si256, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
@@ -377,6 +378,39 @@ impl Simd for Avx2 {
             }
         }
         out
+    }
+
+    #[inline(always)]
+    fn add_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        let ([a0, a1], [b0, b1], [c0, c1]) = (halves(a), halves(b), halves(c));
+        // SAFETY: as above.
+        unsafe {
+            let sums = [_mm256_add_ps(a0, _mm256_mul_ps(b0, c0)), _mm256_add_ps(a1, _mm256_mul_ps(b1, c1))];
+            transmute::<[__m256; 2], [f32; LANES]>(sums)
+        }
+    }
+
+    #[inline(always)]
+    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above; vectors of integers have the bits of their arrays.
+        unsafe {
+            let [a0, a1] = transmute::<[i32; LANES], [__m256i; 2]>(*a);
+            let [b0, b1] = transmute::<[i32; LANES], [__m256i; 2]>(*b);
+            let half = |a, b| _mm256_cvtepi32_ps(_mm256_sub_epi32(a, b));
+            transmute::<[__m256; 2], [f32; LANES]>([half(a0, b0), half(a1, b1)])
+        }
+    }
+
+    #[inline(always)]
+    fn round_products(self, values: &[f32; LANES], factor: f32) -> [i16; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let half = |x| _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(factor)));
+            let [low, high] = halves(values);
+            // The pack works within halves of 128 bits.
+            let packed = _mm256_packs_epi32(half(low), half(high));
+            transmute::<__m256i, [i16; LANES]>(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
+        }
     }
 
     #[inline(always)]

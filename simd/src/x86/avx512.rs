@@ -7,13 +7,13 @@ use std::arch::x86_64::{
     _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
     _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
     _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
-    _mm512_cvtepu32_pd, _mm512_cvtph_ps, _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd,
+    _mm512_cvtepu32_pd, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd,
     _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps,
     _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32,
     _mm512_maskz_compress_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps,
     _mm512_permutexvar_epi8, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32,
-    _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32,
+    _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -271,6 +271,30 @@ impl Simd for Avx512 {
             _mm512_storeu_si512(out.as_mut_ptr().cast::<__m512i>(), _mm512_permutexvar_epi8(indices, table));
         }
         out
+    }
+
+    #[inline(always)]
+    fn add_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above.
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_add_ps(vector(a), _mm512_mul_ps(vector(b), vector(c)))) }
+    }
+
+    #[inline(always)]
+    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
+        // SAFETY: as above; vectors of integers have the bits of their arrays.
+        unsafe {
+            let (a, b) = (transmute::<[i32; LANES], __m512i>(*a), transmute::<[i32; LANES], __m512i>(*b));
+            transmute::<__m512, [f32; LANES]>(_mm512_cvtepi32_ps(_mm512_sub_epi32(a, b)))
+        }
+    }
+
+    #[inline(always)]
+    fn round_products(self, values: &[f32; LANES], factor: f32) -> [i16; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let rounded = _mm512_cvtps_epi32(_mm512_mul_ps(vector(values), _mm512_set1_ps(factor)));
+            transmute::<__m256i, [i16; LANES]>(_mm512_cvtepi32_epi16(rounded))
+        }
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! Inputs as integers of 16 bits.
 
+use bytemuck::cast_slice_mut;
 use simd::{LANES, Lanes, Simd, kernel, lanes, load, magnitudes, sum};
 
 /// Inputs that share a scale.
@@ -13,15 +14,16 @@ const MOST: f32 = 32767.0;
 /// The largest error of an input, relative to the largest magnitude in its block: half a step, and
 /// the roundings of the division by the step.
 pub(super) const STEP_ERROR: f64 = 0.504 / 32767.0;
-/// Adding it rounds a number below 2²² to the nearest integer, ties to even.
-const ROUND: f32 = 12_582_912.0;
+/// Magnitudes below it are multiplied by [`LARGE`].
+const SMALL: f32 = f32::from_bits((127 - 64) << 23);
+const LARGE: f32 = f32::from_bits((127 + 64) << 23);
 
 /// A batch of vectors `x = q·s`, with 16-bit integers `q` and a scale `s` for every [`BLOCK`] of
 /// them. Vectors are padded with zeros to whole blocks. Values that are not finite make the scale
 /// of their block NaN. A block below 2⁻¹¹⁰ loses digits of its scale.
 ///
-/// The vectors of a batch are in groups of [`TOGETHER`]: the first numbers of all of its vectors
-/// come first, then the second ones. The last group may have unused places.
+/// The vectors of a batch are in groups of [`TOGETHER`]: the first block of all of its vectors comes
+/// first, then the second one. The last group may have unused places.
 #[derive(Clone, Debug)]
 pub(in crate::linear) struct IntegerInputs {
     batch: usize,
@@ -37,8 +39,8 @@ pub(in crate::linear) struct IntegerInputs {
     sums: Vec<i32>,
 }
 
-/// Some vectors of a group: number `i` of vector `v` is at `i·stride + v`, with [`TOGETHER`] for the
-/// stride, or 1 for a single vector.
+/// Some vectors of a group: the numbers of block `i` of vector `v` follow those of `i·t + v` blocks,
+/// with [`TOGETHER`] for `t`, or 1 for a single vector.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group<'a> {
     pub(super) pairs: &'a [u32],
@@ -69,7 +71,7 @@ impl IntegerInputs {
     #[inline(always)]
     pub(super) fn group(&self, i: usize) -> Group<'_> {
         let (group, first) = (i / self.together, i % self.together);
-        let from = |part: usize| group * self.together * self.width / part + first;
+        let from = |part: usize| (group * self.together * self.width + first * BLOCK) / part;
         Group { pairs: &self.pairs[from(2)..], scales: &self.scales[from(BLOCK)..], sums: &self.sums[from(SUMMED)..] }
     }
 
@@ -86,12 +88,12 @@ impl IntegerInputs {
 
     fn place(&mut self, i: usize) -> Place<'_> {
         let (group, first) = (i / self.together, i % self.together);
-        let len = self.together * self.width;
+        let (from, to) = (group * self.together * self.width + first * BLOCK, (group + 1) * self.together * self.width);
         Place {
-            step: self.together,
-            pairs: &mut self.pairs[group * len / 2..][..len / 2][first..],
-            scales: &mut self.scales[group * len / BLOCK..][..len / BLOCK][first..],
-            sums: &mut self.sums[group * len / SUMMED..][..len / SUMMED][first..],
+            together: self.together,
+            pairs: &mut self.pairs[from / 2..to / 2],
+            scales: &mut self.scales[from / BLOCK..to / BLOCK],
+            sums: &mut self.sums[from / SUMMED..to / SUMMED],
         }
     }
 
@@ -101,54 +103,78 @@ impl IntegerInputs {
     }
 }
 
-/// Where the numbers of a vector go: every `step` places.
+/// Where the numbers of a vector go: every `together` blocks.
 struct Place<'a> {
-    step: usize,
+    together: usize,
     pairs: &'a mut [u32],
     scales: &'a mut [f32],
     sums: &'a mut [i32],
 }
 
 impl Place<'_> {
-    /// Sets a block to these values; its sums to those of the integers, of [`SUMMED`] each.
+    /// Sets a block to these values, but for its sums; returns the integers.
     #[inline(always)]
-    fn set<S: Simd>(&mut self, simd: S, block: usize, values: &[f32; BLOCK]) -> [Lanes<i32>; BLOCK / LANES] {
+    fn set<S: Simd>(&mut self, simd: S, block: usize, values: &[f32; BLOCK]) -> [Lanes<i16>; BLOCK / LANES] {
         let parts = values.as_chunks::<LANES>().0;
         let mut largest = [0; LANES];
         for part in parts {
             largest = simd.max_magnitude(&largest, part);
         }
-        let steps = Steps::new(simd.reduce_max(&magnitudes(largest)));
-        self.scales[block * self.step] = steps.step;
+        let largest = simd.reduce_max(&magnitudes(largest));
         let mut integers = [[0; LANES]; BLOCK / LANES];
-        for (p, (part, q)) in parts.iter().zip(&mut integers).enumerate() {
-            *q = lanes!(i => steps.integer(part[i]));
-            let halves: Lanes<u16> = lanes!(i => q[i] as u16);
-            let pairs = halves.as_chunks::<2>().0;
-            let at = (block * (BLOCK / 2) + p * (LANES / 2)) * self.step;
-            if self.step == 1 {
-                for (out, [low, high]) in self.pairs[at..][..LANES / 2].iter_mut().zip(pairs) {
-                    *out = u32::from(*low) | u32::from(*high) << 16;
-                }
-            } else {
-                for (out, [low, high]) in self.pairs[at..].iter_mut().step_by(TOGETHER).zip(pairs) {
-                    *out = u32::from(*low) | u32::from(*high) << 16;
-                }
+        let scale = &mut self.scales[block * self.together];
+        if (SMALL..=f32::MAX).contains(&largest) {
+            *scale = largest / MOST;
+            for (part, q) in parts.iter().zip(&mut integers) {
+                *q = simd.round_products(part, MOST / largest);
             }
+        } else if largest < SMALL {
+            // Larger, so that the inverse of the largest magnitude is finite.
+            *scale = largest * LARGE / MOST * SMALL;
+            let inverse = if largest == 0.0 { 0.0 } else { MOST / (largest * LARGE) };
+            for (part, q) in parts.iter().zip(&mut integers) {
+                *q = simd.round_products(&lanes!(i => part[i] * LARGE), inverse);
+            }
+        } else {
+            *scale = f32::NAN;
+        }
+        let pairs = &mut self.pairs[block * self.together * (BLOCK / 2)..][..BLOCK / 2];
+        for (q, halves) in integers.iter().zip(cast_slice_mut::<u32, i16>(pairs).as_chunks_mut().0) {
+            *halves = if cfg!(target_endian = "big") { lanes!(i => q[i ^ 1]) } else { *q };
         }
         integers
     }
+
+    /// The sums of a block.
+    #[inline(always)]
+    fn sums(&mut self, block: usize) -> &mut [i32] {
+        &mut self.sums[block * self.together * (BLOCK / SUMMED)..][..BLOCK / SUMMED]
+    }
+}
+
+/// A block of values; zeros beyond their end.
+#[inline(always)]
+fn block_of<'a>(values: &'a [f32], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+    if let Some(block) = values.first_chunk() {
+        return block;
+    }
+    *buffer = [0.0; BLOCK];
+    buffer[..values.len()].copy_from_slice(values);
+    buffer
+}
+
+#[inline(always)]
+fn widened(q: &Lanes<i16>) -> Lanes<i32> {
+    lanes!(i => i32::from(q[i]))
 }
 
 kernel! {
     fn convert<'a>(simd, values: &'a [f32], place: Place<'a>) {
-        let mut place = place;
+        let (mut place, mut buffer) = (place, [0.0; BLOCK]);
         for (b, values) in values.chunks(BLOCK).enumerate() {
-            let mut x = [0.0; BLOCK];
-            x[..values.len()].copy_from_slice(values);
-            let integers = place.set(simd, b, &x);
-            for (p, integers) in integers.into_iter().enumerate() {
-                place.sums[(b * BLOCK / SUMMED + p) * place.step] = sum(integers);
+            let integers = place.set(simd, b, block_of(values, &mut buffer));
+            for (out, q) in place.sums(b).iter_mut().zip(&integers) {
+                *out = sum(widened(q));
             }
         }
     }
@@ -156,16 +182,18 @@ kernel! {
 
 kernel! {
     fn convert_scaled<'a>(simd, values: &'a [f32], scales: &'a [f32], zeros: &'a [u8], place: Place<'a>) {
-        let mut place = place;
+        let (mut place, mut buffers) = (place, [[0.0; BLOCK]; 2]);
         for (b, (values, scales)) in values.chunks(BLOCK).zip(scales.chunks(BLOCK)).enumerate() {
-            let mut x = [0.0; BLOCK];
-            for ((out, x), scales) in x.as_chunks_mut().0.iter_mut().zip(values.chunks(LANES)).zip(scales.chunks(LANES)) {
-                let (x, scales): (Lanes<f32>, Lanes<f32>) = (load(x), load(scales));
-                *out = lanes!(i => x[i] * scales[i]);
+            let [x, s] = &mut buffers;
+            let (x, s) = (block_of(values, x), block_of(scales, s));
+            let mut scaled = [0.0; BLOCK];
+            for i in 0..BLOCK {
+                scaled[i] = x[i] * s[i];
             }
-            let integers = place.set(simd, b, &x);
+            let integers = place.set(simd, b, &scaled);
             let mut sums = [0; LANES];
             for (p, q) in integers.iter().enumerate() {
+                let q = widened(q);
                 if zeros.is_empty() {
                     sums = lanes!(i => sums[i] + q[i]);
                 } else {
@@ -174,40 +202,7 @@ kernel! {
                 }
             }
             // The kernels add up the sums of a block.
-            place.sums[b * BLOCK / SUMMED * place.step] = sum(sums);
+            place.sums(b)[0] = sum(sums);
         }
-    }
-}
-
-/// How the values of a block become integers.
-struct Steps {
-    step: f32,
-    /// A factor for magnitudes whose inverse would overflow.
-    up: f32,
-    inverse: f32,
-}
-
-impl Steps {
-    /// For this largest magnitude.
-    #[inline(always)]
-    fn new(largest: f32) -> Self {
-        const SMALL: f32 = f32::from_bits((127 - 64) << 23);
-        const LARGE: f32 = f32::from_bits((127 + 64) << 23);
-        if largest == 0.0 {
-            return Self { step: 0.0, up: 0.0, inverse: 0.0 };
-        }
-        if !largest.is_finite() {
-            return Self { step: f32::NAN, up: 0.0, inverse: 0.0 };
-        }
-        let (up, down) = if largest < SMALL { (LARGE, SMALL) } else { (1.0, 1.0) };
-        let largest = largest * up;
-        Self { step: largest / MOST * down, up, inverse: MOST / largest }
-    }
-
-    #[inline(always)]
-    fn integer(&self, x: f32) -> i32 {
-        let rounded = x * self.up * self.inverse + ROUND;
-        // Sixteen bits, also of what is no number.
-        i32::from(rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i16)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Sums of integers are exact, and the floating-point part has one order, so that every level and
 //! every tiling gives the same bits.
+#![allow(clippy::needless_range_loop, reason = "tiles and vectors read best by index")]
 
 use std::ops::Range;
 
@@ -154,36 +155,35 @@ fn product<
         let mut part = [[[0.0; LANES]; BATCH]; TILES];
         for at in (start..end).step_by(inner) {
             let stop = (at + inner).min(end);
+            let (block, within) = (at / BLOCK * STRIDE, at % BLOCK);
             let mut sums = [0; BATCH];
-            for sum in x.sums[at / SUMMED * STRIDE..].chunks(STRIDE).take((stop - at) / SUMMED) {
-                for b in 0..BATCH {
-                    sums[b] += sum[b];
+            for b in 0..BATCH {
+                let from = (block + b) * (BLOCK / SUMMED) + within / SUMMED;
+                for sum in &x.sums[from..from + (stop - at) / SUMMED] {
+                    sums[b] += sum;
                 }
             }
             let mut lines = [tiles.lines; TILES];
             for t in 0..TILES {
                 lines[t] = tiles.lines::<BITS>(numbers[t], at..stop, BATCH == 1);
             }
-            let dots = dots::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, lines, &x.pairs[at / 2 * STRIDE..]);
+            let pairs = &x.pairs[block * (BLOCK / 2) + within / 2..];
+            let dots = dots::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, lines, pairs);
             let scales = &x.scales[at / BLOCK * STRIDE..];
             for t in 0..TILES {
                 let zeros = tiles.zeros(numbers[t], at);
                 if let Some(minima) = &tiles.minima {
                     let minimum = minima.get(simd, numbers[t], at / tiles.group);
                     for b in 0..BATCH {
-                        let (part, sum) = (&mut part[t][b], sums[b] as f32);
-                        *part = lanes!(i => part[i] - minimum[i] * sum);
+                        part[t][b] = simd.subtract_product(&part[t][b], &minimum, &[sums[b] as f32; LANES]);
                     }
                 }
                 let scale = if small { tiles.scale(simd, numbers[t], at) } else { [0.0; LANES] };
                 for b in 0..BATCH {
                     let (dots, part) = (if BATCH == 1 { total(&dots[t]) } else { dots[t][b] }, &mut part[t][b]);
-                    let d: Floats = lanes!(i => dots[i].wrapping_sub(zeros[i].wrapping_mul(sums[b])) as f32);
-                    *part = if small {
-                        lanes!(i => part[i] + d[i] * scale[i])
-                    } else {
-                        lanes!(i => part[i] + d[i] * scales[b])
-                    };
+                    let d = simd.difference(&dots, &lanes!(i => zeros[i].wrapping_mul(sums[b])));
+                    let scale = if small { scale } else { [scales[b]; LANES] };
+                    *part = simd.add_product(part, &d, &scale);
                 }
             }
         }
@@ -191,12 +191,9 @@ fn product<
         for t in 0..TILES {
             let scale = if small { [0.0; LANES] } else { tiles.scale(simd, numbers[t], start) };
             for b in 0..BATCH {
-                let (part, y) = (part[t][b], &mut y[t][b]);
-                *y = if small {
-                    lanes!(i => y[i] + part[i] * scales[b])
-                } else {
-                    lanes!(i => y[i] + part[i] * scale[i])
-                };
+                let (part, y) = (&part[t][b], &mut y[t][b]);
+                let scale = if small { [scales[b]; LANES] } else { scale };
+                *y = simd.add_product(y, part, &scale);
             }
         }
     }
@@ -272,9 +269,16 @@ fn dots<
 ) -> [[Ints; SUMS]; TILES] {
     let mut sums = [[[0; LANES]; SUMS]; TILES];
     let (first, last) = (lines[0].as_chunks::<LINES>().0, lines[TILES - 1].as_chunks::<LINES>().0);
-    let x = x.as_chunks::<STRIDE>().0.as_chunks::<PAIRS>().0;
-    for ((first, last), x) in first.iter().zip(last).zip(x) {
-        sums = add_step::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, sums, [first, last], x);
+    for (i, (first, last)) in first.iter().zip(last).enumerate() {
+        let mut step = [&[0; PAIRS]; STRIDE];
+        for b in 0..SUMS.min(STRIDE) {
+            // There is always a pair: a panic here would cost registers.
+            match x.get(b * (BLOCK / 2) + i * PAIRS..).and_then(|x| x.first_chunk()) {
+                Some(pairs) => step[b] = pairs,
+                None => return sums,
+            }
+        }
+        sums = add_step::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, sums, [first, last], step);
     }
     sums
 }
@@ -293,7 +297,7 @@ fn add_step<
     simd: S,
     sums: [[Ints; SUMS]; TILES],
     lines: [&[Line; LINES]; 2],
-    x: &[[u32; STRIDE]; PAIRS],
+    x: [&[u32; PAIRS]; STRIDE],
 ) -> [[Ints; SUMS]; TILES] {
     let mut next = sums;
     // The compiler does not always unroll a loop over the pairs.
@@ -305,11 +309,11 @@ fn add_step<
                     codes[t] = codes_of::<S, BITS, LINES>(simd, lines[t], $j);
                 }
                 if STRIDE == 1 {
-                    next[0][$j % SUMS] = simd.add_pairs(&next[0][$j % SUMS], &codes[0], x[$j % PAIRS][0]);
+                    next[0][$j % SUMS] = simd.add_pairs(&next[0][$j % SUMS], &codes[0], x[0][$j % PAIRS]);
                 } else {
                     for b in 0..SUMS {
                         for t in 0..TILES {
-                            next[t][b] = simd.add_pairs(&next[t][b], &codes[t], x[$j % PAIRS][b % STRIDE]);
+                            next[t][b] = simd.add_pairs(&next[t][b], &codes[t], x[b % STRIDE][$j % PAIRS]);
                         }
                     }
                 }
