@@ -142,8 +142,8 @@ impl Model {
         }
     }
 
-    /// Gives back the memory of the pages that were read so far. Pages that are read again come from
-    /// the system's cache or from the file.
+    /// Gives back the memory of the pages that were read so far. Pages that are read again come
+    /// from the system's cache or from the file.
     pub fn release(&self) {
         match self {
             Self::Dense(model) => model.release(),

@@ -31,7 +31,8 @@ impl Source {
 }
 
 /// A file is returned unchecked, unless it is named like an index. In a directory, [`Folder`]
-/// chooses; shards stand for the packed file in whose place they are; a cache folder of the Hugging Face Hub stands for one of its snapshots.
+/// chooses; shards stand for the packed file in whose place they are; a cache folder of the Hugging
+/// Face Hub stands for one of its snapshots.
 pub(crate) fn locate(path: &Path) -> Result<Source, Error> {
     if let Some(index) = stands_in(path) {
         return Source::shards(Index::read(index)?);

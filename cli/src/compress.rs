@@ -16,8 +16,8 @@ use crate::{Outcome, estimate, steps, summary};
 ///
 /// Every tensor is encoded by the codec that the recipe chooses, and a tensor that its codec
 /// refuses is stored exactly. The result is one safetensors file, `*.nw.safetensors`, or with
-/// --max-shard-size several and an index. It is opened and decoded before it gets its name. A run that was interrupted goes on where it was when the
-/// same command is given again.
+/// --max-shard-size several and an index. It is opened and decoded before it gets its name. A run
+/// that was interrupted goes on where it was when the same command is given again.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub struct Args {

@@ -20,7 +20,8 @@ use crate::text;
 /// written, from as many bytes of the beginning of the file as it needs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A packed file (*.nw.safetensors), an index of several, or a directory with one, whose other files are copied
+    /// A packed file (*.nw.safetensors), an index of several, or a directory with one, whose other
+    /// files are copied
     pub model: PathBuf,
     /// A directory; for a model that was one file also the name of that file (*.safetensors)
     #[arg(short, long, value_name = "OUT")]

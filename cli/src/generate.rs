@@ -29,7 +29,8 @@ pub struct Args {
     /// Most tokens to write
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     pub tokens: usize,
-    /// Divides the logits: higher values make unlikely tokens more likely; 0 for the most likely one
+    /// Divides the logits: higher values make unlikely tokens more likely; 0 for the most likely
+    /// one
     #[arg(short, long, value_name = "T", default_value_t = 0.0, value_parser = not_negative)]
     pub temperature: f32,
     /// Choose among the K most likely tokens

@@ -27,8 +27,8 @@ impl Certificate {
     /// The certificate of zero weights: the start value for a sum of certificates.
     pub const EMPTY: Self = Self { exact: true, max_abs: 0.0, squared_error: 0.0, energy: 0.0 };
 
-    /// Largest relative difference between two measurements of the same weights: each has a relative
-    /// error below 2⁻²⁰.
+    /// Largest relative difference between two measurements of the same weights: each has a
+    /// relative error below 2⁻²⁰.
     pub const TOLERANCE: f64 = 1.0 / (1 << 19) as f64;
 
     /// The certificate of a tensor that decodes to its stored bytes.

@@ -329,8 +329,8 @@ impl<'a> DecodeCx<'a> {
         self
     }
 
-    /// The context for the child codec of a composite: the same cancellation, limit and product. The
-    /// base is left out, because it belongs to the composite.
+    /// The context for the child codec of a composite: the same cancellation, limit and product.
+    /// The base is left out, because it belongs to the composite.
     #[must_use]
     pub fn for_child(&self) -> Self {
         Self { base: None, ..self.clone() }

@@ -226,8 +226,8 @@ impl EncodedTensor {
         self.stored(cx, out)
     }
 
-    /// Decodes to the bytes of the stored dtype, and gives them to `visit` in their order, some rows
-    /// at a time. An exact codec decodes all rows at once.
+    /// Decodes to the bytes of the stored dtype, and gives them to `visit` in their order, some
+    /// rows at a time. An exact codec decodes all rows at once.
     ///
     /// # Errors
     /// As [`Self::decode`], and those of `visit`.

@@ -160,8 +160,8 @@ impl Fitter {
         target
     }
 
-    /// Offers the best code with this seed. `P` is the rank, `basis` that of the seed for the target's
-    /// importance.
+    /// Offers the best code with this seed. `P` is the rank, `basis` that of the seed for the
+    /// target's importance.
     #[inline]
     pub(crate) fn fit<const P: usize>(&self, seed: u32, basis: &Basis<P>, target: &Target, best: &mut Best) {
         let mut b = [0.0; P];

@@ -154,14 +154,14 @@
 //!
 //! # Limits
 //! F32, F16 and BF16. A block becomes zeros if it is far smaller than the largest block of its
-//! chunk. The factor is about 2¹⁵ with one exponent per octave, 2⁸ with two and 2⁴ with
-//! four, each times the largest mantissa. With calibration, the squared error of a weight is
-//! weighted by the mean square of its input. Blocks with the same inputs share a table, which takes
-//! some milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one
-//! table for each block of a row. Any other matrix has up to one table for each column, and a
-//! single row has one for each block. A block that equals the block before it is not searched again.
-//! Two cases can take twenty times as long to search: blocks whose norm is almost small enough for
-//! them to become zeros, and blocks that are almost constant.
+//! chunk. The factor is about 2¹⁵ with one exponent per octave, 2⁸ with two and 2⁴ with four, each
+//! times the largest mantissa. With calibration, the squared error of a weight is weighted by the
+//! mean square of its input. Blocks with the same inputs share a table, which takes some
+//! milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one table
+//! for each block of a row. Any other matrix has up to one table for each column, and a single row
+//! has one for each block. A block that equals the block before it is not searched again. Two cases
+//! can take twenty times as long to search: blocks whose norm is almost small enough for them to
+//! become zeros, and blocks that are almost constant.
 
 mod block;
 mod config;

@@ -18,8 +18,8 @@ const PRODUCTS: [Product; 2] = [Product::Forward, Product::Transposed];
 /// it is prepared for: in both orientations; for batches of 1, 3 and 17; over ranges of rows, whose
 /// parts threads compute at the same time to the same bits; for uniform, sparse and one-hot inputs,
 /// one outlier among small inputs, and inputs that avoid the largest weights. Outputs have the same
-/// bits however they are divided into ranges. It keeps less memory than the dense matrix, or no more
-/// than its payload. It refuses vectors of the wrong length and rows outside the matrix.
+/// bits however they are divided into ranges. It keeps less memory than the dense matrix, or no
+/// more than its payload. It refuses vectors of the wrong length and rows outside the matrix.
 ///
 /// # Errors
 /// The first violation found.
@@ -36,8 +36,8 @@ pub fn linear(subject: &Subject) -> Result<(), Violation> {
 /// Makes the operator of an encoded tensor.
 type Prepare<'a> = &'a dyn Fn(&EncodedTensor, &DecodeCx<'_>) -> Result<Box<dyn LinearOp>, CodecError>;
 
-/// Checks the operators that `prepare` makes of the codec's tensors, as [`linear`] does. But bits may
-/// depend on the ranges of outputs, as those of dense matrix products of other crates do.
+/// Checks the operators that `prepare` makes of the codec's tensors, as [`linear`] does. But bits
+/// may depend on the ranges of outputs, as those of dense matrix products of other crates do.
 ///
 /// # Errors
 /// The first violation found.

@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use crate::level::Level;
-use crate::vector::{Scalar, Simd};
+use crate::scalar::Scalar;
+use crate::vector::Simd;
 #[cfg(target_arch = "x86_64")]
 use crate::x86::{Avx2, Avx512};
 

@@ -33,6 +33,7 @@ mod dispatch;
 mod lanes;
 mod level;
 mod reduce;
+mod scalar;
 mod stream;
 mod table;
 mod vector;

@@ -54,8 +54,8 @@ impl<'a> PackedChunk<'a> {
     /// As [`Self::encoded`], after the check of all sections against their stored checksums.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if a section is damaged; [`Error::Level`] if the chunk is at another level
-    /// than the last of its codec, or the file was cut off before its end.
+    /// [`Error::Damaged`] if a section is damaged; [`Error::Level`] if the chunk is at another
+    /// level than the last of its codec, or the file was cut off before its end.
     pub fn checked(&self) -> Result<&'a EncodedTensor, Error> {
         self.check_sections()?;
         if self.is_complete() {

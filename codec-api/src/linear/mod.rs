@@ -23,8 +23,8 @@ pub use rows::RowsLinear;
 /// A codec that multiplies with its payload.
 pub trait LinearKernel {
     /// Prepares an operator from the payload, for the matrix view `W` of the tensor
-    /// ([`TensorSpec::matrix`]). The operator keeps no dense copy of `W`. It computes both products,
-    /// and may compute that of [`DecodeCx::product`] much faster than the other one.
+    /// ([`TensorSpec::matrix`]). The operator keeps no dense copy of `W`. It computes both
+    /// products, and may compute that of [`DecodeCx::product`] much faster than the other one.
     ///
     /// # Errors
     /// As [`crate::Codec::decode`].
@@ -83,8 +83,8 @@ pub trait LinearOp: Debug + Send + Sync {
     /// [`CodecError::Usage`] if the lengths do not match; see [`check_product`].
     fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()>;
 
-    /// Whether threads can share the outputs of a product: whether [`Self::apply_outputs`] of a part
-    /// of them costs only its share. Otherwise threads share the rows with [`Self::apply`].
+    /// Whether threads can share the outputs of a product: whether [`Self::apply_outputs`] of a
+    /// part of them costs only its share. Otherwise threads share the rows with [`Self::apply`].
     fn shares_outputs(&self, product: Product) -> bool {
         product == Product::Forward
     }

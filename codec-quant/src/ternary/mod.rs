@@ -39,8 +39,8 @@
 //! `R·⌈C/5⌉` bytes of codes, 1.6 bits per weight; with `lanes` `16·R·⌈C/64⌉`, 2 bits if 64 divides
 //! `C`. The scale takes 4 bytes, or `4·R` by row.
 //!
-//! In `lanes` every row ends with whole vectors, because the products read whole vectors. That costs
-//! nothing in the layers of most models, where 64 divides `C`. Narrow rows take more:
+//! In `lanes` every row ends with whole vectors, because the products read whole vectors. That
+//! costs nothing in the layers of most models, where 64 divides `C`. Narrow rows take more:
 //!
 //! | C | 1 | 31 | 33 | 64 | 72 | 172 |
 //! |---|---|---|---|---|---|---|

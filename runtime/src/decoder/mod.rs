@@ -64,8 +64,8 @@ impl Decoder {
     /// Opens a model, dense or packed. Its `config.json` is beside the weights.
     ///
     /// # Errors
-    /// [`crate::Error`] if a file cannot be read, the configuration is not supported, or a tensor is
-    /// missing, has another shape or is not finite.
+    /// [`crate::Error`] if a file cannot be read, the configuration is not supported, or a tensor
+    /// is missing, has another shape or is not finite.
     pub fn open(model: &Model, options: Options) -> Result<Self> {
         let config = Config::read(&directory(model).join("config.json"))?;
         load::load(model, config, options)

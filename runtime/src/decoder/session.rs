@@ -73,8 +73,8 @@ impl Session<'_> {
         result.ok_or_else(|| Error::Usage("there are no logits".to_owned()))
     }
 
-    /// Appends tokens, and calls `each` with the number of each token of `wanted` and its logits, in
-    /// order.
+    /// Appends tokens, and calls `each` with the number of each token of `wanted` and its logits,
+    /// in order.
     ///
     /// # Errors
     /// As [`Self::feed`]; those of `each`.
@@ -161,8 +161,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Computes the logits of at most [`Self::block`] of the tokens that [`Self::advance`] ran last,
-    /// counted from the first of them.
+    /// Computes the logits of at most [`Self::block`] of the tokens that [`Self::advance`] ran
+    /// last, counted from the first of them.
     ///
     /// # Errors
     /// Those of operators.

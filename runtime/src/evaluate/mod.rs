@@ -47,8 +47,8 @@ impl Evaluation {
 }
 
 /// Predicts texts window by window, with a reference model beside it if there is one. Both models
-/// must have the same vocabulary. `each` is called after each window, with the number of tokens that
-/// the window had.
+/// must have the same vocabulary. `each` is called after each window, with the number of tokens
+/// that the window had.
 ///
 /// Memory does not grow with the text, except for four bytes per token with a reference.
 ///

@@ -21,9 +21,9 @@ pub struct Text {
 pub struct Protocol {
     /// Tokens of a window; by default the model's context.
     pub context: Option<usize>,
-    /// Tokens from one window to the next; by default those of a window. With less, windows overlap,
-    /// and each token is predicted once, in the first window that has it. A token that begins a
-    /// window without overlap is not predicted, because nothing precedes it.
+    /// Tokens from one window to the next; by default those of a window. With less, windows
+    /// overlap, and each token is predicted once, in the first window that has it. A token that
+    /// begins a window without overlap is not predicted, because nothing precedes it.
     pub stride: Option<usize>,
     /// Number of windows; by default all.
     pub windows: Option<usize>,

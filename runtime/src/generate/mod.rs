@@ -33,8 +33,8 @@ pub struct Generation {
 /// is clear.
 ///
 /// # Errors
-/// [`Error::Usage`] for a prompt without tokens, or one that leaves no room in the context; those of
-/// [`Session::feed`] and of the tokenizer.
+/// [`Error::Usage`] for a prompt without tokens, or one that leaves no room in the context; those
+/// of [`Session::feed`] and of the tokenizer.
 pub fn generate(
     session: &mut Session<'_>,
     tokenizer: &Tokenizer,

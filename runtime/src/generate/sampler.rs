@@ -20,8 +20,8 @@ pub struct Sampling {
     pub top_p: Option<f32>,
     /// Probability of a token to choose, relative to the most likely one.
     pub min_p: Option<f32>,
-    /// Divides positive logits, and multiplies negative ones, of tokens that the text has already; 1
-    /// for no penalty.
+    /// Divides positive logits, and multiplies negative ones, of tokens that the text has already;
+    /// 1 for no penalty.
     pub repetition_penalty: f32,
     /// Seed of the random numbers.
     pub seed: u64,

@@ -22,8 +22,8 @@ const LARGE: f32 = f32::from_bits((127 + 64) << 23);
 /// them. Vectors are padded with zeros to whole blocks. Values that are not finite make the scale
 /// of their block NaN. A block below 2⁻¹¹⁰ loses digits of its scale.
 ///
-/// The vectors of a batch are in groups of [`TOGETHER`]: the first block of all of its vectors comes
-/// first, then the second one. The last group may have unused places.
+/// The vectors of a batch are in groups of [`TOGETHER`]: the first block of all of its vectors
+/// comes first, then the second one. The last group may have unused places.
 #[derive(Clone, Debug)]
 pub(in crate::linear) struct IntegerInputs {
     batch: usize,
@@ -39,8 +39,8 @@ pub(in crate::linear) struct IntegerInputs {
     sums: Vec<i32>,
 }
 
-/// Some vectors of a group: the numbers of block `i` of vector `v` follow those of `i·t + v` blocks,
-/// with [`TOGETHER`] for `t`, or 1 for a single vector.
+/// Some vectors of a group: the numbers of block `i` of vector `v` follow those of `i·t + v`
+/// blocks, with [`TOGETHER`] for `t`, or 1 for a single vector.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group<'a> {
     pub(super) pairs: &'a [u32],

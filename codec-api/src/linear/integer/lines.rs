@@ -2,8 +2,8 @@
 //!
 //! A tile has the codes of sixteen outputs, in lines of 64 bytes. Each output has a lane of 32 bits
 //! in a line. The kernels multiply two codes at a time, one from the low and one from the high half
-//! of a lane, and shift the lane to get at the next two. So code `i` of a lane of `b` bits is at bit
-//! `b·⌊i/2⌋ + 16·(i mod 2)`.
+//! of a lane, and shift the lane to get at the next two. So code `i` of a lane of `b` bits is at
+//! bit `b·⌊i/2⌋ + 16·(i mod 2)`.
 //!
 //! Codes of 6 bits take three lines for sixteen inputs: two with the low four bits, one with the
 //! high two bits.

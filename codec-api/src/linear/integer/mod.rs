@@ -1,9 +1,10 @@
 //! Products with matrices of small integers, in integer arithmetic.
 //!
-//! A weight is `(code − zero) · scale`, or `code · scale − minimum`. The codes are repacked for one of the two products: sixteen
-//! outputs lie side by side ([`lines`]), and the inputs become integers of 16 bits with a scale for
-//! every 64 ([`inputs`]). So a product is a sum of exact integer products, and only the sums are
-//! scaled. Sixteen bits keep the error of the inputs far below that of the codes.
+//! A weight is `(code − zero) · scale`, or `code · scale − minimum`. The codes are repacked for one
+//! of the two products: sixteen outputs lie side by side ([`lines`]), and the inputs become
+//! integers of 16 bits with a scale for every 64 ([`inputs`]). So a product is a sum of exact
+//! integer products, and only the sums are scaled. Sixteen bits keep the error of the inputs far
+//! below that of the codes.
 
 mod inputs;
 mod kernel;

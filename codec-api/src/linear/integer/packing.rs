@@ -111,8 +111,8 @@ impl IntegerRow {
         })
     }
 
-    /// Sets the scales of groups of zeros to 0: in a transposed product they would make the steps of
-    /// the inputs larger.
+    /// Sets the scales of groups of zeros to 0: in a transposed product they would make the steps
+    /// of the inputs larger.
     fn clear_scales_of_zeros(&mut self, layout: &IntegerLayout) {
         let width = layout.group.unwrap_or(self.codes.len()).max(1);
         for (group, codes) in self.codes.chunks(width).enumerate() {
@@ -139,12 +139,12 @@ impl IntegerRow {
 
 /// Bounds of the errors of products.
 ///
-/// An input is off by at most [`STEP_ERROR`] times the largest magnitude of its block. So a block of
-/// inputs `x` is off by at most `e·√64·‖x‖`, with `e` for that constant, and a forward product of a
-/// row `w` by `e·√64·‖w‖·‖x‖`. In a transposed product the inputs are multiplied by the scales of
-/// their rows before. With `s` the largest scale of a block and `c` the largest of its
-/// `|code − zero|`, an output is off by at most `e·64·s·c·‖x‖` for the block, and by the root of the
-/// sum of the squares of `e·64·s·c`, times `‖x‖`, for all.
+/// An input is off by at most [`STEP_ERROR`] times the largest magnitude of its block. So a block
+/// of inputs `x` is off by at most `e·√64·‖x‖`, with `e` for that constant, and a forward product
+/// of a row `w` by `e·√64·‖w‖·‖x‖`. In a transposed product the inputs are multiplied by the scales
+/// of their rows before. With `s` the largest scale of a block and `c` the largest of its `|code −
+/// zero|`, an output is off by at most `e·64·s·c·‖x‖` for the block, and by the root of the sum of
+/// the squares of `e·64·s·c`, times `‖x‖`, for all.
 ///
 /// Each term of a sum is rounded when it is converted, scaled and added. With minima a product is
 /// the difference of two sums, whose terms may be larger than the weights.

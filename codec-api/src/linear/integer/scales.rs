@@ -10,7 +10,8 @@ use crate::util::zeros;
 /// The scales of all groups, or their minima.
 ///
 /// Prepared for a forward product, the numbers of the groups of a tile follow each other, [`LANES`]
-/// each. For a transposed product, the numbers of all rows for the first group of columns come first.
+/// each. For a transposed product, the numbers of all rows for the first group of columns come
+/// first.
 #[derive(Debug)]
 pub(super) struct Scales {
     rows: usize,
