@@ -100,13 +100,13 @@ impl EncodedTensor {
             take(tensor.bytes());
             return Self::certified(codec, tensor, payload, Certificate::exact(energy(tensor)?));
         }
-        let (stated, mut measured) = (payload.measured(), Certificate { exact: false, ..Certificate::EMPTY });
+        let (stated, mut measured) = (payload.measured(), Certificate::LOSSY);
         let encoded = Self::from_parts(tensor.spec().clone(), codec, payload, Certificate::EMPTY)?;
         let mut decoded = Vec::new();
         encoded.visit_stored(cx, |rows, bytes| {
             take(bytes);
             if stated.is_none() {
-                decoded.resize(bytes.len() * 8 / tensor.spec().dtype().bitsize(), 0.0);
+                decoded.resize(rows.len() * tensor.spec().matrix().1, 0.0);
                 widen(tensor.spec().dtype(), bytes, &mut decoded)?;
                 measured.add(&Certificate::measure(&tensor.rows(rows.start, rows.end)?.to_f32()?, &decoded));
             }

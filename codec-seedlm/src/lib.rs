@@ -59,9 +59,8 @@
 //!
 //! ## The search
 //! For one seed, finding `t` is a least-squares problem. With the exact solution, the squared error
-//! is `‖w‖² − E`, where `E = ‖L⁻¹Uᵀw‖²` and `L·Lᵀ = UᵀU`. Rounded
-//! coefficients never have a smaller error. So the search skips a seed if `‖w‖² − E` is
-//! above the smallest error found so far.
+//! is `‖w‖² − E`, where `E = ‖L⁻¹Uᵀw‖²` and `L·Lᵀ = UᵀU`. Rounded coefficients never have a smaller
+//! error. So the search skips a seed if `‖w‖² − E` is above the smallest error found so far.
 //! - `UᵀU` depends only on the seed: `L⁻¹` is computed once for all blocks.
 //! - `Uᵀw` is `y[k], …, y[k + p − 1]` with `y[k] = Σ w_c·u[k + p·c]` along the stream `u` of
 //!   states. A state is half the previous state plus the new top bit, so
@@ -160,7 +159,7 @@
 //! milliseconds to build. If the row length of a matrix is a multiple of `c`, there is one table
 //! for each block of a row. Any other matrix has up to one table for each column, and a single row
 //! has one for each block. A block that equals the block before it is not searched again. Two cases
-//! can take twenty times as long to search: blocks whose norm is almost small enough for them to
+//! can take ten times as long to search, or longer: blocks whose norm is almost small enough for them to
 //! become zeros, and blocks that are almost constant.
 
 mod block;

@@ -67,10 +67,11 @@ fn check(trial: &Trial<'_>, prepare: Prepare<'_>, same_bits: bool) -> Result<(),
     let Some(encoded) = trial.encode()? else { return Ok(()) };
     let matrix = Matrix::new(trial, trial.decode(&encoded)?);
     for product in PRODUCTS {
-        check_prepared(trial, prepare, &encoded, &matrix, product)?;
+        let operator = &*prepared_for(trial, prepare, &encoded, product)?;
+        let products = Products { trial, operator };
+        check_prepared(&products, &encoded, &matrix)?;
         if same_bits {
-            let operator = prepared_for(trial, prepare, &encoded, product)?;
-            outputs_are_the_same_in_parts(trial, &*operator, &matrix)?;
+            products.outputs_are_the_same_in_parts(&matrix)?;
         }
     }
     Ok(())
@@ -88,14 +89,8 @@ fn prepared_for(
 }
 
 /// Checks the operator that is prepared for a product.
-fn check_prepared(
-    trial: &Trial<'_>,
-    prepare: Prepare<'_>,
-    encoded: &EncodedTensor,
-    matrix: &Matrix,
-    product: Product,
-) -> Result<(), Violation> {
-    let operator = &*prepared_for(trial, prepare, encoded, product)?;
+fn check_prepared(products: &Products<'_>, encoded: &EncodedTensor, matrix: &Matrix) -> Result<(), Violation> {
+    let (trial, operator) = (products.trial, products.operator);
     if operator.shape() != encoded.spec.matrix() {
         let wanted = format!("{:?}", encoded.spec.matrix());
         return Err(trial.violation(format!("an operator of {:?}", operator.shape()), wanted));
@@ -107,7 +102,7 @@ fn check_prepared(
     for product in PRODUCTS {
         for batch in [1, 3, 17] {
             let x: Vec<f32> = (0..batch).flat_map(|i| matrix.input(product, i)).collect();
-            agrees(trial, operator, matrix, product, &x, batch)?;
+            products.agree(matrix, product, &vectors(trial, &x, batch)?)?;
         }
     }
     refuses(trial, operator)?;
@@ -130,7 +125,7 @@ impl Matrix {
 
     /// Numbers of inputs and of outputs of a product.
     fn sizes(&self, product: Product) -> (usize, usize) {
-        if product == Product::Forward { (self.columns, self.rows) } else { (self.rows, self.columns) }
+        product.sides((self.rows, self.columns))
     }
 
     fn weight(&self, product: Product, output: usize, input: usize) -> f32 {
@@ -162,130 +157,123 @@ impl Matrix {
     }
 }
 
-/// Computes all parts of a product, by rows and by outputs, and compares each element with the
-/// decoded matrix.
-fn agrees(
-    trial: &Trial<'_>,
-    operator: &dyn LinearOp,
-    matrix: &Matrix,
-    product: Product,
-    x: &[f32],
-    batch: usize,
-) -> Result<(), Violation> {
-    let exact: Vec<_> = x.chunks_exact(matrix.sizes(product).0).map(|x| matrix.times(product, x)).collect();
-    let compare = |y: &[f32], case: &str| near(trial, operator, matrix, &exact, x, y, &format!("{product:?} {case}"));
-    for parts in [1, 3] {
-        let y = multiply(trial, operator, product, x, batch, parts)?;
-        compare(&y, &format!("in {parts} parts"))?;
-    }
-    compare(&outputs_in_parts(trial, operator, product, x, batch, 1)?, "by outputs")
+fn vectors<'x>(trial: &Trial<'_>, x: &'x [f32], batch: usize) -> Result<Inputs<'x>, Violation> {
+    Inputs::new(x, batch).map_err(|e| trial.violation(e.to_string(), "a batch of vectors"))
 }
 
-/// The bits of outputs do not depend on the ranges that they are computed in.
-fn outputs_are_the_same_in_parts(trial: &Trial<'_>, operator: &dyn LinearOp, matrix: &Matrix) -> Result<(), Violation> {
-    for product in PRODUCTS {
-        for batch in [1, 3] {
-            let x: Vec<f32> = (0..batch).flat_map(|i| matrix.input(product, i)).collect();
-            let outputs = |parts| outputs_in_parts(trial, operator, product, &x, batch, parts);
-            if outputs(1)?.iter().zip(outputs(3)?).any(|(a, b)| a.to_bits() != b.to_bits()) {
-                let found = format!("{product:?}: other bits if the outputs are divided into ranges");
-                return Err(trial.violation(found, "the same bits"));
+/// The products of an operator.
+struct Products<'a> {
+    trial: &'a Trial<'a>,
+    operator: &'a dyn LinearOp,
+}
+
+impl Products<'_> {
+    /// Computes all parts of a product, by rows and by outputs, and compares each element with the
+    /// decoded matrix.
+    fn agree(&self, matrix: &Matrix, product: Product, x: &Inputs<'_>) -> Result<(), Violation> {
+        let exact: Vec<_> = (0..x.batch()).map(|i| matrix.times(product, x.vector(i))).collect();
+        let compare = |y: &[f32], case: &str| self.near(matrix, &exact, x, y, &format!("{product:?} {case}"));
+        for parts in [1, 3] {
+            let y = self.by_rows(product, x, parts)?;
+            compare(&y, &format!("in {parts} parts"))?;
+        }
+        compare(&self.by_outputs(product, x, 1)?, "by outputs")
+    }
+
+    /// The bits of outputs do not depend on the ranges that they are computed in.
+    fn outputs_are_the_same_in_parts(&self, matrix: &Matrix) -> Result<(), Violation> {
+        for product in PRODUCTS {
+            for batch in [1, 3] {
+                let x: Vec<f32> = (0..batch).flat_map(|i| matrix.input(product, i)).collect();
+                let x = vectors(self.trial, &x, batch)?;
+                let [whole, divided] = [1, 3].map(|parts| self.by_outputs(product, &x, parts));
+                if whole?.iter().zip(divided?).any(|(a, b)| a.to_bits() != b.to_bits()) {
+                    let found = format!("{product:?}: other bits if the outputs are divided into ranges");
+                    return Err(self.trial.violation(found, "the same bits"));
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Compares the products `y`, `outputs × batch`, with the exact ones of each vector.
-fn near(
-    trial: &Trial<'_>,
-    operator: &dyn LinearOp,
-    matrix: &Matrix,
-    exact: &[Vec<f64>],
-    x: &[f32],
-    y: &[f32],
-    case: &str,
-) -> Result<(), Violation> {
-    let norm = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    let batch = exact.len();
-    for (i, (exact, x)) in exact.iter().zip(x.chunks_exact(x.len() / batch)).enumerate() {
-        let allowed = f64::from(operator.tolerance()) * norm(&matrix.values) * norm(x);
-        for (output, exact) in exact.iter().enumerate() {
-            let found = y[output * batch + i];
-            let off = (f64::from(found) - exact).abs();
-            if off.is_nan() || off > allowed + f64::from(f32::MIN_POSITIVE) {
-                let case = format!("{case}, vector {i} of a batch of {batch}");
-                let outputs = y.len() / batch;
-                let found = format!("{case}: output {output} of {outputs} is {found:e}, {off:e} off");
-                return Err(trial.violation(found, format!("{exact:e}, within {allowed:e}")));
+    /// Compares the products `y`, `outputs × batch`, with the exact ones of each vector.
+    fn near(
+        &self,
+        matrix: &Matrix,
+        exact: &[Vec<f64>],
+        x: &Inputs<'_>,
+        y: &[f32],
+        case: &str,
+    ) -> Result<(), Violation> {
+        let norm = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let batch = x.batch();
+        for (i, exact) in exact.iter().enumerate() {
+            let allowed = f64::from(self.operator.tolerance()) * norm(&matrix.values) * norm(x.vector(i));
+            for (output, exact) in exact.iter().enumerate() {
+                let found = y[output * batch + i];
+                let off = (f64::from(found) - exact).abs();
+                if off.is_nan() || off > allowed + f64::from(f32::MIN_POSITIVE) {
+                    let case = format!("{case}, vector {i} of a batch of {batch}");
+                    let outputs = y.len() / batch;
+                    let found = format!("{case}: output {output} of {outputs} is {found:e}, {off:e} off");
+                    return Err(self.trial.violation(found, format!("{exact:e}, within {allowed:e}")));
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The product, `outputs × batch`, from `parts` ranges of outputs.
-fn outputs_in_parts(
-    trial: &Trial<'_>,
-    operator: &dyn LinearOp,
-    product: Product,
-    x: &[f32],
-    batch: usize,
-    parts: usize,
-) -> Result<Vec<f32>, Violation> {
-    let (rows, columns) = operator.shape();
-    let outputs = if product == Product::Forward { rows } else { columns };
-    let mut all = Vec::new();
-    for i in 0..parts {
-        let range = i * outputs / parts..(i + 1) * outputs / parts;
-        let mut y = vec![f32::NAN; range.len() * batch];
-        let apply = || operator.apply_outputs(product, range, &Inputs::new(x, batch)?, &mut y);
-        let answer = trial.calmly("apply_outputs", apply)?;
-        answer.map_err(|e| trial.violation(format!("apply_outputs failed: {e}"), "a product"))?;
-        all.extend(y);
+    /// The product, `outputs × batch`, from `parts` ranges of outputs.
+    fn by_outputs(&self, product: Product, x: &Inputs<'_>, parts: usize) -> Result<Vec<f32>, Violation> {
+        let (_, outputs) = product.sides(self.operator.shape());
+        let mut all = Vec::new();
+        for i in 0..parts {
+            let range = i * outputs / parts..(i + 1) * outputs / parts;
+            let mut y = vec![f32::NAN; range.len() * x.batch()];
+            let apply = || self.operator.apply_outputs(product, range, x, &mut y);
+            let answer = self.trial.calmly("apply_outputs", apply)?;
+            answer.map_err(|e| self.trial.violation(format!("apply_outputs failed: {e}"), "a product"))?;
+            all.extend(y);
+        }
+        Ok(all)
     }
-    Ok(all)
-}
 
-/// The product, `outputs × batch`, from `parts` ranges of rows that threads compute at the same
-/// time; each range must give the same bits on one thread.
-fn multiply(
-    trial: &Trial<'_>,
-    operator: &dyn LinearOp,
-    product: Product,
-    x: &[f32],
-    batch: usize,
-    parts: usize,
-) -> Result<Vec<f32>, Violation> {
-    let (rows, columns) = operator.shape();
-    let ranges: Vec<_> = (0..parts).map(|i| i * rows / parts..(i + 1) * rows / parts).collect();
-    let apply = |range: Range<usize>, y: &mut [f32]| {
-        let answer = trial.calmly("apply", || operator.apply(product, range, &Inputs::new(x, batch)?, y))?;
-        answer.map_err(|e| trial.violation(format!("apply failed: {e}"), "a product"))
-    };
-    let part = |range: &Range<usize>| {
-        let outputs = if product == Product::Forward { range.len() } else { columns };
-        // Forward overwrites, Transposed adds.
-        let mut y = vec![if product == Product::Forward { f32::NAN } else { 0.0 }; outputs * batch];
-        apply(range.clone(), &mut y).map(|()| y)
-    };
-    let alone = ranges.iter().map(part).collect::<Result<Vec<_>, _>>()?;
-    let together = ranges.par_iter().map(part).collect::<Result<Vec<_>, _>>()?;
-    let bits = |parts: &[Vec<f32>]| parts.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
-    if bits(&alone) != bits(&together) {
-        return Err(trial.violation(format!("{product:?}: several threads give other bits"), "the same bits"));
+    /// The product, `outputs × batch`, from `parts` ranges of rows that threads compute at the same
+    /// time; each range must give the same bits on one thread.
+    fn by_rows(&self, product: Product, x: &Inputs<'_>, parts: usize) -> Result<Vec<f32>, Violation> {
+        let ((rows, columns), batch) = (self.operator.shape(), x.batch());
+        let ranges: Vec<_> = (0..parts).map(|i| i * rows / parts..(i + 1) * rows / parts).collect();
+        let apply = |range: Range<usize>, y: &mut [f32]| {
+            // Each thread converts the inputs itself.
+            let apply = || self.operator.apply(product, range, &Inputs::new(x.values(), batch)?, y);
+            let answer = self.trial.calmly("apply", apply)?;
+            answer.map_err(|e| self.trial.violation(format!("apply failed: {e}"), "a product"))
+        };
+        let part = |range: &Range<usize>| {
+            let outputs = if product == Product::Forward { range.len() } else { columns };
+            // Forward overwrites, Transposed adds.
+            let mut y = vec![if product == Product::Forward { f32::NAN } else { 0.0 }; outputs * batch];
+            apply(range.clone(), &mut y).map(|()| y)
+        };
+        let alone = ranges.iter().map(part).collect::<Result<Vec<_>, _>>()?;
+        let together = ranges.par_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+        let bits = |parts: &[Vec<f32>]| parts.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+        if bits(&alone) != bits(&together) {
+            let found = format!("{product:?}: several threads give other bits");
+            return Err(self.trial.violation(found, "the same bits"));
+        }
+        if product == Product::Forward {
+            return Ok(alone.concat());
+        }
+        let mut sum = vec![0.0; columns * batch];
+        ranges.into_iter().try_for_each(|range| apply(range, &mut sum)).map(|()| sum)
     }
-    if product == Product::Forward {
-        return Ok(alone.concat());
-    }
-    let mut sum = vec![0.0; columns * batch];
-    ranges.into_iter().try_for_each(|range| apply(range, &mut sum)).map(|()| sum)
 }
 
 fn refuses(trial: &Trial<'_>, operator: &dyn LinearOp) -> Result<(), Violation> {
     let (rows, columns) = operator.shape();
     for product in PRODUCTS {
-        let (inputs, outputs) = if product == Product::Forward { (columns, rows) } else { (rows, columns) };
+        let (inputs, outputs) = product.sides((rows, columns));
         let cases = [
             (inputs - 1, outputs, 0..rows),
             (inputs + 1, outputs, 0..rows),

@@ -6,7 +6,6 @@
 //! vectors; compare it with `faer f32`.
 
 use std::hint::black_box;
-use std::ops::Range;
 use std::sync::Arc;
 
 use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Inputs, LinearOp, Product, Registry, TensorView};
@@ -58,20 +57,13 @@ fn operators(spec: &str, matrices: &[(usize, usize, Product)]) -> Vec<Operator> 
     matrices.iter().map(prepare).collect()
 }
 
-fn sides((operator, product): &Operator) -> (usize, usize) {
-    let (rows, columns) = operator.shape();
-    if *product == Product::Forward { (columns, rows) } else { (rows, columns) }
-}
-
 /// One product, its outputs shared by the threads.
 fn multiply(pool: &rayon::ThreadPool, (operator, product): &Operator, x: &Inputs<'_>, y: &mut [f32]) {
-    let threads = pool.current_num_threads();
+    let (threads, outputs) = (pool.current_num_threads(), y.len() / x.batch());
     if threads == 1 {
-        let outputs = y.len() / x.batch();
         return operator.apply_outputs(*product, 0..outputs, x, y).expect("a product");
     }
     if operator.shares_outputs(*product) {
-        let outputs = y.len() / x.batch();
         let part = outputs.div_ceil(threads).next_multiple_of(64);
         pool.scope(|scope| {
             for (i, y) in y.chunks_mut(part * x.batch()).enumerate() {
@@ -83,7 +75,7 @@ fn multiply(pool: &rayon::ThreadPool, (operator, product): &Operator, x: &Inputs
     }
     // Each thread has its own outputs.
     let rows = operator.shape().0;
-    let range = |i: usize| -> Range<usize> { i * rows / threads..(i + 1) * rows / threads };
+    let range = |i: usize| i * rows / threads..(i + 1) * rows / threads;
     let mut parts = vec![vec![0.0; y.len()]; threads];
     pool.scope(|scope| {
         for (i, y) in parts.iter_mut().enumerate() {
@@ -128,7 +120,7 @@ fn token(c: &mut Criterion) {
                 let (x, mut y) = (noise(3072), vec![0.0; 50257]);
                 b.iter(|| {
                     for operator in &all {
-                        let (inputs, outputs) = sides(operator);
+                        let (inputs, outputs) = operator.1.sides(operator.0.shape());
                         multiply(pool, operator, &Inputs::new(&x[..inputs], 1).expect("a vector"), &mut y[..outputs]);
                     }
                 });
@@ -161,7 +153,7 @@ fn prefill(c: &mut Criterion) {
             let mut y = vec![0.0; 3072 * BATCH];
             b.iter(|| {
                 for operator in &all {
-                    let (inputs, outputs) = sides(operator);
+                    let (inputs, outputs) = operator.1.sides(operator.0.shape());
                     let x = Inputs::new(&x[..inputs * BATCH], BATCH).expect("vectors");
                     multiply(&pool, operator, &x, &mut y[..outputs * BATCH]);
                 }

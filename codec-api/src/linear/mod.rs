@@ -5,7 +5,7 @@ mod integer;
 mod kernels;
 mod rows;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
@@ -59,6 +59,16 @@ pub enum Product {
     Transposed,
 }
 
+impl Product {
+    /// Numbers of inputs and of outputs, for a matrix of `(rows, columns)`.
+    pub fn sides(self, (rows, columns): (usize, usize)) -> (usize, usize) {
+        match self {
+            Self::Forward => (columns, rows),
+            Self::Transposed => (rows, columns),
+        }
+    }
+}
+
 /// A prepared operator of a matrix `W`. Several threads can share it; each thread multiplies with
 /// its own range of rows.
 pub trait LinearOp: Debug + Send + Sync {
@@ -83,15 +93,16 @@ pub trait LinearOp: Debug + Send + Sync {
     /// [`CodecError::Usage`] if the lengths do not match; see [`check_product`].
     fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()>;
 
-    /// Whether threads can share the outputs of a product: whether [`Self::apply_outputs`] of a
-    /// part of them costs only its share. Otherwise threads share the rows with [`Self::apply`].
+    /// Whether [`Self::apply_outputs`] of a part costs only its share, so that threads can share the
+    /// outputs. Otherwise they share the rows with [`Self::apply`].
     fn shares_outputs(&self, product: Product) -> bool {
         product == Product::Forward
     }
 
     /// Computes a range of the outputs: `y`, `outputs × batch`, is overwritten with them. Outputs
     /// are rows of `W` in a [`Product::Forward`], and columns in a [`Product::Transposed`]. The
-    /// bits of a codec's operator do not depend on how the outputs are divided into ranges.
+    /// ranges into which callers divide the outputs do not change the bits, except those of batches
+    /// in operators that use the dense products of other crates.
     ///
     /// # Errors
     /// [`CodecError::Usage`] if the lengths do not match; see [`check_outputs`].
@@ -132,23 +143,14 @@ fn outputs_by_rows<O: LinearOp + ?Sized>(
 /// # Errors
 /// [`CodecError::Usage`] with all sizes if the range is outside the matrix, or a length is wrong.
 pub fn check_product(
-    (rows, columns): (usize, usize),
+    shape: (usize, usize),
     product: Product,
-    range: &Range<usize>,
+    rows: &Range<usize>,
     x: &Inputs<'_>,
     y: &[f32],
 ) -> Result<()> {
-    let (inputs, outputs) = match product {
-        Product::Forward => (columns, range.len()),
-        Product::Transposed => (rows, columns),
-    };
-    let fits = x.batch() == 0 || x.width() == inputs;
-    if range.start <= range.end && range.end <= rows && fits && y.len() == outputs * x.batch() {
-        return Ok(());
-    }
-    let (batch, width, range) = (x.batch(), x.width(), format!("{}..{}", range.start, range.end));
-    let given = format!("{batch} vectors of {width} inputs and {} outputs", y.len());
-    Err(CodecError::Usage(format!("{given} for rows {range} of a matrix of {rows} x {columns}")))
+    let (_, outputs) = product.sides((rows.len(), shape.1));
+    check(shape, product, (format_args!("rows"), rows, shape.0), x, (y, outputs))
 }
 
 /// Checks the arguments of [`LinearOp::apply_outputs`] for a matrix of `(rows, columns)`.
@@ -156,18 +158,30 @@ pub fn check_product(
 /// # Errors
 /// [`CodecError::Usage`] with all sizes if the range is outside the matrix, or a length is wrong.
 pub fn check_outputs(
-    (rows, columns): (usize, usize),
+    shape: (usize, usize),
     product: Product,
-    range: &Range<usize>,
+    outputs: &Range<usize>,
     x: &Inputs<'_>,
     y: &[f32],
 ) -> Result<()> {
-    let (inputs, outputs) = if product == Product::Forward { (columns, rows) } else { (rows, columns) };
+    let (_, all) = product.sides(shape);
+    check(shape, product, (format_args!("{product:?} outputs"), outputs, all), x, (y, outputs.len()))
+}
+
+/// Checks a range of `what`, of which the matrix has `all`, and the lengths of inputs and outputs.
+fn check(
+    shape: (usize, usize),
+    product: Product,
+    (what, range, all): (fmt::Arguments<'_>, &Range<usize>, usize),
+    x: &Inputs<'_>,
+    (y, outputs): (&[f32], usize),
+) -> Result<()> {
+    let ((rows, columns), (inputs, _)) = (shape, product.sides(shape));
     let fits = x.batch() == 0 || x.width() == inputs;
-    if range.start <= range.end && range.end <= outputs && fits && y.len() == range.len() * x.batch() {
+    if range.start <= range.end && range.end <= all && fits && y.len() == outputs * x.batch() {
         return Ok(());
     }
     let (batch, width, range) = (x.batch(), x.width(), format!("{}..{}", range.start, range.end));
-    let given = format!("{batch} vectors of {width} inputs and {} values", y.len());
-    Err(CodecError::Usage(format!("{given} for outputs {range} of a {product:?} product of {rows} x {columns}")))
+    let given = format!("{batch} vectors of {width} inputs and {} outputs", y.len());
+    Err(CodecError::Usage(format!("{given} for {what} {range} of a matrix of {rows} x {columns}")))
 }

@@ -13,19 +13,19 @@ use super::{Hadamard, INNER, rotated_spec};
 
 impl LinearKernel for Hadamard {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
-        let inner = open_linear(&*self.inner, &rotated_spec(spec)?, payload.scoped(INNER), &cx.for_child())?;
-        let rotated = Rotated { inner, rotation: self.rotation(spec)? };
-        if rotated.tolerance() <= MOST_TOLERANCE {
-            return Ok(Box::new(rotated));
+        let (rotated, payload, cx) = (rotated_spec(spec)?, payload.scoped(INNER), cx.for_child());
+        let inner = open_linear(&*self.inner, &rotated, payload.clone(), &cx)?;
+        let operator = Rotated { inner, rotation: self.rotation(spec)? };
+        if operator.tolerance() <= MOST_TOLERANCE {
+            return Ok(Box::new(operator));
         }
-        let cx = cx.for_child();
-        let rows = open_rows(&*self.inner, &rotated_spec(spec)?, payload.scoped(INNER), &cx)?;
-        Ok(Box::new(Rotated { inner: Box::new(RowsLinear::new(rows)), ..rotated }))
+        let rows = open_rows(&*self.inner, &rotated, payload, &cx)?;
+        Ok(Box::new(Rotated { inner: Box::new(RowsLinear::new(rows)), ..operator }))
     }
 }
 
 /// The largest tolerance with which the operator of the inner codec is used, and not its decoded
-/// rows: a rotation could make large errors of the operator too large.
+/// rows: half of what law 8 allows, because a rotation spreads the errors of the operator.
 const MOST_TOLERANCE: f32 = 5e-3;
 
 /// `W·x = (W·Rᵀ)·(R·x)` and `Wᵀ·x = Rᵀ·((W·Rᵀ)ᵀ·x)`; `inner` multiplies with `W·Rᵀ`.

@@ -73,7 +73,7 @@ fn exact(product: Product, matrix: &[f32], (rows, columns): (usize, usize), x: &
         Product::Forward => matrix[output * columns + input],
         Product::Transposed => matrix[input * columns + output],
     };
-    let outputs = if product == Product::Forward { rows } else { columns };
+    let (_, outputs) = product.sides((rows, columns));
     let sum = |output, vector: &[f32]| {
         vector.iter().enumerate().map(|(i, x)| f64::from(weight(output, i)) * f64::from(*x)).sum::<f64>()
     };
@@ -87,7 +87,7 @@ fn inputs(product: Product, matrix: &[f32], (rows, columns): (usize, usize)) -> 
         Product::Forward => matrix[..columns].to_vec(),
         Product::Transposed => matrix.iter().step_by(columns).copied().collect(),
     };
-    let width = if product == Product::Forward { columns } else { rows };
+    let (width, _) = product.sides((rows, columns));
     let hot: Vec<f32> = (0..width).map(|i| if i == width / 2 { 1e4 } else { 0.0 }).collect();
     let small = first.iter().map(|w| 1.0 / (0.01 + w.abs())).collect();
     [weights("gaussian", width), hot, first, small].concat()
@@ -95,9 +95,9 @@ fn inputs(product: Product, matrix: &[f32], (rows, columns): (usize, usize)) -> 
 
 /// The product of two ranges of rows.
 fn multiply(operator: &dyn LinearOp, product: Product, x: &Inputs<'_>) -> Vec<f32> {
-    let (rows, columns) = operator.shape();
+    let (rows, _) = operator.shape();
     let middle = rows / 3;
-    let outputs = if product == Product::Forward { rows } else { columns };
+    let (_, outputs) = product.sides(operator.shape());
     let mut y = vec![0.0; outputs * x.batch()];
     let (first, second) = y.split_at_mut(if product == Product::Forward { middle * x.batch() } else { 0 });
     let first = if product == Product::Forward { first } else { &mut *second };

@@ -43,8 +43,9 @@ const REMEMBERED: usize = 1 << 11;
 /// A repetition in so many windows is worth a frame.
 const RARE: usize = 64;
 
-/// Whether one window in 64 that begins with an element equals one of the latest or, of those with
-/// a small hash, any earlier one. The hash selects the same windows wherever they are.
+/// Whether more than one window in 64 repeats: in eight parts of the bytes, one of the latest
+/// windows of its part; or anywhere, among the windows with a small hash. A window begins with an
+/// element.
 pub(super) fn repeats(bytes: &[u8], width: usize) -> bool {
     near_repeats(bytes, width) || far_repeats(bytes, width)
 }
@@ -87,16 +88,17 @@ fn far_repeats(bytes: &[u8], width: usize) -> bool {
         4 => choose::<4>(bytes, most, &mut chosen),
         _ => choose::<8>(bytes, most, &mut chosen),
     }
-    let mut windows: Vec<u64> = chosen.iter().map(|at| window(bytes, *at)).collect();
-    windows.sort_unstable();
-    let earlier = windows.windows(2).filter(|pair| pair[0] == pair[1]).count();
-    RARE * earlier > windows.len()
+    let mut found: Vec<u64> = chosen.iter().map(|at| window(bytes, *at)).collect();
+    found.sort_unstable();
+    let earlier = found.windows(2).filter(|pair| pair[0] == pair[1]).count();
+    RARE * earlier > found.len()
 }
 
 /// Elements hashed at a time.
 const PIECE: usize = 512;
 
-/// Appends the offsets of the windows whose hash is at most `most`.
+/// Appends the offsets of the windows whose hash is at most `most`: the same windows, wherever they
+/// are.
 fn choose<const WIDTH: usize>(bytes: &[u8], most: u32, chosen: &mut Vec<usize>) {
     let in_window = WINDOW / WIDTH;
     let all = windows(bytes, WIDTH);

@@ -71,7 +71,7 @@ fn a_weight_is_a_sum_in_f64_over_ascending_components() {
 
 /// The products of all rows, computed range by range; `batch × outputs` values.
 fn product(operator: &dyn LinearOp, product: Product, x: &[f32], step: usize) -> Vec<f32> {
-    let outputs = if product == Product::Forward { ROWS } else { COLUMNS };
+    let (_, outputs) = product.sides((ROWS, COLUMNS));
     let (x, mut y) = (Inputs::new(x, BATCH).unwrap(), vec![0.0; outputs * BATCH]);
     for first in (0..ROWS).step_by(step) {
         let rows = first..(first + step).min(ROWS);

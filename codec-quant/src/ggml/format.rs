@@ -193,9 +193,21 @@ fn quantise<S: Simd, F: Format>(simd: S, x: &[f32], scales: &Scales<F::Numbers>,
 }
 
 pub(super) fn open<F: Format>(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Box<dyn RowReader>> {
+    Ok(Box::new(BlockRows { shape: spec.matrix(), blocks: blocks::<F>(spec, payload)?, format: PhantomData::<F> }))
+}
+
+/// The blocks of a payload.
+pub(super) fn blocks<F: Format>(spec: &TensorSpec, payload: &PayloadView<'_>) -> Result<Bytes> {
     accepts::<F>(spec)?;
-    let blocks = payload.bytes("blocks", Dtype::U8, &[spec.elements() / F::WEIGHTS, F::BYTES])?.clone();
-    Ok(Box::new(BlockRows { shape: spec.matrix(), blocks, format: PhantomData::<F> }))
+    Ok(payload.bytes("blocks", Dtype::U8, &[spec.elements() / F::WEIGHTS, F::BYTES])?.clone())
+}
+
+/// Refuses scales of which the largest magnitude, as F16 bits, is not finite.
+pub(super) fn check_scales(largest: u16) -> Result<()> {
+    if largest < half::f16::INFINITY.to_bits() {
+        return Ok(());
+    }
+    Err(CodecError::corrupt("blocks", "a scale is not finite"))
 }
 
 /// The rows of a payload.
@@ -214,11 +226,7 @@ impl<F: Format> RowReader for BlockRows<F> {
     fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         check_rows(self.shape, &rows, out)?;
         let blocks = &self.blocks[rows.start * bytes_of::<F>(self.shape.1)..][..bytes_of::<F>(out.len())];
-        let largest = dispatch(DecodeBlocks { blocks, out, format: PhantomData::<F> });
-        if largest >= half::f16::INFINITY.to_bits() {
-            return Err(CodecError::corrupt("blocks", "a scale is not finite"));
-        }
-        Ok(())
+        check_scales(dispatch(DecodeBlocks { blocks, out, format: PhantomData::<F> }))
     }
 
     fn resident_bytes(&self) -> u64 {

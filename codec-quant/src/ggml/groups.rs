@@ -36,7 +36,7 @@ impl<const G: usize> Groups<G> {
         x
     }
 
-    /// Whether some group has only weights of this magnitude, not 0, and zeros.
+    /// Whether some group has only zeros and weights of the magnitude of its `peak`, which is not 0.
     #[inline(always)]
     pub(super) fn any_of_one_magnitude(&self, peak: &Lanes<f32>) -> bool {
         let mut all: Lanes<bool> = lanes!(i => peak[i] != 0.0);

@@ -1,23 +1,17 @@
 //! Multiplying with the integers of blocks.
 
 use codec_api::{
-    CodecError, DecodeCx, Dtype, IntegerLayout, IntegerMatrix, IntegerRow, LinearOp, PayloadView, Result, RowsLinear,
-    TensorSpec,
+    DecodeCx, IntegerLayout, IntegerMatrix, IntegerRow, LinearOp, PayloadView, Result, RowsLinear, TensorSpec,
 };
-use half::f16;
 
-use super::format::{Format, accepts, open};
+use super::format::{Format, blocks, bytes_of, check_scales, largest_magnitude, open};
 
 /// A format whose weights are `scale·(code − zero)`, or `scale·code − minimum`.
 pub(super) struct Integers {
     /// Bits of a code: 4, 6 or 8.
     pub(super) bits: usize,
-    /// Weights of a group.
-    pub(super) group: usize,
     /// The code of zero.
     pub(super) zero: u8,
-    /// Groups of a block with integer scales, if there are such scales.
-    pub(super) shared: Option<usize>,
     /// Whether groups have minima.
     pub(super) minima: bool,
     /// Reads a block.
@@ -39,54 +33,49 @@ pub(super) fn prepare<F: Format>(
     payload: &PayloadView<'_>,
     cx: &DecodeCx<'_>,
 ) -> Result<Box<dyn LinearOp>> {
-    accepts::<F>(spec)?;
-    let blocks = payload.bytes("blocks", Dtype::U8, &[spec.elements() / F::WEIGHTS, F::BYTES])?;
-    let sizes = (F::WEIGHTS, F::BYTES);
     if let Some(integers) = &F::INTEGERS
-        && let Some(matrix) = pack(integers, spec.matrix(), sizes, blocks, cx)?
+        && let Some(matrix) = pack::<F>(integers, spec.matrix(), &blocks::<F>(spec, payload)?, cx)?
     {
         return Ok(Box::new(matrix));
     }
     Ok(Box::new(RowsLinear::new(open::<F>(spec, payload)?)))
 }
 
-fn pack(
+fn pack<F: Format>(
     integers: &Integers,
     shape: (usize, usize),
-    (weights, bytes): (usize, usize),
     blocks: &[u8],
     cx: &DecodeCx<'_>,
 ) -> Result<Option<IntegerMatrix>> {
-    let layout = IntegerLayout::new(shape, integers.bits, Some(integers.group), Some(integers.zero));
-    let Some(mut layout) = layout else { return Ok(None) };
-    if let Some(groups) = integers.shared {
-        layout = layout.sharing(groups, integers.minima);
-    }
-    let row_len = shape.1 / weights * bytes;
+    let layout = IntegerLayout::new(shape, integers.bits, Some(F::GROUP), Some(integers.zero));
+    let shared = shared::<F>();
+    let layout = if shared > 0 { layout.and_then(|layout| layout.sharing(shared, integers.minima)) } else { layout };
+    let Some(layout) = layout else { return Ok(None) };
+    let row_len = bytes_of::<F>(shape.1);
     IntegerMatrix::pack(layout, cx.product, |row, out| {
         cx.cancel.check()?;
-        read_row(integers, &blocks[row * row_len..][..row_len], (weights, bytes), out);
-        let finite = |halves: &[u16]| halves.iter().all(|half| f16::from_bits(*half).is_finite());
-        if finite(&out.scales) && finite(&out.minima) {
-            return Ok(());
-        }
-        Err(CodecError::corrupt("blocks", "a scale is not finite"))
+        read_row::<F>(integers, &blocks[row * row_len..][..row_len], out);
+        check_scales(largest_magnitude(&out.scales).max(largest_magnitude(&out.minima)))
     })
 }
 
-fn read_row(integers: &Integers, row: &[u8], (weights, bytes): (usize, usize), out: &mut IntegerRow) {
-    let groups = integers.shared.unwrap_or_default();
+/// Groups of a block that have integers times a common scale; 0 if a block is a group.
+fn shared<F: Format>() -> usize {
+    if F::WEIGHTS > F::GROUP { F::WEIGHTS / F::GROUP } else { 0 }
+}
+
+fn read_row<F: Format>(integers: &Integers, row: &[u8], out: &mut IntegerRow) {
+    let groups = shared::<F>();
     let minimum_groups = if integers.minima { groups } else { 0 };
-    for (i, (block, codes)) in row.chunks_exact(bytes).zip(out.codes.chunks_exact_mut(weights)).enumerate() {
-        (integers.read)(
-            block,
-            &mut Numbers {
-                codes,
-                scale: &mut out.scales[i],
-                factors: &mut out.factors[i * groups..][..groups],
-                minimum: out.minima.get_mut(i),
-                minimum_factors: &mut out.minimum_factors[i * minimum_groups..][..minimum_groups],
-            },
-        );
+    let blocks = row.chunks_exact(F::BYTES).zip(out.codes.chunks_exact_mut(F::WEIGHTS));
+    for (i, (block, codes)) in blocks.enumerate() {
+        let mut numbers = Numbers {
+            codes,
+            scale: &mut out.scales[i],
+            factors: &mut out.factors[i * groups..][..groups],
+            minimum: out.minima.get_mut(i),
+            minimum_factors: &mut out.minimum_factors[i * minimum_groups..][..minimum_groups],
+        };
+        (integers.read)(block, &mut numbers);
     }
 }

@@ -52,8 +52,7 @@ impl Block for Q4_0 {
     type Levels = IntegerLevels<-8, 7>;
     const BYTES: usize = 18;
     const LARGEST: f32 = 4.5e5;
-    const INTEGERS: Option<Integers> =
-        Some(Integers { bits: 4, group: WEIGHTS, zero: 8, shared: None, minima: false, read });
+    const INTEGERS: Option<Integers> = Some(Integers { bits: 4, zero: 8, minima: false, read });
 
     #[inline(always)]
     fn pack(codes: &Codes, bytes: &mut [u8]) {

@@ -69,8 +69,7 @@ impl SuperBlock<32> for Q4K {
     const LEAST_SCALE: f32 = 0.0;
     const MOST_SCALE: f32 = 63.0;
     const MOST_MINIMUM: f32 = 63.0;
-    const INTEGERS: Option<Integers> =
-        Some(Integers { bits: 4, group: GROUP, zero: 0, shared: Some(WEIGHTS / GROUP), minima: true, read });
+    const INTEGERS: Option<Integers> = Some(Integers { bits: 4, zero: 0, minima: true, read });
 
     #[inline(always)]
     fn pack(coded: &Coded<'_>, block: &mut [u8]) {

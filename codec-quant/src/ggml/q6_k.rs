@@ -64,8 +64,7 @@ impl SuperBlock<16> for Q6K {
     const LARGEST: f32 = 2e8;
     const LEAST_SCALE: f32 = -128.0;
     const MOST_SCALE: f32 = 127.0;
-    const INTEGERS: Option<Integers> =
-        Some(Integers { bits: 6, group: LANES, zero: 32, shared: Some(WEIGHTS / LANES), minima: false, read });
+    const INTEGERS: Option<Integers> = Some(Integers { bits: 6, zero: 32, minima: false, read });
 
     #[inline(always)]
     fn pack(coded: &Coded<'_>, block: &mut [u8]) {

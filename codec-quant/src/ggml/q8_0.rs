@@ -50,8 +50,7 @@ impl Block for Q8_0 {
     type Levels = IntegerLevels<-127, 127>;
     const BYTES: usize = 34;
     const LARGEST: f32 = 8.3e6;
-    const INTEGERS: Option<Integers> =
-        Some(Integers { bits: 8, group: WEIGHTS, zero: 128, shared: None, minima: false, read });
+    const INTEGERS: Option<Integers> = Some(Integers { bits: 8, zero: 128, minima: false, read });
 
     #[inline(always)]
     fn pack(codes: &Codes, bytes: &mut [u8]) {

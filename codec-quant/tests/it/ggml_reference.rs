@@ -1,13 +1,13 @@
 //! ggml's blocks of 32 are never worse than those of ggml's own encoder.
 
-use codec_api::{CodecError, Dtype, EncodeCx};
+use codec_api::{CodecError, EncodeCx};
 use harness::testing::weights;
 
 use crate::ggml::squared_errors;
 
 /// The F16 number nearest to `x`.
 fn f16(x: f32) -> f32 {
-    laws::Sample::from_fn("a number", Dtype::F16, &[1], |_| x).unwrap().view().unwrap().to_f32().unwrap()[0]
+    half::f16::from_f32(x).to_f32()
 }
 
 fn inverse(d: f32) -> f32 {

@@ -215,10 +215,10 @@ fn map<'a>(bytes: &'a [u8], table: &[u8]) -> Cow<'a, [u8]> {
 kernel! {
     /// `table[byte]` for each byte.
     fn look_up<'a>(simd, table: &'a [u8; 256], bytes: &'a [u8], out: &'a mut [u8]) {
-        let [first, ..] = table.as_chunks::<64>().0 else { return };
+        let Some(first) = table.first_chunk::<64>() else { return };
         let ((blocks, rest), (outs, tail)) = (bytes.as_chunks::<64>(), out.as_chunks_mut());
         for (block, out) in blocks.iter().zip(outs) {
-            // Contexts are below 64.
+            // Most tables are for contexts, which are below 64.
             if block.iter().fold(0, |all, byte| all | byte) < 64 {
                 *out = simd.lookup64(first, block);
             } else {

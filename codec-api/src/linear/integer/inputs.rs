@@ -1,5 +1,7 @@
 //! Inputs as integers of 16 bits.
 
+use std::ops::Range;
+
 use bytemuck::cast_slice_mut;
 use simd::{LANES, Lanes, Simd, kernel, lanes, load, magnitudes, sum};
 
@@ -39,8 +41,8 @@ pub(in crate::linear) struct IntegerInputs {
     sums: Vec<i32>,
 }
 
-/// Some vectors of a group: the numbers of block `i` of vector `v` follow those of `i·t + v`
-/// blocks, with [`TOGETHER`] for `t`, or 1 for a single vector.
+/// The numbers of a vector and of those after it in its group. A block of one vector is followed by
+/// the same block of the next vector.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group<'a> {
     pub(super) pairs: &'a [u32],
@@ -70,9 +72,19 @@ impl IntegerInputs {
     /// The group of vector `i`, without the vectors before this one.
     #[inline(always)]
     pub(super) fn group(&self, i: usize) -> Group<'_> {
-        let (group, first) = (i / self.together, i % self.together);
-        let from = |part: usize| (group * self.together * self.width + first * BLOCK) / part;
-        Group { pairs: &self.pairs[from(2)..], scales: &self.scales[from(BLOCK)..], sums: &self.sums[from(SUMMED)..] }
+        let from = self.span(i).start;
+        Group {
+            pairs: &self.pairs[from / 2..],
+            scales: &self.scales[from / BLOCK..],
+            sums: &self.sums[from / SUMMED..],
+        }
+    }
+
+    /// The integers from those of vector `i` to the end of its group.
+    #[inline(always)]
+    fn span(&self, i: usize) -> Range<usize> {
+        let (group, len) = (i / self.together, self.together * self.width);
+        group * len + i % self.together * BLOCK..(group + 1) * len
     }
 
     /// Sets vector `i`.
@@ -87,8 +99,7 @@ impl IntegerInputs {
     }
 
     fn place(&mut self, i: usize) -> Place<'_> {
-        let (group, first) = (i / self.together, i % self.together);
-        let (from, to) = (group * self.together * self.width + first * BLOCK, (group + 1) * self.together * self.width);
+        let Range { start: from, end: to } = self.span(i);
         Place {
             together: self.together,
             pairs: &mut self.pairs[from / 2..to / 2],

@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 use simd::LANES;
 
 /// Inputs are padded to a multiple of it.
-const ALIGNED: usize = 16;
+pub(super) const ALIGNED: usize = 16;
 
 /// A lane for each of sixteen outputs: a cache line.
 #[derive(Clone, Copy, Debug, Zeroable, Pod)]

@@ -26,30 +26,29 @@ use crate::error::Result;
 use crate::rows::{RowReader, check_rows};
 use inputs::BLOCK;
 use kernel::{Outputs, Tiles, multiply};
-use lines::{Line, get};
+use lines::{ALIGNED, Line, get};
 use scales::Scales;
 
 pub(in crate::linear) use inputs::IntegerInputs;
 
 /// How the codes of a matrix and their scales are arranged.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct IntegerLayout {
     /// Rows and columns of the matrix.
-    pub shape: (usize, usize),
+    shape: (usize, usize),
     /// Bits of a code: 2, 4, 6 or 8.
-    pub bits: usize,
+    bits: usize,
     /// Columns that share a scale: 16, 32, 64 or a multiple of 64; `None` if a row shares one.
-    pub group: Option<usize>,
+    group: Option<usize>,
     /// The zero point of all groups; `None` if each has its own.
-    pub zero: Option<u8>,
+    zero: Option<u8>,
     /// Groups that share a number in F16, of which their scales are multiples; `None` if each has
     /// its own number.
-    pub shared: Option<usize>,
+    shared: Option<usize>,
     /// Whether groups have minima, which are like their scales.
-    pub minima: bool,
+    minima: bool,
     /// A factor of all scales and minima.
-    pub factor: f32,
+    factor: f32,
 }
 
 impl IntegerLayout {
@@ -61,12 +60,11 @@ impl IntegerLayout {
     }
 
     /// Scales, and minima if there are any, are small integers times a number that so many groups
-    /// share. Minima need groups of less than 64 columns.
-    #[must_use]
-    pub fn sharing(mut self, groups: usize, minima: bool) -> Self {
-        self.shared = Some(groups.max(1));
-        self.minima = minima && self.group.is_some_and(|group| group < BLOCK);
-        self
+    /// share. `None` for no groups, and for minima of groups of 64 columns and more.
+    pub fn sharing(mut self, groups: usize, minima: bool) -> Option<Self> {
+        let fits = groups > 0 && (!minima || self.group.is_some_and(|group| group < BLOCK));
+        (self.shared, self.minima) = (Some(groups), minima);
+        fits.then_some(self)
     }
 
     /// With a factor of all scales.
@@ -77,7 +75,7 @@ impl IntegerLayout {
     }
 
     /// Groups of a row.
-    pub fn groups(&self) -> usize {
+    fn groups(&self) -> usize {
         self.group.map_or(1, |group| self.shape.1.div_ceil(group))
     }
 }
@@ -86,11 +84,11 @@ impl IntegerLayout {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct IntegerRow {
-    /// A code for each column.
+    /// A code for each column, below 2 to the power of the bits of the layout.
     pub codes: Vec<u8>,
     /// The numbers of the scales, as F16 bits: one for each group, or for some that share it.
     pub scales: Vec<u16>,
-    /// The factor of the scale of each group; empty if no number is shared.
+    /// The integer that multiplies the number of each group; empty if no number is shared.
     pub factors: Vec<i8>,
     /// The zero point of each group; ignored if all are the same.
     pub zeros: Vec<u8>,
@@ -163,20 +161,14 @@ impl LinearOp for IntegerMatrix {
 }
 
 impl IntegerMatrix {
-    /// Number of inputs and outputs of the product that the codes are packed for.
-    fn sides(layout: &IntegerLayout, product: Product) -> (usize, usize) {
-        let (rows, columns) = layout.shape;
-        if product == Product::Forward { (columns, rows) } else { (rows, columns) }
-    }
-
     /// The tiles, without scales and zero points.
     fn tiles(&self, zero: u8) -> Tiles<'_> {
-        let inputs = Self::sides(&self.layout, self.product).0.next_multiple_of(LANES);
+        let inputs = self.product.sides(self.layout.shape).0.next_multiple_of(ALIGNED);
         let group = self.layout.group.filter(|_| self.product == Product::Forward);
         Tiles {
             bits: self.layout.bits,
             inputs,
-            group: group.unwrap_or(inputs.max(LANES)),
+            group: group.unwrap_or(inputs.max(ALIGNED)),
             lines: &self.lines,
             scales: None,
             minima: None,
@@ -201,6 +193,8 @@ impl IntegerMatrix {
     fn transposed(&self, rows: Range<usize>, columns: Range<usize>, x: &Inputs<'_>, y: &mut [f32], add: bool) {
         let ((inputs, outputs), batch) = (self.layout.shape, x.batch());
         let width = self.layout.group.unwrap_or(outputs).max(1);
+        // Zero points of their own are factors of the sums already
+        // ([`IntegerInputs::set_scaled`]).
         let tiles = self.tiles(self.layout.zero.unwrap_or(1));
         let mut scales = vec![0.0; inputs];
         let mut integers = IntegerInputs::with_size(inputs, batch);
@@ -234,7 +228,7 @@ impl RowReader for IntegerMatrix {
         check_rows(self.layout.shape, &rows, out)?;
         let columns = self.layout.shape.1;
         let width = self.layout.group.unwrap_or(columns).max(1);
-        let tile = lines::lines_of(self.layout.bits, Self::sides(&self.layout, self.product).0);
+        let tile = lines::lines_of(self.layout.bits, self.product.sides(self.layout.shape).0);
         for (row, out) in rows.zip(out.chunks_mut(columns.max(1))) {
             for (group, out) in out.chunks_mut(width).enumerate() {
                 let (scale, zero, minimum) = self.group(row, group);

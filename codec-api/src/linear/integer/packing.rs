@@ -4,7 +4,7 @@ use simd::LANES;
 
 use super::inputs::{BLOCK, STEP_ERROR};
 use super::lines::{lines_of, set};
-use super::scales::{Scales, widened};
+use super::scales::{Scales, index, rows_of, widened};
 use super::{IntegerLayout, IntegerMatrix, IntegerRow};
 use crate::error::Result;
 use crate::linear::Product;
@@ -26,7 +26,7 @@ impl IntegerMatrix {
         product: Product,
         mut read: impl FnMut(usize, &mut IntegerRow) -> Result<()>,
     ) -> Result<Option<Self>> {
-        let (inputs, outputs) = Self::sides(&layout, product);
+        let (inputs, outputs) = product.sides(layout.shape);
         let per_tile = lines_of(layout.bits, inputs);
         let mut matrix = Self {
             layout,
@@ -34,25 +34,26 @@ impl IntegerMatrix {
             lines: zeros(outputs.div_ceil(LANES) * per_tile)?,
             scales: Scales::new(&layout, product)?,
             minima: layout.minima.then(|| Scales::new(&layout, product)).transpose()?,
-            zeros: zeros(if layout.zero.is_none() { zeros_len(&layout, product) } else { 0 })?,
+            zeros: zeros(if layout.zero.is_none() { rows_of(&layout, product) * layout.groups() } else { 0 })?,
             tolerance: 0.0,
         };
         let mut out = IntegerRow::new(&layout)?;
         let mut errors = Errors::new(&layout)?;
         for row in 0..layout.shape.0 {
-            out.zeros.fill(layout.zero.unwrap_or_default());
             read(row, &mut out)?;
+            if let Some(zero) = layout.zero {
+                out.zeros.fill(zero);
+            } else {
+                for (group, zero) in out.zeros.iter().enumerate() {
+                    let at = matrix.zero_index(row, group);
+                    matrix.zeros[at] = *zero;
+                }
+            }
             out.clear_scales_of_zeros(&layout);
             matrix.set_codes(row, per_tile, &out.codes);
             matrix.scales.set(row, &out.scales, &out.factors);
             if let Some(minima) = &mut matrix.minima {
                 minima.set(row, &out.minima, &out.minimum_factors);
-            }
-            for (group, zero) in out.zeros.iter().enumerate() {
-                let at = matrix.zero_index(row, group);
-                if let Some(place) = matrix.zeros.get_mut(at) {
-                    *place = *zero;
-                }
             }
             errors.count(row, &out);
         }
@@ -77,10 +78,7 @@ impl IntegerMatrix {
     }
 
     fn zero_index(&self, row: usize, group: usize) -> usize {
-        match self.product {
-            Product::Forward => (row / LANES * self.layout.groups() + group) * LANES + row % LANES,
-            Product::Transposed => group * self.layout.shape.0 + row,
-        }
+        index(self.product, self.layout.shape.0, row, group, self.layout.groups())
     }
 
     /// Scale, zero point and minimum of a group of a row.
@@ -89,11 +87,6 @@ impl IntegerMatrix {
         let number = |scales: &Scales| scales.get(row, group) * self.layout.factor;
         (number(&self.scales), zero, self.minima.as_ref().map_or(0.0, number))
     }
-}
-
-fn zeros_len(layout: &IntegerLayout, product: Product) -> usize {
-    let rows = layout.shape.0;
-    layout.groups() * if product == Product::Forward { rows.next_multiple_of(LANES) } else { rows }
 }
 
 impl IntegerRow {
@@ -198,7 +191,7 @@ impl Errors {
 
     fn tolerance(mut self, product: Product) -> f64 {
         self.end_block();
-        let (inputs, _) = IntegerMatrix::sides(&self.layout, product);
+        let (inputs, _) = product.sides(self.layout.shape);
         if self.energy <= 0.0 && self.terms == 0.0 {
             return 0.0;
         }

@@ -27,7 +27,7 @@ pub(super) struct Scales {
 
 impl Scales {
     pub(super) fn new(layout: &IntegerLayout, product: Product) -> Result<Self> {
-        let rows = if product == Product::Forward { layout.shape.0.next_multiple_of(LANES) } else { layout.shape.0 };
+        let rows = rows_of(layout, product);
         let (groups, shared) = (layout.groups(), layout.shared.unwrap_or(1));
         let halves = zeros(rows * groups.div_ceil(shared))?;
         let factors = zeros(if layout.shared.is_some() { rows * groups } else { 0 })?;
@@ -52,10 +52,7 @@ impl Scales {
     }
 
     fn index(&self, row: usize, number: usize, of: usize) -> usize {
-        match self.product {
-            Product::Forward => (row / LANES * of + number) * LANES + row % LANES,
-            Product::Transposed => number * self.rows + row,
-        }
+        index(self.product, self.rows, row, number, of)
     }
 
     /// The scale of a group.
@@ -86,6 +83,20 @@ impl Scales {
 
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&*self.halves) + size_of_val(&*self.factors)
+    }
+}
+
+/// Rows with space for numbers: in a forward product, those of whole tiles.
+pub(super) fn rows_of(layout: &IntegerLayout, product: Product) -> usize {
+    let rows = layout.shape.0;
+    if product == Product::Forward { rows.next_multiple_of(LANES) } else { rows }
+}
+
+/// Index of a number of a row that has `of` numbers, in the order of [`Scales`].
+pub(super) fn index(product: Product, rows: usize, row: usize, number: usize, of: usize) -> usize {
+    match product {
+        Product::Forward => (row / LANES * of + number) * LANES + row % LANES,
+        Product::Transposed => number * rows + row,
     }
 }
 

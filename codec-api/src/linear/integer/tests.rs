@@ -22,7 +22,10 @@ fn layouts() -> Vec<IntegerLayout> {
         }
         let of =
             |bits, group, zero| IntegerLayout::new(shape, bits, Some(group), Some(zero)).expect("a supported layout");
-        layouts.extend([of(6, 16, 32).sharing(16, false), of(4, 32, 0).sharing(8, true).times(0.5)]);
+        layouts.extend([
+            of(6, 16, 32).sharing(16, false).expect("a layout"),
+            of(4, 32, 0).sharing(8, true).expect("a layout").times(0.5),
+        ]);
     }
     layouts
 }
@@ -69,11 +72,10 @@ fn both_products_are_within_the_tolerance() {
     for layout in layouts() {
         for packed_for in [Product::Forward, Product::Transposed] {
             let (matrix, weights) = packed(layout, packed_for);
-            let (rows, columns) = layout.shape;
             for (product, batch) in
                 [(Product::Forward, 1), (Product::Forward, 5), (Product::Transposed, 1), (Product::Transposed, 5)]
             {
-                let (n, outputs) = if product == Product::Forward { (columns, rows) } else { (rows, columns) };
+                let (n, outputs) = product.sides(layout.shape);
                 let values = inputs(n * batch);
                 let x = Inputs::new(&values, batch).unwrap();
                 let mut y = vec![f32::NAN; outputs * batch];
@@ -83,8 +85,8 @@ fn both_products_are_within_the_tolerance() {
                     let allowed = norm(&mut weights.iter().copied()) * norm(&mut x.iter().map(|x| f64::from(*x)));
                     for output in 0..outputs {
                         let weight = |i: usize| match product {
-                            Product::Forward => weights[output * columns + i],
-                            Product::Transposed => weights[i * columns + output],
+                            Product::Forward => weights[output * layout.shape.1 + i],
+                            Product::Transposed => weights[i * layout.shape.1 + output],
                         };
                         let exact: f64 = x.iter().enumerate().map(|(i, x)| f64::from(*x) * weight(i)).sum();
                         let off = (f64::from(y[output * batch + b]) - exact).abs();
@@ -105,7 +107,7 @@ fn bits_depend_neither_on_level_nor_on_ranges_nor_on_the_batch() {
     for layout in layouts() {
         for product in [Product::Forward, Product::Transposed] {
             let (matrix, _) = packed(layout, product);
-            let (n, outputs) = IntegerMatrix::sides(&layout, product);
+            let (n, outputs) = product.sides(layout.shape);
             let values = inputs(9 * n);
             let all = |level| {
                 with_level(level, || {

@@ -109,9 +109,8 @@ impl LinearOp for Matrix {
 
     fn apply_outputs(&self, product: Product, outputs: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
         check_outputs(self.shape, product, &outputs, x, y)?;
-        let (rows, columns) = self.shape;
-        let mut all = vec![0.0; if product == Product::Forward { rows } else { columns } * x.batch()];
-        self.apply(product, 0..rows, x, &mut all)?;
+        let mut all = vec![0.0; product.sides(self.shape).1 * x.batch()];
+        self.apply(product, 0..self.shape.0, x, &mut all)?;
         y.copy_from_slice(&all[outputs.start * x.batch()..outputs.end * x.batch()]);
         if self.fault == Fault::RoundsByRange && outputs.start > 0 {
             for y in y {
