@@ -7,7 +7,7 @@ use simd::{LANES, kernel, load, sum};
 use super::IntQuant;
 use super::layout::Layout;
 use super::quantise::ROUND;
-use super::range::{Codes, Range, covering};
+use super::range::{Codes, Extent, covering};
 use super::scale::{Grids, power_of_two};
 
 /// Candidate ranges: the full one, and shorter ones by [`STEP`] each.
@@ -33,7 +33,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// The grids that cover the ranges, or the best ones found.
-    pub(super) fn grids(&self, values: &[f32], ranges: &[Range], exponent: i8, cx: &EncodeCx<'_>) -> Result<Grids> {
+    pub(super) fn grids(&self, values: &[f32], ranges: &[Extent], exponent: i8, cx: &EncodeCx<'_>) -> Result<Grids> {
         let (codes, normalise) = (self.codes, power_of_two(-i32::from(exponent)));
         let mut grids = covering(codes, ranges, normalise);
         if !self.clip && self.importance.is_none() {
@@ -69,7 +69,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    pub(super) fn new(codes: Codes, range: Range, normalise: f32, weighted: bool) -> Self {
+    pub(super) fn new(codes: Codes, range: Extent, normalise: f32, weighted: bool) -> Self {
         let (step, zero) = codes.covering(range, normalise);
         // A symmetric grid has one more level below zero. The sign of the step puts it on the side
         // of the extreme value.

@@ -12,7 +12,7 @@ use super::clip::Chooser;
 use super::decode::{Params, decode_rows};
 use super::layout::Layout;
 use super::quantise::{Quantiser, quantise};
-use super::range::{self, Codes, find_ranges};
+use super::range::{Codes, Extent, find_ranges};
 use super::scale::{Grids, exponent_for};
 use super::survey::Found;
 use super::{Group, IntQuant};
@@ -56,7 +56,7 @@ pub(super) fn importance(spec: &TensorSpec, cx: &EncodeCx<'_>) -> Result<Option<
 }
 
 /// The exponent for the largest step of grids that cover these ranges; `None` if all are zeros.
-pub(super) fn exponent(codes: Codes, ranges: &[range::Range], octave: i32) -> Option<i8> {
+pub(super) fn exponent(codes: Codes, ranges: &[Extent], octave: i32) -> Option<i8> {
     let largest = codes.largest_step(ranges);
     (largest > 0.0).then(|| exponent_for(largest, octave))
 }

@@ -7,7 +7,7 @@ use super::scale::Grids;
 
 /// Smallest and largest value of a group, extended to include zero.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Range {
+pub(super) struct Extent {
     pub(super) low: f32,
     pub(super) high: f32,
 }
@@ -15,7 +15,7 @@ pub(super) struct Range {
 kernel! {
     /// Appends the range of each group. Returns the largest magnitude, infinite if a value is not
     /// finite.
-    pub(super) fn find_ranges<'a>(simd, values: &'a [f32], layout: &'a Layout, ranges: &'a mut Vec<Range>) -> f32 {
+    pub(super) fn find_ranges<'a>(simd, values: &'a [f32], layout: &'a Layout, ranges: &'a mut Vec<Extent>) -> f32 {
         let mut largest = [0; LANES];
         let (row, width) = layout.group_spans(values);
         for row in values.chunks(row) {
@@ -31,7 +31,7 @@ kernel! {
                     }
                     largest = simd.max_magnitude(&largest, x);
                 }
-                ranges.push(Range { low: -simd.reduce_max(&minus_low), high: simd.reduce_max(&high) });
+                ranges.push(Extent { low: -simd.reduce_max(&minus_low), high: simd.reduce_max(&high) });
             }
         }
         simd.reduce_max(&magnitudes(largest))
@@ -49,7 +49,7 @@ pub(super) struct Codes {
 
 impl Codes {
     /// The largest step of the grids that cover these ranges, not normalised.
-    pub(super) fn largest_step(&self, ranges: &[Range]) -> f64 {
+    pub(super) fn largest_step(&self, ranges: &[Extent]) -> f64 {
         ranges.iter().fold(0.0, |largest: f64, range| {
             let (low, high) = (f64::from(range.low), f64::from(range.high));
             largest.max(
@@ -61,7 +61,7 @@ impl Codes {
 
     /// Normalised step and zero point of the grid that covers a range.
     #[inline(always)]
-    pub(super) fn covering(&self, range: Range, normalise: f32) -> (f32, f32) {
+    pub(super) fn covering(&self, range: Extent, normalise: f32) -> (f32, f32) {
         let (low, high) = (range.low * normalise, range.high * normalise);
         if let Some(middle) = self.middle {
             return ((if high > -low { high } else { -low }) / (middle - 1.0), middle);
@@ -73,7 +73,7 @@ impl Codes {
 
 kernel! {
     /// The grids that cover the ranges; every grid contains zero.
-    pub(super) fn covering<'a>(_simd, codes: Codes, ranges: &'a [Range], normalise: f32) -> Grids {
+    pub(super) fn covering<'a>(_simd, codes: Codes, ranges: &'a [Extent], normalise: f32) -> Grids {
         let mut grids = Grids { steps: vec![0.0; ranges.len()], zeros: vec![0.0; ranges.len()] };
         for ((range, step), zero) in ranges.iter().zip(&mut grids.steps).zip(&mut grids.zeros) {
             (*step, *zero) = codes.covering(*range, normalise);

@@ -9,14 +9,14 @@ use super::IntQuant;
 use super::clip::{Candidate, Group, ROUNDS, Search};
 use super::encode::{FIRST_OCTAVE, exponent};
 use super::layout::Layout;
-use super::range::{Codes, Range, find_ranges};
+use super::range::{Codes, Extent, find_ranges};
 use super::scale::power_of_two;
 use crate::blocks::check_finite;
 
 /// What is known after a pass.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Found {
-    range: Range,
+    range: Extent,
     /// With calibration, the largest mean square of an input.
     largest: Option<f32>,
     /// The next round: those of a search without calibration, then those of one with it.
@@ -32,7 +32,7 @@ impl Found {
             return Err(CodecError::Usage(format!("{} scalars are not statistics of `quant.int`", scalars.len())));
         };
         let best = Candidate { step: step as f32, zero: zero as f32, error, cross, square };
-        let range = Range { low: low as f32, high: high as f32 };
+        let range = Extent { low: low as f32, high: high as f32 };
         Ok(Self { range, largest: (largest >= 0.0).then_some(largest as f32), round: round as usize, best })
     }
 

@@ -56,6 +56,13 @@ fn integers(lanes: &[u32; LANES]) -> [__m256i; 2] {
     unsafe { transmute::<[u32; LANES], [__m256i; 2]>(*lanes) }
 }
 
+/// The lanes as two vectors of eight signed integers.
+#[inline(always)]
+fn signed(lanes: &[i32; LANES]) -> [__m256i; 2] {
+    // SAFETY: as above.
+    unsafe { transmute::<[i32; LANES], [__m256i; 2]>(*lanes) }
+}
+
 /// The lanes of two vectors.
 #[inline(always)]
 fn lanes_of(vectors: [__m256i; 2]) -> [u32; LANES] {
@@ -394,8 +401,8 @@ impl Simd for Avx2 {
     fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
         // SAFETY: as above; vectors of integers have the bits of their arrays.
         unsafe {
-            let [a0, a1] = transmute::<[i32; LANES], [__m256i; 2]>(*a);
-            let [b0, b1] = transmute::<[i32; LANES], [__m256i; 2]>(*b);
+            let [a0, a1] = signed(a);
+            let [b0, b1] = signed(b);
             let half = |a, b| _mm256_cvtepi32_ps(_mm256_sub_epi32(a, b));
             transmute::<[__m256; 2], [f32; LANES]>([half(a0, b0), half(a1, b1)])
         }
@@ -440,7 +447,7 @@ impl Simd for Avx2 {
         // SAFETY: as above.
         unsafe {
             let (pair, [low, high]) = (_mm256_set1_epi32(b as i32), integers(a));
-            let [first, second] = transmute::<[i32; LANES], [__m256i; 2]>(*sums);
+            let [first, second] = signed(sums);
             let first = _mm256_add_epi32(first, _mm256_madd_epi16(low, pair));
             let second = _mm256_add_epi32(second, _mm256_madd_epi16(high, pair));
             transmute::<[__m256i; 2], [i32; LANES]>([first, second])

@@ -54,6 +54,13 @@ fn integers(lanes: &[u32; LANES]) -> __m512i {
     unsafe { transmute::<[u32; LANES], __m512i>(*lanes) }
 }
 
+/// The lanes as a vector of sixteen signed integers.
+#[inline(always)]
+fn signed(lanes: &[i32; LANES]) -> __m512i {
+    // SAFETY: as above.
+    unsafe { transmute::<[i32; LANES], __m512i>(*lanes) }
+}
+
 /// The lanes of a vector.
 #[inline(always)]
 fn lanes_of(vector: __m512i) -> [u32; LANES] {
@@ -283,7 +290,7 @@ impl Simd for Avx512 {
     fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
         // SAFETY: as above; vectors of integers have the bits of their arrays.
         unsafe {
-            let (a, b) = (transmute::<[i32; LANES], __m512i>(*a), transmute::<[i32; LANES], __m512i>(*b));
+            let (a, b) = (signed(a), signed(b));
             transmute::<__m512, [f32; LANES]>(_mm512_cvtepi32_ps(_mm512_sub_epi32(a, b)))
         }
     }
@@ -316,7 +323,7 @@ impl Simd for Avx512 {
     fn add_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: u32) -> [i32; LANES] {
         // SAFETY: as above; vectors of integers have the bits of their arrays.
         unsafe {
-            let sums = transmute::<[i32; LANES], __m512i>(*sums);
+            let sums = signed(sums);
             let sums = add_products_of_pairs(sums, integers(a), _mm512_set1_epi32(b as i32));
             transmute::<__m512i, [i32; LANES]>(sums)
         }
