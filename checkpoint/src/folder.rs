@@ -145,7 +145,7 @@ fn find<'a>(paths: &'a [PathBuf], name: &str) -> Option<&'a Path> {
 }
 
 /// The paths of the entries of a directory, sorted.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let paths: Result<Vec<_>, _> = fs::read_dir(dir).and_then(|entries| entries.map(|e| Ok(e?.path())).collect());
     let mut paths = paths.map_err(|e| Error::io(dir, e))?;
     paths.sort();

@@ -9,14 +9,11 @@ use serde::Deserialize;
 
 use crate::error::Error;
 use crate::foreign;
-use crate::layout::{NAMED, listed, name};
+use crate::layout::{MISSING, NAMED, listed, name};
 use crate::shard::{Tensor, open};
 
 /// Largest index in bytes: the limit that safetensors has for a header.
 const MAX_INDEX: u64 = 100_000_000;
-
-/// Number of missing shards that an error names.
-const MISSING: usize = 32;
 
 /// A parsed index. All shard paths lie inside its directory; [`Self::files`] checks that they
 /// exist.

@@ -24,6 +24,9 @@ pub(crate) fn whole_name(index: &Path) -> Option<String> {
 /// Number of names in most messages.
 pub(crate) const NAMED: usize = 4;
 
+/// Number of missing files or units that a message names.
+pub(crate) const MISSING: usize = 32;
+
 /// The first `limit` of these names, for a message.
 pub(crate) fn listed(names: &[String], limit: usize) -> String {
     let mut text = names[..names.len().min(limit)].join(", ");

@@ -31,7 +31,7 @@ pub(crate) struct Shard {
 impl Shard {
     /// Maps the file `path`, whose index in the checkpoint's list is `file`, and reads its header.
     pub(crate) fn read(path: &Path, file: usize) -> Result<Self, Error> {
-        let (bytes, mapped) = map(&open(path)?, path).map_err(|e| Error::io(path, e))?;
+        let (bytes, mapped) = open_mapped(path)?;
         let (header, start) = read_safetensors_header(&bytes).map_err(|e| refused(path, &bytes, e))?;
         let mut tensors = Vec::new();
         for name in header.offset_keys() {
@@ -56,6 +56,11 @@ pub(crate) fn open(path: &Path) -> Result<File, Error> {
         return Err(Error::NotAFile { path: path.to_owned() });
     }
     File::open(path).map_err(|e| Error::io(path, e))
+}
+
+/// Opens and maps a regular file.
+pub(crate) fn open_mapped(path: &Path) -> Result<(Bytes, Mapped), Error> {
+    map(&open(path)?, path).map_err(|e| Error::io(path, e))
 }
 
 /// The error for a file whose header was refused: another format, or what is wrong with the header.

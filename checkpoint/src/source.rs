@@ -8,7 +8,7 @@ use crate::folder::Folder;
 use crate::hub;
 use crate::index::Index;
 use crate::layout;
-use crate::packed::stands_in;
+use crate::packed::index_in_place_of;
 
 /// Location of the tensors.
 pub(crate) struct Source {
@@ -34,7 +34,7 @@ impl Source {
 /// chooses; shards stand for the packed file in whose place they are; a cache folder of the Hugging
 /// Face Hub stands for one of its snapshots.
 pub(crate) fn locate(path: &Path) -> Result<Source, Error> {
-    if let Some(index) = stands_in(path) {
+    if let Some(index) = index_in_place_of(path) {
         return Source::shards(Index::read(index)?);
     }
     if !fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {

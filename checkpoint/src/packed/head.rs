@@ -11,8 +11,8 @@ use super::manifest::{KEY, MEMBER_KEY, Manifest, Member, checked, is_manifest};
 use super::names;
 use crate::error::Error;
 use crate::layout::name;
-use crate::map::{Mapped, map};
-use crate::shard::{open, refused};
+use crate::map::Mapped;
+use crate::shard::{open_mapped, refused};
 
 /// Most files of a set.
 pub(crate) const MAX_SHARDS: usize = 1_000_000;
@@ -31,7 +31,7 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let (bytes, mapped) = map(&open(path)?, path).map_err(|e| Error::io(path, e))?;
+        let (bytes, mapped) = open_mapped(path)?;
         let (header, start) = read_safetensors_prefix(&bytes).map_err(|e| refused(path, &bytes, e))?;
         let mut sections = BTreeMap::new();
         for (name, info) in header.tensors() {
@@ -40,8 +40,8 @@ impl Head {
             let section = || Section::new(info.dtype, info.shape.clone(), bytes.slice(start + begin..start + end));
             let section = whole.then(section).transpose();
             let section = section.map_err(|e| wrong(path, format!("section `{name}`: {e}")))?;
-            let end = (start as u64).saturating_add(end as u64);
-            sections.insert(name, Place { section, bytes: (info.data_offsets.1 - begin) as u64, end });
+            let bytes = (end - begin) as u64;
+            sections.insert(name, Place { section, bytes, end: (start as u64).saturating_add(end as u64) });
         }
         let strings = header.metadata().clone().unwrap_or_default();
         Ok(Self { path: path.to_owned(), bytes, mapped, strings, sections, start })
@@ -83,23 +83,25 @@ impl Head {
             )));
         }
         if (found.number, found.count) != (number, count) {
-            return Err(self.misplaced(found.number, found.count, number, count));
+            return Err(self.misplaced((found.number, found.count), (number, count)));
         }
         Ok(())
     }
 
-    fn misplaced(&self, number: usize, count: usize, other: usize, of: usize) -> Error {
+    /// The error for a shard with the number and count of another one in its name.
+    fn misplaced(&self, (number, count): (usize, usize), (other, of): (usize, usize)) -> Error {
         let reason = "shards were swapped or renamed";
         self.wrong(format!("it is shard {number} of {count}, and has the name of shard {other} of {of}: {reason}"))
     }
 
-    /// Checks that the file is not longer than its manifest states.
+    /// Checks that the header declares as many bytes as the manifest of the set states. The file
+    /// may be shorter, but not longer: reading the header has refused that.
     pub(super) fn check_length(&self, bytes: u64) -> Result<(), Error> {
-        let found = self.bytes.len() as u64;
-        if found <= bytes {
+        let declared = self.sections.values().map(|place| place.end).max().unwrap_or(self.start as u64);
+        if declared == bytes {
             return Ok(());
         }
-        Err(self.wrong(format!("it has {found} bytes, and the manifest of its set states {bytes}")))
+        Err(self.wrong(format!("its header declares {declared} bytes, and the manifest of its set states {bytes}")))
     }
 
     /// The paths of all shards of its set, by the name of this one.
@@ -111,7 +113,7 @@ impl Head {
             Some((whole, other, of)) if (other, of) == (number, count) => {
                 Ok((1..=count).map(|number| names::shard(&whole, number, count)).collect())
             }
-            Some((_, other, of)) => Err(self.misplaced(number, count, other, of)),
+            Some((_, other, of)) => Err(self.misplaced((number, count), (other, of))),
             None => {
                 let example = names::shard(Path::new("NAME"), number, count);
                 let example = example.display();

@@ -70,8 +70,8 @@ impl Stored {
         Ok(())
     }
 
-    /// Sections that are not there are in shards that are missing; these are all shards, each with
-    /// the level of its first section and its end.
+    /// Allows sections that are in no file. `shards` are all shards of the set, each with the
+    /// quality level of its first section and its end.
     pub(super) fn with_missing(self, shards: Vec<(usize, u64)>) -> Self {
         Self { shards, ..self }
     }

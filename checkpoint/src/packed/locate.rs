@@ -6,19 +6,21 @@ use std::path::{Path, PathBuf};
 use super::head::{Head, wrong};
 use super::names::{self, PACKED_EXTENSION};
 use crate::error::Error;
+use crate::folder::entries;
 use crate::index::Index;
 use crate::layout::directory;
 
-/// The packed file at this path, or a file of the set.
-pub(super) fn locate(path: &Path) -> Result<PathBuf, Error> {
-    if let Some(index) = names::stands_in(path) {
-        return of_index(&index);
+/// The packed file at this path, or a file of the set; and whether an index has named it.
+pub(super) fn locate(path: &Path) -> Result<(PathBuf, bool), Error> {
+    if let Some(index) = names::index_in_place_of(path) {
+        return Ok((of_index(&index)?, true));
     }
-    if fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir() {
-        let model = in_directory(path)?;
-        return if names::whole_of(&model).is_some() { of_index(&model) } else { Ok(model) };
+    let is_directory = fs::metadata(path).map_err(|e| Error::io(path, e))?.is_dir();
+    let model = if is_directory { in_directory(path)? } else { path.to_owned() };
+    match names::packed_file_of_index(&model) {
+        Some(_) => Ok((of_index(&model)?, true)),
+        None => Ok((model, false)),
     }
-    if names::whole_of(path).is_some() { of_index(path) } else { Ok(path.to_owned()) }
 }
 
 /// The first shard of the index that exists; it tells which others there are.
@@ -33,19 +35,17 @@ fn of_index(path: &Path) -> Result<PathBuf, Error> {
 
 /// The only packed file or index of a directory.
 fn in_directory(path: &Path) -> Result<PathBuf, Error> {
-    let io = |e| Error::io(path, e);
     let (mut files, mut indexes) = (Vec::new(), Vec::new());
-    for file in fs::read_dir(path).map_err(io)? {
-        let file = file.map_err(io)?.path();
-        if names::whole_of(&file).is_some() {
+    for file in entries(path)? {
+        if names::packed_file_of_index(&file).is_some() {
             indexes.push(file);
-        } else if file.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
+        } else if names::is_packed_name(&file) {
             files.push(file);
         }
     }
     let listed = |file: &PathBuf| {
         let whole = names::parse_shard(file).map(|(whole, ..)| whole);
-        whole.is_some() && indexes.iter().any(|index| names::whole_of(index) == whole)
+        whole.is_some() && indexes.iter().any(|index| names::packed_file_of_index(index) == whole)
     };
     files.retain(|file| !listed(file));
     let count = files.len() + indexes.len();
@@ -58,16 +58,17 @@ fn in_directory(path: &Path) -> Result<PathBuf, Error> {
 
 /// The files beside the packed file `whole` with names of shards that take its place, sorted.
 pub(crate) fn named_like_shards(whole: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory(whole)).into_iter().flatten().flatten();
-    let paths = entries.map(|entry| whole.with_file_name(entry.file_name()));
-    let mut paths: Vec<_> =
-        paths.filter(|path| names::parse_shard(path).is_some_and(|(other, ..)| other == whole)).collect();
-    paths.sort();
-    paths
+    let listed = entries(directory(whole)).unwrap_or_else(|error| {
+        tracing::debug!(%error, "no shards are looked for");
+        Vec::new()
+    });
+    // Beside a bare name, the paths listed begin with `./`, and that of `whole` does not.
+    let paths = listed.iter().filter_map(|path| Some(whole.with_file_name(path.file_name()?)));
+    paths.filter(|path| names::parse_shard(path).is_some_and(|(other, ..)| other == whole)).collect()
 }
 
 /// Those of them that are files of a set.
-pub(crate) fn shards_at(whole: &Path) -> Vec<PathBuf> {
+pub(crate) fn set_files_in_place_of(whole: &Path) -> Vec<PathBuf> {
     let mut paths = named_like_shards(whole);
     paths.retain(|path| Head::read(path).is_ok_and(|head| head.is_of_set()));
     paths

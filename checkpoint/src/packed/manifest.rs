@@ -73,7 +73,7 @@ pub(crate) struct ShardRecord {
     pub(crate) level: usize,
 }
 
-/// What every shard but the first says of itself, under [`MEMBER_KEY`].
+/// The metadata of every shard but the first, under [`MEMBER_KEY`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Member {

@@ -21,7 +21,7 @@ pub(crate) use chunk::place;
 pub(crate) use entry::level_of;
 pub(crate) use head::MAX_SHARDS;
 pub use levels::PackedLevel;
-pub(crate) use locate::{is_index_of, is_packed_file, named_like_shards, shards_at};
+pub(crate) use locate::{is_index_of, is_packed_file, named_like_shards, set_files_in_place_of};
 pub use manifest::Hash;
 pub(crate) use manifest::{
     BaseRecord, BaseTensorRecord, ChunkRecord, FileRecord, KEY, Kind, LevelRecord, MEMBER_KEY, Manifest, Member,
@@ -29,8 +29,8 @@ pub(crate) use manifest::{
 };
 pub use names::PACKED_EXTENSION;
 pub(crate) use names::{
-    INDEX, header as header_name, padding as padding_name, parse_shard, section as section_name, set_index,
-    shard as shard_path, stands_in, whole_of,
+    INDEX, header as header_name, index_in_place_of, is_packed_name, packed_file_of_index, padding as padding_name,
+    parse_shard, section as section_name, set_index, shard as shard_path,
 };
 pub use open::Packed;
 pub(crate) use open::is_packed;

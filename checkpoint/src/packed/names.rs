@@ -8,6 +8,11 @@ use crate::layout;
 /// The end of the name of every packed file.
 pub const PACKED_EXTENSION: &str = ".nw.safetensors";
 
+/// Whether a path is named like a packed file.
+pub(crate) fn is_packed_name(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.ends_with(PACKED_EXTENSION))
+}
+
 /// The stored name of a section. In the tensor's name `%` becomes `%25` and `/` becomes `%2F`, so
 /// that no two sections have the same stored name: the first two slashes end tensor and chunk.
 pub(crate) fn section(tensor: &str, chunk: usize, section: &str) -> String {
@@ -60,15 +65,14 @@ pub(crate) fn set_index(whole: &Path) -> PathBuf {
 }
 
 /// The packed file whose place the shards of this index take; `None` if it is named otherwise.
-pub(crate) fn whole_of(index: &Path) -> Option<PathBuf> {
+pub(crate) fn packed_file_of_index(index: &Path) -> Option<PathBuf> {
     let name = index.file_name()?.to_str()?.strip_suffix(layout::INDEX)?;
     name.ends_with(PACKED_EXTENSION).then(|| index.with_file_name(name))
 }
 
 /// The index of the shards that are there instead of the packed file `whole`.
-pub(crate) fn stands_in(whole: &Path) -> Option<PathBuf> {
-    let is_packed = whole.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION));
-    let index = (is_packed && !whole.exists()).then(|| set_index(whole))?;
+pub(crate) fn index_in_place_of(whole: &Path) -> Option<PathBuf> {
+    let index = (is_packed_name(whole) && !whole.exists()).then(|| set_index(whole))?;
     index.exists().then_some(index)
 }
 
@@ -90,12 +94,12 @@ mod tests {
             assert_eq!(parse_shard(&path), Some((whole.to_owned(), number, count)), "{}", path.display());
         }
         assert_eq!(shard(whole, 1, 3), Path::new("folder/m-x-00001-of-00003.nw.safetensors"));
-        assert_eq!(whole_of(&set_index(whole)).as_deref(), Some(whole));
+        assert_eq!(packed_file_of_index(&set_index(whole)).as_deref(), Some(whole));
         for other in ["m.nw.safetensors", "m-1-of-3.nw.safetensors", "m-00001-of-+0003.nw.safetensors"] {
             assert_eq!(parse_shard(Path::new(other)), None, "{other}");
         }
         assert_eq!(parse_shard(Path::new("m-00001-of-00003.safetensors")), None);
-        assert_eq!(whole_of(Path::new("m.safetensors.index.json")), None);
+        assert_eq!(packed_file_of_index(Path::new("m.safetensors.index.json")), None);
     }
 
     #[test]

@@ -10,11 +10,12 @@ use codec_api::{Codec, CodecError, Registry};
 
 use super::base::Base;
 use super::entry::{Entry, Limits, entries};
+use super::head::wrong;
 use super::levels::{PackedLevel, Place, Stored};
 use super::locate::locate;
 use super::manifest::{FileRecord, KEY, MEMBER_KEY, is_manifest};
 use super::names;
-use super::set::{Found, PackedFile, Set};
+use super::set::{PackedFile, Set, Unassembled};
 use super::tensor::PackedTensor;
 use crate::error::Error;
 use crate::index::stays_inside;
@@ -98,25 +99,27 @@ impl Packed {
     /// a file that is missing or cut off. Sections are checked when they are read.
     #[tracing::instrument(level = "debug", skip_all, fields(path = %path.as_ref().display()))]
     pub fn open(path: impl AsRef<Path>, registry: &Registry) -> Result<Self, Error> {
-        Self::of(Found::read(&locate(path.as_ref())?)?, registry)
+        let (path, listed) = locate(path.as_ref())?;
+        let found = Unassembled::read(&path)?;
+        if listed && !found.set.is_several() {
+            return Err(wrong(&path, "an index lists it as a shard, and it is a model of its own"));
+        }
+        Self::of(found, registry)
     }
 
     /// Opens files that do not have their names yet: one, or those of a set.
     pub(crate) fn open_all(paths: &[&Path], registry: &Registry) -> Result<Self, Error> {
-        match paths {
-            [only] => Self::of(Found::read(only)?, registry),
-            all => Self::of(Found::read_all(all)?, registry),
-        }
+        Self::of(Unassembled::read_all(paths)?, registry)
     }
 
-    fn of(found: Found, registry: &Registry) -> Result<Self, Error> {
+    fn of(found: Unassembled, registry: &Registry) -> Result<Self, Error> {
         let first = found.set.first().to_owned();
         let packed = Self::assemble(found, registry).map_err(|reason| Error::Manifest { path: first, reason })?;
         if packed.levels[0].whole { Ok(packed) } else { Err(packed.set.cut_off()) }
     }
 
-    fn assemble(found: Found, registry: &Registry) -> Result<Self, String> {
-        let Found { set, manifest, mut stored } = found;
+    fn assemble(found: Unassembled, registry: &Registry) -> Result<Self, String> {
+        let Unassembled { set, manifest, mut stored } = found;
         let headers = manifest.codecs.iter().map(|header| header.get());
         let parse = |(i, header): (usize, &str)| {
             registry.parse_header(header).map_err(|e| format!("codec {i} of its manifest: {e}"))

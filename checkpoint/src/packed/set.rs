@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use codec_api::{FormatVersion, read_safetensors_header};
+use codec_api::{FormatVersion, read_safetensors_header, read_safetensors_prefix};
 
 use super::head::{Head, wrong};
 use super::levels::{Place, Stored};
@@ -12,12 +12,9 @@ use super::manifest::{Hash, Manifest, Member, ShardRecord, Shards};
 use super::names;
 use crate::error::Error;
 use crate::index::Index;
-use crate::layout::{listed, name};
-use crate::map::{Mapped, map};
-use crate::shard::{open, refused};
-
-/// Shards that an error names.
-const NAMED: usize = 32;
+use crate::layout::{MISSING, listed, name};
+use crate::map::Mapped;
+use crate::shard::{open_mapped, refused};
 
 /// The mapped files of a packed model, in the order of their sections.
 pub(super) struct Set {
@@ -47,26 +44,30 @@ struct File {
 }
 
 /// A packed model whose manifest is not compared with the sections yet.
-pub(super) struct Found {
+pub(super) struct Unassembled {
     pub(super) set: Set,
     pub(super) manifest: Manifest,
     pub(super) stored: Stored,
 }
 
-impl Found {
+impl Unassembled {
     /// Reads the packed file at `path`, or all files of the set that has this file.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
         let head = Head::read(path)?;
         let Some(member) = head.member()? else { return Self::of(head, None) };
         let paths = head.siblings(member.number, member.count)?;
-        let missing: Vec<String> = paths.iter().filter(|path| !path.exists()).map(|path| lacking(path)).collect();
-        match paths.first() {
-            Some(first) if first.exists() => Self::of(Head::read(first)?, None),
-            _ => Err(incomplete(path, paths.len(), &missing)),
+        if let Some(first) = paths.first().filter(|first| first.exists()) {
+            let found = Self::of(Head::read(first)?, None)?;
+            if found.set.is_several() {
+                return Ok(found);
+            }
+            return Err(wrong(first, format!("it is a model of its own, and `{}` is a shard", name(path))));
         }
+        let missing: Vec<String> = paths.iter().filter(|path| !path.exists()).map(|path| lacking(path)).collect();
+        Err(incomplete(path, paths.len(), &missing))
     }
 
-    /// Reads the files of a set before they have their names.
+    /// Reads the only file of a model, or the files of a set, before they have their names.
     pub(super) fn read_all(paths: &[&Path]) -> Result<Self, Error> {
         let head = Head::read(paths.first().copied().unwrap_or(Path::new("")))?;
         Self::of(head, Some(paths.iter().map(|path| (*path).to_owned()).collect()))
@@ -92,26 +93,24 @@ impl Found {
     }
 }
 
-/// Reads all files of a set, of which `head` is the first. `hash` is that of its manifest.
+/// Reads all files of a set, at least two, of which `head` is the first. `hash` is that of its
+/// manifest.
 fn read_set(mut head: Head, shards: &Shards, paths: Vec<PathBuf>, hash: Hash) -> Result<(Set, Stored), Error> {
+    let (first, count) = (head.path.clone(), shards.files.len());
+    let ShardRecord { bytes: mut end, level } = shards.files[0];
+    head.check_length(end)?;
     let mut stored = Stored::new(std::mem::take(&mut head.sections), head.start as u64);
-    let (mut end, mut ends, mut missing) = (0u64, Vec::new(), false);
-    let (first, mut head) = (head.path.clone(), Some(head));
-    let mut files = Vec::new();
-    for (i, (path, record)) in paths.into_iter().zip(&shards.files).enumerate() {
-        let member = Member { version: FormatVersion, number: i + 1, count: shards.files.len(), manifest: hash };
-        if let Some(head) = head.take() {
-            head.check_length(record.bytes)?;
-            files.push(head.into_file(record.bytes));
-        } else {
-            let (file, sections) = File::read(path, *record, member, &first)?;
-            missing |= sections.is_none();
-            let added = stored.add(sections.unwrap_or_default(), end);
-            added.map_err(|name| wrong(&file.path, format!("the section `{name}` is in another shard too")))?;
-            files.push(file);
-        }
-        end = end.saturating_add(record.bytes);
+    let (mut files, mut ends, mut missing) = (vec![head.into_file(end)], vec![(level, end)], false);
+    for (i, (path, record)) in paths.into_iter().zip(&shards.files).enumerate().skip(1) {
+        let member = Member { version: FormatVersion, number: i + 1, count, manifest: hash };
+        let (file, sections) = File::read(path, *record, member, &first)?;
+        missing |= sections.is_none();
+        let added = stored.add(sections.unwrap_or_default(), end);
+        added.map_err(|name| wrong(&file.path, format!("the section `{name}` is in another shard too")))?;
+        let sum = end.checked_add(record.bytes);
+        end = sum.ok_or_else(|| wrong(&first, "the lengths of its shards are too large"))?;
         ends.push((record.level, end));
+        files.push(file);
     }
     let stored = if missing { stored.with_missing(ends) } else { stored };
     Ok((Set { files, max_bytes: Some(shards.max_bytes) }, stored))
@@ -135,7 +134,7 @@ impl File {
                 let sections = std::mem::take(&mut head.sections);
                 Ok((head.into_file(bytes), Some(sections)))
             }
-            Err(error) => match open(&path).and_then(|file| map(&file, &path).map_err(|e| Error::io(&path, e))) {
+            Err(error) => match open_mapped(&path) {
                 // Its header was cut off.
                 Ok(found) if (found.0.len() as u64) < bytes => Ok((Self { path, bytes, found: Some(found) }, None)),
                 _ => Err(error),
@@ -167,7 +166,7 @@ fn lacking(path: &Path) -> String {
 
 /// The error for shards that are not whole.
 fn incomplete(path: &Path, total: usize, faults: &[String]) -> Error {
-    Error::Incomplete { path: path.to_owned(), total, count: faults.len(), names: listed(faults, NAMED) }
+    Error::Incomplete { path: path.to_owned(), total, count: faults.len(), names: listed(faults, MISSING) }
 }
 
 impl Set {
@@ -179,8 +178,7 @@ impl Set {
     /// The path that names the model: the file, or the index of the set, or without one its first
     /// file.
     pub(super) fn path(&self) -> PathBuf {
-        let first = self.first();
-        self.index().unwrap_or_else(|| first.to_owned())
+        self.index().unwrap_or_else(|| self.first().to_owned())
     }
 
     pub(super) fn first(&self) -> &Path {
@@ -189,8 +187,8 @@ impl Set {
 
     /// The index of the set, if it is there.
     fn index(&self) -> Option<PathBuf> {
-        let whole = self.is_several().then(|| names::parse_shard(self.first()))?;
-        let index = names::set_index(&whole?.0);
+        let (whole, ..) = names::parse_shard(self.first()).filter(|_| self.is_several())?;
+        let index = names::set_index(&whole);
         index.exists().then_some(index)
     }
 
@@ -213,7 +211,7 @@ impl Set {
 
     /// Names of the files that are not whole, and what they lack.
     pub(super) fn faults(&self) -> String {
-        listed(&self.all_faults(), NAMED)
+        listed(&self.all_faults(), MISSING)
     }
 
     fn all_faults(&self) -> Vec<String> {
@@ -239,10 +237,14 @@ impl Set {
             Err(error) => return Some(error),
         };
         let mut places = index.places().clone();
-        for file in self.files.iter().filter(|file| file.found.is_some()) {
-            let Ok(head) = Head::read(&file.path) else { continue };
-            for section in head.sections.keys() {
-                if places.remove(section).as_ref() != Some(&file.path) {
+        for file in &self.files {
+            let Some((bytes, mapped)) = &file.found else { continue };
+            if let Err(shortened) = mapped.check(&file.path) {
+                return Some(shortened);
+            }
+            let Ok((header, _)) = read_safetensors_prefix(bytes) else { continue };
+            for section in header.offset_keys() {
+                if places.remove(&section).as_ref() != Some(&file.path) {
                     let reason = format!("it does not place section `{section}` in `{}`", name(&file.path));
                     return Some(Error::Index { path, reason });
                 }
@@ -259,7 +261,7 @@ impl Set {
     }
 
     /// Checks that no file that holds one of these sections has become shorter.
-    pub(super) fn check<'a>(&self, sections: &(impl Iterator<Item = &'a Bytes> + Clone)) -> Result<(), Error> {
+    pub(super) fn check<'a>(&self, sections: impl Iterator<Item = &'a Bytes> + Clone) -> Result<(), Error> {
         for file in &self.files {
             let needed = || sections.clone().any(|section| file.holds(section));
             if let Some((_, mapped)) = file.found.as_ref().filter(|_| !self.is_several() || needed()) {

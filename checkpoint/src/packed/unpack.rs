@@ -30,7 +30,9 @@ impl Packed {
             self.unpack_file(number, &target, progress)?;
         }
         let Some(index) = &self.index else { return Ok(()) };
-        write_file(&directory.join(&index.record.name), &self.verbatim(index)?)
+        let target = directory.join(&index.record.name);
+        self.prepare(&target)?;
+        write_file(&target, &self.verbatim(index)?)
     }
 
     /// As [`Self::unpack`], for a model with one source file, which gets the name `target`.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::make::PROGRAM;
 use super::{Plan, PlannedTensor};
 use crate::index::stays_inside;
-use crate::packed::PACKED_EXTENSION;
+use crate::packed::{PACKED_EXTENSION, is_packed_name};
 
 impl PlannedTensor {
     /// Number of chunks: at least one, so that an empty tensor has a place for its payload.
@@ -40,7 +40,7 @@ impl Plan {
             let made = &self.program;
             return Err(format!("`{made}` made it, and this is `{PROGRAM}`: run it with that one, or plan again"));
         }
-        if !self.target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION)) {
+        if !is_packed_name(&self.target) {
             return Err(format!("its target does not end with `{PACKED_EXTENSION}`"));
         }
         self.check_shard_size()?;

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
 use crate::model::Model;
-use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION, parse_shard, whole_of};
+use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION, is_packed_name, packed_file_of_index, parse_shard};
 use crate::recipe::{Choice, Chooser, Goal, Recipe, exact_codec};
 
 /// Weights of a chunk, if its codec allows it.
@@ -111,10 +111,6 @@ impl Plan {
     }
 }
 
-fn is_packed_name(target: &Path) -> bool {
-    target.to_str().is_some_and(|name| name.ends_with(PACKED_EXTENSION))
-}
-
 /// The absolute path of the packed file.
 fn check_target(target: &Path, model: &Checkpoint, source: &Source, base: &[PathBuf]) -> Result<PathBuf, Error> {
     let Some(name) = target.to_str() else { return Err(Error::unfit(target, "its name is not UTF-8")) };
@@ -125,10 +121,13 @@ fn check_target(target: &Path, model: &Checkpoint, source: &Source, base: &[Path
     } else {
         target.join(packed_name(model))
     };
-    for (files, of) in [(&*source_files(source), "source"), (base, "base")] {
-        for file in files {
-            if is_replaced(file, &path)? {
-                return Err(Error::unfit(&path, format!("it is a file of the {of}; give another target")));
+    // A target in a folder that does not exist yet is none of the files.
+    if let Ok(found) = FileIdentity::of(&path) {
+        for (files, of) in [(&*source_files(source), "source"), (base, "base")] {
+            for file in files {
+                if is_replaced(file, &found)? {
+                    return Err(Error::unfit(&path, format!("it is a file of the {of}; give another target")));
+                }
             }
         }
     }
@@ -140,12 +139,10 @@ fn source_files(source: &Source) -> Vec<PathBuf> {
 }
 
 /// Whether a file is the target, or would be replaced by a set in its place.
-fn is_replaced(file: &Path, target: &Path) -> Result<bool, Error> {
-    // A target in a folder that does not exist yet is none of the files.
-    let Ok(found) = FileIdentity::of(target) else { return Ok(false) };
-    let identity = |path: &Path| FileIdentity::of(path).map_err(|e| Error::io(path, e));
-    let whole = parse_shard(file).map(|(whole, ..)| whole).or_else(|| whole_of(file));
-    Ok(identity(file)? == found || whole.is_some_and(|whole| FileIdentity::of(whole).is_ok_and(|of| of == found)))
+fn is_replaced(file: &Path, target: &FileIdentity) -> Result<bool, Error> {
+    let found = FileIdentity::of(file).map_err(|e| Error::io(file, e))?;
+    let whole = parse_shard(file).map(|(whole, ..)| whole).or_else(|| packed_file_of_index(file));
+    Ok(found == *target || whole.is_some_and(|whole| FileIdentity::of(whole).is_ok_and(|of| of == *target)))
 }
 
 /// The usual name of the packed file of this model: `model.nw.safetensors` for `model.safetensors`

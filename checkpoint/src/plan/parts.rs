@@ -9,13 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Plan;
 use crate::error::Error;
-use crate::layout::listed;
-use crate::map::map;
+use crate::layout::{MISSING, listed};
 use crate::packed::{AtomicFile, ChunkRecord, Hash, checked, crc32c, create_directory, header, section_name};
-use crate::shard::open;
-
-/// Missing units that a message names.
-const NAMED: usize = 32;
+use crate::shard::open_mapped;
 
 /// The metadata key of a part.
 const KEY: &str = "netweight.part";
@@ -80,7 +76,7 @@ impl Plan {
         if missing.is_empty() {
             return Ok(parts.into_iter().flatten().collect());
         }
-        Err(self.wrong(format!("these units have not run: {}; run them first", listed(&missing, NAMED))))
+        Err(self.wrong(format!("these units have not run: {}; run them first", listed(&missing, MISSING))))
     }
 
     /// Compares the bytes of all parts with their checksums.
@@ -160,7 +156,7 @@ impl Plan {
 }
 
 fn read(path: &Path, plan: Hash, unit: usize, check: bool) -> Option<Part> {
-    let (bytes, _) = map(&open(path).ok()?, path).ok()?;
+    let (bytes, _) = open_mapped(path).ok()?;
     let (file, start) = read_safetensors_header(&bytes).ok()?;
     let record: Record = serde_json::from_str(checked(file.metadata().as_ref()?, KEY).ok()?).ok()?;
     if record.plan != plan || record.unit != unit {

@@ -12,7 +12,8 @@ use super::shards::NewFile;
 use crate::error::Error;
 use crate::layout::name;
 use crate::packed::{
-    AtomicFile, Sealed, is_index_of, is_packed_file, named_like_shards, set_index, shards_at, sync_directory,
+    AtomicFile, Sealed, is_index_of, is_packed_file, named_like_shards, set_files_in_place_of, set_index,
+    sync_directory,
 };
 
 /// The index of a sharded model, as other programs write and read it.
@@ -43,7 +44,7 @@ impl Plan {
         files.retain(|path| fs::symlink_metadata(path).is_ok());
         if !self.parts().exists() {
             // Any number of shards may come.
-            let find = if self.max_shard_size.is_some() { named_like_shards } else { shards_at };
+            let find = if self.max_shard_size.is_some() { named_like_shards } else { set_files_in_place_of };
             files.extend(find(&self.target));
         }
         files
@@ -97,14 +98,14 @@ impl Plan {
         let is_old = |path: &PathBuf| !names.contains(path);
         let old_index = Some(index).filter(|index| is_old(index) && is_index_of(index, &self.target));
         let old_file = Some(self.target.clone()).filter(|file| is_old(file) && is_packed_file(file));
-        let shards = shards_at(&self.target).into_iter().filter(is_old);
+        let shards = set_files_in_place_of(&self.target).into_iter().filter(is_old);
         // Without its index, the rest of a set does not open as a directory.
         let old: Vec<_> = old_index.into_iter().chain(old_file).chain(shards).collect();
-        for path in old {
+        for path in &old {
             tracing::info!(path = %path.display(), "removed: it belongs to an older packing");
-            remove(&path)?;
+            remove(path)?;
         }
-        Ok(())
+        if old.is_empty() { Ok(()) } else { sync_directory(&self.target) }
     }
 }
 

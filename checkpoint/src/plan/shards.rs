@@ -15,7 +15,7 @@ use crate::packed::{
 };
 
 /// The least limit: below it, headers would be most of the files.
-pub(super) const MIN_SHARD: u64 = 1000;
+const MIN_SHARD: u64 = 1000;
 
 /// A file of the packed model.
 pub(super) struct NewFile {
@@ -85,7 +85,6 @@ impl Plan {
         };
         let groups = groups(leveled, &cuts).map_err(|e| self.wrong(e.to_string()))?;
         let Some(most) = self.max_shard_size.filter(|_| groups.len() > 1) else {
-            manifest.shards = None;
             let text = self.manifest_text(&manifest)?;
             let file = |group: Group| {
                 let head = group.head((KEY, &text)).map_err(|reason| self.wrong(reason))?;
@@ -108,9 +107,10 @@ impl Plan {
     }
 
     /// The numbers of the sections that begin a file. The headers count with the most bytes that
-    /// they can have.
+    /// they can have. Leaves the manifest without shards.
     fn cuts(&self, leveled: &[(usize, Piece)], most: u64, manifest: &mut Manifest) -> Result<Vec<usize>, Error> {
         let wrong = |reason: String| self.wrong(reason);
+        let largest_member = member(MAX_SHARDS, MAX_SHARDS, Hash([0; 32])).map_err(wrong)?;
         let mut count = 1;
         loop {
             let largest = ShardRecord { bytes: u64::MAX, level: usize::MAX };
@@ -118,13 +118,14 @@ impl Plan {
             let text = self.manifest_text(manifest)?;
             let empty = Group::default();
             let first = empty.head((KEY, &text)).map_err(wrong)?.len() as u64;
-            let other = empty.head((MEMBER_KEY, &member(MAX_SHARDS, MAX_SHARDS, Hash([0; 32])))).map_err(wrong)?;
-            let cuts = cut(leveled, most, [first, other.len() as u64]);
+            let other = empty.head((MEMBER_KEY, &largest_member)).map_err(wrong)?;
+            let cuts = first_sections(leveled, most, [first, other.len() as u64]);
             if cuts.len() > MAX_SHARDS {
                 return Err(wrong(format!("its model would have {} shards; give larger ones", cuts.len())));
             }
             // More files have a longer list of files, never a shorter one.
             if cuts.len() <= count {
+                manifest.shards = None;
                 return Ok(cuts);
             }
             count = cuts.len();
@@ -135,7 +136,7 @@ impl Plan {
     fn heads(&self, groups: &[Group], most: u64, mut manifest: Manifest) -> Result<Vec<Vec<u8>>, Error> {
         let wrong = |reason: String| self.wrong(reason);
         let others = |hash: Hash| {
-            let head = |(i, group): (usize, &Group)| group.head((MEMBER_KEY, &member(i + 1, groups.len(), hash)));
+            let head = |(i, group): (usize, &Group)| group.head((MEMBER_KEY, &member(i + 1, groups.len(), hash)?));
             groups.iter().enumerate().skip(1).map(head).collect::<Result<Vec<_>, _>>()
         };
         // The hash of the manifest does not change the length of a header.
@@ -159,8 +160,8 @@ impl Plan {
     }
 }
 
-fn member(number: usize, count: usize, manifest: Hash) -> String {
-    serde_json::to_string(&Member { version: FormatVersion, number, count, manifest }).unwrap_or_default()
+fn member(number: usize, count: usize, manifest: Hash) -> Result<String, String> {
+    serde_json::to_string(&Member { version: FormatVersion, number, count, manifest }).map_err(|e| e.to_string())
 }
 
 fn warn_if_large(target: &Path, bytes: u64, most: u64) {
@@ -172,7 +173,7 @@ fn warn_if_large(target: &Path, bytes: u64, most: u64) {
 
 /// The numbers of the sections that begin a file of at most `most` bytes. `headers` are the lengths
 /// of the header of the first file and of the others, without sections.
-fn cut(leveled: &[(usize, Piece)], most: u64, headers: [u64; 2]) -> Vec<usize> {
+fn first_sections(leveled: &[(usize, Piece)], most: u64, headers: [u64; 2]) -> Vec<usize> {
     const PADDING: u64 = 7;
     let of_entry = |name: &str, spec: &TensorSpec| entry(name, spec, [u64::MAX; 2]).len() as u64;
     let (mut cuts, mut filled, mut current) = (vec![0], headers[0] + PADDING, 0);
