@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use codec_api::Registry;
-use runtime::{Decoder, Difference, Evaluation, Protocol, Text, Tokenizer, directory, evaluate};
+use harness::matrix::{Machine, peak_rss};
+use runtime::{Decoder, Evaluation, Protocol, Text, Tokenizer, directory, evaluate};
 use serde::Serialize;
 
-use crate::running::{Running, peak_rss, read_text};
+use crate::running::{Running, read_text};
 use crate::{Outcome, console, text};
 
 /// Measure how well a language model predicts a text
@@ -71,7 +72,7 @@ Examples:
 
 /// The result as JSON.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+struct Report {
     model: String,
     text: String,
     context: usize,
@@ -88,12 +89,12 @@ struct Report<'a> {
     threads: usize,
     simd: String,
     #[serde(flatten)]
-    reference: Option<Reference<'a>>,
+    reference: Option<Reference>,
 }
 
 /// What the comparison with a reference adds.
 #[derive(Debug, Serialize)]
-struct Reference<'a> {
+struct Reference {
     #[serde(rename = "reference")]
     path: String,
     #[serde(rename = "reference_perplexity")]
@@ -103,8 +104,6 @@ struct Reference<'a> {
     kl_median: f64,
     kl_99: f64,
     kl_999: f64,
-    #[serde(skip)]
-    difference: &'a Difference,
 }
 
 /// Evaluates the model.
@@ -112,8 +111,9 @@ struct Reference<'a> {
 /// # Errors
 /// For models and texts that cannot be read or do not fit together.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let (model, decoder) = args.running.open(&args.model, registry)?;
-    let reference = args.reference.as_deref().map(|path| args.running.open_reference(path, registry)).transpose()?;
+    let (model, decoder) = args.running.open(&args.model, &args.running.base.bases, registry)?;
+    let open_reference = |path: &Path| anyhow::Ok(args.running.open(path, &[], registry)?.1);
+    let reference = args.reference.as_deref().map(open_reference).transpose()?;
     let texts = match &args.ids {
         Some(file) => vec![Text { ids: read_ids(file)?, bytes: None, first_window: false }],
         None => texts(&args.text, &Tokenizer::open(directory(&model))?)?,
@@ -140,15 +140,15 @@ fn read_ids(file: &Path) -> Result<Vec<u32>> {
 /// The texts of the files.
 fn texts(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<Vec<Text>> {
     let mut texts = Vec::new();
+    let mut add = |text: &str, first_window| -> Result<()> {
+        texts.push(Text { ids: tokenizer.encode(text)?, bytes: Some(text.len() as u64), first_window });
+        Ok(())
+    };
     for file in files {
         let content = read_text(file)?;
         let lines = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("jsonl"));
         if !lines {
-            texts.push(Text {
-                ids: tokenizer.encode(&content)?,
-                bytes: Some(content.len() as u64),
-                first_window: false,
-            });
+            add(&content, false)?;
             continue;
         }
         for (number, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -157,13 +157,13 @@ fn texts(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<Vec<Text>> {
             let Some(text) = value.get("text").and_then(serde_json::Value::as_str) else {
                 bail!("`{}`, line {}: an object with a key `text` is wanted", file.display(), number + 1);
             };
-            texts.push(Text { ids: tokenizer.encode(text)?, bytes: Some(text.len() as u64), first_window: true });
+            add(text, true)?;
         }
     }
     Ok(texts)
 }
 
-fn report<'a>(args: &Args, (context, stride): (usize, usize), decoder: &Decoder, found: &'a Evaluation) -> Report<'a> {
+fn report(args: &Args, (context, stride): (usize, usize), decoder: &Decoder, found: &Evaluation) -> Report {
     let shown = |path: &Path| path.display().to_string();
     let difference = found.difference.as_ref();
     let reference = difference.zip(args.reference.as_deref()).map(|(difference, path)| {
@@ -176,7 +176,6 @@ fn report<'a>(args: &Args, (context, stride): (usize, usize), decoder: &Decoder,
             kl_median,
             kl_99,
             kl_999,
-            difference,
         }
     });
     let files = args.text.iter().chain(&args.ids).map(|path| shown(path)).collect::<Vec<_>>();
@@ -193,28 +192,28 @@ fn report<'a>(args: &Args, (context, stride): (usize, usize), decoder: &Decoder,
         top1: difference.map(|difference| difference.top1),
         tokens_per_s: found.tokens_per_second(),
         resident_bytes: decoder.resident_bytes(),
-        peak_rss_bytes: peak_rss(),
+        peak_rss_bytes: peak_rss("self"),
         threads: decoder.threads(),
-        simd: simd::Level::current().to_string(),
+        simd: Machine::this().simd,
         reference,
     }
 }
 
-fn print(report: &Report<'_>, out: &mut dyn Write) -> Result<()> {
+fn print(report: &Report, out: &mut dyn Write) -> Result<()> {
     let Report { context, stride, tokens, nll, perplexity, threads, simd, .. } = report;
     let (model, of) = (text::printable(&report.model), text::printable(&report.text));
     let bits = report.bits_per_byte.map_or_else(String::new, |bits| format!(", {bits:.4} bits/byte"));
     writeln!(out, "`{model}` on `{of}`: {tokens} tokens predicted, windows of {context}, stride {stride}")?;
     writeln!(out, "perplexity {perplexity:.4}: {:.5} nats/token{bits}", nll / *tokens as f64)?;
-    if let Some(reference) = &report.reference {
-        let Difference { kl, kl_quantiles: [median, most, extreme], top1, .. } = reference.difference;
+    if let (Some(reference), Some(kl), Some(top1)) = (&report.reference, report.kl, report.top1) {
+        let Reference { kl_median, kl_99, kl_999, .. } = reference;
         let shown = text::printable(&reference.path);
         writeln!(
             out,
             "reference `{shown}`: perplexity {:.4}, change {:+.4} ± {:.4}",
             reference.perplexity, reference.perplexity_change, reference.perplexity_change_error
         )?;
-        writeln!(out, "KL divergence: mean {kl:.3e}, median {median:.3e}, 99 % {most:.3e}, 99.9 % {extreme:.3e}")?;
+        writeln!(out, "KL divergence: mean {kl:.3e}, median {kl_median:.3e}, 99 % {kl_99:.3e}, 99.9 % {kl_999:.3e}")?;
         writeln!(out, "top-1 agreement: {:.2} %", 100.0 * top1)?;
     }
     let peak = report.peak_rss_bytes.map_or_else(String::new, |bytes| format!(", peak memory {}", text::size(bytes)));

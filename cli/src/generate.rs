@@ -62,9 +62,9 @@ const HELP: &str = "\
 Examples:
   netweight generate my-model --prompt 'Once upon a time' --tokens 200
   netweight generate packed -p 'Dear Sir,' -t 0.8 --top-p 0.9 --seed 7
-  netweight generate my-model -p 'Q: Why?\nA:' --stop 'Q:'
+  netweight generate my-model -p $'Q: Why?\\nA:' --stop 'Q:'
 
-The same seed gives the same text, with any number of threads.";
+The same seed gives the same text on the same CPU with the same number of threads.";
 
 fn number(text: &str, fits: fn(f32) -> bool, wanted: &str) -> Result<f32, String> {
     text.parse().ok().filter(|n: &f32| n.is_finite() && fits(*n)).ok_or_else(|| format!("{wanted} is wanted"))
@@ -87,7 +87,7 @@ fn share(text: &str) -> Result<f32, String> {
 /// # Errors
 /// For a model that cannot run, and a prompt that is too long.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let (model, decoder) = args.running.open(&args.model, registry)?;
+    let (model, decoder) = args.running.open(&args.model, &args.running.base.bases, registry)?;
     let tokenizer = Tokenizer::open(directory(&model))?;
     let prompt = match (&args.prompt, &args.prompt_file) {
         (Some(prompt), _) => prompt.clone(),

@@ -1,7 +1,7 @@
 //! What the commands share that run models.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use checkpoint::Model;
@@ -27,30 +27,18 @@ pub struct Running {
 /// How packed weights stay in memory.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Resident {
-    /// In their packed form; each product decodes what it needs
+    /// In their packed form: products decode a few rows at a time, or multiply with the codes
     Packed,
     /// Decoded once, to the dtype that they had before
     Dense,
 }
 
 impl Running {
-    /// Opens a model to run it.
+    /// Opens a model to run it, with the bases that it may need.
     ///
     /// # Errors
     /// If it cannot be read, or the runtime does not support it.
-    pub fn open(&self, path: &Path, registry: &Registry) -> Result<(Model, Decoder)> {
-        self.open_with(path, &self.base.bases, registry)
-    }
-
-    /// Opens a model that is compared with.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn open_reference(&self, path: &Path, registry: &Registry) -> Result<Decoder> {
-        Ok(self.open_with(path, &[], registry)?.1)
-    }
-
-    fn open_with(&self, path: &Path, bases: &[std::path::PathBuf], registry: &Registry) -> Result<(Model, Decoder)> {
+    pub fn open(&self, path: &Path, bases: &[PathBuf], registry: &Registry) -> Result<(Model, Decoder)> {
         let model = Model::open(path, bases, registry)?;
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let resident = match self.resident {
@@ -69,12 +57,4 @@ impl Running {
 /// With the path, if it cannot be read or is no text.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
-}
-
-/// The most memory that this process has had, in bytes, as far as the system tells.
-pub fn peak_rss() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

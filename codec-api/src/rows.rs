@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable, cast_slice_mut};
 
@@ -43,6 +44,24 @@ pub trait RowReader: Debug + Send + Sync {
 
     /// Heap and memory-mapped bytes that the reader keeps.
     fn resident_bytes(&self) -> u64;
+}
+
+impl<T: RowReader + ?Sized> RowReader for Arc<T> {
+    fn shape(&self) -> (usize, usize) {
+        (**self).shape()
+    }
+
+    fn granule(&self) -> NonZeroUsize {
+        (**self).granule()
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        (**self).read(rows, out)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        (**self).resident_bytes()
+    }
 }
 
 /// Checks the arguments of [`RowReader::read`] for a matrix of `(rows, columns)`.

@@ -40,7 +40,7 @@
 
 use std::borrow::Cow;
 
-use codec_api::util::zeros;
+use codec_api::util::{transpose, zeros};
 use codec_api::{
     BaseTensor, Calibration, Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Lossless,
     Need, Needs, Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
@@ -209,19 +209,6 @@ fn transpose_bytes(spec: &TensorSpec, from: &[u8], to: &mut [u8]) -> Result<()> 
     };
     of(spec.matrix(), from, to);
     Ok(())
-}
-
-/// Transposes a matrix of `(rows, columns)`. `from` and `to` must both have all its elements.
-fn transpose<T: Copy>((rows, columns): (usize, usize), from: &[T], to: &mut [T]) {
-    // The cache lines of a tile fit in the cache, for both matrices.
-    const TILE: usize = 32;
-    for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
-        for column in left..(left + TILE).min(columns) {
-            for row in top..(top + TILE).min(rows) {
-                to[column * rows + row] = from[row * columns + column];
-            }
-        }
-    }
 }
 
 /// The presets use codecs of other crates; the registry keeps those of linked crates.

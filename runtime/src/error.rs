@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use codec_api::CodecError;
 
-/// Why a model could not be opened or run. Each message names the file and says what to do.
+/// Why a model could not be opened or run. Messages about files name the file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -48,6 +48,15 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
+        Self::File { path: path.to_owned(), reason: reason.into() }
+    }
+
+    /// For a file beside the weights that cannot be read.
+    pub(crate) fn beside(path: &Path, error: &std::io::Error) -> Self {
+        Self::file(path, format!("{error}; a model in Hugging Face layout has this file beside its weights"))
+    }
+
     pub(crate) fn tensor(path: &Path, tensor: &str, reason: impl Into<String>) -> Self {
         Self::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), reason: reason.into() }
     }

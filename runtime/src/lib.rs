@@ -1,10 +1,10 @@
 //! Running models on their encoded weights.
 //!
-//! A [`Decoder`] is a language model in Hugging Face layout, dense or packed, whose weights stay
-//! packed in memory. Its [`Config`] describes the architecture as data. A [`Session`] is a text in
-//! progress: it takes tokens and returns the logits of the next one. A [`Tokenizer`] makes tokens
-//! of texts. [`evaluate()`] measures how well a model predicts texts, and how far it is from
-//! another one; [`generate()`] continues a text.
+//! A [`Decoder`] is a language model in Hugging Face layout, dense or packed. Packed weights stay
+//! packed in memory, unless [`Resident::Dense`] is asked for. Its [`Config`] describes the
+//! architecture as data. A [`Session`] is a text in progress: it takes tokens and returns the
+//! logits of the next one. A [`Tokenizer`] makes tokens of texts. [`evaluate()`] measures how well
+//! a model predicts texts, and how far it is from another one; [`generate()`] continues a text.
 //!
 //! [`operator`] makes a linear operator of any encoded tensor. If the codec has no operator of its
 //! own, the result is a [`RowsMatrix`], which decodes a few rows at a time and multiplies with

@@ -56,7 +56,7 @@ impl LinearOp for RowsMatrix {
 }
 
 /// `y = tile·xᵀ`, of `rows × batch`.
-fn forward(tile: &[f32], columns: usize, x: &Inputs<'_>, y: &mut [f32]) {
+pub(crate) fn forward(tile: &[f32], columns: usize, x: &Inputs<'_>, y: &mut [f32]) {
     let rows = tile.len() / columns;
     let w = MatRef::from_row_major_slice(tile, rows, columns);
     let x = MatRef::from_row_major_slice(x.values(), x.batch(), columns);

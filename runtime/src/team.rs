@@ -17,7 +17,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use simd::{Level, with_level};
 
 use crate::error::{Error, Result};
-use crate::weights::Linear;
+use crate::weights::{Linear, part};
 
 /// Turns of a loop before a waiting thread sleeps: some 20 µs, several times as long as a step of a
 /// small layer.
@@ -183,12 +183,8 @@ impl Worker<'_> {
     }
 }
 
-/// Part `index` of `count` of `len` things.
-pub(crate) fn part(index: usize, count: usize, len: usize) -> std::ops::Range<usize> {
-    len * index / count..len * (index + 1) / count
-}
-
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks, also after a panic of another thread.
+pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -18,20 +18,17 @@ impl Tokenizer {
     /// [`Error::File`] if there is none, or it cannot be read.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join("tokenizer.json");
-        let fail = |reason| Error::File { path: path.clone(), reason };
-        let text = std::fs::read(&path).map_err(|error| {
-            fail(format!("{error}; a model in Hugging Face layout has this file beside its weights"))
-        })?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(|error| fail(error.to_string()))?;
+        let text = std::fs::read(&path).map_err(|error| Error::beside(&path, &error))?;
+        let fail = |error: tokenizers::Error| Error::file(&path, error.to_string());
+        let mut inner = tokenizers::Tokenizer::from_bytes(text).map_err(fail)?;
         // Some files ask to cut texts off or to fill them up, which is meant for batches.
         inner.with_padding(None);
-        let cut = inner.with_truncation(None).map(|_| ()).map_err(|error| error.to_string());
-        cut.map_err(fail)?;
+        inner.with_truncation(None).map_err(fail)?;
         Ok(Self { inner, path })
     }
 
     fn fail(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::File { path: self.path.clone(), reason: error.to_string() }
+        Error::file(&self.path, error.to_string())
     }
 
     /// The tokens of a text, with the special tokens that the tokenizer puts around it.

@@ -5,6 +5,7 @@ mod blocks;
 mod exact;
 mod floats;
 mod importance;
+mod transpose;
 mod zeros;
 
 pub use bits::{pack_bits, unpack_bits};
@@ -12,4 +13,5 @@ pub use blocks::read_blocks;
 pub use exact::{Checksum, decode_exact};
 pub use floats::{first_non_finite, narrow, round, widen};
 pub use importance::{Importance, relative_importance};
+pub use transpose::transpose;
 pub use zeros::zeros;

@@ -42,6 +42,15 @@ pub fn load_average() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
+/// The most memory that a process has had so far, in bytes, if the system reports it: `VmHWM` of
+/// `/proc/PROCESS/status`. `process` is its number, or `self`.
+pub fn peak_rss(process: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
 /// Speed of a memcpy of 64 MiB on one thread, in 10⁶ bytes per second: the median of 9 runs. It is
 /// the reference for the speed of a codec.
 pub fn memcpy_mb_per_s() -> f64 {

@@ -1,11 +1,11 @@
 //! Runs programs, and measures their time and memory.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use harness::matrix::peak_rss;
 
 /// The time between two looks at the memory of a program.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -14,8 +14,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug)]
 pub struct Taken {
     pub seconds: f64,
-    /// The most memory that it held, in bytes; `None` where the system does not say (it is
-    /// `VmHWM` of `/proc/PID/status`).
+    /// The most memory that it held, in bytes; `None` where the system does not say.
     pub peak: Option<u64>,
 }
 
@@ -29,7 +28,7 @@ pub fn run(command: &mut Command) -> Result<Taken> {
     let mut peak = None;
     let status = loop {
         // The file is empty as soon as the program has ended.
-        peak = peak_of(child.id()).or(peak);
+        peak = peak_rss(&child.id().to_string()).or(peak);
         match child.try_wait()? {
             Some(status) => break status,
             None => thread::sleep(INTERVAL),
@@ -37,13 +36,6 @@ pub fn run(command: &mut Command) -> Result<Taken> {
     };
     ensure!(status.success(), "{command:?} failed");
     Ok(Taken { seconds: begin.elapsed().as_secs_f64(), peak })
-}
-
-fn peak_of(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(kibibytes << 10)
 }
 
 #[cfg(test)]

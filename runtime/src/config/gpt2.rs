@@ -20,7 +20,6 @@ pub(super) fn read(keys: &Keys<'_>) -> Result<Config> {
     }
     let feed_forward = keys.maybe_count("n_inner")?.unwrap_or(4 * width);
     Ok(Config {
-        model_type: keys.text("model_type")?,
         vocabulary: keys.count("vocab_size")?,
         context: keys.count(keys.first(&["n_positions", "n_ctx"]))?,
         width,
@@ -38,6 +37,7 @@ pub(super) fn read(keys: &Keys<'_>) -> Result<Config> {
         },
         feed_forward,
         experts: None,
+        expert_layers: Vec::new(),
         windows: vec![None; layers],
         biases: Biases { inputs: true, output: true, feed_forward: true },
         head_norms: false,

@@ -18,10 +18,8 @@ pub(super) struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     pub(super) fn parse(path: &'a Path, text: &str) -> Result<Self> {
-        let map = serde_json::from_str(text).map_err(|error| Error::File {
-            path: path.to_owned(),
-            reason: format!("{error}; a JSON object is wanted"),
-        })?;
+        let wanted = |error| Error::file(path, format!("{error}; a JSON object is wanted"));
+        let map = serde_json::from_str(text).map_err(wanted)?;
         Ok(Self { path, place: String::new(), map })
     }
 

@@ -8,9 +8,7 @@ use super::names::{LLAMA, MIXTRAL, QWEN_MOE};
 use super::{Activation, Biases, Config, Experts, Norm, Rope};
 use crate::error::Result;
 
-pub(super) fn read(keys: &Keys<'_>) -> Result<Config> {
-    let model_type = keys.text("model_type")?;
-    let family = model_type.as_str();
+pub(super) fn read(keys: &Keys<'_>, family: &str) -> Result<Config> {
     for (key, value) in [("pretraining_tp", json!(1)), ("partial_rotary_factor", json!(1.0))] {
         keys.only(key, &value)?;
     }
@@ -23,7 +21,7 @@ pub(super) fn read(keys: &Keys<'_>) -> Result<Config> {
     };
     let context = keys.count("max_position_embeddings")?;
     let attention_bias = keys.flag("attention_bias", false)?;
-    let experts = if matches!(family, "mixtral" | "qwen3_moe") { Some(experts(keys, layers)?) } else { None };
+    let mixture = matches!(family, "mixtral" | "qwen3_moe");
     Ok(Config {
         vocabulary: keys.count("vocab_size")?,
         context,
@@ -38,7 +36,8 @@ pub(super) fn read(keys: &Keys<'_>) -> Result<Config> {
         rope: Some(Rope::read(keys, head_width, context)?),
         activation: Activation::read(keys, "hidden_act")?,
         feed_forward: keys.count("intermediate_size")?,
-        experts,
+        experts: mixture.then(|| experts(keys, family)).transpose()?,
+        expert_layers: if mixture { expert_layers(keys, layers)? } else { Vec::new() },
         windows: windows(keys, family, layers)?,
         // Qwen2 always has biases here, and has no key that says so.
         biases: Biases {
@@ -53,21 +52,24 @@ pub(super) fn read(keys: &Keys<'_>) -> Result<Config> {
             "qwen3_moe" => &QWEN_MOE,
             _ => &LLAMA,
         },
-        model_type,
     })
 }
 
-fn experts(keys: &Keys<'_>, layers: usize) -> Result<Experts> {
-    let mixtral = keys.text("model_type")? == "mixtral";
-    let dense = keys.counts("mlp_only_layers")?;
-    let step = keys.maybe_count("decoder_sparse_step")?.unwrap_or(1);
+fn experts(keys: &Keys<'_>, family: &str) -> Result<Experts> {
+    let mixtral = family == "mixtral";
     Ok(Experts {
         count: keys.count(keys.first(&["num_local_experts", "num_experts"]))?,
         used: keys.count("num_experts_per_tok")?,
         feed_forward: keys.count(if mixtral { "intermediate_size" } else { "moe_intermediate_size" })?,
         normalised: mixtral || keys.flag("norm_topk_prob", false)?,
-        layers: (0..layers).map(|layer| !dense.contains(&layer) && (layer + 1).is_multiple_of(step)).collect(),
     })
+}
+
+/// For each layer, whether it has experts.
+fn expert_layers(keys: &Keys<'_>, layers: usize) -> Result<Vec<bool>> {
+    let dense = keys.counts("mlp_only_layers")?;
+    let step = keys.maybe_count("decoder_sparse_step")?.unwrap_or(1);
+    Ok((0..layers).map(|layer| !dense.contains(&layer) && (layer + 1).is_multiple_of(step)).collect())
 }
 
 /// The window of each layer.

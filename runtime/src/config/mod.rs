@@ -9,7 +9,7 @@ mod rope;
 
 use std::path::Path;
 
-pub(crate) use names::{Attention, Experts as ExpertNames, Names, Plain};
+pub(crate) use names::{Attention, Experts as ExpertNames, Names, Plain, STACKED};
 pub(crate) use rope::Rope;
 
 use crate::error::{Error, Result};
@@ -22,8 +22,6 @@ const MOST: usize = 1 << 28;
 /// The description of a decoder.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The key `model_type`.
-    pub model_type: String,
     /// Number of tokens.
     pub vocabulary: usize,
     /// Largest number of positions.
@@ -47,6 +45,8 @@ pub struct Config {
     pub(crate) activation: Activation,
     pub(crate) feed_forward: usize,
     pub(crate) experts: Option<Experts>,
+    /// For each layer, whether it has experts; empty if none has.
+    pub(crate) expert_layers: Vec<bool>,
     /// For each layer: positions that a token attends to, itself included.
     pub(crate) windows: Vec<Option<usize>>,
     pub(crate) biases: Biases,
@@ -85,7 +85,7 @@ pub(crate) struct Biases {
 }
 
 /// A mixture of experts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Experts {
     pub(crate) count: usize,
     /// Experts that a token uses.
@@ -93,8 +93,6 @@ pub(crate) struct Experts {
     pub(crate) feed_forward: usize,
     /// Whether the weights of the used experts are scaled to a sum of 1.
     pub(crate) normalised: bool,
-    /// For each layer, whether it has experts.
-    pub(crate) layers: Vec<bool>,
 }
 
 impl Config {
@@ -104,15 +102,13 @@ impl Config {
     /// [`Error::File`] if it cannot be read; [`Error::Config`] with the key that is missing, wrong
     /// or not supported.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| Error::File {
-            path: path.to_owned(),
-            reason: format!("{error}; a model in Hugging Face layout has this file beside its weights"),
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|error| Error::beside(path, &error))?;
         let keys = Keys::parse(path, &text)?;
         keys.absent("quantization_config", "weights that another program has quantised are not read")?;
-        let config = match keys.text("model_type")?.as_str() {
+        let family = keys.text("model_type")?;
+        let config = match family.as_str() {
             "gpt2" => gpt2::read(&keys),
-            "llama" | "mistral" | "mixtral" | "qwen2" | "qwen3" | "qwen3_moe" => llama::read(&keys),
+            "llama" | "mistral" | "mixtral" | "qwen2" | "qwen3" | "qwen3_moe" => llama::read(&keys, &family),
             other => {
                 let known = "gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe";
                 keys.refuse("model_type", format!("`{other}` is not supported; supported are {known}"))

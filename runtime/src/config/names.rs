@@ -41,6 +41,9 @@ pub(crate) struct Plain {
     pub(crate) down: &'static str,
 }
 
+/// All experts in one tensor `[experts, outputs, inputs]`: gate above up, and down.
+pub(crate) const STACKED: [&str; 2] = ["gate_up_proj", "down_proj"];
+
 /// A mixture of experts.
 #[derive(Debug)]
 pub(crate) struct Experts {
@@ -48,8 +51,6 @@ pub(crate) struct Experts {
     /// What precedes the number of an expert, or the names of the stacks.
     pub(crate) prefix: &'static str,
     pub(crate) apart: Plain,
-    /// All experts in one tensor `[experts, outputs, inputs]`: gate above up, and down.
-    pub(crate) stacked: [&'static str; 2],
 }
 
 impl Names {
@@ -82,14 +83,12 @@ pub(super) static MIXTRAL: Names = llama(Some(Experts {
     router: "block_sparse_moe.gate",
     prefix: "block_sparse_moe.experts.",
     apart: Plain { gate: Some("w1"), up: "w3", down: "w2" },
-    stacked: ["gate_up_proj", "down_proj"],
 }));
 
 pub(super) static QWEN_MOE: Names = llama(Some(Experts {
     router: "mlp.gate",
     prefix: "mlp.experts.",
     apart: Plain { gate: Some("gate_proj"), up: "up_proj", down: "down_proj" },
-    stacked: ["gate_up_proj", "down_proj"],
 }));
 
 const fn llama(experts: Option<Experts>) -> Names {

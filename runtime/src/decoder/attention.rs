@@ -6,6 +6,11 @@ use super::layer::{Layer, Norm};
 use crate::config::{Config, Rope};
 use crate::kernels::{dots, exponentials, rms_norm, weighted_rows};
 
+/// Numbers of what is projected.
+const QUERIES: usize = 0;
+const KEYS: usize = 1;
+const VALUES: usize = 2;
+
 /// Where queries, keys and values of the tokens are in a buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
@@ -26,7 +31,7 @@ impl Places {
         Self { places }
     }
 
-    /// The values of head `head` of token `token` of queries (0), keys (1) or values (2).
+    /// The values of head `head` of token `token` of [`QUERIES`], [`KEYS`] or [`VALUES`].
     fn of(&self, what: usize, token: usize, head: usize, width: usize) -> std::ops::Range<usize> {
         let (first, stride) = self.places[what];
         let start = first + token * stride + head * width;
@@ -108,9 +113,9 @@ impl Step<'_> {
             let [keys, values] = head.read((self.first + self.tokens) * width, &mut scratch.wide);
             for token in 0..self.tokens {
                 for query in 0..shared {
-                    let place = self.places.of(0, token, kv * shared + query, width);
+                    let place = self.places.of(QUERIES, token, kv * shared + query, width);
                     let vector = &mut projected[place];
-                    self.turn(token, vector, 0, &mut scratch.head);
+                    self.turn(token, vector, QUERIES, &mut scratch.head);
                     let first = token * stride + (number * shared + query) * width;
                     let out = &mut out[first..first + width];
                     self.mix(token, vector, [keys, values], out, &mut scratch.scores);
@@ -124,13 +129,14 @@ impl Step<'_> {
         let width = self.config.head_width;
         let mut head = self.cache.head(self.number, kv);
         for token in 0..self.tokens {
-            self.turn(token, &mut projected[self.places.of(1, token, kv, width)], 1, scratch);
-            let (key, value) = (self.places.of(1, token, kv, width), self.places.of(2, token, kv, width));
+            let key = self.places.of(KEYS, token, kv, width);
+            let value = self.places.of(VALUES, token, kv, width);
+            self.turn(token, &mut projected[key.clone()], KEYS, scratch);
             head.write((self.first + token) * width, &projected[key], &projected[value]);
         }
     }
 
-    /// Normalises a head of the queries (0) or keys (1), and turns it to its position.
+    /// Normalises a head of [`QUERIES`] or [`KEYS`], and turns it to its position.
     fn turn(&self, token: usize, head: &mut [f32], what: usize, scratch: &mut Vec<f32>) {
         if let Some(norms) = &self.layer.head_norms {
             let Norm { kind, weight, .. } = &norms[what];
@@ -157,7 +163,7 @@ impl Step<'_> {
         scores.resize(scores.len().max(count), 0.0);
         let scores = &mut scores[..count];
         dots(&keys[rows.clone()], query, scores);
-        let (_, sum) = exponentials(scores);
+        let sum = exponentials(scores);
         weighted_rows(&values[rows], scores, out);
         scale_by(out, (1.0 / sum) as f32);
     }

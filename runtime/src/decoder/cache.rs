@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use codec_api::Result;
 use codec_api::util::zeros;
 
+use crate::team::guard;
+
 /// The dtype of cached keys and values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheType {
@@ -26,14 +28,14 @@ pub(super) struct Cache {
 #[derive(Debug)]
 pub(super) enum Head {
     F32([Vec<f32>; 2]),
-    F16 { stored: [Vec<u16>; 2] },
+    F16([Vec<u16>; 2]),
 }
 
 impl Cache {
     pub(super) fn new(layers: usize, heads: usize, kind: CacheType) -> Self {
         let head = || match kind {
             CacheType::F32 => Head::F32([Vec::new(), Vec::new()]),
-            CacheType::F16 => Head::F16 { stored: [Vec::new(), Vec::new()] },
+            CacheType::F16 => Head::F16([Vec::new(), Vec::new()]),
         };
         Self { heads: (0..layers * heads).map(|_| Mutex::new(head())).collect(), per_layer: heads }
     }
@@ -47,23 +49,14 @@ impl Cache {
             let head = head.get_mut().unwrap_or_else(PoisonError::into_inner);
             match head {
                 Head::F32(both) => both.iter_mut().try_for_each(|rows| grow(rows, values))?,
-                Head::F16 { stored } => stored.iter_mut().try_for_each(|rows| grow(rows, values))?,
+                Head::F16(both) => both.iter_mut().try_for_each(|rows| grow(rows, values))?,
             }
         }
         Ok(())
     }
 
     pub(super) fn head(&self, layer: usize, head: usize) -> MutexGuard<'_, Head> {
-        self.heads[layer * self.per_layer + head].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Bytes of the cache.
-    pub(super) fn bytes(&self) -> u64 {
-        let bytes = |head: &Mutex<Head>| match &*head.lock().unwrap_or_else(PoisonError::into_inner) {
-            Head::F32([keys, values]) => 4 * (keys.len() + values.len()) as u64,
-            Head::F16 { stored: [keys, values] } => 2 * (keys.len() + values.len()) as u64,
-        };
-        self.heads.iter().map(bytes).sum()
+        guard(&self.heads[layer * self.per_layer + head])
     }
 }
 
@@ -86,8 +79,8 @@ impl Head {
                     rows[first..first + new.len()].copy_from_slice(new);
                 }
             }
-            Self::F16 { stored } => {
-                for (rows, new) in stored.iter_mut().zip([key, value]) {
+            Self::F16(both) => {
+                for (rows, new) in both.iter_mut().zip([key, value]) {
                     simd::f32_to_f16(new, &mut rows[first..first + new.len()]);
                 }
             }
@@ -98,8 +91,8 @@ impl Head {
     pub(super) fn read<'a>(&'a self, len: usize, wide: &'a mut [Vec<f32>; 2]) -> [&'a [f32]; 2] {
         match self {
             Self::F32([keys, values]) => [&keys[..len], &values[..len]],
-            Self::F16 { stored } => {
-                for (wide, stored) in wide.iter_mut().zip(stored) {
+            Self::F16(both) => {
+                for (wide, stored) in wide.iter_mut().zip(both) {
                     wide.resize(wide.len().max(len), 0.0);
                     simd::f16_to_f32(&stored[..len], &mut wide[..len]);
                 }

@@ -55,7 +55,7 @@ pub(super) fn mixture(
 
 /// The experts of a token and their weights.
 fn route(config: &Experts, scores: &mut [f32]) -> Vec<(usize, f32)> {
-    let (_, sum) = exponentials(scores);
+    let sum = exponentials(scores);
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     order.truncate(config.used);
@@ -71,15 +71,14 @@ fn run(
     activation: Activation,
 ) -> Result<()> {
     let mut jobs = Vec::new();
-    let inputs = used.iter().map(|(_, share)| Inputs::new(&share.x, share.tokens.len()).map(|x| x.batch()));
-    let batches = inputs.collect::<codec_api::Result<Vec<_>>>()?;
     let mut given = Vec::new();
     let mut outputs = Vec::new();
-    for ((network, share), batch) in used.iter_mut().zip(&batches) {
+    for (network, share) in &mut *used {
+        let batch = share.tokens.len();
         share.hidden.resize(batch * feed_forward, 0.0);
         share.up.resize(if network.gate.is_some() { batch * feed_forward } else { 0 }, 0.0);
         share.out.resize(batch * width, 0.0);
-        given.push(Inputs::new(&share.x, *batch)?);
+        given.push(Inputs::new(&share.x, batch)?);
         outputs.push((&**network, &mut share.hidden, &mut share.up));
     }
     for ((network, hidden, up), x) in outputs.into_iter().zip(&given) {
@@ -95,12 +94,12 @@ fn run(
     drop(jobs);
     let mut given = Vec::new();
     let mut outputs = Vec::new();
-    for ((network, share), batch) in used.iter_mut().zip(&batches) {
+    for (network, share) in used {
         activate(activation, &mut share.hidden);
         if network.gate.is_some() {
             multiply(&mut share.hidden, &share.up);
         }
-        given.push(Inputs::new(&share.hidden, *batch)?);
+        given.push(Inputs::new(&share.hidden, share.tokens.len())?);
         outputs.push((&network.down, &mut share.out));
     }
     let jobs = outputs.into_iter().zip(&given).map(|((linear, out), x)| Job { linear, x, out });

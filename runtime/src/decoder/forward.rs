@@ -11,7 +11,8 @@ use super::experts::mixture;
 use super::layer::{FeedForward, Layer, Network};
 use crate::error::Result;
 use crate::kernels::{activate, multiply};
-use crate::team::{Job, Worker, part};
+use crate::team::{Job, Worker};
+use crate::weights::part;
 
 /// A thread's copy of the values of the tokens.
 #[derive(Debug, Default)]
@@ -60,13 +61,12 @@ impl Decoder {
             layer.attention_norm.apply(&local.x, &mut local.h);
             self.attention(worker, (number, layer), (tokens.first, count), cache, local)?;
             layer.feed_forward_norm.apply(&local.x, &mut local.h);
-            match (&layer.feed_forward, &config.experts) {
-                (FeedForward::One(network), _) => self.network(worker, network, count, local)?,
-                (FeedForward::Experts { router, experts }, Some(description)) => {
-                    let (what, h) = ((description, config.activation), (config.width, &*local.h));
-                    mixture(worker, (router, experts), what, h, &mut local.x)?;
+            match &layer.feed_forward {
+                FeedForward::One(network) => self.network(worker, network, count, local)?,
+                FeedForward::Experts { router, experts, kind } => {
+                    let (kind, h) = ((kind, config.activation), (config.width, &*local.h));
+                    mixture(worker, (router, experts), kind, h, &mut local.x)?;
                 }
-                (FeedForward::Experts { .. }, None) => {}
             }
         }
         Ok(())

@@ -49,6 +49,7 @@ pub(super) enum FeedForward {
         /// Its outputs are the scores of the experts.
         router: Linear,
         experts: Vec<Network>,
+        kind: config::Experts,
     },
 }
 

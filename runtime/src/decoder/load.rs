@@ -4,7 +4,7 @@ use checkpoint::Model;
 
 use super::layer::{FeedForward, Layer, Network, Norm};
 use super::{Decoder, Options};
-use crate::config::{self, Attention, Config, ExpertNames, Plain};
+use crate::config::{self, Attention, Config, ExpertNames, Plain, STACKED};
 use crate::error::{Error, Result};
 use crate::team::Team;
 use crate::weights::{Linear, Source};
@@ -97,10 +97,10 @@ impl<'a> Loader<'a> {
 
     fn feed_forward(&self, layer: usize) -> Result<FeedForward> {
         let (config, names) = (self.config, self.config.names);
-        if let (Some(experts), Some(names)) = (&config.experts, &names.experts)
-            && experts.layers.get(layer) == Some(&true)
+        if let (Some(kind), Some(names)) = (config.experts, &names.experts)
+            && config.expert_layers.get(layer) == Some(&true)
         {
-            return self.experts(layer, experts, names);
+            return self.experts(layer, kind, names);
         }
         let prefix = self.name(&names.layer(layer, ""));
         self.network(&prefix, &names.plain, config.feed_forward).map(FeedForward::One)
@@ -116,11 +116,11 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn experts(&self, layer: usize, experts: &config::Experts, names: &ExpertNames) -> Result<FeedForward> {
+    fn experts(&self, layer: usize, kind: config::Experts, names: &ExpertNames) -> Result<FeedForward> {
         let (width, name) = (self.config.width, |name: &str| self.name(&self.config.names.layer(layer, name)));
-        let (count, feed_forward, prefix) = (experts.count, experts.feed_forward, name(names.prefix));
+        let (count, feed_forward, prefix) = (kind.count, kind.feed_forward, name(names.prefix));
         let router = self.linear(&name(names.router), count, width, false)?;
-        let [gate_up, down] = names.stacked.map(|name| format!("{prefix}{name}"));
+        let [gate_up, down] = STACKED.map(|name| format!("{prefix}{name}"));
         let first = format!("{prefix}0.{}.weight", names.apart.up);
         let experts = match (self.source.has(&gate_up), self.source.has(&first)) {
             (true, false) => self.stacked([&gate_up, &down], count, feed_forward)?,
@@ -132,7 +132,7 @@ impl<'a> Loader<'a> {
                 return Err(Error::tensor(self.source.path(), &gate_up, reason));
             }
         };
-        Ok(FeedForward::Experts { router, experts })
+        Ok(FeedForward::Experts { router, experts, kind })
     }
 
     /// Experts in two tensors: gate above up, and down.

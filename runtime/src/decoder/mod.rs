@@ -13,8 +13,8 @@ use std::path::Path;
 use checkpoint::Model;
 
 pub use cache::CacheType;
-pub(crate) use session::CHUNK;
 pub use session::Session;
+pub(crate) use session::{chunks, within};
 
 use crate::config::Config;
 use crate::error::Result;
@@ -76,7 +76,8 @@ impl Decoder {
         &self.config
     }
 
-    /// Bytes that the weights keep in memory: heap, and packed sections in the memory map.
+    /// Bytes that the weights keep in memory: heap, and packed sections in the memory map. Sections
+    /// that only look-ups read beside an operator of integers are not counted.
     pub fn resident_bytes(&self) -> u64 {
         self.resident_bytes
     }

@@ -1,17 +1,17 @@
 //! A text in progress.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::Decoder;
 use super::cache::{Cache, CacheType};
 use super::forward::{Local, Tokens};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::team::Worker;
+use crate::team::{Worker, guard};
 
 /// Tokens that run through the layers together.
-pub(crate) const CHUNK: usize = 128;
+const CHUNK: usize = 128;
 
 /// Bytes of logits that are computed at once, unless those of one position take more.
 const LOGITS: usize = 2 << 20;
@@ -45,32 +45,21 @@ impl Session<'_> {
         self.position
     }
 
-    /// Bytes of the cache of keys and values.
-    pub fn cache_bytes(&self) -> u64 {
-        self.cache.bytes()
-    }
-
     /// Goes back to the first `position` tokens. Later ones are forgotten.
     pub fn truncate(&mut self, position: usize) {
         self.position = self.position.min(position);
     }
 
-    /// Appends tokens, and calls `each` with the logits of the last one: for each token of the
-    /// vocabulary, how likely it follows, as a logarithm without normalisation.
+    /// Appends tokens, and calls `each` with the logits of the last one. `each` gets `vocabulary`
+    /// logits: for each token, how likely it follows, as a logarithm without normalisation.
     ///
     /// # Errors
     /// [`Error::Usage`] without tokens, for tokens that the model does not have, and for a text
     /// longer than its context. Those of operators.
     pub fn feed<R>(&mut self, ids: &[u32], each: impl FnOnce(&[f32]) -> R) -> Result<R> {
         self.check(ids)?;
-        let mut each = Some(each);
-        let mut result = None;
-        let last = ids.len() - 1;
-        self.run(ids, last..ids.len(), &mut |_, logits| {
-            result = each.take().map(|each| each(logits));
-            Ok(())
-        })?;
-        result.ok_or_else(|| Error::Usage("there are no logits".to_owned()))
+        self.run(ids, ids.len() - 1..ids.len(), &mut |_, _| Ok(()))?;
+        Ok(self.with_logits(each))
     }
 
     /// Appends tokens, and calls `each` with the number of each token of `wanted` and its logits,
@@ -111,33 +100,32 @@ impl Session<'_> {
         wanted: Range<usize>,
         each: &mut dyn FnMut(usize, &[f32]) -> Result<()>,
     ) -> Result<()> {
-        let at_once = self.block();
-        for (number, chunk) in ids.chunks(CHUNK).enumerate() {
-            let first = number * CHUNK;
-            let own = wanted.start.max(first)..wanted.end.min(first + chunk.len());
-            let mut starts = own.clone().step_by(at_once);
-            let block = |start: usize| start - first..(start + at_once).min(own.end) - first;
-            let mut next = starts.next().map(block);
-            self.layers(chunk, next.as_ref())?;
-            while let Some(block_now) = next {
-                let count = block_now.len();
-                let numbers = first + block_now.start..;
-                let vocabulary = self.decoder.config.vocabulary;
+        let vocabulary = self.decoder.config.vocabulary;
+        for chunk in chunks(ids.len()) {
+            let mut blocks = self.blocks(&wanted, &chunk);
+            let mut next = blocks.next();
+            self.layers(&ids[chunk.clone()], next.as_ref().map(|block| within(block, &chunk)).as_ref())?;
+            while let Some(block) = next {
                 self.with_logits(|logits| {
-                    numbers.zip(logits.chunks_exact(vocabulary).take(count)).try_for_each(|(i, logits)| each(i, logits))
+                    block.zip(logits.chunks_exact(vocabulary)).try_for_each(|(number, logits)| each(number, logits))
                 })?;
-                next = starts.next().map(block);
-                if let Some(block) = next.clone() {
-                    self.compute_logits(block)?;
+                next = blocks.next();
+                if let Some(block) = &next {
+                    self.compute_logits(within(block, &chunk))?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Positions whose logits are computed at once.
-    pub(crate) fn block(&self) -> usize {
-        (LOGITS / size_of::<f32>() / self.decoder.config.vocabulary).max(1)
+    /// The parts of the wanted tokens in a chunk whose logits are computed at once.
+    pub(crate) fn blocks(
+        &self,
+        wanted: &Range<usize>,
+        chunk: &Range<usize>,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
+        let at_once = LOGITS / size_of::<f32>() / self.decoder.config.vocabulary;
+        pieces(wanted.start.max(chunk.start)..wanted.end.min(chunk.end), at_once.max(1))
     }
 
     /// Runs at most [`CHUNK`] tokens through the layers.
@@ -161,8 +149,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Computes the logits of at most [`Self::block`] of the tokens that [`Self::advance`] ran
-    /// last, counted from the first of them.
+    /// Computes the logits of a block ([`Self::blocks`]) of the tokens that [`Self::advance`] ran
+    /// last, counted from the first of them ([`within`]).
     ///
     /// # Errors
     /// Those of operators.
@@ -172,14 +160,26 @@ impl Session<'_> {
 
     /// Calls `see` with the logits that were computed last, `positions × vocabulary`.
     pub(crate) fn with_logits<R>(&self, see: impl FnOnce(&[f32]) -> R) -> R {
-        see(&self.locals[0].lock().unwrap_or_else(PoisonError::into_inner).logits)
+        see(&guard(&self.locals[0]).logits)
     }
 
     /// Runs `work` on all threads, with the memory of each.
     fn region(&self, work: impl Fn(&Worker<'_>, &mut Local) -> Result<()> + Sync) -> Result<()> {
-        self.decoder.team.run(|worker| {
-            let mut local = self.locals[worker.index].lock().unwrap_or_else(PoisonError::into_inner);
-            work(worker, &mut local)
-        })
+        self.decoder.team.run(|worker| work(worker, &mut guard(&self.locals[worker.index])))
     }
+}
+
+/// The parts of a text of so many tokens that run through the layers together.
+pub(crate) fn chunks(tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    pieces(0..tokens, CHUNK)
+}
+
+/// A block, counted from the first token of its chunk.
+pub(crate) fn within(block: &Range<usize>, chunk: &Range<usize>) -> Range<usize> {
+    block.start - chunk.start..block.end - chunk.start
+}
+
+fn pieces(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(len).map(move |start| start..(start + len).min(end))
 }

@@ -2,13 +2,7 @@
 
 use simd::{LANES, kernel, lanes, sum};
 
-use crate::kernels::exp;
-
-/// The logarithm of `Σ eˣ`.
-fn log_sum(logits: &[f32]) -> f64 {
-    let largest = logits.iter().fold(f32::NEG_INFINITY, |m, v| m.max(*v));
-    f64::from(largest) + libm::log(sum_of_exponentials(logits, largest))
-}
+use crate::kernels::{exp, largest};
 
 kernel! {
     /// `Σ eˣ⁻ᵐ`.
@@ -45,25 +39,40 @@ kernel! {
     }
 }
 
-/// The logarithm of the probability of a token.
-pub(super) fn log_likelihood(logits: &[f32], target: u32) -> f64 {
-    f64::from(logits[target as usize]) - log_sum(logits)
+/// The distribution of the next token.
+#[derive(Debug)]
+pub(super) struct Distribution<'a> {
+    logits: &'a [f32],
+    /// The most likely token.
+    best: usize,
+    /// `Σ eˣ⁻ᵐ` of the logits, with the largest one `m`.
+    sum: f64,
 }
 
-/// The Kullback–Leibler divergence of the distribution of the logits `q` from that of `p`, in nats,
-/// and whether both have the same most likely token. Rounding never makes it negative.
-pub(super) fn divergence(p: &[f32], q: &[f32]) -> (f64, bool) {
-    let (best_p, best_q) = (largest(p), largest(q));
-    let (m, n) = (p[best_p], q[best_q]);
-    let (sum_p, sum_q) = (sum_of_exponentials(p, m), sum_of_exponentials(q, n));
-    // Σ p·(log p − log q), with log p = (x − m) − log Σ.
-    let difference = weighted_differences(p, m, q, n) / sum_p + libm::log(sum_q / sum_p);
-    (difference.max(0.0), best_p == best_q)
-}
+impl<'a> Distribution<'a> {
+    /// The distribution of these logits, of which there is at least one.
+    pub(super) fn new(logits: &'a [f32]) -> Self {
+        let best = largest(logits);
+        Self { logits, best, sum: sum_of_exponentials(logits, logits[best]) }
+    }
 
-/// The first of the largest values.
-fn largest(values: &[f32]) -> usize {
-    values.iter().enumerate().fold(0, |best, (i, v)| if *v > values[best] { i } else { best })
+    fn most(&self) -> f32 {
+        self.logits[self.best]
+    }
+
+    /// The logarithm of the probability of a token.
+    pub(super) fn log_likelihood(&self, target: u32) -> f64 {
+        f64::from(self.logits[target as usize]) - (f64::from(self.most()) + libm::log(self.sum))
+    }
+
+    /// The Kullback–Leibler divergence of another distribution from this one, in nats, and whether
+    /// both have the same most likely token. Rounding never makes it negative.
+    pub(super) fn divergence_of(&self, other: &Distribution<'_>) -> (f64, bool) {
+        // Σ p·(log p − log q), with log p = (x − m) − log Σ.
+        let differences = weighted_differences(self.logits, self.most(), other.logits, other.most());
+        let divergence = differences / self.sum + libm::log(other.sum / self.sum);
+        (divergence.max(0.0), self.best == other.best)
+    }
 }
 
 #[cfg(test)]
@@ -81,15 +90,16 @@ mod tests {
                 e.into_iter().map(|e| e / sum).collect::<Vec<_>>()
             };
             let (exact_p, exact_q) = (distribution(&p), distribution(&q));
+            let (p, q) = (Distribution::new(&p), Distribution::new(&q));
             for (i, exact) in exact_p.iter().enumerate() {
-                assert!((log_likelihood(&p, i as u32) - exact.ln()).abs() < 1e-6);
+                assert!((p.log_likelihood(i as u32) - exact.ln()).abs() < 1e-6);
             }
             let exact: f64 = exact_p.iter().zip(&exact_q).map(|(p, q)| p * (p / q).ln()).sum();
-            let (found, same) = divergence(&p, &q);
+            let (found, same) = p.divergence_of(&q);
             assert!((found - exact).abs() < 1e-6 + 1e-5 * exact, "{found}, not {exact}");
             assert!(same);
-            assert_eq!(divergence(&p, &p), (0.0, true));
+            assert_eq!(p.divergence_of(&p), (0.0, true));
         }
-        assert!(!divergence(&[1.0, 2.0], &[2.0, 1.0]).1);
+        assert!(!Distribution::new(&[1.0, 2.0]).divergence_of(&Distribution::new(&[2.0, 1.0])).1);
     }
 }

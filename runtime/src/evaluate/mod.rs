@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 pub use statistics::Difference;
 pub use windows::{Protocol, Text};
 
-use crate::decoder::{CacheType, Decoder, Session};
+use crate::decoder::{CacheType, Decoder, Session, chunks, within};
 use crate::error::{Error, Result};
-use likelihood::{divergence, log_likelihood};
+use likelihood::Distribution;
 use statistics::Sums;
 use windows::Window;
 
@@ -108,16 +108,15 @@ fn run(
     // The logits of position i predict token i + 1.
     let wanted = window.first.max(1) - 1..window.ids.len() - 1;
     let mut time = Duration::ZERO;
-    for chunk in windows::chunks(window.ids.len()) {
+    for chunk in chunks(window.ids.len()) {
         let begin = Instant::now();
         session.advance(&window.ids[chunk.clone()])?;
         time += begin.elapsed();
         if let Some(other) = &mut other {
             other.advance(&window.ids[chunk.clone()])?;
         }
-        let own = wanted.start.max(chunk.start)..wanted.end.min(chunk.end);
-        for block in session.blocks(own) {
-            let place = block.start - chunk.start..block.end - chunk.start;
+        for block in session.blocks(&wanted, &chunk) {
+            let place = within(&block, &chunk);
             let targets = &window.ids[block.start + 1..=block.end];
             let begin = Instant::now();
             session.compute_logits(place.clone())?;
@@ -129,7 +128,7 @@ fn run(
                 }
                 None => session.with_logits(|logits| {
                     for (logits, target) in logits.chunks_exact(logits.len() / targets.len()).zip(targets) {
-                        sums.add(-log_likelihood(logits, *target));
+                        sums.add(-Distribution::new(logits).log_likelihood(*target));
                     }
                 }),
             }
@@ -143,7 +142,8 @@ fn compare(logits: &[f32], others: &[f32], targets: &[u32], sums: &mut Sums) {
     let vocabulary = logits.len() / targets.len();
     let pairs = logits.chunks_exact(vocabulary).zip(others.chunks_exact(vocabulary));
     for ((logits, others), target) in pairs.zip(targets) {
-        let (divergence, same) = divergence(others, logits);
-        sums.add_pair(-log_likelihood(logits, *target), -log_likelihood(others, *target), divergence, same);
+        let (own, other) = (Distribution::new(logits), Distribution::new(others));
+        let (divergence, same) = other.divergence_of(&own);
+        sums.add_pair(-own.log_likelihood(*target), -other.log_likelihood(*target), divergence, same);
     }
 }

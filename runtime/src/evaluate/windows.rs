@@ -1,8 +1,6 @@
 //! Texts are predicted in windows of the model's context.
 
-use std::ops::Range;
-
-use crate::decoder::{CHUNK, Decoder, Session};
+use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 
 /// A text to predict.
@@ -100,21 +98,4 @@ pub(super) fn tokens_per_byte(texts: &[Text]) -> Option<f64> {
     let bytes = texts.iter().map(|text| text.bytes).sum::<Option<u64>>().filter(|bytes| *bytes > 0)?;
     let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
     Some(tokens as f64 / bytes as f64)
-}
-
-/// The parts of a text of so many tokens that run through the layers together.
-pub(super) fn chunks(tokens: usize) -> impl Iterator<Item = Range<usize>> {
-    pieces(0..tokens, CHUNK)
-}
-
-impl Session<'_> {
-    /// The parts of some positions whose logits are computed at once.
-    pub(super) fn blocks(&self, positions: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-        pieces(positions, self.block())
-    }
-}
-
-fn pieces(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = range.end;
-    range.step_by(len).map(move |start| start..(start + len).min(end))
 }

@@ -24,7 +24,7 @@ pub struct Generation {
     pub tokens: usize,
     /// Time of the tokens after the first.
     pub time: Duration,
-    /// Why it ended: a token that ends texts, a stop string, or enough tokens.
+    /// Why it ended: `end of text`, `number of tokens`, `stop string`, `context` or `the caller`.
     pub ended_by: &'static str,
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
 use codec_api::rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::kernels::exponentials;
+use crate::kernels::{exponentials, largest};
 
 /// How the next token is chosen. The steps have the order of transformers: penalty, temperature,
 /// the most likely `top_k` tokens, the most likely ones that together have the probability `top_p`,
@@ -67,12 +67,12 @@ impl Sampler {
             }
         }
         if temperature == 0.0 {
-            return largest(&self.weights);
+            return largest(&self.weights) as u32;
         }
         for logit in &mut self.weights {
             *logit /= temperature;
         }
-        let (_, sum) = exponentials(&mut self.weights);
+        let sum = exponentials(&mut self.weights);
         let kept = self.keep(sum);
         self.draw(&kept)
     }
@@ -125,11 +125,6 @@ impl Sampler {
         }
         kept.last().copied().unwrap_or(0)
     }
-}
-
-/// The first of the largest values.
-fn largest(values: &[f32]) -> u32 {
-    values.iter().enumerate().fold(0, |best, (i, v)| if *v > values[best] { i } else { best }) as u32
 }
 
 #[cfg(test)]

@@ -8,4 +8,4 @@ mod softmax;
 pub(crate) use dots::{Bf16, F16, Stored, dots};
 pub(crate) use functions::{activate, exp, multiply};
 pub(crate) use norms::{layer_norm, rms_norm};
-pub(crate) use softmax::{exponentials, weighted_rows};
+pub(crate) use softmax::{exponentials, largest, weighted_rows};

@@ -4,10 +4,15 @@ use simd::{LANES, kernel, lanes, load, store, sum};
 
 use super::functions::exp;
 
+/// The first of the largest values.
+pub(crate) fn largest(values: &[f32]) -> usize {
+    values.iter().enumerate().fold(0, |best, (i, v)| if *v > values[best] { i } else { best })
+}
+
 kernel! {
-    /// Replaces each `x` by `eˣ⁻ᵐ` with the largest value `m`, and returns `m` and the sum of the
-    /// new values. Without a finite largest value, `m` is not finite either.
-    pub(crate) fn exponentials<'a>(_simd, values: &'a mut [f32]) -> (f32, f64) {
+    /// Replaces each `x` by `eˣ⁻ᵐ` with the largest value `m`, and returns the sum of the new
+    /// values.
+    pub(crate) fn exponentials<'a>(_simd, values: &'a mut [f32]) -> f64 {
         let mut most = [f32::NEG_INFINITY; LANES];
         let (blocks, rest) = values.as_chunks::<LANES>();
         for block in blocks {
@@ -27,7 +32,7 @@ kernel! {
         for (sum, value) in sums.iter_mut().zip(&last[..len]) {
             *sum += f64::from(*value);
         }
-        (largest, sum(sums))
+        sum(sums)
     }
 }
 

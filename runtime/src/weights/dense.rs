@@ -4,13 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
-use codec_api::util::{widen, zeros};
+use codec_api::util::{transpose, widen, zeros};
 use codec_api::{Dtype, Inputs, LinearOp, Product, Result, RowReader, check_product, check_rows};
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::kernels::{Bf16, F16, Stored, dots};
-use crate::rows::RowsMatrix;
+use crate::rows::{RowsMatrix, forward};
 
 /// A cache line. Vector instructions are slower on values that lie in two lines.
 #[derive(Clone, Copy, Debug, Zeroable, Pod)]
@@ -81,23 +79,6 @@ impl Dense {
     }
 }
 
-/// Transposes a matrix of `rows × columns` values.
-pub(crate) fn transpose<T: Copy>((rows, columns): (usize, usize), from: &[T], to: &mut [T]) {
-    // A block of both sides stays in the first-level cache.
-    const SIDE: usize = 32;
-    for first_row in (0..rows).step_by(SIDE) {
-        for first in (0..columns).step_by(SIDE) {
-            for column in first..(first + SIDE).min(columns) {
-                let end = (first_row + SIDE).min(rows);
-                let out = &mut to[column * rows + first_row..column * rows + end];
-                for (row, out) in (first_row..end).zip(out) {
-                    *out = from[row * columns + column];
-                }
-            }
-        }
-    }
-}
-
 impl RowReader for Dense {
     fn shape(&self) -> (usize, usize) {
         (self.rows, self.columns)
@@ -114,28 +95,6 @@ impl RowReader for Dense {
     }
 }
 
-/// A reader that an operator and a table share.
-#[derive(Clone, Debug)]
-pub(crate) struct Shared(pub(crate) Arc<dyn RowReader>);
-
-impl RowReader for Shared {
-    fn shape(&self) -> (usize, usize) {
-        self.0.shape()
-    }
-
-    fn granule(&self) -> std::num::NonZeroUsize {
-        self.0.granule()
-    }
-
-    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        self.0.read(rows, out)
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        self.0.resident_bytes()
-    }
-}
-
 /// The operator of a dense matrix.
 #[derive(Debug)]
 pub(crate) struct DenseMatrix {
@@ -146,8 +105,8 @@ pub(crate) struct DenseMatrix {
 
 impl DenseMatrix {
     pub(crate) fn new(dense: Arc<Dense>) -> Self {
-        let reader = Shared(Arc::<Dense>::clone(&dense));
-        Self { dense, generic: RowsMatrix::new(Box::new(reader)) }
+        let generic = RowsMatrix::new(Box::new(Arc::clone(&dense)));
+        Self { dense, generic }
     }
 }
 
@@ -163,12 +122,7 @@ impl LinearOp for DenseMatrix {
         }
         check_product(self.shape(), product, &rows, x, y)?;
         match dense.dtype {
-            Dtype::F32 if batch > 1 => {
-                let w = MatRef::from_row_major_slice(dense.values::<f32>(rows.clone()), rows.len(), dense.columns);
-                let x = MatRef::from_row_major_slice(x.values(), batch, dense.columns);
-                let y = MatMut::from_row_major_slice_mut(y, rows.len(), batch);
-                matmul(y, Accum::Replace, w, x.transpose(), 1.0, Par::Seq);
-            }
+            Dtype::F32 if batch > 1 => forward(dense.values(rows), dense.columns, x, y),
             Dtype::F32 => dots::<f32>(dense.values(rows), x.values(), y),
             Dtype::F16 => dots::<F16>(dense.values(rows), x.values(), y),
             _ => dots::<Bf16>(dense.values(rows), x.values(), y),
@@ -182,5 +136,38 @@ impl LinearOp for DenseMatrix {
 
     fn resident_bytes(&self) -> u64 {
         self.dense.resident_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codec_api::RowsLinear;
+    use codec_api::util::narrow;
+    use simd::{Level, with_level};
+
+    use super::*;
+
+    #[test]
+    fn products_with_a_vector_have_the_bits_of_the_operator_over_decoded_rows() {
+        const ROWS: usize = 5;
+        let values = |n: usize| -> Vec<f32> { (0..n).map(|i| libm::sinf(i as f32) * 1.7).collect() };
+        for (dtype, columns) in [Dtype::F32, Dtype::F16, Dtype::BF16]
+            .into_iter()
+            .flat_map(|dtype| [1, 15, 16, 37, 64, 203].map(|columns| (dtype, columns)))
+        {
+            let mut dense = Dense::zeros(dtype, ROWS, columns).unwrap();
+            narrow(dtype, &values(ROWS * columns), dense.bytes_mut()).unwrap();
+            let dense = Arc::new(dense);
+            let (generic, own) = (RowsLinear::new(Box::new(Arc::clone(&dense))), DenseMatrix::new(dense));
+            let x = values(columns);
+            let product = |operator: &dyn LinearOp| {
+                let mut y = [0.0; ROWS];
+                operator.apply(Product::Forward, 0..ROWS, &Inputs::new(&x, 1).unwrap(), &mut y).unwrap();
+                y.map(f32::to_bits)
+            };
+            for level in Level::available() {
+                with_level(level, || assert_eq!(product(&own), product(&generic), "{dtype}, {columns}, {level}"));
+            }
+        }
     }
 }

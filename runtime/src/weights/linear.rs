@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use codec_api::util::transpose;
 use codec_api::{Inputs, Product, Result};
 
-use super::dense::transpose;
 use super::matrix::Matrix;
 
 /// Parts of a matrix whose rows are inputs, if its operators cannot compute some outputs alone. The
@@ -14,6 +14,17 @@ const SEGMENTS: usize = 8;
 
 /// The outputs of a thread begin at a multiple of it, if rows are inputs.
 const OUTPUTS: usize = 64;
+
+/// Part `index` of `count` of `len` things.
+pub(crate) fn part(index: usize, count: usize, len: usize) -> Range<usize> {
+    len * index / count..len * (index + 1) / count
+}
+
+/// As [`part`], but the boundaries are multiples of `granule`.
+fn part_in_granules(index: usize, count: usize, len: usize, granule: usize) -> Range<usize> {
+    let granules = part(index, count, len.div_ceil(granule));
+    (granules.start * granule).min(len)..(granules.end * granule).min(len)
+}
 
 /// A linear layer: rows of a matrix, and perhaps a bias.
 #[derive(Clone, Debug)]
@@ -40,40 +51,28 @@ impl Linear {
         if self.product == Product::Forward { self.rows.len() } else { self.matrix.columns() }
     }
 
-    /// Part `index` of `count` of `0..len`, whose boundaries are multiples of `granule`.
-    fn part(len: usize, granule: usize, index: usize, count: usize) -> Range<usize> {
-        let granules = len.div_ceil(granule);
-        let bound = |index: usize| (granules * index / count * granule).min(len);
-        bound(index)..bound(index + 1)
-    }
-
     /// Part `index` of `count` of the rows.
     fn rows(&self, index: usize, count: usize) -> Range<usize> {
-        let part = Self::part(self.rows.len(), self.matrix.granule(), index, count);
+        let part = part_in_granules(index, count, self.rows.len(), self.matrix.granule());
         self.rows.start + part.start..self.rows.start + part.end
     }
 
     /// The outputs of thread `index` of `count`; `None` if the threads share the inputs.
     fn place(&self, index: usize, count: usize) -> Option<Range<usize>> {
         match self.product {
-            Product::Forward => Some(Self::part(self.rows.len(), self.matrix.granule(), index, count)),
+            Product::Forward => Some(part_in_granules(index, count, self.rows.len(), self.matrix.granule())),
             Product::Transposed if self.matrix.shares_outputs() => {
-                Some(Self::part(self.outputs(), OUTPUTS, index, count))
+                Some(part_in_granules(index, count, self.outputs(), OUTPUTS))
             }
             Product::Transposed => None,
         }
-    }
-
-    /// The segments of thread `index` of `count`, if the threads share the inputs.
-    fn segments(index: usize, count: usize) -> Range<usize> {
-        SEGMENTS * index / count..SEGMENTS * (index + 1) / count
     }
 
     /// Values that thread `index` of `count` computes for a batch.
     pub(crate) fn extent(&self, index: usize, count: usize, batch: usize) -> usize {
         match self.place(index, count) {
             Some(place) => place.len() * batch,
-            None => Self::segments(index, count).len() * self.outputs() * batch,
+            None => part(index, count, SEGMENTS).len() * self.outputs() * batch,
         }
     }
 
@@ -93,7 +92,7 @@ impl Linear {
         let Some(place) = self.place(index, count) else {
             out.fill(0.0);
             let width = (self.outputs() * batch).max(1);
-            return Self::segments(index, count).zip(out.chunks_exact_mut(width)).try_for_each(|(segment, out)| {
+            return part(index, count, SEGMENTS).zip(out.chunks_exact_mut(width)).try_for_each(|(segment, out)| {
                 self.matrix.apply(Product::Transposed, self.rows(segment, SEGMENTS), x, out)
             });
         };

@@ -1,5 +1,6 @@
 //! A matrix of one or several operators, each of which has a range of its rows.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use codec_api::{Inputs, LinearOp, Product, Result};
@@ -11,19 +12,23 @@ pub(crate) struct Matrix {
     parts: Vec<(usize, Box<dyn LinearOp>)>,
     rows: usize,
     columns: usize,
+    granule: usize,
+    shares_outputs: bool,
 }
 
 impl Matrix {
     /// Puts operators together, one below the other.
     pub(crate) fn new(operators: Vec<Box<dyn LinearOp>>) -> Self {
-        let (mut rows, mut columns) = (0, 0);
+        let (mut rows, mut columns, mut granule, mut shares_outputs) = (0, 0, 1, true);
         let mut parts = Vec::new();
         for operator in operators {
             let shape = operator.shape();
+            granule = granule.max(operator.granule().get());
+            shares_outputs &= operator.shares_outputs(Product::Transposed);
             parts.push((rows, operator));
             (rows, columns) = (rows + shape.0, shape.1);
         }
-        Self { parts, rows, columns }
+        Self { parts, rows, columns, granule, shares_outputs }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -36,7 +41,7 @@ impl Matrix {
 
     /// Ranges of rows that begin at multiples of it waste no work.
     pub(crate) fn granule(&self) -> usize {
-        self.parts.iter().map(|(_, operator)| operator.granule().get()).max().unwrap_or(1)
+        self.granule
     }
 
     /// As [`LinearOp::apply`].
@@ -68,7 +73,7 @@ impl Matrix {
 
     /// Whether threads can share the outputs of the product with the transposed matrix.
     pub(crate) fn shares_outputs(&self) -> bool {
-        self.parts.iter().all(|(_, operator)| operator.shares_outputs(Product::Transposed))
+        self.shares_outputs
     }
 
     /// Some outputs of the product with the transposed matrix, `outputs × batch`.
@@ -96,6 +101,9 @@ impl Matrix {
 }
 
 /// Some inputs of each vector.
-fn inputs_of(x: &Inputs<'_>, inputs: Range<usize>) -> Vec<f32> {
+fn inputs_of<'a>(x: &Inputs<'a>, inputs: Range<usize>) -> Cow<'a, [f32]> {
+    if x.batch() == 1 {
+        return Cow::Borrowed(&x.values()[inputs]);
+    }
     x.values().chunks(x.width().max(1)).flat_map(|vector| &vector[inputs.clone()]).copied().collect()
 }

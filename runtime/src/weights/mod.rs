@@ -6,7 +6,7 @@ mod matrix;
 mod source;
 mod table;
 
-pub(crate) use linear::Linear;
+pub(crate) use linear::{Linear, part};
 pub use source::Resident;
 pub(crate) use source::Source;
 pub(crate) use table::Table;

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use checkpoint::{Model, PackedTensor};
 use codec_api::util::first_non_finite;
-use codec_api::{CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader, TensorSpec};
+use codec_api::{CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader};
 
-use super::dense::{Dense, DenseMatrix, Shared};
+use super::dense::{Dense, DenseMatrix};
 use super::linear::Linear;
 use super::matrix::Matrix;
 use super::table::Table;
@@ -20,7 +20,7 @@ use crate::rows::RowsMatrix;
 /// How packed weights stay in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resident {
-    /// In their packed form; each product decodes what it needs.
+    /// In their packed form: products decode a few rows at a time, or multiply with the codes.
     #[default]
     Packed,
     /// Decoded once to their stored dtype.
@@ -37,11 +37,22 @@ pub(crate) struct Source<'a> {
     bytes: Cell<u64>,
 }
 
-/// Operators and rows of a tensor, which share their memory.
+/// What a tensor is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Products(Product),
+    /// Rows that are looked up.
+    Rows,
+    /// Forward products, and rows that are looked up.
+    Both,
+}
+
+/// Operators and rows of a tensor, for each chunk of a packed one: those that its [`Use`] needs, at
+/// least. They are counted.
+#[derive(Default)]
 struct Opened {
     operators: Vec<Box<dyn LinearOp>>,
     readers: Vec<Arc<dyn RowReader>>,
-    bytes: u64,
 }
 
 impl<'a> Source<'a> {
@@ -71,8 +82,8 @@ impl<'a> Source<'a> {
         Error::tensor(&self.path, name, reason)
     }
 
-    /// The spec of a tensor, which must have this shape.
-    fn spec(&self, name: &str, shape: &[usize]) -> Result<TensorSpec> {
+    /// Checks that a tensor has this shape, and a dtype of floats.
+    fn check_spec(&self, name: &str, shape: &[usize]) -> Result<()> {
         let spec = self.model.spec(name)?;
         if spec.shape() != shape {
             let reason = format!("its shape is {:?}, but the configuration asks for {shape:?}", spec.shape());
@@ -81,7 +92,7 @@ impl<'a> Source<'a> {
         if !spec.is_float() {
             return Err(self.fail(name, format!("its dtype is {}; F32, F16 and BF16 are read", spec.dtype())));
         }
-        Ok(spec.clone())
+        Ok(())
     }
 
     /// A vector of `len` values.
@@ -89,7 +100,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Those of [`Error`] for a tensor that is missing, has another shape or is not finite.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        self.spec(name, &[len])?;
+        self.check_spec(name, &[len])?;
         let values = match self.model {
             Model::Dense(model) => model.tensor(name)?.to_f32()?.into_owned(),
             Model::Packed(packed) => packed.tensor(name)?.to_f32()?,
@@ -134,10 +145,10 @@ impl<'a> Source<'a> {
             return Ok((self.matrix(weight, &[outputs, inputs])?, Product::Forward));
         }
         // A dense matrix is turned once; a packed one multiplies as it is.
-        self.spec(weight, &[inputs, outputs])?;
-        if self.stays_packed(weight)? {
-            let opened = self.open(weight, &[inputs, outputs], Product::Transposed)?;
-            return Ok((self.counted(opened), Product::Transposed));
+        self.check_spec(weight, &[inputs, outputs])?;
+        if let Some(tensor) = self.packed(weight)? {
+            let opened = self.open_packed(weight, tensor, Use::Products(Product::Transposed))?;
+            return Ok((Arc::new(Matrix::new(opened.operators)), Product::Transposed));
         }
         let turned = self.dense(weight, inputs, outputs)?.transposed()?;
         self.count(turned.resident_bytes());
@@ -150,13 +161,8 @@ impl<'a> Source<'a> {
     /// # Errors
     /// As [`Self::vector`].
     pub(crate) fn matrix(&self, name: &str, shape: &[usize]) -> Result<Arc<Matrix>> {
-        let opened = self.open(name, shape, Product::Forward)?;
-        Ok(self.counted(opened))
-    }
-
-    fn counted(&self, opened: Opened) -> Arc<Matrix> {
-        self.count(opened.bytes);
-        Arc::new(Matrix::new(opened.operators))
+        let opened = self.open(name, shape, Use::Products(Product::Forward))?;
+        Ok(Arc::new(Matrix::new(opened.operators)))
     }
 
     /// The rows of a matrix.
@@ -164,9 +170,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// As [`Self::vector`].
     pub(crate) fn table(&self, name: &str, rows: usize, columns: usize) -> Result<Table> {
-        let opened = self.open(name, &[rows, columns], Product::Forward)?;
-        self.count(opened.bytes);
-        Ok(Table::new(opened.readers))
+        Ok(Table::new(self.open(name, &[rows, columns], Use::Rows)?.readers))
     }
 
     /// The rows of a matrix and the matrix itself, which share their memory.
@@ -174,64 +178,72 @@ impl<'a> Source<'a> {
     /// # Errors
     /// As [`Self::vector`].
     pub(crate) fn tied(&self, name: &str, rows: usize, columns: usize) -> Result<(Table, Linear)> {
-        let opened = self.open(name, &[rows, columns], Product::Forward)?;
-        self.count(opened.bytes);
+        let opened = self.open(name, &[rows, columns], Use::Both)?;
         let matrix = Arc::new(Matrix::new(opened.operators));
         Ok((Table::new(opened.readers), Linear::new(matrix, Product::Forward, None)))
     }
 
-    /// Whether the operator of a tensor multiplies with its packed form: it is packed, its codec
-    /// can read parts of it, and it is not stored as a difference.
-    fn stays_packed(&self, name: &str) -> Result<bool> {
-        let Model::Packed(packed) = self.model else { return Ok(false) };
+    /// A tensor that stays packed: it is packed, its codec can read parts of it, and it is not
+    /// stored as a difference.
+    fn packed(&self, name: &str) -> Result<Option<PackedTensor<'a>>> {
+        let Model::Packed(packed) = self.model else { return Ok(None) };
         let tensor = packed.tensor(name)?;
         let (_, columns) = tensor.spec().matrix();
         // A short last axis of a stack is not a row of the matrix view.
         let rows = tensor.spec().shape().last() == Some(&columns);
-        Ok(self.resident == Resident::Packed
+        let stays = self.resident == Resident::Packed
             && rows
             && !tensor.equals_base()
             && tensor.chunks().all(|chunk| {
                 let codec = chunk.codec();
                 chunk.encoded().payload.bases().is_empty() && (codec.as_linear().is_some() || codec.as_rows().is_some())
-            }))
+            });
+        Ok(stays.then_some(tensor))
     }
 
-    /// Opens a tensor, for this product above all.
-    fn open(&self, name: &str, shape: &[usize], product: Product) -> Result<Opened> {
-        self.spec(name, shape)?;
-        if let Model::Packed(packed) = self.model
-            && self.stays_packed(name)?
-        {
-            return self.open_packed(name, packed.tensor(name)?, product);
+    fn open(&self, name: &str, shape: &[usize], wanted: Use) -> Result<Opened> {
+        self.check_spec(name, shape)?;
+        if let Some(tensor) = self.packed(name)? {
+            return self.open_packed(name, tensor, wanted);
         }
         let (columns, rows) = (shape.last().copied().unwrap_or(1), shape.iter().rev().skip(1).product());
         let dense = Arc::new(self.dense(name, rows, columns)?);
-        let bytes = dense.resident_bytes();
-        Ok(Opened { operators: vec![Box::new(DenseMatrix::new(Arc::clone(&dense)))], readers: vec![dense], bytes })
+        self.count(dense.resident_bytes());
+        Ok(Opened { operators: vec![Box::new(DenseMatrix::new(Arc::clone(&dense)))], readers: vec![dense] })
     }
 
-    fn open_packed(&self, name: &str, tensor: PackedTensor<'_>, product: Product) -> Result<Opened> {
-        let mut opened = Opened { operators: Vec::new(), readers: Vec::new(), bytes: 0 };
+    fn open_packed(&self, name: &str, tensor: PackedTensor<'_>, wanted: Use) -> Result<Opened> {
+        let product = if let Use::Products(product) = wanted { product } else { Product::Forward };
+        let (cx, mut opened) = (DecodeCx::new().for_product(product), Opened::default());
         for chunk in tensor.chunks() {
-            let (encoded, cx) = (chunk.checked()?, DecodeCx::new().for_product(product));
+            let encoded = chunk.checked()?;
             let fail = |error: CodecError| self.fail(name, error.to_string());
-            let reader: Arc<dyn RowReader> = Arc::from(encoded.open_rows(&cx).map_err(fail)?);
-            // A lossy codec refuses what is not finite.
-            if encoded.certificate.exact {
-                self.check_rows(name, &*reader, chunk.rows())?;
-            }
-            let operator: Box<dyn LinearOp> = if let Some(operator) = encoded.own_operator(&cx).map_err(fail)? {
-                // Rows that are looked up come from the sections, which the file's map holds.
-                let copied = reader.resident_bytes().saturating_sub(encoded.payload.bytes());
-                opened.bytes += operator.resident_bytes() + copied;
-                operator
-            } else {
-                opened.bytes += reader.resident_bytes();
-                Box::new(RowsMatrix::new(Box::new(Shared(Arc::clone(&reader)))))
+            let open_rows = || -> Result<Arc<dyn RowReader>> {
+                let reader = Arc::from(encoded.open_rows(&cx).map_err(fail)?);
+                // A lossy codec refuses what is not finite.
+                if encoded.certificate.exact {
+                    self.check_rows(name, &*reader, chunk.rows())?;
+                }
+                Ok(reader)
             };
+            let own = if wanted == Use::Rows { None } else { encoded.own_operator(&cx).map_err(fail)? };
+            let Some(operator) = own else {
+                let reader = open_rows()?;
+                self.count(reader.resident_bytes());
+                opened.operators.push(Box::new(RowsMatrix::new(Box::new(Arc::clone(&reader)))));
+                opened.readers.push(reader);
+                continue;
+            };
+            self.count(operator.resident_bytes());
             opened.operators.push(operator);
-            opened.readers.push(reader);
+            if wanted == Use::Both {
+                let reader = open_rows()?;
+                // Rows that are looked up come from the sections, which the file's map holds.
+                self.count(reader.resident_bytes().saturating_sub(encoded.payload.bytes()));
+                opened.readers.push(reader);
+            } else if encoded.certificate.exact {
+                open_rows()?;
+            }
         }
         Ok(opened)
     }
@@ -274,7 +286,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The file of a model, or the directory of its shards.
+/// The file of a model, or the index of its shards.
 fn place(model: &Model) -> PathBuf {
     match model {
         Model::Packed(packed) => packed.path().to_owned(),
