@@ -180,10 +180,16 @@ impl<'a> PackedChunk<'a> {
         Err(self.packed.cut_off(self.level, &format!("{}: ", self.place())))
     }
 
+    /// The end of its last section, of any level, in all files of the model, one after the other.
+    pub(super) fn end(&self) -> u64 {
+        let sections = self.chunk.encoded.payload.sections().values();
+        sections.map(|section| self.packed.set.end(section.data())).max().unwrap_or(0)
+    }
+
     /// Compares the sections of the level and those before with their stored checksums.
     pub(super) fn check_sections(&self) -> Result<(), Error> {
         self.check_whole()?;
-        self.packed.set.check(self.chunk.encoded.payload.sections().values().map(Section::data))?;
+        self.packed.set.check(&self.chunk.encoded.payload.sections().values().map(Section::data))?;
         if self.chunk.checked.load(Ordering::Relaxed) > self.level {
             return Ok(());
         }

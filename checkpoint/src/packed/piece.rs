@@ -56,6 +56,14 @@ impl Piece<'_> {
         }
     }
 
+    /// The end of its sections in all files of the model, one after the other.
+    pub(super) fn end(&self) -> u64 {
+        match self {
+            Self::Chunk(chunk) => chunk.end(),
+            Self::Base { .. } => 0,
+        }
+    }
+
     /// A chunk at the last quality level that the file holds; others as they are.
     pub(super) fn at_whole_level(self) -> Self {
         match self {

@@ -260,8 +260,20 @@ impl Set {
         self.files.iter().find(|file| file.holds(section)).map_or_else(|| self.path(), |file| file.path.clone())
     }
 
+    /// The end of a section in all files, one after the other; 0 for a section without bytes.
+    pub(super) fn end(&self, section: &Bytes) -> u64 {
+        let mut before = 0;
+        for file in &self.files {
+            if let Some((bytes, _)) = file.found.as_ref().filter(|_| file.holds(section)) {
+                return before + (section.as_ptr_range().end as usize - bytes.as_ptr() as usize) as u64;
+            }
+            before += file.bytes;
+        }
+        0
+    }
+
     /// Checks that no file that holds one of these sections has become shorter.
-    pub(super) fn check<'a>(&self, sections: impl Iterator<Item = &'a Bytes> + Clone) -> Result<(), Error> {
+    pub(super) fn check<'a>(&self, sections: &(impl Iterator<Item = &'a Bytes> + Clone)) -> Result<(), Error> {
         for file in &self.files {
             let needed = || sections.clone().any(|section| file.holds(section));
             if let Some((_, mapped)) = file.found.as_ref().filter(|_| !self.is_several() || needed()) {

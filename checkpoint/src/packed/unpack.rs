@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use codec_api::Progress;
 
+use super::disk::storing;
 use super::open::Packed;
 use super::piece::Piece;
 use super::writer::{AtomicFile, create_directory, write_file};
@@ -95,12 +96,15 @@ impl Packed {
         let header = self.verbatim(&self.files[number])?;
         let mut file = AtomicFile::create(target)?;
         file.write(&header)?;
-        let (places, file) = (self.places(number, header.len() as u64), Mutex::new(file));
+        let (places, begun, file) = (self.places(number, header.len() as u64), file.disk()?, Mutex::new(file));
         let write = |offset: &u64, piece: &Piece<'_>| {
             let decoded = piece.decode()?;
             file.lock().unwrap_or_else(PoisonError::into_inner).write_at(*offset, &decoded)
         };
-        self.for_all::<_, _, Result<(), Error>>(&places, progress, write)?;
+        storing(|disk| {
+            disk.store(begun);
+            self.for_all::<_, _, Result<(), Error>>(&places, progress, write)
+        })?;
         file.into_inner().unwrap_or_else(PoisonError::into_inner).commit()
     }
 

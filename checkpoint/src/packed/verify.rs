@@ -23,11 +23,26 @@ impl Packed {
         if let Err(missing) = self.require_base() {
             return vec![missing];
         }
+        let mut faults = self.verify_tensors(progress, |_| true);
+        faults.extend(self.verify_rest());
+        faults
+    }
+
+    /// As [`Self::verify`], for tensors alone. `wait` gets the end of the sections of each chunk
+    /// before it is read, in all files one after the other, and returns whether they are there;
+    /// a chunk that is not is left out.
+    pub(crate) fn verify_tensors(&self, progress: &dyn Progress, wait: impl Fn(u64) -> bool + Sync) -> Vec<Error> {
         let stored = self.stored_tensors();
         let pieces: Vec<_> =
             stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece.at_whole_level())).collect();
-        let faults: Vec<Option<Error>> = self.for_all(&pieces, progress, |(), piece| piece.verify().err());
-        let mut faults: Vec<Error> = faults.into_iter().flatten().collect();
+        let verify = |(): &(), piece: &Piece<'_>| if wait(piece.end()) { piece.verify().err() } else { None };
+        let faults: Vec<Option<Error>> = self.for_all(&pieces, progress, verify);
+        faults.into_iter().flatten().collect()
+    }
+
+    /// As [`Self::verify`], for everything but the tensors.
+    pub(crate) fn verify_rest(&self) -> Vec<Error> {
+        let mut faults: Vec<Error> = Vec::new();
         let files = self.files.iter().chain(&self.index);
         faults.extend(files.filter_map(|file| self.verbatim(file).err()));
         faults.extend(self.wrong_paddings());
@@ -71,7 +86,7 @@ impl Packed {
     /// # Errors
     /// [`Error::Damaged`] if its frame is.
     pub(crate) fn verbatim(&self, file: &StoredFile) -> Result<Vec<u8>, Error> {
-        self.set.check(std::iter::once(&file.frame))?;
+        self.set.check(&std::iter::once(&file.frame))?;
         let damaged = |reason: String| self.damaged_section(&file.frame, format!("section `{}`", file.section), reason);
         let (found, stored) = (crc32c(&file.frame), file.record.crc32c);
         if found != stored {

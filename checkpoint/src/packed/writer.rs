@@ -7,8 +7,9 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use codec_api::TensorSpec;
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
+use super::disk::OnDisk;
 use super::manifest::crc32c;
 use crate::error::Error;
 use crate::layout::{self, directory};
@@ -64,8 +65,8 @@ pub(crate) fn entry(name: &str, spec: &TensorSpec, offsets: [u64; 2]) -> String 
 /// A file that appears under its name only in [`Self::commit`], whole and on the disk, or in
 /// [`Self::persist`]. Dropped before, it leaves nothing.
 pub(crate) struct AtomicFile {
-    file: BufWriter<NamedTempFile>,
-    target: PathBuf,
+    file: BufWriter<fs::File>,
+    place: Sealed,
 }
 
 impl AtomicFile {
@@ -85,8 +86,9 @@ impl AtomicFile {
         // Otherwise only the owner could read it.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(folder).map_err(|error| Error::write(target, error))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 20, file), target: target.to_owned() })
+        let created = builder.tempfile_in(folder).map_err(|error| Error::write(target, error))?;
+        let (file, path) = created.into_parts();
+        Ok(Self { file: buffered(file), place: Sealed { path, target: target.to_owned() } })
     }
 
     /// Appends bytes.
@@ -94,10 +96,11 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Write`], for example on a full disk.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|error| Error::write(&self.target, error))
+        self.file.write_all(bytes).map_err(|error| self.place.failed(error))
     }
 
-    /// Appends bytes of another file, inside the system where it can copy.
+    /// Appends bytes of another file, inside the system where it can copy. They are in the file
+    /// when it returns.
     ///
     /// # Errors
     /// As [`Self::write`]; [`Error::Io`] if `path`, the name of the source, is too short.
@@ -108,10 +111,10 @@ impl AtomicFile {
         offset: u64,
         length: u64,
     ) -> Result<(), Error> {
-        self.flushed()?;
+        self.flush()?;
         source.seek(SeekFrom::Start(offset)).map_err(|error| Error::io(path, error))?;
-        let copied = io::copy(&mut source.take(length), &mut self.file.get_ref().as_file());
-        match copied.map_err(|error| Error::write(&self.target, error))? {
+        let copied = io::copy(&mut source.take(length), self.file.get_mut());
+        match copied.map_err(|error| self.place.failed(error))? {
             copied if copied < length => Err(Error::io(path, io::ErrorKind::UnexpectedEof.into())),
             _ => Ok(()),
         }
@@ -122,28 +125,33 @@ impl AtomicFile {
     /// # Errors
     /// As [`Self::write`].
     pub(crate) fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
-        let write = |file: &mut BufWriter<NamedTempFile>| {
+        let write = |file: &mut BufWriter<fs::File>| {
             file.seek(SeekFrom::Start(offset))?;
             file.write_all(bytes)
         };
-        write(&mut self.file).map_err(|error| Error::write(&self.target, error))
+        write(&mut self.file).map_err(|error| self.place.failed(error))
     }
 
-    /// The temporary file with everything that was written.
+    /// Gives the file its final length; what is not written yet is zeros.
     ///
     /// # Errors
     /// As [`Self::write`].
-    fn flushed(&mut self) -> Result<&Path, Error> {
-        self.file.flush().map_err(|error| Error::write(&self.target, error))?;
-        Ok(self.file.get_ref().path())
+    pub(crate) fn set_len(&mut self, bytes: u64) -> Result<(), Error> {
+        self.flush()?;
+        self.file.get_ref().set_len(bytes).map_err(|error| self.place.failed(error))
     }
 
-    /// The file, to wait for the disk in another thread while this one writes.
+    fn flush(&mut self) -> Result<(), Error> {
+        self.file.flush().map_err(|error| self.place.failed(error))
+    }
+
+    /// The file, for another thread that waits for the disk.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(crate) fn disk(&self) -> Result<fs::File, Error> {
-        self.file.get_ref().as_file().try_clone().map_err(|error| Error::write(&self.target, error))
+    pub(crate) fn disk(&self) -> Result<OnDisk, Error> {
+        let file = self.file.get_ref().try_clone().map_err(|error| self.place.failed(error))?;
+        Ok(OnDisk { file, target: self.place.target.clone() })
     }
 
     /// Waits until the bytes are on the disk, then gives the file its name. An older file of this
@@ -151,43 +159,38 @@ impl AtomicFile {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(crate) fn commit(mut self) -> Result<(), Error> {
-        self.flushed()?;
-        self.file.get_ref().as_file().sync_all().map_err(|error| Error::write(&self.target, error))?;
-        sync_directory(&self.persist()?)
+    pub(crate) fn commit(self) -> Result<(), Error> {
+        let target = self.place.target.clone();
+        let sealed = self.sealed()?;
+        sealed.sync()?;
+        sealed.persist()?;
+        sync_directory(&target)
     }
 
-    /// Closes the whole file, which does not have its name yet.
+    /// Closes the file, which does not have its name yet.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(crate) fn sealed(self) -> Result<Sealed, Error> {
-        let Self { file, target } = self;
-        match file.into_inner() {
-            Ok(file) => Ok(Sealed { path: file.into_temp_path(), target }),
-            Err(error) => Err(Error::write(&target, error.into_error())),
-        }
+    pub(crate) fn sealed(mut self) -> Result<Sealed, Error> {
+        self.flush()?;
+        Ok(self.place)
     }
 
     /// Gives the file its name without waiting for the disk: it survives the end of this process,
-    /// but not of the system. Returns the name.
+    /// but not of the system.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(crate) fn persist(self) -> Result<PathBuf, Error> {
-        let Self { file, target } = self;
-        let rename = || {
-            let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-            file.persist(&target).map_err(|e| e.error)
-        };
-        match rename() {
-            Ok(_) => Ok(target),
-            Err(error) => Err(Error::write(&target, error)),
-        }
+    pub(crate) fn persist(self) -> Result<(), Error> {
+        self.sealed()?.persist()
     }
 }
 
-/// A whole file, closed, that does not have its name yet. Dropped, it leaves nothing.
+fn buffered(file: fs::File) -> BufWriter<fs::File> {
+    BufWriter::with_capacity(1 << 20, file)
+}
+
+/// A closed file that does not have its name yet. Dropped, it leaves nothing.
 pub(crate) struct Sealed {
     path: TempPath,
     target: PathBuf,
@@ -204,13 +207,30 @@ impl Sealed {
         &self.target
     }
 
+    fn failed(&self, error: io::Error) -> Error {
+        Error::write(&self.target, error)
+    }
+
+    fn open(&self) -> Result<fs::File, Error> {
+        fs::File::options().write(true).open(&self.path).map_err(|error| self.failed(error))
+    }
+
+    /// Opens it again, to write from this distance from the beginning on.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub(crate) fn reopened(self, offset: u64) -> Result<AtomicFile, Error> {
+        let mut file = self.open()?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| self.failed(error))?;
+        Ok(AtomicFile { file: buffered(file), place: self })
+    }
+
     /// Waits until the bytes are on the disk.
     ///
     /// # Errors
     /// [`Error::Write`].
     pub(crate) fn sync(&self) -> Result<(), Error> {
-        let synced = fs::File::options().write(true).open(&self.path).and_then(|file| file.sync_all());
-        synced.map_err(|error| Error::write(&self.target, error))
+        self.open()?.sync_all().map_err(|error| self.failed(error))
     }
 
     /// Gives the file its name. An older file of this name is replaced in the same instant.
@@ -314,9 +334,13 @@ mod tests {
         file.write(b"head").unwrap();
         file.write_at(6, b"cd").unwrap();
         file.write_at(4, b"ab").unwrap();
-        assert_eq!(fs::read(file.flushed().unwrap()).unwrap(), b"headabcd");
+        file.set_len(9).unwrap();
+        let sealed = file.sealed().unwrap();
+        assert_eq!(fs::read(sealed.path()).unwrap(), b"headabcd\0");
+        let mut file = sealed.reopened(8).unwrap();
+        file.write(b"e").unwrap();
         file.commit().unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"headabcd");
+        assert_eq!(fs::read(&target).unwrap(), b"headabcde");
     }
 
     #[test]

@@ -4,21 +4,20 @@ use std::cmp::Reverse;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::thread;
 
 use codec_api::{Codec, Dtype, FormatVersion, Progress, Registry, TensorSpec};
 
 use super::Plan;
 use super::base::PlannedBase;
+use super::copy::{Filled, fill};
 use super::parts::{Done, Part, is_part};
-use super::shards::NewFile;
 use super::source::SourceFile;
 use crate::companions::Companions;
 use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{
-    AtomicFile, BaseRecord, ChunkRecord, FileRecord, INDEX, Kind, Manifest, Packed, Sealed, TensorRecord, crc32c,
-    create_directory, header_name, is_temporary, level_of, section_name,
+    BaseRecord, ChunkRecord, FileRecord, INDEX, Kind, Manifest, Packed, Sealed, TensorRecord, crc32c, create_directory,
+    header_name, is_temporary, level_of, section_name,
 };
 
 /// Level of Zstandard for headers and indexes.
@@ -88,43 +87,45 @@ impl Plan {
         self.base.as_ref().map_or(Ok(()), PlannedBase::check)?;
         let (leveled, manifest) = self.contents(&parts, registry)?;
         let files = self.divide(leveled, manifest)?;
-        let write = |file: &NewFile| self.write_file(file, &parts);
-        let written = files.iter().map(write).collect::<Result<Vec<_>, _>>()?;
+        let begun = files.iter().map(|file| self.begin(file)).collect::<Result<Vec<_>, _>>()?;
         let index = self.write_index(&files)?;
-        if let Some(progress) = verify {
-            self.check_files(&written, registry, progress)?;
-        }
+        let written = match verify {
+            None => fill(&files, begun, &parts, |_| ())?.0,
+            Some(progress) => {
+                let packed = self.open_begun(&begun, registry)?;
+                let check = |filled: &Filled| self.check_files(&packed, filled, progress);
+                let (written, checked) = fill(&files, begun, &parts, check)?;
+                checked?;
+                written
+            }
+        };
         self.copy_companions(verify.is_some())?;
         self.publish(written, index)?;
         tracing::info!(target = %self.target.display(), "committed");
         self.remove_parts()
     }
 
-    /// Writes a file without giving it its name.
-    fn write_file(&self, new: &NewFile, parts: &[Part]) -> Result<Sealed, Error> {
-        let mut file = AtomicFile::create_in(&self.parts(), &new.target)?;
-        file.write(&new.head)?;
-        self.copy(&new.pieces, parts, &mut file)?;
-        file.sealed()
+    /// Opens the new files, which have their heads, and whose sections are still to come.
+    fn open_begun(&self, files: &[Sealed], registry: &Registry) -> Result<Packed, Error> {
+        let paths: Vec<&Path> = files.iter().map(Sealed::path).collect();
+        Packed::open_all(&paths, registry)?.with_bases(&self.bases(), registry)
     }
 
-    /// Checks the new files while the system writes them to the disk.
-    fn check_files(&self, files: &[Sealed], registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
-        let bases = self.bases();
-        let paths: Vec<&Path> = files.iter().map(Sealed::path).collect();
-        let packed = Packed::open_all(&paths, registry)?.with_bases(&bases, registry)?;
-        thread::scope(|scope| {
-            let synced = scope.spawn(|| files.iter().try_for_each(Sealed::sync));
-            let mut faults = self.differences(&packed)?;
-            if faults.is_empty() {
-                faults = packed.verify(progress);
-            }
-            match faults.into_iter().next() {
-                // A damaged part has a remedy.
-                Some(fault) => self.check_parts().and(Err(fault)),
-                None => synced.join().unwrap_or(Ok(())),
-            }
-        })
+    /// Checks the new files, each section as soon as it is there.
+    fn check_files(&self, packed: &Packed, filled: &Filled, progress: &dyn Progress) -> Result<(), Error> {
+        let wrong = packed.verify_tensors(progress, |end| filled.wait(end));
+        if !filled.wait(packed.file_bytes()) {
+            // The copy has failed, and says why.
+            return Ok(());
+        }
+        let mut faults = self.differences(packed)?;
+        faults.extend(wrong);
+        faults.extend(packed.verify_rest());
+        match faults.into_iter().next() {
+            // A damaged part has a remedy.
+            Some(fault) => self.check_parts().and(Err(fault)),
+            None => Ok(()),
+        }
     }
 
     /// Whether the target is there and is what this plan makes, by everything but its values.

@@ -1,41 +1,115 @@
-//! Copies sections from parts into the packed file.
+//! Fills the packed files with the sections of the parts, while other threads read what is there.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::Plan;
 use super::commit::{Content, Piece};
 use super::parts::Part;
+use super::shards::NewFile;
 use crate::error::Error;
-use crate::packed::AtomicFile;
+use crate::packed::{AtomicFile, Disk, Sealed, storing};
 
-/// The time between two orders to the disk.
-const INTERVAL: Duration = Duration::from_millis(50);
+/// How far the new files are filled.
+#[derive(Default)]
+pub(super) struct Filled {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// So many bytes of all files, one after the other, are there.
+    bytes: u64,
+    /// No more will come.
+    over: bool,
+}
+
+impl Filled {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until so many bytes of all files, one after the other, are there. Returns whether they
+    /// are: they are not if the copy has failed.
+    pub(super) fn wait(&self, bytes: u64) -> bool {
+        let pending = |state: &mut State| state.bytes < bytes && !state.over;
+        let state = self.changed.wait_while(self.state(), pending).unwrap_or_else(PoisonError::into_inner);
+        state.bytes >= bytes
+    }
+
+    fn set(&self, state: State) {
+        *self.state() = state;
+        self.changed.notify_all();
+    }
+}
 
 impl Plan {
-    /// Writes the bytes of all sections. Another thread has the disk store what is written.
-    pub(super) fn copy(&self, pieces: &[Piece], parts: &[Part], file: &mut AtomicFile) -> Result<(), Error> {
-        let (disk, done) = (file.disk()?, AtomicBool::new(false));
-        let (written, stored) = thread::scope(|scope| {
-            let storing = scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    thread::park_timeout(INTERVAL);
-                    disk.sync_data()?;
-                }
-                Ok(())
-            });
-            let mut open = None;
-            let written = pieces.iter().try_for_each(|piece| copy_piece(piece, parts, &mut open, file));
-            done.store(true, Ordering::Relaxed);
-            storing.thread().unpark();
-            (written, storing.join().unwrap_or(Ok(())))
-        });
-        written?;
-        // The system tells an error of the disk once only.
-        stored.map_err(|error| Error::write(&self.target, error))
+    /// Begins a file: it has its head and its length.
+    pub(super) fn begin(&self, new: &NewFile) -> Result<Sealed, Error> {
+        let mut file = AtomicFile::create_in(&self.parts(), &new.target)?;
+        file.write(&new.head)?;
+        file.set_len(new.bytes())?;
+        file.sealed()
     }
+}
+
+/// Writes the sections of all files, which were begun. Meanwhile `check` runs, if rayon's
+/// current pool has another thread, and the disk stores what is written.
+pub(super) fn fill<R: Send>(
+    files: &[NewFile],
+    begun: Vec<Sealed>,
+    parts: &[Part],
+    check: impl FnOnce(&Filled) -> R + Send,
+) -> Result<(Vec<Sealed>, R), Error> {
+    let filled = &Filled::default();
+    storing(|disk| {
+        let copy = move || {
+            let written = fill_all(files, begun, parts, filled, &disk);
+            let bytes = files.iter().map(NewFile::bytes).sum();
+            filled.set(State { bytes: if written.is_ok() { bytes } else { 0 }, over: true });
+            written
+        };
+        let (written, checked) = rayon::join(copy, || check(filled));
+        Ok((written?, checked))
+    })
+}
+
+fn fill_all(
+    files: &[NewFile],
+    begun: Vec<Sealed>,
+    parts: &[Part],
+    filled: &Filled,
+    disk: &Disk,
+) -> Result<Vec<Sealed>, Error> {
+    let mut before = 0;
+    let fill = |(new, begun): (&NewFile, Sealed)| {
+        let mut file = begun.reopened(new.head.len() as u64)?;
+        disk.store(file.disk()?);
+        copy_pieces(new, before, parts, &mut file, filled)?;
+        before += new.bytes();
+        file.sealed()
+    };
+    files.iter().zip(begun).map(fill).collect()
+}
+
+/// Writes the sections of a file that begins behind `before` bytes of others.
+fn copy_pieces(
+    new: &NewFile,
+    before: u64,
+    parts: &[Part],
+    file: &mut AtomicFile,
+    filled: &Filled,
+) -> Result<(), Error> {
+    let (mut open, mut bytes) = (None, before + new.head.len() as u64);
+    for piece in &new.pieces {
+        copy_piece(piece, parts, &mut open, file)?;
+        bytes += piece.spec.byte_len() as u64;
+        if matches!(piece.content, Content::Part { .. }) {
+            filled.set(State { bytes, over: false });
+        }
+    }
+    Ok(())
 }
 
 /// Writes the bytes of a section. `open` is the part of the last one, with its number.

@@ -1,6 +1,6 @@
 //! Divides the packed model into files of at most a given size.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use codec_api::{CodecError, Dtype, FormatVersion, TensorSpec};
@@ -25,6 +25,12 @@ pub(super) struct NewFile {
     pub(super) pieces: Vec<Piece>,
 }
 
+impl NewFile {
+    pub(super) fn bytes(&self) -> u64 {
+        self.head.len() as u64 + data_bytes(&self.pieces)
+    }
+}
+
 /// The sections of a file, and the quality level of the first.
 #[derive(Default)]
 struct Group {
@@ -33,10 +39,6 @@ struct Group {
 }
 
 impl Group {
-    fn bytes(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.spec.byte_len() as u64).sum()
-    }
-
     fn head(&self, metadata: (&str, &str)) -> Result<Vec<u8>, String> {
         header(self.pieces.iter().map(Piece::entry), metadata)
     }
@@ -95,9 +97,9 @@ impl Plan {
         let heads = self.heads(&groups, most, manifest)?;
         let count = groups.len();
         let files = groups.into_iter().zip(heads).enumerate().map(|(i, (group, head))| {
-            let target = shard_path(&self.target, i + 1, count);
-            warn_if_large(&target, head.len() as u64 + group.bytes(), most);
-            NewFile { target, head, pieces: group.pieces }
+            let file = NewFile { target: shard_path(&self.target, i + 1, count), head, pieces: group.pieces };
+            warn_if_large(&file, most);
+            file
         });
         Ok(files.collect())
     }
@@ -142,13 +144,14 @@ impl Plan {
         // The hash of the manifest does not change the length of a header.
         let lengths = others(Hash([0; 32])).map_err(wrong)?.into_iter().map(|head| head.len() as u64);
         let lengths = [0].into_iter().chain(lengths);
-        let record = |(group, head): (&Group, u64)| ShardRecord { bytes: head + group.bytes(), level: group.level };
+        let record =
+            |(group, head): (&Group, u64)| ShardRecord { bytes: head + data_bytes(&group.pieces), level: group.level };
         let mut shards = Shards { max_bytes: most, files: groups.iter().zip(lengths).map(record).collect() };
         loop {
             manifest.shards = Some(shards.clone());
             let text = self.manifest_text(&manifest)?;
             let first = groups[0].head((KEY, &text)).map_err(wrong)?;
-            let bytes = first.len() as u64 + groups[0].bytes();
+            let bytes = first.len() as u64 + data_bytes(&groups[0].pieces);
             if bytes == shards.files[0].bytes {
                 let mut heads = vec![first];
                 heads.extend(others(Hash::of(text.as_bytes())).map_err(wrong)?);
@@ -160,13 +163,19 @@ impl Plan {
     }
 }
 
+/// Bytes of sections.
+fn data_bytes(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| piece.spec.byte_len() as u64).sum()
+}
+
 fn member(number: usize, count: usize, manifest: Hash) -> Result<String, String> {
     serde_json::to_string(&Member { version: FormatVersion, number, count, manifest }).map_err(|e| e.to_string())
 }
 
-fn warn_if_large(target: &Path, bytes: u64, most: u64) {
+fn warn_if_large(file: &NewFile, most: u64) {
+    let bytes = file.bytes();
     if bytes > most {
-        let (name, reason) = (name(target), "a header or a single section needs them");
+        let (name, reason) = (name(&file.target), "a header or a single section needs them");
         tracing::warn!("`{name}` has {bytes} bytes, more than the {most} of the limit: {reason}");
     }
 }
