@@ -95,10 +95,12 @@ pub(crate) fn map(file: &File, path: &Path) -> io::Result<(Bytes, Mapped)> {
     if length == 0 {
         return Ok((Bytes::new(), Mapped { identity, length, map: None }));
     }
-    // SAFETY: the map is private to this process and read-only, so this program never writes to it.
-    // Another program may still change or shorten the file while it is mapped. No system call
-    // excludes that, and every reader of mapped models has the same condition. The docs of
-    // `Checkpoint::open` state it, and `Mapped::check` finds a file that has become shorter.
+    // SAFETY: the map is read-only. This program writes to a mapped file in one place: a commit
+    // opens its new files when they have their heads, and reads a section after all its bytes were
+    // written (`plan::copy`). Another program may still change or shorten the file while it is
+    // mapped. No system call excludes that, and every reader of mapped models has the same
+    // condition. The docs of `Checkpoint::open` state it, and `Mapped::check` finds a file that has
+    // become shorter.
     let map = Arc::new(unsafe { Mmap::map(file)? });
     Ok((Bytes::from_owner(Shared(Arc::clone(&map))), Mapped { identity, length, map: Some(map) }))
 }
