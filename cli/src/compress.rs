@@ -94,13 +94,14 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
     let target = args.output.as_ref().unwrap_or(&nowhere);
     let pool = args.work.pool()?;
+    let begin = Instant::now();
     let plan = pool.install(|| args.options.plan(target, registry))?;
     if args.dry_run {
-        estimate::print(&plan, &pool, registry, out)?;
+        estimate::print(&plan, begin.elapsed(), &pool, registry, out)?;
         return Ok(Outcome::Clean);
     }
     check_target(&plan, target, args.force)?;
-    let (begin, size) = (Instant::now(), plan.size(&steps::all(&plan)));
+    let size = plan.size(&steps::all(&plan));
     let packed = pool.install(|| {
         plan.run(registry, &args.work.progress("encode", size))?;
         let check = (!args.no_verify).then(|| args.work.progress("check", size));

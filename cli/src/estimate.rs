@@ -15,10 +15,17 @@ use crate::text;
 const REPEATED: Duration = Duration::from_millis(50);
 
 /// Encodes samples on the threads that `compress` would use, and prints what follows from them.
+/// `planning` is the time that the plan has taken.
 ///
 /// # Errors
 /// If the source cannot be read, a codec fails, or the output cannot be written.
-pub fn print(plan: &Plan, pool: &ThreadPool, registry: &Registry, out: &mut dyn Write) -> Result<()> {
+pub fn print(
+    plan: &Plan,
+    planning: Duration,
+    pool: &ThreadPool,
+    registry: &Registry,
+    out: &mut dyn Write,
+) -> Result<()> {
     let samples = plan.samples(registry)?;
     let trials: Vec<Trial> = pool.install(|| {
         let tried = samples.par_iter().map(|sample| measure(plan, sample, registry));
@@ -42,7 +49,7 @@ pub fn print(plan: &Plan, pool: &ThreadPool, registry: &Registry, out: &mut dyn 
     writeln!(
         out,
         "about {} s and {memory} of memory, with {}",
-        seconds(found.seconds),
+        seconds(planning.as_secs_f64() + found.seconds),
         text::count(pool.current_num_threads(), "thread")
     )?;
     writeln!(out, "estimated from {} weights; nothing was written", found.tried)?;
@@ -73,10 +80,12 @@ fn measure_once(plan: &Plan, sample: &Sample, registry: &Registry) -> Result<Tri
     let (statistics, survey, begin) = (statistics?, begin.elapsed().as_secs_f64(), Instant::now());
     let (trial, second) = heap::peak(|| plan.encode_sample(sample, &statistics, registry));
     let (mut trial, encode, begin) = (trial?, begin.elapsed().as_secs_f64(), Instant::now());
-    if !trial.check()? {
+    let (same, check_heap) = heap::peak(|| trial.check());
+    if !same? {
         return Err(CodecError::corrupt("*", "a sample does not decode to the same values twice").into());
     }
     let check = begin.elapsed().as_secs_f64();
-    trial.cost = TrialCost { survey, encode, check, heap: first.max(second).unwrap_or(0) };
+    let (heap, check_heap) = (first.max(second).unwrap_or(0), check_heap.unwrap_or(0));
+    trial.cost = TrialCost { survey, encode, check, heap, check_heap };
     Ok(trial)
 }

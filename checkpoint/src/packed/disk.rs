@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Error;
 
 /// The time between two orders to the disk.
-const INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A file that another thread writes.
 pub(crate) struct OnDisk {

@@ -19,7 +19,7 @@ mod writer;
 
 pub use chunk::PackedChunk;
 pub(crate) use chunk::place;
-pub(crate) use disk::{Disk, storing};
+pub(crate) use disk::{Disk, INTERVAL, storing};
 pub(crate) use entry::level_of;
 pub(crate) use head::MAX_SHARDS;
 pub use levels::PackedLevel;

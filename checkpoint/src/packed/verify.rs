@@ -78,7 +78,7 @@ impl Packed {
             meter.add(piece.byte_len(), || self.release());
             result
         };
-        pieces.par_iter().map(decode).collect()
+        pieces.par_iter().with_max_len(1).map(decode).collect()
     }
 
     /// The verbatim bytes of a source file.

@@ -8,16 +8,16 @@ use codec_api::{Codec, Registry};
 
 use super::Plan;
 use super::commit::{Frames, Piece};
-use super::sample::{Group, Trial, fixed_size};
+use super::sample::{Group, Trial, TrialCost, fixed_size};
 use crate::error::Error;
-use crate::packed::{ChunkRecord, KEY, header, section_name};
+use crate::packed::{ChunkRecord, INTERVAL, KEY, header, section_name};
 
 /// Memory of the program itself, and most memory of pages of the packed file while it is checked.
 const PROGRAM: u64 = 14 << 20;
 const PAGES: u64 = 64 << 20;
 
-/// Bytes that a disk stores in a second, and the seconds until a file is safe on it. A dry run
-/// writes nothing, so it cannot measure them.
+/// Bytes that the system copies, and a disk stores, in a second; and the seconds until a file is
+/// safe on it. A dry run writes nothing, so it cannot measure them.
 const DISK: f64 = 1e9;
 const SYNC: f64 = 0.001;
 
@@ -29,7 +29,7 @@ pub struct Estimate {
     pub shares: Vec<Share>,
     /// Bytes of the packed file, its header included.
     pub file_bytes: u64,
-    /// Seconds of all steps, with the check of the packed file.
+    /// Seconds of units and commit, with the check of the packed file.
     pub seconds: f64,
     /// Largest memory of the process, in bytes.
     pub peak_bytes: u64,
@@ -58,6 +58,18 @@ struct SizedChunk {
     weights: u64,
     dense: u64,
     bytes: u64,
+    /// Seconds of its own trial.
+    cost: Option<TrialCost>,
+}
+
+impl SizedChunk {
+    /// A part of its cost: of its own trial, or in proportion to another one of its group.
+    fn seconds(&self, trials: &[Trial], part: impl Fn(&TrialCost) -> f64) -> f64 {
+        match &self.cost {
+            Some(cost) => part(cost),
+            None => self.weights as f64 * per_weight(trials, self.group, |trial| part(&trial.cost)),
+        }
+    }
 }
 
 impl Plan {
@@ -98,7 +110,8 @@ impl Plan {
         let mut rates = Vec::<(Group, [u64; 2])>::new();
         for trial in trials {
             let figures = [trial.encoded.payload.bytes(), trial.encoded.spec.byte_len() as u64];
-            known.insert((trial.sample.tensor, trial.sample.rows.start, trial.sample.rows.end), figures[0]);
+            let rows = &trial.sample.rows;
+            known.insert((trial.sample.tensor, rows.start, rows.end), (figures[0], trial.cost));
             let others = |other: &Trial| other.group == trial.group && !other.sample.timed;
             // A chunk that was taken for its time would count too much.
             if trial.sample.timed && trials.iter().any(others) {
@@ -123,10 +136,11 @@ impl Plan {
                 let codec = &*codecs[tensor.codec];
                 let scaled = |(bytes, all): (&u64, &u64)| (dense as f64 * *bytes as f64 / *all as f64) as u64;
                 let most = || tensor.spec.with_rows(rows.len()).map_or(dense, |spec| *codec.cost(&spec).bytes.end());
-                let bytes = known.get(&(i, rows.start, rows.end)).copied();
+                let own = known.get(&(i, rows.start, rows.end));
+                let (bytes, cost) = (own.map(|(bytes, _)| *bytes), own.map(|(_, cost)| *cost));
                 let bytes = bytes.or_else(|| fixed_size(codec, tensor, rows.len())).or_else(|| contest.map(scaled));
                 let bytes = bytes.or_else(|| rate.map(scaled)).unwrap_or_else(most);
-                sized.insert([i, chunk], SizedChunk { tensor: i, group, weights, dense, bytes });
+                sized.insert([i, chunk], SizedChunk { tensor: i, group, weights, dense, bytes, cost });
             }
         }
         sized
@@ -170,20 +184,26 @@ fn per_weight(trials: &[Trial], group: Group, figure: impl Fn(&Trial) -> f64) ->
 
 impl Plan {
     fn seconds(&self, trials: &[Trial], units: &[Vec<&SizedChunk>], file_bytes: u64, jobs: usize) -> f64 {
-        let (mut all, mut longest, mut check) = (0.0, 0.0f64, 0.0);
+        // Each thread takes the next unit when it has done one.
+        let mut threads = vec![0.0f64; jobs.max(1)];
+        let mut check = 0.0;
         for chunks in units {
             let mut unit = SYNC;
             for chunk in chunks {
-                let weights = chunk.weights as f64;
-                unit += weights * per_weight(trials, chunk.group, |trial| trial.cost.encode);
-                check += weights * per_weight(trials, chunk.group, |trial| trial.cost.check);
+                unit += chunk.seconds(trials, |cost| cost.encode);
+                check += chunk.seconds(trials, |cost| cost.check);
             }
             let tensors: BTreeSet<usize> = chunks.iter().map(|chunk| chunk.tensor).collect();
             unit += tensors.into_iter().map(|tensor| self.survey_seconds(tensor, trials)).sum::<f64>();
-            longest = longest.max(unit);
-            all += unit;
+            if let Some(first) = threads.iter_mut().min_by(|a, b| a.total_cmp(b)) {
+                *first += unit;
+            }
         }
-        (all / jobs as f64).max(longest) + file_bytes as f64 / DISK + check / jobs as f64 + 4.0 * SYNC
+        let encode = threads.into_iter().fold(0.0, f64::max);
+        // One thread copies the sections, the others check them, and the disk stores them meanwhile,
+        // but for what was copied last.
+        let copy = file_bytes as f64 / DISK;
+        encode + copy.max((copy + check) / jobs as f64) + copy.min(INTERVAL.as_secs_f64()) + 4.0 * SYNC
     }
 
     /// Seconds of the survey of a tensor, in proportion to its weights.
@@ -206,16 +226,17 @@ fn peak(
     file_bytes: u64,
     jobs: usize,
 ) -> u64 {
-    let heap =
-        |chunk: &SizedChunk| (per_weight(trials, chunk.group, |t| t.cost.heap as f64) * chunk.weights as f64) as u64;
+    let scaled = |chunk: &SizedChunk, heap: fn(&TrialCost) -> u64| {
+        (per_weight(trials, chunk.group, |trial| heap(&trial.cost) as f64) * chunk.weights as f64) as u64
+    };
     // A unit holds its payloads until they are written, and the pages of one chunk.
     let need = |chunks: &Vec<&SizedChunk>| {
         let payloads: u64 = chunks.iter().map(|chunk| chunk.bytes).sum();
-        payloads + chunks.iter().map(|chunk| chunk.dense + heap(chunk)).max().unwrap_or(0)
+        payloads + chunks.iter().map(|chunk| chunk.dense + scaled(chunk, |cost| cost.heap)).max().unwrap_or(0)
     };
     let mut needs: Vec<u64> = units.iter().map(need).collect();
     needs.sort_by_key(|bytes| Reverse(*bytes));
     let encode: u64 = needs.iter().take(jobs).sum();
-    let decoded = sized.values().map(|chunk| 2 * chunk.dense).max().unwrap_or(0);
-    PROGRAM + encode.max(jobs as u64 * decoded + file_bytes.min(PAGES))
+    let check = sized.values().map(|chunk| scaled(chunk, |cost| cost.check_heap)).max().unwrap_or(0);
+    PROGRAM + encode.max(jobs as u64 * check + file_bytes.min(PAGES))
 }

@@ -25,7 +25,7 @@ const CHUNK: usize = 1 << 21;
 
 /// Source bytes of a unit: a 64th of the model, but within these limits. A unit has at least one
 /// chunk.
-const UNIT: [u64; 2] = [4 << 20, 64 << 20];
+const UNIT: [u64; 2] = [1 << 20, 64 << 20];
 
 /// Name and version of this program.
 pub(super) const PROGRAM: &str = concat!("netweight ", env!("CARGO_PKG_VERSION"));

@@ -46,7 +46,8 @@ impl Plan {
     /// # Errors
     /// As [`Self::run_unit`], the first one that is noticed.
     pub fn run(&self, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
-        let units = (0..self.units()).into_par_iter();
+        // A thread without work takes single units of the others.
+        let units = (0..self.units()).into_par_iter().with_max_len(1);
         units.try_for_each(|unit| self.run_unit(unit, registry, progress).map(|_| ()))
     }
 
