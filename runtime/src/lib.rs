@@ -30,7 +30,7 @@ pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};
 pub use generate::{Generation, Sampler, Sampling, Stops, generate};
 pub use rows::RowsMatrix;
 pub use tokenizer::{Stream, Tokenizer};
-pub use weights::Resident;
+pub use weights::{Demand, Resident};
 
 /// The linear operator of an encoded tensor: that of its codec ([`codec_api::Codec::as_linear`]) or
 /// the generic one.

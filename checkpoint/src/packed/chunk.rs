@@ -183,7 +183,7 @@ impl<'a> PackedChunk<'a> {
     /// Compares the sections of the level and those before with their stored checksums.
     pub(super) fn check_sections(&self) -> Result<(), Error> {
         self.check_whole()?;
-        self.packed.set.check(self.chunk.encoded.payload.sections().values().map(Section::data))?;
+        self.packed.set.check(&self.chunk.encoded.payload.sections().values().map(Section::data))?;
         if self.chunk.checked.load(Ordering::Relaxed) > self.level {
             return Ok(());
         }

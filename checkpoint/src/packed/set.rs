@@ -13,7 +13,7 @@ use super::names;
 use crate::error::Error;
 use crate::index::Index;
 use crate::layout::{MISSING, listed, name};
-use crate::map::Mapped;
+use crate::map::{Mapped, Pages};
 use crate::shard::{open_mapped, refused};
 
 /// The mapped files of a packed model, in the order of their sections.
@@ -261,7 +261,7 @@ impl Set {
     }
 
     /// Checks that no file that holds one of these sections has become shorter.
-    pub(super) fn check<'a>(&self, sections: impl Iterator<Item = &'a Bytes> + Clone) -> Result<(), Error> {
+    pub(super) fn check<'a>(&self, sections: &(impl Iterator<Item = &'a Bytes> + Clone)) -> Result<(), Error> {
         for file in &self.files {
             let needed = || sections.clone().any(|section| file.holds(section));
             if let Some((_, mapped)) = file.found.as_ref().filter(|_| !self.is_several() || needed()) {
@@ -269,6 +269,10 @@ impl Set {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn pages(&self) -> Pages {
+        Pages::new(self.files.iter().filter_map(|file| file.found.as_ref()).map(|(_, mapped)| mapped))
     }
 
     /// Gives back the memory of the pages that were read so far.

@@ -71,7 +71,7 @@ impl Packed {
     /// # Errors
     /// [`Error::Damaged`] if its frame is.
     pub(crate) fn verbatim(&self, file: &StoredFile) -> Result<Vec<u8>, Error> {
-        self.set.check(std::iter::once(&file.frame))?;
+        self.set.check(&std::iter::once(&file.frame))?;
         let damaged = |reason: String| self.damaged_section(&file.frame, format!("section `{}`", file.section), reason);
         let (found, stored) = (crc32c(&file.frame), file.record.crc32c);
         if found != stored {

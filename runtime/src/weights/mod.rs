@@ -1,12 +1,17 @@
 //! The weights of a model as operators.
 
 mod dense;
+mod ledger;
 mod linear;
 mod matrix;
+mod origin;
 mod source;
+mod store;
 mod table;
 
+pub use ledger::Demand;
 pub(crate) use linear::{Linear, part};
 pub use source::Resident;
 pub(crate) use source::Source;
+pub(crate) use store::Store;
 pub(crate) use table::Table;
