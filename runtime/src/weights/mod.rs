@@ -9,6 +9,7 @@ mod source;
 mod store;
 mod table;
 
+pub(crate) use dense::dense_operator;
 pub use ledger::Demand;
 pub(crate) use linear::{Linear, part};
 pub use source::Resident;

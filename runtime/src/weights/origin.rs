@@ -3,10 +3,9 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use codec_api::{Bytes, DecodeCx, Dtype, EncodedTensor, LinearOp, Product, Result, Section};
+use codec_api::{Bytes, Codec, DecodeCx, Dtype, EncodedTensor, LinearOp, Product, Result, Section};
 
 use super::dense::{Dense, DenseMatrix};
-use crate::rows::RowsMatrix;
 
 /// Bytes from one page of a memory map to the next, at least.
 const PAGE: usize = 4096;
@@ -15,16 +14,37 @@ const PAGE: usize = 4096;
 #[derive(Debug)]
 pub(super) enum Origin {
     /// A matrix that is decoded to its stored dtype.
-    Dense {
-        parts: Vec<Part>,
-        dtype: Dtype,
-        rows: usize,
-        columns: usize,
-        /// Whether rows become columns.
-        turned: bool,
-    },
+    Dense { parts: Vec<Part>, dtype: Dtype, rows: usize, columns: usize, form: Form },
     /// A chunk that stays packed, and the product that its operator is for.
     Packed(EncodedTensor, Product),
+}
+
+/// What is made of a dense matrix.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    Same,
+    /// Rows become columns.
+    Turned,
+    /// Rows become columns, and an exact codec encodes them.
+    Encoded(Arc<dyn Codec>),
+}
+
+impl Form {
+    /// The operator of the matrix in this form, for forward products.
+    ///
+    /// # Errors
+    /// Those of the codec; [`codec_api::CodecError::Limit`] without enough memory.
+    pub(super) fn operator(&self, dense: Dense) -> Result<Box<dyn LinearOp>> {
+        let dense = match self {
+            Self::Same => dense,
+            Self::Turned => dense.transposed()?,
+            Self::Encoded(codec) => {
+                let encoded = dense.transposed()?.encode(Arc::clone(codec))?;
+                return crate::operator(&encoded, &DecodeCx::new());
+            }
+        };
+        Ok(Box::new(DenseMatrix::new(Arc::new(dense))))
+    }
 }
 
 /// Some rows of a dense matrix.
@@ -43,19 +63,14 @@ impl Origin {
     /// Those of the codecs.
     pub(super) fn load(&self) -> Result<Box<dyn LinearOp>> {
         match self {
-            Self::Dense { parts, dtype, rows, columns, turned } => {
-                let dense = dense(parts, *dtype, (*rows, *columns))?;
-                let dense = if *turned { dense.transposed()? } else { dense };
-                Ok(Box::new(DenseMatrix::new(Arc::new(dense))))
+            Self::Dense { parts, dtype, rows, columns, form } => {
+                form.operator(dense(parts, *dtype, (*rows, *columns))?)
             }
             Self::Packed(encoded, product) => {
-                let cx = DecodeCx::new().for_product(*product);
-                if let Some(operator) = encoded.own_operator(&cx)? {
-                    return Ok(operator);
+                if self.is_read_by_products() {
+                    self.stored().for_each(touch);
                 }
-                let operator = RowsMatrix::new(encoded.open_rows(&cx)?);
-                self.stored().for_each(touch);
-                Ok(Box::new(operator))
+                crate::operator(encoded, &DecodeCx::new().for_product(*product))
             }
         }
     }
@@ -63,7 +78,8 @@ impl Origin {
     /// Whether products read the stored bytes. Otherwise these are needed no more after
     /// [`Self::load`].
     pub(super) fn is_read_by_products(&self) -> bool {
-        matches!(self, Self::Packed(encoded, _) if encoded.codec.as_linear().is_none())
+        matches!(self, Self::Packed(encoded, _)
+            if encoded.codec.as_linear().is_none() || crate::is_for_vectors(encoded))
     }
 
     /// The stored bytes.

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use checkpoint::{Model, PackedTensor};
 use codec_api::util::first_non_finite;
-use codec_api::{CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader};
+use codec_api::{Codec, CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader};
 
 use super::dense::{Dense, DenseMatrix};
 use super::linear::Linear;
 use super::matrix::{Matrix, Operator};
-use super::origin::{Origin, Part};
+use super::origin::{Form, Origin, Part};
 use super::store::Store;
 use super::table::Table;
 use crate::error::{Error, Result};
@@ -182,15 +182,20 @@ impl<'a> Source<'a> {
         if !rows_are_inputs {
             return Ok((self.matrix(weight, &[outputs, inputs])?, Product::Forward));
         }
-        // A dense matrix is turned once; a packed one multiplies as it is.
+        // A dense matrix is turned once; a packed one multiplies as it is, unless an exact codec
+        // has an operator with the bits of the dense one.
         self.check_spec(weight, &[inputs, outputs])?;
+        let mut form = Form::Turned;
         if let Some(tensor) = self.packed(weight)? {
-            let opened = self.open_packed(weight, tensor, Use::Products(Product::Transposed))?;
-            return Ok((Arc::new(Matrix::new(opened.operators)), Product::Transposed));
+            let Some(codec) = exact_operators(tensor) else {
+                let opened = self.open_packed(weight, tensor, Use::Products(Product::Transposed))?;
+                return Ok((Arc::new(Matrix::new(opened.operators)), Product::Transposed));
+            };
+            form = Form::Encoded(codec);
         }
-        let turned = self.dense(weight, inputs, outputs)?.transposed()?;
-        let operator = Box::new(DenseMatrix::new(Arc::new(turned)));
-        let operator = self.keep(operator, || self.dense_origin(weight, (inputs, outputs), true))?;
+        let operator = form.operator(self.dense(weight, inputs, outputs)?);
+        let operator = operator.map_err(|error| self.fail(weight, error.to_string()))?;
+        let operator = self.keep(operator, || self.dense_origin(weight, (inputs, outputs), form))?;
         Ok((Arc::new(Matrix::new(vec![operator])), Product::Forward))
     }
 
@@ -248,7 +253,7 @@ impl<'a> Source<'a> {
         let dense = Arc::new(self.dense(name, rows, columns)?);
         let operator = Box::new(DenseMatrix::new(Arc::clone(&dense)));
         if let Use::Products(_) = wanted {
-            let operator = self.keep(operator, || self.dense_origin(name, (rows, columns), false))?;
+            let operator = self.keep(operator, || self.dense_origin(name, (rows, columns), Form::Same))?;
             return Ok(Opened { operators: vec![operator], readers: Vec::new() });
         }
         self.count(dense.resident_bytes());
@@ -256,7 +261,7 @@ impl<'a> Source<'a> {
     }
 
     /// Where the values of [`Self::dense`] come from, if they do not need the tensor of a base.
-    fn dense_origin(&self, name: &str, (rows, columns): (usize, usize), turned: bool) -> Result<Option<Origin>> {
+    fn dense_origin(&self, name: &str, (rows, columns): (usize, usize), form: Form) -> Result<Option<Origin>> {
         let (dtype, mut parts) = (self.model.spec(name)?.dtype(), Vec::new());
         match self.model {
             Model::Dense(model) => parts.push(Part::Stored(model.bytes(name)?.1)),
@@ -273,7 +278,7 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        Ok(Some(Origin::Dense { parts, dtype, rows, columns, turned }))
+        Ok(Some(Origin::Dense { parts, dtype, rows, columns, form }))
     }
 
     fn open_packed(&self, name: &str, tensor: PackedTensor<'_>, wanted: Use) -> Result<Opened> {
@@ -294,7 +299,7 @@ impl<'a> Source<'a> {
                 }
                 Ok(reader)
             };
-            let own = if wanted == Use::Rows { None } else { encoded.own_operator(&cx).map_err(fail)? };
+            let own = if wanted == Use::Rows { None } else { crate::own_operator(encoded, &cx).map_err(fail)? };
             let origin = || Ok(Some(Origin::Packed(encoded.clone(), product)));
             let keep =
                 |operator| if let Use::Products(_) = wanted { self.keep(operator, origin) } else { here(operator) };
@@ -354,6 +359,14 @@ impl<'a> Source<'a> {
         self.check_finite(name, dense.first_non_finite())?;
         Ok(dense)
     }
+}
+
+/// The codec of a tensor that an exact codec with an operator encoded.
+fn exact_operators(tensor: PackedTensor<'_>) -> Option<Arc<dyn Codec>> {
+    let exact = |codec: &dyn Codec| codec.as_lossless().is_some() && codec.as_linear().is_some();
+    let mut chunks = tensor.chunks();
+    let first = chunks.next().filter(|chunk| exact(chunk.codec()))?;
+    chunks.all(|chunk| exact(chunk.codec())).then(|| Arc::clone(&first.encoded().codec))
 }
 
 /// The error for a limit of memory below what is needed.

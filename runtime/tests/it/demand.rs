@@ -1,5 +1,6 @@
 //! Weights that are loaded on demand give the bits of those that stay in memory.
 
+use codec_api::Dtype;
 use runtime::{CacheType, Decoder, Options, Resident};
 
 use crate::support::{Tiny, logits, open, reference};
@@ -58,6 +59,9 @@ fn packed_models_give_the_same_bits_within_a_limit() {
     ] {
         check(&Tiny::new(name).pack(codec), &reference(name).0, Resident::Packed);
     }
+    let exact = Tiny::new("gpt2");
+    exact.narrow(Dtype::BF16);
+    check(&exact.pack("lossless.bf16x12"), &reference("gpt2").0, Resident::Packed);
     check(&Tiny::new("mixtral").pack("quant.int:bits=8"), &reference("mixtral").0, Resident::Dense);
 }
 
