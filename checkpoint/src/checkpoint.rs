@@ -8,7 +8,7 @@ use bytes::Bytes;
 use codec_api::{TensorSpec, TensorView};
 
 use crate::error::Error;
-use crate::map::Mapped;
+use crate::map::{Mapped, Pages};
 use crate::packed::is_packed;
 use crate::shard::{Shard, Tensor};
 use crate::source::{Source, locate};
@@ -203,6 +203,10 @@ impl Checkpoint {
             hasher.update(&tensor.data);
         }
         Ok(hasher.finalize().into())
+    }
+
+    pub(crate) fn pages(&self) -> Pages {
+        Pages::new(self.maps.iter())
     }
 
     /// Gives back the memory of the pages that were read so far.

@@ -47,6 +47,7 @@ pub use compare::{Change, Difference, TensorDiff, diff};
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
+pub use map::Pages;
 pub use model::Model;
 pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedFile, PackedLevel, PackedTensor};
 pub use plan::{Estimate, Plan, Ran, Sample, SampleStatistics, Share, Trial, TrialCost, Tried};

@@ -2,8 +2,10 @@
 
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +37,49 @@ impl Meter {
         let before = self.0.fetch_add(bytes, Ordering::Relaxed);
         if before / Self::INTERVAL != (before + bytes) / Self::INTERVAL {
             release();
+        }
+    }
+}
+
+/// The memory maps of the files of a model, which it keeps alive.
+#[derive(Clone, Default)]
+pub struct Pages(Vec<Arc<Mmap>>);
+
+impl Pages {
+    pub(crate) fn new<'a>(files: impl Iterator<Item = &'a Mapped>) -> Self {
+        Self(files.filter_map(|file| file.map.clone()).collect())
+    }
+
+    /// Takes the pages of some bytes of a map out of the memory of this process, and those of their
+    /// neighbours on the same pages; bytes outside the maps are left alone. Pages that are read
+    /// again come from the system's cache or from the file.
+    pub fn release(&self, bytes: &[u8]) {
+        let start = bytes.as_ptr();
+        if let Some(map) = self.0.iter().find(|map| map.as_ptr_range().contains(&start)) {
+            let offset = start.addr() - map.as_ptr().addr();
+            release(map, offset..map.len().min(offset + bytes.len()));
+        }
+    }
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pages({} files)", self.0.len())
+    }
+}
+
+/// Takes pages out of the memory of this process. Elsewhere than on Unix it does nothing.
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn release(map: &Mmap, range: Range<usize>) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the advice drops private copies of changed pages, of which a read-only map has
+        // none; the other pages are read from the file again. That file must not change while it is
+        // mapped, which is the condition of the map itself.
+        let released =
+            unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        if let Err(error) = released {
+            tracing::debug!(%error, "the pages of the map stay in memory");
         }
     }
 }
@@ -73,15 +118,8 @@ impl Mapped {
     /// model would otherwise hold all of it. Pages that are read again come from the system's cache
     /// or from the file. Elsewhere than on Unix it does nothing.
     pub(crate) fn release(&self) {
-        #[cfg(unix)]
         if let Some(map) = &self.map {
-            // SAFETY: the advice drops private copies of changed pages, of which a read-only map
-            // has none; the other pages are read from the file again. That file must not change
-            // while it is mapped, which is the condition of the map itself.
-            let released = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-            if let Err(error) = released {
-                tracing::debug!(%error, "the pages of the map stay in memory");
-            }
+            release(map, 0..map.len());
         }
     }
 }

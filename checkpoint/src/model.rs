@@ -9,6 +9,7 @@ use codec_api::{CodecError, Registry, TensorSpec, TensorView};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
 use crate::identity::FileIdentity;
+use crate::map::Pages;
 use crate::packed::{Hash, Packed};
 
 /// Most packed models of a chain, each the base of the one before.
@@ -139,6 +140,14 @@ impl Model {
                 files.extend(packed.paths());
                 files
             }
+        }
+    }
+
+    /// The memory maps of the files, without those of bases.
+    pub fn pages(&self) -> Pages {
+        match self {
+            Self::Dense(model) => model.pages(),
+            Self::Packed(packed) => packed.pages(),
         }
     }
 

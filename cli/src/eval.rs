@@ -9,7 +9,7 @@ use harness::matrix::{Machine, peak_rss};
 use runtime::{Decoder, Evaluation, Protocol, Text, Tokenizer, directory, evaluate};
 use serde::Serialize;
 
-use crate::running::{Running, read_text};
+use crate::running::{Memory, Running, read_text};
 use crate::{Outcome, console, text};
 
 /// Measure how well a language model predicts a text
@@ -88,6 +88,8 @@ struct Report {
     peak_rss_bytes: Option<u64>,
     threads: usize,
     simd: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
     #[serde(flatten)]
     reference: Option<Reference>,
 }
@@ -195,6 +197,7 @@ fn report(args: &Args, (context, stride): (usize, usize), decoder: &Decoder, fou
         peak_rss_bytes: peak_rss("self"),
         threads: decoder.threads(),
         simd: Machine::this().simd,
+        memory: Memory::of(decoder),
         reference,
     }
 }
@@ -220,5 +223,8 @@ fn print(report: &Report, out: &mut dyn Write) -> Result<()> {
     let resident = text::size(report.resident_bytes);
     let speed = format!("{:.0} tokens/s, {}, {simd}", report.tokens_per_s, text::count(*threads, "thread"));
     writeln!(out, "{speed}; weights take {resident}{peak}")?;
+    if let Some(memory) = &report.memory {
+        writeln!(out, "{}", memory.line())?;
+    }
     Ok(())
 }

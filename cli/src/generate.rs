@@ -7,7 +7,7 @@ use anyhow::Result;
 use codec_api::Registry;
 use runtime::{CacheType, Generation, Sampler, Sampling, Stops, Tokenizer, directory, generate};
 
-use crate::running::{Running, read_text};
+use crate::running::{Memory, Running, read_text};
 use crate::{Outcome, console, text};
 
 /// Continue a text with a language model
@@ -121,6 +121,9 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     writeln!(out)?;
     if !args.quiet {
         console::line(&summary(&done, decoder.resident_bytes()));
+        if let Some(memory) = Memory::of(&decoder) {
+            console::line(&memory.line());
+        }
     }
     Ok(Outcome::Clean)
 }

@@ -100,7 +100,10 @@ pub fn check_target(plan: &Plan, target: &Path, force: bool) -> Result<()> {
 }
 
 /// A number of bytes, as transformers writes `max_shard_size`: a unit is a power of 1000.
-fn parse_size(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// What a size is.
+pub fn parse_size(text: &str) -> Result<u64, String> {
     let units = [("TB", 12), ("GB", 9), ("MB", 6), ("KB", 3), ("B", 0), ("", 0)];
     let upper = text.to_ascii_uppercase();
     let parse = |(unit, power): (&str, u32)| {

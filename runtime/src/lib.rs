@@ -21,7 +21,7 @@ mod team;
 mod tokenizer;
 mod weights;
 
-use codec_api::{DecodeCx, EncodedTensor, LinearOp};
+use codec_api::{DecodeCx, EncodedTensor, LinearKernel, LinearOp, TensorView};
 
 pub use config::Config;
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
@@ -29,17 +29,41 @@ pub use error::{Error, Result};
 pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};
 pub use generate::{Generation, Sampler, Sampling, Stops, generate};
 pub use rows::RowsMatrix;
+use rows::VectorMatrix;
 pub use tokenizer::{Stream, Tokenizer};
-pub use weights::Resident;
+pub use weights::{Demand, Resident};
 
 /// The linear operator of an encoded tensor: that of its codec ([`codec_api::Codec::as_linear`]) or
-/// the generic one.
+/// the generic one. If that of the codec is for vectors only, the generic one multiplies batches.
 ///
 /// # Errors
 /// As [`EncodedTensor::open_rows`].
 pub fn operator(encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> codec_api::Result<Box<dyn LinearOp>> {
-    match encoded.own_operator(cx)? {
+    match own_operator(encoded, cx)? {
         Some(operator) => Ok(operator),
         None => Ok(Box::new(RowsMatrix::new(encoded.open_rows(cx)?))),
     }
+}
+
+/// As [`operator`], but `None` if the codec has no operator.
+fn own_operator(encoded: &EncodedTensor, cx: &DecodeCx<'_>) -> codec_api::Result<Option<Box<dyn LinearOp>>> {
+    let Some(own) = encoded.own_operator(cx)? else { return Ok(None) };
+    if !is_for_vectors(encoded) {
+        return Ok(Some(own));
+    }
+    Ok(Some(Box::new(VectorMatrix::new(own, RowsMatrix::new(encoded.open_rows(cx)?)))))
+}
+
+/// Whether the codec has an operator that is for vectors only.
+fn is_for_vectors(encoded: &EncodedTensor) -> bool {
+    encoded.codec.as_linear().is_some_and(|kernel: &dyn LinearKernel| kernel.is_for_vectors())
+}
+
+/// The operator of a dense tensor of F32, F16 or BF16 values, to compare others with.
+///
+/// # Errors
+/// [`codec_api::CodecError::Unsupported`] for other dtypes, and
+/// [`codec_api::CodecError::Limit`] without enough memory.
+pub fn dense_operator(tensor: &TensorView<'_>) -> codec_api::Result<Box<dyn LinearOp>> {
+    weights::dense_operator(tensor)
 }

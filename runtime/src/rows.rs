@@ -55,6 +55,42 @@ impl LinearOp for RowsMatrix {
     }
 }
 
+/// An operator for vectors, beside the generic one for batches.
+#[derive(Debug)]
+pub(crate) struct VectorMatrix {
+    vectors: Box<dyn LinearOp>,
+    batches: RowsMatrix,
+}
+
+impl VectorMatrix {
+    /// Both are operators of the same matrix and share its bytes.
+    pub(crate) fn new(vectors: Box<dyn LinearOp>, batches: RowsMatrix) -> Self {
+        Self { vectors, batches }
+    }
+}
+
+impl LinearOp for VectorMatrix {
+    fn shape(&self) -> (usize, usize) {
+        self.vectors.shape()
+    }
+
+    fn granule(&self) -> NonZeroUsize {
+        self.vectors.granule().max(self.batches.granule())
+    }
+
+    fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        if x.batch() == 1 { self.vectors.apply(product, rows, x, y) } else { self.batches.apply(product, rows, x, y) }
+    }
+
+    fn tolerance(&self) -> f32 {
+        self.vectors.tolerance().max(self.batches.tolerance())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.vectors.resident_bytes()
+    }
+}
+
 /// `y = tile·xᵀ`, of `rows × batch`.
 pub(crate) fn forward(tile: &[f32], columns: usize, x: &Inputs<'_>, y: &mut [f32]) {
     let rows = tile.len() / columns;

@@ -19,6 +19,7 @@ use super::set::{PackedFile, Set, Unassembled};
 use super::tensor::PackedTensor;
 use crate::error::Error;
 use crate::index::stays_inside;
+use crate::map::Pages;
 
 /// A packed model, memory-mapped: a whole model, each tensor encoded by a codec, in one file or a
 /// set of files. Opening it reads the headers only; a tensor, or the rows of it that are asked for,
@@ -226,6 +227,10 @@ impl Packed {
             Some(&i) => Ok(PackedTensor::new(self, &self.entries[i])),
             None => Err(Error::UnknownTensor { path: self.path.clone(), tensor: name.to_owned(), count: self.len() }),
         }
+    }
+
+    pub(crate) fn pages(&self) -> Pages {
+        self.set.pages()
     }
 
     /// Gives back the memory of the sections that were read so far, and of the base.

@@ -13,7 +13,7 @@ use super::names;
 use crate::error::Error;
 use crate::index::Index;
 use crate::layout::{MISSING, listed, name};
-use crate::map::Mapped;
+use crate::map::{Mapped, Pages};
 use crate::shard::{open_mapped, refused};
 
 /// The mapped files of a packed model, in the order of their sections.
@@ -281,6 +281,10 @@ impl Set {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn pages(&self) -> Pages {
+        Pages::new(self.files.iter().filter_map(|file| file.found.as_ref()).map(|(_, mapped)| mapped))
     }
 
     /// Gives back the memory of the pages that were read so far.

@@ -29,6 +29,12 @@ pub trait LinearKernel {
     /// # Errors
     /// As [`crate::Codec::decode`].
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>>;
+
+    /// Whether the operator is fast with single vectors only. A caller with fast dense products
+    /// then multiplies batches with decoded rows. The codec must have [`Codec::as_rows`].
+    fn is_for_vectors(&self) -> bool {
+        false
+    }
 }
 
 /// The linear operator of a payload of any codec, after [`PayloadView::check_size`]: the codec's

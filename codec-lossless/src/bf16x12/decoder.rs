@@ -26,17 +26,37 @@ enum Form {
 }
 
 #[derive(Debug)]
-struct Packed {
+pub(super) struct Packed {
     low: Bytes,
     index: Bytes,
     /// For each index, the float with the exponent of that index.
-    floats: [f32; LANES],
+    pub(super) floats: [f32; LANES],
     escapes: Bytes,
     /// Little-endian U32.
     escapes_before: Bytes,
 }
 
+/// An element whose exponent is not in the palette.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Escape {
+    /// Its number among all elements.
+    pub(super) place: usize,
+    exponent: u8,
+}
+
+impl Escape {
+    /// Its value, with this sign and mantissa.
+    pub(super) fn value(&self, low: u8) -> f32 {
+        join(f32::from_bits(u32::from(self.exponent) << 23), low)
+    }
+}
+
 impl Decoder {
+    /// The packed form, unless the stored bytes are there.
+    pub(super) fn packed(&self) -> Option<&Packed> {
+        if let Form::Packed(packed) = &self.form { Some(packed) } else { None }
+    }
+
     /// Checks dtypes and shapes of all sections, and the palette.
     ///
     /// # Errors
@@ -111,12 +131,39 @@ impl RowReader for Decoder {
 }
 
 impl Packed {
+    /// Signs and mantissas, and indices, from an element on that begins a byte of indices.
+    pub(super) fn bytes(&self, first: usize) -> (&[u8], &[u8]) {
+        (&self.low[first..], &self.index[first / 2..])
+    }
+
+    /// All escapes in order; `None` if there are more than `most`.
+    ///
+    /// # Errors
+    /// As [`Decoder::stored`].
+    pub(super) fn escapes(&self, most: usize) -> Result<Option<Vec<Escape>>> {
+        if self.escapes.len() > most {
+            return Ok(None);
+        }
+        let mut all = Vec::with_capacity(self.escapes.len());
+        for (block, index) in self.index.chunks(BLOCK / 2).enumerate() {
+            let mut exponents = self.escapes_of(block).ok_or_else(|| miscounted(block))?.iter();
+            for place in escapes::places(index) {
+                let exponent = *exponents.next().ok_or_else(|| miscounted(block))?;
+                all.push(Escape { place: block * BLOCK + place, exponent });
+            }
+            if exponents.next().is_some() {
+                return Err(miscounted(block));
+            }
+        }
+        Ok(Some(all))
+    }
+
     fn read(&self, first: usize, end: usize, out: &mut [[u8; 2]]) -> Result<()> {
         // Up to the element where a vector of indices begins.
         let start = first.next_multiple_of(LANES).min(end);
         let (head, rest) = out.split_at_mut(start - first);
         for (i, out) in (first..).zip(head) {
-            *out = join(self.floats[usize::from(self.index[i / 2] >> (i % 2 * 4) & 15)], self.low[i]);
+            *out = join_bits(self.floats[usize::from(self.index[i / 2] >> (i % 2 * 4) & 15)], self.low[i]);
         }
         expand(&self.low[start..end], &self.index[start / 2..end.div_ceil(2)], &self.floats, rest);
         (first / BLOCK..end.div_ceil(BLOCK)).try_for_each(|block| self.patch(block, first, out))
@@ -149,11 +196,18 @@ fn miscounted(block: usize) -> CodecError {
     CodecError::corrupt(ESCAPES_BEFORE, format!("block {block} has another number of escapes"))
 }
 
-/// Combines an exponent with sign and mantissa.
+/// Combines an exponent with sign and mantissa, to a BF16 number.
 #[inline(always)]
-fn join(exponent: f32, low: u8) -> [u8; 2] {
+fn join_bits(exponent: f32, low: u8) -> [u8; 2] {
     let low = u16::from(low);
     ((exponent.to_bits() >> 16) as u16 | (low << 8 | low) & 0x807f).to_le_bytes()
+}
+
+/// Combines an exponent with sign and mantissa.
+#[inline(always)]
+pub(super) fn join(exponent: f32, low: u8) -> f32 {
+    let low = u32::from(low);
+    f32::from_bits(exponent.to_bits() | (low << 24 | low << 16) & 0x807f_0000)
 }
 
 kernel! {
@@ -165,7 +219,7 @@ kernel! {
             bytes[..index.len()].copy_from_slice(index);
             let (codes, low) = (unpacked(bytes), load(low));
             let exponents = simd.lookup16(floats, &codes);
-            store(lanes!(i => join(exponents[i], low[i])), out);
+            store(lanes!(i => join_bits(exponents[i], low[i])), out);
         }
     }
 }
@@ -175,7 +229,8 @@ kernel! {
 fn unpacked(bytes: [u8; LANES / 2]) -> [u8; LANES] {
     let mut codes = [0; LANES];
     for (pair, byte) in codes.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-        *pair = [byte & 15, byte >> 4];
+        let byte = u16::from(byte);
+        *pair = ((byte | byte << 4) & 0x0f0f).to_le_bytes();
     }
     codes
 }

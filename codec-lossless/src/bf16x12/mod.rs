@@ -4,7 +4,8 @@
 //! frequent ones form a palette, and each element has a 4-bit index into it. About one weight in
 //! ten thousand has another exponent, which a separate list stores. All lengths but that of the
 //! list are fixed, so that a matrix multiplication can decode any row it needs, with one look-up in
-//! a table of sixteen for each weight.
+//! a table of sixteen for each weight. Products with a vector do so in registers; their sums have the
+//! bits of those with the BF16 weights.
 //!
 //! The codec is registered for BF16 only and refuses other dtypes. A silent fallback for them would
 //! promise fixed lengths and independent rows that it does not have.
@@ -54,12 +55,13 @@
 mod decoder;
 mod encode;
 mod escapes;
+mod linear;
 mod palette;
 
 use codec_api::util::{Checksum, widen};
 use codec_api::{
-    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Lossless, Payload, PayloadView, Preset,
-    Result, RowReader, Rows, Section, TensorSpec, TensorView, register_codec, typetag,
+    Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Lossless, Payload,
+    PayloadView, Preset, Result, RowReader, Rows, Section, TensorSpec, TensorView, register_codec, typetag,
 };
 use decoder::Decoder;
 use serde::{Deserialize, Serialize};
@@ -140,6 +142,10 @@ impl Codec for Bf16x12 {
     }
 
     fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+
+    fn as_linear(&self) -> Option<&dyn LinearKernel> {
         Some(self)
     }
 }

@@ -1,8 +1,8 @@
 //! `lossless.bf16x12`.
 
 use codec_api::{
-    Codec, CodecError, DecodeCx, Dtype, EncodeCx, Lossless, Payload, Result, RowReader, Rows, Section, TensorSpec,
-    TensorView,
+    Codec, CodecError, DecodeCx, Dtype, EncodeCx, Inputs, LinearOp, Lossless, Payload, Product, Result, RowReader,
+    Rows, RowsLinear, Section, TensorSpec, TensorView,
 };
 use codec_lossless::Bf16x12;
 use half::bf16;
@@ -155,4 +155,28 @@ fn other_dtypes_are_refused_by_name() {
     let spec = TensorSpec::new(Dtype::F16, [4, 4]).unwrap();
     let Err(CodecError::Unsupported(reason)) = Bf16x12::default().accepts(&spec) else { panic!("it is accepted") };
     assert!(reason.contains("F16") && reason.contains("BF16"), "{reason}");
+}
+
+#[test]
+fn products_have_the_bits_of_those_with_decoded_rows() {
+    for (rows, columns) in [(3, 2), (5, 64), (7, 62), (9, 210), (2, 3072), (6, 37), (1, 16)] {
+        let elements = weights(rows * columns, |i| i % 131 == 7 || i + 1 == rows * columns);
+        let (bytes, spec) = (stored(&elements), TensorSpec::new(Dtype::BF16, [rows, columns]).unwrap());
+        let codec = Bf16x12::default();
+        let payload = codec.encode(TensorView::new(spec.clone(), &bytes).unwrap(), &EncodeCx::new(0)).unwrap();
+        let own = codec.as_linear().unwrap().prepare(&spec, payload.view(), &DecodeCx::new()).unwrap();
+        let generic = RowsLinear::new(codec.open(&spec, payload.view(), &DecodeCx::new()).unwrap());
+        let x: Vec<f32> = (0..columns).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
+        for part in [0..rows, rows / 2..rows, 0..0] {
+            let product = |operator: &dyn LinearOp| {
+                let mut y = vec![0.0; part.len()];
+                operator.apply(Product::Forward, part.clone(), &Inputs::new(&x, 1).unwrap(), &mut y).unwrap();
+                y.iter().map(|y| y.to_bits()).collect::<Vec<_>>()
+            };
+            let expected = product(&generic);
+            for level in simd::Level::available() {
+                simd::with_level(level, || assert_eq!(product(&*own), expected, "{rows} x {columns}, {level}"));
+            }
+        }
+    }
 }

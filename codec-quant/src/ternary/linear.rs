@@ -19,6 +19,11 @@ impl LinearKernel for Ternary {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
         Ok(Box::new(Matrix::open(self, spec, &payload)?))
     }
+
+    /// A batch decodes the codes again for each vector.
+    fn is_for_vectors(&self) -> bool {
+        true
+    }
 }
 
 impl LinearOp for Matrix {

@@ -7,7 +7,7 @@ use crate::config::{Activation, Experts};
 use crate::error::Result;
 use crate::kernels::{activate, exponentials, multiply};
 use crate::team::{Job, Worker};
-use crate::weights::Linear;
+use crate::weights::{Linear, Store};
 
 /// The tokens of an expert, with the weight of its output for each.
 #[derive(Debug, Default)]
@@ -19,12 +19,14 @@ struct Share {
     out: Vec<f32>,
 }
 
-/// Adds the outputs of the experts for the tokens `h`, `tokens × width`, to `x`.
+/// Adds the outputs of the experts for the tokens `h`, `tokens × width`, to `x`. The store loads
+/// those that are not in memory.
 ///
 /// # Errors
 /// None but those of [`Inputs::new`].
 pub(super) fn mixture(
     worker: &Worker<'_>,
+    store: Option<&Store>,
     (router, experts): (&Linear, &[Network]),
     (config, activation): (&Experts, Activation),
     (width, h): (usize, &[f32]),
@@ -43,6 +45,9 @@ pub(super) fn mixture(
     }
     let mut used: Vec<(&Network, Share)> =
         experts.iter().zip(shares).filter(|(_, share)| !share.tokens.is_empty()).collect();
+    if let Some(store) = store.filter(|_| worker.index == 0) {
+        store.expect(&used.iter().map(|(network, _)| network.items()).collect::<Vec<_>>());
+    }
     run(worker, &mut used, (width, config.feed_forward), activation)?;
     // In the order of the experts, as transformers adds them.
     for (_, share) in &used {

@@ -58,6 +58,7 @@ impl Decoder {
         local.h.resize(count * config.width, 0.0);
         local.out.resize(count * config.width, 0.0);
         for (number, layer) in self.layers.iter().enumerate() {
+            self.enter(worker, number);
             layer.attention_norm.apply(&local.x, &mut local.h);
             self.attention(worker, (number, layer), (tokens.first, count), cache, local)?;
             layer.feed_forward_norm.apply(&local.x, &mut local.h);
@@ -65,7 +66,7 @@ impl Decoder {
                 FeedForward::One(network) => self.network(worker, network, count, local)?,
                 FeedForward::Experts { router, experts, kind } => {
                     let (kind, h) = ((kind, config.activation), (config.width, &*local.h));
-                    mixture(worker, (router, experts), kind, h, &mut local.x)?;
+                    mixture(worker, self.store.as_ref(), (router, experts), kind, h, &mut local.x)?;
                 }
             }
         }
@@ -76,6 +77,7 @@ impl Decoder {
     pub(super) fn run_head(&self, worker: &Worker<'_>, tokens: Range<usize>, local: &mut Local) -> Result<()> {
         let width = self.config.width;
         let Local { x, h, logits, .. } = local;
+        self.enter(worker, self.layers.len());
         let h = &mut h[..tokens.len() * width];
         self.norm.apply(&x[tokens.start * width..tokens.end * width], h);
         if worker.index == 0 {
@@ -83,6 +85,13 @@ impl Decoder {
         }
         worker.multiply_for_first(&mut [Job { linear: &self.head, x: &Inputs::new(h, tokens.len())?, out: logits }]);
         Ok(())
+    }
+
+    /// Has the weights of a layer loaded, and those of the next one. The head is the last layer.
+    fn enter(&self, worker: &Worker<'_>, layer: usize) {
+        if let Some(store) = self.store.as_ref().filter(|_| worker.index == 0) {
+            store.enter(layer);
+        }
     }
 
     fn embed(&self, tokens: Tokens<'_>, x: &mut Vec<f32>) -> Result<()> {

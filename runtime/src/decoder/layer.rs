@@ -61,3 +61,11 @@ pub(super) struct Network {
     pub(super) up: Linear,
     pub(super) down: Linear,
 }
+
+impl Network {
+    /// The items of its first and of its second step in a [`crate::weights::Store`].
+    pub(super) fn items(&self) -> [Vec<usize>; 2] {
+        let first = self.gate.iter().chain([&self.up]);
+        [first.flat_map(Linear::items).collect(), self.down.items().collect()]
+    }
+}

@@ -15,15 +15,15 @@ use crate::weights::{Linear, Source};
 /// As [`Decoder::open`].
 pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<Decoder> {
     let team = Team::new(options.threads)?;
-    let source = Source::new(model, options.resident);
+    let source = Source::new(model, options.resident, options.memory);
     let loader = Loader::new(&config, &source);
     let (names, width) = (config.names, config.width);
     let (vocabulary, embedding) = (config.vocabulary, loader.name(names.embedding) + ".weight");
     let (embedding, head) = if config.tied {
-        source.tied(&embedding, vocabulary, width)?
+        let (table, head) = source.tied(&embedding, vocabulary, width)?;
+        (table, Some(head))
     } else {
-        let head = source.linear(names.head, (vocabulary, width), false, false)?;
-        (source.table(&embedding, vocabulary, width)?, head)
+        (source.table(&embedding, vocabulary, width)?, None)
     };
     let positions = names.positions.map(|name| loader.name(name) + ".weight");
     let positions = positions.map(|name| source.table(&name, config.context, width)).transpose()?;
@@ -34,9 +34,13 @@ pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<De
         layers.push(loader.layer(layer)?);
     }
     let norm = loader.norm(&loader.name(names.norm), width)?;
+    source.set_place(config.layers, false);
+    let last = || source.linear(names.head, (vocabulary, width), false, false);
+    let head = head.map_or_else(last, Ok)?;
     let resident_bytes = source.resident_bytes();
     model.release();
-    Ok(Decoder { config, embedding, positions, layers, norm, head, resident_bytes, team })
+    let store = source.into_store()?;
+    Ok(Decoder { config, embedding, positions, layers, norm, head, resident_bytes, store, team })
 }
 
 struct Loader<'a> {
@@ -74,6 +78,7 @@ impl<'a> Loader<'a> {
         let name = |name: &str| self.name(&names.layer(layer, name));
         let (width, queries, kv) = (config.width, config.query_width(), config.kv_width());
         let bias = config.biases;
+        self.source.set_place(layer, false);
         let inputs = match &names.attention {
             Attention::Fused(all) => vec![self.linear(&name(all), queries + 2 * kv, width, bias.inputs)?],
             Attention::Apart([q, k, v]) => vec![
@@ -120,6 +125,7 @@ impl<'a> Loader<'a> {
         let (width, name) = (self.config.width, |name: &str| self.name(&self.config.names.layer(layer, name)));
         let (count, feed_forward, prefix) = (kind.count, kind.feed_forward, name(names.prefix));
         let router = self.linear(&name(names.router), count, width, false)?;
+        self.source.set_place(layer, true);
         let [gate_up, down] = STACKED.map(|name| format!("{prefix}{name}"));
         let first = format!("{prefix}0.{}.weight", names.apart.up);
         let experts = match (self.source.has(&gate_up), self.source.has(&first)) {

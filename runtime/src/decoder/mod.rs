@@ -19,7 +19,7 @@ pub(crate) use session::{chunks, within};
 use crate::config::Config;
 use crate::error::Result;
 use crate::team::Team;
-use crate::weights::{Linear, Resident, Table};
+use crate::weights::{Demand, Linear, Resident, Store, Table};
 use layer::{Layer, Norm};
 
 /// How a model is opened.
@@ -30,18 +30,29 @@ pub struct Options {
     pub threads: usize,
     /// How packed weights stay in memory.
     pub resident: Resident,
+    /// Most bytes that the weights take; no limit by default.
+    pub memory: Option<u64>,
 }
 
 impl Options {
     /// So many threads, and packed weights that stay packed.
     pub fn new(threads: usize) -> Self {
-        Self { threads, resident: Resident::default() }
+        Self { threads, resident: Resident::default(), memory: None }
     }
 
     /// Sets how packed weights stay in memory.
     #[must_use]
     pub fn with_resident(mut self, resident: Resident) -> Self {
         self.resident = resident;
+        self
+    }
+
+    /// Sets the most bytes that the weights take, beside what a text needs. The matrices of the
+    /// layers are then loaded when they are used, one layer ahead, and stay as long as there is
+    /// room. The logits have the same bits.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 }
@@ -56,7 +67,10 @@ pub struct Decoder {
     layers: Vec<Layer>,
     norm: Norm,
     head: Linear,
+    /// Bytes of the weights that always stay in memory.
     resident_bytes: u64,
+    /// The others.
+    store: Option<Store>,
     team: Team,
 }
 
@@ -65,7 +79,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`crate::Error`] if a file cannot be read, the configuration is not supported, or a tensor
-    /// is missing, has another shape or is not finite.
+    /// is missing, has another shape or is not finite, or the limit of memory is too low.
     pub fn open(model: &Model, options: Options) -> Result<Self> {
         let config = Config::read(&directory(model).join("config.json"))?;
         load::load(model, config, options)
@@ -77,9 +91,15 @@ impl Decoder {
     }
 
     /// Bytes that the weights keep in memory: heap, and packed sections in the memory map. Sections
-    /// that only look-ups read beside an operator of integers are not counted.
+    /// that only look-ups read beside an operator of integers are not counted. With a limit of
+    /// memory, those are counted that are in memory now.
     pub fn resident_bytes(&self) -> u64 {
-        self.resident_bytes
+        self.resident_bytes + self.store.as_ref().map_or(0, Store::resident_bytes)
+    }
+
+    /// What was loaded so far, if there is a limit of memory.
+    pub fn demand(&self) -> Option<Demand> {
+        self.store.as_ref().map(Store::demand)
     }
 
     /// Number of threads.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 use codec_api::util::{transpose, widen, zeros};
-use codec_api::{Dtype, Inputs, LinearOp, Product, Result, RowReader, check_product, check_rows};
+use codec_api::{
+    Codec, Dtype, EncodeCx, EncodedTensor, Inputs, LinearOp, Product, Result, RowReader, TensorSpec, TensorView,
+    check_product, check_rows,
+};
 
 use crate::kernels::{Bf16, F16, Stored, dots};
 use crate::rows::{RowsMatrix, forward};
@@ -79,6 +82,17 @@ impl Dense {
     }
 }
 
+impl Dense {
+    /// The matrix, encoded.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    pub(crate) fn encode(&self, codec: Arc<dyn Codec>) -> Result<EncodedTensor> {
+        let spec = TensorSpec::new(self.dtype, [self.rows, self.columns])?;
+        EncodedTensor::encode(codec, TensorView::new(spec, self.bytes())?, &EncodeCx::new(0))
+    }
+}
+
 impl RowReader for Dense {
     fn shape(&self) -> (usize, usize) {
         (self.rows, self.columns)
@@ -108,6 +122,18 @@ impl DenseMatrix {
         let generic = RowsMatrix::new(Box::new(Arc::clone(&dense)));
         Self { dense, generic }
     }
+}
+
+/// The operator of a tensor.
+///
+/// # Errors
+/// As [`crate::dense_operator`].
+pub(crate) fn dense_operator(tensor: &TensorView<'_>) -> Result<Box<dyn LinearOp>> {
+    tensor.spec().require_float()?;
+    let (rows, columns) = tensor.spec().matrix();
+    let mut dense = Dense::zeros(tensor.spec().dtype(), rows, columns)?;
+    dense.bytes_mut().copy_from_slice(tensor.bytes());
+    Ok(Box::new(DenseMatrix::new(Arc::new(dense))))
 }
 
 impl LinearOp for DenseMatrix {

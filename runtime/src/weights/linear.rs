@@ -51,6 +51,11 @@ impl Linear {
         if self.product == Product::Forward { self.rows.len() } else { self.matrix.columns() }
     }
 
+    /// The numbers of its items in a [`super::Store`].
+    pub(crate) fn items(&self) -> impl Iterator<Item = usize> {
+        self.matrix.items(&self.rows)
+    }
+
     /// Part `index` of `count` of the rows.
     fn rows(&self, index: usize, count: usize) -> Range<usize> {
         let part = part_in_granules(index, count, self.rows.len(), self.matrix.granule());

@@ -1,15 +1,35 @@
 //! A matrix of one or several operators, each of which has a range of its rows.
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use codec_api::{Inputs, LinearOp, Product, Result};
+
+use super::store::OnDemand;
+
+/// An operator that stays in memory, or one that is loaded when it is used.
+#[derive(Debug)]
+pub(super) enum Operator {
+    Here(Box<dyn LinearOp>),
+    OnDemand(OnDemand),
+}
+
+impl Deref for Operator {
+    type Target = dyn LinearOp;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Here(operator) => &**operator,
+            Self::OnDemand(operator) => operator,
+        }
+    }
+}
 
 /// A matrix. A packed tensor has an operator for each chunk of its rows.
 #[derive(Debug)]
 pub(crate) struct Matrix {
     /// The first row of each operator, and the operator.
-    parts: Vec<(usize, Box<dyn LinearOp>)>,
+    parts: Vec<(usize, Operator)>,
     rows: usize,
     columns: usize,
     granule: usize,
@@ -18,7 +38,7 @@ pub(crate) struct Matrix {
 
 impl Matrix {
     /// Puts operators together, one below the other.
-    pub(crate) fn new(operators: Vec<Box<dyn LinearOp>>) -> Self {
+    pub(super) fn new(operators: Vec<Operator>) -> Self {
         let (mut rows, mut columns, mut granule, mut shares_outputs) = (0, 0, 1, true);
         let mut parts = Vec::new();
         for operator in operators {
@@ -42,6 +62,14 @@ impl Matrix {
     /// Ranges of rows that begin at multiples of it waste no work.
     pub(crate) fn granule(&self) -> usize {
         self.granule
+    }
+
+    /// The numbers of the operators of some rows that are loaded on demand.
+    pub(super) fn items(&self, rows: &Range<usize>) -> impl Iterator<Item = usize> {
+        self.parts.iter().filter_map(|(first, operator)| match operator {
+            Operator::OnDemand(item) if *first < rows.end && rows.start < first + item.shape().0 => Some(item.id()),
+            _ => None,
+        })
     }
 
     /// As [`LinearOp::apply`].

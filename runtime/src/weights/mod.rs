@@ -1,12 +1,18 @@
 //! The weights of a model as operators.
 
 mod dense;
+mod ledger;
 mod linear;
 mod matrix;
+mod origin;
 mod source;
+mod store;
 mod table;
 
+pub(crate) use dense::dense_operator;
+pub use ledger::Demand;
 pub(crate) use linear::{Linear, part};
 pub use source::Resident;
 pub(crate) use source::Source;
+pub(crate) use store::Store;
 pub(crate) use table::Table;

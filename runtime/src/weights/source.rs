@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use checkpoint::{Model, PackedTensor};
 use codec_api::util::first_non_finite;
-use codec_api::{CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader};
+use codec_api::{Codec, CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader};
 
 use super::dense::{Dense, DenseMatrix};
 use super::linear::Linear;
-use super::matrix::Matrix;
+use super::matrix::{Matrix, Operator};
+use super::origin::{Form, Origin, Part};
+use super::store::Store;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::rows::RowsMatrix;
@@ -35,6 +37,9 @@ pub(crate) struct Source<'a> {
     names: HashSet<String>,
     resident: Resident,
     bytes: Cell<u64>,
+    store: Option<Store>,
+    /// The layer that is opened, and whether it is an expert's part of it.
+    place: Cell<(usize, bool)>,
 }
 
 /// What a tensor is opened for.
@@ -51,14 +56,36 @@ enum Use {
 /// least. They are counted.
 #[derive(Default)]
 struct Opened {
-    operators: Vec<Box<dyn LinearOp>>,
+    operators: Vec<Operator>,
     readers: Vec<Arc<dyn RowReader>>,
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(model: &'a Model, resident: Resident) -> Self {
+    /// With a limit of `memory`, linear layers are loaded on demand.
+    pub(crate) fn new(model: &'a Model, resident: Resident, memory: Option<u64>) -> Self {
         let names = model.names().into_iter().map(str::to_owned).collect();
-        Self { model, path: place(model), names, resident, bytes: Cell::new(0) }
+        let store = memory.map(|limit| Store::new(limit, model.pages()));
+        Self { model, path: place(model), names, resident, bytes: Cell::new(0), store, place: Cell::default() }
+    }
+
+    /// Says what the linear layers belong to that are opened next: a layer, and perhaps an expert.
+    /// Layers are opened in their order.
+    pub(crate) fn set_place(&self, layer: usize, expert: bool) {
+        self.place.set((layer, expert));
+    }
+
+    /// The store of what is loaded on demand, ready to run, if there is a limit.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the limit is too low.
+    pub(crate) fn into_store(self) -> Result<Option<Store>> {
+        let Some(mut store) = self.store else { return Ok(None) };
+        let started = store.start(self.bytes.get());
+        let started = started.map_err(|error| Error::Usage(format!("cannot start a thread: {error}")))?;
+        match started {
+            Ok(()) => Ok(Some(store)),
+            Err(needed) => Err(too_little(&self.path, store.demand().limit, self.bytes.get(), needed)),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -76,6 +103,17 @@ impl<'a> Source<'a> {
 
     fn count(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    /// Keeps an operator in memory, or has it loaded on demand from its origin, if it has one.
+    fn keep(&self, operator: Box<dyn LinearOp>, origin: impl FnOnce() -> Result<Option<Origin>>) -> Result<Operator> {
+        if let Some(store) = &self.store
+            && let Some(origin) = origin()?
+        {
+            return Ok(Operator::OnDemand(store.keep(origin, operator, self.place.get(), self.bytes.get())));
+        }
+        self.count(operator.resident_bytes());
+        Ok(Operator::Here(operator))
     }
 
     fn fail(&self, name: &str, reason: impl Into<String>) -> Error {
@@ -144,15 +182,20 @@ impl<'a> Source<'a> {
         if !rows_are_inputs {
             return Ok((self.matrix(weight, &[outputs, inputs])?, Product::Forward));
         }
-        // A dense matrix is turned once; a packed one multiplies as it is.
+        // A dense matrix is turned once; a packed one multiplies as it is, unless an exact codec
+        // has an operator with the bits of the dense one.
         self.check_spec(weight, &[inputs, outputs])?;
+        let mut form = Form::Turned;
         if let Some(tensor) = self.packed(weight)? {
-            let opened = self.open_packed(weight, tensor, Use::Products(Product::Transposed))?;
-            return Ok((Arc::new(Matrix::new(opened.operators)), Product::Transposed));
+            let Some(codec) = exact_operators(tensor) else {
+                let opened = self.open_packed(weight, tensor, Use::Products(Product::Transposed))?;
+                return Ok((Arc::new(Matrix::new(opened.operators)), Product::Transposed));
+            };
+            form = Form::Encoded(codec);
         }
-        let turned = self.dense(weight, inputs, outputs)?.transposed()?;
-        self.count(turned.resident_bytes());
-        let operator = Box::new(DenseMatrix::new(Arc::new(turned)));
+        let operator = form.operator(self.dense(weight, inputs, outputs)?);
+        let operator = operator.map_err(|error| self.fail(weight, error.to_string()))?;
+        let operator = self.keep(operator, || self.dense_origin(weight, (inputs, outputs), form))?;
         Ok((Arc::new(Matrix::new(vec![operator])), Product::Forward))
     }
 
@@ -208,13 +251,43 @@ impl<'a> Source<'a> {
         }
         let (columns, rows) = (shape.last().copied().unwrap_or(1), shape.iter().rev().skip(1).product());
         let dense = Arc::new(self.dense(name, rows, columns)?);
+        let operator = Box::new(DenseMatrix::new(Arc::clone(&dense)));
+        if let Use::Products(_) = wanted {
+            let operator = self.keep(operator, || self.dense_origin(name, (rows, columns), Form::Same))?;
+            return Ok(Opened { operators: vec![operator], readers: Vec::new() });
+        }
         self.count(dense.resident_bytes());
-        Ok(Opened { operators: vec![Box::new(DenseMatrix::new(Arc::clone(&dense)))], readers: vec![dense] })
+        Ok(Opened { operators: vec![Operator::Here(operator)], readers: vec![dense] })
+    }
+
+    /// Where the values of [`Self::dense`] come from, if they do not need the tensor of a base.
+    fn dense_origin(&self, name: &str, (rows, columns): (usize, usize), form: Form) -> Result<Option<Origin>> {
+        let (dtype, mut parts) = (self.model.spec(name)?.dtype(), Vec::new());
+        match self.model {
+            Model::Dense(model) => parts.push(Part::Stored(model.bytes(name)?.1)),
+            Model::Packed(packed) => {
+                let tensor = packed.tensor(name)?;
+                if tensor.equals_base() {
+                    return Ok(None);
+                }
+                for chunk in tensor.chunks() {
+                    if !chunk.encoded().payload.bases().is_empty() {
+                        return Ok(None);
+                    }
+                    parts.push(Part::Encoded(chunk.checked()?.clone()));
+                }
+            }
+        }
+        Ok(Some(Origin::Dense { parts, dtype, rows, columns, form }))
     }
 
     fn open_packed(&self, name: &str, tensor: PackedTensor<'_>, wanted: Use) -> Result<Opened> {
         let product = if let Use::Products(product) = wanted { product } else { Product::Forward };
         let (cx, mut opened) = (DecodeCx::new().for_product(product), Opened::default());
+        let here = |operator: Box<dyn LinearOp>| {
+            self.count(operator.resident_bytes());
+            Ok(Operator::Here(operator))
+        };
         for chunk in tensor.chunks() {
             let encoded = chunk.checked()?;
             let fail = |error: CodecError| self.fail(name, error.to_string());
@@ -226,16 +299,18 @@ impl<'a> Source<'a> {
                 }
                 Ok(reader)
             };
-            let own = if wanted == Use::Rows { None } else { encoded.own_operator(&cx).map_err(fail)? };
+            let own = if wanted == Use::Rows { None } else { crate::own_operator(encoded, &cx).map_err(fail)? };
+            let origin = || Ok(Some(Origin::Packed(encoded.clone(), product)));
+            let keep =
+                |operator| if let Use::Products(_) = wanted { self.keep(operator, origin) } else { here(operator) };
             let Some(operator) = own else {
                 let reader = open_rows()?;
-                self.count(reader.resident_bytes());
-                opened.operators.push(Box::new(RowsMatrix::new(Box::new(Arc::clone(&reader)))));
+                let operator = keep(Box::new(RowsMatrix::new(Box::new(Arc::clone(&reader)))))?;
+                opened.operators.push(operator);
                 opened.readers.push(reader);
                 continue;
             };
-            self.count(operator.resident_bytes());
-            opened.operators.push(operator);
+            opened.operators.push(keep(operator)?);
             if wanted == Use::Both {
                 let reader = open_rows()?;
                 // Rows that are looked up come from the sections, which the file's map holds.
@@ -284,6 +359,24 @@ impl<'a> Source<'a> {
         self.check_finite(name, dense.first_non_finite())?;
         Ok(dense)
     }
+}
+
+/// The codec of a tensor that an exact codec with an operator encoded.
+fn exact_operators(tensor: PackedTensor<'_>) -> Option<Arc<dyn Codec>> {
+    let exact = |codec: &dyn Codec| codec.as_lossless().is_some() && codec.as_linear().is_some();
+    let mut chunks = tensor.chunks();
+    let first = chunks.next().filter(|chunk| exact(chunk.codec()))?;
+    chunks.all(|chunk| exact(chunk.codec())).then(|| Arc::clone(&first.encoded().codec))
+}
+
+/// The error for a limit of memory below what is needed.
+fn too_little(path: &Path, limit: u64, always: u64, needed: u64) -> Error {
+    Error::Usage(format!(
+        "`{}`: {limit} bytes of memory are too little: {always} bytes of weights are always needed, and the largest \
+         matrix that is loaded on demand takes {} bytes; a limit of at least {needed} bytes is needed",
+        path.display(),
+        needed - always
+    ))
 }
 
 /// The file of a model, or the index of its shards.

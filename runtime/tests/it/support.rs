@@ -86,6 +86,18 @@ impl Tiny {
         fs::write(path, bytes).unwrap();
     }
 
+    /// Rounds all weights to a dtype of 16 bits.
+    pub(crate) fn narrow(&self, dtype: Dtype) {
+        self.rewrite(|tensors| {
+            for tensor in tensors.values_mut() {
+                let values: &[f32] = &bytemuck::pod_collect_to_vec(&tensor.2);
+                let mut narrow = vec![0; values.len() * 2];
+                codec_api::util::narrow(dtype, values, &mut narrow).unwrap();
+                (tensor.0, tensor.2) = (dtype, narrow);
+            }
+        });
+    }
+
     /// Packs the model, with this codec for all matrices.
     pub(crate) fn pack(&self, codec: &str) -> Tiny {
         let (place, registry) = (tempfile::tempdir().unwrap(), Registry::linked().unwrap());
