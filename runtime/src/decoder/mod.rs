@@ -57,6 +57,7 @@ pub struct Decoder {
     norm: Norm,
     head: Linear,
     resident_bytes: u64,
+    token_bytes: u64,
     team: Team,
 }
 
@@ -80,6 +81,12 @@ impl Decoder {
     /// that only look-ups read beside an operator of integers are not counted.
     pub fn resident_bytes(&self) -> u64 {
         self.resident_bytes
+    }
+
+    /// Bytes of these weights that a single token reads: without those of other positions, of an
+    /// embedding that is not the head, and of experts that the token does not use.
+    pub fn token_bytes(&self) -> u64 {
+        self.token_bytes
     }
 
     /// Number of threads.
