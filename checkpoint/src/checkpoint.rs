@@ -210,7 +210,7 @@ impl Checkpoint {
     }
 
     /// Gives back the memory of the pages that were read so far.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.maps.iter().for_each(Mapped::release);
     }
 

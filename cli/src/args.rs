@@ -9,7 +9,7 @@ use regex::Regex;
 use crate::packing::Bases;
 use crate::{apply, compress, decompress, diff, shell, steps, verify};
 #[cfg(feature = "runtime")]
-use crate::{eval, generate};
+use crate::{eval, generate, speed};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ pub enum Command {
     Eval(eval::Args),
     #[cfg(feature = "runtime")]
     Generate(generate::Args),
+    #[cfg(feature = "runtime")]
+    Speed(speed::Args),
     Completions(shell::Completions),
     Man(shell::Man),
 }

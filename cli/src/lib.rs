@@ -36,6 +36,8 @@ mod packing;
 #[cfg(feature = "runtime")]
 mod running;
 mod shell;
+#[cfg(feature = "runtime")]
+mod speed;
 mod steps;
 mod suggest;
 mod summary;
@@ -118,6 +120,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Eval(args) => eval::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Generate(args) => generate::run(args, &registry, out),
+        #[cfg(feature = "runtime")]
+        Command::Speed(args) => speed::run(args, &registry, out),
         Command::Completions(args) => shell::completions(args, out),
         Command::Man(args) => shell::man(args, out),
     }?;

@@ -47,15 +47,22 @@ impl Running {
     /// If it cannot be read, or the runtime does not support it.
     pub fn open(&self, path: &Path, bases: &[PathBuf], registry: &Registry) -> Result<(Model, Decoder)> {
         let model = Model::open(path, bases, registry)?;
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let resident = match self.resident {
             Resident::Packed => runtime::Resident::Packed,
             Resident::Dense => runtime::Resident::Dense,
         };
-        let options = Options::new(self.threads.map_or_else(cores, usize::from)).with_resident(resident);
+        let options = Options::new(self.threads()).with_resident(resident);
         let options = self.memory.map_or(options, |bytes| options.with_memory(bytes));
         let decoder = Decoder::open(&model, options)?;
+        // What loading needed beside the weights.
+        heap::trim();
         Ok((model, decoder))
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        self.threads.map_or_else(cores, usize::from)
     }
 }
 

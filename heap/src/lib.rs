@@ -16,7 +16,8 @@
 //! Three kinds of memory are not counted: `malloc` in C libraries, memory maps, and allocations of
 //! other threads.
 
-// `GlobalAlloc`, the only trait implemented in this crate, is unsafe to implement.
+// `GlobalAlloc`, the only trait implemented in this crate, is unsafe to implement; `malloc_trim` is a
+// foreign function.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -48,6 +49,19 @@ fn add(bytes: i64) {
     if let Some(Count { live, peak }) = COUNT.get() {
         let live = live + bytes;
         COUNT.set(Some(Count { live, peak: peak.max(live) }));
+    }
+}
+
+/// Gives freed memory back to the system. The allocator of glibc would otherwise keep some of what
+/// a large piece of work has freed; with other allocators, the function does nothing.
+pub fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        // SAFETY: glibc has this function, which only touches memory that is free.
+        unsafe { malloc_trim(0) };
     }
 }
 

@@ -19,6 +19,14 @@ pub enum Error {
         /// The reason and the remedy.
         reason: String,
     },
+    /// A file that cannot be written.
+    #[error("cannot write `{path}`: {reason}")]
+    Unwritten {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// A configuration that the decoder does not support, or that contradicts itself.
     #[error("`{path}`, key `{key}`: {reason}")]
     Config {
@@ -55,6 +63,11 @@ impl Error {
     /// For a file beside the weights that cannot be read.
     pub(crate) fn beside(path: &Path, error: &std::io::Error) -> Self {
         Self::file(path, format!("{error}; a model in Hugging Face layout has this file beside its weights"))
+    }
+
+    /// For a file that cannot be written.
+    pub(crate) fn unwritten(path: &Path, error: &std::io::Error) -> Self {
+        Self::Unwritten { path: path.to_owned(), reason: error.to_string() }
     }
 
     pub(crate) fn tensor(path: &Path, tensor: &str, reason: impl Into<String>) -> Self {

@@ -5,6 +5,7 @@
 //! architecture as data. A [`Session`] is a text in progress: it takes tokens and returns the
 //! logits of the next one. A [`Tokenizer`] makes tokens of texts. [`evaluate()`] measures how well
 //! a model predicts texts, and how far it is from another one; [`generate()`] continues a text.
+//! [`measure()`] tells how fast a model runs, also one of random weights in a known [`Shape`].
 //!
 //! [`operator`] makes a linear operator of any encoded tensor. If the codec has no operator of its
 //! own, the result is a [`RowsMatrix`], which decodes a few rows at a time and multiplies with
@@ -17,6 +18,7 @@ mod evaluate;
 mod generate;
 mod kernels;
 mod rows;
+mod speed;
 mod team;
 mod tokenizer;
 mod weights;
@@ -30,6 +32,7 @@ pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};
 pub use generate::{Generation, Sampler, Sampling, Stops, generate};
 pub use rows::RowsMatrix;
 use rows::VectorMatrix;
+pub use speed::{Bandwidth, Lengths, Shape, Speed, measure, write_as};
 pub use tokenizer::{Stream, Tokenizer};
 pub use weights::{Demand, Resident};
 

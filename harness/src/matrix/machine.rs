@@ -45,8 +45,18 @@ pub fn load_average() -> Option<f64> {
 /// The most memory that a process has had so far, in bytes, if the system reports it: `VmHWM` of
 /// `/proc/PROCESS/status`. `process` is its number, or `self`.
 pub fn peak_rss(process: &str) -> Option<u64> {
+    status(process, "VmHWM:")
+}
+
+/// The memory that this process has now, in bytes, if the system reports it: `VmRSS` of
+/// `/proc/self/status`.
+pub fn rss() -> Option<u64> {
+    status("self", "VmRSS:")
+}
+
+fn status(process: &str, key: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes << 10)
 }

@@ -23,7 +23,7 @@ use crate::suite::{Item, Suite};
 
 pub use columns::{Column, columns_for};
 pub use earlier::{Earlier, OtherRun};
-pub use machine::{Machine, load_average, memcpy_mb_per_s, peak_rss};
+pub use machine::{Machine, load_average, memcpy_mb_per_s, peak_rss, rss};
 pub use row::{Row, Status};
 
 /// Options of a run besides suite and columns.

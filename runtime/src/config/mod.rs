@@ -103,7 +103,12 @@ impl Config {
     /// or not supported.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|error| Error::beside(path, &error))?;
-        let keys = Keys::parse(path, &text)?;
+        Self::parse(path, &text)
+    }
+
+    /// As [`Self::read`], for the text of a file.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
+        let keys = Keys::parse(path, text)?;
         keys.absent("quantization_config", "weights that another program has quantised are not read")?;
         let family = keys.text("model_type")?;
         let config = match family.as_str() {

@@ -1,5 +1,7 @@
 //! Puts a decoder together from the weights that its configuration names.
 
+use std::cell::Cell;
+
 use checkpoint::Model;
 
 use super::layer::{FeedForward, Layer, Network, Norm};
@@ -7,7 +9,7 @@ use super::{Decoder, Options};
 use crate::config::{self, Attention, Config, ExpertNames, Plain, STACKED};
 use crate::error::{Error, Result};
 use crate::team::Team;
-use crate::weights::{Linear, Source};
+use crate::weights::{Linear, Source, Table};
 
 /// Loads the weights.
 ///
@@ -23,10 +25,10 @@ pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<De
         let (table, head) = source.tied(&embedding, vocabulary, width)?;
         (table, Some(head))
     } else {
-        (source.table(&embedding, vocabulary, width)?, None)
+        (loader.looked_up(&embedding, vocabulary)?, None)
     };
     let positions = names.positions.map(|name| loader.name(name) + ".weight");
-    let positions = positions.map(|name| source.table(&name, config.context, width)).transpose()?;
+    let positions = positions.map(|name| loader.looked_up(&name, config.context)).transpose()?;
     let mut layers = Vec::new();
     for layer in 0..config.layers {
         // What was copied from the map need not stay in memory.
@@ -38,15 +40,18 @@ pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<De
     let last = || source.linear(names.head, (vocabulary, width), false, false);
     let head = head.map_or_else(last, Ok)?;
     let resident_bytes = source.resident_bytes();
+    let token_bytes = resident_bytes - loader.idle_bytes.get();
     model.release();
     let store = source.into_store()?;
-    Ok(Decoder { config, embedding, positions, layers, norm, head, resident_bytes, store, team })
+    Ok(Decoder { config, embedding, positions, layers, norm, head, resident_bytes, token_bytes, store, team })
 }
 
 struct Loader<'a> {
     config: &'a Config,
     source: &'a Source<'a>,
     prefix: &'static str,
+    /// Bytes of weights that a token does not read.
+    idle_bytes: Cell<u64>,
 }
 
 impl<'a> Loader<'a> {
@@ -55,7 +60,21 @@ impl<'a> Loader<'a> {
         let has = |prefix: &&&str| source.has(&format!("{prefix}{}.weight", config.names.embedding));
         // Without an embedding, the error names the usual one.
         let prefix = prefixes.iter().find(has).unwrap_or(&prefixes[0]);
-        Self { config, source, prefix }
+        Self { config, source, prefix, idle_bytes: Cell::new(0) }
+    }
+
+    /// A table of which a token reads one row.
+    fn looked_up(&self, name: &str, rows: usize) -> Result<Table> {
+        let before = self.source.resident_bytes();
+        let table = self.source.table(name, rows, self.config.width)?;
+        self.add_idle(before, (rows.saturating_sub(1), rows.max(1)));
+        Ok(table)
+    }
+
+    /// Counts a share of the bytes that were added after there were `before`.
+    fn add_idle(&self, before: u64, (idle, all): (usize, usize)) {
+        let bytes = (self.source.resident_bytes() - before) as f64 * idle as f64 / all as f64;
+        self.idle_bytes.set(self.idle_bytes.get() + bytes as u64);
     }
 
     fn name(&self, name: &str) -> String {
@@ -128,6 +147,7 @@ impl<'a> Loader<'a> {
         self.source.set_place(layer, true);
         let [gate_up, down] = STACKED.map(|name| format!("{prefix}{name}"));
         let first = format!("{prefix}0.{}.weight", names.apart.up);
+        let before = self.source.resident_bytes();
         let experts = match (self.source.has(&gate_up), self.source.has(&first)) {
             (true, false) => self.stacked([&gate_up, &down], count, feed_forward)?,
             (false, _) => (0..count)
@@ -138,6 +158,7 @@ impl<'a> Loader<'a> {
                 return Err(Error::tensor(self.source.path(), &gate_up, reason));
             }
         };
+        self.add_idle(before, (kind.count - kind.used, kind.count));
         Ok(FeedForward::Experts { router, experts, kind })
     }
 

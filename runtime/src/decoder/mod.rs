@@ -71,6 +71,7 @@ pub struct Decoder {
     resident_bytes: u64,
     /// The others.
     store: Option<Store>,
+    token_bytes: u64,
     team: Team,
 }
 
@@ -100,6 +101,12 @@ impl Decoder {
     /// What was loaded so far, if there is a limit of memory.
     pub fn demand(&self) -> Option<Demand> {
         self.store.as_ref().map(Store::demand)
+    }
+
+    /// Bytes of these weights that a single token reads: without those of other positions, of an
+    /// embedding that is not the head, and of experts that the token does not use.
+    pub fn token_bytes(&self) -> u64 {
+        self.token_bytes
     }
 
     /// Number of threads.
