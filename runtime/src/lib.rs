@@ -6,6 +6,8 @@
 //! logits of the next one. A [`Tokenizer`] makes tokens of texts. [`evaluate()`] measures how well
 //! a model predicts texts, and how far it is from another one; [`generate()`] continues a text.
 //!
+//! An [`Adapter`] (LoRA) adds low-rank products to those of a model's linear layers.
+//!
 //! [`operator`] makes a linear operator of any encoded tensor. If the codec has no operator of its
 //! own, the result is a [`RowsMatrix`], which decodes a few rows at a time and multiplies with
 //! them.
@@ -30,7 +32,7 @@ pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};
 pub use generate::{Generation, Sampler, Sampling, Stops, generate};
 pub use rows::RowsMatrix;
 pub use tokenizer::{Stream, Tokenizer};
-pub use weights::Resident;
+pub use weights::{Adapter, Resident};
 
 /// The linear operator of an encoded tensor: that of its codec ([`codec_api::Codec::as_linear`]) or
 /// the generic one.

@@ -1,5 +1,7 @@
 //! Puts a decoder together from the weights that its configuration names.
 
+use std::cell::Cell;
+
 use checkpoint::Model;
 
 use super::layer::{FeedForward, Layer, Network, Norm};
@@ -7,23 +9,23 @@ use super::{Decoder, Options};
 use crate::config::{self, Attention, Config, ExpertNames, Plain, STACKED};
 use crate::error::{Error, Result};
 use crate::team::Team;
-use crate::weights::{Linear, Source};
+use crate::weights::{Adapter, Adapting, Linear, LowRank, Source};
 
 /// Loads the weights.
 ///
 /// # Errors
 /// As [`Decoder::open`].
-pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<Decoder> {
+pub(super) fn load(model: &Model, config: Config, adapter: Option<&Adapter>, options: Options) -> Result<Decoder> {
     let team = Team::new(options.threads)?;
     let source = Source::new(model, options.resident);
-    let loader = Loader::new(&config, &source);
+    let loader = Loader::new(&config, &source, adapter);
     let (names, width) = (config.names, config.width);
     let (vocabulary, embedding) = (config.vocabulary, loader.name(names.embedding) + ".weight");
     let (embedding, head) = if config.tied {
         source.tied(&embedding, vocabulary, width)?
     } else {
         let head = source.linear(names.head, (vocabulary, width), false, false)?;
-        (source.table(&embedding, vocabulary, width)?, head)
+        (source.table(&embedding, vocabulary, width)?, loader.adapted(names.head, head, (vocabulary, width))?)
     };
     let positions = names.positions.map(|name| loader.name(name) + ".weight");
     let positions = positions.map(|name| source.table(&name, config.context, width)).transpose()?;
@@ -34,7 +36,8 @@ pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<De
         layers.push(loader.layer(layer)?);
     }
     let norm = loader.norm(&loader.name(names.norm), width)?;
-    let resident_bytes = source.resident_bytes();
+    loader.adapting.as_ref().map_or(Ok(()), Adapting::check_all_used)?;
+    let resident_bytes = source.resident_bytes() + loader.adapters.get();
     model.release();
     Ok(Decoder { config, embedding, positions, layers, norm, head, resident_bytes, team })
 }
@@ -43,15 +46,19 @@ struct Loader<'a> {
     config: &'a Config,
     source: &'a Source<'a>,
     prefix: &'static str,
+    adapting: Option<Adapting<'a>>,
+    /// Bytes of its matrices so far.
+    adapters: Cell<u64>,
 }
 
 impl<'a> Loader<'a> {
-    fn new(config: &'a Config, source: &'a Source<'a>) -> Self {
+    fn new(config: &'a Config, source: &'a Source<'a>, adapter: Option<&'a Adapter>) -> Self {
         let prefixes = config.names.prefixes;
         let has = |prefix: &&&str| source.has(&format!("{prefix}{}.weight", config.names.embedding));
         // Without an embedding, the error names the usual one.
         let prefix = prefixes.iter().find(has).unwrap_or(&prefixes[0]);
-        Self { config, source, prefix }
+        let adapting = adapter.map(|adapter| Adapting::new(adapter, prefixes));
+        Self { config, source, prefix, adapting, adapters: Cell::new(0) }
     }
 
     fn name(&self, name: &str) -> String {
@@ -66,7 +73,16 @@ impl<'a> Loader<'a> {
     }
 
     fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
-        self.source.linear(name, (outputs, inputs), self.config.names.rows_are_inputs, bias)
+        let linear = self.source.linear(name, (outputs, inputs), self.config.names.rows_are_inputs, bias)?;
+        self.adapted(name, linear, (outputs, inputs))
+    }
+
+    /// The layer with its part of the adapter.
+    fn adapted(&self, name: &str, linear: Linear, (outputs, inputs): (usize, usize)) -> Result<Linear> {
+        let Some(adapting) = &self.adapting else { return Ok(linear) };
+        let part = adapting.part(name, outputs, inputs)?;
+        self.adapters.set(self.adapters.get() + part.as_ref().map_or(0, LowRank::resident_bytes));
+        Ok(linear.with_adapter(part))
     }
 
     fn layer(&self, layer: usize) -> Result<Layer> {

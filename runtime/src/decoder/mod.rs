@@ -19,7 +19,7 @@ pub(crate) use session::{chunks, within};
 use crate::config::Config;
 use crate::error::Result;
 use crate::team::Team;
-use crate::weights::{Linear, Resident, Table};
+use crate::weights::{Adapter, Linear, Resident, Table};
 use layer::{Layer, Norm};
 
 /// How a model is opened.
@@ -67,8 +67,17 @@ impl Decoder {
     /// [`crate::Error`] if a file cannot be read, the configuration is not supported, or a tensor
     /// is missing, has another shape or is not finite.
     pub fn open(model: &Model, options: Options) -> Result<Self> {
+        Self::adapted(model, None, options)
+    }
+
+    /// As [`Self::open`], with a LoRA adapter beside the linear layers if there is one. The weights
+    /// themselves may be dense or packed.
+    ///
+    /// # Errors
+    /// Also [`crate::Error::Tensor`] if the adapter does not fit the model.
+    pub fn adapted(model: &Model, adapter: Option<&Adapter>, options: Options) -> Result<Self> {
         let config = Config::read(&directory(model).join("config.json"))?;
-        load::load(model, config, options)
+        load::load(model, config, adapter, options)
     }
 
     /// What the model computes.

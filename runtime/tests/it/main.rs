@@ -2,6 +2,7 @@
 //! codec that has no operator of its own.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
+mod adapters;
 mod models;
 mod operators;
 mod refused;
