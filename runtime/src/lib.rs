@@ -12,6 +12,7 @@
 //! own, the result is a [`RowsMatrix`], which decodes a few rows at a time and multiplies with
 //! them.
 
+mod chat;
 mod config;
 mod decoder;
 mod error;
@@ -25,6 +26,7 @@ mod weights;
 
 use codec_api::{DecodeCx, EncodedTensor, LinearOp};
 
+pub use chat::ChatTemplate;
 pub use config::Config;
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};

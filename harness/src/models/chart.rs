@@ -10,7 +10,7 @@ const SIZE: (f64, f64) = (800.0, 520.0);
 /// Left, top, right and bottom edge of the axes.
 const FRAME: (f64, f64, f64, f64) = (74.0, 44.0, 780.0, 468.0);
 /// Rows with more bits per weight are noted, not drawn: the rest would be crowded.
-const MOST_BITS: f64 = 17.0;
+const MOST_BITS: f64 = 12.0;
 /// Characters of a label.
 const LABEL: usize = 28;
 const BLUE: &str = "#2f6fd0";
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_axes_hold_every_mark() {
-        let rows = [row("a", 1.6, Some(3.0)), row("b", 16.0, Some(2e-9))];
+        let rows = [row("a", 1.6, Some(3.0)), row("b", 11.9, Some(2e-9))];
         let axes = Axes::of(&sort(&rows).0);
         assert_eq!(axes.decades, (-9, 1));
         for point in sort(&rows).0 {

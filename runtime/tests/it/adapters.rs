@@ -36,7 +36,7 @@ fn matrices(layers: &[(&str, usize, usize)]) -> Matrices {
 }
 
 /// Writes an adapter.
-fn adapter(matrices: &Matrices, config: Value) -> TempDir {
+fn adapter(matrices: &Matrices, config: &Value) -> TempDir {
     let place = tempfile::tempdir().unwrap();
     let bytes: Vec<_> =
         matrices.values().map(|(_, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>()).collect();
@@ -110,7 +110,7 @@ fn an_adapter_gives_the_logits_of_merged_weights() {
         ("gpt2", &GPT2, json!({}), ALPHA / RANK as f32),
     ] {
         let (tiny, matrices, ids) = (Tiny::new(name), matrices(&shapes(name, layers)), reference(name).0);
-        let place = adapter(&matrices, config);
+        let place = adapter(&matrices, &config);
         let plain = logits(&tiny.decoder(2).unwrap(), &ids, 1, CacheType::F32);
         let merged = Tiny::new(name);
         merge(&merged, &matrices, scale, name == "gpt2");
@@ -136,7 +136,7 @@ fn an_adapter_gives_the_logits_of_merged_weights() {
 fn threads_and_instructions_give_the_same_bits_beside_any_operator() {
     for (name, layers) in [("llama", &LLAMA[..]), ("gpt2", &GPT2)] {
         let (tiny, ids) = (Tiny::new(name), reference(name).0);
-        let place = adapter(&matrices(&shapes(name, layers)), json!({}));
+        let place = adapter(&matrices(&shapes(name, layers)), &json!({}));
         for codec in ["quant.int:bits=8", "quant.q4_0"] {
             let packed = tiny.pack(codec);
             let all = |threads, level| {
@@ -157,7 +157,7 @@ fn threads_and_instructions_give_the_same_bits_beside_any_operator() {
 #[test]
 fn memory_counts_the_adapter() {
     let (tiny, layers) = (Tiny::new("llama"), shapes("llama", &LLAMA));
-    let place = adapter(&matrices(&layers), json!({}));
+    let place = adapter(&matrices(&layers), &json!({}));
     let values: usize = layers.iter().map(|(_, outputs, inputs)| RANK * (outputs + inputs)).sum();
     let added =
         adapted(&tiny.path(), place.path(), 1).unwrap().resident_bytes() - tiny.decoder(1).unwrap().resident_bytes();
@@ -169,7 +169,7 @@ fn memory_counts_the_adapter() {
 fn what_does_not_fit_is_refused_by_name() {
     let layers = shapes("llama", &LLAMA[..1]);
     let q = "base_model.model.model.layers.0.self_attn.q_proj.lora_";
-    let error = |change: &dyn Fn(&mut Matrices), config: Value| {
+    let error = |change: &dyn Fn(&mut Matrices), config: &Value| {
         let mut matrices = matrices(&layers);
         change(&mut matrices);
         adapted(&Tiny::new("llama").path(), adapter(&matrices, config).path(), 1).unwrap_err().to_string()
@@ -186,7 +186,7 @@ fn what_does_not_fit_is_refused_by_name() {
         (json!({"lora_alpha": null}), ["`lora_alpha`", "missing"]),
         (json!({"target_modules": ["q_proj", "k_proj"]}), ["`k_proj`", "target module"]),
     ] {
-        let found = error(&same, config);
+        let found = error(&same, &config);
         assert!(parts.iter().all(|part| found.contains(part)), "{found}");
     }
     let rename = |to: &'static str| {
@@ -194,20 +194,22 @@ fn what_does_not_fit_is_refused_by_name() {
             *matrices = std::mem::take(matrices).into_iter().map(|(name, m)| (name.replace("q_proj", to), m)).collect();
         }
     };
-    assert!(error(&rename("x_proj"), json!({})).contains("`model.layers.0.self_attn.x_proj`: the model has no linear"));
+    assert!(
+        error(&rename("x_proj"), &json!({})).contains("`model.layers.0.self_attn.x_proj`: the model has no linear")
+    );
     let wrong = |end: &'static str, shape: [usize; 2]| {
         move |matrices: &mut Matrices| {
             let values = vec![0.5; shape[0] * shape[1]];
             matrices.insert(format!("{q}{end}.weight"), (shape, values));
         }
     };
-    assert!(error(&wrong("A", [RANK, 5]), json!({})).contains("lora_A.weight`: its shape is (3, 5)"));
-    assert!(error(&wrong("B", [5, RANK]), json!({})).contains("lora_B.weight`: its shape is (5, 3)"));
-    assert!(error(&wrong("magnitude_vector", [1, 5]), json!({})).contains("is no matrix of a LoRA of linear layers"));
+    assert!(error(&wrong("A", [RANK, 5]), &json!({})).contains("lora_A.weight`: its shape is (3, 5)"));
+    assert!(error(&wrong("B", [5, RANK]), &json!({})).contains("lora_B.weight`: its shape is (5, 3)"));
+    assert!(error(&wrong("magnitude_vector", [1, 5]), &json!({})).contains("is no matrix of a LoRA of linear layers"));
     let half = |matrices: &mut Matrices| drop(matrices.remove(&format!("{q}B.weight")));
-    assert!(error(&half, json!({})).contains("one of `lora_A` and `lora_B` only"));
+    assert!(error(&half, &json!({})).contains("one of `lora_A` and `lora_B` only"));
     let nan = |matrices: &mut Matrices| matrices.get_mut(&format!("{q}A.weight")).unwrap().1[7] = f32::NAN;
-    assert!(error(&nan, json!({})).contains("element 7 is a NaN"));
+    assert!(error(&nan, &json!({})).contains("element 7 is a NaN"));
     let absent = Adapter::open(Path::new("absent")).unwrap_err().to_string();
     assert!(absent.contains("absent/adapter_config.json") && absent.contains("PEFT"), "{absent}");
 }

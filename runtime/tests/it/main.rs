@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 mod adapters;
+mod chat;
 mod models;
 mod operators;
 mod refused;
