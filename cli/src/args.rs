@@ -148,6 +148,9 @@ pub struct Bench {
     /// Compare with an earlier run's --json file; the exit code is 1 if a cell got worse
     #[arg(long, value_name = "OLD.jsonl")]
     pub compare: Option<PathBuf>,
+    #[cfg(feature = "runtime")]
+    #[command(flatten)]
+    pub language: crate::bench::recipes::Options,
 }
 
 /// The dtypes of `--cast`.
@@ -243,6 +246,8 @@ Examples:
       save the figures, and fail if they are worse than before
   netweight bench my-model --json now.jsonl --resume
       go on with a run that Ctrl-C or a crash has ended
+  netweight bench --model my-model --text book.txt --recipes int8,q4,quant.nf4
+      a language model, packed in three ways, beside the dense one
 
 The table shows the main columns; --wide, --md, --csv and --json have all.
 `covered` is the share of the weights in tensors that the codec supports; the

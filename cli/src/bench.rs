@@ -2,6 +2,8 @@
 
 pub mod interrupt;
 pub mod progress;
+#[cfg(feature = "runtime")]
+pub mod recipes;
 mod recorder;
 mod reports;
 mod shown;
@@ -31,6 +33,10 @@ const COMMIT: Option<&str> = option_env!("NETWEIGHT_COMMIT");
 /// # Errors
 /// For wrong arguments, an unreadable model or earlier report, or a report that cannot be written.
 pub fn run(args: &Bench, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    #[cfg(feature = "runtime")]
+    if let Some(model) = &args.language.model {
+        return recipes::run(args, model, registry, out);
+    }
     if args.codecs.as_ref().is_some_and(|list| list.trim().is_empty()) {
         bail!("--codecs is empty; leave it out to measure every preset");
     }
@@ -39,7 +45,7 @@ pub fn run(args: &Bench, registry: &Registry, out: &mut dyn Write) -> Result<Out
     reports::check(args)?;
     let before = args.compare.as_ref().map(report::read_jsonl).transpose()?;
     let suite = suite(args)?;
-    reports::check_inputs(args, &suite)?;
+    reports::check_inputs(args, &suite.files)?;
     check_calibrated(args, &suite)?;
 
     let info = RunInfo::measure(&suite, COMMIT);

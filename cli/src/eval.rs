@@ -3,13 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use codec_api::Registry;
 use harness::matrix::{Machine, peak_rss};
 use runtime::{Decoder, Evaluation, Protocol, Text, Tokenizer, directory, evaluate};
 use serde::Serialize;
 
-use crate::running::{Memory, Running, read_text};
+use crate::running::{Memory, Running, read_text, texts};
 use crate::{Outcome, console, text};
 
 /// Measure how well a language model predicts a text
@@ -38,7 +38,7 @@ pub struct Args {
     /// Only the first N windows
     #[arg(long, value_name = "N")]
     pub windows: Option<usize>,
-    /// The model to compare with, usually the dense one
+    /// The model to compare with, usually the dense one; it has no adapter
     #[arg(long, value_name = "MODEL")]
     pub reference: Option<PathBuf>,
     #[command(flatten)]
@@ -113,16 +113,18 @@ struct Reference {
 /// # Errors
 /// For models and texts that cannot be read or do not fit together.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let (model, decoder) = args.running.open(&args.model, &args.running.base.bases, registry)?;
-    let open_reference = |path: &Path| anyhow::Ok(args.running.open(path, &[], registry)?.1);
-    let reference = args.reference.as_deref().map(open_reference).transpose()?;
+    let (model, decoder) = args.running.open(&args.model, registry)?;
+    let reference = args.reference.as_deref().map(|path| args.running.open_other(path, registry)).transpose()?;
     let texts = match &args.ids {
         Some(file) => vec![Text { ids: read_ids(file)?, bytes: None, first_window: false }],
         None => texts(&args.text, &Tokenizer::open(directory(&model))?)?,
     };
     let protocol = Protocol { context: args.context, stride: args.stride, windows: args.windows };
     let bar = console::bar(protocol.work(&decoder, &texts)?);
-    let found = evaluate(&decoder, reference.as_ref(), &texts, protocol, |tokens| bar.inc(tokens));
+    let found = evaluate(&decoder, reference.as_ref(), &texts, protocol, |tokens| {
+        bar.inc(tokens);
+        Ok(())
+    });
     console::remove(&bar);
     let found = found?;
     let report = report(args, protocol.sizes(&decoder)?, &decoder, &found);
@@ -137,32 +139,6 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
 fn read_ids(file: &Path) -> Result<Vec<u32>> {
     let wanted = || format!("`{}` is not a JSON list of tokens", file.display());
     serde_json::from_str(&read_text(file)?).with_context(wanted)
-}
-
-/// The texts of the files.
-fn texts(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<Vec<Text>> {
-    let mut texts = Vec::new();
-    let mut add = |text: &str, first_window| -> Result<()> {
-        texts.push(Text { ids: tokenizer.encode(text)?, bytes: Some(text.len() as u64), first_window });
-        Ok(())
-    };
-    for file in files {
-        let content = read_text(file)?;
-        let lines = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("jsonl"));
-        if !lines {
-            add(&content, false)?;
-            continue;
-        }
-        for (number, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let value: serde_json::Value = serde_json::from_str(line)
-                .with_context(|| format!("`{}`, line {}: not JSON", file.display(), number + 1))?;
-            let Some(text) = value.get("text").and_then(serde_json::Value::as_str) else {
-                bail!("`{}`, line {}: an object with a key `text` is wanted", file.display(), number + 1);
-            };
-            add(text, true)?;
-        }
-    }
-    Ok(texts)
 }
 
 fn report(args: &Args, (context, stride): (usize, usize), decoder: &Decoder, found: &Evaluation) -> Report {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use codec_api::Registry;
-use runtime::{CacheType, Generation, Sampler, Sampling, Stops, Tokenizer, directory, generate};
+use runtime::{CacheType, ChatTemplate, Generation, Sampler, Sampling, Stops, Tokenizer, directory, generate};
 
 use crate::running::{Memory, Running, read_text};
 use crate::{Outcome, console, text};
@@ -26,6 +26,9 @@ pub struct Args {
     /// A file with the text to continue
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub prompt_file: Option<PathBuf>,
+    /// Answer the prompt as a message of a user, in the chat template of the model
+    #[arg(long)]
+    pub chat: bool,
     /// Most tokens to write
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     pub tokens: usize,
@@ -64,6 +67,10 @@ Examples:
   netweight generate packed -p 'Dear Sir,' -t 0.8 --top-p 0.9 --seed 7
   netweight generate my-model -p $'Q: Why?\\nA:' --stop 'Q:'
 
+Chat:
+  --chat needs a model with a chat template, a file chat_template.jinja or the
+  key `chat_template` in tokenizer_config.json beside the weights.
+
 The same seed gives the same text on the same CPU with the same number of threads.";
 
 fn number(text: &str, fits: fn(f32) -> bool, wanted: &str) -> Result<f32, String> {
@@ -87,14 +94,18 @@ fn share(text: &str) -> Result<f32, String> {
 /// # Errors
 /// For a model that cannot run, and a prompt that is too long.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let (model, decoder) = args.running.open(&args.model, &args.running.base.bases, registry)?;
+    let (model, decoder) = args.running.open(&args.model, registry)?;
     let tokenizer = Tokenizer::open(directory(&model))?;
     let prompt = match (&args.prompt, &args.prompt_file) {
         (Some(prompt), _) => prompt.clone(),
         (None, Some(file)) => read_text(file)?,
         (None, None) => String::new(),
     };
-    let mut prompt = tokenizer.encode(&prompt)?;
+    let mut prompt = if args.chat {
+        tokenizer.encode_whole(&ChatTemplate::open(directory(&model))?.render(&prompt)?)?
+    } else {
+        tokenizer.encode(&prompt)?
+    };
     // A tokenizer without special tokens has none for an empty text; the model may.
     if prompt.is_empty() {
         prompt.extend(decoder.config().begin);

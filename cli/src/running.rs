@@ -1,13 +1,15 @@
 //! What the commands share that run models.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use checkpoint::Model;
 use clap::ValueEnum;
+use clap::builder::RangedI64ValueParser;
 use codec_api::Registry;
-use runtime::{Decoder, Demand, Options};
+use runtime::{Adapter, Decoder, Demand, Options, Text, Tokenizer};
 use serde::Serialize;
 
 use crate::options::parse_size;
@@ -20,8 +22,11 @@ pub struct Running {
     #[command(flatten)]
     pub base: Bases,
     /// Number of threads; by default one for each core
-    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = threads())]
     pub threads: Option<u16>,
+    /// A directory with a LoRA adapter, as PEFT writes it: it runs beside the weights
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// How packed weights stay in memory; dense ones always stay in their dtype
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Resident::Packed)]
     pub resident: Resident,
@@ -41,29 +46,63 @@ pub enum Resident {
 }
 
 impl Running {
-    /// Opens a model to run it, with the bases that it may need.
+    /// Opens the model to run it, with the bases that it may need, and its adapter.
     ///
     /// # Errors
     /// If it cannot be read, or the runtime does not support it.
-    pub fn open(&self, path: &Path, bases: &[PathBuf], registry: &Registry) -> Result<(Model, Decoder)> {
+    pub fn open(&self, path: &Path, registry: &Registry) -> Result<(Model, Decoder)> {
+        self.open_with(path, &self.base.bases, registry)
+    }
+
+    /// As [`Self::open`], with these bases.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(&self, path: &Path, bases: &[PathBuf], registry: &Registry) -> Result<(Model, Decoder)> {
         let model = Model::open(path, bases, registry)?;
-        let resident = match self.resident {
-            Resident::Packed => runtime::Resident::Packed,
-            Resident::Dense => runtime::Resident::Dense,
-        };
-        let options = Options::new(self.threads()).with_resident(resident);
-        let options = self.memory.map_or(options, |bytes| options.with_memory(bytes));
-        let decoder = Decoder::open(&model, options)?;
+        let adapter = self.adapter.as_deref().map(Adapter::open).transpose()?;
+        let decoder = Decoder::adapted(&model, adapter.as_ref(), self.options())?;
         // What loading needed beside the weights.
         heap::trim();
         Ok((model, decoder))
     }
 
+    /// Opens another model to run it beside, without bases and adapter.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_other(&self, path: &Path, registry: &Registry) -> Result<Decoder> {
+        Ok(Decoder::open(&Model::open(path, &[], registry)?, self.options())?)
+    }
+
     /// Number of threads.
     pub fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        self.threads.map_or_else(cores, usize::from)
+        cores(self.threads)
     }
+
+    fn options(&self) -> Options {
+        let options = options(self.threads(), self.resident);
+        self.memory.map_or(options, |bytes| options.with_memory(bytes))
+    }
+}
+
+/// The values of `--threads`.
+pub fn threads() -> RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=1024)
+}
+
+/// This number of threads, or one for each core.
+pub fn cores(threads: Option<u16>) -> usize {
+    threads.map_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get), usize::from)
+}
+
+/// How models are opened.
+pub fn options(threads: usize, resident: Resident) -> Options {
+    let resident = match resident {
+        Resident::Packed => runtime::Resident::Packed,
+        Resident::Dense => runtime::Resident::Dense,
+    };
+    Options::new(threads).with_resident(resident)
 }
 
 /// What was loaded within a limit of memory, as JSON.
@@ -107,4 +146,34 @@ impl Memory {
 /// With the path, if it cannot be read or is no text.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// The texts of files, as `eval --help` describes them.
+///
+/// # Errors
+/// If a file cannot be read, a line of a `.jsonl` file has no text, or the tokenizer has no token
+/// for a part.
+pub fn texts(files: &[PathBuf], tokenizer: &Tokenizer) -> Result<Vec<Text>> {
+    let mut texts = Vec::new();
+    let mut add = |text: &str, first_window| -> Result<()> {
+        texts.push(Text { ids: tokenizer.encode(text)?, bytes: Some(text.len() as u64), first_window });
+        Ok(())
+    };
+    for file in files {
+        let content = read_text(file)?;
+        let lines = file.extension().is_some_and(|end| end.eq_ignore_ascii_case("jsonl"));
+        if !lines {
+            add(&content, false)?;
+            continue;
+        }
+        for (number, line) in content.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let value: serde_json::Value = serde_json::from_str(line)
+                .with_context(|| format!("`{}`, line {}: not JSON", file.display(), number + 1))?;
+            let Some(text) = value.get("text").and_then(serde_json::Value::as_str) else {
+                bail!("`{}`, line {}: an object with a key `text` is wanted", file.display(), number + 1);
+            };
+            add(text, true)?;
+        }
+    }
+    Ok(texts)
 }

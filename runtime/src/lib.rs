@@ -7,10 +7,13 @@
 //! a model predicts texts, and how far it is from another one; [`generate()`] continues a text.
 //! [`measure()`] tells how fast a model runs, also one of random weights in a known [`Shape`].
 //!
+//! An [`Adapter`] (LoRA) adds low-rank products to those of a model's linear layers.
+//!
 //! [`operator`] makes a linear operator of any encoded tensor. If the codec has no operator of its
 //! own, the result is a [`RowsMatrix`], which decodes a few rows at a time and multiplies with
 //! them.
 
+mod chat;
 mod config;
 mod decoder;
 mod error;
@@ -25,6 +28,7 @@ mod weights;
 
 use codec_api::{DecodeCx, EncodedTensor, LinearKernel, LinearOp, TensorView};
 
+pub use chat::ChatTemplate;
 pub use config::Config;
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};
@@ -34,7 +38,7 @@ pub use rows::RowsMatrix;
 use rows::VectorMatrix;
 pub use speed::{Bandwidth, Lengths, Shape, Speed, measure, write_as};
 pub use tokenizer::{Stream, Tokenizer};
-pub use weights::{Demand, Resident};
+pub use weights::{Adapter, Demand, Resident};
 
 /// The linear operator of an encoded tensor: that of its codec ([`codec_api::Codec::as_linear`]) or
 /// the generic one. If that of the codec is for vectors only, the generic one multiplies batches.

@@ -36,7 +36,20 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::File`] if the tokenizer has no token for a part of the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, true).map_err(|error| self.fail(&error))?;
+        self.tokens(text, true)
+    }
+
+    /// The tokens of a text that has its special tokens as text already
+    /// ([`crate::ChatTemplate::render`]).
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_whole(&self, text: &str) -> Result<Vec<u32>> {
+        self.tokens(text, false)
+    }
+
+    fn tokens(&self, text: &str, special: bool) -> Result<Vec<u32>> {
+        let encoding = self.inner.encode_fast(text, special).map_err(|error| self.fail(&error))?;
         Ok(encoding.get_ids().to_vec())
     }
 

@@ -7,8 +7,8 @@ const RECIPES: &[(&str, Option<&str>)] = &[
     ("lossless", None),
     ("int8", Some("quant.int:preset=int8")),
     ("q4", Some("quant.int:preset=int4-clip")),
-    ("trellis-4bit", Some("trellis:preset=4bit-balanced")),
-    ("trellis-3bit", Some("trellis:preset=3bit-balanced")),
+    ("trellis-4bit", Some("trellis:preset=4bit-best")),
+    ("trellis-3bit", Some("trellis:preset=3bit-best")),
     ("seedlm-4bit", Some("seedlm:preset=4bit-coded")),
     ("progressive", Some(PROGRESSIVE)),
 ];
@@ -27,7 +27,7 @@ impl Recipe {
     /// - `lossless`: every tensor exactly;
     /// - `int8`: 8 bits per weight with a scale per row; `q4`: 4 bits with scale and zero point for
     ///   128 weights, searched for the least squared error;
-    /// - `trellis-4bit`, `trellis-3bit`: entropy-coded trellis quantisation;
+    /// - `trellis-4bit`, `trellis-3bit`: entropy-coded trellis quantisation, searched with 256 states;
     /// - `seedlm-4bit`: seeds of a shift register, coded;
     /// - `progressive`: entropy-coded trellis quantisation in quality levels of 2, 3 and 4 bits, so
     ///   that the first bytes of the file are a coarse model

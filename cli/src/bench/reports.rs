@@ -37,17 +37,20 @@ pub fn check(args: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// Refuses report files that are files of the suite.
+/// Refuses report files that are among the files that are read.
 ///
 /// # Errors
 /// Names the file.
-pub fn check_inputs(args: &Bench, suite: &Suite) -> Result<()> {
-    let seen = inputs(suite.files.iter());
+pub fn check_inputs(args: &Bench, files: &[PathBuf]) -> Result<()> {
+    let seen = inputs(files.iter());
     outputs(args).try_for_each(|path| check_apart(path, &FileIdentity::of(path)?, &seen))
 }
 
 fn outputs(args: &Bench) -> impl Iterator<Item = &PathBuf> {
-    [&args.json, &args.csv, &args.md].into_iter().flatten()
+    let reports = [&args.json, &args.csv, &args.md].into_iter();
+    #[cfg(feature = "runtime")]
+    let reports = reports.chain([&args.language.svg]);
+    reports.flatten()
 }
 
 /// The files behind these paths; a file that is absent has an error of its own when it is read.

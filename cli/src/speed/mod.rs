@@ -158,7 +158,7 @@ fn open(args: &Args, recipe: String, path: &Path, registry: &Registry) -> Result
     heap::trim();
     let before = rss();
     let bases = if recipe == forms::PACKED { &*args.running.base.bases } else { &[] };
-    let (_, decoder) = args.running.open(path, bases, registry)?;
+    let (_, decoder) = args.running.open_with(path, bases, registry)?;
     // Mapped pages are in memory when they are read.
     measure(&decoder, Lengths { prompt: 1, tokens: 1 })?;
     let rss = rss().zip(before).map(|(after, before)| after.saturating_sub(before));

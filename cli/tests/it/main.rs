@@ -6,5 +6,7 @@ mod disturbed;
 mod packing;
 mod program;
 mod readme;
+#[cfg(feature = "runtime")]
+mod recipes;
 mod runs;
 mod transcripts;

@@ -8,13 +8,13 @@ use crate::text::Align::{self, Left, Right};
 use crate::text::{self, printable, shape};
 
 /// A table of text.
-pub(super) struct Grid {
+pub(crate) struct Grid {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 /// A column's title, its alignment, and what it shows of a `T`.
-type Column<T> = (&'static str, Align, fn(&T) -> String);
+pub(crate) type Column<T> = (&'static str, Align, fn(&T) -> String);
 
 /// The columns that fit a terminal of 80 columns.
 const SHORT_SUMMARY: [Column<Summary>; 8] = [
@@ -97,7 +97,7 @@ pub(super) fn short_cells(rows: &[Row]) -> Grid {
 }
 
 impl Grid {
-    fn new<T>(columns: &[Column<T>], items: &[T]) -> Self {
+    pub(crate) fn new<T>(columns: &[Column<T>], items: &[T]) -> Self {
         let row = |item| columns.iter().map(|(.., show)| show(item)).collect();
         Self {
             columns: columns.iter().map(|(title, align, _)| (*title, *align)).collect(),
@@ -106,11 +106,11 @@ impl Grid {
     }
 
     /// Shortens names to fit into `width`, if there is one.
-    pub(super) fn terminal(&self, width: Option<usize>) -> String {
+    pub(crate) fn terminal(&self, width: Option<usize>) -> String {
         text::table(&self.columns, &self.rows, width)
     }
 
-    pub(super) fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let mut text = line(self.columns.iter().map(|(title, _)| *title));
         text += &line(self.columns.iter().map(|(_, align)| if *align == Right { "---:" } else { "---" }));
         text.extend(self.rows.iter().map(|row| line(row.iter().map(String::as_str))));
@@ -133,13 +133,13 @@ fn or_unknown<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), show)
 }
 
-fn fixed(value: Option<f64>, digits: usize) -> String {
+pub(crate) fn fixed(value: Option<f64>, digits: usize) -> String {
     or_unknown(value, |v| format!("{v:.digits$}"))
 }
 
 /// So many significant digits, with an exponent where that is shorter: errors span many powers of
 /// ten.
-fn significant(value: Option<f64>, count: usize) -> String {
+pub(crate) fn significant(value: Option<f64>, count: usize) -> String {
     or_unknown(value, |v| match v {
         0.0 => "0".to_owned(),
         v if (1e-3..1e4).contains(&v) => format!("{v:.*}", decimals(v, count)),
@@ -148,7 +148,7 @@ fn significant(value: Option<f64>, count: usize) -> String {
 }
 
 /// So many digits, at least those before the point.
-pub(super) fn digits(value: Option<f64>, count: usize) -> String {
+pub(crate) fn digits(value: Option<f64>, count: usize) -> String {
     or_unknown(value, |v| format!("{v:.*}", decimals(v.max(1.0), count)))
 }
 
@@ -162,7 +162,7 @@ fn speed(value: Option<f64>) -> String {
     or_unknown(value, |v| if v < 100.0 { format!("{v:.1}") } else { format!("{v:.0}") })
 }
 
-fn whole(value: Option<u64>) -> String {
+pub(crate) fn whole(value: Option<u64>) -> String {
     or_unknown(value, |v| v.to_string())
 }
 
@@ -170,7 +170,7 @@ fn kibibytes(bytes: Option<u64>) -> String {
     fixed(bytes.map(|bytes| bytes as f64 / 1024.0), 1)
 }
 
-fn percent(part: f64) -> String {
+pub(crate) fn percent(part: f64) -> String {
     format!("{:.1} %", 100.0 * part)
 }
 

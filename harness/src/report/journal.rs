@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::lines::{ReadError, read_lines};
 use super::write_file;
 use crate::matrix::Row;
@@ -52,7 +54,7 @@ impl Journal {
     ///
     /// # Errors
     /// The system's error, with the file.
-    pub fn push(&mut self, row: &Row) -> io::Result<()> {
+    pub fn push(&mut self, row: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(row)?;
         line.push(b'\n');
         let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", self.path.display()));

@@ -7,7 +7,7 @@
 
 mod compare;
 mod file;
-mod grid;
+pub(crate) mod grid;
 mod journal;
 mod lines;
 mod sort;

@@ -1,7 +1,6 @@
 //! `cargo xtask rate-distortion`: pictures and tables of every codec against Shannon's bound.
 
 mod family;
-mod labels;
 mod picture;
 mod point;
 

@@ -1,7 +1,9 @@
 //! The picture as SVG: bits above Shannon's bound against bits per weight.
 
+use harness::picture::Svg;
+use harness::picture::labels::{self, Area, Label};
+
 use super::family::{FAMILIES, Family, Shape};
-use super::labels::{self, Anchor, Area, Label};
 use super::point::Point;
 
 /// `trellis` with one number of states.
@@ -28,10 +30,39 @@ const GAPS: (f64, f64) = (-0.2, 1.5);
 /// Colours of the curves, from few states to many.
 const BLUES: [&str; 3] = ["#74a9e8", "#2f6fd0", "#0b2f7a"];
 
+/// Well-known points, the most important first.
+const NAMES: [(&str, &str); 24] = [
+    ("quant.q4_k:preset=default", "q4_k"),
+    ("quant.q2_k:preset=default", "q2_k"),
+    ("quant.q3_k:preset=default", "q3_k"),
+    ("quant.q6_k:preset=default", "q6_k"),
+    ("quant.nf4:preset=double-quant", "nf4"),
+    ("quant.iq4_xs:preset=default", "iq4_xs"),
+    ("quant.q8_0:preset=default", "q8_0"),
+    ("quant.q5_k:preset=default", "q5_k"),
+    ("quant.mxfp4:preset=mxfp4", "mxfp4"),
+    ("quant.q4_0:preset=default", "q4_0"),
+    ("quant.nvfp4:preset=nvfp4", "nvfp4"),
+    ("quant.ternary:preset=least-squares", "ternary"),
+    ("quant.ternary:preset=absmean", "absmean"),
+    ("quant.int:preset=int4", "int4"),
+    ("quant.int:preset=int8", "int8"),
+    ("seedlm:preset=4bit", "4bit"),
+    ("seedlm:preset=3bit", "3bit"),
+    ("seedlm:preset=2bit", "2bit"),
+    ("quant.vector:preset=4bit", "4bit"),
+    ("quant.vector:preset=3bit", "3bit"),
+    ("quant.vector:preset=2bit", "2bit"),
+    ("quant.fp8:preset=e4m3", "e4m3"),
+    ("quant.q5_1:preset=default", "q5_1"),
+    ("baseline.mean:preset=default", "mean"),
+];
+
 /// Draws curves and marks; a note counts the marks outside the axes.
 pub fn svg(title: &str, curves: &[Curve], marks: &[Mark<'_>]) -> String {
     let (seen, above, aside) = sort(marks);
-    let mut svg = head(title);
+    let heading = format!("{title}: bits above Shannon's bound by bits per weight");
+    let mut svg = Svg::new(SIZE, &heading, title, FRAME.0);
     axes(&mut svg);
     for (curve, colour) in curves.iter().zip(BLUES) {
         draw_curve(&mut svg, curve, colour);
@@ -44,18 +75,15 @@ pub fn svg(title: &str, curves: &[Curve], marks: &[Mark<'_>]) -> String {
         let path = draw_shape(*shape, colour, (x, y));
         let Point { bits, .. } = mark.point;
         let gap = mark.point.gap();
-        line(
-            &mut svg,
-            &format!("<g class=\"mark\"><title>{}: {bits:.3} bits, gap {gap:.3}</title>{path}</g>", mark.spec),
-        );
+        svg.line(&format!("<g class=\"mark\"><title>{}: {bits:.3} bits, gap {gap:.3}</title>{path}</g>", mark.spec));
     }
     draw_labels(&mut svg, curves, &seen);
     legend(&mut svg, curves, &seen);
     if above + aside > 0 {
         let note = format!("not shown: {above} with larger gaps, {aside} with fewer or more bits; see the table");
-        text(&mut svg, (FRAME.2, FRAME.1 - 6.0), "end", "#555", &note);
+        svg.text((FRAME.2, FRAME.1 - 6.0), "end", "#555", &note);
     }
-    svg + "</svg>\n"
+    svg.finish()
 }
 
 /// Marks inside the axes, and the number of marks above and beside them.
@@ -80,67 +108,34 @@ fn place(point: Point) -> (f64, f64) {
     (across(point.bits), down(point.gap()))
 }
 
-fn line(svg: &mut String, text: &str) {
-    *svg += text;
-    svg.push('\n');
-}
-
-fn head(title: &str) -> String {
-    let (width, height) = SIZE;
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\">\n<title>{title}: bits above Shannon's bound by bits per weight</title>\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n\
-         <text x=\"{}\" y=\"20\" font-size=\"15\" fill=\"#111\">{title}</text>\n",
-        FRAME.0
-    )
-}
-
-fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, colour: &str, words: &str) {
-    line(svg, &format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{words}</text>"));
-}
-
-fn rule(svg: &mut String, (x0, y0): (f64, f64), (x1, y1): (f64, f64), colour: &str, width: f64) {
-    line(svg, &format!("<path d=\"M{x0:.1} {y0:.1}L{x1:.1} {y1:.1}\" stroke=\"{colour}\" stroke-width=\"{width}\"/>"));
-}
-
-fn axes(svg: &mut String) {
+fn axes(svg: &mut Svg) {
     let (left, top, right, bottom) = FRAME;
     for bits in 1..=8 {
         let x = across(f64::from(bits));
-        rule(svg, (x, top), (x, bottom), "#e4e4e4", 1.0);
-        text(svg, (x, bottom + 18.0), "middle", "#333", &bits.to_string());
+        svg.rule((x, top), (x, bottom), "#e4e4e4", 1.0);
+        svg.text((x, bottom + 18.0), "middle", "#333", &bits.to_string());
     }
     for tenths in (0..=14).step_by(2) {
         let gap = f64::from(tenths) / 10.0;
         let (y, colour, width) = if tenths == 0 { (down(gap), "#111", 2.0) } else { (down(gap), "#e4e4e4", 1.0) };
-        rule(svg, (left, y), (right, y), colour, width);
-        text(svg, (left - 8.0, y + 4.0), "end", "#333", &format!("{gap:.1}"));
+        svg.rule((left, y), (right, y), colour, width);
+        svg.text((left - 8.0, y + 4.0), "end", "#333", &format!("{gap:.1}"));
     }
-    let frame = format!("M{left} {top}H{right}V{bottom}H{left}Z");
-    line(svg, &format!("<path d=\"{frame}\" fill=\"none\" stroke=\"#999\"/>"));
-    text(svg, (f64::midpoint(left, right), bottom + 40.0), "middle", "#111", "bits per weight");
+    svg.frame(FRAME);
+    svg.text((f64::midpoint(left, right), bottom + 40.0), "middle", "#111", "bits per weight");
     let middle = f64::midpoint(top, bottom);
-    line(
-        svg,
-        &format!(
-            "<text transform=\"translate(18 {middle}) rotate(-90)\" text-anchor=\"middle\" fill=\"#111\">bits per weight above the bound</text>"
-        ),
-    );
+    svg.upright((18.0, middle), "#111", "bits per weight above the bound");
 }
 
-fn draw_curve(svg: &mut String, curve: &Curve, colour: &str) {
+fn draw_curve(svg: &mut Svg, curve: &Curve, colour: &str) {
     let places: Vec<_> = curve.points.iter().map(|point| place(*point)).collect();
-    let corners: Vec<_> = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-    let corners = corners.join(" ");
-    line(svg, &format!("<polyline points=\"{corners}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>"));
+    svg.polyline(&places, colour, 2.0);
     for (point, (x, y)) in curve.points.iter().zip(&places) {
         let (states, bits, gap) = (curve.states, point.bits, point.gap());
         let title = format!("trellis, {states} states: {bits:.3} bits, gap {gap:.3}");
-        line(
-            svg,
-            &format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\" fill=\"{colour}\"><title>{title}</title></circle>"),
-        );
+        svg.line(&format!(
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\" fill=\"{colour}\"><title>{title}</title></circle>"
+        ));
     }
 }
 
@@ -154,19 +149,18 @@ fn draw_shape(shape: Shape, colour: &str, (x, y): (f64, f64)) -> String {
     format!("<path d=\"M{x:.1} {y:.1}{}\" {style}/>", shape.path())
 }
 
-fn draw_labels(svg: &mut String, curves: &[Curve], marks: &[&Mark<'_>]) {
+fn draw_labels(svg: &mut Svg, curves: &[Curve], marks: &[&Mark<'_>]) {
     let places: Vec<_> = marks.iter().map(|mark| (mark.spec, place(mark.point))).collect();
     let along = curves.iter().flat_map(|curve| along(&curve.points));
     let taken = places.iter().map(|(_, at)| *at).chain(along).map(Area::mark).collect();
-    for Label { spec, name, anchor } in labels::place(&places, FRAME, taken) {
-        let (anchor, x, y) = match anchor {
-            Anchor::Start(x, y) => ("start", x, y),
-            Anchor::Middle(x, y) => ("middle", x, y),
-            Anchor::End(x, y) => ("end", x, y),
-        };
-        let (size, colour) = (labels::SIZE, Family::of(spec).colour);
+    let known = |(spec, name)| Some((spec, name, places.iter().find(|(known, _)| *known == spec)?.1));
+    let known: Vec<_> = NAMES.into_iter().filter_map(known).collect();
+    let named: Vec<_> = known.iter().map(|(_, name, at)| (*name, *at)).collect();
+    for Label { mark, name, anchor } in labels::place(&named, FRAME, taken) {
+        let (anchor, (x, y)) = anchor.parts();
+        let (size, colour) = (labels::SIZE, Family::of(known[mark].0).colour);
         let style = format!("text-anchor=\"{anchor}\" font-size=\"{size}\" fill=\"{colour}\"");
-        line(svg, &format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{name}</text>"));
+        svg.line(&format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{name}</text>"));
     }
 }
 
@@ -181,23 +175,23 @@ fn along(points: &[Point]) -> Vec<(f64, f64)> {
     places.iter().copied().zip(places.iter().copied().skip(1)).flat_map(between).collect()
 }
 
-fn legend(svg: &mut String, curves: &[Curve], marks: &[&Mark<'_>]) {
+fn legend(svg: &mut Svg, curves: &[Curve], marks: &[&Mark<'_>]) {
     let (left, step) = (FRAME.2 + 16.0, 21.0);
     let mut y = FRAME.1 + 12.0;
     for words in ["Shannon's bound", "for Gaussian weights"] {
-        text(svg, (left + 24.0, y + 4.0), "start", "#111", words);
+        svg.text((left + 24.0, y + 4.0), "start", "#111", words);
         y += 15.0;
     }
-    rule(svg, (left - 2.0, FRAME.1 + 12.0), (left + 16.0, FRAME.1 + 12.0), "#111", 2.0);
+    svg.rule((left - 2.0, FRAME.1 + 12.0), (left + 16.0, FRAME.1 + 12.0), "#111", 2.0);
     y += 6.0;
     for (curve, colour) in curves.iter().zip(BLUES).rev() {
-        rule(svg, (left - 2.0, y), (left + 16.0, y), colour, 2.0);
-        text(svg, (left + 24.0, y + 4.0), "start", "#111", &format!("trellis, {} states", curve.states));
+        svg.rule((left - 2.0, y), (left + 16.0, y), colour, 2.0);
+        svg.text((left + 24.0, y + 4.0), "start", "#111", &format!("trellis, {} states", curve.states));
         y += step;
     }
     for family in FAMILIES.iter().filter(|family| marks.iter().any(|mark| Family::of(mark.spec) == *family)) {
-        line(svg, &draw_shape(family.shape, family.colour, (left + 7.0, y)));
-        text(svg, (left + 24.0, y + 4.0), "start", "#111", family.name);
+        svg.line(&draw_shape(family.shape, family.colour, (left + 7.0, y)));
+        svg.text((left + 24.0, y + 4.0), "start", "#111", family.name);
         y += step;
     }
 }

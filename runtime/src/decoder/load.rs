@@ -9,16 +9,16 @@ use super::{Decoder, Options};
 use crate::config::{self, Attention, Config, ExpertNames, Plain, STACKED};
 use crate::error::{Error, Result};
 use crate::team::Team;
-use crate::weights::{Linear, Source, Table};
+use crate::weights::{Adapter, Adapting, Linear, LowRank, Source, Table};
 
 /// Loads the weights.
 ///
 /// # Errors
 /// As [`Decoder::open`].
-pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<Decoder> {
+pub(super) fn load(model: &Model, config: Config, adapter: Option<&Adapter>, options: Options) -> Result<Decoder> {
     let team = Team::new(options.threads)?;
     let source = Source::new(model, options.resident, options.memory);
-    let loader = Loader::new(&config, &source);
+    let loader = Loader::new(&config, &source, adapter);
     let (names, width) = (config.names, config.width);
     let (vocabulary, embedding) = (config.vocabulary, loader.name(names.embedding) + ".weight");
     let (embedding, head) = if config.tied {
@@ -37,9 +37,13 @@ pub(super) fn load(model: &Model, config: Config, options: Options) -> Result<De
     }
     let norm = loader.norm(&loader.name(names.norm), width)?;
     source.set_place(config.layers, false);
-    let last = || source.linear(names.head, (vocabulary, width), false, false);
+    let last = || {
+        let shape = (vocabulary, width);
+        loader.adapted(names.head, source.linear(names.head, shape, false, false)?, shape)
+    };
     let head = head.map_or_else(last, Ok)?;
-    let resident_bytes = source.resident_bytes();
+    loader.adapting.as_ref().map_or(Ok(()), Adapting::check_all_used)?;
+    let resident_bytes = source.resident_bytes() + loader.adapters.get();
     let token_bytes = resident_bytes - loader.idle_bytes.get();
     model.release();
     let store = source.into_store()?;
@@ -52,15 +56,19 @@ struct Loader<'a> {
     prefix: &'static str,
     /// Bytes of weights that a token does not read.
     idle_bytes: Cell<u64>,
+    adapting: Option<Adapting<'a>>,
+    /// Bytes of its matrices so far.
+    adapters: Cell<u64>,
 }
 
 impl<'a> Loader<'a> {
-    fn new(config: &'a Config, source: &'a Source<'a>) -> Self {
+    fn new(config: &'a Config, source: &'a Source<'a>, adapter: Option<&'a Adapter>) -> Self {
         let prefixes = config.names.prefixes;
         let has = |prefix: &&&str| source.has(&format!("{prefix}{}.weight", config.names.embedding));
         // Without an embedding, the error names the usual one.
         let prefix = prefixes.iter().find(has).unwrap_or(&prefixes[0]);
-        Self { config, source, prefix, idle_bytes: Cell::new(0) }
+        let adapting = adapter.map(|adapter| Adapting::new(adapter, prefixes));
+        Self { config, source, prefix, idle_bytes: Cell::new(0), adapting, adapters: Cell::new(0) }
     }
 
     /// A table of which a token reads one row.
@@ -89,7 +97,16 @@ impl<'a> Loader<'a> {
     }
 
     fn linear(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Linear> {
-        self.source.linear(name, (outputs, inputs), self.config.names.rows_are_inputs, bias)
+        let linear = self.source.linear(name, (outputs, inputs), self.config.names.rows_are_inputs, bias)?;
+        self.adapted(name, linear, (outputs, inputs))
+    }
+
+    /// The layer with its part of the adapter.
+    fn adapted(&self, name: &str, linear: Linear, (outputs, inputs): (usize, usize)) -> Result<Linear> {
+        let Some(adapting) = &self.adapting else { return Ok(linear) };
+        let part = adapting.part(name, outputs, inputs)?;
+        self.adapters.set(self.adapters.get() + part.as_ref().map_or(0, LowRank::resident_bytes));
+        Ok(linear.with_adapter(part))
     }
 
     fn layer(&self, layer: usize) -> Result<Layer> {

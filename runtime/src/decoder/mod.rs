@@ -19,7 +19,7 @@ pub(crate) use session::{chunks, within};
 use crate::config::Config;
 use crate::error::Result;
 use crate::team::Team;
-use crate::weights::{Demand, Linear, Resident, Store, Table};
+use crate::weights::{Adapter, Demand, Linear, Resident, Store, Table};
 use layer::{Layer, Norm};
 
 /// How a model is opened.
@@ -69,9 +69,10 @@ pub struct Decoder {
     head: Linear,
     /// Bytes of the weights that always stay in memory.
     resident_bytes: u64,
-    /// The others.
-    store: Option<Store>,
+    /// Bytes of these weights that a token reads.
     token_bytes: u64,
+    /// The weights that are loaded when they are used.
+    store: Option<Store>,
     team: Team,
 }
 
@@ -82,8 +83,17 @@ impl Decoder {
     /// [`crate::Error`] if a file cannot be read, the configuration is not supported, or a tensor
     /// is missing, has another shape or is not finite, or the limit of memory is too low.
     pub fn open(model: &Model, options: Options) -> Result<Self> {
+        Self::adapted(model, None, options)
+    }
+
+    /// As [`Self::open`], with a LoRA adapter beside the linear layers if there is one. The weights
+    /// themselves may be dense or packed.
+    ///
+    /// # Errors
+    /// Also [`crate::Error::Tensor`] if the adapter does not fit the model.
+    pub fn adapted(model: &Model, adapter: Option<&Adapter>, options: Options) -> Result<Self> {
         let config = Config::read(&directory(model).join("config.json"))?;
-        load::load(model, config, options)
+        load::load(model, config, adapter, options)
     }
 
     /// What the model computes.

@@ -48,19 +48,19 @@ impl Evaluation {
 
 /// Predicts texts window by window, with a reference model beside it if there is one. Both models
 /// must have the same vocabulary. `each` is called after each window, with the number of tokens
-/// that the window had.
+/// that the window had; an error of it ends the work.
 ///
 /// Memory does not grow with the text, except for four bytes per token with a reference.
 ///
 /// # Errors
 /// [`Error::Usage`] if no text has two tokens, if the protocol does not fit the model, or if the
-/// vocabularies differ; those of [`Session::feed`].
+/// vocabularies differ; those of [`Session::feed`] and of `each`.
 pub fn evaluate(
     decoder: &Decoder,
     reference: Option<&Decoder>,
     texts: &[Text],
     protocol: Protocol,
-    mut each: impl FnMut(u64),
+    mut each: impl FnMut(u64) -> Result<()>,
 ) -> Result<Evaluation> {
     let windows = protocol.windows(decoder, texts)?;
     if let Some(reference) = reference {
@@ -76,7 +76,7 @@ pub fn evaluate(
         }
         time += run(&mut session, other.as_mut(), &window, &mut sums)?;
         processed += window.ids.len() as u64;
-        each(window.ids.len() as u64);
+        each(window.ids.len() as u64)?;
     }
     let bits = sums.nll / sums.tokens as f64 / std::f64::consts::LN_2;
     Ok(Evaluation {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use codec_api::util::transpose;
 use codec_api::{Inputs, Product, Result};
 
+use super::LowRank;
 use super::matrix::Matrix;
 
 /// Parts of a matrix whose rows are inputs, if its operators cannot compute some outputs alone. The
@@ -26,24 +27,31 @@ fn part_in_granules(index: usize, count: usize, len: usize, granule: usize) -> R
     (granules.start * granule).min(len)..(granules.end * granule).min(len)
 }
 
-/// A linear layer: rows of a matrix, and perhaps a bias.
+/// A linear layer: rows of a matrix, and perhaps a bias and an adapter.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     matrix: Arc<Matrix>,
     rows: Range<usize>,
     product: Product,
     bias: Option<Vec<f32>>,
+    adapter: Option<Arc<LowRank>>,
 }
 
 impl Linear {
     /// The layer with all rows of a matrix.
     pub(crate) fn new(matrix: Arc<Matrix>, product: Product, bias: Option<Vec<f32>>) -> Self {
-        Self { rows: 0..matrix.rows(), matrix, product, bias }
+        Self { rows: 0..matrix.rows(), matrix, product, bias, adapter: None }
     }
 
     /// The layer with some rows of a matrix whose rows are outputs.
     pub(crate) fn of_rows(matrix: &Arc<Matrix>, rows: Range<usize>) -> Self {
-        Self { matrix: Arc::clone(matrix), rows, product: Product::Forward, bias: None }
+        Self { matrix: Arc::clone(matrix), rows, product: Product::Forward, bias: None, adapter: None }
+    }
+
+    /// The layer with an adapter beside it.
+    pub(crate) fn with_adapter(mut self, adapter: Option<LowRank>) -> Self {
+        self.adapter = adapter.map(Arc::new);
+        self
     }
 
     /// Values of an output vector.
@@ -98,12 +106,17 @@ impl Linear {
             out.fill(0.0);
             let width = (self.outputs() * batch).max(1);
             return part(index, count, SEGMENTS).zip(out.chunks_exact_mut(width)).try_for_each(|(segment, out)| {
-                self.matrix.apply(Product::Transposed, self.rows(segment, SEGMENTS), x, out)
+                self.matrix.apply(Product::Transposed, self.rows(segment, SEGMENTS), x, out)?;
+                // The parts are added: one of them has what the adapter adds.
+                self.adapt(0..if segment == 0 { self.outputs() } else { 0 }, x, out)
             });
         };
-        let multiply = |out: &mut [f32]| match self.product {
-            Product::Forward => self.matrix.apply(Product::Forward, self.rows(index, count), x, out),
-            Product::Transposed => self.matrix.apply_outputs(&place, x, out),
+        let multiply = |out: &mut [f32]| {
+            match self.product {
+                Product::Forward => self.matrix.apply(Product::Forward, self.rows(index, count), x, out)?,
+                Product::Transposed => self.matrix.apply_outputs(&place, x, out)?,
+            }
+            self.adapt(place.clone(), x, out)
         };
         if batch == 1 || place.is_empty() {
             return multiply(out);
@@ -113,6 +126,14 @@ impl Linear {
         multiply(scratch)?;
         transpose((place.len(), batch), scratch, out);
         Ok(())
+    }
+
+    /// Adds what the adapter adds to some outputs, `outputs × batch`.
+    fn adapt(&self, outputs: Range<usize>, x: &Inputs<'_>, out: &mut [f32]) -> Result<()> {
+        match &self.adapter {
+            Some(adapter) if !outputs.is_empty() => adapter.add(outputs, x, out),
+            _ => Ok(()),
+        }
     }
 
     /// Puts the share of thread `index` of `count` into the output, `batch × outputs`. The shares

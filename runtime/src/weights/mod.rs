@@ -1,5 +1,6 @@
 //! The weights of a model as operators.
 
+mod adapter;
 mod dense;
 mod ledger;
 mod linear;
@@ -9,6 +10,8 @@ mod source;
 mod store;
 mod table;
 
+pub use adapter::Adapter;
+pub(crate) use adapter::{Adapting, LowRank};
 pub(crate) use dense::dense_operator;
 pub use ledger::Demand;
 pub(crate) use linear::{Linear, part};

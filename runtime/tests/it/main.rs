@@ -2,6 +2,8 @@
 //! codec that has no operator of its own.
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
+mod adapters;
+mod chat;
 mod demand;
 mod models;
 mod operators;

@@ -51,7 +51,11 @@ fn perplexity_is_that_of_the_reference() {
     let (decoder, texts) = (open(&model(), Options::new(2)).unwrap(), texts());
     assert_eq!((texts.len(), &texts[0].ids[..64]), (200, &FIRST[..]));
     let mut processed = 0;
-    let found = evaluate(&decoder, None, &texts, Protocol::default(), |tokens| processed += tokens).unwrap();
+    let found = evaluate(&decoder, None, &texts, Protocol::default(), |tokens| {
+        processed += tokens;
+        Ok(())
+    })
+    .unwrap();
     // The first token of each text is not predicted.
     assert_eq!((found.tokens, found.processed, processed), (70_853, 71_053, 71_053));
     assert!((found.nll / 103_237.974_777_692_73 - 1.0).abs() < 1e-6, "{}", found.nll);
@@ -70,7 +74,7 @@ fn windows_predict_each_token_once() {
     let texts = [Text { ids, bytes: None, first_window: false }];
     let tokens = |context, stride, windows| {
         let protocol = Protocol { context: Some(context), stride: Some(stride), windows };
-        let found = evaluate(&decoder, None, &texts, protocol, |_| ()).unwrap();
+        let found = evaluate(&decoder, None, &texts, protocol, |_| Ok(())).unwrap();
         (found.tokens, found.processed, found.perplexity())
     };
     let apart = tokens(256, 256, None);
@@ -81,12 +85,12 @@ fn windows_predict_each_token_once() {
     assert!(overlapping.2 < apart.2, "{overlapping:?} {apart:?}");
     let error = |context, stride| {
         let protocol = Protocol { context: Some(context), stride: Some(stride), windows: None };
-        evaluate(&decoder, None, &texts, protocol, |_| ()).unwrap_err().to_string()
+        evaluate(&decoder, None, &texts, protocol, |_| Ok(())).unwrap_err().to_string()
     };
     assert_eq!(error(513, 1), "a window of 513 tokens; the model allows 2 to 512");
     assert!(error(1, 1).starts_with("a window of 1 tokens") && error(8, 9).starts_with("a stride of 9 tokens"));
     let short = [Text { ids: vec![1], bytes: None, first_window: false }];
-    let error = evaluate(&decoder, None, &short, Protocol::default(), |_| ()).unwrap_err().to_string();
+    let error = evaluate(&decoder, None, &short, Protocol::default(), |_| Ok(())).unwrap_err().to_string();
     assert_eq!(error, "the longest text has 1 tokens; at least two are needed to predict one from the other");
 }
 
@@ -95,7 +99,7 @@ fn a_model_is_compared_with_its_reference() {
     let (dense, mut texts) = (open(&model(), Options::new(2)).unwrap(), texts());
     texts.truncate(8);
     let compare = |decoder: &Decoder, texts: &[Text]| {
-        let found = evaluate(decoder, Some(&dense), texts, Protocol::default(), |_| ()).unwrap();
+        let found = evaluate(decoder, Some(&dense), texts, Protocol::default(), |_| Ok(())).unwrap();
         (found.perplexity(), found.difference.unwrap())
     };
     let (_, same) = compare(&dense, &texts);
@@ -113,7 +117,7 @@ fn a_model_is_compared_with_its_reference() {
     }
     assert!(divergences[0] < 1e-3 && divergences[1] > 10.0 * divergences[0], "{divergences:?}");
     let other = Tiny::new("llama").decoder(1).unwrap();
-    let error = evaluate(&other, Some(&dense), &texts, Protocol::default(), |_| ()).unwrap_err().to_string();
+    let error = evaluate(&other, Some(&dense), &texts, Protocol::default(), |_| Ok(())).unwrap_err().to_string();
     assert!(error.starts_with("the reference model has 512 tokens, the model 128"), "{error}");
 }
 
