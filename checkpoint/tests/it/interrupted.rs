@@ -13,9 +13,9 @@ use crate::support::{Dir, Raw, assert_says, model, pair};
 /// A model of three units.
 fn source(dir: &Dir) -> PathBuf {
     let tensor = |name, first: u8| {
-        let mut bytes = noise(4097 * 1024);
+        let mut bytes = noise(1025 * 1024);
         bytes[0] = first;
-        (name, "U8", &[4097, 1024][..], bytes)
+        (name, "U8", &[1025, 1024][..], bytes)
     };
     let tensors: Vec<Raw<'_>> = vec![tensor("a", 1), tensor("b", 2), tensor("c", 3)];
     dir.write("model.safetensors", model(&tensors))
