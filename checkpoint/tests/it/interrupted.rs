@@ -181,13 +181,13 @@ fn plans_from_files_are_checked() {
     let text = fs::read_to_string(&saved).unwrap();
     let edits: [(&str, &str, &str); 8] = [
         (r#""units":[[[0,0]"#, r#""units":[[[0,1]"#, "instead of [0, 0]"),
-        (r#""chunk_rows":2048"#, r#""chunk_rows":0"#, "tensor `a`"),
-        (r#""chunk_rows":2048"#, r#""chunk_rows":1"#, "instead of"),
+        (r#""chunk_rows":1025"#, r#""chunk_rows":0"#, "tensor `a`"),
+        (r#""chunk_rows":1025"#, r#""chunk_rows":1"#, "instead of"),
         (r#""file":0"#, r#""file":7"#, "do not exist"),
         (r#""kind":"packing plan""#, r#""kind":"x""#, "unknown variant"),
         (r#""name":"model.safetensors""#, r#""name":"../x""#, "plain path"),
         ("m.nw.safetensors", "m.safetensors", "its target"),
-        (r#""shape":[4097,1024]"#, r#""shape":[18446744073709551615,9]"#, "more than"),
+        (r#""shape":[1025,1024]"#, r#""shape":[18446744073709551615,9]"#, "more than"),
     ];
     for (from, to, reason) in edits {
         assert!(text.contains(from), "{from} in {text}");
