@@ -1,16 +1,17 @@
 //! From bytes to symbols.
 
-use simd::{LANES, Table, kernel, lanes, load, store};
+use simd::{LANES, Table, kernel, lanes};
 
 use crate::frequencies::{PRECISION, TOTAL};
-use crate::states::{STATES, VECTORS};
+use crate::states::{LaneSymbols, STATES, VECTORS};
 use crate::{Error, Frequencies, States, check_contexts};
 
 /// Decoding tables, one for each context.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     /// 2¹² entries for each context, padded to a power of two of contexts. An entry holds the
-    /// symbol (8 bits), the frequency − 1 (12) and slot − start (12).
+    /// frequency − 1 (12 bits), the symbol (8) and slot − start (12): the frequency, which is
+    /// needed first, takes one operation.
     entries: Vec<u32>,
     contexts: usize,
 }
@@ -22,7 +23,7 @@ impl Decoder {
         let mut entries = vec![0; frequencies.len().next_power_of_two() * slots];
         for (table, frequencies) in entries.chunks_mut(slots).zip(frequencies) {
             for (symbol, start, f) in frequencies.ranges() {
-                let common = u32::from(symbol) << (2 * PRECISION) | (f - 1) << PRECISION;
+                let common = (f - 1) << (32 - PRECISION) | u32::from(symbol) << PRECISION;
                 for (entry, offset) in table[start as usize..][..f as usize].iter_mut().zip(0..) {
                     *entry = common | offset;
                 }
@@ -80,9 +81,15 @@ impl Decoder {
 kernel! {
     fn plain<'s, 'a>(simd, states: States<'s>, table: Table<'a>, out: &'a mut [u8]) -> States<'s> {
         let mut states = states;
-        for out in out.chunks_mut(STATES) {
+        let (whole, rest) = out.split_at_mut(states.whole_steps(out.len()));
+        let mut at = states.at.clone();
+        for out in whole.as_chunks_mut::<STATES>().0 {
+            *out = all(&at.step(simd, table, &[[0; LANES]; VECTORS]));
+        }
+        states.at = at;
+        for out in rest.chunks_mut(STATES) {
             let symbols = states.step(simd, table, &[[0; LANES]; VECTORS]);
-            put(&symbols, out);
+            out.copy_from_slice(&symbols.as_flattened()[..out.len()]);
         }
         states
     }
@@ -91,19 +98,34 @@ kernel! {
 kernel! {
     fn with_contexts<'s, 'a>(simd, states: States<'s>, table: Table<'a>, contexts: &'a [u8], out: &'a mut [u8]) -> States<'s> {
         let mut states = states;
-        for (out, contexts) in out.chunks_mut(STATES).zip(contexts.chunks(STATES)) {
-            let (first, second) = contexts.split_at(contexts.len().min(LANES));
-            let [first, second]: [[u8; LANES]; VECTORS] = [load(first), load(second)];
-            let symbols = states.step(simd, table, &[lanes!(i => first[i].into()), lanes!(i => second[i].into())]);
-            put(&symbols, out);
+        let (whole, rest) = out.split_at_mut(states.whole_steps(out.len()));
+        let (of_whole, of_rest) = contexts.split_at(whole.len().min(contexts.len()));
+        let mut at = states.at.clone();
+        for (out, contexts) in whole.as_chunks_mut::<STATES>().0.iter_mut().zip(of_whole.as_chunks::<STATES>().0) {
+            *out = all(&at.step(simd, table, &wide(contexts)));
+        }
+        states.at = at;
+        for (out, contexts) in rest.chunks_mut(STATES).zip(of_rest.chunks(STATES)) {
+            let mut padded = [0; STATES];
+            padded[..contexts.len()].copy_from_slice(contexts);
+            let symbols = states.step(simd, table, &wide(&padded));
+            out.copy_from_slice(&symbols.as_flattened()[..out.len()]);
         }
         states
     }
 }
 
+/// The contexts of all states.
 #[inline(always)]
-fn put(symbols: &[[u8; LANES]; VECTORS], out: &mut [u8]) {
-    let (first, second) = out.split_at_mut(out.len().min(LANES));
-    store(symbols[0], first);
-    store(symbols[1], second);
+fn wide(contexts: &[u8; STATES]) -> LaneSymbols<u32> {
+    [lanes!(i => contexts[i].into()), lanes!(i => contexts[LANES + i].into())]
+}
+
+/// The symbols of all states.
+#[inline(always)]
+fn all([first, second]: &LaneSymbols<u8>) -> [u8; STATES] {
+    let mut all = [0; STATES];
+    all[..LANES].copy_from_slice(first);
+    all[LANES..].copy_from_slice(second);
+    all
 }

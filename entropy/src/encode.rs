@@ -4,7 +4,7 @@
 use simd::{LANES, Simd, Table, kernel, lanes, load};
 
 use crate::frequencies::{PRECISION, TOTAL};
-use crate::states::{STATES, VECTORS};
+use crate::states::{LaneSymbols, STATES, VECTORS};
 use crate::{Error, Frequencies, LOWEST, check_contexts};
 
 /// Number of symbols in a table.
@@ -43,22 +43,23 @@ impl Encoder {
     pub fn append(&self, symbols: &[u8], contexts: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         check_contexts(contexts, symbols.len(), self.contexts)?;
         let Some(table) = Table::new(&self.entries) else { return Err(Error::NoTable { context: 0, tables: 0 }) };
-        // A symbol emits at most one word, and words are written in blocks.
-        let mut words = vec![0; symbols.len() + LANES];
-        let (states, free, possible) = run(table, symbols, contexts, &mut words);
+        let (mut states, mut possible) = ([[LOWEST; LANES]; VECTORS], true);
+        // The words of each block, the last block first.
+        let mut blocks = Vec::with_capacity(symbols.len().div_ceil(BLOCK));
+        let mut places = vec![[0; 2]; symbols.len().next_multiple_of(STATES).min(BLOCK) + LANES];
+        for (block, symbols) in symbols.chunks(BLOCK).enumerate().rev() {
+            let contexts = contexts.get(block * BLOCK..).unwrap_or_default();
+            let (after, free, all) = run(states, table, symbols, contexts, &mut places);
+            (states, possible) = (after, possible && all);
+            blocks.push(places[free..].to_vec());
+        }
         if !possible {
             return Err(self.impossible(symbols, contexts));
         }
         let states = &states.as_flattened()[..symbols.len().min(STATES)];
-        let words = &words[free..];
-        out.reserve_exact(4 * states.len() + 2 * words.len());
+        out.reserve_exact(4 * states.len() + 2 * blocks.iter().map(Vec::len).sum::<usize>());
         out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
-        // Whole words: an iterator over bytes would append each on its own.
-        let first = out.len();
-        out.resize(first + 2 * words.len(), 0);
-        for (bytes, word) in out[first..].as_chunks_mut().0.iter_mut().zip(words) {
-            *bytes = word.to_le_bytes();
-        }
+        blocks.iter().rev().for_each(|words| out.extend_from_slice(words.as_flattened()));
         Ok(())
     }
 
@@ -113,60 +114,73 @@ impl Encoder {
     }
 }
 
-/// The final states, the number of unused words at the front, and whether every symbol had a
-/// frequency above 0.
-type Outcome = ([[u32; LANES]; VECTORS], usize, bool);
+/// Symbols coded at a time, so that their words stay in the cache.
+const BLOCK: usize = 1 << 13;
+
+/// The states after a block, the number of unused places, and whether every symbol had a frequency
+/// above 0.
+type Outcome = (LaneSymbols<u32>, usize, bool);
 
 kernel! {
-    fn run<'a>(simd, table: Table<'a>, symbols: &'a [u8], contexts: &'a [u8], words: &'a mut [u16]) -> Outcome {
-        let mut states = [[LOWEST; LANES]; VECTORS];
-        let mut free = words.len();
-        let mut least = [u32::MAX; LANES];
-        for step in (0..symbols.len().div_ceil(STATES)).rev() {
-            for vector in (0..VECTORS).rev() {
-                let first = (step * STATES + vector * LANES).min(symbols.len());
-                let symbols = &symbols[first..];
-                let contexts = contexts.get(first..).unwrap_or_default();
-                let (some, their): ([u8; LANES], [u8; LANES]) = (load(symbols), load(contexts));
-                let mut entries = simd.gather(table, &lanes!(i => u32::from(their[i]) << 8 | u32::from(some[i])));
-                if symbols.len() < LANES {
-                    entries = lanes!(i => if i < symbols.len() { entries[i] } else { NOTHING });
-                }
-                least = lanes!(i => least[i].min(entries[i]));
-                states[vector] = put(simd, &states[vector], &entries, words, &mut free);
+    /// Codes a block of symbols. There is a place for each symbol and sixteen more; the words are
+    /// at the end.
+    fn run<'a>(simd, states: LaneSymbols<u32>, table: Table<'a>, symbols: &'a [u8], contexts: &'a [u8], places: &'a mut [[u8; 2]]) -> Outcome {
+        let free = places.len();
+        let mut coder = Coder { states, table, places, free, least: [u32::MAX; LANES] };
+        let (steps, tail) = symbols.as_chunks::<STATES>();
+        let (of_steps, of_tail) = contexts.split_at(contexts.len().min(STATES * steps.len()));
+        if !tail.is_empty() {
+            let (mut symbols, mut contexts) = ([0; STATES], [0; STATES]);
+            symbols[..tail.len()].copy_from_slice(tail);
+            contexts[..of_tail.len().min(tail.len())].copy_from_slice(&of_tail[..of_tail.len().min(tail.len())]);
+            coder.step(simd, &symbols, &contexts, tail.len());
+        }
+        if of_steps.is_empty() {
+            for symbols in steps.iter().rev() {
+                coder.step(simd, symbols, &[0; STATES], STATES);
+            }
+        } else {
+            for (symbols, contexts) in steps.iter().zip(of_steps.as_chunks().0).rev() {
+                coder.step(simd, symbols, contexts, STATES);
             }
         }
-        (states, free, least.iter().all(|entry| *entry != 0))
+        (coder.states, coder.free, coder.least.iter().all(|entry| *entry != 0))
     }
 }
 
-/// Codes one symbol into each state. Words that leave the states are written before position
-/// `free`.
-#[inline(always)]
-fn put<S: Simd>(
-    simd: S,
-    states: &[u32; LANES],
-    entries: &[u32; LANES],
-    words: &mut [u16],
-    free: &mut usize,
-) -> [u32; LANES] {
-    // Frequency 0 becomes 1 here, so that the division is defined; the caller reports the error.
-    let frequencies: [u32; LANES] = lanes!(i => (entries[i] & 0xffff).max(1));
-    let tops: [u32; LANES] = lanes!(i => states[i] >> (32 - PRECISION));
-    let stay = simd.below(&tops, &frequencies);
-    let leave = !stay;
-    let count = leave.count_ones();
-    // Writes the leaving words at the end of a block; the words before them are not used yet.
-    let last = !(u32::from(u16::MAX) >> count) as u16;
-    let block = simd.expand(&simd.compress(states, leave), last);
-    if let Some(place) = words[..*free].last_chunk_mut::<LANES>() {
-        *place = lanes!(i => block[i] as u16);
+/// The state of the kernel.
+struct Coder<'a> {
+    states: LaneSymbols<u32>,
+    table: Table<'a>,
+    /// Words are written from the end on.
+    places: &'a mut [[u8; 2]],
+    /// Number of unused places.
+    free: usize,
+    /// The least entry of each lane; 0 if a symbol has no frequency.
+    least: [u32; LANES],
+}
+
+impl Coder<'_> {
+    /// Codes one symbol into each of the first `count` states.
+    #[inline(always)]
+    fn step<S: Simd>(&mut self, simd: S, symbols: &[u8; STATES], contexts: &[u8; STATES], count: usize) {
+        for vector in (0..VECTORS).rev() {
+            let first = vector * LANES;
+            let (some, their): ([u8; LANES], [u8; LANES]) = (load(&symbols[first..]), load(&contexts[first..]));
+            let mut entries = simd.gather(self.table, &lanes!(i => u32::from(their[i]) << 8 | u32::from(some[i])));
+            if count < STATES {
+                entries = lanes!(i => if first + i < count { entries[i] } else { NOTHING });
+            }
+            self.least = lanes!(i => self.least[i].min(entries[i]));
+            // Frequency 0 becomes 1 here, so that the division is defined; the caller reports the
+            // error.
+            let frequencies: [u32; LANES] = lanes!(i => (entries[i] & 0xffff).max(1));
+            let Some(last) = self.places[..self.free].last_chunk_mut() else { return };
+            let (kept, words) = simd.drain(&self.states[vector], &frequencies, last);
+            self.free -= words;
+            let [quotients, rests] = simd.divide(&kept, &frequencies);
+            self.states[vector] =
+                lanes!(i => (quotients[i] << PRECISION).wrapping_add(rests[i]).wrapping_add(entries[i] >> 16));
+        }
     }
-    *free -= count as usize;
-    let kept: [u32; LANES] = lanes!(i => if tops[i] < frequencies[i] { states[i] } else { states[i] >> 16 });
-    let quotients = simd.divide(&kept, &frequencies);
-    lanes!(i => {
-        let rest = kept[i].wrapping_sub(quotients[i].wrapping_mul(frequencies[i]));
-        (quotients[i] << PRECISION).wrapping_add(rest).wrapping_add(entries[i] >> 16)
-    })
 }

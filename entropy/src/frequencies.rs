@@ -134,27 +134,6 @@ pub fn count(symbols: &[u8]) -> [u64; SYMBOLS] {
     std::array::from_fn(|symbol| tables.iter().map(|table| table[symbol]).sum())
 }
 
-/// Number of occurrences of each symbol in each context; all contexts are below `n`.
-pub(crate) fn count_by(symbols: &[u8], contexts: &[u8], n: usize) -> Vec<[u64; SYMBOLS]> {
-    // Two tables in turn, so that equal neighbours do not wait for each other; for few symbols this
-    // saves less time than a second table takes.
-    let second = if symbols.len() < n * SYMBOLS { 0 } else { n };
-    let mut tables = vec![[0u64; SYMBOLS]; n + second];
-    let (pairs, of_pairs) = (symbols.as_chunks::<2>().0, contexts.as_chunks::<2>().0);
-    for ([a, b], [of_a, of_b]) in pairs.iter().zip(of_pairs) {
-        tables[usize::from(*of_a)][usize::from(*a)] += 1;
-        tables[second + usize::from(*of_b)][usize::from(*b)] += 1;
-    }
-    for (symbol, context) in symbols.iter().zip(contexts).skip(2 * pairs.len()) {
-        tables[usize::from(*context)][usize::from(*symbol)] += 1;
-    }
-    let others = tables.split_off(n);
-    for (count, other) in tables.as_flattened_mut().iter_mut().zip(others.as_flattened()) {
-        *count += other;
-    }
-    tables
-}
-
 /// Raises or lowers single frequencies by one until the sum is right, each time where this gains
 /// most or costs least in bits; of equal candidates it takes the lowest symbol. Raising symbol `s`
 /// gains `n·log((f + 1)/f)`, about `n/(f + ½)`; lowering it costs about `n/(f − ½)`.

@@ -40,6 +40,7 @@
 //! Tables have 2¹² slots. Codecs with larger alphabets code the leading bits of a number as the
 //! symbol and store the other bits raw.
 
+mod counts;
 mod decode;
 mod encode;
 mod frequencies;

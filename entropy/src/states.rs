@@ -25,10 +25,8 @@ pub type LaneSymbols<T> = [[T; LANES]; VECTORS];
 /// `simd::kernel!`.
 #[derive(Clone, Debug)]
 pub struct States<'a> {
-    lanes: LaneSymbols<u32>,
-    words: &'a [[u8; 2]],
-    /// Index of the next word. Words beyond the end read as zeros; [`Self::finish`] detects that.
-    next: usize,
+    /// The states, and the place in the words.
+    pub(crate) at: At<'a>,
     /// Symbols that are left.
     left: usize,
     /// Number of states.
@@ -61,7 +59,7 @@ impl<'a> States<'a> {
         if states.as_flattened().iter().any(|state| *state < LOWEST) {
             return Err(Error::Damaged("a state is too small"));
         }
-        Ok(Self { lanes: states, words, next: 0, left: symbols, width })
+        Ok(Self { at: At { lanes: states, words, next: 0 }, left: symbols, width })
     }
 
     /// Decodes the next 32 symbols, which have these contexts. The last step may have fewer
@@ -72,10 +70,14 @@ impl<'a> States<'a> {
             return self.one_by_one(table, contexts);
         }
         self.left -= STATES;
-        let mut symbols = [[0; LANES]; VECTORS];
-        for vector in 0..VECTORS {
-            symbols[vector] = self.take(simd, table, &contexts[vector], vector);
-        }
+        self.at.step(simd, table, contexts)
+    }
+
+    /// Marks up to `most` symbols as decoded, as many as whole steps of all states decode. The
+    /// caller decodes them with [`At::step`].
+    pub(crate) fn whole_steps(&mut self, most: usize) -> usize {
+        let symbols = if self.width < STATES { 0 } else { most.min(self.left) / STATES * STATES };
+        self.left -= symbols;
         symbols
     }
 
@@ -88,32 +90,17 @@ impl<'a> States<'a> {
         for (i, (symbol, context)) in
             symbols.as_flattened_mut().iter_mut().zip(contexts.as_flattened()).take(count).enumerate()
         {
-            let state = &mut self.lanes.as_flattened_mut()[i % self.width];
+            let state = &mut self.at.lanes.as_flattened_mut()[i % self.width];
             let entry = table.get(context << PRECISION | *state & SLOTS);
-            *state = ((entry >> PRECISION & SLOTS) + 1).wrapping_mul(*state >> PRECISION).wrapping_add(entry & SLOTS);
+            *state = ((entry >> (32 - PRECISION)) + 1).wrapping_mul(*state >> PRECISION).wrapping_add(entry & SLOTS);
             if *state < LOWEST {
-                let word = self.words.get(self.next).copied().unwrap_or_default();
+                let word = self.at.words.get(self.at.next).copied().unwrap_or_default();
                 *state = *state << 16 | u32::from(u16::from_le_bytes(word));
-                self.next += 1;
+                self.at.next += 1;
             }
-            *symbol = (entry >> (2 * PRECISION)) as u8;
+            *symbol = (entry >> PRECISION) as u8;
         }
         symbols
-    }
-
-    /// Decodes one symbol from each state of a vector.
-    #[inline(always)]
-    fn take<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &[u32; LANES], vector: usize) -> [u8; LANES] {
-        let old = self.lanes[vector];
-        let places: [u32; LANES] = lanes!(i => contexts[i] << PRECISION | old[i] & SLOTS);
-        let entries = simd.gather(table, &places);
-        let states: [u32; LANES] = lanes!(i => ((entries[i] >> PRECISION & SLOTS) + 1).wrapping_mul(old[i] >> PRECISION).wrapping_add(entries[i] & SLOTS));
-        let low = simd.below(&states, &[LOWEST; LANES]);
-        let words: [[u8; 2]; LANES] = load(self.words.get(self.next..).unwrap_or_default());
-        let words = simd.expand(&lanes!(i => u16::from_le_bytes(words[i]).into()), low);
-        self.next += low.count_ones() as usize;
-        self.lanes[vector] = lanes!(i => if states[i] < LOWEST { states[i] << 16 | words[i] } else { states[i] });
-        lanes!(i => (entries[i] >> (2 * PRECISION)) as u8)
     }
 
     /// Symbols that are left.
@@ -127,10 +114,55 @@ impl<'a> States<'a> {
     /// [`Error::Damaged`] if symbols or words are left, or a final state is not the initial state
     /// of the encoder.
     pub fn finish(self) -> Result<(), Error> {
-        let ended = self.left == 0 && self.next == self.words.len();
-        if ended && self.lanes.as_flattened().iter().all(|state| *state == LOWEST) {
+        let ended = self.left == 0 && self.at.next == self.at.words.len();
+        if ended && self.at.lanes.as_flattened().iter().all(|state| *state == LOWEST) {
             return Ok(());
         }
         Err(Error::Damaged("it does not end where it should"))
+    }
+}
+
+/// What a step changes. A loop keeps it in registers if it is a variable of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct At<'a> {
+    lanes: LaneSymbols<u32>,
+    words: &'a [[u8; 2]],
+    /// Index of the next word. Words beyond the end read as zeros; [`States::finish`] detects that.
+    next: usize,
+}
+
+impl At<'_> {
+    /// Decodes a symbol from each state.
+    #[inline(always)]
+    pub(crate) fn step<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &LaneSymbols<u32>) -> LaneSymbols<u8> {
+        let mut symbols = [[0; LANES]; VECTORS];
+        for vector in 0..VECTORS {
+            symbols[vector] = self.take(simd, table, &contexts[vector], vector);
+        }
+        symbols
+    }
+
+    /// Decodes one symbol from each state of a vector.
+    #[inline(always)]
+    fn take<S: Simd>(&mut self, simd: S, table: Table<'_>, contexts: &[u32; LANES], vector: usize) -> [u8; LANES] {
+        let old = self.lanes[vector];
+        let places: [u32; LANES] = lanes!(i => contexts[i] << PRECISION | old[i] & SLOTS);
+        let entries = simd.gather(table, &places);
+        // f·⌊x/2¹²⌋ + offset, where only the product has to wait for the frequency.
+        let tops: [u32; LANES] = lanes!(i => old[i] >> PRECISION);
+        let sums: [u32; LANES] = lanes!(i => tops[i] + (entries[i] & SLOTS));
+        let states = lanes!(i => (entries[i] >> (32 - PRECISION)).wrapping_mul(tops[i]).wrapping_add(sums[i]));
+        let rest = self.words.get(self.next..).unwrap_or_default();
+        let padded;
+        let words = if let Some(words) = rest.first_chunk() {
+            words
+        } else {
+            padded = load(rest);
+            &padded
+        };
+        let (lanes, words) = simd.refill(&states, words);
+        self.next += words;
+        self.lanes[vector] = lanes;
+        lanes!(i => (entries[i] >> PRECISION) as u8)
     }
 }

@@ -1,8 +1,8 @@
 //! Tables of contexts: which neighbours share a table, and how tables are written.
 
-use std::ops::Range;
-
-use crate::{Error, Frequencies, STATE_BYTES, information};
+use crate::counts::Counts;
+use crate::logarithms::information_of;
+use crate::{Error, Frequencies, STATE_BYTES};
 
 /// Most groups of contexts: the decoder's tables then take a mebibyte.
 const MOST_GROUPS: usize = 64;
@@ -31,22 +31,19 @@ enum Way {
 }
 
 impl Way {
-    /// Approximate size in bytes of symbols with these counts and a table of their own. All symbols
-    /// lie in `used`.
-    fn price(self, counts: &[u64; 256], used: &Range<usize>) -> f64 {
+    /// Approximate size in bytes of `total` symbols with these counts and a table of their own. The
+    /// first symbol is a multiple of 16.
+    fn price(self, counts: &[u64], total: u64) -> f64 {
         match self {
             Self::Whole => {
-                let counts = &counts[used.clone()];
                 let used = counts.iter().position(|n| *n > 0).zip(counts.iter().rposition(|n| *n > 0));
-                let total: u64 = counts.iter().sum();
                 // A frequency of at least 128 of 4096 takes two bytes.
                 let long = counts.iter().filter(|n| **n * 32 >= total && **n > 0).count();
-                information(counts) / 8.0 + used.map_or(0.0, |(first, last)| (2 + last - first + long) as f64)
+                information_of(counts, total) / 8.0 + used.map_or(0.0, |(first, last)| (2 + last - first + long) as f64)
             }
             Self::Shared => {
-                let bins = bins(counts);
-                let total: u64 = bins.iter().sum();
-                (information(&bins) + 4.0 * total as f64) / 8.0 + 16.0
+                let bins: Vec<u64> = counts.chunks(16).map(|bin| bin.iter().sum()).collect();
+                (information_of(&bins, total) + 4.0 * total as f64) / 8.0 + 16.0
             }
         }
     }
@@ -77,27 +74,37 @@ impl Tables {
     /// Tables for the symbols counted in each of at most 256 contexts, in the smaller of both ways;
     /// `None` without symbols.
     pub fn of_counts(counts: &[[u64; 256]]) -> Option<Self> {
-        let all = total(counts);
-        let used = all.iter().position(|n| *n > 0)?..all.iter().rposition(|n| *n > 0)? + 1;
-        let (a, b) = (Self::written(Way::Whole, counts, &used)?, Self::written(Way::Shared, counts, &used)?);
-        Some(if b.cost < a.cost { b } else { a })
+        Self::of(&Counts::of_rows(counts)?)
     }
 
-    fn written(way: Way, counts: &[[u64; 256]], used: &Range<usize>) -> Option<Self> {
-        let groups = groups(counts, |counts| way.price(counts, used));
-        let mut group = Vec::with_capacity(counts.len());
+    /// The same for counts of at least one symbol.
+    pub(crate) fn of(counts: &Counts) -> Option<Self> {
+        let whole = Self::written(Way::Whole, counts)?;
+        // In the other way no frequency is above 255, so that a symbol takes more than four bits.
+        let symbols: u64 = counts.rows().flatten().sum();
+        if whole.cost <= symbols as f64 / 2.0 {
+            return Some(whole);
+        }
+        let shared = Self::written(Way::Shared, counts)?;
+        Some(if shared.cost < whole.cost { shared } else { whole })
+    }
+
+    fn written(way: Way, counts: &Counts) -> Option<Self> {
+        let groups = groups(counts, way);
+        let mut group = Vec::with_capacity(counts.rows().len());
         let mut starts = Vec::with_capacity(groups.len());
-        for (i, (members, _)) in groups.iter().enumerate() {
+        for (i, Group { contexts, .. }) in groups.iter().enumerate() {
             starts.push(group.len() as u8);
-            group.extend(std::iter::repeat_n(i as u8, *members));
+            group.extend(std::iter::repeat_n(i as u8, *contexts));
         }
         // The first group starts at context 0, so its place holds the number of other groups.
         let mut head = vec![way as u8, groups.len() as u8 - 1];
         head.extend(&starts[1..]);
         let (mut frequencies, mut bits) = (Vec::with_capacity(groups.len()), 0.0);
-        for (_, counts) in &groups {
-            let table = way.table(counts, &mut head)?;
-            bits += table.cost(counts);
+        for Group { sums, .. } in &groups {
+            let sums = counts.all_symbols(sums);
+            let table = way.table(&sums, &mut head)?;
+            bits += table.cost(&sums);
             frequencies.push(table);
         }
         let cost = bits / 8.0 + head.len() as f64 + STATE_BYTES as f64;
@@ -131,58 +138,75 @@ impl Tables {
     }
 }
 
-/// Neighbouring contexts, and how often each symbol occurs in them; boxed, since groups move.
-type Group = (usize, Box<[u64; 256]>);
+/// Neighbouring contexts that share a table.
+struct Group {
+    /// Number of contexts.
+    contexts: usize,
+    /// How often each symbol occurs in them.
+    sums: Vec<u64>,
+    /// Sum of the sums.
+    total: u64,
+    /// Size of the symbols and their table.
+    price: f64,
+    /// What this table and the next one together cost more than one table for both.
+    gain: f64,
+}
+
+impl Group {
+    fn add(&mut self, counts: &[u64]) {
+        self.sums.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+    }
+}
 
 /// Merges neighbours into groups while that lowers the total price or there are too many groups.
-/// Gives the number of contexts and the counts of each group. Every group has a symbol, if any
-/// symbol exists.
-fn groups(counts: &[[u64; 256]], price: impl Fn(&[u64; 256]) -> f64) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::with_capacity(counts.len());
-    for counts in counts {
-        let empty = counts.iter().all(|n| *n == 0);
+/// Every group has a symbol, if any symbol exists.
+fn groups(counts: &Counts, way: Way) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::with_capacity(counts.rows().len());
+    for counts in counts.rows() {
+        let total = counts.iter().sum();
         match groups.last_mut() {
-            Some((members, last)) if empty || last.iter().all(|n| *n == 0) => {
-                *members += 1;
-                add(last, counts);
+            Some(last) if total == 0 || last.total == 0 => {
+                last.contexts += 1;
+                last.total += total;
+                last.add(counts);
             }
-            _ => groups.push((1, Box::new(*counts))),
+            _ => groups.push(Group { contexts: 1, sums: counts.to_vec(), total, price: 0.0, gain: 0.0 }),
         }
     }
-    let mut prices: Vec<f64> = groups.iter().map(|(_, counts)| price(counts)).collect();
-    // Cost of keeping group `i` and its right neighbour separate, compared with one table for both.
-    let gain = |groups: &[Group], prices: &[f64], i: usize| {
-        let mut both = *groups[i].1;
-        add(&mut both, &groups[i + 1].1);
-        prices[i] + prices[i + 1] - price(&both)
+    groups.iter_mut().for_each(|group| group.price = way.price(&group.sums, group.total));
+    let mut both = Vec::new();
+    let mut gain = |groups: &[Group], i: usize| {
+        let Some([group, next]) = groups.get(i..i + 2) else { return f64::NEG_INFINITY };
+        both.clear();
+        both.extend(group.sums.iter().zip(&next.sums).map(|(a, b)| a + b));
+        group.price + next.price - way.price(&both, group.total + next.total)
     };
-    let mut gains: Vec<f64> = (1..groups.len()).map(|i| gain(&groups, &prices, i - 1)).collect();
-    while let Some((i, best)) = gains.iter().copied().enumerate().rev().max_by(|a, b| a.1.total_cmp(&b.1))
+    for i in 1..groups.len() {
+        groups[i - 1].gain = gain(&groups, i - 1);
+    }
+    while let Some((i, best)) = best(&groups)
         && (best > 0.0 || groups.len() > MOST_GROUPS)
     {
-        let (members, right) = groups.remove(i + 1);
-        groups[i].0 += members;
-        add(&mut groups[i].1, &right);
-        prices[i] = prices[i] + prices.remove(i + 1) - best;
-        gains.remove(i);
-        for pair in [i.checked_sub(1), Some(i)].into_iter().flatten().filter(|pair| pair + 1 < groups.len()) {
-            gains[pair] = gain(&groups, &prices, pair);
+        let next = groups.remove(i + 1);
+        let group = &mut groups[i];
+        group.contexts += next.contexts;
+        group.total += next.total;
+        group.price += next.price - best;
+        group.add(&next.sums);
+        for i in i.saturating_sub(1)..=i {
+            if i + 1 < groups.len() {
+                groups[i].gain = gain(&groups, i);
+            }
         }
     }
     groups
 }
 
-/// The sum over all contexts.
-pub(crate) fn total(counts: &[[u64; 256]]) -> [u64; 256] {
-    let mut sums = [0; 256];
-    for counts in counts {
-        add(&mut sums, counts);
-    }
-    sums
-}
-
-fn add(sums: &mut [u64; 256], counts: &[u64; 256]) {
-    sums.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n);
+/// The first group with the largest gain, if there are two groups.
+fn best(groups: &[Group]) -> Option<(usize, f64)> {
+    let (_, pairs) = groups.split_last()?;
+    let gains = pairs.iter().map(|group| group.gain).enumerate();
+    gains.reduce(|best, gain| if gain.1 > best.1 { gain } else { best })
 }
 
 /// Frequencies of the upper four bits of a byte; they add up to 256.

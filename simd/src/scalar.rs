@@ -105,12 +105,41 @@ impl Simd for Scalar {
     #[inline(always)]
     fn below(self, a: &[u32; LANES], b: &[u32; LANES]) -> u16 {
         let below: [u16; LANES] = lanes!(i => u16::from(a[i] < b[i]));
+        // In most calls no lane qualifies; this check works on whole vectors.
+        if below.iter().fold(0, |any, lane| any | lane) == 0 {
+            return 0;
+        }
         below.iter().enumerate().fold(0, |mask, (i, lane)| mask | lane << i)
     }
 
     #[inline(always)]
-    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
-        lanes!(i => a[i] / b[i].max(1))
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [[u32; LANES]; 2] {
+        let quotients: [u32; LANES] = lanes!(i => a[i] / b[i].max(1));
+        [quotients, lanes!(i => a[i].wrapping_sub(quotients[i].wrapping_mul(b[i])))]
+    }
+
+    #[inline(always)]
+    fn drain(self, lanes: &[u32; LANES], limits: &[u32; LANES], words: &mut [[u8; 2]; LANES]) -> ([u32; LANES], usize) {
+        let (mut out, mut free) = (*lanes, LANES);
+        for (lane, _) in out.iter_mut().zip(limits).rev().filter(|(lane, limit)| **lane >> 20 >= **limit) {
+            free -= 1;
+            words[free] = (*lane as u16).to_le_bytes();
+            *lane >>= 16;
+        }
+        (out, LANES - free)
+    }
+
+    #[inline(always)]
+    fn refill(self, lanes: &[u32; LANES], words: &[[u8; 2]; LANES]) -> ([u32; LANES], usize) {
+        let (mut out, mut next) = (*lanes, 0);
+        for lane in &mut out {
+            let takes = usize::from(*lane >> 16 == 0);
+            let word = u32::from(u16::from_le_bytes(words[next & (LANES - 1)]));
+            // Without branches, which would be mispredicted.
+            *lane = *lane << (16 * takes) | word * takes as u32;
+            next += takes;
+        }
+        (out, next)
     }
 
     #[inline(always)]
@@ -127,19 +156,6 @@ impl Simd for Scalar {
             next += set;
             value
         })
-    }
-
-    #[inline(always)]
-    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES] {
-        let (mut out, mut next) = ([0; LANES], 0);
-        for (i, lane) in lanes.iter().enumerate() {
-            let set = usize::from(mask >> i & 1);
-            if set == 1 {
-                out[next] = *lane;
-            }
-            next += set;
-        }
-        out
     }
 
     #[inline(always)]

@@ -60,18 +60,23 @@ pub trait Simd: Copy {
     /// A bit for each lane in which `a < b`.
     fn below(self, a: &[u32; LANES], b: &[u32; LANES]) -> u16;
 
-    /// `a / b`, rounded down. No `b` may be 0, and no quotient 2³¹ or more.
-    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES];
+    /// `a / b`, rounded down, and the rest. Each `b` is 1 to 2¹², and each quotient below 2²⁰.
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [[u32; LANES]; 2];
+
+    /// Moves the low half of each lane of at least `limit·2²⁰` to the end of `words`, in order, and
+    /// shifts these lanes right by 16 bits. Each limit is at most 2¹². Returns the lanes and the
+    /// number of words moved; the other words may change.
+    fn drain(self, lanes: &[u32; LANES], limits: &[u32; LANES], words: &mut [[u8; 2]; LANES]) -> ([u32; LANES], usize);
+
+    /// Shifts each lane below 2¹⁶ left by 16 bits and adds the next word. Returns the lanes and the
+    /// number of words added.
+    fn refill(self, lanes: &[u32; LANES], words: &[[u8; 2]; LANES]) -> ([u32; LANES], usize);
 
     /// The entries of a table at these indices, modulo its length.
     fn gather(self, table: Table<'_>, indices: &[u32; LANES]) -> [u32; LANES];
 
     /// Moves the first values to the lanes whose bits are set, in order; the other lanes are 0.
     fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES];
-
-    /// The inverse of [`Self::expand`]: moves the lanes whose bits are set to the front; the rest
-    /// is 0.
-    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES];
 
     /// A window into a little-endian bit stream for each lane. Window `i` begins at bit `i · BITS`
     /// (`BITS` is 1 to 4). A lane holds the 32 bits from the last multiple of 16 before its window
@@ -152,10 +157,11 @@ mod tests {
         gathered: u64,
         scattered: u64,
         below: u16,
-        quotients: [u32; LANES],
+        quotients: [[u32; LANES]; 2],
+        drained: ([u32; LANES], usize, Vec<[u8; 2]>),
+        refilled: ([u32; LANES], usize),
         entries: [u32; LANES],
         expanded: [u32; LANES],
-        compressed: [u32; LANES],
         windows: [[u32; LANES]; 4],
         byte_sums: [u32; LANES],
         low_halves: [u16; LANES],
@@ -174,7 +180,7 @@ mod tests {
             let mut least = (floats, lanes!(i => i as u32));
             simd.keep_least(values, 77, &mut least.0, &mut least.1);
             // Divisors of every size, and quotients up to the limit.
-            let divisors: [u32; LANES] = lanes!(i => (x as u32 >> (2 * i)).max(2));
+            let divisors: [u32; LANES] = lanes!(i => (x as u32 >> (20 + i % 12)).max(1));
             let dividends: [u32; LANES] = lanes!(i => (mask as u32).wrapping_mul(i as u32 + 1));
             let table: [u32; 8] = std::array::from_fn(|i| (x >> i) as u32);
             Found {
@@ -190,10 +196,15 @@ mod tests {
                 gathered: simd.gather_bits(x, mask),
                 scattered: simd.scatter_bits(x, mask),
                 below: simd.below(&divisors, &dividends),
-                quotients: simd.divide(&dividends, &divisors),
+                quotients: simd.divide(&lanes!(i => (u64::from(dividends[i]) % (u64::from(divisors[i]) << 20)) as u32), &divisors),
+                drained: {
+                    let mut words = [[1; 2]; LANES];
+                    let (lanes, count) = simd.drain(&dividends, &divisors, &mut words);
+                    (lanes, count, words[LANES - count..].to_vec())
+                },
+                refilled: simd.refill(&lanes!(i => dividends[i] >> (x % 19)), &lanes!(i => [i as u8, (x >> i) as u8])),
                 entries: simd.gather(Table::new(&table).expect("a power of two"), &dividends),
                 expanded: simd.expand(&lanes!(i => (x >> i) as u32), mask as u16),
-                compressed: simd.compress(&dividends, mask as u16),
                 windows: [
                     simd.windows::<1>(codes),
                     simd.windows::<2>(codes),
@@ -238,6 +249,29 @@ mod tests {
     kernel! {
         fn at_least<'a>(simd, a: &'a [f32; LANES], b: &'a [f32; LANES]) -> u16 {
             simd.at_least(a, b)
+        }
+    }
+
+    kernel! {
+        fn divided<'a>(simd, a: &'a [u32; LANES], b: &'a [u32; LANES]) -> [[u32; LANES]; 2] {
+            simd.divide(a, b)
+        }
+    }
+
+    #[test]
+    fn quotients_are_right_beside_every_multiple() {
+        for b in 1..=1 << 12 {
+            let last = (1 << 20) - 1;
+            let quotients = [0, 1, 2, 3, 1000, 4095, (1 << 16) - 1, last / 3, 1 << 19, last / 7 * 6, last - 1, last];
+            for q in quotients.into_iter().chain((0..20).map(|bit| (1 << bit) + b % (1 << bit))) {
+                let a: [u32; LANES] = lanes!(i => q * b + [0, 1, b / 2, b - 1][i % 4].min(b - 1));
+                for level in Level::available() {
+                    let [quotients, rests] = with_level(level, || divided(&a, &[b; LANES]));
+                    for i in 0..LANES {
+                        assert_eq!((quotients[i], rests[i]), (a[i] / b, a[i] % b), "{level}: {} / {b}", a[i]);
+                    }
+                }
+            }
         }
     }
 

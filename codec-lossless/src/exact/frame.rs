@@ -6,7 +6,7 @@
 
 use codec_api::{CodecError, Result};
 use entropy::{count, information};
-use simd::kernel;
+use simd::{LANES, kernel, lanes, load};
 
 /// The level of Zstandard frames.
 const LEVEL: i32 = 3;
@@ -38,21 +38,36 @@ pub(super) fn least(bytes: &[u8]) -> f64 {
 
 /// Bytes that are compared.
 const WINDOW: usize = 8;
-/// Windows that are remembered, about.
-const REMEMBERED: usize = 1 << 11;
+/// Windows looked at for repetitions at any distance, about.
+const CHOSEN: usize = 1 << 9;
 /// A repetition in so many windows is worth a frame.
 const RARE: usize = 64;
 
 /// Whether more than one window in 64 repeats: in eight parts of the bytes, one of the latest
-/// windows of its part; or anywhere, among the windows with a small hash. A window begins with an
-/// element.
+/// windows; or anywhere, among the windows with a small hash. A window begins with an element.
 pub(super) fn repeats(bytes: &[u8], width: usize) -> bool {
     near_repeats(bytes, width) || far_repeats(bytes, width)
 }
 
-/// Windows that begin with an element.
-fn windows(bytes: &[u8], width: usize) -> usize {
-    bytes.len().saturating_sub(WINDOW - 1).div_ceil(width)
+/// Windows seen lately.
+struct Latest(Vec<u64>);
+
+impl Latest {
+    /// Binary logarithm of the number of windows.
+    const BITS: u32 = 11;
+
+    fn new() -> Self {
+        let mut windows = vec![0; 1 << Self::BITS];
+        // The place of window 0 holds a window that belongs to another place.
+        windows[0] = 1;
+        Self(windows)
+    }
+
+    /// Whether the window was seen lately.
+    fn has_seen(&mut self, window: u64) -> bool {
+        let place = (window ^ window >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::BITS);
+        std::mem::replace(&mut self.0[place as usize], window) == window
+    }
 }
 
 fn window(bytes: &[u8], at: usize) -> u64 {
@@ -62,77 +77,72 @@ fn window(bytes: &[u8], at: usize) -> u64 {
 /// Looks for runs and short periods in eight parts of the bytes.
 fn near_repeats(bytes: &[u8], width: usize) -> bool {
     const PARTS: usize = 8;
-    const PART: usize = 512;
-    let all = windows(bytes, width);
+    const PART: usize = 256;
+    let all = bytes.len().saturating_sub(WINDOW - 1).div_ceil(width);
     let step = all.div_ceil(PARTS).max(PART);
-    let (mut close, mut seen) = (0, 0);
+    let (mut latest, mut repeated, mut seen) = (Latest::new(), 0, 0);
     for first in (0..all).step_by(step) {
-        let mut latest = [None; 256];
         for i in first..(first + PART).min(all) {
-            let window = window(bytes, i * width);
-            let place = (window ^ window >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
-            close += usize::from(latest[place as usize].replace(window) == Some(window));
+            repeated += usize::from(latest.has_seen(window(bytes, i * width)));
             seen += 1;
         }
     }
-    RARE * close > seen
+    RARE * repeated > seen
 }
+
+/// Bytes at which windows of a block begin.
+const BLOCK: usize = 4 * LANES;
+/// Bytes that the windows of a block cover.
+const COVERED: usize = BLOCK + WINDOW - 1;
 
 /// Looks for windows with a small hash at any distance.
 fn far_repeats(bytes: &[u8], width: usize) -> bool {
-    let most = u32::MAX / windows(bytes, width).div_ceil(REMEMBERED).max(1) as u32;
-    let mut chosen = Vec::with_capacity(2 * REMEMBERED);
-    match width {
-        1 => choose::<1>(bytes, most, &mut chosen),
-        2 => choose::<2>(bytes, most, &mut chosen),
-        4 => choose::<4>(bytes, most, &mut chosen),
-        _ => choose::<8>(bytes, most, &mut chosen),
-    }
-    let mut found: Vec<u64> = chosen.iter().map(|at| window(bytes, *at)).collect();
-    found.sort_unstable();
-    let earlier = found.windows(2).filter(|pair| pair[0] == pair[1]).count();
-    RARE * earlier > found.len()
-}
-
-/// Elements hashed at a time.
-const PIECE: usize = 512;
-
-/// Appends the offsets of the windows whose hash is at most `most`: the same windows, wherever they
-/// are.
-fn choose<const WIDTH: usize>(bytes: &[u8], most: u32, chosen: &mut Vec<usize>) {
-    let in_window = WINDOW / WIDTH;
-    let all = windows(bytes, WIDTH);
-    let mut elements = [0; PIECE + WINDOW];
-    for first in (0..all).step_by(PIECE) {
-        let part = bytes[first * WIDTH..].as_chunks::<WIDTH>().0;
-        let part = &part[..part.len().min(PIECE + in_window - 1)];
-        for (element, bytes) in elements.iter_mut().zip(part) {
-            let mut wide = [0; WINDOW];
-            wide[..WIDTH].copy_from_slice(bytes);
-            let wide = u64::from_le_bytes(wide);
-            *element = wide as u32 ^ (wide >> 32) as u32;
-        }
-        let here = (all - first).min(PIECE);
-        let mut hashes = [0; PIECE];
-        hash(&elements, in_window, &mut hashes);
-        let small = hashes[..here].iter().enumerate().filter(|(_, hash)| **hash <= most);
-        chosen.extend(small.map(|(i, _)| (first + i) * WIDTH));
-    }
+    let most = u32::MAX / (bytes.len() / width).div_ceil(CHOSEN).max(1) as u32;
+    let [chosen, repeated] = find(bytes, width, most);
+    RARE * repeated > chosen
 }
 
 kernel! {
-    /// A hash of the elements of each window.
-    fn hash<'a>(_simd, elements: &'a [u32; PIECE + WINDOW], in_window: usize, hashes: &'a mut [u32; PIECE]) {
-        hashes.fill(0);
-        for j in 0..in_window.min(WINDOW) {
-            for (hash, element) in hashes.iter_mut().zip(&elements[j..]) {
-                *hash = (*hash ^ element).wrapping_mul(0x9e37_79b1);
+    /// Number of windows with a hash below `most`, and of those among them that were seen lately.
+    fn find<'a>(simd, bytes: &'a [u8], width: usize, most: u32) -> [usize; 2] {
+        let (mut latest, mut chosen, mut repeated) = (Latest::new(), 0, 0);
+        // Windows of elements of eight bytes begin in every other lane.
+        let lanes = if width > 4 { 0x5555 } else { 0xffff };
+        let mut padded = [0; 2 * BLOCK];
+        for start in (0..bytes.len().saturating_sub(WINDOW - 1)).step_by(BLOCK) {
+            let rest = &bytes[start..];
+            let (block, end) = if let Some(block) = rest.first_chunk::<COVERED>() {
+                (block, BLOCK)
+            } else {
+                padded[..rest.len()].copy_from_slice(rest);
+                let Some(block) = padded.first_chunk::<COVERED>() else { break };
+                (block, rest.len() - (WINDOW - 1))
+            };
+            for first in (0..4).step_by(width.min(4)) {
+                let mut small = simd.below(&hashes(&block[first..]), &[most; LANES]) & lanes;
+                while small != 0 {
+                    let at = first + 4 * small.trailing_zeros() as usize;
+                    small &= small - 1;
+                    if at < end {
+                        chosen += 1;
+                        repeated += usize::from(latest.has_seen(window(block, at)));
+                    }
+                }
             }
         }
-        for hash in hashes {
-            *hash = (*hash ^ *hash >> 15).wrapping_mul(0x85eb_ca77);
-        }
+        [chosen, repeated]
     }
+}
+
+/// Hashes of the windows that begin at every fourth byte.
+#[inline(always)]
+fn hashes(bytes: &[u8]) -> [u32; LANES] {
+    let (low, high) = (bytes.as_chunks::<4>().0, bytes[4..].as_chunks::<4>().0);
+    let (low, high): ([[u8; 4]; LANES], [[u8; 4]; LANES]) = (load(low), load(high));
+    lanes!(i => {
+        let high = u32::from_le_bytes(high[i]).rotate_left(15);
+        (u32::from_le_bytes(low[i]) ^ high).wrapping_mul(0x9e37_79b1)
+    })
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ impl Level {
             // show how much they depend on the exponents.
             Self::Max => (1.0 / 512.0, 2),
         };
-        if k >= always && plane::sampled_gain(plane) < gain { 1.0 } else { gain }
+        if k >= always && !plane::likely_saves(plane, gain) { 1.0 } else { gain }
     }
 }
 

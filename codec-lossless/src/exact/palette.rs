@@ -43,11 +43,53 @@ pub(super) fn is_likely(bytes: &[u8], width: usize) -> bool {
 
 /// Whether the elements may have 2 to `most` different values, as far as a sample shows.
 fn has_few_values<const WIDTH: usize>(elements: &[[u8; WIDTH]], most: usize) -> bool {
-    let mut sample: Vec<_> = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1)).collect();
+    let sample = elements.iter().step_by(elements.len().div_ceil(SAMPLE).max(1));
     let most = most.min((15 * sample.len()).div_ceil(16));
-    sample.sort_unstable();
-    sample.dedup();
-    (2..=most).contains(&sample.len())
+    let mut seen = Seen::new();
+    for element in sample {
+        let mut wide = [0; 8];
+        wide[..WIDTH].copy_from_slice(element);
+        seen.insert(u64::from_le_bytes(wide));
+        if seen.values > most {
+            return false;
+        }
+    }
+    seen.values >= 2
+}
+
+/// A set of at most [`SAMPLE`] integers.
+struct Seen {
+    /// Open addressing in twice as many places; an empty place holds 0.
+    places: Vec<u64>,
+    zero: bool,
+    /// Number of integers.
+    values: usize,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self { places: vec![0; 2 * SAMPLE], zero: false, values: 0 }
+    }
+
+    fn insert(&mut self, value: u64) {
+        if value == 0 {
+            self.values += usize::from(!std::mem::replace(&mut self.zero, true));
+            return;
+        }
+        let mut place = (value.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        loop {
+            let found = &mut self.places[place % (2 * SAMPLE)];
+            if *found == value {
+                return;
+            }
+            if *found == 0 {
+                *found = value;
+                self.values += 1;
+                return;
+            }
+            place += 1;
+        }
+    }
 }
 
 fn encode_elements<const WIDTH: usize>(bytes: &[u8], most: usize) -> Result<Option<Payload>> {

@@ -32,8 +32,8 @@ use std::borrow::Cow;
 
 use simd::kernel;
 
-use crate::frequencies::{count, count_by};
-use crate::tables::total;
+use crate::counts::Counts;
+use crate::frequencies::count;
 use crate::{Encoder, Error, Frequencies, STATE_BYTES, Tables, information};
 pub use reader::Reader;
 
@@ -119,10 +119,11 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     if gain >= 1.0 || bytes.len() <= STATE_BYTES {
         return Ok(None);
     }
-    let by_context = count_by_contexts(bytes, known.contexts);
+    let by_context = (!known.contexts.is_empty()).then(|| Counts::of(bytes, known.contexts));
     // The sum over the contexts saves counting the bytes once more.
-    let counts = if by_context.is_empty() { count(bytes) } else { total(&by_context) };
-    let candidates = [plain(&counts), by_contexts(&by_context, known), by_classes(bytes, known.before)];
+    let counts = by_context.as_ref().map_or_else(|| count(bytes), Counts::total);
+    let with_contexts = by_context.and_then(|counts| by_contexts(&counts, known));
+    let candidates = [plain(&counts), with_contexts, by_classes(bytes, known.before)];
     let best = candidates.into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
     let Some(best) = best.filter(|best| best.cost < (1.0 - gain) * bytes.len() as f64) else { return Ok(None) };
     let mut out = Vec::with_capacity(best.cost as usize + 256);
@@ -132,30 +133,37 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     Ok(Some(out).filter(|out| out.len() <= bytes.len()))
 }
 
+/// Elements in a run of a [`sample`].
+const RUN: usize = 1 << 9;
+/// Runs in a sample.
+const RUNS: usize = 16;
+
 /// Elements of `width` bytes from all over a tensor or plane: at most 16 runs of 512 elements.
 pub fn sample(bytes: &[u8], width: usize) -> Vec<u8> {
-    const RUN: usize = 1 << 9;
-    const RUNS: usize = 16;
-    let step = (bytes.len() / width).div_ceil(RUNS).max(RUN) * width;
-    // Whole runs: an iterator over bytes would append each on its own.
-    bytes.chunks(step).map(|part| &part[..part.len().min(RUN * width)]).collect::<Vec<_>>().concat()
+    runs(bytes, width, RUN).collect::<Vec<_>>().concat()
 }
 
-/// Share of the plane's size that one table saves, estimated from a [`sample`]; tables of several
-/// contexts may save more.
-pub fn sampled_gain(bytes: &[u8]) -> f64 {
-    let sample = sample(bytes, 1);
-    let counts = count(&sample);
-    let used = counts.iter().filter(|n| **n > 0).count();
+/// At most 16 runs of `run` elements.
+fn runs(bytes: &[u8], width: usize, run: usize) -> impl Iterator<Item = &[u8]> {
+    let step = (bytes.len() / width).div_ceil(RUNS).max(run) * width;
+    bytes.chunks(step).map(move |part| &part[..part.len().min(run * width)])
+}
+
+/// Whether one table saves at least the share `gain` of a plane's size, as far as a [`sample`]
+/// shows; tables of several contexts may save more.
+pub fn likely_saves(bytes: &[u8], gain: f64) -> bool {
+    // A smaller sample is enough for most planes: its estimate is off by less than this.
+    const ERROR: f64 = 1.0 / 32.0;
+    sampled_gain(bytes, RUN / 8) + ERROR >= gain && sampled_gain(bytes, RUN) >= gain
+}
+
+/// Share of the plane's size that one table saves, estimated from runs of `run` bytes.
+fn sampled_gain(bytes: &[u8], run: usize) -> f64 {
+    let counts = count(&runs(bytes, 1, run).collect::<Vec<_>>().concat());
+    let (total, used) = (counts.iter().sum::<u64>(), counts.iter().filter(|n| **n > 0).count());
     // The information in a sample is too low by this many bits on average (Miller and Madow).
-    let bias = if sample.len() < bytes.len() { (used - 1) as f64 / 2.0 * std::f64::consts::LOG2_E } else { 0.0 };
-    1.0 - (information(&counts) + bias) / (8 * sample.len().max(1)) as f64
-}
-
-/// The counts of each context; empty without contexts.
-fn count_by_contexts(bytes: &[u8], contexts: &[u8]) -> Vec<[u64; 256]> {
-    let most = contexts.iter().fold(0, |most: u8, context| most.max(*context));
-    if contexts.is_empty() { Vec::new() } else { count_by(bytes, contexts, usize::from(most) + 1) }
+    let bias = if total < bytes.len() as u64 { (used.max(1) - 1) as f64 / 2.0 * std::f64::consts::LOG2_E } else { 0.0 };
+    1.0 - (information(&counts) + bias) / (8 * total.max(1)) as f64
 }
 
 fn plain(counts: &[u64; 256]) -> Option<Candidate<'static>> {
@@ -166,8 +174,8 @@ fn plain(counts: &[u64; 256]) -> Option<Candidate<'static>> {
     Some(Candidate { mode: 2, head, contexts: Cow::Borrowed(&[]), tables: vec![frequencies], cost })
 }
 
-fn by_contexts<'a>(counts: &[[u64; 256]], known: Known<'a>) -> Option<Candidate<'a>> {
-    let tables = Tables::of_counts(counts)?;
+fn by_contexts<'a>(counts: &Counts, known: Known<'a>) -> Option<Candidate<'a>> {
+    let tables = Tables::of(counts)?;
     let contexts = map(known.contexts, &tables.group);
     let cost = tables.cost + known.side_bytes as f64;
     Some(Candidate { mode: BY_CONTEXTS, head: tables.head, contexts, tables: tables.frequencies, cost })
@@ -185,10 +193,10 @@ fn by_classes<'a>(bytes: &[u8], before: &'a [u8]) -> Option<Candidate<'a>> {
     order.truncate(CLASSES - 1);
     order.sort_unstable();
     let class = classes(&order);
-    let found = Tables::of_counts(&count_by(bytes, &map(before, &class), order.len() + 1))?;
+    let found = Tables::of(&Counts::of(bytes, &map(before, &class)))?;
     let head = [&[order.len() as u8 + 1], &order[..], &found.head].concat();
     let cost = found.cost + (1 + order.len()) as f64;
-    let contexts = map(before, &class.map(|class| found.group[usize::from(class)]));
+    let contexts = map(before, &class.map(|class| found.group.get(usize::from(class)).copied().unwrap_or_default()));
     Some(Candidate { mode: BY_CLASSES, head, contexts, tables: found.frequencies, cost })
 }
 

@@ -5,21 +5,19 @@ use std::arch::x86_64::{
     _mm_cvtsi64_si128, _mm_cvtss_f32, _mm_loadl_epi64, _mm_loadu_si128, _mm_maddubs_epi16, _mm_max_ps, _mm_max_ss,
     _mm_movehl_ps, _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128,
     _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps,
-    _mm256_broadcastsi128_si256, _mm256_castpd_si256, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_pd,
-    _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpgt_epi8, _mm256_cmpgt_epi32, _mm256_cvtepi8_epi32,
-    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu32_epi64, _mm256_cvtph_ps, _mm256_cvtps_epi32,
-    _mm256_cvtps_ph, _mm256_cvttpd_epi32, _mm256_div_pd, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_broadcastsi128_si256, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps,
+    _mm256_cmpeq_epi32, _mm256_cmpgt_epi8, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
+    _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_fmadd_ps,
     _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_or_si256,
-    _mm256_packs_epi32, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
-    _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_pd, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi32,
-    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_pd, _mm256_sub_ps,
-    _mm256_xor_si256, _pdep_u64, _pext_u64,
+    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_packs_epi32,
+    _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_sub_epi32, _mm256_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
-use super::{common_operations, window_bytes, window_shifts};
+use super::{common_operations, window_bytes, window_shifts, words};
 use crate::LANES;
 use crate::table::Table;
 use crate::vector::{MAGNITUDE, Simd};
@@ -91,20 +89,6 @@ unsafe fn expand_eight(values: [u32; 8], mask: u8) -> __m256i {
         let set = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(bytes as i64));
         let values = transmute::<[u32; 8], __m256i>(values);
         _mm256_and_si256(_mm256_permutevar8x32_epi32(values, sources), set)
-    }
-}
-
-/// Moves the lanes whose bits are set to the front; the rest is 0.
-#[inline(always)]
-unsafe fn compress_eight(lanes: __m256i, mask: u8) -> [u32; 8] {
-    // SAFETY: as above.
-    unsafe {
-        let bytes = byte_mask(mask);
-        let sources = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(_pext_u64(LANE_NUMBERS, bytes) as i64));
-        // As many bytes of ones as lanes are kept.
-        let set = _mm256_cvtepi8_epi32(_mm_cvtsi64_si128(_pext_u64(bytes, bytes) as i64));
-        let front = _mm256_and_si256(_mm256_permutevar8x32_epi32(lanes, sources), set);
-        transmute::<__m256i, [u32; 8]>(front)
     }
 }
 
@@ -265,34 +249,35 @@ impl Simd for Avx2 {
         // SAFETY: as above.
         unsafe {
             let (a, b) = (integers(a), integers(b));
-            // A signed comparison, with the top bit of both operands flipped.
-            let top = _mm256_set1_epi32(i32::MIN);
-            let below = |half: usize| {
-                let greater = _mm256_cmpgt_epi32(_mm256_xor_si256(b[half], top), _mm256_xor_si256(a[half], top));
-                _mm256_movemask_ps(_mm256_castsi256_ps(greater))
+            // AVX2 compares signed integers only.
+            let at_least = |half: usize| {
+                let equal = _mm256_cmpeq_epi32(_mm256_max_epu32(a[half], b[half]), a[half]);
+                _mm256_movemask_ps(_mm256_castsi256_ps(equal))
             };
-            (below(0) | below(1) << 8) as u16
+            !(at_least(0) | at_least(1) << 8) as u16
         }
     }
 
     #[inline(always)]
-    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
-        let (mut out, a, b) = ([0; LANES], a.as_chunks::<4>().0, b.as_chunks::<4>().0);
-        // SAFETY: as above. The f64 quotient of two 32-bit integers is never rounded up to the next
-        // integer.
-        unsafe {
-            // The bits of 2^52 + n contain n, so no conversion of unsigned integers is needed.
-            let offset = _mm256_set1_pd(4_503_599_627_370_496.0);
-            let double = |n: &[u32; 4]| {
-                let wide = _mm256_cvtepu32_epi64(transmute::<[u32; 4], __m128i>(*n));
-                _mm256_sub_pd(_mm256_castsi256_pd(_mm256_or_si256(wide, _mm256_castpd_si256(offset))), offset)
-            };
-            for ((out, a), b) in out.as_chunks_mut::<4>().0.iter_mut().zip(a).zip(b) {
-                let quotients = _mm256_cvttpd_epi32(_mm256_div_pd(double(a), double(b)));
-                *out = transmute::<__m128i, [u32; 4]>(quotients);
-            }
-        }
-        out
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [[u32; LANES]; 2] {
+        let ([a0, a1], [b0, b1]) = (integers(a), integers(b));
+        // SAFETY: see above.
+        let ((low, low_rest), (high, high_rest)) = unsafe { (words::divide_avx2(a0, b0), words::divide_avx2(a1, b1)) };
+        [lanes_of([low, high]), lanes_of([low_rest, high_rest])]
+    }
+
+    #[inline(always)]
+    fn drain(self, lanes: &[u32; LANES], limits: &[u32; LANES], words: &mut [[u8; 2]; LANES]) -> ([u32; LANES], usize) {
+        // SAFETY: see above.
+        let (lanes, count) = unsafe { words::drain_avx2(integers(lanes), integers(limits), words) };
+        (lanes_of(lanes), count)
+    }
+
+    #[inline(always)]
+    fn refill(self, lanes: &[u32; LANES], words: &[[u8; 2]; LANES]) -> ([u32; LANES], usize) {
+        // SAFETY: see above.
+        let (lanes, count) = unsafe { words::refill_avx2(integers(lanes), words) };
+        (lanes_of(lanes), count)
     }
 
     #[inline(always)]
@@ -315,20 +300,6 @@ impl Simd for Avx2 {
         high.copy_from_slice(&values[first..first + 8]);
         // SAFETY: as above.
         unsafe { lanes_of([expand_eight(low, mask as u8), expand_eight(high, (mask >> 8) as u8)]) }
-    }
-
-    #[inline(always)]
-    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES] {
-        let (low, high) = (mask as u8, (mask >> 8) as u8);
-        let first = low.count_ones() as usize;
-        let mut out = [0; LANES];
-        // SAFETY: as above.
-        unsafe {
-            let lanes = integers(lanes);
-            out[..8].copy_from_slice(&compress_eight(lanes[0], low));
-            out[first..first + 8].copy_from_slice(&compress_eight(lanes[1], high));
-        }
-        out
     }
 
     #[inline(always)]

@@ -5,19 +5,18 @@ use std::arch::x86_64::{
     __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT,
     _mm_cvtsi32_si128, _mm_loadu_si128, _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64,
     _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
-    _mm512_broadcast_i32x4, _mm512_castsi256_si512, _mm512_castsi512_si256, _mm512_cmp_ps_mask,
-    _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32,
-    _mm512_cvtepu32_pd, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_cvttpd_epu32, _mm512_div_pd,
-    _mm512_extracti64x4_epi64, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_inserti64x4, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32,
-    _mm512_maskz_compress_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps,
-    _mm512_permutexvar_epi8, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi16,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32,
-    _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_ps, _pdep_u64, _pext_u64,
+    _mm512_broadcast_i32x4, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_fmadd_ps,
+    _mm512_i32gather_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16,
+    _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps,
+    _mm512_mul_ps, _mm512_permutexvar_epi8, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi32,
+    _mm512_srl_epi32, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_ps,
+    _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
-use super::{common_operations, window_bytes, window_shifts};
+use super::{common_operations, window_bytes, window_shifts, words};
 use crate::LANES;
 use crate::table::Table;
 use crate::vector::{MAGNITUDE, Simd};
@@ -205,16 +204,24 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
-        // SAFETY: as above. The f64 quotient of two 32-bit integers is never rounded up to the next
-        // integer.
-        unsafe {
-            let (a, b) = (integers(a), integers(b));
-            let half = |a, b| _mm512_cvttpd_epu32(_mm512_div_pd(_mm512_cvtepu32_pd(a), _mm512_cvtepu32_pd(b)));
-            let low = half(_mm512_castsi512_si256(a), _mm512_castsi512_si256(b));
-            let high = half(_mm512_extracti64x4_epi64::<1>(a), _mm512_extracti64x4_epi64::<1>(b));
-            lanes_of(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high))
-        }
+    fn divide(self, a: &[u32; LANES], b: &[u32; LANES]) -> [[u32; LANES]; 2] {
+        // SAFETY: see above.
+        let (quotients, rests) = unsafe { words::divide_avx512(integers(a), integers(b)) };
+        [lanes_of(quotients), lanes_of(rests)]
+    }
+
+    #[inline(always)]
+    fn drain(self, lanes: &[u32; LANES], limits: &[u32; LANES], words: &mut [[u8; 2]; LANES]) -> ([u32; LANES], usize) {
+        // SAFETY: see above.
+        let (lanes, count) = unsafe { words::drain_avx512(integers(lanes), integers(limits), words) };
+        (lanes_of(lanes), count)
+    }
+
+    #[inline(always)]
+    fn refill(self, lanes: &[u32; LANES], words: &[[u8; 2]; LANES]) -> ([u32; LANES], usize) {
+        // SAFETY: see above.
+        let (lanes, count) = unsafe { words::refill_avx512(integers(lanes), words) };
+        (lanes_of(lanes), count)
     }
 
     #[inline(always)]
@@ -230,12 +237,6 @@ impl Simd for Avx512 {
     fn expand(self, values: &[u32; LANES], mask: u16) -> [u32; LANES] {
         // SAFETY: as above.
         unsafe { lanes_of(_mm512_maskz_expand_epi32(mask, integers(values))) }
-    }
-
-    #[inline(always)]
-    fn compress(self, lanes: &[u32; LANES], mask: u16) -> [u32; LANES] {
-        // SAFETY: as above.
-        unsafe { lanes_of(_mm512_maskz_compress_epi32(mask, integers(lanes))) }
     }
 
     #[inline(always)]
