@@ -172,8 +172,8 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
-        lanes!(i => a[i].wrapping_sub(b[i]) as f32)
+    fn i32_to_f32(self, values: &[i32; LANES]) -> [f32; LANES] {
+        lanes!(i => values[i] as f32)
     }
 
     #[inline(always)]
