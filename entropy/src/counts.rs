@@ -60,9 +60,13 @@ impl Counts {
             find_places(symbols, contexts, self.first as u8, self.columns as u32, turns as u32, &mut places);
             let (some, rest) = places[..symbols.len()].as_chunks::<TURNS>();
             for some in some {
-                some.iter().for_each(|place| counters[*place as usize] += 1);
+                for place in some {
+                    counters[*place as usize] += 1;
+                }
             }
-            rest.iter().for_each(|place| counters[*place as usize] += 1);
+            for place in rest {
+                counters[*place as usize] += 1;
+            }
         }
         for (sum, counters) in self.rows.iter_mut().zip(counters.chunks(turns)) {
             *sum += counters.iter().map(|n| u64::from(*n)).sum::<u64>();

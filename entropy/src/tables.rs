@@ -173,7 +173,9 @@ fn groups(counts: &Counts, way: Way) -> Vec<Group> {
             _ => groups.push(Group { contexts: 1, sums: counts.to_vec(), total, price: 0.0, gain: 0.0 }),
         }
     }
-    groups.iter_mut().for_each(|group| group.price = way.price(&group.sums, group.total));
+    for group in &mut groups {
+        group.price = way.price(&group.sums, group.total);
+    }
     let mut both = Vec::new();
     let mut gain = |groups: &[Group], i: usize| {
         let Some([group, next]) = groups.get(i..i + 2) else { return f64::NEG_INFINITY };

@@ -196,26 +196,33 @@ struct Barrier {
     /// Number of times that all threads have met.
     meetings: AtomicUsize,
     broken: AtomicBool,
+    /// Number of threads that sleep. Waking none would still cost a call of the system.
+    sleepers: AtomicUsize,
     asleep: Mutex<()>,
     wake: Condvar,
 }
 
 impl Barrier {
     fn new(count: usize) -> Self {
-        let (arrived, meetings, broken) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
-        Self { count, arrived, meetings, broken, asleep: Mutex::new(()), wake: Condvar::new() }
+        let [arrived, meetings, sleepers] = [(); 3].map(|()| AtomicUsize::new(0));
+        let (broken, asleep, wake) = (AtomicBool::new(false), Mutex::new(()), Condvar::new());
+        Self { count, arrived, meetings, broken, sleepers, asleep, wake }
     }
 
     fn wait(&self) {
         let before = self.meetings.load(Ordering::Acquire);
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.count {
             self.arrived.store(0, Ordering::Relaxed);
-            let _asleep = guard(&self.asleep);
-            self.meetings.store(before.wrapping_add(1), Ordering::Release);
-            self.wake.notify_all();
+            // In the one order of these operations, either this thread sees a sleeper, or the
+            // sleeper sees the meeting.
+            self.meetings.store(before.wrapping_add(1), Ordering::SeqCst);
+            if self.sleepers.load(Ordering::SeqCst) > 0 {
+                let _asleep = guard(&self.asleep);
+                self.wake.notify_all();
+            }
             return;
         }
-        let waits = || self.meetings.load(Ordering::Acquire) == before && !self.broken.load(Ordering::Acquire);
+        let waits = || self.meetings.load(Ordering::SeqCst) == before && !self.broken.load(Ordering::Acquire);
         for _ in 0..SPINS {
             if !waits() {
                 return;
@@ -223,7 +230,9 @@ impl Barrier {
             spin_loop();
         }
         let asleep = guard(&self.asleep);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
         drop(self.wake.wait_while(asleep, |()| waits()));
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Before a region, when no thread waits.

@@ -136,7 +136,7 @@ impl Simd for Scalar {
             let takes = usize::from(*lane >> 16 == 0);
             let word = u32::from(u16::from_le_bytes(words[next & (LANES - 1)]));
             // Without branches, which would be mispredicted.
-            *lane = *lane << (16 * takes) | word * takes as u32;
+            *lane = (*lane << (16 * takes)) | (word * takes as u32);
             next += takes;
         }
         (out, next)
@@ -188,8 +188,8 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
-        lanes!(i => a[i].wrapping_sub(b[i]) as f32)
+    fn i32_to_f32(self, values: &[i32; LANES]) -> [f32; LANES] {
+        lanes!(i => values[i] as f32)
     }
 
     #[inline(always)]

@@ -95,8 +95,8 @@ pub trait Simd: Copy {
     /// `a + b·c`, rounded twice; the same bits at every level.
     fn add_product(self, a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES];
 
-    /// The difference `a − b`, converted to f32. The difference wraps around.
-    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES];
+    /// Converts integers to f32: nearest, ties to even.
+    fn i32_to_f32(self, values: &[i32; LANES]) -> [f32; LANES];
 
     /// Rounds `values·factor` to the nearest integers, ties to even; their magnitudes must be below
     /// 32768.
@@ -169,7 +169,7 @@ mod tests {
         pair_sums: [i32; LANES],
         rounded: [i16; LANES],
         added: [f32; LANES],
-        subtracted: [f32; LANES],
+        converted: [f32; LANES],
         bits: [u32; LANES],
         shifted: [u32; LANES],
     }
@@ -217,7 +217,7 @@ mod tests {
                 bits: simd.bits(&dividends, (x % 32) as u32, mask as u32),
                 shifted: simd.add_shifted::<3>(&lanes!(i => dividends[i] >> 4), &lanes!(i => dividends[i] >> 4)),
                 added: simd.add_product(values, &floats, &floats),
-                subtracted: simd.difference(&lanes!(i => (x >> i) as i32), &lanes!(i => (mask >> i) as i32)),
+                converted: simd.i32_to_f32(&lanes!(i => (x >> i) as i32)),
                 rounded: simd.round_products(values, ((x % 2000) as f32 - 1000.0) / 2.0),
                 pair_sums: simd.add_pairs(&lanes!(i => (x >> i) as i32), &dividends, x as u32),
             }

@@ -1,7 +1,14 @@
 //! Products of rows of stored weights with one vector.
 
 use bytemuck::Pod;
-use simd::{Kernel, LANES, Simd, dispatch, lanes, load, sum};
+use simd::{Kernel, LANES, Simd, dispatch, lanes, load, prefetch, sum};
+
+/// Vectors of partial sums of a product.
+const SUMS: usize = 4;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Lines from the one that is read to the one that is prefetched.
+const AHEAD: usize = 128;
 
 /// A stored float.
 pub(crate) trait Stored: Pod + Default + Send + Sync + std::fmt::Debug {
@@ -57,30 +64,66 @@ impl<T: Stored> Kernel for Dots<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        for (row, y) in self.rows.chunks_exact(self.x.len().max(1)).zip(self.y) {
-            *y = dot(simd, row, self.x);
+        let Self { rows, x, y } = self;
+        let pairs = if S::VECTORS >= 4 * SUMS { y.len() / 2 } else { 0 };
+        let (paired, single) = y.split_at_mut(2 * pairs);
+        for (i, y) in paired.as_chunks_mut().0.iter_mut().enumerate() {
+            *y = products::<S, T, 2>(simd, &rows[2 * i * x.len()..], x);
+        }
+        for (i, y) in (2 * pairs..).zip(single) {
+            [*y] = products::<S, T, 1>(simd, &rows[i * x.len()..], x);
         }
     }
 }
 
-/// A product with four times sixteen partial sums, so that an addition need not wait for the one
-/// before.
+/// The products of the first rows. Each product has four times sixteen partial sums, so that an
+/// addition need not wait for the one before. Memory is read faster at two places than at one.
 #[inline(always)]
-fn dot<S: Simd, T: Stored>(simd: S, row: &[T], x: &[f32]) -> f32 {
-    let ((row, last_row), (x, last_x)) = (row[..x.len()].as_chunks(), x.as_chunks());
-    let ((row, rest_row), (x, rest_x)) = (row.as_chunks(), x.as_chunks());
-    let (mut a, mut b, mut c, mut d) = ([0.0; LANES], [0.0; LANES], [0.0; LANES], [0.0; LANES]);
-    for ([row0, row1, row2, row3], [x0, x1, x2, x3]) in row.iter().zip(x) {
-        a = add(simd, &a, row0, x0);
-        b = add(simd, &b, row1, x1);
-        c = add(simd, &c, row2, x2);
-        d = add(simd, &d, row3, x3);
+#[allow(clippy::needless_range_loop, reason = "rows read best by index")]
+fn products<S: Simd, T: Stored, const ROWS: usize>(simd: S, rows: &[T], x: &[f32]) -> [f32; ROWS] {
+    let width = x.len();
+    let (x_blocks, last_x) = x.as_chunks::<LANES>();
+    let (x_steps, rest_x) = x_blocks.as_chunks::<SUMS>();
+    let mut steps: [&[[[T; LANES]; SUMS]]; ROWS] = [&[]; ROWS];
+    for r in 0..ROWS {
+        steps[r] = row_of(rows, r, x).as_chunks().0.as_chunks().0;
     }
-    for (row, x) in rest_row.iter().zip(rest_x) {
-        a = add(simd, &a, row, x);
+    let mut sums = [[[0.0; LANES]; SUMS]; ROWS];
+    for (i, x) in x_steps.iter().enumerate() {
+        for r in 0..ROWS {
+            let Some(row) = steps[r].get(i) else { continue };
+            prefetch_step(rows, r * width + i * SUMS * LANES);
+            for s in 0..SUMS {
+                sums[r][s] = add(simd, &sums[r][s], &row[s], &x[s]);
+            }
+        }
     }
-    a = add(simd, &a, &load(last_row), &load(last_x));
-    sum(simd.add(&simd.add(&a, &b), &simd.add(&c, &d)))
+    let mut y = [0.0; ROWS];
+    for r in 0..ROWS {
+        let (blocks, last) = row_of(rows, r, x).as_chunks();
+        let [mut a, b, c, d] = sums[r];
+        for (row, x) in blocks.as_chunks::<SUMS>().1.iter().zip(rest_x) {
+            a = add(simd, &a, row, x);
+        }
+        a = add(simd, &a, &load(last), &load(last_x));
+        y[r] = sum(simd.add(&simd.add(&a, &b), &simd.add(&c, &d)));
+    }
+    y
+}
+
+/// Row `r`.
+#[inline(always)]
+fn row_of<'a, T>(rows: &'a [T], r: usize, x: &[f32]) -> &'a [T] {
+    &rows[r * x.len()..(r + 1) * x.len()]
+}
+
+/// Prefetches the lines that are [`AHEAD`] of a step's.
+#[inline(always)]
+fn prefetch_step<T>(rows: &[T], step: usize) {
+    let line = LINE / size_of::<T>();
+    for first in (0..SUMS * LANES).step_by(line) {
+        prefetch(rows, step + first + AHEAD * line);
+    }
 }
 
 #[inline(always)]

@@ -14,7 +14,7 @@ const BYTES: usize = 2 << 30;
 /// Lines that are added to sums of their own, so that no addition waits for the one before.
 const SUMS: usize = 4;
 /// Lines from the one that is read to the one that is prefetched.
-const AHEAD: usize = 64;
+const AHEAD: usize = 128;
 
 type Line = Lanes<u32>;
 

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
     _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps,
     _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_epi8,
     _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_epi32, _mm256_sub_ps, _pdep_u64, _pext_u64,
+    _mm256_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -369,13 +369,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
+    fn i32_to_f32(self, values: &[i32; LANES]) -> [f32; LANES] {
         // SAFETY: as above; vectors of integers have the bits of their arrays.
         unsafe {
-            let [a0, a1] = signed(a);
-            let [b0, b1] = signed(b);
-            let half = |a, b| _mm256_cvtepi32_ps(_mm256_sub_epi32(a, b));
-            transmute::<[__m256; 2], [f32; LANES]>([half(a0, b0), half(a1, b1)])
+            let [low, high] = signed(values);
+            transmute::<[__m256; 2], [f32; LANES]>([_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)])
         }
     }
 

@@ -11,8 +11,7 @@ use std::arch::x86_64::{
     _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps,
     _mm512_mul_ps, _mm512_permutexvar_epi8, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8,
     _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi32,
-    _mm512_srl_epi32, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_sub_ps,
-    _pdep_u64, _pext_u64,
+    _mm512_srl_epi32, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -288,12 +287,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn difference(self, a: &[i32; LANES], b: &[i32; LANES]) -> [f32; LANES] {
+    fn i32_to_f32(self, values: &[i32; LANES]) -> [f32; LANES] {
         // SAFETY: as above; vectors of integers have the bits of their arrays.
-        unsafe {
-            let (a, b) = (signed(a), signed(b));
-            transmute::<__m512, [f32; LANES]>(_mm512_cvtepi32_ps(_mm512_sub_epi32(a, b)))
-        }
+        unsafe { transmute::<__m512, [f32; LANES]>(_mm512_cvtepi32_ps(signed(values))) }
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@ type Ints = [i32; LANES];
 type Floats = [f32; LANES];
 
 /// Lines from the one that a kernel reads to the one that it prefetches.
-const AHEAD: usize = 48;
+const AHEAD: usize = 128;
 /// Sums of a single product, so that an addition need not wait for the one before.
 const SUMS: usize = 4;
 
@@ -54,12 +54,14 @@ impl Outputs<'_> {
     /// Writes the outputs of a tile for vector `b`.
     #[inline(always)]
     fn put(&mut self, tile: usize, b: usize, values: &Floats) {
-        for (lane, value) in values.iter().enumerate() {
-            let output = tile * LANES + lane;
-            if self.range.contains(&output) {
-                let y = &mut self.y[(output - self.range.start) * self.batch + b];
-                *y = if self.add { *y + value } else { *value };
-            }
+        let first = (tile * LANES).max(self.range.start);
+        let end = (tile * LANES + LANES).min(self.range.end);
+        if first >= end {
+            return;
+        }
+        let y = self.y[(first - self.range.start) * self.batch + b..].iter_mut().step_by(self.batch);
+        for (y, value) in y.zip(&values[first % LANES..][..end - first]) {
+            *y = if self.add { *y + value } else { *value };
         }
     }
 }
@@ -85,15 +87,45 @@ fn of_bits<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize>(
 ) {
     let range = out.range.start / LANES..out.range.end.div_ceil(LANES);
     if x.batch() == 1 {
-        for tile in range {
-            let [[values]] = product::<S, BITS, LINES, PAIRS, 1, 1, 1, SUMS>(simd, tiles, [tile], &x.group(0));
-            out.put(tile, 0, &values);
+        if S::VECTORS >= 4 * SUMS {
+            with_vector::<S, BITS, LINES, PAIRS, 2>(simd, tiles, range, x, out);
+        } else {
+            with_vector::<S, BITS, LINES, PAIRS, 1>(simd, tiles, range, x, out);
         }
     } else if S::VECTORS >= 2 * TOGETHER + 8 {
         with_batch::<S, BITS, LINES, PAIRS, 2, TOGETHER>(simd, tiles, range, x, out);
     } else {
         with_batch::<S, BITS, LINES, PAIRS, 1, { TOGETHER / 2 }>(simd, tiles, range, x, out);
     }
+}
+
+/// The products of tiles with a vector, `TILES` at a time: memory is read faster at two places than
+/// at one.
+#[inline(always)]
+fn with_vector<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize, const TILES: usize>(
+    simd: S,
+    tiles: &Tiles<'_>,
+    range: Range<usize>,
+    x: &IntegerInputs,
+    out: &mut Outputs<'_>,
+) {
+    for first in range.clone().step_by(TILES) {
+        let numbers = some_tiles::<TILES>(first, &range);
+        let values = product::<S, BITS, LINES, PAIRS, TILES, 1, 1, SUMS>(simd, tiles, numbers, &x.group(0));
+        for ([values], tile) in values.iter().zip(first..range.end) {
+            out.put(tile, 0, values);
+        }
+    }
+}
+
+/// The numbers of the tiles from `first` on; the last one instead of tiles beyond the end.
+#[inline(always)]
+fn some_tiles<const TILES: usize>(first: usize, range: &Range<usize>) -> [usize; TILES] {
+    let mut numbers = [first; TILES];
+    for (t, number) in numbers.iter_mut().enumerate() {
+        *number = (first + t).min(range.end - 1);
+    }
+    numbers
 }
 
 /// The products of tiles with all vectors, `TILES` and `BATCH` at a time.
@@ -113,10 +145,7 @@ fn with_batch<
     out: &mut Outputs<'_>,
 ) {
     for first in range.clone().step_by(TILES) {
-        let mut numbers = [first; TILES];
-        for (t, number) in numbers.iter_mut().enumerate() {
-            *number = (first + t).min(range.end - 1);
-        }
+        let numbers = some_tiles::<TILES>(first, &range);
         for vector in (0..x.batch()).step_by(BATCH) {
             let values =
                 product::<S, BITS, LINES, PAIRS, TILES, BATCH, TOGETHER, BATCH>(simd, tiles, numbers, &x.group(vector));
@@ -164,14 +193,19 @@ fn product<
                 }
             }
             let mut lines = [tiles.lines; TILES];
+            let mut ahead = [tiles.lines; TILES];
+            // The zero points, times the inputs.
+            let mut less = [[[0; LANES]; SUMS]; TILES];
             for t in 0..TILES {
-                lines[t] = tiles.lines::<BITS>(numbers[t], at..stop, BATCH == 1);
+                (lines[t], ahead[t]) = tiles.lines::<BITS>(numbers[t], at..stop);
+                for b in 0..BATCH {
+                    less[t][b % SUMS] = tiles.less_zeros(numbers[t], at, sums[b]);
+                }
             }
             let pairs = &x.pairs[block * (BLOCK / 2) + within / 2..];
-            let dots = dots::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, lines, pairs);
+            let dots = dots::<S, BITS, LINES, PAIRS, TILES, SUMS, STRIDE>(simd, less, (lines, ahead), pairs);
             let scales = &x.scales[at / BLOCK * STRIDE..];
             for t in 0..TILES {
-                let zeros = tiles.zeros(numbers[t], at);
                 if let Some(minima) = &tiles.minima {
                     let minimum = minima.get(simd, numbers[t], at / tiles.group);
                     for b in 0..BATCH {
@@ -181,7 +215,7 @@ fn product<
                 let scale = if small { tiles.scale(simd, numbers[t], at) } else { [0.0; LANES] };
                 for b in 0..BATCH {
                     let (dots, part) = (if BATCH == 1 { total(&dots[t]) } else { dots[t][b] }, &mut part[t][b]);
-                    let d = simd.difference(&dots, &lanes!(i => zeros[i].wrapping_mul(sums[b])));
+                    let d = simd.i32_to_f32(&dots);
                     let scale = if small { scale } else { [scales[b]; LANES] };
                     *part = simd.add_product(part, &d, &scale);
                 }
@@ -214,17 +248,12 @@ fn total<const SUMS: usize>(sums: &[Ints; SUMS]) -> Ints {
 }
 
 impl Tiles<'_> {
-    /// The lines of a tile for some inputs.
+    /// The lines of a tile for some inputs, and those that follow [`AHEAD`] of the first one.
     #[inline(always)]
-    fn lines<const BITS: usize>(&self, tile: usize, inputs: Range<usize>, prefetches: bool) -> &[Line] {
+    fn lines<const BITS: usize>(&self, tile: usize, inputs: Range<usize>) -> (&[Line], &[Line]) {
         let first = (tile * self.inputs + inputs.start) * BITS / 32;
         let len = inputs.len() * BITS / 32;
-        if prefetches {
-            for line in first..first + len {
-                prefetch(self.lines, line + AHEAD);
-            }
-        }
-        &self.lines[first..first + len]
+        (&self.lines[first..first + len], self.lines.get(first + AHEAD..).unwrap_or_default())
     }
 
     #[inline(always)]
@@ -240,17 +269,19 @@ impl Tiles<'_> {
         }
     }
 
+    /// The zero points of a group, times the negative sum of the inputs.
     #[inline(always)]
-    fn zeros(&self, tile: usize, input: usize) -> Ints {
+    fn less_zeros(&self, tile: usize, input: usize, sum: i32) -> Ints {
+        let less = sum.wrapping_neg();
         if self.zeros.is_empty() {
-            return [self.zero; LANES];
+            return [self.zero.wrapping_mul(less); LANES];
         }
         let zeros = self.zeros[self.group(tile, input)];
-        lanes!(i => zeros[i].into())
+        lanes!(i => i32::from(zeros[i]).wrapping_mul(less))
     }
 }
 
-/// Sums of codes times pairs of inputs. A step takes `PAIRS` pairs of codes from `LINES` lines.
+/// Adds codes times pairs of inputs to sums. A step takes `PAIRS` pairs of codes from `LINES` lines.
 /// Without a batch, the sums of the pairs in turn have `SUMS` places, so that an addition need not
 /// wait for the one before.
 #[inline(always)]
@@ -264,12 +295,21 @@ fn dots<
     const STRIDE: usize,
 >(
     simd: S,
-    lines: [&[Line]; TILES],
+    mut sums: [[Ints; SUMS]; TILES],
+    (lines, ahead): ([&[Line]; TILES], [&[Line]; TILES]),
     x: &[u32],
 ) -> [[Ints; SUMS]; TILES] {
-    let mut sums = [[[0; LANES]; SUMS]; TILES];
     let (first, last) = (lines[0].as_chunks::<LINES>().0, lines[TILES - 1].as_chunks::<LINES>().0);
     for (i, (first, last)) in first.iter().zip(last).enumerate() {
+        // Batches use a line several times, so that they need not wait for the next one. Prefetching
+        // many lines at once would.
+        if STRIDE == 1 {
+            for ahead in ahead {
+                for line in 0..LINES {
+                    prefetch(ahead, i * LINES + line);
+                }
+            }
+        }
         let mut step = [&[0; PAIRS]; STRIDE];
         for b in 0..SUMS.min(STRIDE) {
             // There is always a pair: a panic here would cost registers.
@@ -309,7 +349,9 @@ fn add_step<
                     codes[t] = codes_of::<S, BITS, LINES>(simd, lines[t], $j);
                 }
                 if STRIDE == 1 {
-                    next[0][$j % SUMS] = simd.add_pairs(&next[0][$j % SUMS], &codes[0], x[0][$j % PAIRS]);
+                    for t in 0..TILES {
+                        next[t][$j % SUMS] = simd.add_pairs(&next[t][$j % SUMS], &codes[t], x[0][$j % PAIRS]);
+                    }
                 } else {
                     for b in 0..SUMS {
                         for t in 0..TILES {
