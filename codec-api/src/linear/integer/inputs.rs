@@ -8,7 +8,7 @@ use simd::{LANES, Lanes, Simd, kernel, lanes, load, magnitudes, sum};
 /// Inputs that share a scale.
 pub(in crate::linear) const BLOCK: usize = 64;
 /// Inputs of which a sum is kept.
-pub(super) const SUMMED: usize = LANES;
+const SUMMED: usize = LANES;
 /// Vectors of a batch whose integers lie together.
 pub(super) const TOGETHER: usize = 8;
 /// The largest integer.
@@ -48,6 +48,15 @@ pub(super) struct Group<'a> {
     pub(super) pairs: &'a [u32],
     pub(super) scales: &'a [f32],
     pub(super) sums: &'a [i32],
+}
+
+impl Group<'_> {
+    /// The sum of `len` integers of a block, from number `within` on.
+    #[inline(always)]
+    pub(super) fn sum(&self, block: usize, within: usize, len: usize) -> i32 {
+        let from = block * (BLOCK / SUMMED) + within / SUMMED;
+        self.sums[from..][..len.div_ceil(SUMMED)].iter().sum()
+    }
 }
 
 impl IntegerInputs {

@@ -6,6 +6,7 @@
 //! integer products, and only the sums are scaled. Sixteen bits keep the error of the inputs far
 //! below that of the codes.
 
+mod batch;
 mod inputs;
 mod kernel;
 mod lines;
@@ -25,7 +26,7 @@ use super::{Inputs, LinearOp, Product, check_outputs, check_product};
 use crate::error::Result;
 use crate::rows::{RowReader, check_rows};
 use inputs::BLOCK;
-use kernel::{Outputs, Tiles, multiply};
+use kernel::{Outputs, Tiles, Zeros, multiply};
 use lines::{ALIGNED, Line, get};
 use scales::Scales;
 
@@ -161,8 +162,8 @@ impl LinearOp for IntegerMatrix {
 }
 
 impl IntegerMatrix {
-    /// The tiles, without scales and zero points.
-    fn tiles(&self, zero: u8) -> Tiles<'_> {
+    /// The tiles, without scales.
+    fn tiles<'a>(&'a self, zeros: Zeros<'a>) -> Tiles<'a> {
         let inputs = self.product.sides(self.layout.shape).0.next_multiple_of(ALIGNED);
         let group = self.layout.group.filter(|_| self.product == Product::Forward);
         Tiles {
@@ -172,18 +173,17 @@ impl IntegerMatrix {
             lines: &self.lines,
             scales: None,
             minima: None,
-            zeros: &[],
-            zero: zero.into(),
+            zeros,
             factor: self.layout.factor,
         }
     }
 
     fn forward(&self, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) {
+        let zeros = self.layout.zero.map_or(Zeros::OfGroups(self.zeros.as_chunks().0), Zeros::One);
         let tiles = Tiles {
             scales: Some(self.scales.tiles()),
             minima: self.minima.as_ref().map(Scales::tiles),
-            zeros: self.zeros.as_chunks().0,
-            ..self.tiles(self.layout.zero.unwrap_or_default())
+            ..self.tiles(zeros)
         };
         multiply(&tiles, x.integers(), &mut Outputs { y, range: rows, batch: x.batch(), add: false });
     }
@@ -193,9 +193,6 @@ impl IntegerMatrix {
     fn transposed(&self, rows: Range<usize>, columns: Range<usize>, x: &Inputs<'_>, y: &mut [f32], add: bool) {
         let ((inputs, outputs), batch) = (self.layout.shape, x.batch());
         let width = self.layout.group.unwrap_or(outputs).max(1);
-        // Zero points of their own are factors of the sums already
-        // ([`IntegerInputs::set_scaled`]).
-        let tiles = self.tiles(self.layout.zero.unwrap_or(1));
         let mut scales = vec![0.0; inputs];
         let mut integers = IntegerInputs::with_size(inputs, batch);
         let used = only(rows, x);
@@ -207,6 +204,7 @@ impl IntegerMatrix {
             }
             let range = columns.start.max(group * width)..columns.end.min((group + 1) * width);
             let y = &mut y[(range.start - columns.start) * batch..(range.end - columns.start) * batch];
+            let tiles = self.tiles(self.layout.zero.map_or(Zeros::OfInputs(zeros.unwrap_or_default()), Zeros::One));
             multiply(&tiles, &integers, &mut Outputs { y: &mut *y, range, batch, add });
             if let Some(minima) = &self.minima {
                 minima.of_columns(group, &mut scales);
