@@ -119,6 +119,15 @@ impl Worker<'_> {
         self.collect(jobs);
     }
 
+    /// Products with inputs of this thread's own, without the other threads.
+    pub(crate) fn multiply_alone(&self, jobs: &mut [Job<'_>]) {
+        for job in jobs.iter_mut().filter(|job| job.x.batch() > 0) {
+            let done = job.linear.product(job.x, job.out, &mut self.scratch.borrow_mut());
+            self.note(done.map_err(Error::from));
+            job.linear.add_bias(job.out);
+        }
+    }
+
     /// As [`Self::multiply`], but only the first thread gets the outputs.
     pub(crate) fn multiply_for_first(&self, jobs: &mut [Job<'_>]) {
         self.compute(jobs);

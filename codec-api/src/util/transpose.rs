@@ -8,13 +8,37 @@ pub fn transpose<T: Copy>((rows, columns): (usize, usize), from: &[T], to: &mut 
     // The cache lines of a tile fit in the first-level cache, for both matrices.
     const TILE: usize = 32;
     for (top, left) in (0..rows).step_by(TILE).flat_map(|top| (0..columns).step_by(TILE).map(move |left| (top, left))) {
-        let bottom = (top + TILE).min(rows);
-        for column in left..(left + TILE).min(columns) {
-            let out = &mut to[column * rows + top..column * rows + bottom];
-            for (row, out) in (top..bottom).zip(out) {
-                *out = from[row * columns + column];
+        let (bottom, right) = ((top + TILE).min(rows), (left + TILE).min(columns));
+        let (whole_rows, whole_columns) = (top + (bottom - top) / BLOCK * BLOCK, left + (right - left) / BLOCK * BLOCK);
+        for row in (top..whole_rows).step_by(BLOCK) {
+            for column in (left..whole_columns).step_by(BLOCK) {
+                transpose_block((rows, columns), (row, column), from, to);
             }
         }
+        for column in left..right {
+            let first = if column < whole_columns { whole_rows } else { top };
+            for row in first..bottom {
+                to[column * rows + row] = from[row * columns + column];
+            }
+        }
+    }
+}
+
+/// Rows and columns of a block, which fits into registers.
+const BLOCK: usize = 8;
+
+#[inline(always)]
+fn transpose_block<T: Copy>((rows, columns): (usize, usize), (row, column): (usize, usize), from: &[T], to: &mut [T]) {
+    let mut block = [[from[row * columns + column]; BLOCK]; BLOCK];
+    for (i, values) in block.iter_mut().enumerate() {
+        values.copy_from_slice(&from[(row + i) * columns + column..][..BLOCK]);
+    }
+    for i in 0..BLOCK {
+        let mut turned = block[0];
+        for j in 0..BLOCK {
+            turned[j] = block[j][i];
+        }
+        to[(column + i) * rows + row..][..BLOCK].copy_from_slice(&turned);
     }
 }
 

@@ -31,6 +31,31 @@ impl Places {
         Self { places }
     }
 
+    /// Copies the heads `kv` of keys and values, and those of the queries that share them, from the
+    /// values of some tokens, which are at places of their own. `first` is the number of the first.
+    pub(super) fn copy(
+        &self,
+        out: &mut [f32],
+        first: usize,
+        (values, tokens, places): (&[f32], usize, Self),
+        kv: &std::ops::Range<usize>,
+        config: &Config,
+    ) {
+        let shared = config.heads / config.kv_heads;
+        for (what, shared) in [(QUERIES, shared), (KEYS, 1), (VALUES, 1)] {
+            let (head, width) = (kv.start * shared, config.head_width);
+            let len = kv.len() * shared * width;
+            for token in 0..tokens {
+                let from = places.of(what, token, head, width).start;
+                let to = self.of(what, first + token, head, width).start;
+                // After an error in another thread, its values may be fewer.
+                if let Some(values) = values.get(from..from + len) {
+                    out[to..to + len].copy_from_slice(values);
+                }
+            }
+        }
+    }
+
     /// The values of head `head` of token `token` of [`QUERIES`], [`KEYS`] or [`VALUES`].
     fn of(&self, what: usize, token: usize, head: usize, width: usize) -> std::ops::Range<usize> {
         let (first, stride) = self.places[what];

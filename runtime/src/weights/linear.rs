@@ -22,7 +22,7 @@ pub(crate) fn part(index: usize, count: usize, len: usize) -> Range<usize> {
 }
 
 /// As [`part`], but the boundaries are multiples of `granule`.
-fn part_in_granules(index: usize, count: usize, len: usize, granule: usize) -> Range<usize> {
+pub(crate) fn part_in_granules(index: usize, count: usize, len: usize, granule: usize) -> Range<usize> {
     let granules = part(index, count, len.div_ceil(granule));
     (granules.start * granule).min(len)..(granules.end * granule).min(len)
 }
@@ -125,6 +125,21 @@ impl Linear {
         let scratch = &mut scratch[..out.len()];
         multiply(scratch)?;
         transpose((place.len(), batch), scratch, out);
+        Ok(())
+    }
+
+    /// The products with a batch, without a bias: `batch × outputs`, with the bits of the shares of
+    /// any number of threads.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub(crate) fn product(&self, x: &Inputs<'_>, out: &mut [f32], scratch: &mut Vec<f32>) -> Result<()> {
+        if self.place(0, 1).is_some() {
+            return self.share((0, 1), x, out, scratch);
+        }
+        let mut sums = vec![0.0; self.extent(0, 1, x.batch())];
+        self.share((0, 1), x, &mut sums, scratch)?;
+        self.gather((0, 1), &sums, x.batch(), out);
         Ok(())
     }
 

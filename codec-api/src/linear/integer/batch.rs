@@ -9,19 +9,18 @@ use std::ops::Range;
 use simd::{LANES, Simd, lanes};
 
 use super::inputs::{BLOCK, Group, IntegerInputs, TOGETHER};
-use super::kernel::{Floats, Ints, Outputs, Tiles, codes_of, some_tiles};
+use super::kernel::{Floats, Ints, Outputs, Tiles, Zeros, codes_of, some_tiles};
+use super::lines::Line;
 
-/// Pairs of inputs of a step of the innermost loop.
-const STEP: usize = 4;
-/// From a vector to the next one in a block of inputs.
-const STRIDE: usize = BLOCK / 2;
+/// Pairs of inputs of a block.
+const PAIRS_OF_BLOCK: usize = BLOCK / 2;
 /// The sign bits of two 16-bit integers.
 const SIGNS: u32 = 0x8000_8000;
 
 /// Some tiles, unpacked.
 struct Panel<const TILES: usize> {
     /// `code − zero` of two inputs each, the first one in the low half.
-    pairs: Vec<[[u32; LANES]; TILES]>,
+    pairs: Vec<[Line; TILES]>,
     /// Of each group.
     scales: Vec<[Floats; TILES]>,
     /// Of each group; empty if there are none.
@@ -51,9 +50,7 @@ pub(super) fn with_batch<
         for vector in (0..x.batch()).step_by(BATCH) {
             let values = panel.product::<S, BATCH>(simd, tiles, &x.group(vector));
             for (values, tile) in values.iter().zip(first..range.end) {
-                for (values, b) in values.iter().zip(vector..x.batch()) {
-                    out.put(tile, b, values);
-                }
+                out.put_batch(tile, vector, values);
             }
         }
     }
@@ -64,7 +61,7 @@ impl<const TILES: usize> Panel<TILES> {
         let groups = tiles.inputs.div_ceil(tiles.group);
         let floats = |len| vec![[[0.0; LANES]; TILES]; len];
         let minima = floats(if tiles.minima.is_some() { groups } else { 0 });
-        Self { pairs: vec![[[0; LANES]; TILES]; tiles.inputs / 2], scales: floats(groups), minima }
+        Self { pairs: vec![[Line([0; LANES]); TILES]; tiles.inputs / 2], scales: floats(groups), minima }
     }
 
     #[inline(always)]
@@ -76,12 +73,19 @@ impl<const TILES: usize> Panel<TILES> {
     ) {
         for t in 0..TILES {
             let lines = tiles.lines::<BITS>(numbers[t], 0..tiles.inputs).0.as_chunks::<LINES>().0;
-            for (step, (line, pairs)) in lines.iter().zip(self.pairs.chunks_exact_mut(PAIRS)).enumerate() {
-                for (j, pair) in pairs.iter_mut().enumerate() {
-                    let codes = codes_of::<S, BITS, LINES>(simd, line, j);
-                    let zeros = tiles.zeros_of_pair(numbers[t], step * PAIRS + j);
-                    // No borrow leaves a half, whose sign bit is set before.
-                    pair[t] = lanes!(i => (codes[i] | SIGNS).wrapping_sub(zeros[i]) ^ SIGNS);
+            let pairs = self.pairs.chunks_mut(tiles.group / 2);
+            for (group, (lines, pairs)) in lines.chunks(tiles.group / 2 / PAIRS).zip(pairs).enumerate() {
+                let zeros = tiles.zeros_of_lanes(numbers[t], group);
+                for (line, pairs) in lines.iter().zip(pairs.chunks_exact_mut(PAIRS)) {
+                    for (j, pair) in pairs.iter_mut().enumerate() {
+                        pair[t].0 = minus(&codes_of::<S, BITS, LINES>(simd, line, j), &zeros);
+                    }
+                }
+            }
+            if let Zeros::OfInputs(zeros) = tiles.zeros {
+                for (pair, zeros) in self.pairs.iter_mut().zip(zeros.chunks(2)) {
+                    let second = zeros.get(1).copied().unwrap_or_default();
+                    pair[t].0 = minus(&pair[t].0, &[u32::from(zeros[0]) | u32::from(second) << 16; LANES]);
                 }
             }
             for (group, scales) in self.scales.iter_mut().enumerate() {
@@ -105,41 +109,48 @@ impl<const TILES: usize> Panel<TILES> {
     ) -> [[Floats; BATCH]; TILES] {
         // A scale of the inputs holds for some groups, or one of a group for some blocks of inputs.
         let small = tiles.group < BLOCK;
-        let (inner, outer) = (tiles.group.min(BLOCK), tiles.group.max(BLOCK));
+        let (inner, outer) = (tiles.group.min(BLOCK) / 2, tiles.group.max(BLOCK) / 2);
+        let pairs_of_x = x.pairs.as_chunks::<PAIRS_OF_BLOCK>().0.chunks(TOGETHER);
+        let mut blocks = pairs_of_x.zip(x.scales.chunks(TOGETHER)).filter_map(|(pairs, scales)| {
+            // There are always as many: a panic here would cost registers.
+            Some((pairs.first_chunk::<BATCH>()?, scales.first_chunk::<BATCH>()?))
+        });
         let mut y = [[[0.0; LANES]; BATCH]; TILES];
-        for start in (0..tiles.inputs).step_by(outer) {
-            let end = (start + outer).min(tiles.inputs);
+        let (mut block, mut group) = (0, 0);
+        for pairs in self.pairs.chunks(outer) {
             let mut part = [[[0.0; LANES]; BATCH]; TILES];
-            for at in (start..end).step_by(inner) {
-                let stop = (at + inner).min(end);
-                let (block, within) = (at / BLOCK * TOGETHER, at % BLOCK);
-                let dots = dots::<S, TILES, BATCH>(
-                    simd,
-                    &self.pairs[at / 2..stop / 2],
-                    &x.pairs[block * STRIDE + within / 2..],
-                );
-                let (scales, group) = (&x.scales[block..][..BATCH], at / tiles.group);
-                for t in 0..TILES {
-                    if let Some(minimum) = self.minima.get(group) {
+            let mut last = [0.0; BATCH];
+            for pairs in pairs.chunks(BLOCK / 2) {
+                let Some((x_pairs, x_scales)) = blocks.next() else { return y };
+                last = *x_scales;
+                for (number, pairs) in pairs.chunks(inner).enumerate() {
+                    let dots = dots::<S, TILES, BATCH>(simd, pairs, x_pairs, number * inner);
+                    if let Some(minima) = self.minima.get(group) {
                         for b in 0..BATCH {
-                            let sum = x.sum(block + b, within, stop - at);
-                            part[t][b] = simd.subtract_product(&part[t][b], &minimum[t], &[sum as f32; LANES]);
+                            let sum = x.sum(block + b, number * inner * 2, pairs.len() * 2) as f32;
+                            for t in 0..TILES {
+                                part[t][b] = simd.subtract_product(&part[t][b], &minima[t], &[sum; LANES]);
+                            }
                         }
                     }
-                    for b in 0..BATCH {
-                        let d = simd.i32_to_f32(&dots[t][b]);
-                        let scale = if small { self.scales[group][t] } else { [scales[b]; LANES] };
-                        part[t][b] = simd.add_product(&part[t][b], &d, &scale);
+                    for t in 0..TILES {
+                        for b in 0..BATCH {
+                            let d = simd.i32_to_f32(&dots[t][b]);
+                            let scale = if small { self.scales[group][t] } else { [x_scales[b]; LANES] };
+                            part[t][b] = simd.add_product(&part[t][b], &d, &scale);
+                        }
                     }
+                    group += usize::from(small);
                 }
+                block += TOGETHER;
             }
-            let scales = &x.scales[start / BLOCK * TOGETHER..][..BATCH];
             for t in 0..TILES {
                 for b in 0..BATCH {
-                    let scale = if small { [scales[b]; LANES] } else { self.scales[start / tiles.group][t] };
+                    let scale = if small { [last[b]; LANES] } else { self.scales[group][t] };
                     y[t][b] = simd.add_product(&y[t][b], &part[t][b], &scale);
                 }
             }
+            group += usize::from(!small);
         }
         for y in y.as_flattened_mut() {
             *y = lanes!(i => y[i] * tiles.factor);
@@ -148,42 +159,41 @@ impl<const TILES: usize> Panel<TILES> {
     }
 }
 
-/// Sums of pairs of codes times pairs of inputs.
+/// Differences of 16-bit integers, of which the second ones are at most 255.
+#[inline(always)]
+fn minus(codes: &[u32; LANES], zeros: &[u32; LANES]) -> [u32; LANES] {
+    // The sign bits keep a borrow within its half.
+    lanes!(i => (codes[i] | SIGNS).wrapping_sub(zeros[i]) ^ SIGNS)
+}
+
+/// Sums of pairs of codes times pairs of inputs, from number `from` of a block on.
 #[inline(always)]
 fn dots<S: Simd, const TILES: usize, const BATCH: usize>(
     simd: S,
-    pairs: &[[[u32; LANES]; TILES]],
-    x: &[u32],
+    pairs: &[[Line; TILES]],
+    x: &[[u32; PAIRS_OF_BLOCK]; BATCH],
+    from: usize,
 ) -> [[Ints; BATCH]; TILES] {
     let mut sums = [[[0; LANES]; BATCH]; TILES];
-    for (i, codes) in pairs.as_chunks::<STEP>().0.iter().enumerate() {
-        let mut step = [&[0; STEP]; BATCH];
-        for b in 0..BATCH {
-            // There is always a step: a panic here would cost registers.
-            match x.get(b * STRIDE + i * STEP..).and_then(|x| x.first_chunk()) {
-                Some(pairs) => step[b] = pairs,
-                None => return sums,
-            }
-        }
-        sums = add_step(simd, sums, codes, step);
+    for (codes, number) in pairs.iter().zip(from..) {
+        sums = add_pair(simd, sums, codes, x, number % PAIRS_OF_BLOCK);
     }
     sums
 }
 
 /// Passing the sums by value keeps them in registers.
 #[inline(always)]
-fn add_step<S: Simd, const TILES: usize, const BATCH: usize>(
+fn add_pair<S: Simd, const TILES: usize, const BATCH: usize>(
     simd: S,
     sums: [[Ints; BATCH]; TILES],
-    codes: &[[[u32; LANES]; TILES]; STEP],
-    x: [&[u32; STEP]; BATCH],
+    codes: &[Line; TILES],
+    x: &[[u32; PAIRS_OF_BLOCK]; BATCH],
+    number: usize,
 ) -> [[Ints; BATCH]; TILES] {
     let mut next = sums;
-    for j in 0..STEP {
-        for b in 0..BATCH {
-            for t in 0..TILES {
-                next[t][b] = simd.add_pairs(&next[t][b], &codes[j][t], x[b][j]);
-            }
+    for b in 0..BATCH {
+        for t in 0..TILES {
+            next[t][b] = simd.add_pairs(&next[t][b], &codes[t].0, x[b][number]);
         }
     }
     next

@@ -101,8 +101,8 @@ impl IntegerInputs {
         convert(values, self.place(i));
     }
 
-    /// Sets vector `i` to the values times `scales`. The sums are those of the integers
-    /// times `zeros`, if there are any.
+    /// Sets vector `i` to the values times `scales`. The sums are those of the integers times
+    /// `zeros`, if there are any; a batch has none, because its products do not use them.
     pub(super) fn set_scaled(&mut self, i: usize, values: &[f32], scales: &[f32], zeros: Option<&[u8]>) {
         convert_scaled(values, scales, zeros.unwrap_or_default(), self.place(i));
     }
@@ -211,6 +211,9 @@ kernel! {
                 scaled[i] = x[i] * s[i];
             }
             let integers = place.set(simd, b, &scaled);
+            if place.together > 1 {
+                continue;
+            }
             let mut sums = [0; LANES];
             for (p, q) in integers.iter().enumerate() {
                 let q = widened(q);

@@ -61,6 +61,29 @@ pub(super) struct Outputs<'a> {
 }
 
 impl Outputs<'_> {
+    /// Writes the outputs of a tile for the vectors from `first` on, as far as there are any.
+    #[inline(always)]
+    pub(super) fn put_batch<const BATCH: usize>(&mut self, tile: usize, first: usize, values: &[Floats; BATCH]) {
+        let outputs = tile * LANES..tile * LANES + LANES;
+        if outputs.start < self.range.start || outputs.end > self.range.end || first + BATCH > self.batch {
+            for (values, b) in values.iter().zip(first..self.batch) {
+                self.put(tile, b, values);
+            }
+            return;
+        }
+        let y = &mut self.y[(outputs.start - self.range.start) * self.batch..];
+        for lane in 0..LANES {
+            let mut row = [0.0; BATCH];
+            for b in 0..BATCH {
+                row[b] = values[b][lane];
+            }
+            let y = &mut y[lane * self.batch + first..][..BATCH];
+            for b in 0..BATCH {
+                y[b] = if self.add { y[b] + row[b] } else { row[b] };
+            }
+        }
+    }
+
     /// Writes the outputs of a tile for vector `b`.
     #[inline(always)]
     pub(super) fn put(&mut self, tile: usize, b: usize, values: &Floats) {
@@ -233,20 +256,16 @@ impl Tiles<'_> {
         }
     }
 
-    /// The zero points of the inputs `2·pair` and `2·pair + 1`: two 16-bit integers for each lane.
+    /// The zero points of a group of a tile, twice in each lane as 16-bit integers; zeros if inputs
+    /// have their own.
     #[inline(always)]
-    pub(super) fn zeros_of_pair(&self, tile: usize, pair: usize) -> [u32; LANES] {
-        match self.zeros {
-            Zeros::One(zero) => [u32::from(zero) * 0x0001_0001; LANES],
-            Zeros::OfInputs(zeros) => {
-                let zero = |input: usize| u32::from(zeros.get(input).copied().unwrap_or_default());
-                [zero(2 * pair) | zero(2 * pair + 1) << 16; LANES]
-            }
-            Zeros::OfGroups(zeros) => {
-                let zeros = zeros[self.group(tile, 2 * pair)];
-                lanes!(i => u32::from(zeros[i]) * 0x0001_0001)
-            }
-        }
+    pub(super) fn zeros_of_lanes(&self, tile: usize, group: usize) -> [u32; LANES] {
+        let zeros = match self.zeros {
+            Zeros::One(zero) => [zero; LANES],
+            Zeros::OfGroups(zeros) => zeros[self.group(tile, group * self.group)],
+            Zeros::OfInputs(_) => [0; LANES],
+        };
+        lanes!(i => u32::from(zeros[i]) * 0x0001_0001)
     }
 }
 
