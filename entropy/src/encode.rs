@@ -4,6 +4,7 @@
 use simd::{LANES, Simd, Table, kernel, lanes, load};
 
 use crate::frequencies::{PRECISION, TOTAL};
+use crate::plane::look_up;
 use crate::states::{LaneSymbols, STATES, VECTORS};
 use crate::{Error, Frequencies, LOWEST, check_contexts};
 
@@ -42,19 +43,50 @@ impl Encoder {
     /// [`Error::Impossible`], [`Error::Contexts`] and [`Error::NoTable`].
     pub fn append(&self, symbols: &[u8], contexts: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         check_contexts(contexts, symbols.len(), self.contexts)?;
+        self.append_blocks(symbols, contexts, None, out)
+    }
+
+    /// Like [`Self::append`], where the context of each symbol is `map` of a given byte.
+    pub(crate) fn append_mapped(
+        &self,
+        symbols: &[u8],
+        given: &[u8],
+        map: &[u8; SYMBOLS],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        check_contexts(given, symbols.len(), SYMBOLS)?;
+        check_contexts(map, SYMBOLS, self.contexts)?;
+        self.append_blocks(symbols, given, Some(map), out)
+    }
+
+    /// The contexts, or bytes that `map` maps to contexts, are right in number, and have tables.
+    fn append_blocks(
+        &self,
+        symbols: &[u8],
+        contexts: &[u8],
+        map: Option<&[u8; SYMBOLS]>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         let Some(table) = Table::new(&self.entries) else { return Err(Error::NoTable { context: 0, tables: 0 }) };
         let (mut states, mut possible) = ([[LOWEST; LANES]; VECTORS], true);
         // The words of each block, the last block first.
         let mut blocks = Vec::with_capacity(symbols.len().div_ceil(BLOCK));
         let mut places = vec![[0; 2]; symbols.len().next_multiple_of(STATES).min(BLOCK) + LANES];
+        let mut mapped = [0; BLOCK];
         for (block, symbols) in symbols.chunks(BLOCK).enumerate().rev() {
-            let contexts = contexts.get(block * BLOCK..).unwrap_or_default();
+            let mut contexts = contexts.get(block * BLOCK..).unwrap_or_default();
+            if let Some(map) = map.filter(|_| !contexts.is_empty()) {
+                let mapped = &mut mapped[..symbols.len()];
+                look_up(map, &contexts[..symbols.len()], mapped);
+                contexts = mapped;
+            }
             let (after, free, all) = run(states, table, symbols, contexts, &mut places);
             (states, possible) = (after, possible && all);
             blocks.push(places[free..].to_vec());
         }
         if !possible {
-            return Err(self.impossible(symbols, contexts));
+            let given = contexts.iter().map(|context| map.map_or(*context, |map| map[usize::from(*context)]));
+            return Err(self.impossible(symbols, given));
         }
         let states = &states.as_flattened()[..symbols.len().min(STATES)];
         out.reserve_exact(4 * states.len() + 2 * blocks.iter().map(Vec::len).sum::<usize>());
@@ -80,7 +112,7 @@ impl Encoder {
             let context = contexts.get(i).copied().unwrap_or_default();
             let entry = self.entries[usize::from(context) * SYMBOLS + usize::from(*symbol)];
             if entry == 0 {
-                return Err(self.impossible(symbols, contexts));
+                return Err(self.impossible(symbols, contexts.iter().copied()));
             }
             let (state, frequency) = (&mut states[i % width], entry & 0xffff);
             if *state >> (32 - PRECISION) >= frequency {
@@ -105,8 +137,8 @@ impl Encoder {
     }
 
     /// The error for the first symbol with frequency 0.
-    fn impossible(&self, symbols: &[u8], contexts: &[u8]) -> Error {
-        let contexts = contexts.iter().copied().chain(std::iter::repeat(0));
+    fn impossible(&self, symbols: &[u8], contexts: impl Iterator<Item = u8>) -> Error {
+        let contexts = contexts.chain(std::iter::repeat(0));
         let without =
             |(symbol, context): &(u8, u8)| self.entries[usize::from(*context) * SYMBOLS + usize::from(*symbol)] == 0;
         let (symbol, context) = symbols.iter().copied().zip(contexts).find(without).unwrap_or_default();

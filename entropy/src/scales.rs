@@ -1,5 +1,7 @@
 //! Contexts of a matrix: the magnitude of the numbers of each row and each column.
 
+use simd::kernel;
+
 use crate::Error;
 use crate::plane::{self, Known};
 
@@ -33,18 +35,8 @@ impl Scales {
     }
 
     /// Writes the contexts of the elements from `first` on, in quarters of an octave.
-    pub fn contexts(&self, first: usize, mut out: &mut [u8]) {
-        let columns = self.columns.len().max(1);
-        let mut column = first % columns;
-        for row in self.rows.iter().skip(first / columns) {
-            if out.is_empty() {
-                break;
-            }
-            let run = &self.columns[column..];
-            let (now, rest) = out.split_at_mut(run.len().min(out.len()));
-            now.iter_mut().zip(run).for_each(|(context, column)| *context = row.midpoint(*column).min(LARGEST));
-            (out, column) = (rest, 0);
-        }
+    pub fn contexts(&self, first: usize, out: &mut [u8]) {
+        contexts(&self.rows, &self.columns, first, out);
     }
 
     /// Codes the scales of rows and of columns as two planes.
@@ -62,6 +54,26 @@ impl Scales {
     pub fn decode([rows, columns]: [&[u8]; 2], matrix: (usize, usize)) -> Result<Self, Error> {
         let scales = |plane, len| plane::decoded(plane, Known::default(), len);
         Ok(Self { rows: scales(rows, matrix.0)?, columns: scales(columns, matrix.1)? })
+    }
+}
+
+kernel! {
+    /// The contexts of the elements from `first` on.
+    fn contexts<'a>(_simd, rows: &'a [u8], all: &'a [u8], first: usize, out: &'a mut [u8]) {
+        let columns = all.len().max(1);
+        let (mut out, mut column) = (out, first % columns);
+        for row in rows.iter().skip(first / columns) {
+            if out.is_empty() {
+                break;
+            }
+            let run = &all[column..];
+            let (now, rest) = out.split_at_mut(run.len().min(out.len()));
+            for (context, column) in now.iter_mut().zip(run) {
+                // The mean, rounded down.
+                *context = ((row & column) + ((row ^ column) >> 1)).min(LARGEST);
+            }
+            (out, column) = (rest, 0);
+        }
     }
 }
 

@@ -4,9 +4,12 @@
 //! one table for all of them: only for few bytes this can be better than planes, each of which has
 //! the states of a stream.
 
+use std::cell::RefCell;
+
 use codec_api::{CodecError, Result};
 use entropy::{count, information};
 use simd::{LANES, kernel, lanes, load};
+use zstd::bulk::Compressor;
 
 /// The level of Zstandard frames.
 const LEVEL: i32 = 3;
@@ -19,7 +22,6 @@ const FEW: usize = 1 << 14;
 
 /// A frame of less than `limit` bytes, if one is likely, of elements of `width` bytes.
 pub(super) fn smaller(bytes: &[u8], width: usize, limit: u64) -> Result<Option<Vec<u8>>> {
-    let compress = |bytes: &[u8]| zstd::bulk::compress(bytes, LEVEL).map_err(CodecError::codec);
     let middle = if bytes.len() > SOUGHT { &bytes[bytes.len() / 2 / width * width..][..PART] } else { bytes };
     if !repeats(middle, width) && least(bytes) >= limit as f64 {
         return Ok(None);
@@ -29,6 +31,24 @@ pub(super) fn smaller(bytes: &[u8], width: usize, limit: u64) -> Result<Option<V
         return Ok(None);
     }
     Ok(Some(compress(bytes)?).filter(|frame| (frame.len() as u64) < limit))
+}
+
+thread_local! {
+    /// The compressor of small tensors: a new one takes longer than their frames.
+    static SMALL: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
+    if bytes.len() > FEW {
+        return zstd::bulk::compress(bytes, LEVEL).map_err(CodecError::codec);
+    }
+    SMALL.with_borrow_mut(|small| {
+        let compressor = match small {
+            Some(compressor) => compressor,
+            None => small.insert(Compressor::new(LEVEL).map_err(CodecError::codec)?),
+        };
+        compressor.compress(bytes).map_err(CodecError::codec)
+    })
 }
 
 /// Bytes of an ideal code of single bytes, if there are few of them; infinite for others.

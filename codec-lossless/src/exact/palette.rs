@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use codec_api::{CodecError, DecodeCx, Payload, PayloadView, Result, Section};
+use entropy::STATE_BYTES;
 use entropy::plane::{self, Known, Reader};
 
 /// Maximum number of values in a palette.
@@ -18,10 +19,12 @@ const SAMPLE: usize = 1024;
 const PALETTE: &str = "palette";
 const INDICES: [&str; 2] = ["indices", "low_indices"];
 
-/// A palette and its indices, if elements of `width` bytes have few values and the values alone
-/// take less than `limit` bytes.
+/// A palette and its indices, if elements of `width` bytes have few values and the values, with the
+/// least that indices take, leave something of `limit` bytes.
 pub(super) fn encode(bytes: &[u8], width: usize, limit: u64) -> Result<Option<Payload>> {
-    let fit = usize::try_from(limit).unwrap_or(usize::MAX) / width;
+    // Indices are raw, or have the states of a stream.
+    let indices = STATE_BYTES.min(bytes.len() / width);
+    let fit = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(indices) / width;
     match width {
         2 => encode_elements::<2>(bytes, MOST_NARROW.min(fit)),
         4 => encode_elements::<4>(bytes, MOST.min(fit)),

@@ -41,8 +41,19 @@ kernel! {
     /// Sums of the rows and of the columns of a matrix of bytes with `columns` columns.
     fn sums<'a>(_simd, bytes: &'a [u8], columns: usize) -> (Vec<i64>, Vec<i64>) {
         // A 32-bit integer holds the sum of 2²⁴ bytes, and vectors can add them.
-        let sum = |part: &[u8]| i64::from(part.iter().map(|byte| u32::from(*byte)).sum::<u32>());
-        let row_sums = bytes.chunks(columns).map(|row| row.chunks(1 << 24).map(sum).sum()).collect();
+        let mut row_sums = Vec::with_capacity(bytes.len().div_ceil(columns));
+        // A loop: code of `collect` need not be compiled for the level.
+        for row in bytes.chunks(columns) {
+            let mut sum = 0;
+            for part in row.chunks(1 << 24) {
+                let mut small = 0u32;
+                for byte in part {
+                    small += u32::from(*byte);
+                }
+                sum += i64::from(small);
+            }
+            row_sums.push(sum);
+        }
         let mut column_sums = vec![0; columns];
         for rows in bytes.chunks(columns.saturating_mul(1 << 24)) {
             let mut sums = vec![0u32; columns];

@@ -88,12 +88,19 @@ const BLOCK: usize = 1 << 10;
 #[inline(always)]
 fn cut<const WIDTH: usize>(bytes: &[u8], byte: impl Fn([u8; WIDTH], u32) -> u8) -> Vec<Vec<u8>> {
     let elements = bytes.as_chunks::<WIDTH>().0;
-    let mut planes = vec![vec![plane::RAW; elements.len() + usize::from(!elements.is_empty())]; WIDTH];
-    for (block, elements) in elements.chunks(BLOCK).enumerate() {
+    let mut planes: Vec<Vec<u8>> = Vec::with_capacity(WIDTH);
+    for _ in 0..WIDTH {
+        let mut plane = Vec::with_capacity(elements.len() + 1);
+        plane.extend(elements.first().map(|_| plane::RAW));
+        planes.push(plane);
+    }
+    let mut part = [plane::RAW; BLOCK];
+    for elements in elements.chunks(BLOCK) {
         for (shift, plane) in (0..).step_by(8).zip(planes.iter_mut().rev()) {
-            for (place, element) in plane[1 + block * BLOCK..].iter_mut().zip(elements) {
+            for (place, element) in part.iter_mut().zip(elements) {
                 *place = byte(*element, shift);
             }
+            plane.extend_from_slice(&part[..elements.len()]);
         }
     }
     planes

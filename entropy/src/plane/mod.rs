@@ -28,8 +28,6 @@
 
 mod reader;
 
-use std::borrow::Cow;
-
 use simd::kernel;
 
 use crate::counts::Counts;
@@ -81,7 +79,9 @@ struct Candidate<'a> {
     mode: u8,
     /// Everything before the stream.
     head: Vec<u8>,
-    contexts: Cow<'a, [u8]>,
+    /// The table of each symbol is `map` of its byte here; empty for a single table.
+    given: &'a [u8],
+    map: [u8; 256],
     tables: Vec<Frequencies>,
     /// Head and stream, in bytes.
     cost: f64,
@@ -122,14 +122,18 @@ pub fn encode_smaller(bytes: &[u8], known: Known<'_>, gain: f64) -> Result<Optio
     let by_context = (!known.contexts.is_empty()).then(|| Counts::of(bytes, known.contexts));
     // The sum over the contexts saves counting the bytes once more.
     let counts = by_context.as_ref().map_or_else(|| count(bytes), Counts::total);
+    let most = (1.0 - gain) * bytes.len() as f64;
+    if least_cost(&counts, bytes.len(), 0.0) >= most {
+        return Ok(None);
+    }
     let with_contexts = by_context.and_then(|counts| by_contexts(&counts, known));
-    let candidates = [plain(&counts), with_contexts, by_classes(bytes, known.before)];
+    let candidates = [plain(&counts), with_contexts, by_classes(bytes, known.before, most)];
     let best = candidates.into_iter().flatten().min_by(|a, b| a.cost.total_cmp(&b.cost));
-    let Some(best) = best.filter(|best| best.cost < (1.0 - gain) * bytes.len() as f64) else { return Ok(None) };
+    let Some(best) = best.filter(|best| best.cost < most) else { return Ok(None) };
     let mut out = Vec::with_capacity(best.cost as usize + 256);
     out.push(best.mode);
     out.extend(best.head);
-    Encoder::new(&best.tables).append(bytes, &best.contexts, &mut out)?;
+    Encoder::new(&best.tables).append_mapped(bytes, best.given, &best.map, &mut out)?;
     Ok(Some(out).filter(|out| out.len() <= bytes.len()))
 }
 
@@ -166,22 +170,40 @@ fn sampled_gain(bytes: &[u8], run: usize) -> f64 {
     1.0 - (information(&counts) + bias) / (8 * total.max(1)) as f64
 }
 
+/// Bytes that no model of `symbols` symbols with these counts and at least this many `bits` of
+/// information goes below: the states, and either a byte of some table for each value that occurs,
+/// or sixteen bytes for a table and half a byte for each symbol.
+fn least_cost(counts: &[u64; 256], symbols: usize, bits: f64) -> f64 {
+    let used = counts.iter().filter(|n| **n > 0).count();
+    let (whole, shared) = ((used + 1) as f64 + bits / 8.0, 16.0 + (symbols as f64 / 2.0).max(bits / 8.0));
+    STATE_BYTES as f64 + whole.min(shared)
+}
+
 fn plain(counts: &[u64; 256]) -> Option<Candidate<'static>> {
     let frequencies = Frequencies::of_counts(counts)?;
     let mut head = Vec::new();
     frequencies.write(&mut head);
     let cost = frequencies.cost(counts) / 8.0 + head.len() as f64 + STATE_BYTES as f64;
-    Some(Candidate { mode: 2, head, contexts: Cow::Borrowed(&[]), tables: vec![frequencies], cost })
+    Some(Candidate { mode: 2, head, given: &[], map: [0; 256], tables: vec![frequencies], cost })
 }
 
 fn by_contexts<'a>(counts: &Counts, known: Known<'a>) -> Option<Candidate<'a>> {
     let tables = Tables::of(counts)?;
-    let contexts = map(known.contexts, &tables.group);
+    // Contexts beyond the last one do not occur.
+    let map = std::array::from_fn(|context| tables.group.get(context).copied().unwrap_or_default());
     let cost = tables.cost + known.side_bytes as f64;
-    Some(Candidate { mode: BY_CONTEXTS, head: tables.head, contexts, tables: tables.frequencies, cost })
+    Some(Candidate {
+        mode: BY_CONTEXTS,
+        head: tables.head,
+        given: known.contexts,
+        map,
+        tables: tables.frequencies,
+        cost,
+    })
 }
 
-fn by_classes<'a>(bytes: &[u8], before: &'a [u8]) -> Option<Candidate<'a>> {
+/// `None` also if it would take `most` bytes or more, as far as the information in each class shows.
+fn by_classes<'a>(bytes: &[u8], before: &'a [u8], most: f64) -> Option<Candidate<'a>> {
     if before.is_empty() {
         return None;
     }
@@ -193,11 +215,18 @@ fn by_classes<'a>(bytes: &[u8], before: &'a [u8]) -> Option<Candidate<'a>> {
     order.truncate(CLASSES - 1);
     order.sort_unstable();
     let class = classes(&order);
-    let found = Tables::of(&Counts::of(bytes, &map(before, &class)))?;
+    let mut contexts = vec![0; bytes.len()];
+    look_up(&class, before, &mut contexts);
+    let counts = Counts::of(bytes, &contexts);
+    // Classes that share a table take at least as many bits as alone.
+    if least_cost(&counts.total(), bytes.len(), counts.rows().map(information).sum()) >= most {
+        return None;
+    }
+    let found = Tables::of(&counts)?;
     let head = [&[order.len() as u8 + 1], &order[..], &found.head].concat();
     let cost = found.cost + (1 + order.len()) as f64;
-    let contexts = map(before, &class.map(|class| found.group.get(usize::from(class)).copied().unwrap_or_default()));
-    Some(Candidate { mode: BY_CLASSES, head, contexts, tables: found.frequencies, cost })
+    let map = class.map(|class| found.group.get(usize::from(class)).copied().unwrap_or_default());
+    Some(Candidate { mode: BY_CLASSES, head, given: before, map, tables: found.frequencies, cost })
 }
 
 /// The class of each byte value: its place in `order`, or `order.len()` for other values.
@@ -209,20 +238,9 @@ fn classes(order: &[u8]) -> [u8; 256] {
     class
 }
 
-/// Maps bytes through a table. Bytes beyond the end of the table do not occur.
-fn map<'a>(bytes: &'a [u8], table: &[u8]) -> Cow<'a, [u8]> {
-    if table.iter().zip(0..).all(|(new, old)| *new == old) {
-        return bytes.into();
-    }
-    let (mut all, mut out) = ([0; 256], vec![0; bytes.len()]);
-    all[..table.len()].copy_from_slice(table);
-    look_up(&all, bytes, &mut out);
-    out.into()
-}
-
 kernel! {
     /// `table[byte]` for each byte.
-    fn look_up<'a>(simd, table: &'a [u8; 256], bytes: &'a [u8], out: &'a mut [u8]) {
+    pub(crate) fn look_up<'a>(simd, table: &'a [u8; 256], bytes: &'a [u8], out: &'a mut [u8]) {
         let Some(first) = table.first_chunk::<64>() else { return };
         let ((blocks, rest), (outs, tail)) = (bytes.as_chunks::<64>(), out.as_chunks_mut());
         for (block, out) in blocks.iter().zip(outs) {
