@@ -6,6 +6,7 @@
 //! - transposed, the sums of `qᵢ·x` over some rows are combined instead.
 //!
 //! Inputs become integers, with a scale for some of them. All sums of integers are exact.
+#![allow(clippy::needless_range_loop, reason = "planes and vectors read best by index")]
 
 use std::array;
 use std::ops::Range;
