@@ -34,11 +34,12 @@ pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};
 pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};
 pub use generate::{Generation, Sampler, Sampling, Stops, generate};
+pub use kernels::{rms_norm, softmax};
 pub use rows::RowsMatrix;
 use rows::VectorMatrix;
 pub use speed::{Bandwidth, Lengths, Shape, Speed, measure, write_as};
 pub use tokenizer::{Stream, Tokenizer};
-pub use weights::{Adapter, Demand, Resident};
+pub use weights::{Adapter, Demand, Resident, low_rank_product};
 
 /// The linear operator of an encoded tensor: that of its codec ([`codec_api::Codec::as_linear`]) or
 /// the generic one. If that of the codec is for vectors only, the generic one multiplies batches.

@@ -217,6 +217,23 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn add_lane_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: &[i16; 2 * LANES]) -> [i32; LANES] {
+        let product = |a: u32, b: i16| i32::from(a as i16) * i32::from(b);
+        lanes!(i => sums[i].wrapping_add(product(a[i], b[2 * i])).wrapping_add(product(a[i] >> 16, b[2 * i + 1])))
+    }
+
+    #[inline(always)]
+    fn widen_pairs(self, bytes: &[u8; 2 * LANES]) -> [u32; LANES] {
+        lanes!(i => u32::from(bytes[2 * i]) | u32::from(bytes[2 * i + 1]) << 16)
+    }
+
+    #[inline(always)]
+    fn high_products(self, lanes: &[u32; LANES], factor: u16) -> [u32; LANES] {
+        let factor = u32::from(factor);
+        lanes!(i => (lanes[i] & 0xffff) * factor >> 16 | (lanes[i] >> 16) * factor & 0xffff_0000)
+    }
+
+    #[inline(always)]
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES] {
         values.map(|v| f16::from_f32_const(v).to_bits())
     }

@@ -112,6 +112,15 @@ pub trait Simd: Copy {
     /// the lane of `a`, and `b₀` and `b₁` those of `b`, as signed integers. Sums wrap around.
     fn add_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: u32) -> [i32; LANES];
 
+    /// As [`Self::add_pairs`], with a pair of integers for each lane: `b[2·i]` and `b[2·i + 1]`.
+    fn add_lane_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: &[i16; 2 * LANES]) -> [i32; LANES];
+
+    /// Bytes as pairs of 16-bit integers: byte `2·i` is the low half of lane `i`.
+    fn widen_pairs(self, bytes: &[u8; 2 * LANES]) -> [u32; LANES];
+
+    /// The upper 16 bits of the product of each half of the lanes with `factor`; unsigned.
+    fn high_products(self, lanes: &[u32; LANES], factor: u16) -> [u32; LANES];
+
     /// Rounds finite values to BF16: nearest, ties to even, infinity beyond its range.
     #[inline(always)]
     fn f32_to_bf16(self, values: &[f32; LANES]) -> [u16; LANES] {
@@ -166,7 +175,9 @@ mod tests {
         byte_sums: [u32; LANES],
         low_halves: [u16; LANES],
         bytes: Vec<u8>,
-        pair_sums: [i32; LANES],
+        pair_sums: [[i32; LANES]; 2],
+        pairs: [u32; LANES],
+        high: [u32; LANES],
         rounded: [i16; LANES],
         added: [f32; LANES],
         converted: [f32; LANES],
@@ -219,7 +230,12 @@ mod tests {
                 added: simd.add_product(values, &floats, &floats),
                 converted: simd.i32_to_f32(&lanes!(i => (x >> i) as i32)),
                 rounded: simd.round_products(values, ((x % 2000) as f32 - 1000.0) / 2.0),
-                pair_sums: simd.add_pairs(&lanes!(i => (x >> i) as i32), &dividends, x as u32),
+                pair_sums: {
+                    let sums = lanes!(i => (x >> i) as i32);
+                    [simd.add_pairs(&sums, &dividends, x as u32), simd.add_lane_pairs(&sums, &dividends, &std::array::from_fn(|i| (mask >> i) as i16))]
+                },
+                pairs: simd.widen_pairs(&std::array::from_fn(|i| codes[i % LANES] ^ i as u8)),
+                high: simd.high_products(&dividends, x as u16),
             }
         }
     }

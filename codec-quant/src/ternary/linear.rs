@@ -1,4 +1,5 @@
-//! Multiplying with two-bit codes: inputs are added, subtracted or left out, then scaled once.
+//! Multiplying with the codes. With two bits, inputs are added, subtracted or left out, then scaled
+//! once.
 
 use std::array;
 use std::ops::Range;
@@ -8,21 +9,21 @@ use codec_api::{
 };
 use simd::{LANES, Simd, kernel, lanes, load, sum};
 
-use super::Ternary;
 use super::matrix::Matrix;
 use super::packing::{GROUP, PLANES, levels};
+use super::{Packing, Ternary, trits};
 
 /// Rows whose products are added up in registers, before they are added to the outputs.
 const BLOCK: usize = 32;
 
 impl LinearKernel for Ternary {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
-        Ok(Box::new(Matrix::open(self, spec, &payload)?))
+        Ok(Box::new(Matrix::open(self, spec, &payload)?.without_scales_of_zeros()))
     }
 
-    /// A batch decodes the codes again for each vector.
+    /// A batch decodes two bits again for each vector.
     fn is_for_vectors(&self) -> bool {
-        true
+        self.packing == Packing::Lanes
     }
 }
 
@@ -33,14 +34,19 @@ impl LinearOp for Matrix {
 
     fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
         check_product((self.rows, self.columns), product, &rows, x, y)?;
-        match product {
-            Product::Forward => forward(self, rows.start, x, y),
-            Product::Transposed => transposed(self, rows, x, y),
+        match (self.packing, product) {
+            (Packing::Trits, Product::Forward) => trits::forward(self, rows.start, x, y),
+            (Packing::Trits, Product::Transposed) => trits::transposed(self, rows, x, y),
+            (Packing::Lanes, Product::Forward) => forward(self, rows.start, x, y),
+            (Packing::Lanes, Product::Transposed) => transposed(self, rows, x, y),
         }
         Ok(())
     }
 
     fn tolerance(&self) -> f32 {
+        if self.packing == Packing::Trits {
+            return trits::tolerance(self);
+        }
         // Roundings of an input. Forward: one addition for each group, 2 of planes, 4 in the tree,
         // and the scale. Transposed: the scale, the additions of a block, and one for each block.
         let (forward, transposed) = (self.columns.div_ceil(GROUP) + 7, self.rows.div_ceil(BLOCK) + BLOCK + 1);

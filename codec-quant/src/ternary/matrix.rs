@@ -36,6 +36,24 @@ impl Matrix {
         &self.codes[row * len..][..len]
     }
 
+    /// The codes from those of a row on; none for a row beyond the last one.
+    #[inline(always)]
+    pub(super) fn codes_from(&self, row: usize) -> &[u8] {
+        self.codes.get(row * self.packing.row_len(self.columns)..).unwrap_or_default()
+    }
+
+    /// With the scale 0 for rows of zeros, if rows have scales of their own.
+    pub(super) fn without_scales_of_zeros(mut self) -> Self {
+        if self.scales.len() == self.rows {
+            for row in 0..self.rows {
+                if self.packing.is_zero(self.codes(row)) {
+                    self.scales[row] = 0.0;
+                }
+            }
+        }
+        self
+    }
+
     #[inline(always)]
     pub(super) fn scale(&self, row: usize) -> f32 {
         self.scales[row.min(self.scales.len() - 1)]

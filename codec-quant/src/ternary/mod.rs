@@ -50,7 +50,7 @@
 //! # Limits
 //! F32, F16 and BF16. Chunks share the scale of their tensor: `least_squares` finds it in up to 31
 //! passes, or 93 with calibration, `absmean` in one. All columns are one panel, and each is encoded
-//! alone. Any range of rows decodes alone. Only `lanes` multiplies without decoding. `absmean`
+//! alone. Any range of rows decodes alone. Both layouts multiply without decoding. `absmean`
 //! ignores calibration, and scales by row ignore it if the rows are inputs. A payload is refused if
 //! a byte of `trits` is above 242, a code of `lanes` is 3, or a scale is not finite.
 
@@ -60,6 +60,7 @@ mod linear;
 mod matrix;
 mod packing;
 mod panels;
+mod trits;
 
 use codec_api::{
     Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Needs, Panels, Payload, PayloadView,
@@ -147,7 +148,7 @@ impl Codec for Ternary {
     }
 
     fn as_linear(&self) -> Option<&dyn LinearKernel> {
-        if self.packing == Packing::Lanes { Some(self) } else { None }
+        Some(self)
     }
 }
 
@@ -168,5 +169,5 @@ fn presets() -> Vec<Preset> {
     ]
 }
 
-register_codec!("quant.ternary", "-1, 0, +1: five weights a byte, or two bits that multiply without decoding", presets,
+register_codec!("quant.ternary", "-1, 0, +1: five weights a byte, or two bits each", presets,
     .probes(|| ["trits", "lanes"].map(|p| format!("quant.ternary:scope=row:fit=absmean:packing={p}")).to_vec()));

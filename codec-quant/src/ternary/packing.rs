@@ -13,12 +13,12 @@ pub enum Packing {
     /// Five weights to a byte: 1.6 bits.
     #[default]
     Trits,
-    /// Two bits, in the order of vector lanes: multiplies without decoding.
+    /// Two bits, in the order of vector lanes.
     Lanes,
 }
 
 /// Weights in a byte of trits.
-const TRITS: usize = 5;
+pub(super) const TRITS: usize = 5;
 /// Weights in a byte of lanes.
 pub(super) const PLANES: usize = 4;
 /// Weights in sixteen bytes of lanes.
@@ -39,6 +39,12 @@ impl Packing {
             Self::Trits => columns.div_ceil(TRITS),
             Self::Lanes => columns.div_ceil(GROUP) * LANES,
         }
+    }
+
+    /// Whether all weights of a row are zeros.
+    pub(super) fn is_zero(self, codes: &[u8]) -> bool {
+        let zeros = if self == Self::Trits { 121 } else { 0x55 };
+        codes.iter().all(|byte| *byte == zeros)
     }
 
     /// Whether every byte stands for weights.

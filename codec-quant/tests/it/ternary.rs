@@ -1,7 +1,7 @@
 //! Ternary scales that are weighted by calibration.
 
 use codec_api::{Calibration, DecodeCx, EncodeCx, EncodedTensor, InputAxis, Registry, TensorView};
-use harness::testing::weights;
+use harness::testing::{assert_products, weights};
 
 const SHAPE: [usize; 2] = [96, 80];
 
@@ -100,5 +100,18 @@ fn each_row_gets_its_best_scale() {
         let found: f64 = x.iter().zip(d).map(|(w, d)| (f64::from(*w) - f64::from(*d)).powi(2)).sum();
         // Weights of one bin that belong on both sides of the threshold cost a little.
         assert!(found <= 1.01 * least_error(x), "row {r}: {found}, not {}", least_error(x));
+    }
+}
+
+#[test]
+fn trits_multiply_at_every_level() {
+    for (rows, columns) in [(1, 1), (3, 4096), (70, 1000), (131, 159), (64, 161), (9, 800)] {
+        let mut values = weights("gaussian", rows * columns);
+        // Rows of zeros, and of other scales.
+        values[..columns.min(rows * columns / 2)].fill(0.0);
+        values.iter_mut().skip(2 * columns).step_by(3).for_each(|w| *w *= 30.0);
+        for scope in ["tensor", "row"] {
+            assert_products(&format!("quant.ternary:scope={scope}"), [rows, columns], &values);
+        }
     }
 }

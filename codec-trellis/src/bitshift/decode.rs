@@ -8,17 +8,18 @@ use simd::{LANES, Simd, kernel, lanes, load, store, stream};
 
 use super::Bitshift;
 use super::code::{Code, Computed, OneMad, ThreeInst};
-use super::layout::{Layout, MAX_BLOCK, blocks};
+use super::layout::{BLOCK, Layout, MAX_BLOCK, blocks};
+use super::linear::with_code;
 use super::scale::factor;
 
 /// A checked payload.
 #[derive(Debug)]
 pub(super) struct Opened {
-    layout: Layout,
+    pub(super) layout: Layout,
     shape: (usize, usize),
-    bits: u32,
+    pub(super) bits: u32,
     state_bits: u32,
-    code: Code,
+    pub(super) code: Code,
     codes: Bytes,
     scale: f32,
     levels: Bytes,
@@ -35,6 +36,24 @@ impl Opened {
         }
         let (bits, state_bits) = (codec.bits.get(), codec.state_bits.get());
         Ok(Self { layout, shape: spec.matrix(), bits, state_bits, code: codec.code, codes, scale, levels })
+    }
+
+    /// The codes from those of a span on.
+    #[inline(always)]
+    pub(super) fn codes_from(&self, span: usize) -> &[u8] {
+        &self.codes[span * self.layout.bytes(self.layout.span)..]
+    }
+
+    /// The scale of a span.
+    #[inline(always)]
+    pub(super) fn scale_of(&self, span: usize) -> f32 {
+        self.scale * factor(self.levels[span])
+    }
+
+    /// The bits of a state.
+    #[inline(always)]
+    pub(super) fn mask(&self) -> u32 {
+        (1 << self.state_bits) - 1
     }
 }
 
@@ -74,21 +93,9 @@ kernel! {
     /// Decodes from this span on until `out` is full; `out` may end inside its last span.
     fn decode<'a>(simd, opened: &'a Opened, span: usize, out: &'a mut [f32]) {
         let spans = span..span + out.len().div_ceil(opened.layout.span);
-        match (opened.code, opened.bits) {
-            (Code::OneMad, 1) => decode_spans::<_, OneMad, 1>(simd, opened, spans, out),
-            (Code::OneMad, 2) => decode_spans::<_, OneMad, 2>(simd, opened, spans, out),
-            (Code::OneMad, 3) => decode_spans::<_, OneMad, 3>(simd, opened, spans, out),
-            (Code::OneMad, _) => decode_spans::<_, OneMad, 4>(simd, opened, spans, out),
-            (Code::ThreeInst, 1) => decode_spans::<_, ThreeInst, 1>(simd, opened, spans, out),
-            (Code::ThreeInst, 2) => decode_spans::<_, ThreeInst, 2>(simd, opened, spans, out),
-            (Code::ThreeInst, 3) => decode_spans::<_, ThreeInst, 3>(simd, opened, spans, out),
-            (Code::ThreeInst, _) => decode_spans::<_, ThreeInst, 4>(simd, opened, spans, out),
-        }
+        with_code!(opened, decode_spans(simd, opened, spans, out));
     }
 }
-
-/// Bytes of the longest block, and of the longest state that begins in the block's last byte.
-const LONGEST: usize = (MAX_BLOCK * 4).div_ceil(8) + LANES;
 
 #[inline(always)]
 fn decode_spans<S: Simd, C: Computed, const BITS: usize>(
@@ -97,38 +104,43 @@ fn decode_spans<S: Simd, C: Computed, const BITS: usize>(
     spans: Range<usize>,
     out: &mut [f32],
 ) {
-    let layout = &opened.layout;
-    let mask = (1 << opened.state_bits) - 1;
     stream(out, |writer| {
         for span in spans {
-            let mut codes = &opened.codes[span * layout.bytes(layout.span)..];
-            let scale = opened.scale * factor(opened.levels[span]);
-            for weights in blocks(layout.weights(span)) {
-                let (block, rest) = codes.split_at(layout.bytes(weights));
-                codes = rest;
+            let mut codes = opened.codes_from(span);
+            let scale = opened.scale_of(span);
+            for weights in blocks(opened.layout.weights(span)) {
+                let ring = ring::<BITS>(codes, weights);
+                codes = &codes[opened.layout.bytes(weights)..];
                 let out = writer.next(weights);
                 if scale == 0.0 {
                     out.fill(0.0);
                 } else {
-                    decode_block::<_, C, BITS>(simd, &ring::<BITS>(block, weights), mask, scale, out);
+                    decode_block::<_, C, BITS>(simd, &ring, opened.mask(), scale, out);
                 }
             }
         }
     });
 }
 
+/// Bytes of the longest block, and of the longest state that begins in the block's last byte.
+const LONGEST: usize = (MAX_BLOCK * 4).div_ceil(8) + LANES;
+
 /// The bits of a block, followed by as many of its first bits as its last states need.
+pub(super) type Ring = [u8; LONGEST];
+
+/// The ring of the block of so many weights at the beginning of the codes.
 #[inline(always)]
-fn ring<const BITS: usize>(codes: &[u8], weights: usize) -> [u8; LONGEST] {
+pub(super) fn ring<const BITS: usize>(codes: &[u8], weights: usize) -> Ring {
     let mut ring = [0; LONGEST];
-    ring[..codes.len()].copy_from_slice(codes);
     let length = weights * BITS;
-    if let Some(first) = codes.first_chunk::<4>()
-        && length == 8 * codes.len()
-    {
-        ring[codes.len()..codes.len() + 4].copy_from_slice(first);
+    if weights == BLOCK {
+        // A copy of a length that the compiler knows.
+        ring[..BLOCK * BITS / 8].copy_from_slice(&codes[..BLOCK * BITS / 8]);
+        ring[BLOCK * BITS / 8..][..4].copy_from_slice(&codes[..4]);
         return ring;
     }
+    let codes = &codes[..length.div_ceil(8)];
+    ring[..codes.len()].copy_from_slice(codes);
     for bit in length..length + 16 {
         // Overwrites the bits of the last byte that belong to no code.
         let again = codes[bit % length / 8] >> (bit % length % 8) & 1;
@@ -138,27 +150,26 @@ fn ring<const BITS: usize>(codes: &[u8], weights: usize) -> [u8; LONGEST] {
 }
 
 #[inline(always)]
-fn decode_block<S: Simd, C: Computed, const BITS: usize>(
-    simd: S,
-    ring: &[u8; LONGEST],
-    mask: u32,
-    scale: f32,
-    out: &mut [f32],
-) {
+fn decode_block<S: Simd, C: Computed, const BITS: usize>(simd: S, ring: &Ring, mask: u32, scale: f32, out: &mut [f32]) {
     let (groups, rest) = out.as_chunks_mut::<LANES>();
     for (i, group) in groups.iter_mut().enumerate() {
-        *group = weights::<_, C, BITS>(simd, &ring[2 * BITS * i..], mask, scale);
+        let values = values::<_, C, BITS>(simd, ring, i, mask);
+        *group = lanes!(i => values[i] * scale);
     }
     if !rest.is_empty() {
-        store(weights::<_, C, BITS>(simd, &ring[2 * BITS * groups.len()..], mask, scale), rest);
+        let values = values::<_, C, BITS>(simd, ring, groups.len(), mask);
+        store(lanes!(i => values[i] * scale), rest);
     }
 }
 
-/// Decodes sixteen weights; `bytes` begins with the first state.
+/// The values of the sixteen states of group `i` of a block, without the scale.
 #[inline(always)]
-fn weights<S: Simd, C: Computed, const BITS: usize>(simd: S, bytes: &[u8], mask: u32, scale: f32) -> [f32; LANES] {
-    let windows = simd.windows::<BITS>(&load(bytes));
-    let states = lanes!(i => windows[i] & mask);
-    let values = C::values(simd, &states);
-    lanes!(i => values[i] * scale)
+pub(super) fn values<S: Simd, C: Computed, const BITS: usize>(
+    simd: S,
+    ring: &Ring,
+    i: usize,
+    mask: u32,
+) -> [f32; LANES] {
+    let windows = simd.windows::<BITS>(&load(&ring[2 * BITS * i..]));
+    C::values(simd, &lanes!(i => windows[i] & mask))
 }

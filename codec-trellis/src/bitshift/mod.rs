@@ -87,7 +87,8 @@
 //! `⌈n·bits/8⌉` bytes for each span of `n` weights, one more for each span, and 4: `bits + 8/C`
 //! bits per weight for rows of `C` ≥ 256 weights. The time of an encode is proportional to
 //! `2^state_bits`; its paths take up to `511 · 2^(state_bits − bits)` bytes of memory. A read of
-//! rows decodes the spans that hold them.
+//! rows decodes the spans that hold them. A product with a vector multiplies the values of the
+//! states in registers, if rows have 256 weights or more.
 //!
 //! # Limits
 //! F32, F16 and BF16. Few weights leave little choice: a ring of two bits is one of four values.
@@ -100,14 +101,15 @@ mod code;
 mod decode;
 mod encode;
 mod layout;
+mod linear;
 mod panels;
 mod scale;
 mod trellis;
 
 pub use code::Code;
 use codec_api::{
-    Bounded, Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, Need, Needs, Panels, Payload,
-    PayloadView, Preset, Result, RowReader, Rows, TensorSpec, TensorView, register_codec, typetag,
+    Bounded, Chunking, Codec, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, LinearKernel, Need, Needs,
+    Panels, Payload, PayloadView, Preset, Result, RowReader, Rows, TensorSpec, TensorView, register_codec, typetag,
 };
 use layout::{Layout, MAX_BLOCK};
 use serde::{Deserialize, Serialize};
@@ -184,6 +186,10 @@ impl Codec for Bitshift {
     }
 
     fn as_rows(&self) -> Option<&dyn Rows> {
+        Some(self)
+    }
+
+    fn as_linear(&self) -> Option<&dyn LinearKernel> {
         Some(self)
     }
 

@@ -2,7 +2,7 @@
 //! figures of its paper, and with odd sizes.
 
 use codec_api::{Calibration, CodecError, DecodeCx, EncodeCx, InputAxis, Payload, Section};
-use harness::testing::{measure, weights};
+use harness::testing::{assert_products, measure, weights};
 use simd::{Level, with_level};
 
 use super::{assert_same_bits, decode, encode, replaced};
@@ -199,5 +199,18 @@ fn a_scale_that_is_no_number_is_refused() {
         encoded.payload = replaced(&encoded.payload, "scale", &section);
         let answer = encoded.decode(&DecodeCx::new());
         assert!(matches!(answer, Err(CodecError::Corrupt { ref section, .. }) if section == "scale"), "{answer:?}");
+    }
+}
+
+#[test]
+fn codes_multiply_at_every_level() {
+    // One block and several ones, whole bytes and groups and others, and rows narrower than a block.
+    for (rows, columns) in [(5, 256), (3, 257), (4, 511), (3, 1024), (2, 787), (17, 40)] {
+        for bits in 1..=4 {
+            for code in ["1mad", "3inst"] {
+                let values = weights("gaussian", rows * columns);
+                assert_products(&Setting(bits, 10, code).spec(), [rows, columns], &values);
+            }
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! `cargo xtask claims`: the claims of earlier systems, each with a measured value.
 
+mod language;
 mod part;
 mod seed000;
 mod seed001;
 mod seed002;
+mod seed003;
+mod seed004;
 mod versions;
 
 use anyhow::{Context, Result};
@@ -30,8 +33,8 @@ const SEEDS: [Seed; 5] = [
     Seed { number: "000", subject: "weight store and lazy graph", measure: Some(seed000::measure) },
     Seed { number: "001", subject: "model deltas and routing", measure: Some(seed001::measure) },
     Seed { number: "002", subject: "SeedLM with progressive encoding", measure: Some(seed002::measure) },
-    Seed { number: "003", subject: "lazy tensors and LoRA kernels", measure: None },
-    Seed { number: "004", subject: "INT8 for small machines", measure: None },
+    Seed { number: "003", subject: "lazy tensors and LoRA kernels", measure: Some(seed003::measure) },
+    Seed { number: "004", subject: "INT8 for small machines", measure: Some(seed004::measure) },
 ];
 
 /// What a seed is, and the list of seeds.

@@ -7,5 +7,7 @@ mod softmax;
 
 pub(crate) use dots::{Bf16, F16, Stored, dots};
 pub(crate) use functions::{activate, exp, multiply};
-pub(crate) use norms::{layer_norm, rms_norm};
+pub(crate) use norms::layer_norm;
+pub use norms::rms_norm;
+pub use softmax::softmax;
 pub(crate) use softmax::{exponentials, largest, weighted_rows};

@@ -4,7 +4,7 @@ use simd::{LANES, Lanes, kernel, lanes, load, sum};
 
 kernel! {
     /// `y = x / √(mean(x²) + ε) · weight`. All have equal lengths.
-    pub(crate) fn rms_norm<'a>(_simd, x: &'a [f32], weight: &'a [f32], epsilon: f32, y: &'a mut [f32]) {
+    pub fn rms_norm<'a>(_simd, x: &'a [f32], weight: &'a [f32], epsilon: f32, y: &'a mut [f32]) {
         let scale = 1.0 / (squares(x, 0.0) / x.len() as f32 + epsilon).sqrt();
         for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
             *y = x * scale * weight;

@@ -36,6 +36,12 @@ kernel! {
     }
 }
 
+/// Replaces values by their softmax: `eˣ/Σeˣ`.
+pub fn softmax(values: &mut [f32]) {
+    let scale = (1.0 / exponentials(values)) as f32;
+    values.iter_mut().for_each(|value| *value *= scale);
+}
+
 kernel! {
     /// `y[i] = Σ weights[r]·rows[r][i]` for rows of `y.len()` values.
     pub(crate) fn weighted_rows<'a>(_simd, rows: &'a [f32], weights: &'a [f32], y: &'a mut [f32]) {

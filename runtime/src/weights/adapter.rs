@@ -169,13 +169,28 @@ impl LowRank {
     /// # Errors
     /// Those of the operators.
     pub(crate) fn add(&self, outputs: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> codec_api::Result<()> {
-        let (rank, batch) = (self.a.shape().0, x.batch());
-        let (mut inner, mut turned) = (vec![0.0; rank * batch], vec![0.0; rank * batch]);
-        self.a.apply(Product::Forward, 0..rank, x, &mut inner)?;
-        transpose((rank, batch), &inner, &mut turned);
-        let mut added = vec![0.0; y.len()];
-        self.b.apply(Product::Forward, outputs, &Inputs::new(&turned, batch)?, &mut added)?;
-        y.iter_mut().zip(&added).for_each(|(y, added)| *y += self.scale * added);
-        Ok(())
+        low_rank_product([&self.a, &self.b], self.scale, outputs, x, y)
     }
+}
+
+/// Adds some outputs of `scale·B·(A·x)` to `y`, `outputs × batch`: what LoRA adds to those of a
+/// linear layer. `A` is `rank × inputs`, `B` is `outputs × rank`.
+///
+/// # Errors
+/// Those of the operators.
+pub fn low_rank_product(
+    [a, b]: [&dyn LinearOp; 2],
+    scale: f32,
+    outputs: Range<usize>,
+    x: &Inputs<'_>,
+    y: &mut [f32],
+) -> codec_api::Result<()> {
+    let (rank, batch) = (a.shape().0, x.batch());
+    let (mut inner, mut turned) = (vec![0.0; rank * batch], vec![0.0; rank * batch]);
+    a.apply(Product::Forward, 0..rank, x, &mut inner)?;
+    transpose((rank, batch), &inner, &mut turned);
+    let mut added = vec![0.0; y.len()];
+    b.apply(Product::Forward, outputs, &Inputs::new(&turned, batch)?, &mut added)?;
+    y.iter_mut().zip(&added).for_each(|(y, added)| *y += scale * added);
+    Ok(())
 }

@@ -10,7 +10,7 @@ mod source;
 mod store;
 mod table;
 
-pub use adapter::Adapter;
+pub use adapter::{Adapter, low_rank_product};
 pub(crate) use adapter::{Adapting, LowRank};
 pub(crate) use dense::dense_operator;
 pub use ledger::Demand;

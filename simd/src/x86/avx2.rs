@@ -6,14 +6,14 @@ use std::arch::x86_64::{
     _mm_movehl_ps, _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_ps, _mm_storel_epi64, _mm_storeu_si128,
     _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_blendv_epi8, _mm256_blendv_ps,
     _mm256_broadcastsi128_si256, _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cmp_ps,
-    _mm256_cmpeq_epi32, _mm256_cmpgt_epi8, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32,
-    _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_cmpeq_epi32, _mm256_cmpgt_epi8, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16,
+    _mm256_cvtepu8_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_cvtps_ph, _mm256_extractf128_ps, _mm256_fmadd_ps,
     _mm256_i32gather_epi32, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_packs_epi32,
-    _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32, _mm256_permutevar8x32_ps,
-    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi32, _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_ps, _pdep_u64, _pext_u64,
+    _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mulhi_epu16,
+    _mm256_packs_epi32, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
+    _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi32,
+    _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -420,6 +420,36 @@ impl Simd for Avx2 {
             let first = _mm256_add_epi32(first, _mm256_madd_epi16(low, pair));
             let second = _mm256_add_epi32(second, _mm256_madd_epi16(high, pair));
             transmute::<[__m256i; 2], [i32; LANES]>([first, second])
+        }
+    }
+
+    #[inline(always)]
+    fn add_lane_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: &[i16; 2 * LANES]) -> [i32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let [b0, b1] = transmute::<[i16; 2 * LANES], [__m256i; 2]>(*b);
+            let ([first, second], [a0, a1]) = (signed(sums), integers(a));
+            let first = _mm256_add_epi32(first, _mm256_madd_epi16(a0, b0));
+            let second = _mm256_add_epi32(second, _mm256_madd_epi16(a1, b1));
+            transmute::<[__m256i; 2], [i32; LANES]>([first, second])
+        }
+    }
+
+    #[inline(always)]
+    fn widen_pairs(self, bytes: &[u8; 2 * LANES]) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let [low, high] = transmute::<[u8; 2 * LANES], [__m128i; 2]>(*bytes);
+            lanes_of([_mm256_cvtepu8_epi16(low), _mm256_cvtepu8_epi16(high)])
+        }
+    }
+
+    #[inline(always)]
+    fn high_products(self, lanes: &[u32; LANES], factor: u16) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let (factor, [low, high]) = (_mm256_set1_epi16(factor as i16), integers(lanes));
+            lanes_of([_mm256_mulhi_epu16(low, factor), _mm256_mulhi_epu16(high, factor)])
         }
     }
 

@@ -6,12 +6,13 @@ use std::arch::x86_64::{
     _mm_cvtsi32_si128, _mm_loadu_si128, _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64,
     _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
     _mm512_broadcast_i32x4, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16,
-    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_fmadd_ps,
-    _mm512_i32gather_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16,
-    _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps,
-    _mm512_mul_ps, _mm512_permutexvar_epi8, _mm512_permutexvar_ps, _mm512_reduce_max_ps, _mm512_set1_epi8,
-    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_slli_epi32,
-    _mm512_srl_epi32, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
+    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32,
+    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
+    _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_mulhi_epu16, _mm512_permutexvar_epi8, _mm512_permutexvar_ps,
+    _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
+    _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
+    _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -324,6 +325,28 @@ impl Simd for Avx512 {
             let sums = add_products_of_pairs(sums, integers(a), _mm512_set1_epi32(b as i32));
             transmute::<__m512i, [i32; LANES]>(sums)
         }
+    }
+
+    #[inline(always)]
+    fn add_lane_pairs(self, sums: &[i32; LANES], a: &[u32; LANES], b: &[i16; 2 * LANES]) -> [i32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let b = transmute::<[i16; 2 * LANES], __m512i>(*b);
+            let sums = add_products_of_pairs(signed(sums), integers(a), b);
+            transmute::<__m512i, [i32; LANES]>(sums)
+        }
+    }
+
+    #[inline(always)]
+    fn widen_pairs(self, bytes: &[u8; 2 * LANES]) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe { lanes_of(_mm512_cvtepu8_epi16(transmute::<[u8; 2 * LANES], __m256i>(*bytes))) }
+    }
+
+    #[inline(always)]
+    fn high_products(self, lanes: &[u32; LANES], factor: u16) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe { lanes_of(_mm512_mulhi_epu16(integers(lanes), _mm512_set1_epi16(factor as i16))) }
     }
 
     common_operations!();

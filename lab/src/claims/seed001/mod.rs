@@ -1,4 +1,6 @@
-//! Seed 001: a model's delta as positions and values, and in codecs that use the base.
+//! Seed 001: a model's delta as positions and values, and in codecs that use the base; perplexity.
+
+mod perplexity;
 
 use anyhow::Result;
 
@@ -57,9 +59,9 @@ of 1.00x, but sizes of 27.00 MB before and 49.71 MB after: the same clamp shows 
 
 const REMARK: &str = "\
 Sizes and errors are the same on every machine, except the last digits of the SVD's errors. The
-report's claims about perplexity, cost, routing and datasets are not measured yet.";
+report's claims about cost, routing and datasets are not measured yet.";
 
-/// Measures the claims about storing a delta.
+/// Measures the claims about storing a delta, and about perplexity.
 pub(super) fn measure(lab: &Lab) -> Result<String> {
-    page(lab, &PARTS, REMARK)
+    Ok(format!("{}\n{}", page(lab, &PARTS, REMARK)?, perplexity::section(lab)?))
 }
