@@ -75,7 +75,7 @@ pub use encoded::EncodedTensor;
 pub use error::{CodecError, FormatError, Result, SpecError};
 pub use linear::{
     Inputs, IntegerLayout, IntegerMatrix, IntegerRow, LinearKernel, LinearOp, Product, RowsLinear, check_outputs,
-    check_product, open_linear,
+    check_product, check_vectors, open_linear,
 };
 pub use panels::{PanelCut, PanelEncoder, Panels};
 pub use payload::{Payload, PayloadView, Section};

@@ -168,7 +168,7 @@ struct Products<'a> {
 }
 
 impl Products<'_> {
-    /// Computes all parts of a product, by rows and by outputs, and compares each element with the
+    /// Computes all parts of a product, by rows, by outputs and by vectors, and compares each element with the
     /// decoded matrix.
     fn agree(&self, matrix: &Matrix, product: Product, x: &Inputs<'_>) -> Result<(), Violation> {
         let exact: Vec<_> = (0..x.batch()).map(|i| matrix.times(product, x.vector(i))).collect();
@@ -177,7 +177,8 @@ impl Products<'_> {
             let y = self.by_rows(product, x, parts)?;
             compare(&y, &format!("in {parts} parts"))?;
         }
-        compare(&self.by_outputs(product, x, 1)?, "by outputs")
+        compare(&self.by_outputs(product, x, 1)?, "by outputs")?;
+        compare(&self.by_vectors(product, x)?, "by vectors")
     }
 
     /// The bits of outputs do not depend on the ranges that they are computed in.
@@ -236,6 +237,27 @@ impl Products<'_> {
             all.extend(y);
         }
         Ok(all)
+    }
+
+    /// The product, `outputs × batch`, from three ranges of outputs, which are written vector by
+    /// vector. No value between the vectors is written.
+    fn by_vectors(&self, product: Product, x: &Inputs<'_>) -> Result<Vec<f32>, Violation> {
+        const PARTS: usize = 3;
+        let ((_, outputs), batch) = (product.sides(self.operator.shape()), x.batch());
+        let stride = outputs + 1;
+        let mut y = vec![f32::NAN; stride * batch];
+        for i in 0..PARTS {
+            let range = i * outputs / PARTS..(i + 1) * outputs / PARTS;
+            let y = &mut y[range.start..];
+            let apply = || self.operator.apply_vectors(product, range, x, y, stride);
+            let answer = self.trial.calmly("apply_vectors", apply)?;
+            answer.map_err(|e| self.trial.violation(format!("apply_vectors failed: {e}"), "a product"))?;
+        }
+        if y.chunks(stride).any(|vector| !vector[outputs].is_nan()) {
+            let found = format!("{product:?}: a value after the outputs of a vector is overwritten");
+            return Err(self.trial.violation(found, "values of the range only"));
+        }
+        Ok((0..outputs).flat_map(|output| y.iter().skip(output).step_by(stride).copied().collect::<Vec<_>>()).collect())
     }
 
     /// The product, `outputs × batch`, from `parts` ranges of rows that threads compute at the same

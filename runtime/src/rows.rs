@@ -100,6 +100,18 @@ pub(crate) fn forward(tile: &[f32], columns: usize, x: &Inputs<'_>, y: &mut [f32
     matmul(y, Accum::Replace, w, x.transpose(), 1.0, Par::Seq);
 }
 
+/// `y = x·tileᵀ`, of `batch × rows`, whose rows begin `stride` values apart. The batch is not empty.
+pub(crate) fn vectors(tile: &[f32], columns: usize, x: &Inputs<'_>, (y, stride): (&mut [f32], usize)) {
+    let rows = tile.len() / columns;
+    let w = MatRef::from_row_major_slice(tile, rows, columns);
+    let x = MatRef::from_row_major_slice(x.values(), x.batch(), columns);
+    let y = &mut y[..(x.nrows() - 1) * stride + rows];
+    // As columns: faer 0.24 takes the strides of rows for those of columns, and then writes outside
+    // of the slice (`MatMut::from_row_major_slice_with_stride_mut`).
+    let y = MatMut::from_column_major_slice_with_stride_mut(y, rows, x.nrows(), stride);
+    matmul(y, Accum::Replace, w, x.transpose(), 1.0, Par::Seq);
+}
+
 /// `y += tileᵀ·x`, of `columns × batch`, with the inputs `part` of each vector.
 fn transposed(tile: &[f32], columns: usize, part: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) {
     let w = MatRef::from_row_major_slice(tile, part.len(), columns);

@@ -15,6 +15,7 @@ use crate::error::{CodecError, Result};
 use crate::payload::PayloadView;
 use crate::rows::open_of_any_size;
 use crate::tensor::TensorSpec;
+use crate::util::{transpose, zeros};
 
 pub use inputs::Inputs;
 pub use integer::{IntegerLayout, IntegerMatrix, IntegerRow};
@@ -117,6 +118,23 @@ pub trait LinearOp: Debug + Send + Sync {
         outputs_by_rows(self, product, outputs, x, y)
     }
 
+    /// As [`Self::apply_outputs`], but the outputs for a vector lie together: those for vector `b` of
+    /// the batch overwrite the values of `y` from `b · stride` on.
+    ///
+    /// # Errors
+    /// [`CodecError::Usage`] if the lengths do not match; see [`check_vectors`].
+    fn apply_vectors(
+        &self,
+        product: Product,
+        outputs: Range<usize>,
+        x: &Inputs<'_>,
+        y: &mut [f32],
+        stride: usize,
+    ) -> Result<()> {
+        check_vectors(self.shape(), product, &outputs, x, (y, stride))?;
+        vectors_by_outputs(self, product, outputs, x, (y, stride))
+    }
+
     /// Tolerance `t` of [`Self::apply`] over all rows against the decoded matrix Ŵ: the error of
     /// every element of `y` is at most `t · ‖Ŵ‖ · ‖x‖`, with the Frobenius norm of Ŵ
     /// and the Euclidean norm of the vector `x`. It holds for every `x`.
@@ -141,6 +159,32 @@ fn outputs_by_rows<O: LinearOp + ?Sized>(
     let mut all = vec![0.0; columns * x.batch()];
     operator.apply(product, 0..rows, x, &mut all)?;
     y.copy_from_slice(&all[outputs.start * x.batch()..outputs.end * x.batch()]);
+    Ok(())
+}
+
+/// [`LinearOp::apply_vectors`] with [`LinearOp::apply_outputs`].
+fn vectors_by_outputs<O: LinearOp + ?Sized>(
+    operator: &O,
+    product: Product,
+    outputs: Range<usize>,
+    x: &Inputs<'_>,
+    (y, stride): (&mut [f32], usize),
+) -> Result<()> {
+    let (count, batch) = (outputs.len(), x.batch());
+    if batch == 1 {
+        return operator.apply_outputs(product, outputs, x, &mut y[..count]);
+    }
+    let mut rows = zeros(count * batch)?;
+    operator.apply_outputs(product, outputs, x, &mut rows)?;
+    if stride == count {
+        transpose((count, batch), &rows, &mut y[..count * batch]);
+        return Ok(());
+    }
+    let mut vectors = zeros(count * batch)?;
+    transpose((count, batch), &rows, &mut vectors);
+    for (vector, y) in vectors.chunks(count.max(1)).zip(y.chunks_mut(stride.max(1))) {
+        y[..count].copy_from_slice(vector);
+    }
     Ok(())
 }
 
@@ -172,6 +216,28 @@ pub fn check_outputs(
 ) -> Result<()> {
     let (_, all) = product.sides(shape);
     check(shape, product, (format_args!("{product:?} outputs"), outputs, all), x, (y, outputs.len()))
+}
+
+/// Checks the arguments of [`LinearOp::apply_vectors`] for a matrix of `(rows, columns)`: with `y`,
+/// the values from a vector of outputs to the next one.
+///
+/// # Errors
+/// [`CodecError::Usage`] with all sizes if the range is outside the matrix, a length is wrong, or
+/// vectors of outputs overlap.
+pub fn check_vectors(
+    shape: (usize, usize),
+    product: Product,
+    outputs: &Range<usize>,
+    x: &Inputs<'_>,
+    (y, stride): (&[f32], usize),
+) -> Result<()> {
+    let (count, batch) = (outputs.len(), x.batch());
+    let needed = batch.checked_sub(1).map_or(Some(0), |others| others.checked_mul(stride)?.checked_add(count));
+    if (batch > 1 && stride < count) || needed.is_none_or(|needed| y.len() < needed) {
+        let given = format!("{} values for {batch} vectors of {count} outputs", y.len());
+        return Err(CodecError::Usage(format!("{given}, {stride} values from one to the next")));
+    }
+    check_outputs(shape, product, outputs, x, &y[..count * batch])
 }
 
 /// Checks a range of `what`, of which the matrix has `all`, and the lengths of inputs and outputs.

@@ -7,11 +7,11 @@ use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 use codec_api::util::{transpose, widen, zeros};
 use codec_api::{
     Codec, Dtype, EncodeCx, EncodedTensor, Inputs, LinearOp, Product, Result, RowReader, TensorSpec, TensorView,
-    check_product, check_rows,
+    check_product, check_rows, check_vectors,
 };
 
 use crate::kernels::{Bf16, F16, Stored, dots};
-use crate::rows::{RowsMatrix, forward};
+use crate::rows::{RowsMatrix, forward, vectors};
 
 /// A cache line. Vector instructions are slower on values that lie in two lines.
 #[derive(Clone, Copy, Debug, Zeroable, Pod)]
@@ -153,6 +153,26 @@ impl LinearOp for DenseMatrix {
             Dtype::F16 => dots::<F16>(dense.values(rows), x.values(), y),
             _ => dots::<Bf16>(dense.values(rows), x.values(), y),
         }
+        Ok(())
+    }
+
+    fn apply_vectors(
+        &self,
+        product: Product,
+        outputs: Range<usize>,
+        x: &Inputs<'_>,
+        y: &mut [f32],
+        stride: usize,
+    ) -> Result<()> {
+        let (dense, count) = (&*self.dense, outputs.len());
+        check_vectors(self.shape(), product, &outputs, x, (y, stride))?;
+        if x.batch() == 1 {
+            return self.apply_outputs(product, outputs, x, &mut y[..count]);
+        }
+        if product == Product::Transposed || dense.dtype != Dtype::F32 || count * x.batch() == 0 {
+            return self.generic.apply_vectors(product, outputs, x, y, stride);
+        }
+        vectors(dense.values(outputs), dense.columns, x, (y, stride));
         Ok(())
     }
 

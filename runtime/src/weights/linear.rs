@@ -111,15 +111,19 @@ impl Linear {
                 self.adapt(0..if segment == 0 { self.outputs() } else { 0 }, x, out)
             });
         };
+        let outputs = if self.product == Product::Forward { self.rows(index, count) } else { place.clone() };
         let multiply = |out: &mut [f32]| {
             match self.product {
-                Product::Forward => self.matrix.apply(Product::Forward, self.rows(index, count), x, out)?,
-                Product::Transposed => self.matrix.apply_outputs(&place, x, out)?,
+                Product::Forward => self.matrix.apply(Product::Forward, outputs.clone(), x, out)?,
+                Product::Transposed => self.matrix.apply_outputs(&outputs, x, out)?,
             }
             self.adapt(place.clone(), x, out)
         };
-        if batch == 1 || place.is_empty() {
+        if batch <= 1 || place.is_empty() {
             return multiply(out);
+        }
+        if self.adapter.is_none() {
+            return self.matrix.apply_vectors(self.product, &outputs, x, out);
         }
         scratch.resize(scratch.len().max(out.len()), 0.0);
         let scratch = &mut scratch[..out.len()];

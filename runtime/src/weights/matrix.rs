@@ -109,19 +109,53 @@ impl Matrix {
     /// # Errors
     /// Those of the operators.
     pub(crate) fn apply_outputs(&self, outputs: &Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
+        let operate = |operator: &Operator, x: &Inputs<'_>, y: &mut [f32]| {
+            operator.apply_outputs(Product::Transposed, outputs.clone(), x, y)
+        };
+        self.sum(x, y, operate)
+    }
+
+    /// Some outputs of a product, `batch × outputs`. Operators share the outputs of the product with
+    /// the transposed matrix.
+    ///
+    /// # Errors
+    /// Those of the operators.
+    pub(crate) fn apply_vectors(
+        &self,
+        product: Product,
+        outputs: &Range<usize>,
+        x: &Inputs<'_>,
+        y: &mut [f32],
+    ) -> Result<()> {
+        let count = outputs.len();
+        if product == Product::Transposed {
+            return self.sum(x, y, |operator, x, y| operator.apply_vectors(product, outputs.clone(), x, y, count));
+        }
+        for (first, operator) in &self.parts {
+            let (start, end) = (outputs.start.max(*first), outputs.end.min(first + operator.shape().0));
+            if start < end {
+                let y = &mut y[start - outputs.start..];
+                operator.apply_vectors(product, start - first..end - first, x, y, count)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sum of what the operators make of their inputs.
+    fn sum(
+        &self,
+        x: &Inputs<'_>,
+        y: &mut [f32],
+        operate: impl Fn(&Operator, &Inputs<'_>, &mut [f32]) -> Result<()>,
+    ) -> Result<()> {
         if let [(_, only)] = &*self.parts {
-            return only.apply_outputs(Product::Transposed, outputs.clone(), x, y);
+            return operate(only, x, y);
         }
         y.fill(0.0);
         let mut part = vec![0.0; y.len()];
         for (first, operator) in &self.parts {
             let values = inputs_of(x, *first..first + operator.shape().0);
-            operator.apply_outputs(
-                Product::Transposed,
-                outputs.clone(),
-                &Inputs::new(&values, x.batch())?,
-                &mut part,
-            )?;
+            operate(operator, &Inputs::new(&values, x.batch())?, &mut part)?;
             y.iter_mut().zip(&part).for_each(|(y, part)| *y += part);
         }
         Ok(())
@@ -133,5 +167,7 @@ fn inputs_of<'a>(x: &Inputs<'a>, inputs: Range<usize>) -> Cow<'a, [f32]> {
     if x.batch() == 1 {
         return Cow::Borrowed(&x.values()[inputs]);
     }
-    x.values().chunks(x.width().max(1)).flat_map(|vector| &vector[inputs.clone()]).copied().collect()
+    let mut values = Vec::with_capacity(inputs.len() * x.batch());
+    x.values().chunks(x.width().max(1)).for_each(|vector| values.extend_from_slice(&vector[inputs.clone()]));
+    Cow::Owned(values)
 }

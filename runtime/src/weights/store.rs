@@ -271,6 +271,17 @@ impl LinearOp for OnDemand {
         self.with(|operator| operator.apply_outputs(product, outputs, x, y))
     }
 
+    fn apply_vectors(
+        &self,
+        product: Product,
+        outputs: Range<usize>,
+        x: &Inputs<'_>,
+        y: &mut [f32],
+        stride: usize,
+    ) -> Result<()> {
+        self.with(|operator| operator.apply_vectors(product, outputs, x, y, stride))
+    }
+
     fn tolerance(&self) -> f32 {
         self.facts.tolerance
     }

@@ -50,12 +50,14 @@ pub(super) enum Zeros<'a> {
     OfInputs(&'a [u8]),
 }
 
-/// Where outputs go: `outputs × batch`.
+/// Where outputs go.
 #[derive(Debug)]
 pub(super) struct Outputs<'a> {
     pub(super) y: &'a mut [f32],
     pub(super) range: Range<usize>,
     pub(super) batch: usize,
+    /// From an output to the next one, and from a vector to the next one; one of them is 1.
+    pub(super) strides: [usize; 2],
     /// Add to `y`, instead of overwriting it.
     pub(super) add: bool,
 }
@@ -64,22 +66,18 @@ impl Outputs<'_> {
     /// Writes the outputs of a tile for the vectors from `first` on, as far as there are any.
     #[inline(always)]
     pub(super) fn put_batch<const BATCH: usize>(&mut self, tile: usize, first: usize, values: &[Floats; BATCH]) {
-        let outputs = tile * LANES..tile * LANES + LANES;
-        if outputs.start < self.range.start || outputs.end > self.range.end || first + BATCH > self.batch {
+        let start = tile * LANES;
+        let inside = self.range.start <= start && start + LANES <= self.range.end && first + BATCH <= self.batch;
+        if self.strides[1] != 1 || !inside {
             for (values, b) in values.iter().zip(first..self.batch) {
                 self.put(tile, b, values);
             }
             return;
         }
-        let y = &mut self.y[(outputs.start - self.range.start) * self.batch..];
-        for lane in 0..LANES {
-            let mut row = [0.0; BATCH];
-            for b in 0..BATCH {
-                row[b] = values[b][lane];
-            }
-            let y = &mut y[lane * self.batch + first..][..BATCH];
-            for b in 0..BATCH {
-                y[b] = if self.add { y[b] + row[b] } else { row[b] };
+        let y = &mut self.y[(start - self.range.start) * self.strides[0] + first..];
+        for (lane, y) in y.chunks_mut(self.strides[0]).take(LANES).enumerate() {
+            for (y, values) in y.iter_mut().zip(values) {
+                *y = if self.add { *y + values[lane] } else { values[lane] };
             }
         }
     }
@@ -92,9 +90,13 @@ impl Outputs<'_> {
         if first >= end {
             return;
         }
-        let y = self.y[(first - self.range.start) * self.batch + b..].iter_mut().step_by(self.batch);
-        for (y, value) in y.zip(&values[first % LANES..][..end - first]) {
-            *y = if self.add { *y + value } else { *value };
+        let (values, [step, per_vector]) = (&values[first % LANES..][..end - first], self.strides);
+        let y = &mut self.y[(first - self.range.start) * step + b * per_vector..];
+        let write = |y: &mut f32, value: &f32| *y = if self.add { *y + value } else { *value };
+        if step == 1 {
+            y.iter_mut().zip(values).for_each(|(y, value)| write(y, value));
+        } else {
+            y.iter_mut().step_by(step).zip(values).for_each(|(y, value)| write(y, value));
         }
     }
 }

@@ -22,7 +22,7 @@ use std::ops::Range;
 use simd::{LANES, dot};
 
 use super::rows::{multiply_rows, rows_tolerance};
-use super::{Inputs, LinearOp, Product, check_outputs, check_product};
+use super::{Inputs, LinearOp, Product, check_outputs, check_product, check_vectors};
 use crate::error::Result;
 use crate::rows::{RowReader, check_rows};
 use inputs::BLOCK;
@@ -132,8 +132,12 @@ impl LinearOp for IntegerMatrix {
             return multiply_rows(self, product, rows, x, y);
         }
         match product {
-            Product::Forward => self.forward(rows, x, y),
-            Product::Transposed => self.transposed(rows, 0..self.layout.shape.1, x, y, true),
+            Product::Forward => self.forward(rows, x, y, [x.batch(), 1]),
+            Product::Transposed => {
+                let columns = 0..self.layout.shape.1;
+                let mut out = Outputs { y, range: columns, batch: x.batch(), strides: [x.batch(), 1], add: true };
+                self.transposed(rows, x, &mut out);
+            }
         }
         Ok(())
     }
@@ -145,10 +149,26 @@ impl LinearOp for IntegerMatrix {
     fn apply_outputs(&self, product: Product, outputs: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
         check_outputs(self.layout.shape, product, &outputs, x, y)?;
         if product == Product::Transposed && self.product == product {
-            self.transposed(0..self.layout.shape.0, outputs, x, y, false);
+            self.outputs(outputs, x, y, [x.batch(), 1]);
             return Ok(());
         }
         super::outputs_by_rows(self, product, outputs, x, y)
+    }
+
+    fn apply_vectors(
+        &self,
+        product: Product,
+        outputs: Range<usize>,
+        x: &Inputs<'_>,
+        y: &mut [f32],
+        stride: usize,
+    ) -> Result<()> {
+        check_vectors(self.layout.shape, product, &outputs, x, (y, stride))?;
+        if product == self.product {
+            self.outputs(outputs, x, y, [1, stride]);
+            return Ok(());
+        }
+        super::vectors_by_outputs(self, product, outputs, x, (y, stride))
     }
 
     fn tolerance(&self) -> f32 {
@@ -178,20 +198,32 @@ impl IntegerMatrix {
         }
     }
 
-    fn forward(&self, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) {
+    /// Some outputs of the product that the matrix is packed for.
+    fn outputs(&self, range: Range<usize>, x: &Inputs<'_>, y: &mut [f32], strides: [usize; 2]) {
+        match self.product {
+            Product::Forward => self.forward(range, x, y, strides),
+            Product::Transposed => {
+                let rows = 0..self.layout.shape.0;
+                self.transposed(rows, x, &mut Outputs { y, range, batch: x.batch(), strides, add: false });
+            }
+        }
+    }
+
+    fn forward(&self, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32], strides: [usize; 2]) {
         let zeros = self.layout.zero.map_or(Zeros::OfGroups(self.zeros.as_chunks().0), Zeros::One);
         let tiles = Tiles {
             scales: Some(self.scales.tiles()),
             minima: self.minima.as_ref().map(Scales::tiles),
             ..self.tiles(zeros)
         };
-        multiply(&tiles, x.integers(), &mut Outputs { y, range: rows, batch: x.batch(), add: false });
+        multiply(&tiles, x.integers(), &mut Outputs { y, range: rows, batch: x.batch(), strides, add: false });
     }
 
-    /// Products of the inputs `rows` for the outputs `columns`: for each group of columns, with the
-    /// inputs times the scales of the rows.
-    fn transposed(&self, rows: Range<usize>, columns: Range<usize>, x: &Inputs<'_>, y: &mut [f32], add: bool) {
-        let ((inputs, outputs), batch) = (self.layout.shape, x.batch());
+    /// Products of the inputs `rows` for the outputs, which are columns: for each group of columns,
+    /// with the inputs times the scales of the rows.
+    fn transposed(&self, rows: Range<usize>, x: &Inputs<'_>, out: &mut Outputs<'_>) {
+        let ((inputs, outputs), &mut Outputs { batch, strides, add, .. }) = (self.layout.shape, &mut *out);
+        let columns = out.range.clone();
         let width = self.layout.group.unwrap_or(outputs).max(1);
         let mut scales = vec![0.0; inputs];
         let mut integers = IntegerInputs::with_size(inputs, batch);
@@ -203,14 +235,16 @@ impl IntegerMatrix {
                 integers.set_scaled(i, &used[i * inputs..][..inputs], &scales, zeros);
             }
             let range = columns.start.max(group * width)..columns.end.min((group + 1) * width);
-            let y = &mut y[(range.start - columns.start) * batch..(range.end - columns.start) * batch];
+            let y = &mut out.y[(range.start - columns.start) * strides[0]..];
             let tiles = self.tiles(self.layout.zero.map_or(Zeros::OfInputs(zeros.unwrap_or_default()), Zeros::One));
-            multiply(&tiles, &integers, &mut Outputs { y: &mut *y, range, batch, add });
+            let columns = range.len();
+            multiply(&tiles, &integers, &mut Outputs { y: &mut *y, range, batch, strides, add });
             if let Some(minima) = &self.minima {
                 minima.of_columns(group, &mut scales);
                 for (i, x) in used.chunks(inputs.max(1)).enumerate() {
                     let offset = dot(x, &scales) * self.layout.factor;
-                    y.iter_mut().skip(i).step_by(batch).for_each(|y| *y -= offset);
+                    let y = y[i * strides[1]..].iter_mut().step_by(strides[0]).take(columns);
+                    y.for_each(|y| *y -= offset);
                 }
             }
         }

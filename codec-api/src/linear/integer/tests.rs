@@ -120,6 +120,12 @@ fn bits_depend_neither_on_level_nor_on_ranges_nor_on_the_batch() {
             for level in Level::available() {
                 assert_eq!(all(level), wanted, "{level}, {layout:?}");
             }
+            let mut y = vec![0.0; (outputs + 1) * 9];
+            let x = Inputs::new(&values, 9).unwrap();
+            matrix.apply_vectors(product, 0..outputs, &x, &mut y, outputs + 1).unwrap();
+            for (i, wanted) in wanted.iter().enumerate() {
+                assert_eq!(y[i % 9 * (outputs + 1) + i / 9].to_bits(), *wanted, "{layout:?}, by vectors, {i}");
+            }
             for (b, x) in values.chunks(n).enumerate() {
                 let x = Inputs::new(x, 1).unwrap();
                 for (first, end) in [(0, outputs / 3), (outputs / 3, outputs)] {
