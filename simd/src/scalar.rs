@@ -230,7 +230,7 @@ impl Simd for Scalar {
     #[inline(always)]
     fn high_products(self, lanes: &[u32; LANES], factor: u16) -> [u32; LANES] {
         let factor = u32::from(factor);
-        lanes!(i => (lanes[i] & 0xffff) * factor >> 16 | (lanes[i] >> 16) * factor & 0xffff_0000)
+        lanes!(i => (((lanes[i] & 0xffff) * factor) >> 16) | (((lanes[i] >> 16) * factor) & 0xffff_0000))
     }
 
     #[inline(always)]

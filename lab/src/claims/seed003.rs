@@ -81,9 +81,13 @@ fn of_softmax() -> [Times; 2] {
         for (x, z) in black_box(&x).chunks_exact(WIDTH).zip(z.chunks_exact_mut(WIDTH)) {
             let most = x.iter().fold(f32::NEG_INFINITY, |most, x| most.max(*x));
             z.iter_mut().zip(x).for_each(|(z, x)| *z = x - most);
-            z.iter_mut().for_each(|z| *z = z.exp());
+            for z in z.iter_mut() {
+                *z = z.exp();
+            }
             let sum: f32 = z.iter().sum();
-            z.iter_mut().for_each(|z| *z /= sum);
+            for z in z.iter_mut() {
+                *z /= sum;
+            }
         }
         black_box(&z);
     });
@@ -145,7 +149,9 @@ fn of_lora() -> Result<[Times; 3]> {
         inner.apply(Product::Forward, 0..RANK, &x, &mut hidden)?;
         transpose((RANK, ROWS), &hidden, &mut turned);
         outer.apply(Product::Forward, 0..SIDE, &Inputs::new(&turned, ROWS)?, &mut added)?;
-        added.iter_mut().for_each(|added| *added *= scale);
+        for added in &mut added {
+            *added *= scale;
+        }
         z.iter_mut().zip(&added).for_each(|(z, added)| *z += added);
         black_box(&z);
         Ok(())

@@ -39,7 +39,9 @@ kernel! {
 /// Replaces values by their softmax: `eˣ/Σeˣ`.
 pub fn softmax(values: &mut [f32]) {
     let scale = (1.0 / exponentials(values)) as f32;
-    values.iter_mut().for_each(|value| *value *= scale);
+    for value in values {
+        *value *= scale;
+    }
 }
 
 kernel! {
