@@ -3,7 +3,7 @@
 //! `token/…` multiplies all matrices of GPT-2 with one vector, as for a token: the time is that of
 //! reading the weights. Throughput is in bytes of resident weights; compare it with `read`, which
 //! sums up an array that no cache holds. `prefill/…` multiplies the matrices of a layer with 128
-//! vectors; compare it with `faer f32`.
+//! vectors, on one thread; compare it with `faer f32`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -55,6 +55,16 @@ fn operators(spec: &str, matrices: &[(usize, usize, Product)]) -> Vec<Operator> 
         (runtime::operator(&encoded, &DecodeCx::new().for_product(product)).expect("an operator"), product)
     };
     matrices.iter().map(prepare).collect()
+}
+
+/// The matrices of a layer as the decoder keeps dense ones: `Conv1D` is transposed.
+fn dense() -> Vec<Operator> {
+    let prepare = |&(rows, columns, _): &(usize, usize, Product)| {
+        let weights = noise(rows * columns);
+        let view = TensorView::from_f32([columns, rows], &weights).expect("a matrix");
+        (runtime::dense_operator(&view).expect("an operator"), Product::Forward)
+    };
+    LAYER.iter().map(prepare).collect()
 }
 
 /// One product, its outputs shared by the threads.
@@ -146,19 +156,22 @@ fn prefill(c: &mut Criterion) {
             }
         });
     });
-    let pool = pool(1);
-    for (name, spec) in SPECS {
-        let all = operators(spec, &LAYER);
+    let mut run = |name: &str, make: &dyn Fn() -> Vec<Operator>| {
         group.bench_function(name, |b| {
-            let mut y = vec![0.0; 3072 * BATCH];
+            let (all, mut y) = (make(), vec![0.0; 3072 * BATCH]);
             b.iter(|| {
-                for operator in &all {
-                    let (inputs, outputs) = operator.1.sides(operator.0.shape());
+                for (operator, product) in &all {
+                    let (inputs, outputs) = product.sides(operator.shape());
                     let x = Inputs::new(&x[..inputs * BATCH], BATCH).expect("vectors");
-                    multiply(&pool, operator, &x, &mut y[..outputs * BATCH]);
+                    let y = &mut y[..outputs * BATCH];
+                    operator.apply_vectors(*product, 0..outputs, &x, y, outputs).expect("a product");
                 }
             });
         });
+    };
+    run("dense f32", &dense);
+    for (name, spec) in SPECS {
+        run(name, &|| operators(spec, &LAYER));
     }
     group.finish();
 }
