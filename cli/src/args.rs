@@ -9,7 +9,7 @@ use regex::Regex;
 use crate::packing::Bases;
 use crate::{apply, compress, decompress, diff, shell, steps, verify};
 #[cfg(feature = "runtime")]
-use crate::{eval, generate, speed};
+use crate::{calibrate, eval, generate, speed};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ pub enum Command {
     Run(steps::Run),
     Commit(steps::Commit),
     Bench(Box<Bench>),
+    #[cfg(feature = "runtime")]
+    Calibrate(calibrate::Args),
     #[cfg(feature = "runtime")]
     Eval(eval::Args),
     #[cfg(feature = "runtime")]

@@ -34,6 +34,16 @@ pub struct Args {
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
+    /// Statistics of the model, from `netweight calibrate`: errors are fed forward, and one step for
+    /// all matrices meets --target-bpw, or 2, 3 or 4 bits for the recipes trellis-2bit,
+    /// trellis-3bit and trellis-4bit; these count the bits of the whole file
+    #[cfg(feature = "runtime")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["codec", "max_rel_error", "bases", "max_shard_size", "dry_run"])]
+    pub calibration: Option<PathBuf>,
+    /// Damping of the statistics, a part of their mean; by default .1 at 2 bits and .025 at 3
+    #[cfg(feature = "runtime")]
+    #[arg(long, value_name = "D", requires = "calibration")]
+    pub damping: Option<f64>,
     /// Leave out the check of the packed file
     #[arg(long)]
     pub no_verify: bool,
@@ -48,7 +58,7 @@ Recipes:
                 byte
   int8          8 bits per weight, a scale per row
   q4            4 bits per weight, scale and zero point for 128 weights
-  trellis-4bit, trellis-3bit
+  trellis-4bit, trellis-3bit, trellis-2bit
                 entropy-coded trellis quantisation: slower, smaller error
   seedlm-4bit   seeds of a shift register
   progressive   quality levels of 2, 3 and 4 bits per weight: the first bytes of
@@ -95,6 +105,10 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let target = args.output.as_ref().unwrap_or(&nowhere);
     let pool = args.work.pool()?;
     let begin = Instant::now();
+    #[cfg(feature = "runtime")]
+    if let Some(statistics) = &args.calibration {
+        return crate::calibrated::run(args, statistics, &pool, registry, out);
+    }
     let plan = pool.install(|| args.options.plan(target, registry))?;
     if args.dry_run {
         estimate::print(&plan, begin.elapsed(), &pool, registry, out)?;
@@ -123,7 +137,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
 }
 
 /// The error, and where the finished parts are.
-fn with_parts(error: checkpoint::Error, plan: &Plan) -> Error {
+pub(crate) fn with_parts(error: checkpoint::Error, plan: &Plan) -> Error {
     if !plan.parts().exists() {
         return error.into();
     }

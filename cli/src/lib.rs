@@ -20,6 +20,10 @@
 mod apply;
 mod args;
 mod bench;
+#[cfg(feature = "runtime")]
+mod calibrate;
+#[cfg(feature = "runtime")]
+mod calibrated;
 mod compress;
 mod console;
 mod decompress;
@@ -116,6 +120,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Commit(args) => steps::commit(args, &registry, out),
         Command::Diff(args) => diff::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
+        #[cfg(feature = "runtime")]
+        Command::Calibrate(args) => calibrate::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Eval(args) => eval::run(args, &registry, out),
         #[cfg(feature = "runtime")]

@@ -64,13 +64,8 @@ impl Options {
         })
     }
 
-    fn recipe(&self) -> Result<Recipe> {
-        let error = self.max_rel_error.map(|error| format!("best:error={error}"));
-        let bits = self.target_bpw.map(|bits| format!("best:bits={bits}"));
-        let mut recipe = match self.codec.as_ref().or(error.as_ref()).or(bits.as_ref()) {
-            Some(codec) => Recipe::for_matrices(codec),
-            None => Recipe::load(&self.recipe)?,
-        };
+    /// The rules of `--rule`.
+    pub(crate) fn rules_of_names(&self) -> Result<Vec<Rule>> {
         let mut rules = Vec::new();
         for rule in &self.rules {
             match rule.split_once('=') {
@@ -78,6 +73,17 @@ impl Options {
                 _ => bail!("`--rule {rule}` is not REGEX=SPEC, such as `--rule lm_head=lossless`"),
             }
         }
+        Ok(rules)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        let error = self.max_rel_error.map(|error| format!("best:error={error}"));
+        let bits = self.target_bpw.map(|bits| format!("best:bits={bits}"));
+        let mut recipe = match self.codec.as_ref().or(error.as_ref()).or(bits.as_ref()) {
+            Some(codec) => Recipe::for_matrices(codec),
+            None => Recipe::load(&self.recipe)?,
+        };
+        let rules = self.rules_of_names()?;
         recipe.rules.splice(0..0, rules);
         let texts = |patterns: &[Regex]| patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect::<Vec<_>>();
         recipe.include.extend(texts(&self.include));

@@ -24,12 +24,14 @@ pub struct Calibration<'a> {
     pub mean_squares: &'a [f32],
     /// Mean of `xᵢ·xⱼ` of each pair of inputs, if it was collected.
     pub gram: Option<Gram<'a>>,
+    /// Importance of each output, the weight of its squared error, if it is known.
+    pub outputs: Option<&'a [f32]>,
 }
 
 impl<'a> Calibration<'a> {
     /// The mean squares of the inputs, without the Gram matrix.
     pub fn new(axis: InputAxis, mean_squares: &'a [f32]) -> Self {
-        Self { axis, mean_squares, gram: None }
+        Self { axis, mean_squares, gram: None, outputs: None }
     }
 
     /// Adds the Gram matrix.
@@ -44,6 +46,12 @@ impl<'a> Calibration<'a> {
         Err(CodecError::Usage(format!("a Gram matrix of order {order} for {inputs} inputs")))
     }
 
+    /// Adds the importance of each output.
+    #[must_use]
+    pub fn with_outputs(self, outputs: &'a [f32]) -> Self {
+        Self { outputs: Some(outputs), ..self }
+    }
+
     /// The calibration of the transposed matrix.
     #[must_use]
     pub fn transposed(self) -> Self {
@@ -54,10 +62,13 @@ impl<'a> Calibration<'a> {
     /// The calibration of a range of rows of the weight matrix.
     ///
     /// # Errors
-    /// [`CodecError::Usage`] if the rows are inputs and the range exceeds them.
+    /// [`CodecError::Usage`] if the range exceeds the inputs or outputs that the rows are.
     pub fn rows(self, rows: Range<usize>) -> Result<Self> {
         if self.axis == InputAxis::Columns {
-            return Ok(self);
+            let Some(outputs) = self.outputs else { return Ok(self) };
+            let outside =
+                || CodecError::Usage(format!("rows {}..{} of {} outputs", rows.start, rows.end, outputs.len()));
+            return Ok(Self { outputs: Some(outputs.get(rows.clone()).ok_or_else(outside)?), ..self });
         }
         let inputs = self.mean_squares.len();
         let outside = || CodecError::Usage(format!("rows {}..{} of {inputs} inputs", rows.start, rows.end));
@@ -65,15 +76,18 @@ impl<'a> Calibration<'a> {
         Ok(Self { mean_squares, gram: self.gram.map(|gram| gram.part(rows)), ..self })
     }
 
-    /// Checks that there is one input per index of its axis of the matrix view.
+    /// Checks that there is one input per index of its axis of the matrix view, and one output per
+    /// index of the other axis if outputs are known.
     ///
     /// # Errors
-    /// [`CodecError::Usage`] if the number of inputs is not the length of that axis.
+    /// [`CodecError::Usage`] if the number of inputs or outputs is not the length of that axis.
     pub(crate) fn check(&self, spec: &TensorSpec) -> Result<()> {
         let (rows, columns) = spec.matrix();
-        let (inputs, found) = (if self.axis == InputAxis::Rows { rows } else { columns }, self.mean_squares.len());
+        let (inputs, outputs) = if self.axis == InputAxis::Rows { (rows, columns) } else { (columns, rows) };
+        let found = self.mean_squares.len();
         if inputs == found {
-            return Ok(());
+            let Some(given) = self.outputs.map(<[f32]>::len).filter(|given| *given != outputs) else { return Ok(()) };
+            return Err(CodecError::Usage(format!("importance of {given} outputs for a {rows} × {columns} matrix")));
         }
         let axis = if self.axis == InputAxis::Rows { "rows" } else { "columns" };
         Err(CodecError::Usage(format!("calibration of {found} inputs along the {axis} of a {rows} × {columns} matrix")))

@@ -40,12 +40,22 @@ pub struct PanelCut {
     /// Rows of a block. The blocks of some columns are encoded from the first row to the last; the
     /// last block may have fewer rows.
     pub rows: NonZeroUsize,
+    /// Whether the codec goes through the rows of the matrix in place of its columns. Rows and
+    /// columns of this cut, and all values that the encoder is given, are then those of the
+    /// transposed matrix.
+    pub transposed: bool,
 }
 
 impl PanelCut {
     /// Panels of `panel` columns, in blocks of `columns` columns and `rows` rows.
     pub fn new(panel: NonZeroUsize, columns: NonZeroUsize, rows: NonZeroUsize) -> Self {
-        Self { panel, columns, rows }
+        Self { panel, columns, rows, transposed: false }
+    }
+
+    /// The same cut of the transposed matrix.
+    #[must_use]
+    pub fn of_transposed(self) -> Self {
+        Self { transposed: true, ..self }
     }
 }
 

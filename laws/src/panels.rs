@@ -46,19 +46,22 @@ fn cut(subject: &Subject, sample: &super::Sample) -> Option<PanelCut> {
 fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     let Some(encoded) = trial.encode()? else { return Ok(()) };
     let Some(cut) = cut(trial.subject, trial.sample) else { return Ok(()) };
-    let source = trial.source()?;
+    let source = turned(trial.source()?, trial.sample.spec().matrix(), cut.transposed);
+    let decoded = |encoded: &codec_api::EncodedTensor| {
+        trial.decode(encoded).map(|values| turned(values, trial.sample.spec().matrix(), cut.transposed))
+    };
     let (payload, returned) = run(trial, cut, source.clone(), |_, _| ())?;
     if payload.sections() != encoded.payload.sections() {
         let differs = |name: &&String| payload.sections().get(*name) != encoded.payload.sections().get(*name);
         let name = encoded.payload.sections().keys().find(differs).map_or("names of sections", String::as_str);
         return Err(trial.violation(format!("without feedback it differs: {name}"), "the payload of a plain encode"));
     }
-    same(trial, "without feedback", &returned, &trial.decode(&encoded)?)?;
+    same(trial, "without feedback", &returned, &decoded(&encoded)?)?;
     let change = |i: usize, value: &mut f32| *value += 0.3 * unit(i as u64) * value.abs();
     let (payload, returned) = run(trial, cut, source, change)?;
     let mut changed = encoded.clone();
     changed.payload = payload;
-    same(trial, "with feedback", &returned, &trial.decode(&changed)?)?;
+    same(trial, "with feedback", &returned, &decoded(&changed)?)?;
     refuses(trial, cut)
 }
 
@@ -70,7 +73,7 @@ fn run(
     mut values: Vec<f32>,
     change: impl Fn(usize, &mut f32),
 ) -> Result<(Payload, Vec<f32>), Violation> {
-    let (rows, columns) = trial.sample.spec().matrix();
+    let (rows, columns) = shape(trial, cut);
     let failed = |e: CodecError| trial.violation(format!("panels: {e}"), "a payload");
     let cx = trial.sample.encode_cx(trial.offer).map_err(failed)?;
     let view = trial.sample.view().map_err(failed)?;
@@ -96,6 +99,23 @@ fn run(
     Ok((payload, values))
 }
 
+/// Rows and columns of the matrix that is cut.
+fn shape(trial: &Trial<'_>, cut: PanelCut) -> (usize, usize) {
+    let (rows, columns) = trial.sample.spec().matrix();
+    if cut.transposed { (columns, rows) } else { (rows, columns) }
+}
+
+/// The values of a matrix, or of the transposed one.
+fn turned(values: Vec<f32>, (rows, columns): (usize, usize), transposed: bool) -> Vec<f32> {
+    if !transposed {
+        return values;
+    }
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| (row, column)))
+        .map(|(r, c)| values[r * columns + c])
+        .collect()
+}
+
 /// `range` in steps of at most `step`.
 fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
@@ -119,10 +139,10 @@ fn same(trial: &Trial<'_>, when: &str, returned: &[f32], decoded: &[f32]) -> Res
 }
 
 fn refuses(trial: &Trial<'_>, cut: PanelCut) -> Result<(), Violation> {
-    let (rows, columns) = trial.sample.spec().matrix();
+    let (rows, columns) = shape(trial, cut);
     let failed = |e: CodecError| trial.violation(format!("panels: {e}"), "an encoder");
     let cx = trial.sample.encode_cx(trial.offer).map_err(failed)?;
-    let source = trial.source()?;
+    let source = turned(trial.source()?, trial.sample.spec().matrix(), cut.transposed);
     let Some(facet) = trial.subject.codec.as_panels() else { return Ok(()) };
     let begin = || trial.calmly("begin", || facet.begin(trial.sample.view()?, &cx))?.map_err(failed);
     let panel = 0..cut.panel.get().min(columns);

@@ -7,6 +7,9 @@
 //! a model predicts texts, and how far it is from another one; [`generate()`] continues a text.
 //! [`measure()`] tells how fast a model runs, also one of random weights in a known [`Shape`].
 //!
+//! [`Differentiable`] runs backwards too: it shows the inputs of the linear layers and the gradients
+//! at their outputs, for calibration.
+//!
 //! An [`Adapter`] (LoRA) adds low-rank products to those of a model's linear layers.
 //!
 //! [`operator`] makes a linear operator of any encoded tensor. If the codec has no operator of its
@@ -15,6 +18,7 @@
 
 mod chat;
 mod config;
+mod curvature;
 mod decoder;
 mod error;
 mod evaluate;
@@ -30,6 +34,7 @@ use codec_api::{DecodeCx, EncodedTensor, LinearKernel, LinearOp, TensorView};
 
 pub use chat::ChatTemplate;
 pub use config::Config;
+pub use curvature::{Batch, Differentiable, Observer, Place};
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};
 pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};

@@ -201,7 +201,7 @@ impl Contest<'_> {
         let codecs = [Arc::clone(&self.fallback), Arc::clone(codec)];
         let cx = EncodeCx::for_tensor(self.seed, self.name);
         let view = part.clone();
-        let encoder = Encoder { tensor: &tensor, codecs: &codecs, base: None, view, cx, model: self.model };
+        let encoder = Encoder { tensor: &tensor, codecs: &codecs, base: None, view, cx, model: self.model, by: None };
         let shared = encoder.survey()?;
         let (mut bytes, mut sum) = (0, Certificate::EMPTY);
         for chunk in 0..tensor.chunks() {

@@ -30,7 +30,7 @@ use crate::recipe::Recipe;
 use base::PlannedBase;
 pub use contest::Tried;
 pub use estimate::{Estimate, Share};
-pub use run::Ran;
+pub use run::{Ran, TensorEncoder};
 pub use sample::{Sample, SampleStatistics, Trial, TrialCost};
 pub(crate) use source::Source;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use codec_api::{
-    BaseTensor, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, NoProgress, Payload, Progress, Registry,
-    Statistics, TensorView, survey,
+    BaseTensor, Certificate, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, NoProgress, Payload, Progress,
+    Registry, Statistics, TensorView, survey,
 };
 use rayon::prelude::*;
 
@@ -29,6 +29,19 @@ pub enum Ran {
     Kept,
 }
 
+/// Encodes tensors in a way of its own, for example with errors fed forward, in the format of the
+/// codec that the plan gives them.
+pub trait TensorEncoder: Sync {
+    /// The payload of a whole tensor; `None` if the codec itself is to encode it.
+    fn encode(
+        &self,
+        name: &str,
+        codec: &dyn Codec,
+        tensor: &TensorView<'_>,
+        cx: &EncodeCx<'_>,
+    ) -> Option<codec_api::Result<Payload>>;
+}
+
 /// Rows that were encoded on trial.
 pub(super) struct TriedRows {
     pub(super) record: ChunkRecord,
@@ -46,9 +59,34 @@ impl Plan {
     /// # Errors
     /// As [`Self::run_unit`], the first one that is noticed.
     pub fn run(&self, registry: &Registry, progress: &dyn Progress) -> Result<(), Error> {
+        self.run_all(None, registry, progress)
+    }
+
+    /// As [`Self::run`], with an encoder for some tensors. Parts that are there are kept, so the
+    /// recipe must tell encoders with other results apart ([`Recipe::calibration`]).
+    ///
+    /// # Errors
+    /// As [`Self::run`], and those of the encoder.
+    ///
+    /// [`Recipe::calibration`]: crate::Recipe::calibration
+    pub fn run_with(
+        &self,
+        encoder: &dyn TensorEncoder,
+        registry: &Registry,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
+        self.run_all(Some(encoder), registry, progress)
+    }
+
+    fn run_all(
+        &self,
+        by: Option<&dyn TensorEncoder>,
+        registry: &Registry,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         // A thread without work takes single units of the others.
         let units = (0..self.units()).into_par_iter().with_max_len(1);
-        units.try_for_each(|unit| self.run_unit(unit, registry, progress).map(|_| ()))
+        units.try_for_each(|unit| self.run_one(unit, by, registry, progress).map(|_| ()))
     }
 
     /// Runs a unit: encodes its chunks and writes its part. A whole part of this plan is kept.
@@ -60,6 +98,19 @@ impl Plan {
     /// [`Error::Changed`] if the source is not as it was when it was planned; [`Error::Chunk`] if a
     /// codec fails; [`Error::Write`]; [`Error::Plan`] if there is no such unit.
     pub fn run_unit(&self, unit: usize, registry: &Registry, progress: &dyn Progress) -> Result<Ran, Error> {
+        self.run_one(unit, None, registry, progress)
+    }
+
+    fn run_one(
+        &self,
+        unit: usize,
+        by: Option<&dyn TensorEncoder>,
+        registry: &Registry,
+        progress: &dyn Progress,
+    ) -> Result<Ran, Error> {
+        if self.recipe.calibration.is_some() && by.is_none() {
+            return Err(self.wrong("it needs its calibration: only `compress --calibration` runs it"));
+        }
         let Some(pieces) = self.units.get(unit) else {
             return Err(self.wrong(format!("it has {} units, counted from 0, so no unit {unit}", self.units())));
         };
@@ -69,6 +120,7 @@ impl Plan {
         }
         let based = pieces.iter().any(|[tensor, _]| self.tensors[*tensor].base.is_some());
         let mut work = Work::new(self, based, registry, progress)?;
+        work.by = by;
         let chunks = pieces.iter().map(|[tensor, chunk]| work.encode(*tensor, *chunk)).collect::<Result<_, _>>()?;
         // A source that is written while it is read has another time afterwards.
         if let Some((file, _)) = work.open {
@@ -118,6 +170,7 @@ struct Work<'a> {
     /// The tensor of the last chunk, and what its chunks share.
     shared: Option<(usize, Shared)>,
     progress: &'a dyn Progress,
+    by: Option<&'a dyn TensorEncoder>,
 }
 
 impl<'a> Work<'a> {
@@ -125,7 +178,7 @@ impl<'a> Work<'a> {
     fn new(plan: &'a Plan, based: bool, registry: &Registry, progress: &'a dyn Progress) -> Result<Self, Error> {
         let base = plan.base.as_ref().filter(|_| based);
         let base = base.map(|base| base.open(&plan.source, registry)).transpose()?;
-        Ok(Self { plan, codecs: plan.make_codecs(registry)?, base, open: None, shared: None, progress })
+        Ok(Self { plan, codecs: plan.make_codecs(registry)?, base, open: None, shared: None, progress, by: None })
     }
 
     fn encode(&mut self, number: usize, chunk: usize) -> Result<(Done, Payload), Error> {
@@ -157,7 +210,7 @@ impl<'a> Work<'a> {
         let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
         let record = tensor.base.and_then(|number| plan.base.as_ref()?.tensors.get(number));
         let base = self.base.as_ref().zip(record);
-        Ok(Encoder { tensor, codecs: &self.codecs, base, view, cx, model })
+        Ok(Encoder { tensor, codecs: &self.codecs, base, view, cx, model, by: self.by })
     }
 }
 
@@ -170,6 +223,8 @@ pub(super) struct Encoder<'a> {
     pub(super) cx: EncodeCx<'a>,
     /// The source file.
     pub(super) model: &'a Checkpoint,
+    /// What encodes some tensors in place of their codecs.
+    pub(super) by: Option<&'a dyn TensorEncoder>,
 }
 
 impl Encoder<'_> {
@@ -263,6 +318,19 @@ impl Encoder<'_> {
         Ok(cx.with_base(BaseTensor::with_id(hash.0, view)))
     }
 
+    /// Measures a payload of the whole tensor that an encoder has made, and hashes the bytes that a
+    /// decoder returns. The squared error may be larger than that of zeros: an encoder that feeds
+    /// errors forward lets it grow where it does no harm.
+    fn taken(&self, codec: Arc<dyn Codec>, payload: Payload) -> Result<(EncodedTensor, Hash), CodecError> {
+        let mut limited = self.cx.decoding();
+        limited.max_output = None;
+        let mut decoded = vec![0; self.tensor.spec.byte_len()];
+        let mut encoded = EncodedTensor::from_parts(self.tensor.spec.clone(), codec, payload, Certificate::EMPTY)?;
+        encoded.decode_stored(&limited, &mut decoded)?;
+        encoded.certificate = certificate(&self.view, &decoded)?;
+        Ok((encoded, Hash::of(&decoded)))
+    }
+
     /// Encodes rows, measures them, and hashes the bytes that a decoder returns. The rows of an
     /// exact codec are not decoded: whoever decodes them compares the hash, which is that of the
     /// source.
@@ -272,7 +340,12 @@ impl Encoder<'_> {
         rows: &Range<usize>,
         cx: &EncodeCx<'_>,
     ) -> Result<(EncodedTensor, Hash), CodecError> {
+        let planned = codec == self.tensor.codec && rows.len() == self.tensor.spec.matrix().0;
         let (codec, view) = (Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?);
+        let by = self.by.filter(|_| planned);
+        if let Some(payload) = by.and_then(|by| by.encode(&self.tensor.name, &*codec, &self.view, cx)) {
+            return self.taken(codec, payload?);
+        }
         let payload = EncodedTensor::encode_payload(&*codec, view.clone(), cx)?;
         // A reader has the same limit.
         let mut limited = cx.decoding();

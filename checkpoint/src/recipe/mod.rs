@@ -65,6 +65,10 @@ pub struct Recipe {
     /// Codec specs that `best` tries; none for the usual ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+    /// blake3 of the statistics that tensors were encoded with. A recipe file does not have it:
+    /// `compress --calibration` adds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
     /// The first rule that matches counts.
     #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -102,12 +106,18 @@ impl Rule {
     pub fn of_names(pattern: &str, codec: &str) -> Self {
         Self { name: Some(pattern.to_owned()), codec: codec.to_owned(), ..Self::default() }
     }
+
+    /// A rule for float tensors of at most one axis, such as norms and biases.
+    pub fn for_vectors(codec: &str) -> Self {
+        let floats = vec![Dtype::F32, Dtype::F16, Dtype::BF16];
+        Self { max_rank: Some(1), dtype: Some(floats), codec: codec.to_owned(), ..Self::default() }
+    }
 }
 
 impl Default for Recipe {
     fn default() -> Self {
         let (default, [exclude, include, candidates]) = (Self::lossless(), [(); 3].map(|()| Vec::new()));
-        Self { default, exclude, include, candidates, rules: Vec::new() }
+        Self { default, exclude, include, candidates, calibration: None, rules: Vec::new() }
     }
 }
 

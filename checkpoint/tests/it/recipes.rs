@@ -90,7 +90,10 @@ fn toml_and_json_are_the_same_recipe() {
 #[test]
 fn built_in_recipes_are_found_by_name() {
     let names: Vec<_> = Recipe::names().collect();
-    assert_eq!(names, ["lossless", "int8", "q4", "trellis-4bit", "trellis-3bit", "seedlm-4bit", "progressive"]);
+    assert_eq!(
+        names,
+        ["lossless", "int8", "q4", "trellis-4bit", "trellis-3bit", "trellis-2bit", "seedlm-4bit", "progressive"]
+    );
     for name in names {
         assert_eq!(Recipe::load(name).unwrap(), Recipe::built_in(name).unwrap());
     }

@@ -10,54 +10,54 @@ const MOST_REACH: u32 = 126;
 const MOST_LOW_BITS: u32 = 16;
 
 /// The symbol of an escape.
-pub(super) const ESCAPE: u8 = 0;
+pub(crate) const ESCAPE: u8 = 0;
 
 /// Counts of each symbol by parity and context; the contexts of odd multiples follow those of even
 /// ones.
-pub(super) type Counts = [[u64; 256]];
+pub(crate) type Counts = [[u64; 256]];
 
 /// How multiples are coded. The parity of the multiple `j` is that of its state, so only
 /// `k = ⌊j/2⌋` is coded: its lowest `low_bits` bits raw, and the bits above them, `q`, as symbol
 /// `q + reach + 1` for `q` from −reach to reach, otherwise as an escape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Alphabet {
+pub(crate) struct Alphabet {
     pub low_bits: u32,
     pub reach: u32,
 }
 
 impl Alphabet {
     /// `None` if a payload's values are out of range.
-    pub(super) fn new(low_bits: u8, reach: u8) -> Option<Self> {
+    pub(crate) fn new(low_bits: u8, reach: u8) -> Option<Self> {
         let (low_bits, reach) = (u32::from(low_bits), u32::from(reach));
         (low_bits <= MOST_LOW_BITS && reach <= MOST_REACH).then_some(Self { low_bits, reach })
     }
 
     /// Number of symbols, including the escape.
-    pub(super) fn symbols(self) -> usize {
+    pub(crate) fn symbols(self) -> usize {
         2 * self.reach as usize + 2
     }
 
     /// The upper part of a multiple: the bits above the low bits.
     #[inline(always)]
-    pub(super) fn upper(self, j: i32) -> i32 {
+    pub(crate) fn upper(self, j: i32) -> i32 {
         j >> 1 >> self.low_bits
     }
 
     /// The symbol of an upper part.
     #[inline(always)]
-    pub(super) fn symbol(self, q: i32) -> u8 {
+    pub(crate) fn symbol(self, q: i32) -> u8 {
         if q.unsigned_abs() <= self.reach { (q + self.reach as i32 + 1) as u8 } else { ESCAPE }
     }
 
     /// Mean of the multiples of a parity that share a symbol, which is not the escape.
-    pub(super) fn middle(self, symbol: usize, parity: usize) -> f64 {
+    pub(crate) fn middle(self, symbol: usize, parity: usize) -> f64 {
         let q = symbol as f64 - f64::from(self.reach) - 1.0;
         let width = f64::from(1u32 << self.low_bits);
         2.0 * (q * width + (width - 1.0) / 2.0) + parity as f64
     }
 
     /// The alphabet with about the fewest bits for multiples with these counts.
-    pub(super) fn best(stats: &Stats) -> Self {
+    pub(crate) fn best(stats: &Stats) -> Self {
         let mut best = (f64::INFINITY, Self { low_bits: 0, reach: 0 });
         for low_bits in 0..=MOST_LOW_BITS {
             let uppers = stats.uppers(low_bits);
@@ -101,7 +101,7 @@ fn reaches(uppers: &Uppers) -> Vec<u32> {
 }
 
 /// Bits of the escapes' text at this reach.
-pub(super) fn escaped(uppers: &Uppers, reach: u32) -> f64 {
+pub(crate) fn escaped(uppers: &Uppers, reach: u32) -> f64 {
     let beyond = uppers.iter().flatten().flat_map(|side| side.iter().enumerate().skip(reach as usize + 1));
     beyond.map(|(magnitude, n)| f64::from(*n) * escapes::bits(magnitude)).sum()
 }

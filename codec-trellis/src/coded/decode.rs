@@ -178,7 +178,7 @@ impl Reader {
 const TABLE_BYTES: usize = 16 << 10;
 
 /// The full name of a section, for errors after a payload was opened.
-pub(super) fn full_name(payload: &PayloadView<'_>, name: &str) -> String {
+pub(crate) fn full_name(payload: &PayloadView<'_>, name: &str) -> String {
     match payload.corrupt(name, "") {
         CodecError::Corrupt { section, .. } => section,
         _ => name.to_owned(),
@@ -211,7 +211,7 @@ fn cut(payload: &PayloadView<'_>, name: &str, lengths: &str, segments: Segments)
 }
 
 /// Bytes of the low bits of a segment.
-pub(super) fn low_bytes(weights: usize, low_bits: u32) -> usize {
+pub(crate) fn low_bytes(weights: usize, low_bits: u32) -> usize {
     weights.div_ceil(STATES) * 4 * low_bits as usize
 }
 
@@ -226,28 +226,28 @@ fn low_parts(payload: &PayloadView<'_>, segments: Segments, low_bits: u32) -> Re
 }
 
 /// The data that is constant within a segment.
-struct Plan<'a> {
-    table: Table<'a>,
-    machine: Machine,
-    alphabet: Alphabet,
-    step: f32,
-    shifts: Option<&'a Lanes>,
+pub(crate) struct Plan<'a> {
+    pub(crate) table: Table<'a>,
+    pub(crate) machine: Machine,
+    pub(crate) alphabet: Alphabet,
+    pub(crate) step: f32,
+    pub(crate) shifts: Option<&'a Lanes>,
     /// The tables of all weights, if there are no contexts.
-    tables_of: u16,
+    pub(crate) tables_of: u16,
 }
 
 /// A place in a segment: the states there, and the escapes and low bits from there on.
-struct Place<'a> {
-    states: entropy::States<'a>,
-    trellis: LaneSymbols<u32>,
-    escapes: &'a [u8],
-    low: &'a [u8],
+pub(crate) struct Place<'a> {
+    pub(crate) states: entropy::States<'a>,
+    pub(crate) trellis: LaneSymbols<u32>,
+    pub(crate) escapes: &'a [u8],
+    pub(crate) low: &'a [u8],
 }
 
 kernel! {
     /// Decodes the next weights: a multiple of 32, or all that are left. `None` if the escapes are
     /// damaged. The place moves in and back by value: behind a pointer it would stay in memory.
-    fn run<'a, 'p>(
+    pub(crate) fn run<'a, 'p>(
         simd,
         plan: &'p Plan<'p>,
         place: Place<'a>,

@@ -182,7 +182,7 @@ impl Parts {
 
 /// Appends the low bits of a segment. Each 32 weights give a word of 32 bits for each low bit, the
 /// lowest first.
-fn low_bits(multiples: &[i32], low_bits: u32, out: &mut Vec<u8>) {
+pub(crate) fn low_bits(multiples: &[i32], low_bits: u32, out: &mut Vec<u8>) {
     for step in multiples.chunks(STATES) {
         for plane in 0..low_bits {
             let mut word = 0u32;

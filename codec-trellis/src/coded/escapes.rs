@@ -2,7 +2,7 @@
 
 /// Meaning of an escape.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Escape {
+pub(crate) enum Escape {
     /// An upper part.
     Upper(i32),
     /// The weight itself, and the lowest bit of its upper part.
@@ -13,10 +13,10 @@ pub(super) enum Escape {
 const MOST: u64 = 1 << 24;
 
 /// Bytes of a weight in the escapes.
-pub(super) const WEIGHT_BYTES: usize = 5;
+pub(crate) const WEIGHT_BYTES: usize = 5;
 
 /// Bits of an upper part of this magnitude, on either side of 0.
-pub(super) fn bits(magnitude: usize) -> f64 {
+pub(crate) fn bits(magnitude: usize) -> f64 {
     let number = 2 * magnitude as u64 + 2;
     f64::from((u64::BITS - number.leading_zeros()).div_ceil(7) * 8)
 }
@@ -24,7 +24,7 @@ pub(super) fn bits(magnitude: usize) -> f64 {
 /// Appends an escape: a number in bytes of seven bits, the lowest first; all bytes but the last
 /// have the eighth bit set. 0 and 1 mean a weight, which follows as F32. `n + 2` means the upper
 /// part `n/2` if `n` is even, otherwise `−(n + 1)/2`.
-pub(super) fn write(escape: Escape, out: &mut Vec<u8>) {
+pub(crate) fn write(escape: Escape, out: &mut Vec<u8>) {
     let mut number = match escape {
         Escape::Upper(q) => u64::from((q << 1 ^ q >> 31) as u32) + 2,
         Escape::Weight(bit, _) => bit.into(),
@@ -40,7 +40,7 @@ pub(super) fn write(escape: Escape, out: &mut Vec<u8>) {
 }
 
 /// Reads the output of [`write`] and moves `bytes` behind it; `None` for other bytes.
-pub(super) fn read(bytes: &mut &[u8]) -> Option<Escape> {
+pub(crate) fn read(bytes: &mut &[u8]) -> Option<Escape> {
     let mut number = 0u64;
     for place in 0.. {
         let (byte, rest) = bytes.split_first()?;

@@ -47,7 +47,7 @@ impl From<States> for u32 {
 /// Transitions of a trellis. State `s` allows the multiples `j` with the parity of `s`. The next
 /// state is `s/2`, xor `odd` if `s` is odd, xor `second` if the second bit of `j` is set.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// Half of the first parity polynomial.
     pub odd: u32,
     /// Half of the second parity polynomial.
@@ -56,7 +56,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Ungerboeck's codes for amplitude modulation: parity polynomials (h0, h1) in octal.
-    pub(super) const fn new(states: u32) -> Self {
+    pub(crate) const fn new(states: u32) -> Self {
         let (h0, h1) = match states {
             4 => (0o5, 0o2),
             8 => (0o13, 0o4),
@@ -72,7 +72,7 @@ impl Machine {
 
     /// The state after `state` for a multiple whose second bit is `bit`.
     #[inline(always)]
-    pub(super) const fn next(self, state: u32, bit: u32) -> u32 {
+    pub(crate) const fn next(self, state: u32, bit: u32) -> u32 {
         (state >> 1) ^ (state & 1).wrapping_neg() & self.odd ^ bit.wrapping_neg() & self.second
     }
 }

@@ -5,7 +5,7 @@ use simd::{LANES, Simd, lanes};
 use super::stats::Stats;
 
 /// A number for each of sixteen lanes.
-pub(super) type Lanes = [f32; LANES];
+pub(crate) type Lanes = [f32; LANES];
 
 /// Rounds to nearest, ties to even, for magnitudes below 2²². The result is the same at every
 /// level, and no function call is needed where the level has no rounding instruction.

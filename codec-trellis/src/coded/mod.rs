@@ -159,24 +159,24 @@
 //! tensors into chunks of rows. The search for the step of all chunks keeps about 60 MiB. A read of
 //! rows decodes their segments from the start on.
 
-mod alphabet;
+pub(crate) mod alphabet;
 mod config;
-mod decode;
-mod encode;
-mod escapes;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod escapes;
 mod exponent;
 mod inputs;
-mod machine;
+pub(crate) mod machine;
 mod metric;
-mod model;
+pub(crate) mod model;
 mod points;
 mod quantise;
 mod rows;
 mod search;
 mod secant;
-mod segments;
+pub(crate) mod segments;
 mod shape;
-mod stats;
+pub(crate) mod stats;
 mod survey;
 mod viterbi;
 

@@ -8,11 +8,11 @@ use super::escapes;
 use super::shape::Shape;
 
 /// Number of contexts for each parity.
-pub(super) const CONTEXTS: usize = Scales::CONTEXTS;
+pub(crate) const CONTEXTS: usize = Scales::CONTEXTS;
 
 /// The alphabet, and a table for each parity and context.
 #[derive(Clone, Debug)]
-pub(super) struct Model {
+pub(crate) struct Model {
     pub alphabet: Alphabet,
     /// For each context, the table of even multiples in the lower byte, and that of odd multiples
     /// in the upper byte.
@@ -34,7 +34,7 @@ const SHAPE: u8 = 1;
 impl Model {
     /// The model with the smallest sum of text and symbols. `counts` has two entries, one for each
     /// parity, or 128.
-    pub(super) fn best(alphabet: Alphabet, counts: &Counts) -> Option<Self> {
+    pub(crate) fn best(alphabet: Alphabet, counts: &Counts) -> Option<Self> {
         let tables = Self::of_tables(alphabet, counts)?;
         if counts.as_flattened().iter().sum::<u64>() > MANY {
             return Some(tables);
@@ -44,12 +44,12 @@ impl Model {
     }
 
     /// Bits of text and symbols.
-    pub(super) fn size(&self) -> f64 {
+    pub(crate) fn size(&self) -> f64 {
         self.bits + 8.0 * self.text.len() as f64
     }
 
     /// Bytes of the section.
-    pub(super) fn text_bytes(&self) -> usize {
+    pub(crate) fn text_bytes(&self) -> usize {
         self.text.len()
     }
 
@@ -107,32 +107,41 @@ impl Model {
         self
     }
 
-    pub(super) fn section(&self) -> Result<Section> {
+    pub(crate) fn section(&self) -> Result<Section> {
         Section::from_bytes(self.text.clone())
     }
 
     /// Reads the output of [`Self::section`], for `contexts` contexts of each parity.
-    pub(super) fn read(payload: &PayloadView<'_>, contexts: usize) -> Result<Self> {
+    pub(crate) fn read(payload: &PayloadView<'_>, contexts: usize) -> Result<Self> {
         let damaged = || payload.corrupt(MODEL, "it is no model");
-        let text = payload.byte_section(MODEL)?;
-        let (&[kind, low_bits, reach], mut rest) = text.split_first_chunk().ok_or_else(damaged)?;
-        let alphabet = Alphabet::new(low_bits, reach).ok_or_else(damaged)?;
+        Self::parse(payload.byte_section(MODEL)?, contexts).ok_or_else(damaged)
+    }
+
+    /// The text that a decoder reads ([`Self::parse`]).
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Reads a model's text; `None` if it is none.
+    pub(crate) fn parse(text: &[u8], contexts: usize) -> Option<Self> {
+        let (&[kind, low_bits, reach], mut rest) = text.split_first_chunk()?;
+        let alphabet = Alphabet::new(low_bits, reach)?;
         let model = match kind {
             TABLES => {
-                let (group, frequencies) = Tables::read(&mut rest).map_err(|_| damaged())?;
+                let (group, frequencies) = Tables::read(&mut rest).ok()?;
                 Some(Self::new(alphabet, &group, frequencies, Vec::new(), contexts))
             }
             SHAPE => {
-                let (&[used], after) = rest.split_first_chunk().ok_or_else(damaged)?;
+                let (&[used], after) = rest.split_first_chunk()?;
                 rest = after;
-                let shape = Shape::read(&mut rest).ok_or_else(damaged)?;
-                let used = Some(usize::from(used)).filter(|used| (1..=contexts).contains(used)).ok_or_else(damaged)?;
+                let shape = Shape::read(&mut rest)?;
+                let used = Some(usize::from(used)).filter(|used| (1..=contexts).contains(used))?;
                 Self::shaped(alphabet, shape, used, Vec::new())
             }
             _ => None,
         };
-        model.filter(|_| rest.is_empty()).ok_or_else(damaged)
+        model.filter(|_| rest.is_empty())
     }
 }
 
-pub(super) const MODEL: &str = "model";
+pub(crate) const MODEL: &str = "model";

@@ -57,6 +57,6 @@ impl Segments {
 }
 
 /// Number of states of a stream for `symbols` symbols.
-pub(super) fn width(symbols: usize) -> usize {
+pub(crate) fn width(symbols: usize) -> usize {
     1 << (symbols / FOR_A_STATE).clamp(1, STATES).ilog2()
 }

@@ -5,7 +5,7 @@ const COUNTED: usize = 1 << 11;
 
 /// Counts and sums over quantised weights, in units of the step.
 #[derive(Clone, Debug)]
-pub(super) struct Stats {
+pub(crate) struct Stats {
     /// Number of weights.
     pub weights: usize,
     /// Count and sum of weights of each multiple from −2¹¹ up; one table for even positions, one
@@ -23,23 +23,23 @@ pub(super) struct Stats {
 }
 
 /// Counts of the magnitudes of upper parts, by parity and side of 0: `[parity][side][magnitude]`.
-pub(super) type Uppers = [[Vec<u32>; 2]; 2];
+pub(crate) type Uppers = [[Vec<u32>; 2]; 2];
 
 /// The weights of one magnitude: their number, and their sum, each times the sign of its multiple.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Magnitude {
+pub(crate) struct Magnitude {
     pub count: f64,
     pub sum: f64,
 }
 
 impl Stats {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bins = || vec![(0, 0.0); 2 * COUNTED + 1];
         Self { weights: 0, bins: [bins(), bins()], far: Vec::new(), far_sums: [0.0; 4], squares: 0.0, too_large: 0 }
     }
 
     /// Adds weights, in steps, and their multiples.
-    pub(super) fn add(&mut self, x: &[f32], multiples: &[i32]) {
+    pub(crate) fn add(&mut self, x: &[f32], multiples: &[i32]) {
         self.weights += x.len();
         let mut squares = [0.0; 4];
         for (i, (x, j)) in x.iter().zip(multiples).enumerate() {
@@ -67,7 +67,7 @@ impl Stats {
     }
 
     /// The weights with multiples `j` and `−j`; `j` is not 0 and is counted one by one.
-    pub(super) fn magnitude(&self, j: usize) -> Magnitude {
+    pub(crate) fn magnitude(&self, j: usize) -> Magnitude {
         let (above, below) = (COUNTED + j, COUNTED - j);
         Magnitude {
             count: f64::from(self.count(above)) + f64::from(self.count(below)),
@@ -76,12 +76,12 @@ impl Stats {
     }
 
     /// Number of weights with multiple 0.
-    pub(super) fn zeros(&self) -> f64 {
+    pub(crate) fn zeros(&self) -> f64 {
         self.count(COUNTED).into()
     }
 
     /// Number of even and of odd multiples.
-    pub(super) fn parities(&self) -> [f64; 2] {
+    pub(crate) fn parities(&self) -> [f64; 2] {
         let mut parities = [0.0; 2];
         for place in 0..=2 * COUNTED {
             parities[place & 1] += f64::from(self.count(place));
@@ -93,7 +93,7 @@ impl Stats {
     }
 
     /// Sums of `x·j` and of `j²` over weights `x` with multiples `j`, from magnitude `from` on.
-    pub(super) fn products(&self, from: usize) -> [f64; 2] {
+    pub(crate) fn products(&self, from: usize) -> [f64; 2] {
         let mut sums = [self.far_sums[0], self.far_sums[1]];
         for j in from.max(1)..=COUNTED {
             let Magnitude { count, sum } = self.magnitude(j);
@@ -105,7 +105,7 @@ impl Stats {
 
     /// Number of weights, sum of `|j|`, and sum of weights times the sign of their multiple, from
     /// magnitude `from` on.
-    pub(super) fn firsts(&self, from: usize) -> [f64; 3] {
+    pub(crate) fn firsts(&self, from: usize) -> [f64; 3] {
         let mut sums = [self.far.len() as f64, self.far_sums[2], self.far_sums[3]];
         for j in from..=COUNTED {
             let Magnitude { count, sum } = self.magnitude(j);
@@ -117,7 +117,7 @@ impl Stats {
     }
 
     /// Counts of upper parts; see [`Uppers`].
-    pub(super) fn uppers(&self, low_bits: u32) -> Uppers {
+    pub(crate) fn uppers(&self, low_bits: u32) -> Uppers {
         let mut uppers = Uppers::default();
         let counted = (0..=2 * COUNTED).map(|place| (place as i32 - COUNTED as i32, self.count(place)));
         let counted = counted.filter(|(_, n)| *n > 0);

@@ -4,6 +4,7 @@
 
 mod bitshift;
 mod chunks;
+mod columns;
 mod conformance;
 mod extremes;
 mod odd;

@@ -66,7 +66,7 @@ impl Places {
 
 /// Sines and cosines of the positions of some tokens.
 #[derive(Debug, Default)]
-pub(super) struct Rotation {
+pub(crate) struct Rotation {
     /// For each token, cosine and sine of each pair.
     turns: Vec<(f32, f32)>,
     pairs: usize,
@@ -74,7 +74,7 @@ pub(super) struct Rotation {
 
 impl Rotation {
     /// Those of `tokens` positions from `first` on.
-    pub(super) fn set(&mut self, rope: &Rope, first: usize, tokens: usize) {
+    pub(crate) fn set(&mut self, rope: &Rope, first: usize, tokens: usize) {
         self.turns.clear();
         self.pairs = rope.frequencies.len();
         for position in first..first + tokens {
@@ -86,7 +86,7 @@ impl Rotation {
         }
     }
 
-    fn apply(&self, token: usize, head: &mut [f32]) {
+    pub(crate) fn apply(&self, token: usize, head: &mut [f32]) {
         if self.pairs == 0 {
             return;
         }
@@ -94,6 +94,18 @@ impl Rotation {
         let turns = &self.turns[token * self.pairs..(token + 1) * self.pairs];
         for ((a, b), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
             (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
+        }
+    }
+
+    /// The transpose of [`Self::apply`], which turns gradients back.
+    pub(crate) fn apply_back(&self, token: usize, head: &mut [f32]) {
+        if self.pairs == 0 {
+            return;
+        }
+        let (low, high) = head.split_at_mut(self.pairs);
+        let turns = &self.turns[token * self.pairs..(token + 1) * self.pairs];
+        for ((a, b), (cos, sin)) in low.iter_mut().zip(high).zip(turns) {
+            (*a, *b) = (*a * cos + *b * sin, *b * cos - *a * sin);
         }
     }
 }

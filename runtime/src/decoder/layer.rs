@@ -6,16 +6,16 @@ use crate::weights::Linear;
 
 /// A normalisation with its weights.
 #[derive(Debug)]
-pub(super) struct Norm {
-    pub(super) kind: config::Norm,
-    pub(super) weight: Vec<f32>,
+pub(crate) struct Norm {
+    pub(crate) kind: config::Norm,
+    pub(crate) weight: Vec<f32>,
     /// Empty for an RMS norm.
-    pub(super) bias: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
 impl Norm {
     /// Normalises each vector of `x` into `y`.
-    pub(super) fn apply(&self, x: &[f32], y: &mut [f32]) {
+    pub(crate) fn apply(&self, x: &[f32], y: &mut [f32]) {
         let width = self.weight.len().max(1);
         for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
             if self.kind.centred {

@@ -20,7 +20,9 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::team::Team;
 use crate::weights::{Adapter, Demand, Linear, Resident, Store, Table};
-use layer::{Layer, Norm};
+pub(crate) use attention::Rotation;
+use layer::Layer;
+pub(crate) use layer::Norm;
 
 /// How a model is opened.
 #[derive(Clone, Copy, Debug)]

@@ -138,7 +138,15 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Those of [`Error`] for a tensor that is missing, has another shape or is not finite.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        self.check_spec(name, &[len])?;
+        self.values(name, &[len])
+    }
+
+    /// The values of a tensor of this shape.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.check_spec(name, shape)?;
         let values = match self.model {
             Model::Dense(model) => model.tensor(name)?.to_f32()?.into_owned(),
             Model::Packed(packed) => packed.tensor(name)?.to_f32()?,

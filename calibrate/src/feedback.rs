@@ -1,0 +1,116 @@
+//! Encoding with the errors of earlier columns and rows fed forward.
+
+mod rows;
+mod work;
+
+use codec_api::{Calibration, Codec, CodecError, EncodeCx, InputAxis, PanelEncoder, Payload, TensorView};
+
+use crate::blocks::{Blocks, steps};
+use crate::error::{Error, Result};
+use crate::factor::Factor;
+use rows::RowFeedback;
+use work::Work;
+
+/// The curvature of a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Curvature<'a> {
+    /// The axis of the matrix view that the inputs run along.
+    pub axis: InputAxis,
+    /// That of the inputs.
+    pub inputs: &'a Factor,
+    /// That of the outputs; [`Factor::identity`] if it is not known.
+    pub outputs: &'a Factor,
+}
+
+/// A matrix encoded with feedback.
+#[derive(Debug)]
+pub struct Fed {
+    /// The payload of the codec.
+    pub payload: Payload,
+    /// What it decodes to, row-major.
+    pub decoded: Vec<f32>,
+}
+
+/// Encodes a matrix column by column, each after what the errors of the earlier ones say about it;
+/// within a column, block by block of rows in the same way.
+///
+/// With the columns' factor `M·D·Mᵀ` and the rows' factor `N·Dg·Nᵀ`, the target of weight `(i, j)`
+/// is `T + Σₖ N[k, i]·zₖ` over the earlier rows `k`, where `T = W[i, j] + Σₗ M[l, j]·E[i, l]` over
+/// the earlier columns `l`, `E = W − Ŵ`, and `zₖ` is the `T` of row `k` less what was encoded there.
+/// The codec is told `d[j]` and `dg[i]` as the importance of columns and rows: they are the cost of
+/// an error that later weights make up for. A codec that encodes several columns or rows together
+/// gets the block form of the factors.
+///
+/// The products with earlier columns run on rayon's current pool; the result does not depend on the
+/// number of threads.
+///
+/// # Sources
+/// LDLQ: Chee et al., arXiv 2307.13304; both curvatures: Tseng et al., arXiv 2505.22988.
+///
+/// # Errors
+/// [`Error::Usage`] if the curvature has another shape than the matrix; those of the codec.
+pub fn feedback(codec: &dyn Codec, tensor: &TensorView<'_>, of: Curvature<'_>, cx: &EncodeCx<'_>) -> Result<Fed> {
+    let spec = tensor.spec();
+    codec.accepts(spec)?;
+    let facet = codec.as_panels().ok_or_else(|| {
+        CodecError::Unsupported(format!("`{}` does not encode column by column", codec.typetag_name()))
+    })?;
+    let (rows, columns) = spec.matrix();
+    let shape = if of.axis == InputAxis::Columns { (columns, rows) } else { (rows, columns) };
+    let given = (of.inputs.order(), of.outputs.order());
+    if given != shape {
+        return Err(Error::Usage(format!("curvature of {given:?} inputs and outputs for a layer of {shape:?}")));
+    }
+    let cut = facet.cut(spec)?;
+    // Columns and rows are from here on those of the codec, which may work on the transposed matrix.
+    let inputs_first = (of.axis == InputAxis::Columns) != cut.transposed;
+    let (of_columns, of_rows) = if inputs_first { (of.inputs, of.outputs) } else { (of.outputs, of.inputs) };
+    let of_columns = Blocks::new(of_columns, cut.columns.get());
+    let of_rows = Blocks::new(of_rows, cut.rows.get());
+    let values = tensor.to_finite_f32()?;
+    let mut work = Work::new(&values, (rows, columns), cut.transposed);
+    let (inputs, outputs) = if inputs_first { (&of_columns, &of_rows) } else { (&of_rows, &of_columns) };
+    let mut cx = cx.clone();
+    cx.calibration = importance(of.axis, inputs, outputs);
+    let mut encoder = facet.begin(tensor.clone(), &cx)?;
+    let of_rows = RowFeedback::new(&of_rows, cut.rows.get());
+    for panel in steps(0..work.columns, cut.panel.get()) {
+        for block in steps(panel.clone(), cut.columns.get()) {
+            cx.cancel.check()?;
+            let whole_panel = block.start == panel.start && panel.len() > block.len();
+            work.prepare(&of_columns, &block, whole_panel);
+            if block.start == panel.start {
+                encoder.start(&work.gather(0..work.rows, &panel))?;
+            }
+            encode(&mut *encoder, &mut work, &of_rows, &block, cut.rows.get())?;
+        }
+    }
+    Ok(Fed { payload: encoder.finish()?, decoded: work.decoded() })
+}
+
+/// Encodes a block of columns.
+fn encode(
+    encoder: &mut (dyn PanelEncoder + '_),
+    work: &mut Work,
+    of_rows: &RowFeedback,
+    columns: &std::ops::Range<usize>,
+    at_once: usize,
+) -> Result<()> {
+    for rows in steps(0..work.rows, at_once) {
+        let mut values = work.gather(rows.clone(), columns);
+        of_rows.add(work, &rows, columns, &mut values);
+        encoder.encode(rows.clone(), columns.clone(), &mut values)?;
+        work.store(rows, columns, &values);
+    }
+    Ok(())
+}
+
+/// What the codec is told; nothing if all inputs and all outputs are equally important.
+fn importance<'a>(axis: InputAxis, inputs: &'a Blocks, outputs: &'a Blocks) -> Option<Calibration<'a>> {
+    let equal = |costs: &[f32]| costs.iter().all(|cost| *cost == costs[0]);
+    let calibration = Calibration::new(axis, &inputs.costs);
+    match (equal(&inputs.costs), equal(&outputs.costs)) {
+        (true, true) if inputs.costs.first() == Some(&1.0) && outputs.costs.first() == Some(&1.0) => None,
+        _ => Some(calibration.with_outputs(&outputs.costs)),
+    }
+}

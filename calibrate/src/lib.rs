@@ -1,0 +1,30 @@
+//! Calibrated compression: errors are placed where the loss does not notice them.
+//!
+//! A linear layer computes `y = W·x`. To second order, an error `E = W − Ŵ` of its weights raises
+//! the loss by `½ tr(G E A Eᵀ)` per token, where `A = E[x xᵀ]` is the curvature of the inputs and
+//! `G = E[g gᵀ]` that of the outputs, with the gradients `g` of the loss. [`feedback`] encodes a
+//! matrix with any codec that works column by column ([`codec_api::Panels`]), and changes each
+//! column before it is encoded, so that it makes up for the errors of the earlier ones.
+//!
+//! - [`Factor`]: a curvature as a unit triangular matrix and its pivots
+//! - [`feedback`]: an encode with errors fed forward along both axes
+//! - [`proxy`]: `tr(G E A Eᵀ)` of the result
+//! - [`collect`]: the curvatures of a language model, from texts; [`Statistics`]: them as a file
+//! - [`Calibrated`]: all tensors of a model, ready for an encode
+
+mod blocks;
+mod calibrated;
+mod error;
+mod factor;
+mod feedback;
+mod proxy;
+mod search;
+mod statistics;
+
+pub use calibrated::{Calibrated, damping};
+pub use error::{Error, Result};
+pub use factor::Factor;
+pub use feedback::{Curvature, Fed, feedback};
+pub use proxy::proxy;
+pub use search::StepSearch;
+pub use statistics::{About, Curve, Protocol, Statistics, TensorStatistics, Text, collect};

@@ -1,0 +1,61 @@
+//! Sums of outer products.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+/// Rows of a block.
+const ROWS: usize = 128;
+
+/// `Σ x·xᵀ` in f64. A batch is summed in f32.
+#[derive(Debug)]
+pub(super) struct Gram {
+    order: usize,
+    /// For each block of rows, the columns from its first row on.
+    blocks: Vec<Vec<f64>>,
+}
+
+impl Gram {
+    pub(super) fn new(order: usize) -> Self {
+        let block = |first: usize| vec![0.0; ROWS.min(order - first) * (order - first)];
+        Self { order, blocks: (0..order).step_by(ROWS).map(block).collect() }
+    }
+
+    /// Adds the vectors of a batch, side by side.
+    pub(super) fn add(&mut self, x: &[f32]) {
+        let order = self.order;
+        let x = MatRef::from_row_major_slice(x, x.len() / order, order);
+        self.blocks.par_iter_mut().enumerate().for_each(|(number, sums)| {
+            let first = number * ROWS;
+            let (rows, columns) = (ROWS.min(order - first), order - first);
+            let mut products = vec![0.0; rows * columns];
+            let target = MatMut::from_row_major_slice_mut(&mut products, rows, columns);
+            let (left, right) = (x.subcols(first, rows), x.subcols(first, columns));
+            matmul(target, Accum::Replace, left.transpose(), right, 1.0, Par::Seq);
+            sums.iter_mut().zip(&products).for_each(|(sum, product)| *sum += f64::from(*product));
+        });
+    }
+
+    /// Adds another sum.
+    pub(super) fn add_sum(&mut self, other: &Self) {
+        for (sums, others) in self.blocks.iter_mut().zip(&other.blocks) {
+            sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
+        }
+    }
+
+    /// The whole matrix, divided by the number of vectors.
+    pub(super) fn mean(&self, vectors: usize) -> Vec<f32> {
+        let mut matrix = vec![0.0; self.order * self.order];
+        for (number, sums) in self.blocks.iter().enumerate() {
+            let first = number * ROWS;
+            for (i, row) in (first..).zip(sums.chunks_exact(self.order - first)) {
+                for (j, sum) in (first..).zip(row).skip(i - first) {
+                    let mean = (sum / vectors.max(1) as f64) as f32;
+                    matrix[i * self.order + j] = mean;
+                    matrix[j * self.order + i] = mean;
+                }
+            }
+        }
+        matrix
+    }
+}

@@ -1,0 +1,66 @@
+//! The curvatures of a model.
+
+mod collect;
+mod file;
+mod gram;
+mod sums;
+
+use std::collections::BTreeMap;
+
+use codec_api::InputAxis;
+use serde::{Deserialize, Serialize};
+
+pub use collect::{Protocol, Text, collect};
+
+/// The curvatures of the matrices of a model, and where they come from.
+#[derive(Clone, Debug)]
+pub struct Statistics {
+    /// Where they come from.
+    pub about: About,
+    /// By the names of the tensors.
+    pub tensors: BTreeMap<String, TensorStatistics>,
+}
+
+/// Where statistics come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct About {
+    /// blake3 of the model's tensors ([`checkpoint::Checkpoint::hash`]).
+    pub model: String,
+    /// Number of sequences.
+    pub sequences: usize,
+    /// Number of their tokens.
+    pub tokens: usize,
+    /// Most tokens of a sequence.
+    pub context: usize,
+    /// Seed of the choice of sequences, and of the labels.
+    pub seed: u64,
+    /// Whether the curvatures of outputs are missing.
+    pub forward_only: bool,
+}
+
+/// The curvatures of a matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorStatistics {
+    /// The axis of the matrix view that the inputs run along.
+    pub axis: InputAxis,
+    /// That of the inputs.
+    pub inputs: Curve,
+    /// That of the outputs; `None` if only forward passes were made.
+    pub outputs: Option<Curve>,
+}
+
+/// A curvature.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Curve {
+    /// A symmetric matrix, row-major.
+    Matrix {
+        /// Number of its rows.
+        order: usize,
+        /// Its entries.
+        values: Vec<f32>,
+    },
+    /// A diagonal matrix.
+    Diagonal(Vec<f32>),
+}

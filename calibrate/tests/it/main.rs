@@ -1,0 +1,8 @@
+//! Tests of the crate `calibrate`.
+
+use codecs as _;
+
+mod factor;
+mod feedback;
+mod statistics;
+mod support;

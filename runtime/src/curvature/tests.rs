@@ -1,0 +1,173 @@
+//! Gradients against differences of the loss, for every family.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use checkpoint::Model;
+use codec_api::Registry;
+use codecs as _;
+
+use super::backward::norm;
+use super::head::{label, probabilities};
+use super::{Batch, Differentiable, Observer};
+use crate::error::Error;
+
+const MODELS: [&str; 9] = [
+    "gpt2",
+    "llama",
+    "llama-linear-rope",
+    "llama-tied-bias",
+    "llama-yarn",
+    "llama3-rope",
+    "mistral-window",
+    "qwen2",
+    "qwen3",
+];
+
+fn open(name: &str) -> Result<Differentiable, Error> {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let place = tempfile::tempdir().expect("a folder");
+    let weights = models.join(name).join("model.safetensors");
+    let weights = if weights.exists() { weights } else { models.join("llama/model.safetensors") };
+    fs::copy(weights, place.path().join("model.safetensors")).expect("a copy");
+    fs::copy(models.join(name).join("config.json"), place.path().join("config.json")).expect("a copy");
+    let registry = Registry::linked().expect("a registry");
+    Differentiable::open(&Model::open(place.path(), &[], &registry).expect("a model"))
+}
+
+/// The vectors of each tensor, and their width.
+type Vectors = BTreeMap<String, (Vec<f32>, usize)>;
+
+#[derive(Default)]
+struct Recorder {
+    inputs: Vectors,
+    gradients: Vectors,
+    embedded: Vec<f32>,
+    variance: f64,
+}
+
+impl Observer for Recorder {
+    fn inputs(&mut self, tensors: &[&str], x: &[f32], width: usize) {
+        for tensor in tensors {
+            self.inputs.insert((*tensor).to_owned(), (x.to_vec(), width));
+        }
+    }
+
+    fn gradients(&mut self, tensor: &str, g: &[f32], width: usize) {
+        self.gradients.insert(tensor.to_owned(), (g.to_vec(), width));
+    }
+
+    fn embedded(&mut self, _: &Batch<'_>, g: &[f32], _: usize) {
+        self.embedded = g.to_vec();
+    }
+
+    fn predicted(&mut self, variances: &[f64]) {
+        self.variance = variances.iter().sum();
+    }
+}
+
+/// The probabilities of each token's successors.
+fn predictions(model: &Differentiable, batch: &Batch<'_>) -> Vec<Vec<f32>> {
+    let mut x = model.embed(batch);
+    for layer in &model.layers {
+        x = layer.forward(&model.config, batch, &x).out;
+    }
+    let mut logits = model.head.linear.forward(&norm(&model.head.norm, &x));
+    let rows = logits.chunks_exact_mut(model.config.vocabulary);
+    rows.map(|row| {
+        probabilities(row);
+        row.to_vec()
+    })
+    .collect()
+}
+
+fn loss(model: &Differentiable, batch: &Batch<'_>, labels: &[usize]) -> f64 {
+    predictions(model, batch).iter().zip(labels).map(|(p, label)| -f64::from(p[*label]).ln()).sum()
+}
+
+/// `Σ g·xᵀ`, the gradient of a weight matrix.
+fn gradient((g, outputs): &(Vec<f32>, usize), (x, inputs): &(Vec<f32>, usize)) -> Vec<f64> {
+    let mut sum = vec![0.0; outputs * inputs];
+    for (g, x) in g.chunks_exact(*outputs).zip(x.chunks_exact(*inputs)) {
+        for (row, g) in sum.chunks_exact_mut(*inputs).zip(g) {
+            row.iter_mut().zip(x).for_each(|(sum, x)| *sum += f64::from(*g) * f64::from(*x));
+        }
+    }
+    sum
+}
+
+/// The slope of the loss along a gradient, by a central difference, and its length.
+fn slope(
+    model: &mut Differentiable,
+    gradient: &[f64],
+    loss: impl Fn(&Differentiable) -> f64,
+    weights: impl Fn(&mut Differentiable) -> &mut Vec<f32>,
+) -> (f64, f64) {
+    const STEP: f64 = 2e-2;
+    let length = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+    let before = weights(model).clone();
+    let mut at = |step: f64| {
+        let moved = before.iter().zip(gradient).map(|(w, g)| (f64::from(*w) + step * g / length) as f32);
+        *weights(model) = moved.collect();
+        loss(model)
+    };
+    let slope = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+    *weights(model) = before;
+    (slope, length)
+}
+
+#[test]
+fn gradients_are_slopes_of_the_loss() {
+    for name in MODELS {
+        let mut model = open(name).expect("a model");
+        let vocabulary = model.config.vocabulary as u32;
+        let ids: Vec<u32> = (0..26).map(|i| (i * i * 7 + 3 * i + 1) % vocabulary).collect();
+        let sequences = [&ids[..17], &ids[17..]];
+        let batch = Batch { sequences: &sequences, first: 4 };
+        let mut found = Recorder::default();
+        model.observe(&batch, Some(5), &mut found).expect("a pass");
+        let predicted = predictions(&model, &batch);
+        let variance: f64 = predicted.iter().flatten().map(|p| f64::from(p * (1.0 - p))).sum();
+        assert!((found.variance / variance - 1.0).abs() < 1e-4, "{name}");
+        let labels: Vec<usize> = predicted.iter().zip(batch.draws(5)).map(|(p, draw)| label(p, draw)).collect();
+        let loss = |model: &Differentiable| loss(model, &batch, &labels);
+        for layer in 0..model.layers.len() {
+            let tensors: Vec<String> = model.layers[layer].linears().map(|linear| linear.tensor.clone()).collect();
+            for tensor in tensors {
+                let gradient = gradient(&found.gradients[&tensor], &found.inputs[&tensor]);
+                let (slope, length) = slope(&mut model, &gradient, loss, |model| {
+                    model.layers[layer].weights_of(&tensor).expect("a linear layer")
+                });
+                assert!((slope / length - 1.0).abs() < 0.02, "{name}, {tensor}: {slope}, {length} expected");
+            }
+        }
+        let width = model.config.width;
+        let mut gradient = vec![0.0; model.embedding.1.len()];
+        for ((id, _), g) in batch.ids().zip(found.embedded.chunks_exact(width)) {
+            let row = &mut gradient[id as usize * width..][..width];
+            row.iter_mut().zip(g).for_each(|(sum, g)| *sum += f64::from(*g));
+        }
+        let (slope, length) = slope(&mut model, &gradient, loss, |model| &mut model.embedding.1);
+        assert!((slope / length - 1.0).abs() < 0.02, "{name}, embedding: {slope}, {length} expected");
+    }
+}
+
+#[test]
+fn what_cannot_run_is_refused() {
+    let error = open("mixtral").expect_err("experts").to_string();
+    assert!(error.contains("a mixture of experts cannot be calibrated yet"), "{error}");
+    let model = open("llama").expect("a model");
+    let run = |ids: &[u32]| {
+        let batch = Batch { sequences: &[ids], first: 0 };
+        model.observe(&batch, None, &mut Recorder::default()).map_err(|error| error.to_string())
+    };
+    let vocabulary = model.config.vocabulary as u32;
+    assert!(run(&[vocabulary]).unwrap_err().contains("is it the right tokenizer?"));
+    assert!(run(&vec![0; model.config.context + 1]).unwrap_err().contains("the model allows"));
+    let mut broken = open("gpt2").expect("a model");
+    broken.layers[1].up.weight[0] = f32::NAN;
+    let batch = Batch { sequences: &[&[1, 2, 3]], first: 0 };
+    let error = broken.observe(&batch, None, &mut Recorder::default()).unwrap_err().to_string();
+    assert!(error.contains("an output of layer 1 is not finite"), "{error}");
+}
