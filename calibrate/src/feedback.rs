@@ -36,7 +36,7 @@ pub struct Fed {
 ///
 /// With the columns' factor `M·D·Mᵀ` and the rows' factor `N·Dg·Nᵀ`, the target of weight `(i, j)`
 /// is `T + Σₖ N[k, i]·zₖ` over the earlier rows `k`, where `T = W[i, j] + Σₗ M[l, j]·E[i, l]` over
-/// the earlier columns `l`, `E = W − Ŵ`, and `zₖ` is the `T` of row `k` less what was encoded there.
+/// the earlier columns `l`, `E = W − Ŵ`, and `zₖ` is the `T` of row `k` less its decoded value.
 /// The codec is told `d[j]` and `dg[i]` as the importance of columns and rows: they are the cost of
 /// an error that later weights make up for. A codec that encodes several columns or rows together
 /// gets the block form of the factors.
@@ -62,7 +62,7 @@ pub fn feedback(codec: &dyn Codec, tensor: &TensorView<'_>, of: Curvature<'_>, c
         return Err(Error::Usage(format!("curvature of {given:?} inputs and outputs for a layer of {shape:?}")));
     }
     let cut = facet.cut(spec)?;
-    // Columns and rows are from here on those of the codec, which may work on the transposed matrix.
+    // From here on, columns and rows are those of the codec: perhaps of the transposed matrix.
     let inputs_first = (of.axis == InputAxis::Columns) != cut.transposed;
     let (of_columns, of_rows) = if inputs_first { (of.inputs, of.outputs) } else { (of.outputs, of.inputs) };
     let of_columns = Blocks::new(of_columns, cut.columns.get());

@@ -38,8 +38,8 @@ pub struct StepSearch<'a> {
 }
 
 impl StepSearch<'_> {
-    /// Encodes the model several times, with the codecs that `codec` gives for a step and an axis of
-    /// the inputs, on rayon's current pool. The search begins at `first`, or at an estimate.
+    /// Encodes the model several times, with the codecs that `codec` gives for a step and an axis
+    /// of inputs, on rayon's current pool. The search begins at `first`, or at an estimate.
     ///
     /// # Errors
     /// [`Error::Usage`] if no step gives so few bytes; those of the encodes.

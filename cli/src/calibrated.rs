@@ -90,6 +90,9 @@ pub fn run(
     let wanted = bits * weights as f64 / 8.0;
     let (mut others, mut first) = (others(&model, &names)?, None);
     for round in 1.. {
+        if wanted <= others {
+            bail!("{wanted:.0} bytes are too few: tensors without feedback and the manifest take about {others:.0}");
+        }
         let step = pool.install(|| search.run(wanted - others, first, &codec))?;
         if !args.work.quiet {
             console::line(&format!("step {step:.4e}, damping {damping:.3}"));

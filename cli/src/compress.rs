@@ -34,8 +34,8 @@ pub struct Args {
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
-    /// Statistics of the model, from `netweight calibrate`: errors are fed forward, and one step for
-    /// all matrices meets --target-bpw, or 2, 3 or 4 bits for the recipes trellis-2bit,
+    /// Statistics of the model, from `netweight calibrate`: errors are fed forward, and one step
+    /// for all matrices meets --target-bpw, or 2, 3 or 4 bits for the recipes trellis-2bit,
     /// trellis-3bit and trellis-4bit; these count the bits of the whole file
     #[cfg(feature = "runtime")]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["codec", "max_rel_error", "bases", "max_shard_size", "dry_run"])]

@@ -7,8 +7,8 @@
 //! a model predicts texts, and how far it is from another one; [`generate()`] continues a text.
 //! [`measure()`] tells how fast a model runs, also one of random weights in a known [`Shape`].
 //!
-//! [`Differentiable`] runs backwards too: it shows the inputs of the linear layers and the gradients
-//! at their outputs, for calibration.
+//! [`Differentiable`] runs backwards too: it shows inputs of the linear layers and gradients at
+//! their outputs, for calibration.
 //!
 //! An [`Adapter`] (LoRA) adds low-rank products to those of a model's linear layers.
 //!

@@ -1,7 +1,7 @@
 //! Statistics as a safetensors file.
 //!
-//! A tensor `NAME` has the F32 tensors `NAME:inputs` and `NAME:outputs`, square for a matrix, of one
-//! axis for a diagonal one. Equal ones are stored once. The metadata string
+//! A tensor `NAME` has the F32 tensors `NAME:inputs` and `NAME:outputs`, square, or of one axis
+//! for a diagonal matrix. Equal ones are stored once. The metadata string
 //! `netweight.calibration` is JSON.
 
 use std::collections::BTreeMap;

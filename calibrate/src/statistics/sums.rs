@@ -68,9 +68,11 @@ impl Sums {
         }
         let n = self.tokens.max(1) as f64;
         let (counts, variances) = (self.counts.iter().map(|n| *n / self.tokens.max(1) as f64), self.variances.iter());
+        // Without gradients, outputs of other matrices have the importance 1, and these on average.
+        let unit = if self.embedded.is_some() { 1.0 } else { self.counts.len() as f64 };
         let shares = |shares: Vec<f64>| {
             let least = RARE / shares.len() as f64;
-            Curve::Diagonal(shares.into_iter().map(|share| share.max(least) as f32).collect())
+            Curve::Diagonal(shares.into_iter().map(|share| (unit * share.max(least)) as f32).collect())
         };
         let predicted: Vec<f64> = variances.map(|variance| variance / n).collect();
         let counts: Vec<f64> = counts.collect();

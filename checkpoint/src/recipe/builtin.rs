@@ -28,7 +28,8 @@ impl Recipe {
     /// - `lossless`: every tensor exactly;
     /// - `int8`: 8 bits per weight with a scale per row; `q4`: 4 bits with scale and zero point for
     ///   128 weights, searched for the least squared error;
-    /// - `trellis-4bit`, `trellis-3bit`, `trellis-2bit`: entropy-coded trellis quantisation, searched with 256 states;
+    /// - `trellis-4bit`, `trellis-3bit`, `trellis-2bit`: entropy-coded trellis quantisation,
+    ///   searched with 256 states;
     /// - `seedlm-4bit`: seeds of a shift register, coded;
     /// - `progressive`: entropy-coded trellis quantisation in quality levels of 2, 3 and 4 bits, so
     ///   that the first bytes of the file are a coarse model

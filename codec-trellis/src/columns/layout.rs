@@ -23,7 +23,7 @@ pub(super) struct Layout {
     of_segment: usize,
 }
 
-/// The blocks of a segment, and the parts that their columns are cut into so that 32 lanes are busy.
+/// The blocks of a segment, and the parts of their columns that keep 32 lanes busy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     layout: Layout,

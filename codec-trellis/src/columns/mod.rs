@@ -2,8 +2,8 @@
 //! compression.
 //!
 //! Weights are multiples of a step, and each row and each column of the matrix has a step of its
-//! own: fine where an error costs much. The trellis runs along the rows within a column, and goes on
-//! from there in the next column. So a caller can change each column after it has seen the errors
+//! own: fine where an error costs much. The trellis runs along the rows within a column, and goes
+//! on in the next column. So a caller can change each column after it has seen the errors
 //! of the columns before ([`codec_api::Panels`], crate `calibrate`), and within a column each block
 //! of rows after the blocks before.
 //!
@@ -14,9 +14,9 @@
 //!
 //! # Sections
 //! A matrix of `R × C`; for `order` `rows`, the transposed one. Its rows form blocks of `h` rows,
-//! with `h = ⌈R/⌈R/32⌉⌉`; the last one may have fewer. Up to 32 blocks, as evenly as possible, form a
-//! segment. In a segment of `b` blocks, the columns are cut into `p` parts of `w = ⌈C/p⌉`, where `p`
-//! is the largest power of two that is at most `32/b` and at most `C`.
+//! with `h = ⌈R/⌈R/32⌉⌉`; the last one may have fewer. Up to 32 blocks, as evenly as possible, form
+//! a segment. In a segment of `b` blocks, the columns are cut into `p` parts of `w = ⌈C/p⌉`, where
+//! `p` is the largest power of two that is at most `32/b` and at most `C`.
 //!
 //! Lane `l` of 32 codes block `⌊l/p⌋` of the segment in part `l mod p` of the columns: column by
 //! column, and in a column row by row, with one trellis that begins in state 0. Step `s` of all
