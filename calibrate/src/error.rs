@@ -47,11 +47,23 @@ pub enum Error {
     },
     /// The model could not be run.
     #[error(transparent)]
-    Runtime(#[from] runtime::Error),
+    Runtime(Box<runtime::Error>),
     /// The files of the model.
     #[error(transparent)]
-    Checkpoint(#[from] checkpoint::Error),
+    Checkpoint(Box<checkpoint::Error>),
     /// The codec failed, or refused the tensor.
     #[error(transparent)]
     Codec(#[from] CodecError),
+}
+
+impl From<runtime::Error> for Error {
+    fn from(error: runtime::Error) -> Self {
+        Self::Runtime(Box::new(error))
+    }
+}
+
+impl From<checkpoint::Error> for Error {
+    fn from(error: checkpoint::Error) -> Self {
+        Self::Checkpoint(Box::new(error))
+    }
 }

@@ -84,7 +84,7 @@ pub fn run(
     let identity = Hash::of(format!("{hash} {damping}").as_bytes()).to_string();
     let codec = |step: f64, axis: InputAxis| -> calibrate::Result<Arc<dyn Codec>> {
         let codec = registry.parse_spec(&spec(step, axis));
-        Ok(codec.map_err(|error| calibrate::Error::Codec(CodecError::codec(error)))?.into())
+        codec.map_err(|error| calibrate::Error::Codec(CodecError::codec(error)))
     };
     let weights = model.names().map(|name| Ok(model.spec(name)?.elements())).sum::<Result<usize>>()?;
     let wanted = bits * weights as f64 / 8.0;

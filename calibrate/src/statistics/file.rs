@@ -46,12 +46,12 @@ impl Statistics {
     pub fn save(&self, path: &Path) -> Result<()> {
         let failed = |reason: String| Error::File { path: path.to_owned(), reason };
         let mut stored: Vec<(String, &Curve)> = Vec::new();
-        let mut place = |name: String, curve| match stored.iter().find(|(_, known)| *known == curve) {
-            Some((known, _)) => known.clone(),
-            None => {
-                stored.push((name.clone(), curve));
-                name
+        let mut place = |name: String, curve| {
+            if let Some((known, _)) = stored.iter().find(|(_, known)| *known == curve) {
+                return known.clone();
             }
+            stored.push((name.clone(), curve));
+            name
         };
         let mut tensors = BTreeMap::new();
         for (name, found) in &self.tensors {
@@ -73,7 +73,8 @@ impl Statistics {
         let views = views.map_err(|error| failed(error.to_string()))?;
         let metadata = [(KEY.to_owned(), text)].into();
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
-        let temporary = path.with_added_extension("tmp");
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
         let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
         written.map_err(|error| failed(format!("it cannot be written: {error}")))
     }

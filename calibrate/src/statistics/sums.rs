@@ -76,24 +76,21 @@ impl Sums {
         };
         let predicted: Vec<f64> = variances.map(|variance| variance / n).collect();
         let counts: Vec<f64> = counts.collect();
-        match head {
-            Some(head) => {
-                let inputs = self.matrix(self.inputs.get(&head));
-                all.insert(head, columns(inputs, shares(predicted)));
-                if let Some(embedded) = &self.embedded {
-                    all.insert(embedding, columns(self.matrix(Some(embedded)), shares(counts)));
-                }
+        if let Some(head) = head {
+            let inputs = self.matrix(self.inputs.get(&head));
+            all.insert(head, columns(inputs, shares(predicted)));
+            if let Some(embedded) = &self.embedded {
+                all.insert(embedding, columns(self.matrix(Some(embedded)), shares(counts)));
             }
-            None => {
-                // The rows are looked up at the input, and multiplied at the output.
-                let both = counts.iter().zip(&predicted).map(|(count, variance)| 0.5 * (count + variance)).collect();
-                let mut sum = self.inputs.remove(&embedding);
-                if let (Some(sum), Some(embedded)) = (&mut sum, &self.embedded) {
-                    sum.add_sum(embedded);
-                }
-                let inputs = self.matrix(sum.as_ref());
-                all.insert(embedding, columns(inputs, shares(both)));
+        } else {
+            // The rows are looked up at the input, and multiplied at the output.
+            let both = counts.iter().zip(&predicted).map(|(count, variance)| 0.5 * (count + variance)).collect();
+            let mut sum = self.inputs.remove(&embedding);
+            if let (Some(sum), Some(embedded)) = (&mut sum, &self.embedded) {
+                sum.add_sum(embedded);
             }
+            let inputs = self.matrix(sum.as_ref());
+            all.insert(embedding, columns(inputs, shares(both)));
         }
         for (tensor, found) in &all {
             check(tensor, found)?;

@@ -18,7 +18,7 @@ const CODECS: [&str; 6] = [
 ];
 
 fn codec(spec: &str) -> Arc<dyn Codec> {
-    Registry::linked().and_then(|registry| Ok(registry.parse_spec(spec).expect("a codec"))).expect("a registry").into()
+    Registry::linked().expect("a registry").parse_spec(spec).expect("a codec")
 }
 
 fn fed(spec: &str, values: &[f32], shape: [usize; 2], of: Curvature<'_>) -> Fed {

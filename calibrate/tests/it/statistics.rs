@@ -92,7 +92,7 @@ fn a_step_meets_a_size() {
     let registry = Registry::linked().expect("a registry");
     let codec = |step: f64, _| {
         let codec = registry.parse_spec(&format!("trellis.columns:step={step:e}"));
-        Ok(codec.map_err(|error| calibrate::Error::Codec(CodecError::codec(error)))?.into())
+        codec.map_err(|error| calibrate::Error::Codec(CodecError::codec(error)))
     };
     let steps = [80_000.0, 110_000.0].map(|bytes| search.run(bytes, None, &codec).expect("a step"));
     assert!(steps[0] > 1.3 * steps[1], "{steps:?}");

@@ -9,7 +9,7 @@
 //!
 //! # Source
 //! Trellis, symbols and models are those of [`trellis`](crate::coded). Steps inversely proportional
-//! to the square roots of the pivots of the inputs' curvature: WaterSIC, arXiv 2603.04956; those of
+//! to the square roots of the pivots of the inputs' curvature: `WaterSIC`, arXiv 2603.04956; those of
 //! the outputs, the trellis across columns and the layout are ours.
 //!
 //! # Sections

@@ -72,7 +72,9 @@ fn model(layout: Layout, steps: &Steps, multiples: &[i32], alphabet: Alphabet) -
     let none = || CodecError::Unsuitable { reason: "no table fits the multiples".to_owned(), number: 0.0 };
     let symbol = |j: i32| usize::from(alphabet.symbol(alphabet.upper(j)));
     let mut counts = vec![[0; 256]; 2];
-    multiples.iter().for_each(|j| counts[(j & 1) as usize][symbol(*j)] += 1);
+    for j in multiples {
+        counts[(j & 1) as usize][symbol(*j)] += 1;
+    }
     let plain = Model::best(alphabet, &counts).ok_or_else(none)?;
     let Some(contexts) = Contexts::of(layout, multiples) else { return Ok((plain, None)) };
     let mut counts = vec![[0; 256]; 2 * CONTEXTS];
@@ -117,7 +119,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The multiple of each lane in each step of a segment.
-    fn lanes(&self, segment: Segment) -> impl Iterator<Item = Option<(usize, usize)>> {
+    fn lanes(segment: Segment) -> impl Iterator<Item = Option<(usize, usize)>> {
         (0..segment.steps() * STATES).map(move |at| segment.place(at / STATES, at % STATES))
     }
 
@@ -125,7 +127,7 @@ impl<'a> Writer<'a> {
     fn segment(&self, segment: Segment, streams: &mut Vec<u8>) -> Result<Vec<u8>> {
         let Model { alphabet, tables_of, frequencies, .. } = self.model;
         let (mut symbols, mut tables, mut escapes) = (Vec::new(), Vec::new(), Vec::new());
-        for place in self.lanes(segment) {
+        for place in Self::lanes(segment) {
             let Some((row, column)) = place else {
                 symbols.push(alphabet.symbol(0));
                 tables.push(frequencies.len() as u8);
@@ -154,7 +156,7 @@ impl<'a> Writer<'a> {
             return;
         }
         let multiple = |(row, column): (usize, usize)| self.multiples[column * self.layout.rows + row];
-        let multiples: Vec<i32> = self.lanes(segment).map(|place| place.map_or(0, multiple)).collect();
+        let multiples: Vec<i32> = Self::lanes(segment).map(|place| place.map_or(0, multiple)).collect();
         low_bits(&multiples, self.model.alphabet.low_bits, out);
     }
 }

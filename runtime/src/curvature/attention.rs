@@ -107,7 +107,9 @@ impl Heads<'_> {
             row[position + 1..].fill(0.0);
             let seen = &mut row[first..=position];
             let sum = exponentials(seen);
-            seen.iter_mut().for_each(|share| *share *= (1.0 / sum) as f32);
+            for share in seen {
+                *share *= (1.0 / sum) as f32;
+            }
         }
         scores
     }

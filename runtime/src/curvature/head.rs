@@ -25,7 +25,7 @@ impl Head {
 
     /// Shows the head's inputs and predictions for the outputs `x` of the last layer. With a number
     /// from 0 to 1 for each token, which draws its label, the result is the gradients at `x`.
-    pub(super) fn observe(&self, x: &[f32], draws: Option<Vec<f64>>, observer: &mut dyn Observer) -> Vec<f32> {
+    pub(super) fn observe(&self, x: &[f32], draws: Option<&[f64]>, observer: &mut dyn Observer) -> Vec<f32> {
         let h = norm(&self.norm, x);
         observer.inputs(&[self.tensor()], &h, self.linear.inputs);
         let (width, vocabulary) = (self.linear.inputs, self.linear.outputs);
@@ -40,7 +40,7 @@ impl Head {
                     *variance += f64::from(p * (1.0 - p));
                 }
             }
-            let Some(draws) = &draws else { continue };
+            let Some(draws) = draws else { continue };
             let first = share * at_once;
             p.par_chunks_mut(vocabulary).zip(&draws[first..]).for_each(|(p, draw)| {
                 let label = label(p, *draw);
@@ -60,7 +60,9 @@ impl Head {
 /// Replaces logits by probabilities.
 pub(super) fn probabilities(logits: &mut [f32]) {
     let sum = exponentials(logits);
-    logits.iter_mut().for_each(|p| *p = (f64::from(*p) / sum) as f32);
+    for p in logits {
+        *p = (f64::from(*p) / sum) as f32;
+    }
 }
 
 /// The first token at which the sum of probabilities exceeds `draw`.

@@ -112,7 +112,7 @@ impl Layer {
         show(&self.down, &g);
         let mut of_wide = vec![0.0; tape.wide.len()];
         self.down.backward(&g, &mut of_wide);
-        let (of_up, of_gate) = self.feed_forward(config, tape, of_wide);
+        let (of_up, of_gate) = self.feed_forward(config, tape, &of_wide);
         let mut of_h2 = vec![0.0; tape.h2.len()];
         show(&self.up, &of_up);
         self.up.backward(&of_up, &mut of_h2);
@@ -136,17 +136,17 @@ impl Layer {
     }
 
     /// The gradients at the outputs of up, and of gate if there is one.
-    fn feed_forward(&self, config: &Config, tape: &Tape, of_wide: Vec<f32>) -> (Vec<f32>, Option<Vec<f32>>) {
+    fn feed_forward(&self, config: &Config, tape: &Tape, of_wide: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
         let kind = config.activation;
         let slopes =
             |of: &[f32], x: &[f32]| -> Vec<f32> { of.par_iter().zip(x).map(|(g, x)| g * slope(kind, *x)).collect() };
         if self.gate.is_none() {
-            return (slopes(&of_wide, &tape.up), None);
+            return (slopes(of_wide, &tape.up), None);
         }
         let mut activated = tape.gate.clone();
         activate(kind, &mut activated);
         let of_activated: Vec<f32> = of_wide.iter().zip(&tape.up).map(|(g, up)| g * up).collect();
-        multiply(&mut activated, &of_wide);
+        multiply(&mut activated, of_wide);
         (activated, Some(slopes(&of_activated, &tape.gate)))
     }
 }

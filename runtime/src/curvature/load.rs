@@ -36,10 +36,10 @@ pub(super) fn load(model: &Model, config: Config) -> Result<Differentiable> {
         let axis = InputAxis::Columns;
         Dense { tensor, axis, weight, bias: None, outputs: config.vocabulary, inputs: width }
     } else {
-        loader.dense(names.head.to_owned(), (config.vocabulary, width), false, false)?
+        loader.dense(names.head, (config.vocabulary, width), false, false)?
     };
     let head = Head { norm: loader.norm(&format!("{prefix}{}", names.norm), width)?, linear };
-    Ok(Differentiable { embedding, positions, layers, head, config })
+    Ok(Differentiable { config, embedding, positions, layers, head })
 }
 
 struct Loader<'a> {
@@ -56,7 +56,7 @@ impl Loader<'_> {
         Ok(Norm { kind, weight, bias })
     }
 
-    fn dense(&self, name: String, (outputs, inputs): (usize, usize), turned: bool, bias: bool) -> Result<Dense> {
+    fn dense(&self, name: &str, (outputs, inputs): (usize, usize), turned: bool, bias: bool) -> Result<Dense> {
         let tensor = format!("{name}.weight");
         let shape = if turned { [inputs, outputs] } else { [outputs, inputs] };
         let mut weight = self.source.values(&tensor, &shape)?;
@@ -72,7 +72,7 @@ impl Loader<'_> {
         let (config, names) = (self.config, self.config.names);
         let name = |name: &str| format!("{}{}", self.prefix, names.layer(layer, name));
         let linear = |of: &str, outputs: usize, inputs: usize, bias: bool| {
-            self.dense(name(of), (outputs, inputs), names.rows_are_inputs, bias)
+            self.dense(&name(of), (outputs, inputs), names.rows_are_inputs, bias)
         };
         let (width, queries, kv) = (config.width, config.query_width(), config.kv_width());
         let (bias, wide) = (config.biases, config.feed_forward);
@@ -84,7 +84,7 @@ impl Loader<'_> {
                 linear(v, kv, width, bias.inputs)?,
             ],
         };
-        let [q_norm, k_norm] = names.head_norms.map(|of| name(of));
+        let [q_norm, k_norm] = names.head_norms.map(name);
         let head_norm = |of: &str| self.norm(of, config.head_width);
         let gate = names.plain.gate.map(|of| linear(of, wide, width, bias.feed_forward)).transpose()?;
         Ok(Layer {

@@ -109,7 +109,8 @@ impl Differentiable {
             }
             kept.push(std::mem::replace(&mut x, tape.out));
         }
-        let mut g = self.head.observe(&x, labels.map(|seed| batch.draws(seed)), observer);
+        let draws = labels.map(|seed| batch.draws(seed));
+        let mut g = self.head.observe(&x, draws.as_deref(), observer);
         if labels.is_none() {
             return Ok(());
         }
