@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "test helpers may")]
 
 mod base;
+#[cfg(feature = "runtime")]
+mod calibrated;
 mod disturbed;
 mod packing;
 mod program;

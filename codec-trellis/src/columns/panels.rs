@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use codec_api::util::first_non_finite;
-use codec_api::{CodecError, EncodeCx, PanelCut, PanelEncoder, Panels, Payload, Result, TensorSpec, TensorView};
+use codec_api::{Codec, CodecError, EncodeCx, PanelCut, PanelEncoder, Panels, Payload, Result, TensorSpec, TensorView};
 
 use super::layout::Layout;
 use super::search::{Room, search};
 use super::steps::Steps;
 use super::write::payload;
-use super::{Columns, Order};
+use super::{Columns, Order, most_bytes};
 use crate::coded::machine::Machine;
 
 /// Weights of at least this many steps have no multiple.
@@ -18,7 +18,7 @@ const LARGEST: f32 = 2_097_152.0;
 
 impl Panels for Columns {
     fn cut(&self, spec: &TensorSpec) -> Result<PanelCut> {
-        spec.require_float()?;
+        self.accepts(spec)?;
         let layout = Layout::new(spec, self.order);
         let height = NonZeroUsize::new(layout.height).unwrap_or(NonZeroUsize::MIN);
         let cut = PanelCut::new(NonZeroUsize::MIN, NonZeroUsize::MIN, height);
@@ -35,6 +35,8 @@ pub(super) struct Encoder<'a> {
     codec: &'a Columns,
     cx: &'a EncodeCx<'a>,
     layout: Layout,
+    /// Most bytes of the payload.
+    most: u64,
     steps: Steps,
     /// Factors of rows, and steps of columns.
     tables: (Vec<f32>, Vec<f32>),
@@ -52,13 +54,14 @@ pub(super) struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     pub(super) fn new(codec: &'a Columns, spec: &TensorSpec, cx: &'a EncodeCx<'a>) -> Result<Self> {
-        spec.require_float()?;
+        codec.accepts(spec)?;
         let layout = Layout::new(spec, codec.order);
         let steps = Steps::new(codec.step.get(), layout, codec.order, cx.calibration_of(spec)?)?;
         Ok(Self {
             codec,
             cx,
             layout,
+            most: most_bytes(spec, layout),
             tables: steps.tables(),
             steps,
             machine: Machine::new(codec.states.get()),
@@ -132,6 +135,11 @@ impl PanelEncoder for Encoder<'_> {
         if self.next != (0, self.layout.columns) {
             return Err(self.wrong("the end"));
         }
-        payload(self.layout, &self.steps, &self.multiples, self.cx)
+        let payload = payload(self.layout, &self.steps, &self.multiples, self.cx)?;
+        if payload.bytes() <= self.most {
+            return Ok(payload);
+        }
+        let reason = format!("more than {} bytes; a larger step is needed", self.most);
+        Err(CodecError::Unsuitable { reason, number: payload.bytes() as f64 })
     }
 }
