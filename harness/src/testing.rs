@@ -41,8 +41,8 @@ pub fn measure(spec: &str, shape: &[usize], values: &[f32]) -> Row {
 }
 
 /// Asserts that the operator of this codec agrees with the decoded matrix within its tolerance, for
-/// both products and several sizes of inputs, and that every level gives the same bits. Law 8 checks
-/// the same on smaller matrices, with more kinds of inputs.
+/// both products and several sizes of inputs, and that every level gives the same bits. Law 8
+/// checks the same on smaller matrices, with more kinds of inputs.
 ///
 /// # Panics
 /// If it does not, or the codec has no operator.

@@ -16,8 +16,8 @@
 //! Three kinds of memory are not counted: `malloc` in C libraries, memory maps, and allocations of
 //! other threads.
 
-// `GlobalAlloc`, the only trait implemented in this crate, is unsafe to implement; `malloc_trim` is a
-// foreign function.
+// `GlobalAlloc`, the only trait that this crate implements, is unsafe to implement; `malloc_trim`
+// is a foreign function.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -168,8 +168,8 @@ struct Products<'a> {
 }
 
 impl Products<'_> {
-    /// Computes all parts of a product, by rows, by outputs and by vectors, and compares each element with the
-    /// decoded matrix.
+    /// Computes all parts of a product, by rows, by outputs and by vectors, and compares each
+    /// element with the decoded matrix.
     fn agree(&self, matrix: &Matrix, product: Product, x: &Inputs<'_>) -> Result<(), Violation> {
         let exact: Vec<_> = (0..x.batch()).map(|i| matrix.times(product, x.vector(i))).collect();
         let compare = |y: &[f32], case: &str| self.near(matrix, &exact, x, y, &format!("{product:?} {case}"));

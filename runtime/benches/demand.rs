@@ -37,7 +37,8 @@ impl Noise {
         self.0 >> 32
     }
 
-    /// A BF16 weight, the sum of four uniform numbers: bell-shaped, with a deviation near `1/√1024`.
+    /// A BF16 weight, the sum of four uniform numbers: bell-shaped, with a standard deviation near
+    /// `1/√1024`.
     fn weight(&mut self) -> [u8; 2] {
         let (a, b) = (self.next(), self.next());
         let sum = (a & 0xffff) + (a >> 16) + (b & 0xffff) + (b >> 16);

@@ -100,7 +100,8 @@ pub(crate) fn forward(tile: &[f32], columns: usize, x: &Inputs<'_>, y: &mut [f32
     matmul(y, Accum::Replace, w, x.transpose(), 1.0, Par::Seq);
 }
 
-/// `y = x·tileᵀ`, of `batch × rows`, whose rows begin `stride` values apart. The batch is not empty.
+/// `y = x·tileᵀ`, `batch × rows`. Each row of `y` begins `stride` values after the one before; the
+/// batch is not empty.
 pub(crate) fn vectors(tile: &[f32], columns: usize, x: &Inputs<'_>, (y, stride): (&mut [f32], usize)) {
     let rows = tile.len() / columns;
     let w = MatRef::from_row_major_slice(tile, rows, columns);

@@ -3,8 +3,8 @@
 //! All threads run the same steps. In a step, each thread computes a share of the outputs and
 //! writes it to its slot; a barrier follows, and then each thread copies the shares of all. So
 //! every thread has its own copy of a token's values, and cheap work such as a norm is done by all
-//! of them. With many tokens, each thread has some of them instead, and multiplies alone. Two sets of slots alternate: a thread writes to one of them while others may still read
-//! the other.
+//! of them. With many tokens, each thread has some of them instead, and multiplies alone. Two sets
+//! of slots alternate: a thread writes to one of them while others may still read the other.
 
 use std::cell::{Cell, RefCell};
 use std::hint::spin_loop;

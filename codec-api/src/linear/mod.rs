@@ -118,8 +118,9 @@ pub trait LinearOp: Debug + Send + Sync {
         outputs_by_rows(self, product, outputs, x, y)
     }
 
-    /// As [`Self::apply_outputs`], but the outputs for a vector lie together: those for vector `b` of
-    /// the batch overwrite the values of `y` from `b · stride` on.
+    /// Computes a range of the outputs as [`Self::apply_outputs`], but writes the outputs of each
+    /// vector together: those of vector `b` of the batch are the values of `y` from `b · stride` on.
+    /// The values between two vectors stay as they are.
     ///
     /// # Errors
     /// [`CodecError::Usage`] if the lengths do not match; see [`check_vectors`].

@@ -4,8 +4,8 @@
 //! frequent ones form a palette, and each element has a 4-bit index into it. About one weight in
 //! ten thousand has another exponent, which a separate list stores. All lengths but that of the
 //! list are fixed, so that a matrix multiplication can decode any row it needs, with one look-up in
-//! a table of sixteen for each weight. Products with a vector do so in registers; their sums have the
-//! bits of those with the BF16 weights.
+//! a table of sixteen for each weight. Products with a vector do so in registers; their sums have
+//! the bits of those with the BF16 weights.
 //!
 //! The codec is registered for BF16 only and refuses other dtypes. A silent fallback for them would
 //! promise fixed lengths and independent rows that it does not have.

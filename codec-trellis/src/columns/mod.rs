@@ -8,9 +8,9 @@
 //! of rows after the blocks before.
 //!
 //! # Source
-//! Trellis, symbols and models are those of [`trellis`](crate::coded). Steps inversely proportional
-//! to the square roots of the pivots of the inputs' curvature: `WaterSIC`, arXiv 2603.04956; those of
-//! the outputs, the trellis across columns and the layout are ours.
+//! Trellis, symbols and models are those of [`trellis`](crate::coded). `WaterSIC` (arXiv 2603.04956)
+//! has steps inversely proportional to the square roots of the pivots of the inputs' curvature. The
+//! steps of outputs, the trellis across columns and the layout are ours.
 //!
 //! # Sections
 //! A matrix of `R × C`; for `order` `rows`, the transposed one. Its rows form blocks of `h` rows,
@@ -71,13 +71,13 @@
 //!
 //! # Cost
 //! Whatever the multiples take: about `log2(σ/step) + 1.05` bits for Gaussian weights. At most
-//! two bytes per symbol, two of low bits and four of an escape. A step for which a matrix would take
-//! more than 5/4 of its dense bytes and 4 KiB is refused.
+//! two bytes per symbol, two of low bits and four of an escape. The codec refuses a matrix that would
+//! take more than 5/4 of its dense bytes and 4 KiB; a larger step helps.
 //!
 //! # Limits
 //! F32, F16 and BF16. A weight of 2²¹ steps or more is refused, and a matrix of more than 2³²
-//! weights: one of equal weights takes few bytes, and nothing else bounds what they decode to. A tensor is one chunk, and a decode
-//! of some rows decodes all.
+//! weights: equal weights take few bytes, and nothing else bounds what these decode to. A tensor is
+//! one chunk, and a decode of some rows decodes all.
 
 mod codes;
 mod contexts;

@@ -204,7 +204,8 @@ fn a_scale_that_is_no_number_is_refused() {
 
 #[test]
 fn codes_multiply_at_every_level() {
-    // One block and several ones, whole bytes and groups and others, and rows narrower than a block.
+    // Rows have one block or several ones, whole bytes and groups or not; some are narrower than a
+    // block.
     for (rows, columns) in [(5, 256), (3, 257), (4, 511), (3, 1024), (2, 787), (17, 40)] {
         for bits in 1..=4 {
             for code in ["1mad", "3inst"] {

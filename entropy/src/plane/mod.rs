@@ -202,7 +202,7 @@ fn by_contexts<'a>(counts: &Counts, known: Known<'a>) -> Option<Candidate<'a>> {
     })
 }
 
-/// `None` also if it would take `most` bytes or more, as far as the information in each class shows.
+/// The result is `None` also if the information in the classes alone takes `most` bytes or more.
 fn by_classes<'a>(bytes: &[u8], before: &'a [u8], most: f64) -> Option<Candidate<'a>> {
     if before.is_empty() {
         return None;

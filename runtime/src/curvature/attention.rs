@@ -10,7 +10,7 @@ use super::Batch;
 use super::backward::norm_gradients;
 use crate::config::Config;
 use crate::decoder::{Norm, Rotation};
-use crate::kernels::exponentials;
+use crate::kernels::softmax;
 
 /// What attention does besides the projections.
 #[derive(Clone, Copy)]
@@ -106,10 +106,7 @@ impl Heads<'_> {
             row[..first].fill(0.0);
             row[position + 1..].fill(0.0);
             let seen = &mut row[first..=position];
-            let sum = exponentials(seen);
-            for share in seen {
-                *share *= (1.0 / sum) as f32;
-            }
+            softmax(seen);
         }
         scores
     }

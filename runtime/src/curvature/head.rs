@@ -6,7 +6,7 @@ use super::Observer;
 use super::backward::{norm, norm_gradients};
 use super::dense::Dense;
 use crate::decoder::Norm;
-use crate::kernels::exponentials;
+use crate::kernels::softmax;
 
 /// Logits that are computed at a time.
 const LOGITS: usize = 1 << 22;
@@ -34,7 +34,7 @@ impl Head {
         let mut variances = vec![0.0; vocabulary];
         for (share, h) in h.chunks(at_once * width).enumerate() {
             let mut p = self.linear.forward(h);
-            p.par_chunks_mut(vocabulary).for_each(probabilities);
+            p.par_chunks_mut(vocabulary).for_each(softmax);
             for p in p.chunks_exact(vocabulary) {
                 for (variance, p) in variances.iter_mut().zip(p) {
                     *variance += f64::from(p * (1.0 - p));
@@ -54,14 +54,6 @@ impl Head {
             norm_gradients(&self.norm, x, &of_h, &mut g);
         }
         g
-    }
-}
-
-/// Replaces logits by probabilities.
-pub(super) fn probabilities(logits: &mut [f32]) {
-    let sum = exponentials(logits);
-    for p in logits {
-        *p = (f64::from(*p) / sum) as f32;
     }
 }
 

@@ -9,9 +9,10 @@ use codec_api::Registry;
 use codecs as _;
 
 use super::backward::norm;
-use super::head::{label, probabilities};
+use super::head::label;
 use super::{Batch, Differentiable, Observer};
 use crate::error::Error;
+use crate::kernels::softmax;
 
 const MODELS: [&str; 9] = [
     "gpt2",
@@ -76,7 +77,7 @@ fn predictions(model: &Differentiable, batch: &Batch<'_>) -> Vec<Vec<f32>> {
     let mut logits = model.head.linear.forward(&norm(&model.head.norm, &x));
     let rows = logits.chunks_exact_mut(model.config.vocabulary);
     rows.map(|row| {
-        probabilities(row);
+        softmax(row);
         row.to_vec()
     })
     .collect()

@@ -115,8 +115,8 @@ impl Matrix {
         self.sum(x, y, operate)
     }
 
-    /// Some outputs of a product, `batch × outputs`. Operators share the outputs of the product with
-    /// the transposed matrix.
+    /// Some outputs of a product, `batch × outputs`. The operators can compute some outputs of the
+    /// product with the transposed matrix alone ([`Self::shares_outputs`]).
     ///
     /// # Errors
     /// Those of the operators.

@@ -272,7 +272,7 @@ impl Tiles<'_> {
 }
 
 /// Adds codes times pairs of inputs to sums. A step takes `PAIRS` pairs of codes from `LINES`
-/// lines. The pairs in turn have [`SUMS`] sums, so that an addition need not wait for the one before.
+/// lines. The pairs in turn have [`SUMS`] sums, so that no addition waits for the one before.
 #[inline(always)]
 fn dots<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize, const TILES: usize>(
     simd: S,
