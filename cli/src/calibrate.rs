@@ -91,8 +91,8 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     if !args.work.quiet {
         let about = &statistics.about;
         let (shown, seconds) = (text::path(&args.output), begin.elapsed().as_secs_f64());
-        let matrices = text::count(statistics.tensors.len(), "matrix").replace("matrixs", "matrices");
-        writeln!(out, "`{shown}`: {matrices}, {} tokens in {} sequences", about.tokens, about.sequences)?;
+        let matrices = statistics.tensors.len();
+        writeln!(out, "`{shown}`: {matrices} matrices, {} tokens in {} sequences", about.tokens, about.sequences)?;
         writeln!(out, "it took {seconds:.1} s, {:.0} tokens/s", about.tokens as f64 / seconds.max(1e-3))?;
     }
     Ok(Outcome::Clean)

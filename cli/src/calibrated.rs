@@ -167,12 +167,12 @@ fn recipe(
     identity: &str,
 ) -> Result<Recipe> {
     let mut recipe = Recipe::for_matrices(&format!("trellis:states=8:bits={bits}"));
-    for axis in [InputAxis::Rows, InputAxis::Columns].iter().rev() {
-        let of_axis = names.iter().filter(|name| calibrated.axis(name) == Some(*axis));
+    for axis in [InputAxis::Columns, InputAxis::Rows] {
+        let of_axis = names.iter().filter(|name| calibrated.axis(name) == Some(axis));
         let escaped: Vec<String> = of_axis.map(|name| regex::escape(name)).collect();
         if !escaped.is_empty() {
             let pattern = format!("^({})$", escaped.join("|"));
-            recipe.rules.insert(0, Rule::of_names(&pattern, &spec(step, *axis)));
+            recipe.rules.insert(0, Rule::of_names(&pattern, &spec(step, axis)));
         }
     }
     recipe.rules.push(Rule::for_vectors(VECTORS));

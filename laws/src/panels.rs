@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use codec_api::util::transpose;
 use codec_api::{CodecError, Dtype, PanelCut, PanelEncoder, Payload};
 
 use super::sample::unit;
@@ -106,14 +107,13 @@ fn shape(trial: &Trial<'_>, cut: PanelCut) -> (usize, usize) {
 }
 
 /// The values of a matrix, or of the transposed one.
-fn turned(values: Vec<f32>, (rows, columns): (usize, usize), transposed: bool) -> Vec<f32> {
+fn turned(values: Vec<f32>, shape: (usize, usize), transposed: bool) -> Vec<f32> {
     if !transposed {
         return values;
     }
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| (row, column)))
-        .map(|(r, c)| values[r * columns + c])
-        .collect()
+    let mut out = vec![0.0; values.len()];
+    transpose(shape, &values, &mut out);
+    out
 }
 
 /// `range` in steps of at most `step`.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use codec_api::util::transpose;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -103,10 +104,8 @@ impl Work {
 
 /// The transposed matrix.
 fn turned(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len());
-    for j in 0..columns {
-        out.extend((0..rows).map(|i| values[i * columns + j]));
-    }
+    let mut out = vec![0.0; values.len()];
+    transpose((rows, columns), values, &mut out);
     out
 }
 

@@ -2,6 +2,7 @@
 
 use checkpoint::Model;
 use codec_api::InputAxis;
+use codec_api::util::transpose;
 
 use super::Differentiable;
 use super::dense::Dense;
@@ -61,7 +62,9 @@ impl Loader<'_> {
         let shape = if turned { [inputs, outputs] } else { [outputs, inputs] };
         let mut weight = self.source.values(&tensor, &shape)?;
         if turned {
-            weight = (0..outputs).flat_map(|i| weight.iter().skip(i).step_by(outputs).copied()).collect();
+            let mut by_outputs = vec![0.0; weight.len()];
+            transpose((inputs, outputs), &weight, &mut by_outputs);
+            weight = by_outputs;
         }
         let bias = bias.then(|| self.source.vector(&format!("{name}.bias"), outputs)).transpose()?;
         let axis = if turned { InputAxis::Rows } else { InputAxis::Columns };

@@ -120,7 +120,7 @@ impl<const TILES: usize> Panel<TILES> {
         for pairs in self.pairs.chunks(outer) {
             let mut part = [[[0.0; LANES]; BATCH]; TILES];
             let mut last = [0.0; BATCH];
-            for pairs in pairs.chunks(BLOCK / 2) {
+            for pairs in pairs.chunks(PAIRS_OF_BLOCK) {
                 let Some((x_pairs, x_scales)) = blocks.next() else { return y };
                 last = *x_scales;
                 for (number, pairs) in pairs.chunks(inner).enumerate() {
