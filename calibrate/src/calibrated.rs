@@ -1,8 +1,9 @@
 //! All tensors of a model, ready for an encode.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use codec_api::{Codec, EncodeCx, InputAxis, TensorView};
+use codec_api::{Calibration, Certificate, Codec, EncodeCx, EncodedTensor, InputAxis, TensorView};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -20,6 +21,7 @@ pub fn damping(bits: f64) -> f64 {
 /// The factors of all curvatures.
 #[derive(Debug)]
 pub struct Calibrated {
+    damping: f64,
     tensors: BTreeMap<String, Ready>,
 }
 
@@ -42,12 +44,12 @@ impl Calibrated {
             Curve::Diagonal(values) => Factor::diagonal(values),
         };
         let ready = statistics.tensors.par_iter().map(|(name, found)| {
-            let failed = |error| Error::Tensor { tensor: name.clone(), error: Box::new(error) };
+            let failed = |error: Error| error.of(name);
             let inputs = factor(&found.inputs).map_err(failed)?;
             let outputs = found.outputs.as_ref().map(factor).transpose().map_err(failed)?;
             Ok((name.clone(), Ready { axis: found.axis, inputs, outputs }))
         });
-        Ok(Self { tensors: ready.collect::<Result<_>>()? })
+        Ok(Self { damping, tensors: ready.collect::<Result<_>>()? })
     }
 
     /// The tensors, and the axes of their inputs.
@@ -70,18 +72,38 @@ impl Calibrated {
         mean(inputs) + outputs.as_ref().map_or(0.0, mean)
     }
 
-    /// Encodes a tensor with [`feedback`]; `None` if there are no statistics of it.
+    /// The damping.
+    pub fn damping(&self) -> f64 {
+        self.damping
+    }
+
+    /// Encodes a tensor with [`feedback`]. A codec that does not encode column by column is told the
+    /// importance of inputs and outputs instead.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there are no statistics of it; those of [`feedback`] and of the codec.
     pub fn encode(
         &self,
         name: &str,
-        codec: &dyn Codec,
+        codec: &Arc<dyn Codec>,
         tensor: &TensorView<'_>,
         cx: &EncodeCx<'_>,
-    ) -> Option<Result<Fed>> {
-        let Ready { axis, inputs, outputs } = self.tensors.get(name)?;
+    ) -> Result<Fed> {
+        let ready = self.tensors.get(name).ok_or_else(|| Error::Usage(format!("no statistics of `{name}`")))?;
+        let Ready { axis, inputs, outputs } = ready;
         let (rows, columns) = tensor.spec().matrix();
         let unknown = Factor::identity(if *axis == InputAxis::Columns { rows } else { columns });
-        let of = Curvature { axis: *axis, inputs, outputs: outputs.as_ref().unwrap_or(&unknown) };
-        Some(feedback(codec, tensor, of, cx))
+        let outputs = outputs.as_ref().unwrap_or(&unknown);
+        if codec.as_panels().is_some() {
+            return feedback(&**codec, tensor, Curvature { axis: *axis, inputs, outputs }, cx);
+        }
+        let importance = [inputs, outputs].map(Factor::diagonal_entries);
+        let mut cx = cx.clone();
+        cx.calibration = Some(Calibration::new(*axis, &importance[0]).with_outputs(&importance[1]));
+        let payload = EncodedTensor::encode_payload(&**codec, tensor.clone(), &cx)?;
+        let (spec, codec) = (tensor.spec().clone(), Arc::clone(codec));
+        let encoded = EncodedTensor::from_parts(spec, codec, payload, Certificate::EMPTY)?;
+        let decoded = encoded.decode(&cx.decoding())?;
+        Ok(Fed { payload: encoded.payload, decoded })
     }
 }

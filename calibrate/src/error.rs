@@ -56,6 +56,13 @@ pub enum Error {
     Codec(#[from] CodecError),
 }
 
+impl Error {
+    /// The same error of this tensor.
+    pub(crate) fn of(self, tensor: &str) -> Self {
+        Self::Tensor { tensor: tensor.to_owned(), error: Box::new(self) }
+    }
+}
+
 impl From<runtime::Error> for Error {
     fn from(error: runtime::Error) -> Self {
         Self::Runtime(Box::new(error))

@@ -1,7 +1,9 @@
 //! Triangular factors of curvatures.
 
 use faer::linalg::solvers::{Llt, LltError};
-use faer::{Mat, Side};
+use faer::linalg::triangular_solve::{solve_unit_lower_triangular_in_place, solve_unit_upper_triangular_in_place};
+use faer::reborrow::ReborrowMut;
+use faer::{Mat, MatMut, MatRef, Par, Side};
 
 use crate::error::{Error, Result};
 
@@ -84,6 +86,35 @@ impl Factor {
     /// The identity: all errors count the same, and none acts on another one.
     pub fn identity(order: usize) -> Self {
         Self { pivots: vec![1.0; order], unit: None }
+    }
+
+    /// Replaces the columns of `b` by the solutions `x` of `H·x = b`, damping included.
+    ///
+    /// # Panics
+    /// If `b` has another number of rows.
+    pub(crate) fn solve(&self, mut b: MatMut<'_, f64>) {
+        let order = self.order();
+        assert_eq!(b.nrows(), order, "{order} rows");
+        let unit = self.unit().map(|unit| MatRef::from_row_major_slice(unit, order, order));
+        if let Some(unit) = unit {
+            solve_unit_upper_triangular_in_place(unit, b.rb_mut(), Par::Seq);
+        }
+        for column in 0..b.ncols() {
+            for (row, pivot) in self.pivots.iter().enumerate() {
+                b[(row, column)] /= pivot;
+            }
+        }
+        if let Some(unit) = unit {
+            solve_unit_lower_triangular_in_place(unit.transpose(), b, Par::Seq);
+        }
+    }
+
+    /// The diagonal of `H`, damping included.
+    pub(crate) fn diagonal_entries(&self) -> Vec<f32> {
+        let order = self.order();
+        let Some(unit) = self.unit() else { return self.pivots.iter().map(|pivot| *pivot as f32).collect() };
+        let entry = |row: &[f64]| row.iter().zip(&self.pivots).map(|(m, pivot)| m * m * pivot).sum::<f64>() as f32;
+        unit.chunks_exact(order).map(entry).collect()
     }
 
     /// Number of rows and columns.

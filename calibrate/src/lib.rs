@@ -11,20 +11,27 @@
 //! - [`proxy`]: `tr(G E A Eᵀ)` of the result
 //! - [`collect`]: the curvatures of a language model, from texts; [`Statistics`]: them as a file
 //! - [`Calibrated`]: all tensors of a model, ready for an encode
+//! - [`Sequential`]: an encode of all tensors in the order of the layers, each after the errors of
+//!   those before it
 
 mod blocks;
 mod calibrated;
+mod drift;
 mod error;
 mod factor;
 mod feedback;
+mod fit;
 mod proxy;
 mod search;
+mod sequential;
 mod statistics;
 
 pub use calibrated::{Calibrated, damping};
 pub use error::{Error, Result};
 pub use factor::Factor;
 pub use feedback::{Curvature, Fed, feedback};
+pub use fit::{Fit, Fitted, Stepped};
 pub use proxy::proxy;
 pub use search::StepSearch;
+pub use sequential::{Choice, Compressed, Sequential};
 pub use statistics::{About, Curve, Protocol, Statistics, TensorStatistics, Text, collect};

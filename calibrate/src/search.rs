@@ -84,8 +84,8 @@ impl StepSearch<'_> {
             let axis = self.calibrated.axis(name).unwrap_or(InputAxis::Columns);
             let (codec, tensor) = (codec(step, axis)?, self.model.tensor(name)?);
             let cx = EncodeCx::for_tensor(self.seed, name);
-            let fed = self.calibrated.encode(name, &*codec, &tensor, &cx).transpose()?;
-            Ok(fed.map_or(0, |fed| fed.payload.bytes()) as f64)
+            let fed = self.calibrated.encode(name, &codec, &tensor, &cx).map_err(|error| error.of(name))?;
+            Ok(fed.payload.bytes() as f64)
         });
         sizes.sum()
     }

@@ -89,11 +89,11 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let statistics = args.work.pool()?.install(|| collect(&differentiable, &hash, &texts, protocol, each))?;
     statistics.save(&args.output)?;
     if !args.work.quiet {
-        let about = &statistics.about;
+        let (tokens, sequences) = (statistics.tokens(), statistics.sequences.len());
         let (shown, seconds) = (text::path(&args.output), begin.elapsed().as_secs_f64());
         let matrices = statistics.tensors.len();
-        writeln!(out, "`{shown}`: {matrices} matrices, {} tokens in {} sequences", about.tokens, about.sequences)?;
-        writeln!(out, "it took {seconds:.1} s, {:.0} tokens/s", about.tokens as f64 / seconds.max(1e-3))?;
+        writeln!(out, "`{shown}`: {matrices} matrices, {tokens} tokens in {sequences} sequences")?;
+        writeln!(out, "it took {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds.max(1e-3))?;
     }
     Ok(Outcome::Clean)
 }

@@ -34,16 +34,10 @@ pub struct Args {
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
-    /// Statistics of the model, from `netweight calibrate`: errors are fed forward, and one step
-    /// for all matrices meets --target-bpw, or 2, 3 or 4 bits for the recipes trellis-2bit,
-    /// trellis-3bit and trellis-4bit; these count the bits of the whole file
+    /// Feedback of errors.
     #[cfg(feature = "runtime")]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["codec", "max_rel_error", "bases", "max_shard_size", "dry_run"])]
-    pub calibration: Option<PathBuf>,
-    /// Damping of the statistics, a part of their mean; by default .1 at 2 bits and .025 at 3
-    #[cfg(feature = "runtime")]
-    #[arg(long, value_name = "D", requires = "calibration")]
-    pub damping: Option<f64>,
+    #[command(flatten)]
+    pub calibration: crate::calibrated::CalibrationOptions,
     /// Leave out the check of the packed file
     #[arg(long)]
     pub no_verify: bool,
@@ -106,7 +100,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let pool = args.work.pool()?;
     let begin = Instant::now();
     #[cfg(feature = "runtime")]
-    if let Some(statistics) = &args.calibration {
+    if let Some(statistics) = &args.calibration.calibration {
         return crate::calibrated::run(args, statistics, &pool, registry, out);
     }
     let plan = pool.install(|| args.options.plan(target, registry))?;

@@ -76,7 +76,11 @@ impl Options {
         Ok(rules)
     }
 
-    fn recipe(&self) -> Result<Recipe> {
+    /// The recipe, with the rules of options before its own.
+    ///
+    /// # Errors
+    /// For wrong options, and recipes that cannot be read.
+    pub fn recipe(&self) -> Result<Recipe> {
         let error = self.max_rel_error.map(|error| format!("best:error={error}"));
         let bits = self.target_bpw.map(|bits| format!("best:bits={bits}"));
         let mut recipe = match self.codec.as_ref().or(error.as_ref()).or(bits.as_ref()) {

@@ -15,6 +15,9 @@ const BATCH: usize = 2048;
 /// Fewest tokens of a sequence, unless no text has more.
 const SHORT: usize = 16;
 
+/// One of so many parts of the tokens is held out.
+const HELD_OUT: usize = 9;
+
 /// A text for calibration.
 #[derive(Clone, Debug)]
 pub struct Text {
@@ -54,37 +57,37 @@ pub fn collect(
     protocol: Protocol,
     mut each: impl FnMut(usize, usize) -> Result<()>,
 ) -> Result<Statistics> {
-    let sequences = sequences(model, texts, protocol)?;
-    let all: usize = sequences.iter().map(|ids| ids.len()).sum();
+    let (sequences, held_out) = sequences(model, texts, protocol)?;
+    let all: usize = sequences.iter().map(Vec::len).sum();
     let mut sums = Sums::new(model);
     let labels = (!protocol.forward_only).then_some(protocol.seed);
     let (mut first, mut done) = (0, 0);
-    while first < sequences.len() {
-        let mut tokens = 0;
-        let fitting = sequences[first..].iter().take_while(|ids| {
-            tokens += ids.len();
-            tokens <= BATCH
-        });
-        let count = fitting.count().max(1);
-        let batch = Batch { sequences: &sequences[first..first + count], first };
+    for sequences in batches(&sequences) {
+        let views: Vec<&[u32]> = sequences.iter().map(|ids| &**ids).collect();
+        let batch = Batch { sequences: &views, first };
         model.observe(&batch, labels, &mut sums)?;
         sums.count(&batch);
-        (first, done) = (first + count, done + batch.tokens());
+        (first, done) = (first + sequences.len(), done + batch.tokens());
         each(done, all)?;
     }
-    let about = About {
-        model: hash.to_owned(),
-        sequences: sequences.len(),
-        tokens: all,
-        context: protocol.context,
-        seed: protocol.seed,
-        forward_only: protocol.forward_only,
-    };
-    Ok(Statistics { about, tensors: sums.statistics(model)? })
+    let Protocol { context, seed, forward_only, .. } = protocol;
+    let about = About { model: hash.to_owned(), context, seed, forward_only };
+    Ok(Statistics { about, sequences, held_out, tensors: sums.statistics(model)? })
 }
 
-/// The sequences that are used, in their order.
-fn sequences<'a>(model: &Differentiable, texts: &'a [Text], protocol: Protocol) -> Result<Vec<&'a [u32]>> {
+/// Cuts sequences into batches, which run together.
+pub(crate) fn batches(sequences: &[Vec<u32>]) -> Vec<&[Vec<u32>]> {
+    let (mut batches, mut rest) = (Vec::new(), sequences);
+    while !rest.is_empty() {
+        let (batch, others) = rest.split_at(fitting(rest, BATCH).max(1));
+        batches.push(batch);
+        rest = others;
+    }
+    batches
+}
+
+/// The sequences that are used, in their order, and those that are held out.
+fn sequences(model: &Differentiable, texts: &[Text], protocol: Protocol) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
     let config = model.config();
     if !(2..=config.context).contains(&protocol.context) {
         let reason = format!("sequences of {} tokens; the model allows 2 to {}", protocol.context, config.context);
@@ -96,19 +99,27 @@ fn sequences<'a>(model: &Differentiable, texts: &'a [Text], protocol: Protocol) 
         all.extend(sequences.take(if text.first_sequence { 1 } else { usize::MAX }));
     }
     shuffle(&mut all, protocol.seed);
-    let mut tokens = 0;
-    let kept = all.iter().take_while(|ids| {
-        tokens += ids.len();
-        tokens <= protocol.tokens
-    });
-    let kept = kept.count();
-    all.truncate(kept);
-    let (tokens, width) = (all.iter().map(|ids| ids.len()).sum::<usize>(), config.width);
+    let available: usize = all.iter().map(|ids| ids.len()).sum();
+    let tokens = protocol.tokens.min(available - available / HELD_OUT);
+    let (kept, rest) = all.split_at(fitting(&all, tokens));
+    let held_out = &rest[..fitting(rest, tokens / (HELD_OUT - 1))];
+    let (tokens, width) = (kept.iter().map(|ids| ids.len()).sum::<usize>(), config.width);
     if tokens < width {
         let reason = format!("{tokens} tokens in sequences of at least {SHORT}");
         return Err(Error::Usage(format!("{reason} are too few: a layer has {width} inputs; give more text")));
     }
-    Ok(all)
+    let owned = |sequences: &[&[u32]]| sequences.iter().map(|ids| ids.to_vec()).collect();
+    Ok((owned(kept), owned(held_out)))
+}
+
+/// How many of the first sequences have at most so many tokens.
+fn fitting(sequences: &[impl AsRef<[u32]>], most: usize) -> usize {
+    let mut tokens = 0;
+    let fitting = sequences.iter().take_while(|ids| {
+        tokens += ids.as_ref().len();
+        tokens <= most
+    });
+    fitting.count()
 }
 
 fn shuffle(sequences: &mut [&[u32]], seed: u64) {

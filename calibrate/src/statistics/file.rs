@@ -1,8 +1,9 @@
 //! Statistics as a safetensors file.
 //!
 //! A tensor `NAME` has the F32 tensors `NAME:inputs` and `NAME:outputs`, square, or of one axis
-//! for a diagonal matrix. Equal ones are stored once. The metadata string
-//! `netweight.calibration` is JSON.
+//! for a diagonal matrix. Equal ones are stored once. The U32 tensor `:tokens` has the tokens of all
+//! sequences, those that are held out at the end, and `:lengths` their numbers. The metadata
+//! string `netweight.calibration` is JSON.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,12 +19,18 @@ use crate::error::{Error, Result};
 /// The metadata key.
 const KEY: &str = "netweight.calibration";
 
+/// The tensors of the sequences.
+const TOKENS: &str = ":tokens";
+const LENGTHS: &str = ":lengths";
+
 /// What the file says about its tensors.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
-    version: FormatVersion<1>,
+    version: FormatVersion<2>,
     about: About,
+    /// How many sequences are held out.
+    held_out: usize,
     tensors: BTreeMap<String, TensorRecord>,
 }
 
@@ -60,16 +67,23 @@ impl Statistics {
             let rows_are_inputs = found.axis == InputAxis::Rows;
             tensors.insert(name.clone(), TensorRecord { rows_are_inputs, inputs, outputs });
         }
-        let record = Record { version: FormatVersion, about: self.about.clone(), tensors };
+        let held_out = self.held_out.len();
+        let record = Record { version: FormatVersion, about: self.about.clone(), held_out, tensors };
         let text = serde_json::to_string(&record).map_err(|error| failed(error.to_string()))?;
         let views = stored.iter().map(|(name, curve)| {
             let (shape, values) = match curve {
                 Curve::Matrix { order, values } => (vec![*order, *order], values),
                 Curve::Diagonal(values) => (vec![values.len()], values),
             };
-            Ok((name, TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values))?))
+            Ok((name.clone(), TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values))?))
         });
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+        let sequences = || self.sequences.iter().chain(&self.held_out);
+        let tokens: Vec<u32> = sequences().flatten().copied().collect();
+        let lengths: Vec<u32> = sequences().map(|ids| ids.len() as u32).collect();
+        let ids = [(TOKENS, &tokens), (LENGTHS, &lengths)].map(|(name, values)| {
+            Ok((name.to_owned(), TensorView::new(Dtype::U32, vec![values.len()], bytemuck::cast_slice(values))?))
+        });
+        let views = views.chain(ids).collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
         let views = views.map_err(|error| failed(error.to_string()))?;
         let metadata = [(KEY.to_owned(), text)].into();
         let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
@@ -105,6 +119,29 @@ impl Statistics {
             let (inputs, outputs) = (curve(&inputs)?, outputs.map(|outputs| curve(&outputs)).transpose()?);
             tensors.insert(name, TensorStatistics { axis, inputs, outputs });
         }
-        Ok(Self { about: record.about, tensors })
+        let numbers = |name: &str| -> Result<Vec<u32>> {
+            let (spec, bytes) = file.bytes(name).map_err(|error| failed(error.to_string()))?;
+            if spec.dtype() != codec_api::Dtype::U32 {
+                return Err(failed(format!("`{name}` is {spec}, no list of tokens")));
+            }
+            Ok(bytemuck::pod_collect_to_vec(&bytes))
+        };
+        let (tokens, lengths) = (numbers(TOKENS)?, numbers(LENGTHS)?);
+        let mut sequences = cut(&tokens, &lengths).ok_or_else(|| failed("its sequences are damaged".to_owned()))?;
+        let kept = sequences.len().checked_sub(record.held_out);
+        let held_out = sequences.split_off(kept.ok_or_else(|| failed("its sequences are missing".to_owned()))?);
+        Ok(Self { about: record.about, sequences, held_out, tensors })
     }
+}
+
+/// The sequences with these lengths; `None` if the tokens are more or fewer.
+fn cut(tokens: &[u32], lengths: &[u32]) -> Option<Vec<Vec<u32>>> {
+    let mut rest = tokens;
+    let sequences = lengths.iter().map(|len| {
+        let (ids, others) = rest.split_at_checked(*len as usize)?;
+        rest = others;
+        Some(ids.to_vec())
+    });
+    let sequences = sequences.collect::<Option<_>>()?;
+    rest.is_empty().then_some(sequences)
 }

@@ -1,7 +1,7 @@
 //! Sums of outer products.
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 /// Rows of a block.
@@ -9,20 +9,20 @@ const ROWS: usize = 128;
 
 /// `Σ x·xᵀ` in f64. A batch is summed in f32.
 #[derive(Debug)]
-pub(super) struct Gram {
+pub(crate) struct Gram {
     order: usize,
     /// For each block of rows, the columns from its first row on.
     blocks: Vec<Vec<f64>>,
 }
 
 impl Gram {
-    pub(super) fn new(order: usize) -> Self {
+    pub(crate) fn new(order: usize) -> Self {
         let block = |first: usize| vec![0.0; ROWS.min(order - first) * (order - first)];
         Self { order, blocks: (0..order).step_by(ROWS).map(block).collect() }
     }
 
     /// Adds the vectors of a batch, side by side.
-    pub(super) fn add(&mut self, x: &[f32]) {
+    pub(crate) fn add(&mut self, x: &[f32]) {
         let order = self.order;
         let x = MatRef::from_row_major_slice(x, x.len() / order, order);
         self.blocks.par_iter_mut().enumerate().for_each(|(number, sums)| {
@@ -44,7 +44,7 @@ impl Gram {
     }
 
     /// The whole matrix, divided by the number of vectors.
-    pub(super) fn mean(&self, vectors: usize) -> Vec<f32> {
+    pub(crate) fn mean(&self, vectors: usize) -> Vec<f32> {
         let mut matrix = vec![0.0; self.order * self.order];
         for (number, sums) in self.blocks.iter().enumerate() {
             let first = number * ROWS;
@@ -57,5 +57,41 @@ impl Gram {
             }
         }
         matrix
+    }
+}
+
+/// `Σ x·yᵀ` in f64. A batch is summed in f32.
+#[derive(Debug)]
+pub(crate) struct Cross {
+    rows: usize,
+    columns: usize,
+    /// Row-major.
+    sums: Vec<f64>,
+}
+
+impl Cross {
+    /// For vectors `x` of `rows` values and `y` of `columns`.
+    pub(crate) fn new(rows: usize, columns: usize) -> Self {
+        Self { rows, columns, sums: vec![0.0; rows * columns] }
+    }
+
+    /// Adds the vectors of a batch, side by side.
+    pub(crate) fn add(&mut self, x: &[f32], y: &[f32]) {
+        let (rows, columns) = (self.rows, self.columns);
+        let x = MatRef::from_row_major_slice(x, x.len() / rows, rows);
+        let y = MatRef::from_row_major_slice(y, y.len() / columns, columns);
+        self.sums.par_chunks_mut(ROWS * columns).enumerate().for_each(|(number, sums)| {
+            let (first, rows) = (number * ROWS, sums.len() / columns);
+            let mut products = vec![0.0; sums.len()];
+            let target = MatMut::from_row_major_slice_mut(&mut products, rows, columns);
+            matmul(target, Accum::Replace, x.subcols(first, rows).transpose(), y, 1.0, Par::Seq);
+            sums.iter_mut().zip(&products).for_each(|(sum, product)| *sum += f64::from(*product));
+        });
+    }
+
+    /// The matrix, divided by the number of vectors.
+    pub(crate) fn mean(&self, vectors: usize) -> Mat<f64> {
+        let scale = 1.0 / vectors.max(1) as f64;
+        Mat::from_fn(self.rows, self.columns, |i, j| scale * self.sums[i * self.columns + j])
     }
 }

@@ -2,7 +2,7 @@
 
 mod collect;
 mod file;
-mod gram;
+pub(crate) mod gram;
 mod sums;
 
 use std::collections::BTreeMap;
@@ -10,15 +10,27 @@ use std::collections::BTreeMap;
 use codec_api::InputAxis;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use collect::batches;
 pub use collect::{Protocol, Text, collect};
 
 /// The curvatures of the matrices of a model, and where they come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
     /// Where they come from.
     pub about: About,
+    /// The tokens of the sequences that they are of.
+    pub sequences: Vec<Vec<u32>>,
+    /// Further sequences, to choose settings by.
+    pub held_out: Vec<Vec<u32>>,
     /// By the names of the tensors.
     pub tensors: BTreeMap<String, TensorStatistics>,
+}
+
+impl Statistics {
+    /// Number of the tokens that they are of.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
 }
 
 /// Where statistics come from.
@@ -28,10 +40,6 @@ pub struct Statistics {
 pub struct About {
     /// blake3 of the model's tensors ([`checkpoint::Checkpoint::hash`]).
     pub model: String,
-    /// Number of sequences.
-    pub sequences: usize,
-    /// Number of their tokens.
-    pub tokens: usize,
     /// Most tokens of a sequence.
     pub context: usize,
     /// Seed of the choice of sequences, and of the labels.

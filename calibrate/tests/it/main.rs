@@ -4,5 +4,6 @@ use codecs as _;
 
 mod factor;
 mod feedback;
+mod sequential;
 mod statistics;
 mod support;

@@ -90,7 +90,12 @@ impl Plan {
         let companions = folder.map(|folder| source.companions(folder)).transpose()?;
         let companions = companions.map_or_else(Vec::new, |files| files.names().to_vec());
         let finder = opened.as_ref().map(Finder::new).transpose()?;
-        let tensors = planned(&source, &mut chooser, finder.zip(base.as_mut().map(|base| &mut base.tensors)), seed)?;
+        let finder = finder.zip(base.as_mut().map(|base| &mut base.tensors));
+        let mut tensors = planned(&source, &mut chooser, finder, seed)?;
+        if recipe.calibration.is_some() {
+            // Feedback goes through whole tensors.
+            tensors.iter_mut().for_each(|tensor| tensor.chunk_rows = tensor.spec.matrix().0.max(1));
+        }
         Ok(Self {
             kind: Kind::Plan,
             version: FormatVersion,

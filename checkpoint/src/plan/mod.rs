@@ -15,10 +15,11 @@ mod shards;
 mod source;
 mod spec;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use codec_api::{FormatVersion, TensorSpec};
+use codec_api::{Codec, FormatVersion, Registry, TensorSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -191,6 +192,15 @@ impl Plan {
             ([only], None) => [self.source.path(only), self.target.clone()],
             _ => [folder, self.target.clone()],
         }
+    }
+
+    /// The codec of each tensor, by name.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if the registry lacks one.
+    pub fn codecs(&self, registry: &Registry) -> Result<BTreeMap<&str, Arc<dyn Codec>>, Error> {
+        let codecs = self.make_codecs(registry)?;
+        Ok(self.tensors.iter().map(|tensor| (&*tensor.name, Arc::clone(&codecs[tensor.codec]))).collect())
     }
 
     /// The bases as arguments of commands, the nearest first.

@@ -54,7 +54,9 @@ fn a_model_with_statistics_meets_its_size_and_predicts_as_before() {
         error(&[&["compress", model, "-o", &out, "--calibration", &statistics], rest].concat())
     };
     assert!(of(&assets("gpt2_mini_layers"), &["--target-bpw", "5"]).contains("statistics of another model"));
-    assert!(of(&model, &[]).contains("--target-bpw"));
+    assert!(of(&model, &[]).contains("--target-kl, --recipe or --codec"));
+    assert!(of(&model, &["--codec", "best:bits=4"]).contains("tries codecs without feedback"));
+    assert!(of(&model, &["--target-kl", "0"]).contains("1e-9 to 10"));
     assert!(of(&model, &["--target-bpw", "0.1"]).contains("too few"));
     assert!(!place.path().join("none").exists());
 }
@@ -71,4 +73,39 @@ fn a_short_text_and_a_packed_model_are_refused() {
     let packed = error(&["calibrate", &at("packed"), "--text", &at("short.txt"), "-o", &at("s.safetensors")]);
     assert!(packed.contains("statistics belong to the dense model"), "{packed}");
     assert!(!place.path().join("s.safetensors").exists());
+}
+
+/// The divergence of a packed model from the dense one.
+fn divergence(packed: &str, text: &str) -> f64 {
+    let (reference, windows) = (assets("stories260k"), ["--windows", "20", "--json"]);
+    let eval = [&["eval", packed, "--text", text, "--reference", &reference], &windows[..]].concat();
+    let found: Value = serde_json::from_str(&done(&eval)).unwrap();
+    found["kl"].as_f64().unwrap()
+}
+
+#[test]
+fn feedback_helps_codecs_of_a_recipe_and_goals_are_met() {
+    let (place, model, text) = (tempfile::tempdir().unwrap(), assets("stories260k"), assets("tinystories/eval.jsonl"));
+    let at = |name: &str| place.path().join(name).display().to_string();
+    done(&["calibrate", &model, "--text", &text, "--tokens", "6000", "-o", &at("s.safetensors")]);
+    let pack = |out: &str, rest: &[&str]| done(&[&["compress", &model, "-o", &at(out)], rest].concat());
+    let (statistics, codec) = (at("s.safetensors"), "quant.int:bits=4:group=64");
+    let calibrated = ["--calibration", &statistics, "--damping", "0.02"];
+    pack("plain", &["--codec", codec, "--exclude", "embed"]);
+    pack("fed", &[&calibrated[..], &["--codec", codec, "--exclude", "embed"]].concat());
+    let size = |out: &str| fs::metadata(place.path().join(out).join("model.nw.safetensors")).unwrap().len();
+    assert!(size("fed").abs_diff(size("plain")) < 2000, "{} and {} bytes", size("fed"), size("plain"));
+    let [plain, fed] = ["plain", "fed"].map(|out| divergence(&at(out), &text));
+    assert!(fed < 0.6 * plain, "{fed} with feedback, {plain} without");
+    let info = done(&["info", &at("fed")]);
+    assert!(info.contains("quant.int"), "{info}");
+
+    pack("sized", &[&calibrated[..], &["--target-size", "150kB"]].concat());
+    assert!((149_000..=150_000).contains(&size("sized")), "{}", size("sized"));
+    let out = pack("near", &[&calibrated[..], &["--target-kl", "0.05"]].concat());
+    let kl = out.split("KL divergence ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap();
+    assert!((0.04..=0.05).contains(&kl), "{out}");
+    for out in ["fed", "sized", "near"] {
+        done(&["verify", &at(out)]);
+    }
 }

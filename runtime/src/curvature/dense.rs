@@ -1,6 +1,7 @@
 //! A dense linear layer that runs in both directions.
 
 use codec_api::InputAxis;
+use codec_api::util::transpose;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
@@ -11,7 +12,7 @@ use super::Place;
 const SHARE: usize = 256;
 
 /// `y = W·x + b`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Dense {
     pub(super) tensor: String,
     pub(super) axis: InputAxis,
@@ -25,6 +26,14 @@ pub(super) struct Dense {
 impl Dense {
     pub(super) fn place(&self) -> Place {
         Place { tensor: self.tensor.clone(), axis: self.axis }
+    }
+
+    /// Takes other weights, in the layout of the tensor.
+    pub(super) fn replace(&mut self, values: &[f32]) {
+        match self.axis {
+            InputAxis::Rows => transpose((self.inputs, self.outputs), values, &mut self.weight),
+            InputAxis::Columns => self.weight.copy_from_slice(values),
+        }
     }
 
     fn matrix(&self) -> MatRef<'_, f32> {

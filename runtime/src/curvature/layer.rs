@@ -11,7 +11,7 @@ use crate::decoder::Norm;
 use crate::kernels::{activate, multiply};
 
 /// A layer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Layer {
     pub(super) attention_norm: Norm,
     /// Queries, keys and values: one linear layer for all, or three.
@@ -47,18 +47,25 @@ pub(super) struct Tape {
     pub(super) out: Vec<f32>,
 }
 
+/// What the feed-forward part computes before [`Layer::down`].
+pub(super) struct Widened {
+    h2: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    pub(super) wide: Vec<f32>,
+}
+
 impl Layer {
     /// All its linear layers.
     pub(super) fn linears(&self) -> impl Iterator<Item = &Dense> {
         self.inputs.iter().chain([&self.output]).chain(&self.gate).chain([&self.up, &self.down])
     }
 
-    /// The weights of one of them.
-    #[cfg(test)]
-    pub(super) fn weights_of(&mut self, tensor: &str) -> Option<&mut Vec<f32>> {
+    /// One of them.
+    pub(super) fn linear(&mut self, tensor: &str) -> Option<&mut Dense> {
         let rest = [&mut self.output, &mut self.up, &mut self.down];
         let mut all = self.inputs.iter_mut().chain(&mut self.gate).chain(rest);
-        all.find(|linear| linear.tensor == tensor).map(|linear| &mut linear.weight)
+        all.find(|linear| linear.tensor == tensor)
     }
 
     fn heads<'a>(&'a self, config: &'a Config) -> Heads<'a> {
@@ -69,9 +76,28 @@ impl Layer {
         let h = norm(&self.attention_norm, x);
         let projected: Vec<Vec<f32>> = self.inputs.iter().map(|linear| linear.forward(&h)).collect();
         let mixed = attend(&self.heads(config), batch, &projected);
-        let mut middle = self.output.forward(&mixed);
+        let middle = self.middle(&mixed, x);
+        let Widened { h2, gate, up, wide } = self.widen(config, &middle);
+        let out = self.out(&wide, &middle);
+        Tape { h, projected, mixed, middle, h2, gate, up, wide, out }
+    }
+
+    /// What goes into [`Self::output`] for inputs `x` of the layer.
+    pub(super) fn mix(&self, config: &Config, batch: &Batch<'_>, x: &[f32]) -> Vec<f32> {
+        let h = norm(&self.attention_norm, x);
+        let projected: Vec<Vec<f32>> = self.inputs.iter().map(|linear| linear.forward(&h)).collect();
+        attend(&self.heads(config), batch, &projected)
+    }
+
+    /// What goes into the second norm.
+    pub(super) fn middle(&self, mixed: &[f32], x: &[f32]) -> Vec<f32> {
+        let mut middle = self.output.forward(mixed);
         add(&mut middle, x);
-        let h2 = norm(&self.feed_forward_norm, &middle);
+        middle
+    }
+
+    pub(super) fn widen(&self, config: &Config, middle: &[f32]) -> Widened {
+        let h2 = norm(&self.feed_forward_norm, middle);
         let up = self.up.forward(&h2);
         let gate = self.gate.as_ref().map_or_else(Vec::new, |gate| gate.forward(&h2));
         let mut wide = if self.gate.is_some() { gate.clone() } else { up.clone() };
@@ -80,9 +106,14 @@ impl Layer {
         if self.gate.is_some() {
             multiply(&mut wide, &up);
         }
-        let mut out = self.down.forward(&wide);
-        add(&mut out, &middle);
-        Tape { h, projected, mixed, middle, h2, gate, up, wide, out }
+        Widened { h2, gate, up, wide }
+    }
+
+    /// Outputs of the layer.
+    pub(super) fn out(&self, wide: &[f32], middle: &[f32]) -> Vec<f32> {
+        let mut out = self.down.forward(wide);
+        add(&mut out, middle);
+        out
     }
 
     pub(super) fn show_inputs(&self, tape: &Tape, observer: &mut dyn Observer) {

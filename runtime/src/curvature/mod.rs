@@ -16,11 +16,13 @@ mod dense;
 mod head;
 mod layer;
 mod load;
+mod side_by_side;
 
 use checkpoint::Model;
 use codec_api::InputAxis;
 
 pub use batch::Batch;
+pub use side_by_side::{Inputs, SideBySide};
 
 use crate::config::Config;
 use crate::decoder::directory;
@@ -99,7 +101,7 @@ impl Differentiable {
     /// not finite.
     pub fn observe(&self, batch: &Batch<'_>, labels: Option<u64>, observer: &mut dyn Observer) -> Result<()> {
         batch.check(&self.config)?;
-        let mut x = self.embed(batch);
+        let mut x = self.embed(batch, self.values());
         let mut kept = Vec::new();
         for (number, layer) in self.layers.iter().enumerate() {
             let tape = layer.forward(&self.config, batch, &x);
@@ -122,13 +124,19 @@ impl Differentiable {
         Ok(())
     }
 
-    fn embed(&self, batch: &Batch<'_>) -> Vec<f32> {
+    /// The values of the embedding, and those of the positions.
+    fn values(&self) -> (&[f32], Option<&[f32]>) {
+        (&self.embedding.1, self.positions.as_ref().map(|(_, values)| &**values))
+    }
+
+    /// What goes into the first layer, from the values of the embedding and of the positions.
+    fn embed(&self, batch: &Batch<'_>, (embedding, positions): (&[f32], Option<&[f32]>)) -> Vec<f32> {
         let width = self.config.width;
         let mut x = Vec::with_capacity(batch.tokens() * width);
         for (id, position) in batch.ids() {
             let first = x.len();
-            x.extend_from_slice(&self.embedding.1[id as usize * width..][..width]);
-            if let Some((_, positions)) = &self.positions {
+            x.extend_from_slice(&embedding[id as usize * width..][..width]);
+            if let Some(positions) = positions {
                 let row = &positions[position * width..][..width];
                 x[first..].iter_mut().zip(row).for_each(|(x, p)| *x += p);
             }

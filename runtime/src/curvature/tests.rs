@@ -5,12 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use checkpoint::Model;
-use codec_api::Registry;
+use codec_api::util::transpose;
+use codec_api::{InputAxis, Registry};
 use codecs as _;
 
 use super::backward::norm;
+use super::dense::Dense;
 use super::head::label;
-use super::{Batch, Differentiable, Observer};
+use super::{Batch, Differentiable, Observer, SideBySide};
 use crate::error::Error;
 use crate::kernels::softmax;
 
@@ -70,7 +72,7 @@ impl Observer for Recorder {
 
 /// The probabilities of each token's successors.
 fn predictions(model: &Differentiable, batch: &Batch<'_>) -> Vec<Vec<f32>> {
-    let mut x = model.embed(batch);
+    let mut x = model.embed(batch, model.values());
     for layer in &model.layers {
         x = layer.forward(&model.config, batch, &x).out;
     }
@@ -138,7 +140,7 @@ fn gradients_are_slopes_of_the_loss() {
             for tensor in tensors {
                 let gradient = gradient(&found.gradients[&tensor], &found.inputs[&tensor]);
                 let (slope, length) = slope(&mut model, &gradient, loss, |model| {
-                    model.layers[layer].weights_of(&tensor).expect("a linear layer")
+                    &mut model.layers[layer].linear(&tensor).expect("a linear layer").weight
                 });
                 assert!((slope / length - 1.0).abs() < 0.02, "{name}, {tensor}: {slope}, {length} expected");
             }
@@ -171,4 +173,50 @@ fn what_cannot_run_is_refused() {
     let batch = Batch { sequences: &[&[1, 2, 3]], first: 0 };
     let error = broken.observe(&batch, None, &mut Recorder::default()).unwrap_err().to_string();
     assert!(error.contains("an output of layer 1 is not finite"), "{error}");
+}
+
+/// A copy whose weights are replaced group by group predicts as a model with these weights.
+#[test]
+fn a_replaced_copy_is_the_model_with_these_weights() {
+    for name in MODELS {
+        let dense = open(name).expect(name);
+        let mut other = open(name).expect(name);
+        let ids: Vec<u32> = (0..12).map(|i| (7 * i + 3) % dense.config.vocabulary as u32).collect();
+        let sequences: [&[u32]; 2] = [&ids, &ids[4..]];
+        let batches = [Batch { sequences: &sequences[..1], first: 0 }, Batch { sequences: &sequences[1..], first: 1 }];
+        let embedding: Vec<f32> = other.embedding.1.iter().map(|w| 1.01 * w).collect();
+        other.embedding.1.clone_from(&embedding);
+        if other.config.tied {
+            other.head.linear.weight.clone_from(&embedding);
+        }
+        let mut pair = SideBySide::new(&dense, &batches, Some(&embedding), None).expect(name);
+        let mut groups = 0;
+        while !pair.group().is_empty() {
+            for place in pair.group() {
+                let linear = other.layers.iter_mut().find_map(|layer| layer.linear(&place.tensor));
+                let linear = linear.unwrap_or(&mut other.head.linear);
+                let stored = |linear: &Dense| match linear.axis {
+                    InputAxis::Columns => linear.weight.clone(),
+                    InputAxis::Rows => {
+                        let mut stored = vec![0.0; linear.weight.len()];
+                        transpose((linear.outputs, linear.inputs), &linear.weight, &mut stored);
+                        stored
+                    }
+                };
+                linear.weight.iter_mut().for_each(|w| *w += 0.01 * w.abs().sqrt());
+                pair.replace(&place.tensor, &stored(linear)).expect("a linear layer");
+            }
+            pair.advance().expect("finite");
+            groups += 1;
+        }
+        assert_eq!(groups, 4 * dense.layers.len() + usize::from(!dense.config.tied), "{name}");
+        for (number, batch) in batches.iter().enumerate() {
+            let [p, q] = [&dense, &other].map(|model| predictions(model, batch));
+            let terms = p.iter().flatten().zip(q.iter().flatten());
+            let expected: f64 = terms.map(|(p, q)| f64::from(*p) * (f64::from(*p) / f64::from(*q)).ln()).sum();
+            let found = pair.divergence(number);
+            assert!(expected > 1e-4 && (found / expected - 1.0).abs() < 0.01, "{name}: {found}, {expected} expected");
+        }
+        assert!(pair.replace("none", &[]).is_err());
+    }
 }

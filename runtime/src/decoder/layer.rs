@@ -5,7 +5,7 @@ use crate::kernels::{layer_norm, rms_norm};
 use crate::weights::Linear;
 
 /// A normalisation with its weights.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Norm {
     pub(crate) kind: config::Norm,
     pub(crate) weight: Vec<f32>,

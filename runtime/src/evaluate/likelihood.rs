@@ -41,7 +41,7 @@ kernel! {
 
 /// The distribution of the next token.
 #[derive(Debug)]
-pub(super) struct Distribution<'a> {
+pub(crate) struct Distribution<'a> {
     logits: &'a [f32],
     /// The most likely token.
     best: usize,
@@ -51,7 +51,7 @@ pub(super) struct Distribution<'a> {
 
 impl<'a> Distribution<'a> {
     /// The distribution of these logits, of which there is at least one.
-    pub(super) fn new(logits: &'a [f32]) -> Self {
+    pub(crate) fn new(logits: &'a [f32]) -> Self {
         let best = largest(logits);
         Self { logits, best, sum: sum_of_exponentials(logits, logits[best]) }
     }
@@ -67,7 +67,7 @@ impl<'a> Distribution<'a> {
 
     /// The Kullback–Leibler divergence of another distribution from this one, in nats, and whether
     /// both have the same most likely token. Rounding never makes it negative.
-    pub(super) fn divergence_of(&self, other: &Distribution<'_>) -> (f64, bool) {
+    pub(crate) fn divergence_of(&self, other: &Distribution<'_>) -> (f64, bool) {
         // Σ p·(log p − log q), with log p = (x − m) − log Σ.
         let differences = weighted_differences(self.logits, self.most(), other.logits, other.most());
         let divergence = differences / self.sum + libm::log(other.sum / self.sum);

@@ -11,7 +11,7 @@ pub use windows::{Protocol, Text};
 
 use crate::decoder::{CacheType, Decoder, Session, chunks, within};
 use crate::error::{Error, Result};
-use likelihood::Distribution;
+pub(crate) use likelihood::Distribution;
 use statistics::Sums;
 use windows::Window;
 

@@ -1,0 +1,202 @@
+//! The settings of a compression: damping by the held-out sequences, the step by the size.
+
+use std::sync::Arc;
+
+use checkpoint::Checkpoint;
+use codec_api::{Codec, InputAxis};
+use runtime::Differentiable;
+
+use crate::calibrated::{Calibrated, damping};
+use crate::error::{Error, Result};
+use crate::search::StepSearch;
+use crate::sequential::{Choice, Compressed, Sequential};
+use crate::statistics::Statistics;
+
+/// The dampings that are tried, as multiples of [`damping`].
+const TRIED: [f64; 3] = [1.0, 0.4, 2.5];
+
+/// Most encodes until a compression has its size.
+const PASSES: usize = 4;
+
+/// Accepted distance from the size, below it.
+const TOLERANCE: f64 = 5e-4;
+
+/// Bits that a weight saves when the step doubles, at first.
+const SLOPE: f64 = 0.9;
+
+/// What is compressed.
+#[derive(Clone, Copy, Debug)]
+pub struct Fit<'a> {
+    /// The model, to read its tensors.
+    pub source: &'a Checkpoint,
+    /// The model, to run it.
+    pub model: &'a Differentiable,
+    /// Its statistics.
+    pub statistics: &'a Statistics,
+    /// The tensors to encode.
+    pub names: &'a [&'a str],
+    /// Seed of the encodes.
+    pub seed: u64,
+}
+
+/// The codec for a step and an axis of inputs.
+pub type Stepped<'a> = dyn Fn(f64, InputAxis) -> Result<Arc<dyn Codec>> + Sync + 'a;
+
+/// A compression, and its settings.
+#[derive(Debug)]
+pub struct Fitted {
+    /// Damping of the curvatures, relative to the mean of their diagonals.
+    pub damping: f64,
+    /// The step of all tensors; 0 if codecs have none.
+    pub step: f64,
+    /// The result.
+    pub compressed: Compressed,
+    calibrated: Calibrated,
+}
+
+impl Fit<'_> {
+    /// Compresses with codecs of a fixed rate, with several dampings or the given one, and returns
+    /// the result with the least KL divergence on the held-out sequences. `each` is told every
+    /// result.
+    ///
+    /// # Errors
+    /// As [`Sequential::run`].
+    pub fn fixed(&self, bits: f64, given: Option<f64>, codec: &Choice<'_>, each: &dyn Fn(&Fitted)) -> Result<Fitted> {
+        let compress = |calibrated: &Calibrated, _: Option<&Fitted>| Ok((0.0, self.compress(calibrated, codec)?));
+        self.least((bits, given), &compress, &|fitted| fitted.compressed.divergence.unwrap_or(0.0), each)
+    }
+
+    /// As [`Self::fixed`], with codecs that have a step, and about `bytes` bytes of payloads.
+    ///
+    /// # Errors
+    /// As [`StepSearch::run`] and [`Sequential::run`].
+    pub fn stepped(
+        &self,
+        bytes: f64,
+        given: Option<f64>,
+        codec: &Stepped<'_>,
+        each: &dyn Fn(&Fitted),
+    ) -> Result<Fitted> {
+        let weights = self.weights()?;
+        let compress = |calibrated: &Calibrated, best: Option<&Fitted>| {
+            let search = StepSearch { model: self.source, calibrated, names: self.names, seed: self.seed };
+            let step = search.run(bytes, best.map(|best| best.step), codec)?;
+            Ok((step, self.with_step(calibrated, step, codec)?))
+        };
+        // A bit per weight divides the divergence by four.
+        let loss = |fitted: &Fitted| {
+            let excess = 8.0 * (fitted.compressed.bytes() as f64 - bytes) / weights;
+            fitted.compressed.divergence.unwrap_or(0.0) * libm::exp2(2.0 * excess)
+        };
+        self.least((8.0 * bytes / weights, given), &compress, &loss, each)
+    }
+
+    /// Changes the step until the payloads have at most `bytes` bytes, and nearly as many.
+    ///
+    /// # Errors
+    /// As [`Sequential::run`].
+    pub fn resize(&self, fitted: Fitted, bytes: f64, codec: &Stepped<'_>) -> Result<Fitted> {
+        let weights = self.weights()?;
+        let above = |fitted: &Fitted| 8.0 * (fitted.compressed.bytes() as f64 - bytes) / weights;
+        let aim = 0.4 * TOLERANCE * 8.0 * bytes / weights;
+        let (mut now, mut slope) = (fitted, SLOPE);
+        for _ in 0..PASSES {
+            let excess = above(&now);
+            if (-2.5 * aim..=0.0).contains(&excess) {
+                break;
+            }
+            let log = libm::log2(now.step);
+            let step = libm::exp2(log + (excess + aim) / slope);
+            let compressed = self.with_step(&now.calibrated, step, codec)?;
+            let next = Fitted { step, compressed, ..now };
+            slope = ((excess - above(&next)) / (libm::log2(step) - log)).clamp(0.3, 1.2);
+            now = next;
+        }
+        Ok(now)
+    }
+
+    /// As [`Self::stepped`], with the largest step, nearly, that has at most this KL divergence on
+    /// the held-out sequences.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if no sequences are held out; as [`Self::stepped`].
+    pub fn divergence(
+        &self,
+        most: f64,
+        given: Option<f64>,
+        codec: &Stepped<'_>,
+        each: &dyn Fn(&Fitted),
+    ) -> Result<Fitted> {
+        // The logarithm of the divergence above the wanted one; a bit per weight makes it smaller by 2.
+        let above = |fitted: &Fitted| -> Result<f64> {
+            let missing = || Error::Usage("no sequences are held out; give `netweight calibrate` more text".to_owned());
+            Ok(libm::log2(fitted.compressed.divergence.ok_or_else(missing)?.max(1e-12) / most))
+        };
+        let weights = self.weights()?;
+        let mut bits = 3.0;
+        let mut now = self.stepped(bits * weights / 8.0, given, codec, each)?;
+        // Another rate may want another damping.
+        for _ in 0..PASSES {
+            let change = 0.5 * above(&now)?;
+            if change.abs() < 0.25 {
+                break;
+            }
+            bits = (bits + change).clamp(0.5, 12.0);
+            now = self.stepped(bits * weights / 8.0, given, codec, each)?;
+        }
+        for _ in 0..PASSES {
+            let excess = above(&now)?;
+            if (-0.05..=0.0).contains(&excess) {
+                break;
+            }
+            let step = now.step * libm::exp2(-0.5 * (excess + 0.02));
+            let compressed = self.with_step(&now.calibrated, step, codec)?;
+            now = Fitted { step, compressed, ..now };
+            each(&now);
+        }
+        match above(&now)? {
+            excess if excess <= 0.0 => Ok(now),
+            _ => Err(Error::Usage(format!("no step gives a KL divergence of {most:e} on the held-out sequences"))),
+        }
+    }
+
+    /// The compression with the least loss, of those with several dampings for this rate.
+    fn least(
+        &self,
+        (bits, given): (f64, Option<f64>),
+        compress: &dyn Fn(&Calibrated, Option<&Fitted>) -> Result<(f64, Compressed)>,
+        loss: &dyn Fn(&Fitted) -> f64,
+        each: &dyn Fn(&Fitted),
+    ) -> Result<Fitted> {
+        let dampings = match given {
+            Some(damping) => vec![damping],
+            None if self.statistics.held_out.is_empty() => vec![damping(bits)],
+            None => TRIED.map(|factor| factor * damping(bits)).to_vec(),
+        };
+        let mut best: Option<Fitted> = None;
+        for damping in dampings {
+            let calibrated = Calibrated::new(self.statistics, damping)?;
+            let (step, compressed) = compress(&calibrated, best.as_ref())?;
+            let fitted = Fitted { damping, step, compressed, calibrated };
+            each(&fitted);
+            if best.as_ref().is_none_or(|best| loss(&fitted) < loss(best)) {
+                best = Some(fitted);
+            }
+        }
+        best.ok_or_else(|| Error::Usage("no damping is tried".to_owned()))
+    }
+
+    fn compress(&self, calibrated: &Calibrated, codec: &Choice<'_>) -> Result<Compressed> {
+        let Self { source, model, statistics, seed, .. } = *self;
+        Sequential { source, model, statistics, calibrated, seed }.run(codec)
+    }
+
+    fn with_step(&self, calibrated: &Calibrated, step: f64, codec: &Stepped<'_>) -> Result<Compressed> {
+        self.compress(calibrated, &|name, axis| self.names.contains(&name).then(|| codec(step, axis)).transpose())
+    }
+
+    fn weights(&self) -> Result<f64> {
+        let sizes = self.names.iter().map(|name| Ok(self.source.spec(name)?.elements() as f64));
+        Ok(sizes.sum::<Result<f64>>()?.max(1.0))
+    }
+}

@@ -1,0 +1,225 @@
+//! `netweight compress --calibration`: feedback of errors over any codec, and one step for the whole
+//! model.
+
+mod fixed;
+mod stepped;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use calibrate::{Compressed, Fit, Fitted, Statistics};
+use checkpoint::{Checkpoint, Hash, Model, Plan, Recipe, TensorEncoder};
+use codec_api::{Codec, EncodeCx, Payload, Progress, Registry, TensorView};
+use rayon::ThreadPool;
+use regex::Regex;
+use runtime::Differentiable;
+
+use crate::compress::{Args, with_parts};
+use crate::options::{check_target, parse_size};
+use crate::{Outcome, console, steps, summary};
+
+/// Options of a compression with calibration.
+#[derive(Debug, clap::Args)]
+pub struct CalibrationOptions {
+    /// Statistics of the model, from `netweight calibrate`: errors are fed forward through each
+    /// matrix, and layers make up for those of earlier ones. The codecs are those of the recipe;
+    /// with --target-bpw, --target-size, --target-kl, or the recipes trellis-2bit, trellis-3bit and
+    /// trellis-4bit, matrices are `trellis.columns` with one step for all, and sizes are those of
+    /// the whole file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["max_rel_error", "bases", "max_shard_size", "dry_run"])]
+    pub calibration: Option<PathBuf>,
+    /// Damping of the statistics, a part of their mean; by default the best of three on the
+    /// sequences that `netweight calibrate` has held out
+    #[arg(long, value_name = "D", requires = "calibration")]
+    pub damping: Option<f64>,
+    /// The file has at most this size: 5GB, 500MB, 100kB, or a number of bytes
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "calibration",
+        conflicts_with_all = ["codec", "recipe", "target_bpw"])]
+    pub target_size: Option<u64>,
+    /// The smallest file with at most this KL divergence, in nats per token, on the sequences that
+    /// `netweight calibrate` has held out
+    #[arg(long, value_name = "KL", requires = "calibration",
+        conflicts_with_all = ["codec", "recipe", "target_bpw", "target_size"])]
+    pub target_kl: Option<f64>,
+}
+
+/// Recipes whose rate is that of the whole file.
+const RECIPES: [(&str, f64); 3] = [("trellis-2bit", 2.0), ("trellis-3bit", 3.0), ("trellis-4bit", 4.0)];
+
+/// A compression.
+struct Job<'a> {
+    args: &'a Args,
+    target: &'a Path,
+    model: Checkpoint,
+    statistics: Statistics,
+    /// Hash of the statistics.
+    hash: Hash,
+    pool: &'a ThreadPool,
+    registry: &'a Registry,
+    begin: Instant,
+}
+
+/// Gives tensors the payloads that are made already.
+struct Ready<'a>(&'a Compressed);
+
+impl TensorEncoder for Ready<'_> {
+    fn encode(
+        &self,
+        name: &str,
+        _: &dyn Codec,
+        _: &TensorView<'_>,
+        _: &EncodeCx<'_>,
+    ) -> Option<codec_api::Result<Payload>> {
+        self.0.payloads.get(name).cloned().map(Ok)
+    }
+}
+
+/// Packs the model with feedback, and prints what was saved and lost.
+///
+/// # Errors
+/// For wrong arguments, statistics of another model, and as `compress`.
+pub fn run(
+    args: &Args,
+    statistics: &Path,
+    pool: &ThreadPool,
+    registry: &Registry,
+    out: &mut dyn Write,
+) -> Result<Outcome> {
+    let (begin, goal) = (Instant::now(), goal(args)?);
+    let target = args.output.as_deref().context("an output is needed")?;
+    let model = Checkpoint::open(&args.options.model)?;
+    let found = Statistics::open(statistics)?;
+    if found.about.model != Hash(model.hash()?).to_string() {
+        let (model, statistics) = (args.options.model.display(), statistics.display());
+        bail!("`{statistics}` has the statistics of another model than `{model}`; `netweight calibrate` makes them");
+    }
+    let hash = Hash::of(&fs::read(statistics).with_context(|| format!("cannot read `{}`", statistics.display()))?);
+    let job = Job { args, target, model, statistics: found, hash, pool, registry, begin };
+    let names = job.names()?;
+    let runnable = Differentiable::open(&Model::open(&args.options.model, &[], registry)?)?;
+    let (source, model, statistics) = (&job.model, &runnable, &job.statistics);
+    let fit = Fit { source, model, statistics, names: &names, seed: args.options.seed };
+    match goal {
+        Goal::Recipe => fixed::run(&job, &fit, out)?,
+        goal => stepped::run(&job, &fit, goal, out)?,
+    }
+    Ok(Outcome::Clean)
+}
+
+/// What a compression is to meet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Goal {
+    /// Bits of the file for each weight.
+    Bits(f64),
+    /// Bytes of the file.
+    Bytes(f64),
+    /// KL divergence on the held-out sequences.
+    Divergence(f64),
+    /// The codecs of the recipe.
+    Recipe,
+}
+
+fn goal(args: &Args) -> Result<Goal> {
+    let (options, calibration) = (&args.options, &args.calibration);
+    if let Some(kl) = calibration.target_kl {
+        if !(1e-9..=10.0).contains(&kl) {
+            bail!("--target-kl {kl} is not from 1e-9 to 10");
+        }
+        return Ok(Goal::Divergence(kl));
+    }
+    if let Some(bytes) = calibration.target_size {
+        return Ok(Goal::Bytes(bytes as f64));
+    }
+    if let Some(bits) = options.target_bpw {
+        return Ok(Goal::Bits(bits));
+    }
+    if options.codec.is_none() && options.recipe == "lossless" {
+        bail!("--calibration needs --target-bpw, --target-size, --target-kl, --recipe or --codec");
+    }
+    let known = RECIPES.iter().find(|(name, _)| options.codec.is_none() && *name == options.recipe);
+    Ok(known.map_or(Goal::Recipe, |(_, bits)| Goal::Bits(*bits)))
+}
+
+impl Job<'_> {
+    /// The tensors that are encoded with feedback: those with statistics that no option takes out.
+    fn names(&self) -> Result<Vec<&str>> {
+        let options = &self.args.options;
+        let rules = options.rules.iter().filter_map(|rule| rule.split_once('='));
+        let mut out = rules.map(|(pattern, _)| Regex::new(pattern)).collect::<Result<Vec<_>, _>>()?;
+        out.extend(options.exclude.iter().cloned());
+        let mut names = Vec::new();
+        for name in self.statistics.tensors.keys() {
+            self.model.spec(name)?;
+            let included = options.include.is_empty() || options.include.iter().any(|pattern| pattern.is_match(name));
+            if included && !out.iter().any(|pattern| pattern.is_match(name)) {
+                names.push(&**name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// A name of what the payloads depend on besides the plan.
+    fn identity(&self, fitted: &Fitted) -> String {
+        let program = env!("CARGO_PKG_VERSION");
+        Hash::of(format!("{} {} {} {program}", self.hash, fitted.damping, fitted.step).as_bytes()).to_string()
+    }
+
+    /// Plans the file.
+    fn plan(&self, recipe: &Recipe) -> Result<Plan> {
+        let Self { args, target, registry, .. } = self;
+        Ok(Plan::new(&args.options.model, target, recipe, args.options.seed, registry)?)
+    }
+
+    /// Refuses a target that exists.
+    fn check_target(&self, plan: &Plan) -> Result<()> {
+        check_target(plan, self.target, self.args.force)
+    }
+
+    /// Writes the file, and returns its bytes.
+    fn pack(&self, plan: &Plan, compressed: &Compressed) -> Result<u64> {
+        let (size, work) = (plan.size(&steps::all(plan)), &self.args.work);
+        let packed = self.pool.install(|| {
+            plan.run_with(&Ready(compressed), self.registry, &work.progress("encode", size))?;
+            let check = (!self.args.no_verify).then(|| work.progress("check", size));
+            plan.commit(self.registry, check.as_ref().map(|check| check as &dyn Progress))
+        });
+        packed.map_err(|error| with_parts(error, plan))?;
+        Ok(fs::metadata(plan.written())?.len())
+    }
+
+    /// Says what was tried.
+    fn show(&self, fitted: &Fitted) {
+        if self.args.work.quiet {
+            return;
+        }
+        let Fitted { damping, step, compressed, .. } = fitted;
+        let step = if *step > 0.0 { format!(", step {step:.4e}") } else { String::new() };
+        let kl = compressed.divergence.map_or_else(String::new, |kl| format!(", KL divergence {kl:.3e}"));
+        console::line(&format!("damping {damping:.4}{step}: {} bytes of matrices{kl}", compressed.bytes()));
+    }
+
+    /// Says what was saved and lost.
+    fn summary(&self, plan: &Plan, fitted: &Fitted, size: u64, out: &mut dyn Write) -> Result<()> {
+        let (args, elapsed): (_, Duration) = (self.args, self.begin.elapsed());
+        if args.work.quiet {
+            return Ok(());
+        }
+        let paths = [&*args.options.model, self.target];
+        summary::print(plan, paths, &[], !args.no_verify, elapsed, self.registry, out)?;
+        let (weights, damping) = (self.weights()?, fitted.damping);
+        writeln!(out, "the file has {:.4} bits for each of {weights} weights", 8.0 * size as f64 / weights as f64)?;
+        if let Some(kl) = fitted.compressed.divergence {
+            let tokens: usize = self.statistics.held_out.iter().map(Vec::len).sum();
+            writeln!(out, "damping {damping:.4}; KL divergence {kl:.3e} on {tokens} held-out tokens")?;
+        }
+        Ok(())
+    }
+
+    /// Number of weights of the model.
+    fn weights(&self) -> Result<usize> {
+        self.model.names().map(|name| Ok(self.model.spec(name)?.elements())).sum()
+    }
+}
