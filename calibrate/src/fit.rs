@@ -12,8 +12,11 @@ use crate::search::StepSearch;
 use crate::sequential::{Choice, Compressed, Sequential};
 use crate::statistics::Statistics;
 
-/// The dampings that are tried, as multiples of [`damping`].
-const TRIED: [f64; 3] = [1.0, 0.4, 2.5];
+/// The factor between dampings that are tried.
+const APART: f64 = 2.5;
+
+/// Most dampings that are tried.
+const TRIED: usize = 5;
 
 /// Most encodes until a compression has its size.
 const PASSES: usize = 4;
@@ -160,7 +163,8 @@ impl Fit<'_> {
         }
     }
 
-    /// The compression with the least loss, of those with several dampings for this rate.
+    /// The compression with the least loss, of those with several dampings for this rate: the usual
+    /// one, and larger or smaller ones until the loss grows.
     fn least(
         &self,
         (bits, given): (f64, Option<f64>),
@@ -168,22 +172,30 @@ impl Fit<'_> {
         loss: &dyn Fn(&Fitted) -> f64,
         each: &dyn Fn(&Fitted),
     ) -> Result<Fitted> {
-        let dampings = match given {
-            Some(damping) => vec![damping],
-            None if self.statistics.held_out.is_empty() => vec![damping(bits)],
-            None => TRIED.map(|factor| factor * damping(bits)).to_vec(),
-        };
-        let mut best: Option<Fitted> = None;
-        for damping in dampings {
+        let fit = |damping: f64, near: Option<&Fitted>| {
             let calibrated = Calibrated::new(self.statistics, damping)?;
-            let (step, compressed) = compress(&calibrated, best.as_ref())?;
+            let (step, compressed) = compress(&calibrated, near)?;
             let fitted = Fitted { damping, step, compressed, calibrated };
             each(&fitted);
-            if best.as_ref().is_none_or(|best| loss(&fitted) < loss(best)) {
-                best = Some(fitted);
+            Ok::<_, Error>(fitted)
+        };
+        let mut best = fit(given.unwrap_or_else(|| damping(bits)), None)?;
+        if given.is_some() || self.statistics.held_out.is_empty() {
+            return Ok(best);
+        }
+        let (mut tried, mut factor) = (1, APART);
+        while tried < TRIED {
+            let other = fit(best.damping * factor, Some(&best))?;
+            tried += 1;
+            if loss(&other) < loss(&best) {
+                best = other;
+            } else if tried == 2 {
+                factor = 1.0 / APART;
+            } else {
+                break;
             }
         }
-        best.ok_or_else(|| Error::Usage("no damping is tried".to_owned()))
+        Ok(best)
     }
 
     fn compress(&self, calibrated: &Calibrated, codec: &Choice<'_>) -> Result<Compressed> {

@@ -1,6 +1,7 @@
 //! The laboratory: measures codecs and prints the pages in `docs/`, and decodes damaged files.
 //! `cargo xtask` starts it.
 
+mod calibrated;
 mod claims;
 mod equal_bytes;
 mod formats;
@@ -11,6 +12,7 @@ mod measure;
 mod mutate;
 mod packing;
 mod patches;
+mod process;
 mod rate_distortion;
 mod stamp;
 mod workflows;
@@ -35,6 +37,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Measure packed language models with and without calibration
+    Calibrated(calibrated::Options),
     /// Measure what five reports of earlier systems ("seeds") claim
     #[command(after_help = claims::help())]
     Claims {
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
 /// Measures, and returns the page.
 fn run(task: Task) -> Result<String> {
     match task {
+        Task::Calibrated(options) => calibrated::page(&Lab::open()?, &options),
         Task::Claims { seed } => claims::pages(&Lab::open()?, seed.as_deref()),
         Task::Formats => formats::page(&Lab::open()?),
         Task::RateDistortion => rate_distortion::page(&Lab::open()?),

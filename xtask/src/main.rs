@@ -69,6 +69,9 @@ enum Task {
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     #[command(disable_help_flag = true)]
     Mutate(Forwarded),
+    /// Print `docs/calibrated.md`: packed language models with and without calibration
+    #[command(disable_help_flag = true)]
+    Calibrated(Forwarded),
     /// Print `docs/packing.md`: time and memory of packing a large model
     #[command(disable_help_flag = true)]
     Packing(Forwarded),
@@ -116,19 +119,22 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Levels(rest) => measure(&tree, "levels", &rest),
         Task::Mutate(rest) => measure(&tree, "mutate", &rest),
         Task::Workflows(rest) => measure(&tree, "workflows", &rest),
-        Task::Packing(rest) => {
-            // The measurement starts the program.
-            let mut program = tree.cargo("build");
-            match tree::run(program.args(["--release", "--package", "netweight-cli"]))? {
-                0 => measure(&tree, "packing", &rest),
-                failed => Ok(failed.into()),
-            }
-        }
+        Task::Calibrated(rest) => measure_program(&tree, "calibrated", &rest),
+        Task::Packing(rest) => measure_program(&tree, "packing", &rest),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())
         }
         Task::Ci { full } => ci::run(&tree, full),
+    }
+}
+
+/// As [`measure`], for a task that starts the program.
+fn measure_program(tree: &Tree, task: &str, rest: &Forwarded) -> Result<ExitCode> {
+    let mut program = tree.cargo("build");
+    match tree::run(program.args(["--release", "--package", "netweight-cli"]))? {
+        0 => measure(tree, task, rest),
+        failed => Ok(failed.into()),
     }
 }
 

@@ -127,7 +127,7 @@ fn feedback_and_corrected_targets_lower_the_divergence() {
     assert!(found < 0.6 * plain, "{found} with feedback, {plain} without");
 }
 
-/// Three dampings are tried, and the best is taken; the size is met.
+/// Several dampings are tried, and the best is taken.
 #[test]
 fn damping_is_chosen_by_the_held_out_sequences() {
     let of = opened();
@@ -142,7 +142,7 @@ fn damping_is_chosen_by_the_held_out_sequences() {
     };
     let fitted = fit.fixed(4.5, None, &choice, &each).expect("a compression");
     let tried = tried.into_inner().expect("no panic");
-    assert_eq!(tried.len(), 3);
+    assert!((3..=5).contains(&tried.len()), "{tried:?}");
     let least = tried.values().copied().fold(f64::INFINITY, f64::min);
     assert_eq!(fitted.compressed.divergence, Some(least));
     let given = fit.fixed(4.5, Some(fitted.damping), &choice, &|_| ()).expect("a compression");

@@ -31,7 +31,7 @@ pub struct CalibrationOptions {
     /// the whole file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["max_rel_error", "bases", "max_shard_size", "dry_run"])]
     pub calibration: Option<PathBuf>,
-    /// Damping of the statistics, a part of their mean; by default the best of three on the
+    /// Damping of the statistics, a part of their mean; by default the best of some on the
     /// sequences that `netweight calibrate` has held out
     #[arg(long, value_name = "D", requires = "calibration")]
     pub damping: Option<f64>,

@@ -1,11 +1,12 @@
 //! One step for all matrices, which meets a size or a KL divergence.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use calibrate::{Fit, Fitted};
-use checkpoint::{Recipe, Rule};
+use checkpoint::{Checkpoint, Recipe, Rule};
 use codec_api::{Codec, CodecError, InputAxis};
 use regex::Regex;
 
@@ -99,11 +100,9 @@ fn recipe(job: &Job<'_>, fit: &Fit<'_>, step: f64) -> Result<Recipe> {
     let mut recipe = Recipe::for_matrices("quant.int:preset=int8");
     for axis in [InputAxis::Columns, InputAxis::Rows] {
         let axis_of = |name: &str| fit.statistics.tensors.get(name).map(|found| found.axis);
-        let of_axis = fit.names.iter().filter(|name| axis_of(name) == Some(axis));
-        let escaped: Vec<String> = of_axis.map(|name| regex::escape(name)).collect();
-        if !escaped.is_empty() {
-            let pattern = format!("^({})$", escaped.join("|"));
-            recipe.rules.insert(0, Rule::of_names(&pattern, &spec(step, axis)));
+        let of_axis: Vec<&str> = fit.names.iter().copied().filter(|name| axis_of(name) == Some(axis)).collect();
+        if !of_axis.is_empty() {
+            recipe.rules.insert(0, Rule::of_names(&pattern(&of_axis, &job.model)?, &spec(step, axis)));
         }
     }
     recipe.rules.push(Rule::for_vectors(VECTORS));
@@ -112,4 +111,19 @@ fn recipe(job: &Job<'_>, fit: &Fit<'_>, step: f64) -> Result<Recipe> {
     recipe.include = texts(&options.include);
     recipe.exclude = texts(&options.exclude);
     Ok(recipe)
+}
+
+/// A regular expression for these tensors and no others of the model: short, with any number in
+/// place of that of a layer, if this is possible.
+fn pattern(names: &[&str], model: &Checkpoint) -> Result<String> {
+    let number = Regex::new(r"\d+")?;
+    let general = |name: &str| number.replace_all(&regex::escape(name), r"\d+").into_owned();
+    let forms: BTreeSet<String> = names.iter().map(|name| general(name)).collect();
+    let whole = |forms: Vec<String>| format!("^({})$", forms.join("|"));
+    let short = whole(forms.into_iter().collect());
+    let found = Regex::new(&short)?;
+    if model.names().filter(|name| found.is_match(name)).count() == names.len() {
+        return Ok(short);
+    }
+    Ok(whole(names.iter().map(|name| regex::escape(name)).collect()))
 }

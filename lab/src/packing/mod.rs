@@ -1,6 +1,5 @@
 //! `cargo xtask packing`: time and memory of packing a large model.
 
-mod process;
 mod synthetic;
 
 use std::fs;
@@ -14,9 +13,9 @@ use anyhow::{Context, Result, bail};
 use checkpoint::{Checkpoint, Recipe};
 use codec_api::{EncodeCx, EncodedTensor};
 
-use self::process::{Taken, run};
 use crate::lab::Lab;
 use crate::measure::{Table, paragraph};
+use crate::process::{Taken, run};
 use crate::stamp::stamp;
 
 /// A tensor of the synthetic model, of two chunks, which every thread encodes alone.
