@@ -46,6 +46,10 @@ impl LinearOp for RowsMatrix {
         })
     }
 
+    fn divides(&self) -> bool {
+        self.0.divides()
+    }
+
     fn tolerance(&self) -> f32 {
         self.0.tolerance()
     }
@@ -80,6 +84,10 @@ impl LinearOp for VectorMatrix {
 
     fn apply(&self, product: Product, rows: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
         if x.batch() == 1 { self.vectors.apply(product, rows, x, y) } else { self.batches.apply(product, rows, x, y) }
+    }
+
+    fn divides(&self) -> bool {
+        self.vectors.divides()
     }
 
     fn tolerance(&self) -> f32 {

@@ -5,19 +5,23 @@
 //! every thread has its own copy of a token's values, and cheap work such as a norm is done by all
 //! of them. With many tokens, each thread has some of them instead, and multiplies alone. Two sets
 //! of slots alternate: a thread writes to one of them while others may still read the other.
+//!
+//! Products come in pieces, each of which has the same bits whichever thread computes it. A thread
+//! that has computed its own pieces goes on with those that are left to others: threads are rarely
+//! equally fast, and all wait for the last one.
 
 use std::cell::{Cell, RefCell};
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 
 use codec_api::Inputs;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use simd::{Level, with_level};
 
 use crate::error::{Error, Result};
-use crate::weights::{Linear, part};
+use crate::weights::{Linear, Piece, part};
 
 /// Turns of a loop before a waiting thread sleeps: some 20 µs, several times as long as a step of a
 /// small layer.
@@ -29,11 +33,26 @@ pub(crate) struct Team {
     /// `None` for the caller's thread alone.
     pool: Option<ThreadPool>,
     count: usize,
-    slots: [Vec<RwLock<Vec<f32>>>; 2],
+    slots: [Vec<RwLock<Slot>>; 2],
+    /// Numbers of the pieces of each thread that are taken, for either set of slots.
+    taken: [Vec<Taken>; 2],
     barrier: Barrier,
     /// One region at a time: threads that wait for each other must all belong to one region.
     region: Mutex<()>,
 }
+
+/// What a thread has computed in a step.
+#[derive(Debug, Default)]
+struct Slot {
+    values: Vec<f32>,
+    /// The pieces of products in `values`: their numbers among all pieces.
+    pieces: Vec<usize>,
+}
+
+/// A counter with a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Taken(AtomicUsize);
 
 /// A thread of a region.
 #[derive(Debug)]
@@ -65,9 +84,9 @@ impl Team {
         let start = || ThreadPoolBuilder::new().num_threads(count).build();
         let pool = (count > 1).then(start).transpose();
         let pool = pool.map_err(|error| Error::Usage(format!("cannot start {count} threads: {error}")))?;
-        let slots = || (0..count).map(|_| RwLock::default()).collect();
-        let barrier = Barrier::new(count);
-        Ok(Self { pool, count, slots: [slots(), slots()], barrier, region: Mutex::new(()) })
+        let slots = [(); 2].map(|()| (0..count).map(|_| RwLock::default()).collect());
+        let taken = [(); 2].map(|()| (0..count).map(|_| Taken::default()).collect());
+        Ok(Self { pool, count, slots, taken, barrier: Barrier::new(count), region: Mutex::new(()) })
     }
 
     /// Number of threads.
@@ -82,6 +101,7 @@ impl Team {
     pub(crate) fn run(&self, work: impl Fn(&Worker<'_>) -> Result<()> + Sync) -> Result<()> {
         let (_one, failure, level) = (guard(&self.region), Mutex::new(None), Level::current());
         self.barrier.reset();
+        self.taken.iter().flatten().for_each(|taken| taken.0.store(0, Ordering::Relaxed));
         let run = |index| {
             let (turn, scratch) = (Cell::new(0), RefCell::default());
             let worker = Worker { team: self, index, turn, failure: &failure, scratch };
@@ -115,8 +135,8 @@ impl Worker<'_> {
 
     /// A step of products; every thread gets all outputs.
     pub(crate) fn multiply(&self, jobs: &mut [Job<'_>]) {
-        self.compute(jobs);
-        self.collect(jobs);
+        let pieces = self.compute(jobs);
+        self.collect(&pieces, jobs);
     }
 
     /// Products with inputs of this thread's own, without the other threads.
@@ -130,19 +150,31 @@ impl Worker<'_> {
 
     /// As [`Self::multiply`], but only the first thread gets the outputs.
     pub(crate) fn multiply_for_first(&self, jobs: &mut [Job<'_>]) {
-        self.compute(jobs);
-        self.collect(if self.index == 0 { jobs } else { &mut [] });
+        let pieces = self.compute(jobs);
+        self.collect(&pieces, if self.index == 0 { jobs } else { &mut [] });
     }
 
     /// A step in which each thread fills its slot, and then sees the slots of all: number of the
     /// thread and values.
     pub(crate) fn exchange(&self, fill: impl FnOnce(&mut Vec<f32>), mut see: impl FnMut(usize, &[f32])) {
-        let slots = &self.team.slots[self.turn.replace(1 - self.turn.get())];
-        fill(&mut slots[self.index].write().unwrap_or_else(PoisonError::into_inner));
-        self.team.barrier.wait();
-        for (index, slot) in slots.iter().enumerate() {
-            see(index, &slot.read().unwrap_or_else(PoisonError::into_inner));
+        fill(&mut self.slot().values);
+        for (index, slot) in self.meet().iter().enumerate() {
+            see(index, &slot.read().unwrap_or_else(PoisonError::into_inner).values);
         }
+    }
+
+    /// The slot of this thread in this step.
+    fn slot(&self) -> RwLockWriteGuard<'_, Slot> {
+        self.team.slots[self.turn.get()][self.index].write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for all threads, and ends the step; returns its slots.
+    fn meet(&self) -> &[RwLock<Slot>] {
+        let turn = self.turn.replace(1 - self.turn.get());
+        // No thread takes pieces of the step before any more, and none of the next step yet.
+        self.team.taken[1 - turn][self.index].0.store(0, Ordering::Relaxed);
+        self.team.barrier.wait();
+        &self.team.slots[turn]
     }
 
     /// Notes an error, which the region returns if it is the first one.
@@ -153,37 +185,67 @@ impl Worker<'_> {
         }
     }
 
-    /// Writes this thread's shares of all products to its slot.
-    fn compute(&self, jobs: &[Job<'_>]) {
-        let (index, count) = (self.index, self.count());
-        let mut slot = self.team.slots[self.turn.get()][index].write().unwrap_or_else(PoisonError::into_inner);
-        slot.resize(jobs.iter().map(|job| job.linear.extent(index, count, job.x.batch())).sum(), 0.0);
-        let mut rest = &mut slot[..];
-        for job in jobs {
-            let extent = job.linear.extent(index, count, job.x.batch());
-            let (share, others) = rest.split_at_mut(extent);
-            let done = job.linear.share((index, count), job.x, share, &mut self.scratch.borrow_mut());
-            self.note(done.map_err(Error::from));
-            rest = others;
+    /// Computes pieces of the products into this thread's slot, until all are taken. Returns all
+    /// pieces: the number of a job, and a piece of its product.
+    fn compute(&self, jobs: &[Job<'_>]) -> Vec<(usize, Piece)> {
+        let (count, mut pieces, mut ends) = (self.count(), Vec::new(), Vec::new());
+        for index in 0..count {
+            for (number, job) in jobs.iter().enumerate() {
+                let own = job.linear.pieces(index, count, job.x.batch());
+                pieces.extend(own.into_iter().map(|piece| (number, piece)));
+            }
+            ends.push(pieces.len());
         }
+        let mut slot = self.slot();
+        slot.pieces.clear();
+        let mut used = 0;
+        for index in (self.index..count).chain(0..self.index) {
+            let first = if index == 0 { 0 } else { ends[index - 1] };
+            let taken = &self.team.taken[self.turn.get()][index].0;
+            loop {
+                let piece = first + taken.fetch_add(1, Ordering::Relaxed);
+                if piece >= ends[index] {
+                    break;
+                }
+                used = self.add_piece(&mut slot, used, piece, (&jobs[pieces[piece].0], &pieces[piece].1));
+            }
+        }
+        pieces
     }
 
-    /// Waits for all threads, then copies their shares.
-    fn collect(&self, jobs: &mut [Job<'_>]) {
-        let slots = &self.team.slots[self.turn.replace(1 - self.turn.get())];
-        self.team.barrier.wait();
-        let count = self.count();
-        for (index, slot) in slots.iter().enumerate() {
-            let slot = slot.read().unwrap_or_else(PoisonError::into_inner);
+    /// Computes a piece into a slot, behind those that it has; returns where the next one begins.
+    fn add_piece(&self, slot: &mut Slot, used: usize, number: usize, (job, piece): (&Job<'_>, &Piece)) -> usize {
+        let end = used + job.linear.extent(piece, job.x.batch());
+        slot.values.resize(slot.values.len().max(end), 0.0);
+        let out = &mut slot.values[used..end];
+        let done = job.linear.compute(piece, job.x, out, &mut self.scratch.borrow_mut());
+        self.note(done.map_err(Error::from));
+        slot.pieces.push(number);
+        end
+    }
+
+    /// Waits for all threads, then copies what they have computed, in the order of the pieces.
+    fn collect(&self, pieces: &[(usize, Piece)], jobs: &mut [Job<'_>]) {
+        let slots = self.meet().iter();
+        if jobs.is_empty() {
+            return;
+        }
+        let slots: Vec<_> = slots.map(|slot| slot.read().unwrap_or_else(PoisonError::into_inner)).collect();
+        // After an error, pieces may be missing.
+        let mut places = vec![None; pieces.len()];
+        for slot in &slots {
             let mut first = 0;
-            for job in &mut *jobs {
-                let batch = job.x.batch();
-                let extent = job.linear.extent(index, count, batch);
-                // After an error in another thread, its slot may be shorter.
-                if let Some(share) = slot.get(first..first + extent) {
-                    job.linear.gather((index, count), share, batch, job.out);
-                }
-                first += extent;
+            for &number in &slot.pieces {
+                let Some((job, piece)) = pieces.get(number) else { continue };
+                let end = first + jobs[*job].linear.extent(piece, jobs[*job].x.batch());
+                places[number] = slot.values.get(first..end);
+                first = end;
+            }
+        }
+        for ((job, piece), values) in pieces.iter().zip(places) {
+            let job = &mut jobs[*job];
+            if let Some(values) = values {
+                job.linear.gather(piece, values, job.x.batch(), job.out);
             }
         }
         for job in jobs {

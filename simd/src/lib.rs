@@ -45,6 +45,6 @@ pub use dispatch::{Kernel, dispatch};
 pub use lanes::{LANES, load, store};
 pub use level::{Level, with_level};
 pub use reduce::{Lanes, dot, dot_tolerance, magnitudes, max_abs, sum};
-pub use stream::{StreamWriter, prefetch, stream};
+pub use stream::{StreamWriter, prefetch, prefetch_behind, stream};
 pub use table::Table;
 pub use vector::Simd;

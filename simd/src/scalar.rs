@@ -205,6 +205,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn high_bits<const SHIFT: u32>(self, lanes: &[u32; LANES]) -> [u32; LANES] {
+        lanes!(i => (lanes[i] >> 16 >> SHIFT) << 16 | (lanes[i] & 0xffff) >> SHIFT)
+    }
+
+    #[inline(always)]
     fn add_shifted<const SHIFT: u32>(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES] {
         lanes!(i => a[i] + (b[i] << SHIFT))
     }

@@ -149,6 +149,21 @@ pub fn prefetch<T>(values: &[T], at: usize) {
     let _ = (values, at);
 }
 
+/// Begins to read the value that is `count` values behind this one into the second-level cache, if
+/// memory has one there.
+#[inline(always)]
+pub fn prefetch_behind<T>(value: &T, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64; a prefetch of any address has no effect that a program can
+        // see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).wrapping_add(count).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (value, count);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

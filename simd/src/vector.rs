@@ -105,6 +105,9 @@ pub trait Simd: Copy {
     /// `lanes >> shift & mask` in each lane.
     fn bits(self, lanes: &[u32; LANES], shift: u32, mask: u32) -> [u32; LANES];
 
+    /// Both 16-bit halves of each lane, `>> SHIFT`.
+    fn high_bits<const SHIFT: u32>(self, lanes: &[u32; LANES]) -> [u32; LANES];
+
     /// `a + (b << SHIFT)` in each lane, which must not overflow.
     fn add_shifted<const SHIFT: u32>(self, a: &[u32; LANES], b: &[u32; LANES]) -> [u32; LANES];
 
@@ -182,6 +185,7 @@ mod tests {
         added: [f32; LANES],
         converted: [f32; LANES],
         bits: [u32; LANES],
+        high_bits: [u32; LANES],
         shifted: [u32; LANES],
     }
     kernel! {
@@ -226,6 +230,7 @@ mod tests {
                 low_halves: simd.low_halves(&lanes!(i => dividends[i] >> 16)),
                 bytes: simd.lookup64(&std::array::from_fn(|i| (i * 7) as u8), &std::array::from_fn(|i| codes[i % LANES] ^ i as u8)).to_vec(),
                 bits: simd.bits(&dividends, (x % 32) as u32, mask as u32),
+                high_bits: simd.high_bits::<5>(&dividends),
                 shifted: simd.add_shifted::<3>(&lanes!(i => dividends[i] >> 4), &lanes!(i => dividends[i] >> 4)),
                 added: simd.add_product(values, &floats, &floats),
                 converted: simd.i32_to_f32(&lanes!(i => (x >> i) as i32)),

@@ -106,6 +106,12 @@ pub trait LinearOp: Debug + Send + Sync {
         product == Product::Forward
     }
 
+    /// Whether products of a vector for a few outputs at a time cost about as much as one for all of
+    /// them: nothing large is computed for all outputs. Then threads balance their work.
+    fn divides(&self) -> bool {
+        false
+    }
+
     /// Computes a range of the outputs: `y`, `outputs × batch`, is overwritten with them. Outputs
     /// are rows of `W` in a [`Product::Forward`], and columns in a [`Product::Transposed`]. The
     /// ranges into which callers divide the outputs do not change the bits, except those of batches

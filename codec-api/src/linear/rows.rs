@@ -120,6 +120,10 @@ impl LinearOp for RowsLinear {
         multiply_rows(&*self.reader, product, rows, x, y)
     }
 
+    fn divides(&self) -> bool {
+        true
+    }
+
     fn tolerance(&self) -> f32 {
         rows_tolerance(self.shape())
     }

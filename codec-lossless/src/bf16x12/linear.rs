@@ -65,6 +65,10 @@ impl LinearOp for Operator {
         }
     }
 
+    fn divides(&self) -> bool {
+        true
+    }
+
     fn tolerance(&self) -> f32 {
         self.rows.tolerance()
     }

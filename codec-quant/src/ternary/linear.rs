@@ -43,6 +43,10 @@ impl LinearOp for Matrix {
         Ok(())
     }
 
+    fn divides(&self) -> bool {
+        self.packing == Packing::Lanes
+    }
+
     fn tolerance(&self) -> f32 {
         if self.packing == Packing::Trits {
             return trits::tolerance(self);

@@ -61,6 +61,10 @@ impl LinearOp for Operator {
         Ok(())
     }
 
+    fn divides(&self) -> bool {
+        true
+    }
+
     fn tolerance(&self) -> f32 {
         // The generic operator rounds a weight and its product. Here the scale is rounded apart.
         self.rows.tolerance() + f32::EPSILON

@@ -156,6 +156,10 @@ impl LinearOp for DenseMatrix {
         Ok(())
     }
 
+    fn divides(&self) -> bool {
+        true
+    }
+
     fn apply_vectors(
         &self,
         product: Product,

@@ -16,6 +16,21 @@ const SEGMENTS: usize = 8;
 /// The outputs of a thread begin at a multiple of it, if rows are inputs.
 const OUTPUTS: usize = 64;
 
+/// Pieces of the outputs of a thread. A thread that is done takes pieces of the others.
+const PIECES: usize = 6;
+
+/// The outputs of a piece are a multiple of it: operators may do some work for so many at once.
+const PIECE: usize = 128;
+
+/// A piece of a product, which one thread computes at a time.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece {
+    /// Some outputs.
+    Outputs(Range<usize>),
+    /// What one of [`SEGMENTS`] parts of the inputs adds to all outputs.
+    Segment(usize),
+}
+
 /// Part `index` of `count` of `len` things.
 pub(crate) fn part(index: usize, count: usize, len: usize) -> Range<usize> {
     len * index / count..len * (index + 1) / count
@@ -64,54 +79,50 @@ impl Linear {
         self.matrix.items(&self.rows)
     }
 
-    /// Part `index` of `count` of the rows.
-    fn rows(&self, index: usize, count: usize) -> Range<usize> {
-        let part = part_in_granules(index, count, self.rows.len(), self.matrix.granule());
-        self.rows.start + part.start..self.rows.start + part.end
+    /// Whether threads share the outputs, and not the inputs.
+    fn shares_outputs(&self) -> bool {
+        self.product == Product::Forward || self.matrix.shares_outputs()
     }
 
-    /// The outputs of thread `index` of `count`; `None` if the threads share the inputs.
-    fn place(&self, index: usize, count: usize) -> Option<Range<usize>> {
-        match self.product {
-            Product::Forward => Some(part_in_granules(index, count, self.rows.len(), self.matrix.granule())),
-            Product::Transposed if self.matrix.shares_outputs() => {
-                Some(part_in_granules(index, count, self.outputs(), OUTPUTS))
-            }
-            Product::Transposed => None,
+    /// The pieces of thread `index` of `count`, if it computes all of its own.
+    pub(crate) fn pieces(&self, index: usize, count: usize, batch: usize) -> Vec<Piece> {
+        if !self.shares_outputs() {
+            return part(index, count, SEGMENTS).map(Piece::Segment).collect();
+        }
+        let granule = if self.product == Product::Forward { self.matrix.granule() } else { OUTPUTS };
+        let own = part_in_granules(index, count, self.outputs(), granule);
+        let mut step = own.len().max(1);
+        if batch == 1 && count > 1 && self.adapter.is_none() && self.matrix.divides() {
+            step = step.div_ceil(PIECES).next_multiple_of(PIECE.next_multiple_of(granule));
+        }
+        own.clone().step_by(step).map(|first| Piece::Outputs(first..own.end.min(first + step))).collect()
+    }
+
+    /// Values of a piece of the products with a batch.
+    pub(crate) fn extent(&self, piece: &Piece, batch: usize) -> usize {
+        match piece {
+            Piece::Outputs(outputs) => outputs.len() * batch,
+            Piece::Segment(_) => self.outputs() * batch,
         }
     }
 
-    /// Values that thread `index` of `count` computes for a batch.
-    pub(crate) fn extent(&self, index: usize, count: usize, batch: usize) -> usize {
-        match self.place(index, count) {
-            Some(place) => place.len() * batch,
-            None => part(index, count, SEGMENTS).len() * self.outputs() * batch,
-        }
-    }
-
-    /// The share of thread `index` of `count` of the products with a batch, into as many values as
-    /// [`Self::extent`]. `scratch` is memory that grows but does not shrink.
+    /// A piece of the products with a batch, into as many values as [`Self::extent`]. `scratch` is
+    /// memory that grows but does not shrink.
     ///
     /// # Errors
     /// Those of the operators.
-    pub(crate) fn share(
-        &self,
-        (index, count): (usize, usize),
-        x: &Inputs<'_>,
-        out: &mut [f32],
-        scratch: &mut Vec<f32>,
-    ) -> Result<()> {
-        let batch = x.batch();
-        let Some(place) = self.place(index, count) else {
-            out.fill(0.0);
-            let width = (self.outputs() * batch).max(1);
-            return part(index, count, SEGMENTS).zip(out.chunks_exact_mut(width)).try_for_each(|(segment, out)| {
-                self.matrix.apply(Product::Transposed, self.rows(segment, SEGMENTS), x, out)?;
-                // The parts are added: one of them has what the adapter adds.
-                self.adapt(0..if segment == 0 { self.outputs() } else { 0 }, x, out)
-            });
+    pub(crate) fn compute(&self, piece: &Piece, x: &Inputs<'_>, out: &mut [f32], scratch: &mut Vec<f32>) -> Result<()> {
+        let place = match piece {
+            Piece::Outputs(outputs) => outputs,
+            Piece::Segment(segment) => {
+                out.fill(0.0);
+                let part = part_in_granules(*segment, SEGMENTS, self.rows.len(), self.matrix.granule());
+                self.matrix.apply(Product::Transposed, self.rows_of(&part), x, out)?;
+                // The segments are added: one of them has what the adapter adds.
+                return self.adapt(0..if *segment == 0 { self.outputs() } else { 0 }, x, out);
+            }
         };
-        let outputs = if self.product == Product::Forward { self.rows(index, count) } else { place.clone() };
+        let outputs = if self.product == Product::Forward { self.rows_of(place) } else { place.clone() };
         let multiply = |out: &mut [f32]| {
             match self.product {
                 Product::Forward => self.matrix.apply(Product::Forward, outputs.clone(), x, out)?,
@@ -119,6 +130,7 @@ impl Linear {
             }
             self.adapt(place.clone(), x, out)
         };
+        let batch = x.batch();
         if batch <= 1 || place.is_empty() {
             return multiply(out);
         }
@@ -132,18 +144,25 @@ impl Linear {
         Ok(())
     }
 
-    /// The products with a batch, without a bias: `batch × outputs`, with the bits of the shares of
+    /// Some of the rows, counted from the first one of the layer, in the matrix.
+    fn rows_of(&self, rows: &Range<usize>) -> Range<usize> {
+        self.rows.start + rows.start..self.rows.start + rows.end
+    }
+
+    /// The products with a batch, without a bias: `batch × outputs`, with the bits of the pieces of
     /// any number of threads.
     ///
     /// # Errors
     /// Those of the operators.
     pub(crate) fn product(&self, x: &Inputs<'_>, out: &mut [f32], scratch: &mut Vec<f32>) -> Result<()> {
-        if self.place(0, 1).is_some() {
-            return self.share((0, 1), x, out, scratch);
+        if self.shares_outputs() {
+            return self.compute(&Piece::Outputs(0..self.outputs()), x, out, scratch);
         }
-        let mut sums = vec![0.0; self.extent(0, 1, x.batch())];
-        self.share((0, 1), x, &mut sums, scratch)?;
-        self.gather((0, 1), &sums, x.batch(), out);
+        let mut sums = vec![0.0; self.outputs() * x.batch()];
+        for segment in (0..SEGMENTS).map(Piece::Segment) {
+            self.compute(&segment, x, &mut sums, scratch)?;
+            self.gather(&segment, &sums, x.batch(), out);
+        }
         Ok(())
     }
 
@@ -155,22 +174,22 @@ impl Linear {
         }
     }
 
-    /// Puts the share of thread `index` of `count` into the output, `batch × outputs`. The shares
-    /// are gathered in the order of the threads.
-    pub(crate) fn gather(&self, (index, count): (usize, usize), share: &[f32], batch: usize, out: &mut [f32]) {
-        let outputs = self.outputs().max(1);
-        if let Some(place) = self.place(index, count) {
-            for (out, share) in out.chunks_exact_mut(outputs).zip(share.chunks_exact(place.len().max(1))) {
-                out[place.clone()].copy_from_slice(share);
+    /// Puts a piece into the output, `batch × outputs`. Segments are put in their order.
+    pub(crate) fn gather(&self, piece: &Piece, values: &[f32], batch: usize, out: &mut [f32]) {
+        let width = self.outputs().max(1);
+        match piece {
+            Piece::Outputs(outputs) => {
+                for (out, values) in out.chunks_exact_mut(width).zip(values.chunks_exact(outputs.len().max(1))) {
+                    out[outputs.clone()].copy_from_slice(values);
+                }
             }
-            return;
-        }
-        if index == 0 {
-            out.fill(0.0);
-        }
-        for segment in share.chunks_exact((outputs * batch).max(1)) {
-            for (b, out) in out.chunks_exact_mut(outputs).enumerate() {
-                out.iter_mut().zip(segment.iter().skip(b).step_by(batch)).for_each(|(y, sum)| *y += sum);
+            Piece::Segment(segment) => {
+                if *segment == 0 {
+                    out.fill(0.0);
+                }
+                for (b, out) in out.chunks_exact_mut(width).enumerate() {
+                    out.iter_mut().zip(values.iter().skip(b).step_by(batch)).for_each(|(y, sum)| *y += sum);
+                }
             }
         }
     }
@@ -180,6 +199,35 @@ impl Linear {
         let Some(bias) = &self.bias else { return };
         for out in out.chunks_exact_mut(bias.len().max(1)) {
             out.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codec_api::TensorView;
+
+    use super::super::dense::dense_operator;
+    use super::super::matrix::Operator;
+    use super::*;
+
+    #[test]
+    fn the_pieces_of_all_threads_are_all_outputs_in_order() {
+        for rows in [1, 100, 1280, 5001] {
+            let weights = vec![1.0; rows * 2];
+            let operator = dense_operator(&TensorView::from_f32([rows, 2], &weights).unwrap()).unwrap();
+            let matrix = Matrix::new(vec![Operator::Here(operator)]);
+            let linear = Linear::new(Arc::new(matrix), Product::Forward, None);
+            for count in 1..5 {
+                let mut next = 0;
+                for piece in (0..count).flat_map(|index| linear.pieces(index, count, 1)) {
+                    let Piece::Outputs(outputs) = piece else { panic!("threads share the inputs") };
+                    assert_eq!(outputs.start, next, "{rows} rows, {count} threads");
+                    next = outputs.end;
+                }
+                assert_eq!(next, rows, "{count} threads");
+                assert!(count == 1 || (0..count).all(|index| linear.pieces(index, count, 7).len() <= 1));
+            }
         }
     }
 }

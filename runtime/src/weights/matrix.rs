@@ -34,21 +34,24 @@ pub(crate) struct Matrix {
     columns: usize,
     granule: usize,
     shares_outputs: bool,
+    divides: bool,
 }
 
 impl Matrix {
     /// Puts operators together, one below the other.
     pub(super) fn new(operators: Vec<Operator>) -> Self {
-        let (mut rows, mut columns, mut granule, mut shares_outputs) = (0, 0, 1, true);
+        let (mut rows, mut columns, mut granule) = (0, 0, 1);
+        let (mut shares_outputs, mut divides) = (true, true);
         let mut parts = Vec::new();
         for operator in operators {
             let shape = operator.shape();
             granule = granule.max(operator.granule().get());
             shares_outputs &= operator.shares_outputs(Product::Transposed);
+            divides &= operator.divides();
             parts.push((rows, operator));
             (rows, columns) = (rows + shape.0, shape.1);
         }
-        Self { parts, rows, columns, granule, shares_outputs }
+        Self { parts, rows, columns, granule, shares_outputs, divides }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -102,6 +105,11 @@ impl Matrix {
     /// Whether threads can share the outputs of the product with the transposed matrix.
     pub(crate) fn shares_outputs(&self) -> bool {
         self.shares_outputs
+    }
+
+    /// Whether products for few outputs at a time cost little more than one for many.
+    pub(crate) fn divides(&self) -> bool {
+        self.divides
     }
 
     /// Some outputs of the product with the transposed matrix, `outputs × batch`.

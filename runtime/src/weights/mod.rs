@@ -14,7 +14,7 @@ pub use adapter::{Adapter, low_rank_product};
 pub(crate) use adapter::{Adapting, LowRank};
 pub(crate) use dense::dense_operator;
 pub use ledger::Demand;
-pub(crate) use linear::{Linear, part, part_in_granules};
+pub(crate) use linear::{Linear, Piece, part, part_in_granules};
 pub use source::Resident;
 pub(crate) use source::Source;
 pub(crate) use store::Store;

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
     _mm256_max_epu32, _mm256_max_ps, _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_mulhi_epu16,
     _mm256_packs_epi32, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_permutevar8x32_epi32,
     _mm256_permutevar8x32_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi32,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32, _mm256_srl_epi16, _mm256_srl_epi32,
     _mm256_srlv_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
@@ -397,6 +397,16 @@ impl Simd for Avx2 {
             let half = |x| _mm256_and_si256(_mm256_srl_epi32(x, shift), mask);
             let [low, high] = integers(lanes);
             lanes_of([half(low), half(high)])
+        }
+    }
+
+    #[inline(always)]
+    fn high_bits<const SHIFT: u32>(self, lanes: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: as above.
+        unsafe {
+            let shift = _mm_cvtsi32_si128(SHIFT as i32);
+            let [low, high] = integers(lanes);
+            lanes_of([_mm256_srl_epi16(low, shift), _mm256_srl_epi16(high, shift)])
         }
     }
 

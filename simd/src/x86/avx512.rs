@@ -11,8 +11,8 @@ use std::arch::x86_64::{
     _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32,
     _mm512_min_ps, _mm512_mul_ps, _mm512_mulhi_epu16, _mm512_permutexvar_epi8, _mm512_permutexvar_ps,
     _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32, _mm512_srlv_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
-    _mm512_sub_ps, _pdep_u64, _pext_u64,
+    _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
@@ -309,6 +309,12 @@ impl Simd for Avx512 {
             let shifted = _mm512_srl_epi32(integers(lanes), _mm_cvtsi32_si128(shift as i32));
             lanes_of(_mm512_and_si512(shifted, _mm512_set1_epi32(mask as i32)))
         }
+    }
+
+    #[inline(always)]
+    fn high_bits<const SHIFT: u32>(self, lanes: &[u32; LANES]) -> [u32; LANES] {
+        // SAFETY: the caller's CPU has AVX-512 BW too.
+        unsafe { lanes_of(_mm512_srli_epi16::<SHIFT>(integers(lanes))) }
     }
 
     #[inline(always)]

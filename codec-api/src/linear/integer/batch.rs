@@ -72,7 +72,7 @@ impl<const TILES: usize> Panel<TILES> {
         numbers: [usize; TILES],
     ) {
         for t in 0..TILES {
-            let lines = tiles.lines::<BITS>(numbers[t], 0..tiles.inputs).0.as_chunks::<LINES>().0;
+            let lines = tiles.lines::<BITS>(numbers[t], 0..tiles.inputs).as_chunks::<LINES>().0;
             let pairs = self.pairs.chunks_mut(tiles.group / 2);
             for (group, (lines, pairs)) in lines.chunks(tiles.group / 2 / PAIRS).zip(pairs).enumerate() {
                 let zeros = tiles.zeros_of_lanes(numbers[t], group);

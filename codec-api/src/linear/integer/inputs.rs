@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytemuck::cast_slice_mut;
-use simd::{LANES, Lanes, Simd, kernel, lanes, load, magnitudes, sum};
+use simd::{LANES, Lanes, Simd, kernel, lanes, magnitudes, sum};
 
 /// Inputs that share a scale.
 pub(in crate::linear) const BLOCK: usize = 64;
@@ -183,6 +183,14 @@ fn block_of<'a>(values: &'a [f32], buffer: &'a mut [f32; BLOCK]) -> &'a [f32; BL
     buffer
 }
 
+/// Fewer zero points than there is space for, and zeros behind them.
+#[cold]
+fn padded(zeros: &[u8]) -> [u8; 2 * LANES] {
+    let mut all = [0; 2 * LANES];
+    all[..zeros.len()].copy_from_slice(zeros);
+    all
+}
+
 #[inline(always)]
 fn widened(q: &Lanes<i16>) -> Lanes<i32> {
     lanes!(i => i32::from(q[i]))
@@ -215,14 +223,13 @@ kernel! {
                 continue;
             }
             let mut sums = [0; LANES];
-            for (p, q) in integers.iter().enumerate() {
-                let q = widened(q);
-                if zeros.is_empty() {
-                    sums = lanes!(i => sums[i] + q[i]);
-                } else {
-                    let zeros: Lanes<u8> = load(zeros.get(b * BLOCK + p * LANES..).unwrap_or_default());
-                    sums = lanes!(i => sums[i] + q[i] * i32::from(zeros[i]));
+            for (p, q) in integers.as_flattened().as_chunks().0.iter().enumerate() {
+                let mut factors = [1; 2 * LANES];
+                if !zeros.is_empty() {
+                    let zeros = zeros.get(b * BLOCK + p * 2 * LANES..).unwrap_or_default();
+                    factors = zeros.first_chunk().copied().unwrap_or_else(|| padded(zeros));
                 }
+                sums = simd.add_lane_pairs(&sums, &simd.widen_pairs(&factors), q);
             }
             // The kernels add up the sums of a block.
             place.sums(b)[0] = sum(sums);

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use simd::{LANES, Simd, kernel, lanes, prefetch};
+use simd::{LANES, Simd, kernel, lanes, prefetch_behind};
 
 use super::batch::with_batch;
 use super::inputs::{BLOCK, Group, IntegerInputs, TOGETHER};
@@ -181,21 +181,20 @@ fn product<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize, c
         for at in (start..end).step_by(inner) {
             let stop = (at + inner).min(end);
             let sum = x.sum(at / BLOCK, at % BLOCK, stop - at);
-            let mut lines = [tiles.lines; TILES];
-            let mut ahead = [tiles.lines; TILES];
+            let (mut lines, ahead) = ([tiles.lines; TILES], tiles.ahead::<BITS, TILES>(at));
             // The zero points, times the inputs.
-            let mut less = [[[0; LANES]; SUMS]; TILES];
+            let mut less = [[0; LANES]; TILES];
             for t in 0..TILES {
-                (lines[t], ahead[t]) = tiles.lines::<BITS>(numbers[t], at..stop);
-                less[t][0] = tiles.less_zeros(numbers[t], at, sum);
+                lines[t] = tiles.lines::<BITS>(numbers[t], at..stop);
+                less[t] = tiles.less_zeros(numbers[t], at, sum);
             }
-            let dots = dots::<S, BITS, LINES, PAIRS, TILES>(simd, less, (lines, ahead), &x.pairs[at / 2..]);
+            let dots = dots::<S, BITS, LINES, PAIRS, TILES>(simd, (lines, ahead), &x.pairs[at / 2..]);
             for t in 0..TILES {
                 if let Some(minima) = &tiles.minima {
                     let minimum = minima.get(simd, numbers[t], at / tiles.group);
                     part[t] = simd.subtract_product(&part[t], &minimum, &[sum as f32; LANES]);
                 }
-                let d = simd.i32_to_f32(&total(&dots[t]));
+                let d = simd.i32_to_f32(&total::<BITS>(&less[t], &dots[t]));
                 let scale = if small { tiles.scale(simd, numbers[t], at) } else { [x.scales[at / BLOCK]; LANES] };
                 part[t] = simd.add_product(&part[t], &d, &scale);
             }
@@ -212,23 +211,33 @@ fn product<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize, c
     y
 }
 
-/// The sum of some vectors.
+/// The sum of the sums, without the factors of [`unshifted`].
 #[inline(always)]
-fn total<const SUMS: usize>(sums: &[Ints; SUMS]) -> Ints {
-    let mut total = sums[0];
-    for sum in &sums[1..] {
-        total = lanes!(i => total[i].wrapping_add(sum[i]));
-    }
-    total
+fn total<const BITS: usize>(less: &Ints, sums: &[Ints; SUMS]) -> Ints {
+    let [first, second, third, fourth] = sums;
+    // The sums are multiples of these powers of two.
+    let shift = if BITS == 4 { 4 } else { 0 };
+    lanes!(i => {
+        let last = (third[i] >> (2 * shift)).wrapping_add(fourth[i]);
+        less[i].wrapping_add(first[i]).wrapping_add((second[i] >> shift).wrapping_add(last))
+    })
 }
 
 impl Tiles<'_> {
-    /// The lines of a tile for some inputs, and those that follow [`AHEAD`] of the first one.
+    /// The lines of a tile for some inputs.
     #[inline(always)]
-    pub(super) fn lines<const BITS: usize>(&self, tile: usize, inputs: Range<usize>) -> (&[Line], &[Line]) {
+    pub(super) fn lines<const BITS: usize>(&self, tile: usize, inputs: Range<usize>) -> &[Line] {
         let first = (tile * self.inputs + inputs.start) * BITS / 32;
-        let len = inputs.len() * BITS / 32;
-        (&self.lines[first..first + len], self.lines.get(first + AHEAD..).unwrap_or_default())
+        &self.lines[first..first + inputs.len() * BITS / 32]
+    }
+
+    /// Lines from those of an input to those that a kernel reads [`AHEAD`] lines later, if it reads
+    /// so many tiles at a time. They are in the same tile, or in one that follows.
+    #[inline(always)]
+    fn ahead<const BITS: usize, const TILES: usize>(&self, input: usize) -> usize {
+        let (of_tile, ahead) = (self.inputs * BITS / 32, AHEAD / TILES);
+        let line = input * BITS / 32 + ahead;
+        if line < of_tile { ahead } else { ahead + line / of_tile * (TILES - 1) * of_tile }
     }
 
     #[inline(always)]
@@ -276,20 +285,19 @@ impl Tiles<'_> {
 #[inline(always)]
 fn dots<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize, const TILES: usize>(
     simd: S,
-    mut sums: [[Ints; SUMS]; TILES],
-    (lines, ahead): ([&[Line]; TILES], [&[Line]; TILES]),
+    (lines, ahead): ([&[Line]; TILES], usize),
     x: &[u32],
 ) -> [[Ints; SUMS]; TILES] {
+    let mut sums = [[[0; LANES]; SUMS]; TILES];
     let (first, last) = (lines[0].as_chunks::<LINES>().0, lines[TILES - 1].as_chunks::<LINES>().0);
-    for (i, (first, last)) in first.iter().zip(last).enumerate() {
+    for ((first, last), pairs) in first.iter().zip(last).zip(x.as_chunks::<PAIRS>().0) {
         // Prefetching many lines at once would make the kernel wait.
-        for ahead in ahead {
-            for line in 0..LINES {
-                prefetch(ahead, i * LINES + line);
+        for line in 0..LINES {
+            prefetch_behind(&first[line], ahead);
+            if TILES > 1 {
+                prefetch_behind(&last[line], ahead);
             }
         }
-        // There is always a pair: a panic here would cost registers.
-        let Some(pairs) = x.get(i * PAIRS..).and_then(|x| x.first_chunk()) else { return sums };
         sums = add_step::<S, BITS, LINES, PAIRS, TILES>(simd, sums, [first, last], pairs);
     }
     sums
@@ -309,7 +317,7 @@ fn add_step<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize, 
         ($($j:literal)*) => {$(
             if $j < PAIRS {
                 for t in 0..TILES {
-                    let codes = codes_of::<S, BITS, LINES>(simd, lines[t], $j);
+                    let codes = unshifted::<S, BITS, LINES>(simd, lines[t], $j);
                     next[t][$j % SUMS] = simd.add_pairs(&next[t][$j % SUMS], &codes, x[$j % PAIRS]);
                 }
             }
@@ -317,6 +325,17 @@ fn add_step<S: Simd, const BITS: usize, const LINES: usize, const PAIRS: usize, 
     }
     pair!(0 1 2 3 4 5 6 7);
     next
+}
+
+/// As [`codes_of`], but codes of four bits are multiplied by 16 to the power of `j`, except the
+/// last ones, which would not fit: most of them then need no shift. At most 16 products of the
+/// inputs of a block and of codes times 256 are added, which is below 2³¹.
+#[inline(always)]
+fn unshifted<S: Simd, const BITS: usize, const LINES: usize>(simd: S, lines: &[Line; LINES], j: usize) -> [u32; LANES] {
+    match (BITS, j) {
+        (4, 0..3) => simd.bits(&lines[0].0, 0, 0x000f_000f << (4 * j)),
+        _ => codes_of::<S, BITS, LINES>(simd, lines, j),
+    }
 }
 
 /// Pair `j` of the codes in the lines of a step.
@@ -333,5 +352,11 @@ pub(super) fn codes_of<S: Simd, const BITS: usize, const LINES: usize>(
         let (low, high) = (of(4, j / 4, j % 4 * 4), of(2, 2, j * 2));
         return simd.add_shifted::<4>(&low, &high);
     }
-    of(BITS, j * 2 * BITS / 32, j * BITS % 16)
+    let (line, shift) = (j * 2 * BITS / 32, j * BITS % 16);
+    match (BITS, shift) {
+        (2, 14) => simd.high_bits::<14>(&lines[line % LINES].0),
+        (4, 12) => simd.high_bits::<12>(&lines[line % LINES].0),
+        (8, 8) => simd.high_bits::<8>(&lines[line % LINES].0),
+        _ => of(BITS, line, shift),
+    }
 }

@@ -146,6 +146,10 @@ impl LinearOp for IntegerMatrix {
         product == self.product || product == Product::Forward
     }
 
+    fn divides(&self) -> bool {
+        true
+    }
+
     fn apply_outputs(&self, product: Product, outputs: Range<usize>, x: &Inputs<'_>, y: &mut [f32]) -> Result<()> {
         check_outputs(self.layout.shape, product, &outputs, x, y)?;
         if product == Product::Transposed && self.product == product {
