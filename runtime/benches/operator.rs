@@ -3,7 +3,9 @@
 //! `token/…` multiplies all matrices of GPT-2 with one vector, as for a token: the time is that of
 //! reading the weights. Throughput is in bytes of resident weights; compare it with `read`, which
 //! sums up an array that no cache holds. `prefill/…` multiplies the matrices of a layer with 128
-//! vectors, on one thread; compare it with `faer f32`.
+//! vectors, on one thread, or with 64 of them on each of two threads. The product of dense weights
+//! is that of the crate `faer`. `bare` calls it with each layout of weights and outputs, into memory
+//! that is there already; compare the best of them with `dense f32`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Inputs, LinearOp, Product, Re
 use codecs as _;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatRef, Par};
+use faer::{Accum, MatMut, MatRef, Par};
 
 /// Rows, columns and product of the matrices of a layer.
 const LAYER: [(usize, usize, Product); 4] = [
@@ -57,14 +59,14 @@ fn operators(spec: &str, matrices: &[(usize, usize, Product)]) -> Vec<Operator> 
     matrices.iter().map(prepare).collect()
 }
 
-/// The matrices of a layer as the decoder keeps dense ones: `Conv1D` is transposed.
-fn dense() -> Vec<Operator> {
-    let prepare = |&(rows, columns, _): &(usize, usize, Product)| {
-        let weights = noise(rows * columns);
-        let view = TensorView::from_f32([columns, rows], &weights).expect("a matrix");
+/// Matrices as the decoder keeps dense ones: `Conv1D` is transposed.
+fn dense(matrices: &[(usize, usize, Product)]) -> Vec<Operator> {
+    let prepare = |&(rows, columns, product): &(usize, usize, Product)| {
+        let ((inputs, outputs), weights) = (product.sides((rows, columns)), noise(rows * columns));
+        let view = TensorView::from_f32([outputs, inputs], &weights).expect("a matrix");
         (runtime::dense_operator(&view).expect("an operator"), Product::Forward)
     };
-    LAYER.iter().map(prepare).collect()
+    matrices.iter().map(prepare).collect()
 }
 
 /// One product, its outputs shared by the threads.
@@ -140,40 +142,96 @@ fn token(c: &mut Criterion) {
     group.finish();
 }
 
-fn prefill(c: &mut Criterion) {
-    let mut group = c.benchmark_group("prefill");
-    let products: usize = LAYER.iter().map(|(rows, columns, _)| rows * columns * BATCH).sum();
+/// A way to call faer for the product of some vectors with the weights of a layer.
+#[derive(Clone, Copy)]
+struct Layout {
+    name: &'static str,
+    /// Rows of the weights are inputs, as in a `Conv1D`; otherwise outputs.
+    inputs_first: bool,
+    /// The outputs of a vector lie together; otherwise those of all vectors.
+    by_vector: bool,
+}
+
+impl Layout {
+    const ALL: [Self; 4] = [
+        Self { name: "inputs, by vector", inputs_first: true, by_vector: true },
+        Self { name: "inputs, by output", inputs_first: true, by_vector: false },
+        Self { name: "outputs, by vector", inputs_first: false, by_vector: true },
+        Self { name: "outputs, by output", inputs_first: false, by_vector: false },
+    ];
+
+    /// The product `y = x·w`, with `inputs × outputs` weights.
+    fn multiply(self, (inputs, outputs): (usize, usize), w: &[f32], x: &[f32], y: &mut [f32]) {
+        let batch = x.len() / inputs;
+        let w = if self.inputs_first {
+            MatRef::from_row_major_slice(w, inputs, outputs)
+        } else {
+            MatRef::from_column_major_slice(w, inputs, outputs)
+        };
+        let y = if self.by_vector {
+            MatMut::from_column_major_slice_mut(y, outputs, batch).transpose_mut()
+        } else {
+            MatMut::from_column_major_slice_mut(y, batch, outputs)
+        };
+        matmul(y, Accum::Replace, MatRef::from_row_major_slice(x, batch, inputs), w, 1.0, Par::Seq);
+    }
+}
+
+/// Runs `work` with the vectors of each thread and space for their outputs.
+fn shared(threads: usize, x: &[f32], y: &mut [f32], work: impl Fn(&[f32], &mut [f32]) + Sync) {
+    if threads == 1 {
+        return work(x, y);
+    }
+    let parts = x.chunks_exact(x.len() / threads).zip(y.chunks_exact_mut(y.len() / threads));
+    rayon::scope(|scope| parts.for_each(|(x, y)| scope.spawn(|_| work(x, y))));
+}
+
+/// Products of a layer, or of the head, with [`BATCH`] vectors that the threads share.
+fn prefill_of(c: &mut Criterion, what: &str, matrices: &[(usize, usize, Product)], specs: &[(&str, &str)]) {
+    let sides: Vec<_> = matrices.iter().map(|(rows, columns, product)| product.sides((*rows, *columns))).collect();
+    let mut group = c.benchmark_group(what);
+    let products: usize = sides.iter().map(|(inputs, outputs)| inputs * outputs * BATCH).sum();
     group.throughput(Throughput::Elements(products as u64)).sample_size(10);
-    let x = noise(3072 * BATCH);
-    group.bench_function("faer f32", |b| {
-        let weights = LAYER.map(|(rows, columns, _)| noise(rows * columns));
-        b.iter(|| {
-            for ((rows, columns, _), w) in LAYER.iter().zip(&weights) {
-                let w = MatRef::from_row_major_slice(w, *rows, *columns);
-                let x = MatRef::from_row_major_slice(&x[..rows * BATCH], BATCH, *rows);
-                let mut y = Mat::<f32>::zeros(BATCH, *columns);
-                matmul(black_box(&mut y), Accum::Replace, x, w, 1.0, Par::Seq);
-            }
-        });
-    });
-    let mut run = |name: &str, make: &dyn Fn() -> Vec<Operator>| {
-        group.bench_function(name, |b| {
-            let (all, mut y) = (make(), vec![0.0; 3072 * BATCH]);
-            b.iter(|| {
-                for (operator, product) in &all {
-                    let (inputs, outputs) = product.sides(operator.shape());
-                    let x = Inputs::new(&x[..inputs * BATCH], BATCH).expect("vectors");
-                    let y = &mut y[..outputs * BATCH];
-                    operator.apply_vectors(*product, 0..outputs, &x, y, outputs).expect("a product");
-                }
+    let most = sides.iter().map(|(_, outputs)| *outputs).max().unwrap_or_default();
+    let (x, mut y) = (noise(3072 * BATCH), vec![0.0; most * BATCH]);
+    let weights: Vec<_> = sides.iter().map(|(inputs, outputs)| noise(inputs * outputs)).collect();
+    for threads in [1, 2] {
+        for layout in Layout::ALL {
+            group.bench_function(BenchmarkId::new(format!("bare, {}", layout.name), threads), |b| {
+                b.iter(|| {
+                    for (&(inputs, outputs), w) in sides.iter().zip(&weights) {
+                        shared(threads, &x[..inputs * BATCH], &mut y[..outputs * BATCH], |x, y| {
+                            layout.multiply((inputs, outputs), w, x, black_box(y));
+                        });
+                    }
+                });
             });
-        });
-    };
-    run("dense f32", &dense);
-    for (name, spec) in SPECS {
-        run(name, &|| operators(spec, &LAYER));
+        }
+        let mut run = |name: &str, make: &dyn Fn() -> Vec<Operator>| {
+            group.bench_function(BenchmarkId::new(name, threads), |b| {
+                let all = make();
+                b.iter(|| {
+                    for (operator, product) in &all {
+                        let (inputs, outputs) = product.sides(operator.shape());
+                        shared(threads, &x[..inputs * BATCH], &mut y[..outputs * BATCH], |x, y| {
+                            let x = Inputs::new(x, x.len() / inputs).expect("vectors");
+                            operator.apply_vectors(*product, 0..outputs, &x, y, outputs).expect("a product");
+                        });
+                    }
+                });
+            });
+        };
+        run("dense f32", &|| dense(matrices));
+        for (name, spec) in specs {
+            run(name, &|| operators(spec, matrices));
+        }
     }
     group.finish();
+}
+
+fn prefill(c: &mut Criterion) {
+    prefill_of(c, "prefill", &LAYER, &SPECS);
+    prefill_of(c, "prefill head", &[HEAD], &[]);
 }
 
 criterion_group!(benches, token, prefill);

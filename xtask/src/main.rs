@@ -4,6 +4,7 @@ mod bench_matrix;
 mod changes;
 mod ci;
 mod host;
+mod llamacpp;
 mod new_codec;
 mod tree;
 
@@ -78,6 +79,7 @@ enum Task {
     /// Print `docs/workflows.md`: whole stores of model versions, beside the claims of seeds
     #[command(disable_help_flag = true)]
     Workflows(Forwarded),
+    Llamacpp(llamacpp::Options),
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Run the checks of continuous integration, up to the first failure
@@ -121,6 +123,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Workflows(rest) => measure(&tree, "workflows", &rest),
         Task::Calibrated(rest) => measure_program(&tree, "calibrated", &rest),
         Task::Packing(rest) => measure_program(&tree, "packing", &rest),
+        Task::Llamacpp(options) => llamacpp::run(&tree, &options),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())

@@ -1,0 +1,209 @@
+"""Speed of GPT-2's architecture with random weights, in Netweight and in llama.cpp, in turn.
+
+`cargo xtask llamacpp` starts this script. It needs a llama.cpp that is built, and the Python
+packages llama-cpp-py-sync (for its declarations of the C API), cffi, gguf and numpy.
+"""
+
+import argparse
+import ctypes
+import glob
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+NEEDED = "llama-cpp-py-sync cffi gguf numpy"
+try:
+    import gguf
+    import numpy as np
+    from gguf.quants import quantize
+    from llama_cpp_py_sync._cffi_bindings import ffi
+except ImportError as error:
+    sys.exit(f"error: {error}; `pip install {NEEDED}` into the Python that `--python` names")
+
+# Layers, width, heads, vocabulary and context.
+LAYERS, WIDTH, HEADS, VOCABULARY, CONTEXT = 12, 768, 12, 50257, 1024
+# Recipes of Netweight, and llama.cpp's format with about as many bits.
+PAIRS = [("f32", "F32"), ("int8", "Q8_0"), ("q4", "Q4_0")]
+PROMPT = 128
+
+
+def write_model(path, kind, seed=0):
+    """Writes the architecture with random matrices of this kind; the rest is F32."""
+    rng = np.random.default_rng(seed)
+    out = gguf.GGUFWriter(path, "gpt2")
+    out.add_block_count(LAYERS)
+    out.add_context_length(CONTEXT)
+    out.add_embedding_length(WIDTH)
+    out.add_feed_forward_length(4 * WIDTH)
+    out.add_head_count(HEADS)
+    out.add_layer_norm_eps(1e-5)
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre("gpt-2")
+    out.add_token_list([f"t{i}" for i in range(VOCABULARY)])
+    out.add_token_types([1] * VOCABULARY)
+    out.add_token_merges(["t 0"])
+    out.add_bos_token_id(0)
+    out.add_eos_token_id(0)
+
+    def matrix(name, rows, columns):
+        values = rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
+        if kind == "F32":
+            out.add_tensor(name, values)
+        else:
+            code = gguf.GGMLQuantizationType[kind]
+            out.add_tensor(name, quantize(values, code), raw_dtype=code)
+
+    def vector(name, length, value):
+        out.add_tensor(name, np.full(length, value, np.float32))
+
+    matrix("token_embd.weight", VOCABULARY, WIDTH)
+    out.add_tensor("position_embd.weight", rng.standard_normal((CONTEXT, WIDTH), dtype=np.float32))
+    vector("output_norm.weight", WIDTH, 1)
+    vector("output_norm.bias", WIDTH, 0)
+    for layer in range(LAYERS):
+        for name, rows, columns in (
+            ("attn_qkv", 3 * WIDTH, WIDTH),
+            ("attn_output", WIDTH, WIDTH),
+            ("ffn_up", 4 * WIDTH, WIDTH),
+            ("ffn_down", WIDTH, 4 * WIDTH),
+        ):
+            matrix(f"blk.{layer}.{name}.weight", rows, columns)
+            vector(f"blk.{layer}.{name}.bias", rows, 0)
+        for name in ("attn_norm", "ffn_norm"):
+            vector(f"blk.{layer}.{name}.weight", WIDTH, 1)
+            vector(f"blk.{layer}.{name}.bias", WIDTH, 0)
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+def load_library(folder):
+    """llama.cpp's functions."""
+
+    def path_of(name):
+        found = sorted(glob.glob(os.path.join(folder, f"lib{name}.so")) + glob.glob(os.path.join(folder, f"lib{name}.*.so")))
+        if not found:
+            sys.exit(f"error: `{folder}` has no lib{name}.so; `cargo xtask llamacpp --help` says where to get it")
+        return found[0]
+
+    # The backends are libraries beside it, of which it chooses one by the CPU.
+    ctypes.CDLL(path_of("ggml"), mode=ctypes.RTLD_GLOBAL).ggml_backend_load_all_from_path(folder.encode())
+    path = path_of("llama")
+    quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
+    ctypes.CDLL(path).llama_log_set(quiet, None)
+    library = ffi.dlopen(path)
+    library.llama_backend_init()
+    if library.llama_context_default_params().n_ubatch != 512:
+        sys.exit(f"error: `{path}` does not have the structures that llama-cpp-py-sync declares: take another version of it")
+    return library, quiet
+
+
+class Llama:
+    """A model in llama.cpp, with a cache in F32 as in Netweight."""
+
+    def __init__(self, library, path, threads):
+        self.library = library
+        options = library.llama_model_default_params()
+        options.n_gpu_layers = 0
+        self.model = library.llama_model_load_from_file(path.encode(), options)
+        # Without the fused attention, tokens one by one are faster, and with it the prompt.
+        self.contexts = [self.open(path, threads, kind) for kind in (0, 1)]
+
+    def open(self, path, threads, flash_attention):
+        options = self.library.llama_context_default_params()
+        options.n_ctx = options.n_batch = options.n_ubatch = 256
+        options.n_threads = options.n_threads_batch = threads
+        options.type_k = options.type_v = 0
+        options.flash_attn_type = flash_attention
+        context = self.library.llama_init_from_model(self.model, options)
+        if context == ffi.NULL:
+            sys.exit(f"error: llama.cpp does not open `{path}`")
+        return context
+
+    def run(self, context, tokens, first):
+        """Runs tokens from a position on, with the logits of the last one; returns the seconds."""
+        batch = self.library.llama_batch_init(len(tokens), 0, 1)
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = first + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = i + 1 == len(tokens)
+        begin = time.perf_counter()
+        failed = self.library.llama_decode(context, batch)
+        self.library.llama_synchronize(context)
+        seconds = time.perf_counter() - begin
+        self.library.llama_batch_free(batch)
+        if failed:
+            sys.exit("error: llama.cpp cannot run the tokens")
+        return seconds
+
+    def measure(self, count):
+        """Tokens per second one by one after a prompt, and of the prompt: the better context."""
+        speeds = []
+        for context in self.contexts:
+            self.library.llama_memory_clear(self.library.llama_get_memory(context), True)
+            prompt = self.run(context, [100 + i for i in range(PROMPT)], 0)
+            rest = sum(self.run(context, [300 + i], PROMPT + i) for i in range(count))
+            speeds.append((count / rest, PROMPT / prompt))
+        return tuple(map(max, zip(*speeds)))
+
+
+def netweight(args):
+    """The same of Netweight, for each recipe."""
+    recipes = ",".join(recipe for recipe, _ in PAIRS)
+    command = [args.netweight, "speed", "--shape", "gpt2", "--recipes", recipes, "--json", "--rounds", "1"]
+    command += ["-j", str(args.threads), "--prompt", str(PROMPT), "-n", str(args.tokens)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit("error: `netweight speed` has failed")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {line["recipe"]: (line["tokens_per_s"], line["prefill_tokens_per_s"]) for line in lines}
+
+
+def table(rounds, args):
+    """Prints the fastest rounds of each program: other work on the machine slows both, but
+    llama.cpp more, whose threads wait for each other in a loop."""
+    print(f"gpt2, random weights: {args.threads} threads, a prompt of {PROMPT} tokens, then {args.tokens} one by one;")
+    print(f"the best of {args.rounds} rounds, in each of which both programs run\n")
+    print("|  | tokens/s | llama.cpp | ratio | of a prompt, tokens/s | llama.cpp | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for ours, theirs in PAIRS:
+        cells = [f"{ours}, {theirs}"]
+        for what, digits in ((0, 1), (1, 0)):
+            a = max(mine[ours][what] for mine, _ in rounds)
+            b = max(other[theirs][what] for _, other in rounds)
+            cells += [f"{a:.{digits}f}", f"{b:.{digits}f}", f"{a / b:.2f}"]
+        print("| " + " | ".join(cells) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lib", required=True)
+    parser.add_argument("--netweight", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--tokens", type=int, required=True)
+    args = parser.parse_args()
+    library, _quiet = load_library(args.lib)
+    with tempfile.TemporaryDirectory() as folder:
+        models = {}
+        for _, kind in PAIRS:
+            path = os.path.join(folder, f"{kind}.gguf")
+            write_model(path, kind)
+            models[kind] = Llama(library, path, args.threads)
+            models[kind].measure(1)
+        rounds = []
+        for number in range(args.rounds):
+            print(f"round {number + 1} of {args.rounds}", file=sys.stderr)
+            mine = netweight(args)
+            rounds.append((mine, {kind: model.measure(args.tokens) for kind, model in models.items()}))
+    table(rounds, args)
+
+
+main()
