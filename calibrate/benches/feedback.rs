@@ -12,7 +12,6 @@ use codecs as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use harness::testing::weights;
 
 /// Outputs and inputs of the matrices of a GPT-2 with six layers of width 256, and how many have
 /// this shape.
@@ -22,10 +21,20 @@ const SMALL: [(usize, usize, usize); 5] =
 /// Rows and columns of the large layer.
 const LARGE: usize = 4096;
 
+/// Numbers from −1 to 1, the same on every run.
+fn noise(len: usize) -> Vec<f32> {
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 /// `E[x xᵀ]` of vectors in which neighbours are alike.
 fn curvature(order: usize) -> Factor {
     let tokens = 2 * order;
-    let mut x = weights(tokens * order);
+    let mut x = noise(tokens * order);
     for x in x.chunks_exact_mut(order) {
         (1..order).for_each(|i| x[i] += 0.7 * x[i - 1]);
     }
@@ -39,7 +48,7 @@ fn curvature(order: usize) -> Factor {
 fn small(c: &mut Criterion) {
     let registry = Registry::linked().expect("a registry");
     let codec = registry.parse_spec("trellis.columns:states=64:step=0.02").expect("a codec");
-    let made = SMALL.map(|(m, n, count)| (m, n, count, weights(m * n), curvature(n), curvature(m)));
+    let made = SMALL.map(|(m, n, count)| (m, n, count, noise(m * n), curvature(n), curvature(m)));
     let mut group = c.benchmark_group("feedback");
     group.throughput(Throughput::Elements(made.iter().map(|(m, n, count, ..)| (m * n * count) as u64).sum()));
     group.sample_size(10).measurement_time(Duration::from_secs(20));
@@ -60,7 +69,7 @@ fn small(c: &mut Criterion) {
 fn large(c: &mut Criterion) {
     let registry = Registry::linked().expect("a registry");
     let codec = registry.parse_spec("quant.int:bits=4:group=128").expect("a codec");
-    let (values, curvature) = (weights(LARGE * LARGE), curvature(LARGE));
+    let (values, curvature) = (noise(LARGE * LARGE), curvature(LARGE));
     let tensor = TensorView::from_f32([LARGE, LARGE], &values).expect("a tensor");
     let mut group = c.benchmark_group("4096 x 4096");
     // Half of a product for each axis, as the factors are triangular.

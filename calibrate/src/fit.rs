@@ -45,6 +45,9 @@ pub struct Fit<'a> {
 /// The codec for a step and an axis of inputs.
 pub type Stepped<'a> = dyn Fn(f64, InputAxis) -> Result<Arc<dyn Codec>> + Sync + 'a;
 
+/// A compression with some damping, near another one: its step, and the result.
+type Compress<'a> = dyn Fn(&Calibrated, Option<&Fitted>) -> Result<(f64, Compressed)> + 'a;
+
 /// A compression, and its settings.
 #[derive(Debug)]
 pub struct Fitted {
@@ -168,7 +171,7 @@ impl Fit<'_> {
     fn least(
         &self,
         (bits, given): (f64, Option<f64>),
-        compress: &dyn Fn(&Calibrated, Option<&Fitted>) -> Result<(f64, Compressed)>,
+        compress: &Compress<'_>,
         loss: &dyn Fn(&Fitted) -> f64,
         each: &dyn Fn(&Fitted),
     ) -> Result<Fitted> {

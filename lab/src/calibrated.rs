@@ -106,7 +106,7 @@ pub fn page(lab: &Lab, options: &Options) -> Result<String> {
         let (taken, bytes, found) = measure.pack(arguments, calibrated)?;
         let row = measure.row(name, bytes, &found, &taken);
         table.row([
-            format!("{name}"),
+            name.to_owned(),
             format!("{:.3}", row.bits_per_weight),
             bytes.to_string(),
             format!("{:.3}", found.perplexity),

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+use codec_api::util::transpose_to;
 use codec_api::{Inputs, LinearOp, Product, Result, RowReader, RowsLinear, check_product};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -108,17 +109,22 @@ pub(crate) fn forward(tile: &[f32], columns: usize, x: &Inputs<'_>, y: &mut [f32
     matmul(y, Accum::Replace, w, x.transpose(), 1.0, Par::Seq);
 }
 
+/// Outputs that are computed at a time: those of a batch stay in the second-level cache until they
+/// are transposed.
+const OUTPUTS: usize = 512;
+
 /// `y = x·tileᵀ`, `batch × rows`. Each row of `y` begins `stride` values after the one before; the
 /// batch is not empty.
+///
+/// The product writes the values of an output side by side: faer is fastest so.
 pub(crate) fn vectors(tile: &[f32], columns: usize, x: &Inputs<'_>, (y, stride): (&mut [f32], usize)) {
-    let rows = tile.len() / columns;
-    let w = MatRef::from_row_major_slice(tile, rows, columns);
-    let x = MatRef::from_row_major_slice(x.values(), x.batch(), columns);
-    let y = &mut y[..(x.nrows() - 1) * stride + rows];
-    // As columns: faer 0.24 takes the strides of rows for those of columns, and then writes outside
-    // of the slice (`MatMut::from_row_major_slice_with_stride_mut`).
-    let y = MatMut::from_column_major_slice_with_stride_mut(y, rows, x.nrows(), stride);
-    matmul(y, Accum::Replace, w, x.transpose(), 1.0, Par::Seq);
+    let mut by_outputs = vec![0.0; OUTPUTS.min(tile.len() / columns) * x.batch()];
+    for (share, tile) in tile.chunks(OUTPUTS * columns).enumerate() {
+        let rows = tile.len() / columns;
+        let by_outputs = &mut by_outputs[..rows * x.batch()];
+        forward(tile, columns, x, by_outputs);
+        transpose_to((rows, x.batch()), by_outputs, &mut y[share * OUTPUTS..], stride);
+    }
 }
 
 /// `y += tileᵀ·x`, of `columns × batch`, with the inputs `part` of each vector.

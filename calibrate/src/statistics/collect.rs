@@ -57,7 +57,7 @@ pub fn collect(
     protocol: Protocol,
     mut each: impl FnMut(usize, usize) -> Result<()>,
 ) -> Result<Statistics> {
-    let (sequences, held_out) = sequences(model, texts, protocol)?;
+    let [sequences, held_out] = sequences(model, texts, protocol)?;
     let all: usize = sequences.iter().map(Vec::len).sum();
     let mut sums = Sums::new(model);
     let labels = (!protocol.forward_only).then_some(protocol.seed);
@@ -87,7 +87,7 @@ pub(crate) fn batches(sequences: &[Vec<u32>]) -> Vec<&[Vec<u32>]> {
 }
 
 /// The sequences that are used, in their order, and those that are held out.
-fn sequences(model: &Differentiable, texts: &[Text], protocol: Protocol) -> Result<(Vec<Vec<u32>>, Vec<Vec<u32>>)> {
+fn sequences(model: &Differentiable, texts: &[Text], protocol: Protocol) -> Result<[Vec<Vec<u32>>; 2]> {
     let config = model.config();
     if !(2..=config.context).contains(&protocol.context) {
         let reason = format!("sequences of {} tokens; the model allows 2 to {}", protocol.context, config.context);
@@ -108,8 +108,7 @@ fn sequences(model: &Differentiable, texts: &[Text], protocol: Protocol) -> Resu
         let reason = format!("{tokens} tokens in sequences of at least {SHORT}");
         return Err(Error::Usage(format!("{reason} are too few: a layer has {width} inputs; give more text")));
     }
-    let owned = |sequences: &[&[u32]]| sequences.iter().map(|ids| ids.to_vec()).collect();
-    Ok((owned(kept), owned(held_out)))
+    Ok([kept, held_out].map(|sequences| sequences.iter().map(|ids| ids.to_vec()).collect()))
 }
 
 /// How many of the first sequences have at most so many tokens.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use calibrate::{Calibrated, Choice, Compressed, Fit, Sequential, Statistics};
 use checkpoint::{Checkpoint, Model};
-use codec_api::{Certificate, Codec, CodecError, DecodeCx, EncodedTensor, InputAxis, Registry};
+use codec_api::{Certificate, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, InputAxis, Registry};
 use runtime::{Batch, Differentiable, SideBySide};
 
 use super::statistics::{collected, model, protocol};
@@ -116,7 +116,7 @@ fn feedback_and_corrected_targets_lower_the_divergence() {
     while !pair.group().is_empty() {
         for place in pair.group() {
             let tensor = of.source.tensor(&place.tensor).expect("a tensor");
-            let encoded = EncodedTensor::encode(of.codec(coarse).expect("a codec"), tensor, &Default::default());
+            let encoded = EncodedTensor::encode(of.codec(coarse).expect("a codec"), tensor, &EncodeCx::default());
             let plain = encoded.expect("weights").decode(&DecodeCx::default()).expect("weights");
             pair.replace(&place.tensor, &plain).expect("a linear layer");
         }

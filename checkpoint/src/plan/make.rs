@@ -94,7 +94,9 @@ impl Plan {
         let mut tensors = planned(&source, &mut chooser, finder, seed)?;
         if recipe.calibration.is_some() {
             // Feedback goes through whole tensors.
-            tensors.iter_mut().for_each(|tensor| tensor.chunk_rows = tensor.spec.matrix().0.max(1));
+            for tensor in &mut tensors {
+                tensor.chunk_rows = tensor.spec.matrix().0.max(1);
+            }
         }
         Ok(Self {
             kind: Kind::Plan,

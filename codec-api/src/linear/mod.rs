@@ -15,7 +15,7 @@ use crate::error::{CodecError, Result};
 use crate::payload::PayloadView;
 use crate::rows::open_of_any_size;
 use crate::tensor::TensorSpec;
-use crate::util::{transpose, zeros};
+use crate::util::{transpose_to, zeros};
 
 pub use inputs::Inputs;
 pub use integer::{IntegerLayout, IntegerMatrix, IntegerRow};
@@ -183,15 +183,7 @@ fn vectors_by_outputs<O: LinearOp + ?Sized>(
     }
     let mut rows = zeros(count * batch)?;
     operator.apply_outputs(product, outputs, x, &mut rows)?;
-    if stride == count {
-        transpose((count, batch), &rows, &mut y[..count * batch]);
-        return Ok(());
-    }
-    let mut vectors = zeros(count * batch)?;
-    transpose((count, batch), &rows, &mut vectors);
-    for (vector, y) in vectors.chunks(count.max(1)).zip(y.chunks_mut(stride.max(1))) {
-        y[..count].copy_from_slice(vector);
-    }
+    transpose_to((count, batch), &rows, y, stride);
     Ok(())
 }
 

@@ -13,5 +13,5 @@ pub use blocks::read_blocks;
 pub use exact::{Checksum, decode_exact};
 pub use floats::{first_non_finite, narrow, round, widen};
 pub use importance::{Importance, relative_importance};
-pub use transpose::transpose;
+pub use transpose::{transpose, transpose_to};
 pub use zeros::zeros;
