@@ -77,8 +77,8 @@ impl Calibrated {
         self.damping
     }
 
-    /// Encodes a tensor with [`feedback`]. A codec that does not encode column by column is told the
-    /// importance of inputs and outputs instead.
+    /// Encodes a tensor with [`feedback`]. A codec that does not encode the tensor column by column is
+    /// told the importance of inputs and outputs instead.
     ///
     /// # Errors
     /// [`Error::Usage`] if there are no statistics of it; those of [`feedback`] and of the codec.
@@ -94,7 +94,7 @@ impl Calibrated {
         let (rows, columns) = tensor.spec().matrix();
         let unknown = Factor::identity(if *axis == InputAxis::Columns { rows } else { columns });
         let outputs = outputs.as_ref().unwrap_or(&unknown);
-        if codec.as_panels().is_some() {
+        if codec.as_panels().is_some_and(|panels| panels.cut(tensor.spec()).is_ok()) {
             return feedback(&**codec, tensor, Curvature { axis: *axis, inputs, outputs }, cx);
         }
         let importance = [inputs, outputs].map(Factor::diagonal_entries);

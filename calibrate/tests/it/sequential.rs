@@ -148,3 +148,13 @@ fn damping_is_chosen_by_the_held_out_sequences() {
     let given = fit.fixed(4.5, Some(fitted.damping), &choice, &|_| ()).expect("a compression");
     assert_eq!(given.compressed.payloads, fitted.compressed.payloads);
 }
+
+/// Rows of 172 weights are not whole blocks of `quant.nf4`, whose blocks may run across rows.
+#[test]
+fn a_tensor_that_cannot_be_fed_column_by_column_is_encoded_by_importance() {
+    let of = opened();
+    let down = "model.layers.0.mlp.down_proj.weight";
+    let choice = |name: &str, _: InputAxis| Ok(Some(of.codec("quant.nf4")?).filter(|_| name == down));
+    let compressed = of.run(2, &choice);
+    assert!(of.decoded(&compressed, down, "quant.nf4").iter().any(|w| *w != 0.0));
+}
