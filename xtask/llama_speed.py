@@ -95,38 +95,38 @@ def load_library(folder):
     path = path_of("llama")
     quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
     ctypes.CDLL(path).llama_log_set(quiet, None)
-    library = ffi.dlopen(path)
-    library.llama_backend_init()
-    if library.llama_context_default_params().n_ubatch != 512:
+    api = ffi.dlopen(path)
+    api.llama_backend_init()
+    if api.llama_context_default_params().n_ubatch != 512:
         sys.exit(f"error: `{path}` does not have the structures that llama-cpp-py-sync declares: take another version of it")
-    return library, quiet
+    return api, quiet
 
 
 class Llama:
     """A model in llama.cpp, with a cache in F32 as in Netweight."""
 
-    def __init__(self, library, path, threads):
-        self.library = library
-        options = library.llama_model_default_params()
+    def __init__(self, api, path, threads):
+        self.api = api
+        options = api.llama_model_default_params()
         options.n_gpu_layers = 0
-        self.model = library.llama_model_load_from_file(path.encode(), options)
+        self.model = api.llama_model_load_from_file(path.encode(), options)
         # Without the fused attention, tokens one by one are faster, and with it the prompt.
         self.contexts = [self.open(path, threads, kind) for kind in (0, 1)]
 
     def open(self, path, threads, flash_attention):
-        options = self.library.llama_context_default_params()
+        options = self.api.llama_context_default_params()
         options.n_ctx = options.n_batch = options.n_ubatch = 256
         options.n_threads = options.n_threads_batch = threads
         options.type_k = options.type_v = 0
         options.flash_attn_type = flash_attention
-        context = self.library.llama_init_from_model(self.model, options)
+        context = self.api.llama_init_from_model(self.model, options)
         if context == ffi.NULL:
             sys.exit(f"error: llama.cpp does not open `{path}`")
         return context
 
     def run(self, context, tokens, first):
         """Runs tokens from a position on, with the logits of the last one; returns the seconds."""
-        batch = self.library.llama_batch_init(len(tokens), 0, 1)
+        batch = self.api.llama_batch_init(len(tokens), 0, 1)
         batch.n_tokens = len(tokens)
         for i, token in enumerate(tokens):
             batch.token[i] = token
@@ -135,10 +135,10 @@ class Llama:
             batch.seq_id[i][0] = 0
             batch.logits[i] = i + 1 == len(tokens)
         begin = time.perf_counter()
-        failed = self.library.llama_decode(context, batch)
-        self.library.llama_synchronize(context)
+        failed = self.api.llama_decode(context, batch)
+        self.api.llama_synchronize(context)
         seconds = time.perf_counter() - begin
-        self.library.llama_batch_free(batch)
+        self.api.llama_batch_free(batch)
         if failed:
             sys.exit("error: llama.cpp cannot run the tokens")
         return seconds
@@ -147,7 +147,7 @@ class Llama:
         """Tokens per second one by one after a prompt, and of the prompt: the better context."""
         speeds = []
         for context in self.contexts:
-            self.library.llama_memory_clear(self.library.llama_get_memory(context), True)
+            self.api.llama_memory_clear(self.api.llama_get_memory(context), True)
             prompt = self.run(context, [100 + i for i in range(PROMPT)], 0)
             rest = sum(self.run(context, [300 + i], PROMPT + i) for i in range(count))
             speeds.append((count / rest, PROMPT / prompt))
@@ -190,13 +190,13 @@ def main():
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--tokens", type=int, required=True)
     args = parser.parse_args()
-    library, _quiet = load_library(args.lib)
+    api, _quiet = load_library(args.lib)
     with tempfile.TemporaryDirectory() as folder:
         models = {}
         for _, kind in PAIRS:
             path = os.path.join(folder, f"{kind}.gguf")
             write_model(path, kind)
-            models[kind] = Llama(library, path, args.threads)
+            models[kind] = Llama(api, path, args.threads)
             models[kind].measure(1)
         rounds = []
         for number in range(args.rounds):

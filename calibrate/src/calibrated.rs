@@ -77,8 +77,8 @@ impl Calibrated {
         self.damping
     }
 
-    /// Encodes a tensor with [`feedback`]. A codec that does not encode the tensor column by column is
-    /// told the importance of inputs and outputs instead.
+    /// Encodes a tensor with [`feedback`]. A codec that does not encode the tensor column by column
+    /// is told the importance of inputs and outputs instead.
     ///
     /// # Errors
     /// [`Error::Usage`] if there are no statistics of it; those of [`feedback`] and of the codec.

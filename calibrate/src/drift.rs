@@ -2,7 +2,6 @@
 //! it.
 
 use codec_api::InputAxis;
-use codec_api::util::transpose;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -10,13 +9,14 @@ use runtime::Inputs;
 
 use crate::error::Result;
 use crate::factor::Factor;
+use crate::feedback::turned;
 use crate::statistics::gram::{Cross, Gram};
 
 /// Outputs that one thread solves for.
 const SHARE: usize = 64;
 
-/// Sums over tokens, with inputs `x` of the dense model and `x̂` of the compressed one, and with the
-/// values `r` and `r̂` that the outputs are added to.
+/// Sums over tokens, with inputs `x` of the dense model and `x̂` of the compressed one, and with
+/// the values `r` and `r̂` that the outputs are added to.
 #[derive(Debug)]
 pub(crate) struct Drift {
     order: usize,
@@ -53,51 +53,67 @@ impl Drift {
         rayon::join(|| curvature.add(of.replaced), || rayon::join(inputs, residuals));
     }
 
-    /// The curvature of the inputs in the compressed model, damped.
+    /// The correction for these sums.
     ///
     /// # Errors
     /// As [`Factor::new`].
-    pub(crate) fn factor(&self, damping: f64) -> Result<Factor> {
-        Factor::new(&self.curvature.mean(self.tokens), self.order, damping)
+    pub(crate) fn correction(&self, damping: f64) -> Result<Correction> {
+        Ok(Correction {
+            factor: Factor::new(&self.curvature.mean(self.tokens), self.order, damping)?,
+            inputs: self.inputs.mean(self.tokens),
+            residuals: self.residuals.as_ref().map(|residuals| residuals.mean(self.tokens)),
+        })
     }
+}
 
+/// The means of [`Drift`], with the damped curvature as a factor.
+#[derive(Debug)]
+pub(crate) struct Correction {
+    factor: Factor,
+    inputs: Mat<f64>,
+    residuals: Option<Mat<f64>>,
+}
+
+impl Correction {
     /// The weights `W′` that bring the outputs in the compressed model nearest to those of `W` in
-    /// the dense one: they minimise `Σ‖W′·x̂ + r̂ − W·x − r‖² + λ‖W′ − W‖²`, with the `λ` of
-    /// [`Self::factor`]. Weights are in the layout of the tensor.
+    /// the dense one: they minimise `Σ‖W′·x̂ + r̂ − W·x − r‖² + λ‖W′ − W‖²`, where `λ` is the damping.
+    /// Weights are in the layout of the tensor.
     ///
     /// # Source
     /// Zhang et al., Qronos, arXiv 2505.11695; Li et al., GPTAQ, arXiv 2504.02692; with residuals:
     /// `WaterSIC`, arXiv 2603.04956.
-    pub(crate) fn corrected(&self, weights: &[f32], axis: InputAxis, factor: &Factor) -> Vec<f32> {
-        let (inputs, outputs) = (self.order, weights.len() / self.order);
-        let mut by_outputs = weights.to_vec();
+    pub(crate) fn apply(&self, weights: &[f32], axis: InputAxis) -> Vec<f32> {
+        let inputs = self.factor.order();
+        let outputs = weights.len() / inputs;
         if axis == InputAxis::Rows {
-            transpose((inputs, outputs), weights, &mut by_outputs);
+            let mut by_outputs = turned(weights, inputs, outputs);
+            self.correct(&mut by_outputs);
+            return turned(&by_outputs, outputs, inputs);
         }
-        let drift = self.inputs.mean(self.tokens);
-        let residuals = self.residuals.as_ref().map(|residuals| residuals.mean(self.tokens));
-        by_outputs.par_chunks_mut(SHARE * inputs).enumerate().for_each(|(share, weights)| {
+        let mut by_outputs = weights.to_vec();
+        self.correct(&mut by_outputs);
+        by_outputs
+    }
+
+    /// Corrects weights in rows of inputs.
+    fn correct(&self, weights: &mut [f32]) {
+        let inputs = self.factor.order();
+        weights.par_chunks_mut(SHARE * inputs).enumerate().for_each(|(share, weights)| {
             let (first, count) = (share * SHARE, weights.len() / inputs);
             let wide: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
-            let mut change = match &residuals {
+            let mut change = match &self.residuals {
                 Some(residuals) => residuals.subcols(first, count).to_owned(),
                 None => Mat::zeros(inputs, count),
             };
             let wide = MatRef::from_row_major_slice(&wide, count, inputs);
-            matmul(change.as_mut(), Accum::Add, drift.as_ref(), wide.transpose(), 1.0, Par::Seq);
-            factor.solve(change.as_mut());
+            matmul(change.as_mut(), Accum::Add, self.inputs.as_ref(), wide.transpose(), 1.0, Par::Seq);
+            self.factor.solve(change.as_mut());
             for (output, weights) in weights.chunks_exact_mut(inputs).enumerate() {
                 for (input, weight) in weights.iter_mut().enumerate() {
                     *weight = (f64::from(*weight) + change[(input, output)]) as f32;
                 }
             }
         });
-        if axis == InputAxis::Columns {
-            return by_outputs;
-        }
-        let mut corrected = vec![0.0; weights.len()];
-        transpose((outputs, inputs), &by_outputs, &mut corrected);
-        corrected
     }
 }
 

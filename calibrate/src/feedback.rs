@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::factor::Factor;
 use rows::RowFeedback;
 use work::Work;
+pub(crate) use work::turned;
 
 /// The curvature of a linear layer.
 #[derive(Clone, Copy, Debug)]

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use checkpoint::Checkpoint;
 use codec_api::{Codec, InputAxis};
-use runtime::Differentiable;
 
 use crate::calibrated::{Calibrated, damping};
 use crate::error::{Error, Result};
-use crate::search::StepSearch;
-use crate::sequential::{Choice, Compressed, Sequential};
-use crate::statistics::Statistics;
+use crate::search::{StepSearch, largest, weights};
+use crate::sequential::{Choice, Compressed, Sequential, Subject};
 
 /// The factor between dampings that are tried.
 const APART: f64 = 2.5;
@@ -18,28 +15,16 @@ const APART: f64 = 2.5;
 /// Most dampings that are tried.
 const TRIED: usize = 5;
 
-/// Most encodes until a compression has its size.
+/// Most compressions until one has its divergence.
 const PASSES: usize = 4;
 
-/// Accepted distance from the size, below it.
-const TOLERANCE: f64 = 5e-4;
-
-/// Bits that a weight saves when the step doubles, at first.
-const SLOPE: f64 = 0.9;
-
-/// What is compressed.
+/// Chooses the settings of a compression.
 #[derive(Clone, Copy, Debug)]
 pub struct Fit<'a> {
-    /// The model, to read its tensors.
-    pub source: &'a Checkpoint,
-    /// The model, to run it.
-    pub model: &'a Differentiable,
-    /// Its statistics.
-    pub statistics: &'a Statistics,
+    /// What is compressed.
+    pub subject: Subject<'a>,
     /// The tensors to encode.
     pub names: &'a [&'a str],
-    /// Seed of the encodes.
-    pub seed: u64,
 }
 
 /// The codec for a step and an axis of inputs.
@@ -85,7 +70,8 @@ impl Fit<'_> {
     ) -> Result<Fitted> {
         let weights = self.weights()?;
         let compress = |calibrated: &Calibrated, best: Option<&Fitted>| {
-            let search = StepSearch { model: self.source, calibrated, names: self.names, seed: self.seed };
+            let Subject { source: model, seed, .. } = self.subject;
+            let search = StepSearch { model, calibrated, names: self.names, seed };
             let step = search.run(bytes, best.map(|best| best.step), codec)?;
             Ok((step, self.with_step(calibrated, step, codec)?))
         };
@@ -100,25 +86,15 @@ impl Fit<'_> {
     /// Changes the step until the payloads have at most `bytes` bytes, and nearly as many.
     ///
     /// # Errors
-    /// As [`Sequential::run`].
+    /// [`Error::Usage`] if no step gives so few bytes; as [`Sequential::run`].
     pub fn resize(&self, fitted: Fitted, bytes: f64, codec: &Stepped<'_>) -> Result<Fitted> {
-        let weights = self.weights()?;
-        let above = |fitted: &Fitted| 8.0 * (fitted.compressed.bytes() as f64 - bytes) / weights;
-        let aim = 0.4 * TOLERANCE * 8.0 * bytes / weights;
-        let (mut now, mut slope) = (fitted, SLOPE);
-        for _ in 0..PASSES {
-            let excess = above(&now);
-            if (-2.5 * aim..=0.0).contains(&excess) {
-                break;
-            }
-            let log = libm::log2(now.step);
-            let step = libm::exp2(log + (excess + aim) / slope);
-            let compressed = self.with_step(&now.calibrated, step, codec)?;
-            let next = Fitted { step, compressed, ..now };
-            slope = ((excess - above(&next)) / (libm::log2(step) - log)).clamp(0.3, 1.2);
-            now = next;
-        }
-        Ok(now)
+        let Fitted { damping, step, compressed, calibrated } = fitted;
+        let mut known = Some(compressed);
+        let (step, compressed) = largest(bytes, self.weights()?, step, |step| {
+            let compressed = known.take().map_or_else(|| self.with_step(&calibrated, step, codec), Ok)?;
+            Ok((compressed.bytes() as f64, compressed))
+        })?;
+        Ok(Fitted { damping, step, compressed, calibrated })
     }
 
     /// As [`Self::stepped`], with the largest step, nearly, that has at most this KL divergence on
@@ -133,7 +109,7 @@ impl Fit<'_> {
         codec: &Stepped<'_>,
         each: &dyn Fn(&Fitted),
     ) -> Result<Fitted> {
-        // The logarithm of the divergence above the wanted one; a bit per weight makes it smaller by 2.
+        // The logarithm of the divergence above the wanted one. A bit per weight lowers it by 2.
         let above = |fitted: &Fitted| -> Result<f64> {
             let missing = || Error::Usage("no sequences are held out; give `netweight calibrate` more text".to_owned());
             Ok(libm::log2(fitted.compressed.divergence.ok_or_else(missing)?.max(1e-12) / most))
@@ -176,14 +152,14 @@ impl Fit<'_> {
         each: &dyn Fn(&Fitted),
     ) -> Result<Fitted> {
         let fit = |damping: f64, near: Option<&Fitted>| {
-            let calibrated = Calibrated::new(self.statistics, damping)?;
+            let calibrated = Calibrated::new(self.subject.statistics, damping)?;
             let (step, compressed) = compress(&calibrated, near)?;
             let fitted = Fitted { damping, step, compressed, calibrated };
             each(&fitted);
             Ok::<_, Error>(fitted)
         };
         let mut best = fit(given.unwrap_or_else(|| damping(bits)), None)?;
-        if given.is_some() || self.statistics.held_out.is_empty() {
+        if given.is_some() || self.subject.statistics.held_out.is_empty() {
             return Ok(best);
         }
         let (mut tried, mut factor) = (1, APART);
@@ -202,8 +178,7 @@ impl Fit<'_> {
     }
 
     fn compress(&self, calibrated: &Calibrated, codec: &Choice<'_>) -> Result<Compressed> {
-        let Self { source, model, statistics, seed, .. } = *self;
-        Sequential { source, model, statistics, calibrated, seed }.run(codec)
+        Sequential { subject: self.subject, calibrated }.run(codec)
     }
 
     fn with_step(&self, calibrated: &Calibrated, step: f64, codec: &Stepped<'_>) -> Result<Compressed> {
@@ -211,7 +186,6 @@ impl Fit<'_> {
     }
 
     fn weights(&self) -> Result<f64> {
-        let sizes = self.names.iter().map(|name| Ok(self.source.spec(name)?.elements() as f64));
-        Ok(sizes.sum::<Result<f64>>()?.max(1.0))
+        weights(self.subject.source, self.names)
     }
 }

@@ -33,5 +33,5 @@ pub use feedback::{Curvature, Fed, feedback};
 pub use fit::{Fit, Fitted, Stepped};
 pub use proxy::proxy;
 pub use search::StepSearch;
-pub use sequential::{Choice, Compressed, Sequential};
+pub use sequential::{Choice, Compressed, Sequential, Subject};
 pub use statistics::{About, Curve, Protocol, Statistics, TensorStatistics, Text, collect};

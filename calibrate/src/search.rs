@@ -49,33 +49,9 @@ impl StepSearch<'_> {
         first: Option<f64>,
         codec: &(dyn Fn(f64, InputAxis) -> Result<Arc<dyn Codec>> + Sync),
     ) -> Result<f64> {
-        let weights = self.weights()?;
-        let mut log = first.map_or_else(|| self.estimate(8.0 * bytes / weights), |step| Ok(libm::log2(step)))?;
-        let (mut slope, mut before) = (SLOPE, None::<(f64, f64)>);
-        let mut best: Option<f64> = None;
-        for _ in 0..PASSES {
-            let found = self.bytes(libm::exp2(log), codec)?;
-            let above = 8.0 * (found - bytes) / weights;
-            if above <= 0.0 && best.is_none_or(|best| log < best) {
-                best = Some(log);
-            }
-            if above <= 0.0 && -above * weights / 8.0 <= TOLERANCE * bytes {
-                break;
-            }
-            if let Some((other, its)) = before.filter(|(other, _)| (other - log).abs() > 1e-6) {
-                slope = ((its - above) / (log - other)).clamp(0.3, 1.2);
-            }
-            before = Some((log, above));
-            // Aims a little below the size.
-            log += (above + 0.4 * TOLERANCE * 8.0 * bytes / weights) / slope;
-        }
-        let best = best.ok_or_else(|| Error::Usage(format!("no step gives {bytes:.0} bytes: the size is too small")));
-        best.map(libm::exp2)
-    }
-
-    fn weights(&self) -> Result<f64> {
-        let sizes = self.names.iter().map(|name| Ok(self.model.spec(name)?.elements() as f64));
-        Ok(sizes.sum::<Result<f64, checkpoint::Error>>()?.max(1.0))
+        let weights = weights(self.model, self.names)?;
+        let first = first.map_or_else(|| self.estimate(8.0 * bytes / weights), Ok)?;
+        Ok(largest(bytes, weights, first, |step| Ok((self.bytes(step, codec)?, ())))?.0)
     }
 
     /// The bytes of all payloads with this step.
@@ -90,7 +66,7 @@ impl StepSearch<'_> {
         sizes.sum()
     }
 
-    /// Logarithm of the step for this rate, if all weights were Gaussian.
+    /// The step for this rate, if all weights were Gaussian.
     fn estimate(&self, bits: f64) -> Result<f64> {
         let (mut sum, mut weights) = (0.0, 0.0);
         for name in self.names {
@@ -100,6 +76,46 @@ impl StepSearch<'_> {
             sum += scale * values.len() as f64;
             weights += values.len() as f64;
         }
-        Ok(sum / f64::max(weights, 1.0) + BITS_AT_ONE - bits)
+        Ok(libm::exp2(sum / f64::max(weights, 1.0) + BITS_AT_ONE - bits))
     }
+}
+
+/// Number of weights of these tensors, at least 1.
+pub(crate) fn weights(model: &Checkpoint, names: &[&str]) -> Result<f64> {
+    let sizes = names.iter().map(|name| Ok(model.spec(name)?.elements() as f64));
+    Ok(sizes.sum::<Result<f64>>()?.max(1.0))
+}
+
+/// The step with the most bytes, nearly, of those with at most `bytes`, and its result: by the
+/// secant method from the step `first` on. `encode` gives the bytes and the result for a step.
+///
+/// # Errors
+/// [`Error::Usage`] if no step gives so few bytes; those of `encode`.
+pub(crate) fn largest<T>(
+    bytes: f64,
+    weights: f64,
+    first: f64,
+    mut encode: impl FnMut(f64) -> Result<(f64, T)>,
+) -> Result<(f64, T)> {
+    let (mut log, mut slope, mut before) = (libm::log2(first), SLOPE, None::<(f64, f64)>);
+    let mut best: Option<(f64, T)> = None;
+    for _ in 0..PASSES {
+        let (found, result) = encode(libm::exp2(log))?;
+        let above = 8.0 * (found - bytes) / weights;
+        if above <= 0.0 && best.as_ref().is_none_or(|(best, _)| log < *best) {
+            best = Some((log, result));
+        }
+        if (-TOLERANCE * bytes..=0.0).contains(&(found - bytes)) {
+            break;
+        }
+        if let Some((other, its)) = before.filter(|(other, _)| (other - log).abs() > 1e-6) {
+            slope = ((its - above) / (log - other)).clamp(0.3, 1.2);
+        }
+        before = Some((log, above));
+        // Aims a little below the size.
+        log += (above + 0.4 * TOLERANCE * 8.0 * bytes / weights) / slope;
+    }
+    let (log, result) =
+        best.ok_or_else(|| Error::Usage(format!("no step gives {bytes:.0} bytes: the size is too small")))?;
+    Ok((libm::exp2(log), result))
 }

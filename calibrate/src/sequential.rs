@@ -4,33 +4,40 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use checkpoint::Checkpoint;
+use codec_api::util::narrow;
 use codec_api::{Codec, EncodeCx, InputAxis, Payload, TensorView};
 use rayon::prelude::*;
 use runtime::{Batch, Differentiable, Place, SideBySide};
 
 use crate::calibrated::Calibrated;
-use crate::drift::Drift;
+use crate::drift::{Correction, Drift};
 use crate::error::Result;
-use crate::factor::Factor;
 use crate::feedback::Fed;
 use crate::statistics::{Statistics, batches};
 
 /// Most batches of sequences that run through the model. Their activations are in memory.
 const BATCHES: usize = 32;
 
-/// A model that is compressed with feedback.
+/// A model that is compressed.
 #[derive(Clone, Copy, Debug)]
-pub struct Sequential<'a> {
+pub struct Subject<'a> {
     /// The model, to read its tensors.
     pub source: &'a Checkpoint,
     /// The model, to run it.
     pub model: &'a Differentiable,
     /// Its statistics, with their sequences.
     pub statistics: &'a Statistics,
-    /// Their factors.
-    pub calibrated: &'a Calibrated,
     /// Seed of the encodes.
     pub seed: u64,
+}
+
+/// Compresses a model with one damping.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequential<'a> {
+    /// What is compressed.
+    pub subject: Subject<'a>,
+    /// The factors of its statistics.
+    pub calibrated: &'a Calibrated,
 }
 
 /// What a compression gives.
@@ -60,19 +67,19 @@ impl Sequential<'_> {
     /// feedback within the matrix. The result is the same with any number of threads.
     ///
     /// # Errors
-    /// [`crate::Error::Tensor`] with the tensor whose curvature cannot be factorised, or that its codec
-    /// refuses; those of the model.
+    /// [`crate::Error::Tensor`] with the tensor whose curvature cannot be factorised, or that its
+    /// codec refuses; those of the model.
     pub fn run(&self, codec: &Choice<'_>) -> Result<Compressed> {
-        let mut sequences = batches(&self.statistics.sequences);
+        let mut sequences = batches(&self.subject.statistics.sequences);
         sequences.truncate(BATCHES);
         let kept = sequences.len();
-        let all = [sequences, batches(&self.statistics.held_out)].concat();
+        let all = [sequences, batches(&self.subject.statistics.held_out)].concat();
         let views: Vec<Vec<&[u32]>> = all.iter().map(|batch| batch.iter().map(|ids| &**ids).collect()).collect();
         let views: Vec<Batch<'_>> = views.iter().map(|sequences| Batch { sequences, first: 0 }).collect();
 
         let mut payloads = BTreeMap::new();
         let [embedding, positions] = self.tables(codec, &mut payloads)?;
-        let mut pair = SideBySide::new(self.model, &views, embedding.as_deref(), positions.as_deref())?;
+        let mut pair = SideBySide::new(self.subject.model, &views, embedding.as_deref(), positions.as_deref())?;
         loop {
             let group = pair.group();
             if group.is_empty() {
@@ -91,13 +98,13 @@ impl Sequential<'_> {
 
     /// Encodes the embedding and the positions.
     fn tables(&self, codec: &Choice<'_>, payloads: &mut BTreeMap<String, Payload>) -> Result<[Option<Vec<f32>>; 2]> {
-        let (embedding, positions, _) = self.model.tables();
+        let (embedding, positions, _) = self.subject.model.tables();
         let mut decoded = [None, None];
         for (name, decoded) in [Some(embedding), positions].into_iter().zip(&mut decoded) {
             let Some(name) = name else { continue };
             let axis = self.calibrated.axis(name).unwrap_or(InputAxis::Columns);
             let Some(codec) = codec(name, axis)? else { continue };
-            let (tensor, cx) = (self.source.tensor(name)?, EncodeCx::for_tensor(self.seed, name));
+            let (tensor, cx) = (self.subject.source.tensor(name)?, EncodeCx::for_tensor(self.subject.seed, name));
             let fed = self.calibrated.encode(name, &codec, &tensor, &cx).map_err(|error| error.of(name))?;
             payloads.insert(name.to_owned(), fed.payload);
             *decoded = Some(fed.decoded);
@@ -116,22 +123,25 @@ impl Sequential<'_> {
         let codecs = group.iter().map(|place| codec(&place.tensor, place.axis)).collect::<Result<Vec<_>>>()?;
         let chosen = || group.iter().zip(&codecs).filter_map(|(place, codec)| Some((place, codec.clone()?)));
         let Some((first, _)) = chosen().next() else { return Ok(Vec::new()) };
-        let (rows, columns) = self.source.spec(&first.tensor)?.matrix();
+        let (rows, columns) = self.subject.source.spec(&first.tensor)?.matrix();
         let mut drift = Drift::new(if first.axis == InputAxis::Columns { columns } else { rows });
         pair.inputs(0..kept, |inputs| drift.add(&inputs));
-        let inputs = drift.factor(self.calibrated.damping()).map_err(|error| error.of(&first.tensor))?;
+        let correction = drift.correction(self.calibrated.damping()).map_err(|error| error.of(&first.tensor))?;
         let encode = |(place, codec): (&Place, Arc<dyn Codec>)| {
-            let fed = self.encode(place, &codec, &drift, &inputs).map_err(|error| error.of(&place.tensor))?;
+            let fed = self.encode(place, &codec, &correction).map_err(|error| error.of(&place.tensor))?;
             Ok((place.tensor.clone(), fed))
         };
         chosen().collect::<Vec<_>>().into_par_iter().map(encode).collect()
     }
 
-    fn encode(&self, place: &Place, codec: &Arc<dyn Codec>, drift: &Drift, inputs: &Factor) -> Result<Fed> {
-        let tensor = self.source.tensor(&place.tensor)?;
-        let corrected = drift.corrected(&tensor.to_finite_f32()?, place.axis, inputs);
-        let corrected = TensorView::from_f32(tensor.spec().shape(), &corrected)?;
-        let cx = EncodeCx::for_tensor(self.seed, &place.tensor);
+    fn encode(&self, place: &Place, codec: &Arc<dyn Codec>, correction: &Correction) -> Result<Fed> {
+        let tensor = self.subject.source.tensor(&place.tensor)?;
+        let corrected = correction.apply(&tensor.to_finite_f32()?, place.axis);
+        // A payload belongs to a dtype.
+        let mut bytes = vec![0; tensor.spec().byte_len()];
+        narrow(tensor.spec().dtype(), &corrected, &mut bytes)?;
+        let corrected = TensorView::new(tensor.spec().clone(), &bytes)?;
+        let cx = EncodeCx::for_tensor(self.subject.seed, &place.tensor);
         self.calibrated.encode(&place.tensor, codec, &corrected, &cx)
     }
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Error, Result, anyhow};
-use checkpoint::{PACKED_EXTENSION, Plan};
+use checkpoint::{PACKED_EXTENSION, Plan, TensorEncoder};
 use codec_api::{Progress, Registry};
+use rayon::ThreadPool;
 
 use crate::options::{Options, check_target};
 use crate::packing::Work;
@@ -109,13 +110,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         return Ok(Outcome::Clean);
     }
     check_target(&plan, target, args.force)?;
-    let size = plan.size(&steps::all(&plan));
-    let packed = pool.install(|| {
-        plan.run(registry, &args.work.progress("encode", size))?;
-        let check = (!args.no_verify).then(|| args.work.progress("check", size));
-        plan.commit(registry, check.as_ref().map(|check| check as &dyn Progress))
-    });
-    packed.map_err(|error| with_parts(error, &plan))?;
+    pack(args, &plan, None, &pool, registry)?;
     if !args.work.quiet {
         summary::print(
             &plan,
@@ -130,8 +125,29 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     Ok(Outcome::Clean)
 }
 
+/// Runs the plan, with an encoder for some tensors if one is given, and commits it.
+pub(crate) fn pack(
+    args: &Args,
+    plan: &Plan,
+    by: Option<&dyn TensorEncoder>,
+    pool: &ThreadPool,
+    registry: &Registry,
+) -> Result<()> {
+    let size = plan.size(&steps::all(plan));
+    let packed = pool.install(|| {
+        let progress = args.work.progress("encode", size);
+        match by {
+            Some(by) => plan.run_with(by, registry, &progress)?,
+            None => plan.run(registry, &progress)?,
+        }
+        let check = (!args.no_verify).then(|| args.work.progress("check", size));
+        plan.commit(registry, check.as_ref().map(|check| check as &dyn Progress))
+    });
+    packed.map_err(|error| with_parts(error, plan))
+}
+
 /// The error, and where the finished parts are.
-pub(crate) fn with_parts(error: checkpoint::Error, plan: &Plan) -> Error {
+fn with_parts(error: checkpoint::Error, plan: &Plan) -> Error {
     if !plan.parts().exists() {
         return error.into();
     }

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use checkpoint::{Checkpoint, PACKED_EXTENSION};
 use harness::models::{ModelRow, svg};
-use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::lab::Lab;
 use crate::measure::{Table, paragraph};
@@ -75,60 +75,54 @@ pub struct Options {
     svg: Option<PathBuf>,
 }
 
-/// What `netweight eval --json` prints.
-#[derive(Debug, Deserialize)]
-struct Evaluated {
-    context: usize,
-    stride: usize,
-    tokens: u64,
-    nll: f64,
-    perplexity: f64,
-    kl: f64,
-    top1: f64,
-    tokens_per_s: f64,
-    resident_bytes: u64,
-    threads: usize,
-    simd: String,
-    reference_perplexity: f64,
-}
-
 /// Measures, and returns the page.
 pub fn page(lab: &Lab, options: &Options) -> Result<String> {
     let directory = tempfile::tempdir().context("cannot make a directory for the files")?;
     let measure = Measure::new(lab, directory.path(), options)?;
     let statistics = measure.calibrate(options.tokens)?;
     let mut table = Table::new(["Method", "bits/w", "Bytes", "Perplexity", "KL", "top-1", "s", "MiB"]);
-    let (mut rows, mut dense) = (Vec::new(), 0.0);
-    for (name, arguments, calibrated) in METHODS {
-        if !name.contains(&options.only) {
-            continue;
-        }
-        let (taken, bytes, found) = measure.pack(arguments, calibrated)?;
-        let row = measure.row(name, bytes, &found, &taken);
+    let mut rows = Vec::new();
+    for (name, arguments, calibrated) in METHODS.iter().filter(|(name, ..)| name.contains(&options.only)) {
+        let (row, taken) = measure.row(name, arguments, *calibrated)?;
         table.row([
-            name.to_owned(),
+            row.recipe.clone(),
             format!("{:.3}", row.bits_per_weight),
-            bytes.to_string(),
-            format!("{:.3}", found.perplexity),
-            format!("{:.5}", found.kl),
-            format!("{:.2} %", 100.0 * found.top1),
+            row.file_bytes.to_string(),
+            format!("{:.3}", row.perplexity),
+            row.kl.map_or_else(String::new, |kl| format!("{kl:.5}")),
+            row.top1.map_or_else(String::new, |top1| format!("{:.2} %", 100.0 * top1)),
             format!("{:.1}", taken.seconds),
             taken.peak.map_or_else(|| "?".to_owned(), |bytes| (bytes >> 20).to_string()),
         ]);
-        dense = found.reference_perplexity;
         rows.push(row);
     }
     if let Some(path) = &options.svg {
         fs::write(path, svg(&rows)).with_context(|| format!("cannot write `{}`", path.display()))?;
     }
-    let name = measure.model.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let introduction = paragraph(&format!("{} {INTRODUCTION}", stamp(&lab.root, "calibrated")));
+    let introduction = paragraph(&format!("{} {INTRODUCTION}", stamp(&lab.root, &options.command())));
+    let dense = rows.first().map_or(f64::NAN, |row| row.perplexity - row.perplexity_change.unwrap_or(0.0));
     let model = format!(
-        "`{name}`: {} weights, dense perplexity {dense:.4}. The calibration ({} tokens at most, forward and \
+        "`{}`: {} weights, dense perplexity {dense:.4}. The calibration ({} tokens at most, forward and \
          backward) took {:.1} s.",
-        measure.weights, options.tokens, statistics.seconds
+        measure.name(),
+        measure.weights,
+        options.tokens,
+        statistics.seconds
     );
     Ok(format!("# Calibrated compression, measured\n\n{introduction}\n{}\n{}", paragraph(&model), table.text()))
+}
+
+impl Options {
+    /// The command of these options.
+    fn command(&self) -> String {
+        let mut command = "calibrated".to_owned();
+        let paths = [("model", &self.model), ("calibrate", &self.calibrate), ("evaluate", &self.evaluate)];
+        for (option, path) in paths {
+            command += &path.as_ref().map_or_else(String::new, |path| format!(" --{option} {}", path.display()));
+        }
+        command += &self.windows.map_or_else(String::new, |windows| format!(" --windows {windows}"));
+        command + &format!(" --tokens {}", self.tokens)
+    }
 }
 
 /// The model, the texts and the program.
@@ -137,8 +131,10 @@ struct Measure<'a> {
     directory: &'a Path,
     model: PathBuf,
     weights: u64,
-    calibrate: PathBuf,
-    evaluate: PathBuf,
+    /// Text to calibrate with.
+    calibration: PathBuf,
+    /// Text to measure with.
+    text: PathBuf,
     windows: Option<usize>,
 }
 
@@ -149,14 +145,14 @@ impl<'a> Measure<'a> {
             bail!("`{}` does not exist; `cargo build --release` builds it", program.display());
         }
         let model = options.model.clone().unwrap_or_else(|| lab.root.join(MODEL));
-        let (calibrate, evaluate) = match options.calibrate.clone().zip(options.evaluate.clone()) {
+        let (calibration, text) = match options.calibrate.clone().zip(options.evaluate.clone()) {
             Some(given) => given,
             None => stories(lab, directory)?,
         };
         let checkpoint = Checkpoint::open(&model)?;
         let sizes = checkpoint.names().map(|name| Ok(checkpoint.spec(name)?.elements() as u64));
         let weights = sizes.sum::<Result<u64>>()?;
-        Ok(Self { program, directory, model, weights, calibrate, evaluate, windows: options.windows })
+        Ok(Self { program, directory, model, weights, calibration, text, windows: options.windows })
     }
 
     fn statistics(&self) -> PathBuf {
@@ -165,12 +161,12 @@ impl<'a> Measure<'a> {
 
     fn calibrate(&self, tokens: usize) -> Result<Taken> {
         let mut command = Command::new(&self.program);
-        command.arg("calibrate").arg(&self.model).arg("--text").arg(&self.calibrate);
+        command.arg("calibrate").arg(&self.model).arg("--text").arg(&self.calibration);
         run(command.arg("-o").arg(self.statistics()).arg("--tokens").arg(tokens.to_string()))
     }
 
     /// Packs and evaluates the model.
-    fn pack(&self, arguments: &[&str], calibrated: bool) -> Result<(Taken, u64, Evaluated)> {
+    fn row(&self, name: &str, arguments: &[&str], calibrated: bool) -> Result<(ModelRow, Taken)> {
         let packed = self.directory.join("packed");
         let mut command = Command::new(&self.program);
         command.arg("compress").arg(&self.model).arg("-o").arg(&packed).arg("--force").args(arguments);
@@ -179,8 +175,21 @@ impl<'a> Measure<'a> {
         }
         let taken = run(&mut command)?;
         let bytes = fs::metadata(packed.join(format!("model{PACKED_EXTENSION}")))?.len();
+        let Value::Object(mut row) = self.evaluate(&packed)? else {
+            bail!("`netweight eval --json` prints something else than an object");
+        };
+        let more = json!({
+            "model": self.name(), "recipe": name, "weights": self.weights, "bytes": bytes, "file_bytes": bytes,
+            "bits_per_weight": 8.0 * bytes as f64 / self.weights as f64, "pack_seconds": taken.seconds, "seed": 0,
+        });
+        row.extend(more.as_object().cloned().unwrap_or_default());
+        Ok((serde_json::from_value(row.into())?, taken))
+    }
+
+    /// The output of `netweight eval --json`.
+    fn evaluate(&self, packed: &Path) -> Result<Value> {
         let mut command = Command::new(&self.program);
-        command.arg("eval").arg(&packed).arg("--text").arg(&self.evaluate);
+        command.arg("eval").arg(packed).arg("--text").arg(&self.text);
         command.arg("--reference").arg(&self.model).arg("--json");
         if let Some(windows) = self.windows {
             command.arg("--windows").arg(windows.to_string());
@@ -189,43 +198,12 @@ impl<'a> Measure<'a> {
         if !output.status.success() {
             bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
         }
-        let found = serde_json::from_slice(&output.stdout).context("`netweight eval --json` prints something else")?;
-        Ok((taken, bytes, found))
+        Ok(serde_json::from_slice(&output.stdout)?)
     }
 
-    fn row(&self, name: &str, bytes: u64, found: &Evaluated, taken: &Taken) -> ModelRow {
-        ModelRow {
-            model: self.model.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            text: self.evaluate.display().to_string(),
-            recipe: name.to_owned(),
-            context: found.context,
-            stride: found.stride,
-            tokens: found.tokens,
-            weights: self.weights,
-            bytes,
-            file_bytes: bytes,
-            bits_per_weight: 8.0 * bytes as f64 / self.weights as f64,
-            relative_error: None,
-            nll: found.nll,
-            perplexity: found.perplexity,
-            bits_per_byte: None,
-            perplexity_change: Some(found.perplexity - found.reference_perplexity),
-            perplexity_change_error: None,
-            kl: Some(found.kl),
-            kl_median: None,
-            kl_99: None,
-            kl_999: None,
-            top1: Some(found.top1),
-            tokens_per_s: found.tokens_per_s,
-            resident_bytes: found.resident_bytes,
-            pack_seconds: Some(taken.seconds),
-            threads: found.threads,
-            seed: 0,
-            commit: None,
-            cpu: None,
-            simd: found.simd.clone(),
-            rustc: None,
-        }
+    /// The name of the model's directory.
+    fn name(&self) -> String {
+        self.model.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 }
 

@@ -103,7 +103,7 @@ impl Work {
 }
 
 /// The transposed matrix.
-fn turned(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub(crate) fn turned(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     let mut out = vec![0.0; values.len()];
     transpose((rows, columns), values, &mut out);
     out

@@ -1,8 +1,8 @@
 //! Statistics as a safetensors file.
 //!
 //! A tensor `NAME` has the F32 tensors `NAME:inputs` and `NAME:outputs`, square, or of one axis
-//! for a diagonal matrix. Equal ones are stored once. The U32 tensor `:tokens` has the tokens of all
-//! sequences, those that are held out at the end, and `:lengths` their numbers. The metadata
+//! for a diagonal matrix. Equal ones are stored once. The U32 tensor `:tokens` has the tokens of
+//! all sequences, those that are held out at the end, and `:lengths` their numbers. The metadata
 //! string `netweight.calibration` is JSON.
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use calibrate::{Calibrated, Choice, Compressed, Fit, Sequential, Statistics};
+use calibrate::{Calibrated, Choice, Compressed, Fit, Sequential, Statistics, Subject};
 use checkpoint::{Checkpoint, Model};
 use codec_api::{Certificate, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, InputAxis, Registry};
 use runtime::{Batch, Differentiable, SideBySide};
@@ -28,14 +28,18 @@ fn opened() -> Opened {
 }
 
 impl Opened {
+    fn subject(&self) -> Subject<'_> {
+        let Self { source, model, statistics, .. } = self;
+        Subject { source, model, statistics, seed: 0 }
+    }
+
     fn codec(&self, spec: &str) -> calibrate::Result<Arc<dyn Codec>> {
         self.registry.parse_spec(spec).map_err(|error| calibrate::Error::Codec(CodecError::codec(error)))
     }
 
     fn run(&self, threads: usize, choice: &Choice<'_>) -> Compressed {
         let calibrated = Calibrated::new(&self.statistics, DAMPING).expect("factors");
-        let Self { source, model, statistics, .. } = self;
-        let sequential = Sequential { source, model, statistics, calibrated: &calibrated, seed: 0 };
+        let sequential = Sequential { subject: self.subject(), calibrated: &calibrated };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
         pool.install(|| sequential.run(choice)).expect("a compression")
     }
@@ -131,9 +135,8 @@ fn feedback_and_corrected_targets_lower_the_divergence() {
 #[test]
 fn damping_is_chosen_by_the_held_out_sequences() {
     let of = opened();
-    let Opened { source, model, statistics, .. } = &of;
-    let names: Vec<&str> = statistics.tensors.keys().map(|name| &**name).collect();
-    let fit = Fit { source, model, statistics, names: &names, seed: 0 };
+    let names: Vec<&str> = of.statistics.tensors.keys().map(|name| &**name).collect();
+    let fit = Fit { subject: of.subject(), names: &names };
     let tried = std::sync::Mutex::new(BTreeMap::new());
     let choice = |_: &str, _: InputAxis| of.codec("quant.int:bits=4:group=64").map(Some);
     let each = |fitted: &calibrate::Fitted| {

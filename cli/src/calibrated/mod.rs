@@ -1,5 +1,5 @@
-//! `netweight compress --calibration`: feedback of errors over any codec, and one step for the whole
-//! model.
+//! `netweight compress --calibration`: feedback of errors over any codec, and one step for the
+//! whole model.
 
 mod fixed;
 mod stepped;
@@ -7,19 +7,19 @@ mod stepped;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use calibrate::{Compressed, Fit, Fitted, Statistics};
+use calibrate::{Compressed, Fit, Fitted, Statistics, Subject};
 use checkpoint::{Checkpoint, Hash, Model, Plan, Recipe, TensorEncoder};
-use codec_api::{Codec, EncodeCx, Payload, Progress, Registry, TensorView};
+use codec_api::{Codec, EncodeCx, Payload, Registry, TensorView};
 use rayon::ThreadPool;
 use regex::Regex;
 use runtime::Differentiable;
 
-use crate::compress::{Args, with_parts};
+use crate::compress::{Args, pack};
 use crate::options::{check_target, parse_size};
-use crate::{Outcome, console, steps, summary};
+use crate::{Outcome, console, summary};
 
 /// Options of a compression with calibration.
 #[derive(Debug, clap::Args)]
@@ -96,15 +96,16 @@ pub fn run(
         let (model, statistics) = (args.options.model.display(), statistics.display());
         bail!("`{statistics}` has the statistics of another model than `{model}`; `netweight calibrate` makes them");
     }
-    let hash = Hash::of(&fs::read(statistics).with_context(|| format!("cannot read `{}`", statistics.display()))?);
+    let hash = Hash(Checkpoint::open(statistics)?.hash()?);
     let job = Job { args, target, model, statistics: found, hash, pool, registry, begin };
     let names = job.names()?;
     let runnable = Differentiable::open(&Model::open(&args.options.model, &[], registry)?)?;
     let (source, model, statistics) = (&job.model, &runnable, &job.statistics);
-    let fit = Fit { source, model, statistics, names: &names, seed: args.options.seed };
+    let subject = Subject { source, model, statistics, seed: args.options.seed };
+    let fit = Fit { subject, names: &names };
     match goal {
-        Goal::Recipe => fixed::run(&job, &fit, out)?,
-        goal => stepped::run(&job, &fit, goal, out)?,
+        Some(goal) => stepped::run(&job, &fit, goal, out)?,
+        None => fixed::run(&job, &fit, out)?,
     }
     Ok(Outcome::Clean)
 }
@@ -118,29 +119,28 @@ enum Goal {
     Bytes(f64),
     /// KL divergence on the held-out sequences.
     Divergence(f64),
-    /// The codecs of the recipe.
-    Recipe,
 }
 
-fn goal(args: &Args) -> Result<Goal> {
+/// The goal; `None` for the codecs of a recipe.
+fn goal(args: &Args) -> Result<Option<Goal>> {
     let (options, calibration) = (&args.options, &args.calibration);
     if let Some(kl) = calibration.target_kl {
         if !(1e-9..=10.0).contains(&kl) {
             bail!("--target-kl {kl} is not from 1e-9 to 10");
         }
-        return Ok(Goal::Divergence(kl));
+        return Ok(Some(Goal::Divergence(kl)));
     }
     if let Some(bytes) = calibration.target_size {
-        return Ok(Goal::Bytes(bytes as f64));
+        return Ok(Some(Goal::Bytes(bytes as f64)));
     }
     if let Some(bits) = options.target_bpw {
-        return Ok(Goal::Bits(bits));
+        return Ok(Some(Goal::Bits(bits)));
     }
     if options.codec.is_none() && options.recipe == "lossless" {
         bail!("--calibration needs --target-bpw, --target-size, --target-kl, --recipe or --codec");
     }
     let known = RECIPES.iter().find(|(name, _)| options.codec.is_none() && *name == options.recipe);
-    Ok(known.map_or(Goal::Recipe, |(_, bits)| Goal::Bits(*bits)))
+    Ok(known.map(|(_, bits)| Goal::Bits(*bits)))
 }
 
 impl Job<'_> {
@@ -180,13 +180,7 @@ impl Job<'_> {
 
     /// Writes the file, and returns its bytes.
     fn pack(&self, plan: &Plan, compressed: &Compressed) -> Result<u64> {
-        let (size, work) = (plan.size(&steps::all(plan)), &self.args.work);
-        let packed = self.pool.install(|| {
-            plan.run_with(&Ready(compressed), self.registry, &work.progress("encode", size))?;
-            let check = (!self.args.no_verify).then(|| work.progress("check", size));
-            plan.commit(self.registry, check.as_ref().map(|check| check as &dyn Progress))
-        });
-        packed.map_err(|error| with_parts(error, plan))?;
+        pack(self.args, plan, Some(&Ready(compressed)), self.pool, self.registry)?;
         Ok(fs::metadata(plan.written())?.len())
     }
 
@@ -203,12 +197,12 @@ impl Job<'_> {
 
     /// Says what was saved and lost.
     fn summary(&self, plan: &Plan, fitted: &Fitted, size: u64, out: &mut dyn Write) -> Result<()> {
-        let (args, elapsed): (_, Duration) = (self.args, self.begin.elapsed());
+        let args = self.args;
         if args.work.quiet {
             return Ok(());
         }
         let paths = [&*args.options.model, self.target];
-        summary::print(plan, paths, &[], !args.no_verify, elapsed, self.registry, out)?;
+        summary::print(plan, paths, &[], !args.no_verify, self.begin.elapsed(), self.registry, out)?;
         let (weights, damping) = (self.weights()?, fitted.damping);
         writeln!(out, "the file has {:.4} bits for each of {weights} weights", 8.0 * size as f64 / weights as f64)?;
         if let Some(kl) = fitted.compressed.divergence {

@@ -45,7 +45,6 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write)
             let (plan, size) = pack(job, fit, &fitted)?;
             return job.summary(&plan, &fitted, size, out);
         }
-        Goal::Recipe => bail!("a recipe has no size"),
     };
     let mut others = others(job, fit)?;
     let payloads = |others: f64| {
@@ -99,7 +98,7 @@ fn recipe(job: &Job<'_>, fit: &Fit<'_>, step: f64) -> Result<Recipe> {
     let options = &job.args.options;
     let mut recipe = Recipe::for_matrices("quant.int:preset=int8");
     for axis in [InputAxis::Columns, InputAxis::Rows] {
-        let axis_of = |name: &str| fit.statistics.tensors.get(name).map(|found| found.axis);
+        let axis_of = |name: &str| fit.subject.statistics.tensors.get(name).map(|found| found.axis);
         let of_axis: Vec<&str> = fit.names.iter().copied().filter(|name| axis_of(name) == Some(axis)).collect();
         if !of_axis.is_empty() {
             recipe.rules.insert(0, Rule::of_names(&pattern(&of_axis, &job.model)?, &spec(step, axis)));

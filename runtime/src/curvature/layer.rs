@@ -73,8 +73,7 @@ impl Layer {
     }
 
     pub(super) fn forward(&self, config: &Config, batch: &Batch<'_>, x: &[f32]) -> Tape {
-        let h = norm(&self.attention_norm, x);
-        let projected: Vec<Vec<f32>> = self.inputs.iter().map(|linear| linear.forward(&h)).collect();
+        let (h, projected) = self.project(x);
         let mixed = attend(&self.heads(config), batch, &projected);
         let middle = self.middle(&mixed, x);
         let Widened { h2, gate, up, wide } = self.widen(config, &middle);
@@ -84,9 +83,14 @@ impl Layer {
 
     /// What goes into [`Self::output`] for inputs `x` of the layer.
     pub(super) fn mix(&self, config: &Config, batch: &Batch<'_>, x: &[f32]) -> Vec<f32> {
+        attend(&self.heads(config), batch, &self.project(x).1)
+    }
+
+    /// Inputs of attention, and what they are projected to.
+    fn project(&self, x: &[f32]) -> (Vec<f32>, Vec<Vec<f32>>) {
         let h = norm(&self.attention_norm, x);
-        let projected: Vec<Vec<f32>> = self.inputs.iter().map(|linear| linear.forward(&h)).collect();
-        attend(&self.heads(config), batch, &projected)
+        let projected = self.inputs.iter().map(|linear| linear.forward(&h)).collect();
+        (h, projected)
     }
 
     /// What goes into the second norm.

@@ -80,7 +80,7 @@ impl<'a> SideBySide<'a> {
         let own = dense.values();
         let tables = (embedding.unwrap_or(own.0), positions.or(own.1));
         if tables.0.len() != own.0.len() || tables.1.map(<[f32]>::len) != own.1.map(<[f32]>::len) {
-            return Err(Error::Usage("tables of another size".to_owned()));
+            return Err(Error::Usage("the embedding or the positions have another size than the model's".to_owned()));
         }
         let mut head = dense.head.linear.clone();
         if dense.config.tied {
