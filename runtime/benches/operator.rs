@@ -4,8 +4,8 @@
 //! reading the weights. Throughput is in bytes of resident weights; compare it with `read`, which
 //! sums up an array that no cache holds. `prefill/…` multiplies the matrices of a layer with 128
 //! vectors, on one thread, or with 64 of them on each of two threads. The product of dense weights
-//! is that of the crate `faer`. `bare` calls it with each layout of weights and outputs, into memory
-//! that is there already; compare the best of them with `dense f32`.
+//! is that of the crate `faer`. `bare` calls it with each layout of weights and outputs, into
+//! memory that is there already; compare the best of them with `dense f32`.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -200,8 +200,8 @@ impl Plan {
             }
         }
         let encode = threads.into_iter().fold(0.0, f64::max);
-        // One thread copies the sections, and the others check them. Meanwhile the disk stores them,
-        // but for what was copied last.
+        // One thread copies the sections, and the others check them. Meanwhile the disk stores
+        // them, but for what was copied last.
         let copy = file_bytes as f64 / DISK;
         encode + copy.max((copy + check) / jobs as f64) + copy.min(INTERVAL.as_secs_f64()) + 4.0 * SYNC
     }

@@ -106,8 +106,8 @@ pub trait LinearOp: Debug + Send + Sync {
         product == Product::Forward
     }
 
-    /// Whether products of a vector for a few outputs at a time cost about as much as one for all of
-    /// them: nothing large is computed for all outputs. Then threads balance their work.
+    /// Whether products of a vector for a few outputs at a time cost about as much as one for all
+    /// of them: nothing large is computed for all outputs. Then threads balance their work.
     fn divides(&self) -> bool {
         false
     }
@@ -125,8 +125,8 @@ pub trait LinearOp: Debug + Send + Sync {
     }
 
     /// Computes a range of the outputs as [`Self::apply_outputs`], but writes the outputs of each
-    /// vector together: those of vector `b` of the batch are the values of `y` from `b · stride` on.
-    /// The values between two vectors stay as they are.
+    /// vector together: those of vector `b` of the batch are the values of `y` from `b · stride`
+    /// on. The values between two vectors stay as they are.
     ///
     /// # Errors
     /// [`CodecError::Usage`] if the lengths do not match; see [`check_vectors`].

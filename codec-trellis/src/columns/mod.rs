@@ -8,9 +8,9 @@
 //! of rows after the blocks before.
 //!
 //! # Source
-//! Trellis, symbols and models are those of [`trellis`](crate::coded). `WaterSIC` (arXiv 2603.04956)
-//! has steps inversely proportional to the square roots of the pivots of the inputs' curvature. The
-//! steps of outputs, the trellis across columns and the layout are ours.
+//! Trellis, symbols and models are those of [`trellis`](crate::coded). `WaterSIC` (arXiv
+//! 2603.04956) has steps inversely proportional to the square roots of the pivots of the inputs'
+//! curvature. The steps of outputs, the trellis across columns and the layout are ours.
 //!
 //! # Sections
 //! A matrix of `R × C`; for `order` `rows`, the transposed one. Its rows form blocks of `h` rows,
@@ -71,8 +71,8 @@
 //!
 //! # Cost
 //! Whatever the multiples take: about `log2(σ/step) + 1.05` bits for Gaussian weights. At most
-//! two bytes per symbol, two of low bits and four of an escape. The codec refuses a matrix that would
-//! take more than 5/4 of its dense bytes and 4 KiB; a larger step helps.
+//! two bytes per symbol, two of low bits and four of an escape. The codec refuses a matrix that
+//! would take more than 5/4 of its dense bytes and 4 KiB; a larger step helps.
 //!
 //! # Limits
 //! F32, F16 and BF16. A weight of 2²¹ steps or more is refused, and a matrix of more than 2³²
