@@ -1,12 +1,16 @@
 //! Whole models, layer by layer.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use calibrate::{Calibrated, Choice, Compressed, Fit, Sequential, Statistics, Subject};
 use checkpoint::{Checkpoint, Model};
+use codec_api::util::narrow;
 use codec_api::{Certificate, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, InputAxis, Registry};
 use runtime::{Batch, Differentiable, SideBySide};
+use safetensors::tensor::Dtype;
 
 use super::statistics::{collected, model, protocol};
 
@@ -20,10 +24,14 @@ struct Opened {
 }
 
 fn opened() -> Opened {
+    opened_at(&model())
+}
+
+fn opened_at(path: &Path) -> Opened {
     let registry = Registry::linked().expect("a registry");
-    let dense = Model::open(model(), &[], &registry).expect("a model");
+    let dense = Model::open(path, &[], &registry).expect("a model");
     let model = Differentiable::open(&dense).expect("a model");
-    let source = Checkpoint::open(super::statistics::model()).expect("a model");
+    let source = Checkpoint::open(path).expect("a model");
     Opened { source, model, statistics: collected(protocol(3000, false), 2).expect("statistics"), registry }
 }
 
@@ -160,4 +168,41 @@ fn a_tensor_that_cannot_be_fed_column_by_column_is_encoded_by_importance() {
     let choice = |name: &str, _: InputAxis| Ok(Some(of.codec("quant.nf4")?).filter(|_| name == down));
     let compressed = of.run(2, &choice);
     assert!(of.decoded(&compressed, down, "quant.nf4").iter().any(|w| *w != 0.0));
+}
+
+/// The payloads of a model in BF16 are those of BF16 tensors.
+#[test]
+fn payloads_belong_to_the_dtype_of_the_tensor() {
+    let (place, f32) = (tempfile::tempdir().expect("a folder"), Checkpoint::open(model()).expect("a model"));
+    for file in ["config.json", "tokenizer.json"] {
+        fs::copy(model().join(file), place.path().join(file)).expect("a copy");
+    }
+    let narrowed: Vec<(&str, Vec<usize>, Vec<u8>)> = f32
+        .names()
+        .map(|name| {
+            let tensor = f32.tensor(name).expect("a tensor");
+            let mut bytes = vec![0; 2 * tensor.spec().elements()];
+            narrow(codec_api::Dtype::BF16, &tensor.to_f32().expect("weights"), &mut bytes).expect("numbers");
+            (name, tensor.spec().shape().to_vec(), bytes)
+        })
+        .collect();
+    let views = narrowed.iter().map(|(name, shape, bytes)| {
+        (*name, safetensors::tensor::TensorView::new(Dtype::BF16, shape.clone(), bytes).expect("a tensor"))
+    });
+    safetensors::serialize_to_file(views, None, &place.path().join("model.safetensors")).expect("a file");
+    let of = opened_at(place.path());
+    for spec in ["trellis.columns:states=8:step=0.002", "quant.int:bits=4:group=64", "quant.cast:to=bf16"] {
+        let choice = |name: &str, _: InputAxis| Ok(Some(of.codec(spec)?).filter(|_| name.contains("layers.0")));
+        let compressed = of.run(2, &choice);
+        assert!(compressed.payloads.len() == 7 && compressed.divergence < Some(1.0), "{spec}: {compressed:?}");
+        for name in compressed.payloads.keys() {
+            let values = of.source.tensor(name).expect("a tensor").to_f32().expect("weights").into_owned();
+            let decoded = of.decoded(&compressed, name, spec);
+            let [error, power] = [true, false].map(|less| {
+                let term = |(w, d): (&f32, &f32)| f64::from(if less { w - d } else { *w }).powi(2);
+                values.iter().zip(&decoded).map(term).sum::<f64>()
+            });
+            assert!(error < 0.5 * power, "{spec}, {name}");
+        }
+    }
 }
