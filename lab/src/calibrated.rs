@@ -18,6 +18,9 @@ use crate::stamp::stamp;
 const MODEL: &str = "assets/stories260k";
 const STORIES: &str = "assets/tinystories/eval.jsonl";
 
+/// A file with more bits per weight has most matrices exactly: their rows are not whole blocks.
+const REFUSED: f64 = 8.0;
+
 /// Stories of [`STORIES`] to measure with; the others are for the calibration.
 const MEASURED: usize = 60;
 
@@ -30,7 +33,7 @@ dense model, in nats per token, on text that is not the calibration's. The forma
 are coded by our own encoder. `s` and `MiB` are time and peak memory of `compress`.";
 
 /// Name, arguments of `compress`, and whether they need calibration.
-const METHODS: [(&str, &[&str], bool); 17] = [
+const METHODS: [(&str, &[&str], bool); 18] = [
     ("int4 g128, nearest", &["--codec", "quant.int:bits=4:group=128"], false),
     ("int4 g128, clipped", &["--codec", "quant.int:preset=int4-clip"], false),
     ("int4 g128, calibrated", &["--codec", "quant.int:bits=4:group=128"], true),
@@ -42,6 +45,7 @@ const METHODS: [(&str, &[&str], bool); 17] = [
     ("q3_k, calibrated", &["--codec", "quant.q3_k"], true),
     ("nf4", &["--codec", "quant.nf4"], false),
     ("nf4, calibrated", &["--codec", "quant.nf4"], true),
+    ("trellis 5, calibrated", &["--target-bpw", "5"], true),
     ("trellis 4, plain", &["--recipe", "trellis-4bit"], false),
     ("trellis 4, calibrated", &["--target-bpw", "4"], true),
     ("trellis 3, plain", &["--recipe", "trellis-3bit"], false),
@@ -81,9 +85,13 @@ pub fn page(lab: &Lab, options: &Options) -> Result<String> {
     let measure = Measure::new(lab, directory.path(), options)?;
     let statistics = measure.calibrate(options.tokens)?;
     let mut table = Table::new(["Method", "bits/w", "Bytes", "Perplexity", "KL", "top-1", "s", "MiB"]);
-    let mut rows = Vec::new();
+    let (mut rows, mut refused) = (Vec::new(), Vec::new());
     for (name, arguments, calibrated) in METHODS.iter().filter(|(name, ..)| name.contains(&options.only)) {
         let (row, taken) = measure.row(name, arguments, *calibrated)?;
+        if row.bits_per_weight > REFUSED {
+            refused.push(*name);
+            continue;
+        }
         table.row([
             row.recipe.clone(),
             format!("{:.3}", row.bits_per_weight),
@@ -109,7 +117,12 @@ pub fn page(lab: &Lab, options: &Options) -> Result<String> {
         options.tokens,
         statistics.seconds
     );
-    Ok(format!("# Calibrated compression, measured\n\n{introduction}\n{}\n{}", paragraph(&model), table.text()))
+    let mut page = format!("# Calibrated compression, measured\n\n{introduction}\n{}\n", paragraph(&model));
+    page += table.text();
+    if !refused.is_empty() {
+        page += &format!("\n{}", paragraph(&format!("Most rows are not whole blocks of: {}.", refused.join("; "))));
+    }
+    Ok(page)
 }
 
 impl Options {
