@@ -68,15 +68,23 @@ impl Outputs<'_> {
     pub(super) fn put_batch<const BATCH: usize>(&mut self, tile: usize, first: usize, values: &[Floats; BATCH]) {
         let start = tile * LANES;
         let inside = self.range.start <= start && start + LANES <= self.range.end && first + BATCH <= self.batch;
-        if self.strides[1] != 1 || !inside {
+        if !inside {
             for (values, b) in values.iter().zip(first..self.batch) {
                 self.put(tile, b, values);
             }
             return;
         }
-        let y = &mut self.y[(start - self.range.start) * self.strides[0] + first..];
-        for (lane, y) in y.chunks_mut(self.strides[0]).take(LANES).enumerate() {
-            for (y, values) in y.iter_mut().zip(values) {
+        let [step, per_vector] = self.strides;
+        let y = &mut self.y[(start - self.range.start) * step + first * per_vector..];
+        if step == 1 {
+            for (y, values) in y.chunks_mut(per_vector.max(1)).zip(values) {
+                let Some(y) = y.first_chunk_mut::<LANES>() else { return };
+                *y = if self.add { lanes!(i => y[i] + values[i]) } else { *values };
+            }
+            return;
+        }
+        for (lane, y) in y.chunks_mut(step).take(LANES).enumerate() {
+            for (y, values) in y.iter_mut().step_by(per_vector).zip(values) {
                 *y = if self.add { *y + values[lane] } else { values[lane] };
             }
         }
@@ -231,6 +239,13 @@ impl Tiles<'_> {
         &self.lines[first..first + inputs.len() * BITS / 32]
     }
 
+    /// As [`Self::lines`], for up to `count` inputs, as far as there are lines.
+    #[inline(always)]
+    pub(super) fn some_lines<const BITS: usize>(&self, tile: usize, input: usize, count: usize) -> &[Line] {
+        let lines = self.lines.get((tile * self.inputs + input) * BITS / 32..).unwrap_or_default();
+        &lines[..lines.len().min(count.min(self.inputs - input) * BITS / 32)]
+    }
+
     /// Lines from those of an input to those that a kernel reads [`AHEAD`] lines later, if it reads
     /// so many tiles at a time. They are in the same tile, or in one that follows.
     #[inline(always)]
@@ -267,13 +282,13 @@ impl Tiles<'_> {
         }
     }
 
-    /// The zero points of a group of a tile, twice in each lane as 16-bit integers; zeros if inputs
-    /// have their own.
+    /// The zero points of a tile in the group of an input, twice in each lane as 16-bit integers;
+    /// zeros if inputs have their own.
     #[inline(always)]
-    pub(super) fn zeros_of_lanes(&self, tile: usize, group: usize) -> [u32; LANES] {
+    pub(super) fn zeros_of_lanes(&self, tile: usize, input: usize) -> [u32; LANES] {
         let zeros = match self.zeros {
             Zeros::One(zero) => [zero; LANES],
-            Zeros::OfGroups(zeros) => zeros[self.group(tile, group * self.group)],
+            Zeros::OfGroups(zeros) => zeros[self.group(tile, input)],
             Zeros::OfInputs(_) => [0; LANES],
         };
         lanes!(i => u32::from(zeros[i]) * 0x0001_0001)

@@ -12,7 +12,7 @@ fn noise(i: usize) -> usize {
 
 fn layouts() -> Vec<IntegerLayout> {
     let mut layouts = Vec::new();
-    for shape in [(1, 1), (5, 333), (64, 96), (70, 16), (33, 130), (130, 200)] {
+    for shape in [(1, 1), (5, 333), (64, 96), (70, 16), (33, 130), (530, 40), (17, 531)] {
         for bits in [2, 4, 6, 8] {
             for group in [None, Some(16), Some(32), Some(64), Some(128)] {
                 for zero in [None, Some(1u8 << (bits - 1))] {
