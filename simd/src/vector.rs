@@ -137,6 +137,29 @@ pub trait Simd: Copy {
         lanes!(i => f32::from_bits(u32::from(bits[i]) << 16))
     }
 
+    /// 64 numbers in BF16, whose bits are stored apart: a byte of `low` is the sign and the mantissa
+    /// of a number, and a half of a byte of `codes`, the lower one first, says which of the `floats`
+    /// has its exponent. The `floats` have neither sign nor mantissa.
+    #[inline(always)]
+    fn coded_bf16(self, floats: &[f32; LANES], codes: &[u8; 2 * LANES], low: &[u8; 4 * LANES]) -> [[f32; LANES]; 4] {
+        let mut halves = [[0; 2]; 2 * LANES];
+        for (halves, byte) in halves.iter_mut().zip(codes) {
+            // A byte that is spread over a word needs fewer instructions than two bytes.
+            let byte = u16::from(*byte);
+            *halves = ((byte | byte << 4) & 0x0f0f).to_le_bytes();
+        }
+        let mut numbers = [[0.0; LANES]; 4];
+        let parts = halves.as_flattened().as_chunks::<LANES>().0.iter().zip(low.as_chunks::<LANES>().0);
+        for (numbers, (codes, low)) in numbers.iter_mut().zip(parts) {
+            let exponents = self.lookup16(floats, codes);
+            *numbers = lanes!(i => {
+                let low = u32::from(low[i]);
+                f32::from_bits(exponents[i].to_bits() | (low << 24 | low << 16) & 0x807f_0000)
+            });
+        }
+        numbers
+    }
+
     /// Rounds to F16: nearest, ties to even, infinity beyond its range.
     fn f32_to_f16(self, values: &[f32; LANES]) -> [u16; LANES];
 
@@ -178,6 +201,7 @@ mod tests {
         byte_sums: [u32; LANES],
         low_halves: [u16; LANES],
         bytes: Vec<u8>,
+        coded: [[f32; LANES]; 4],
         pair_sums: [[i32; LANES]; 2],
         pairs: [u32; LANES],
         high: [u32; LANES],
@@ -229,6 +253,11 @@ mod tests {
                 byte_sums: simd.sum_bytes(&dividends),
                 low_halves: simd.low_halves(&lanes!(i => dividends[i] >> 16)),
                 bytes: simd.lookup64(&std::array::from_fn(|i| (i * 7) as u8), &std::array::from_fn(|i| codes[i % LANES] ^ i as u8)).to_vec(),
+                coded: simd.coded_bf16(
+                    &lanes!(i => f32::from_bits(u32::from((x >> (3 * i)) as u8 & 0x7f) << 23)),
+                    &std::array::from_fn(|i| codes[i % LANES].wrapping_mul(i as u8 | 1)),
+                    &std::array::from_fn(|i| (mask >> (i % 57)) as u8 & if i % 2 == 0 { 0xbf } else { 0xff }),
+                ),
                 bits: simd.bits(&dividends, (x % 32) as u32, mask as u32),
                 high_bits: simd.high_bits::<5>(&dividends),
                 shifted: simd.add_shifted::<3>(&lanes!(i => dividends[i] >> 4), &lanes!(i => dividends[i] >> 4)),

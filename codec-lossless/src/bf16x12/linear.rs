@@ -23,7 +23,7 @@ const GROUP: usize = 4 * LANES;
 const RARE: usize = 256;
 
 /// Bytes from a group to those that are prefetched.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 4096;
 
 impl LinearKernel for Bf16x12 {
     fn prepare(&self, spec: &TensorSpec, payload: PayloadView<'_>, _: &DecodeCx<'_>) -> Result<Box<dyn LinearOp>> {
@@ -115,12 +115,15 @@ fn dot<S: Simd>(simd: S, packed: &Packed, first: usize, escapes: &mut &[Escape],
         prefetch(low, at - first + AHEAD);
         prefetch(index, (at - first) / 2 + AHEAD);
         at += GROUP;
+        // Escapes have an arbitrary exponent.
+        let weights = simd.coded_bf16(&packed.floats, codes, group);
         if escapes.first().is_some_and(|escape| escape.place < at) {
-            let mut weights = widened(simd, &packed.floats, group, codes);
-            patch(escapes, at - GROUP..at, group, &mut weights);
-            sums = add_all(simd, &sums, &weights, x);
+            // A copy lets the others stay in registers.
+            let mut weights = weights;
+            patch(escapes, at - GROUP..at, group, weights.as_flattened_mut());
+            sums = add_all(simd, sums, &weights, x);
         } else {
-            sums = with_group(simd, sums, &packed.floats, group, codes, x);
+            sums = add_all(simd, sums, &weights, x);
         }
     }
     let rest = (&low[at - first..], &index[(at - first) / 2..]);
@@ -172,62 +175,10 @@ fn add<S: Simd>(simd: S, sums: &[f32; LANES], weights: &[f32; LANES], x: &[f32; 
 
 /// Passing the sums by value keeps them in registers.
 #[inline(always)]
-fn with_group<S: Simd>(
-    simd: S,
-    sums: Sums,
-    floats: &[f32; LANES],
-    low: &[u8; GROUP],
-    index: &[u8; GROUP / 2],
-    x: &[f32; GROUP],
-) -> Sums {
+fn add_all<S: Simd>(simd: S, sums: Sums, weights: &[[f32; LANES]; 4], x: &[f32; GROUP]) -> Sums {
     let mut next = sums;
-    let (low, x) = (low.as_chunks::<LANES>().0, x.as_chunks::<LANES>().0);
-    let codes = codes(index);
-    let codes = codes.as_flattened().as_chunks::<LANES>().0;
-    for part in 0..4 {
-        next[part] = add(simd, &sums[part], &widen(simd, floats, &low[part], &codes[part]), &x[part]);
+    for (part, x) in x.as_chunks::<LANES>().0.iter().enumerate() {
+        next[part] = add(simd, &sums[part], &weights[part], x);
     }
     next
-}
-
-/// As [`with_group`], with decoded weights.
-#[inline(always)]
-fn add_all<S: Simd>(simd: S, sums: &Sums, weights: &[f32; GROUP], x: &[f32; GROUP]) -> Sums {
-    let (weights, x) = (weights.as_chunks::<LANES>().0, x.as_chunks::<LANES>().0);
-    let mut next = *sums;
-    for part in 0..4 {
-        next[part] = add(simd, &sums[part], &weights[part], &x[part]);
-    }
-    next
-}
-
-/// Sixteen weights. Escapes have an arbitrary exponent.
-#[inline(always)]
-fn widen<S: Simd>(simd: S, floats: &[f32; LANES], low: &[u8; LANES], codes: &[u8; LANES]) -> [f32; LANES] {
-    let exponents = simd.lookup16(floats, codes);
-    lanes!(i => join(exponents[i], low[i]))
-}
-
-/// The weights of a group. Escapes have an arbitrary exponent.
-#[inline(always)]
-fn widened<S: Simd>(simd: S, floats: &[f32; LANES], low: &[u8; GROUP], index: &[u8; GROUP / 2]) -> [f32; GROUP] {
-    let mut weights = [0.0; GROUP];
-    let codes = codes(index);
-    let parts = low.as_chunks::<LANES>().0.iter().zip(codes.as_flattened().as_chunks::<LANES>().0);
-    for (weights, (low, codes)) in weights.as_chunks_mut::<LANES>().0.iter_mut().zip(parts) {
-        *weights = widen(simd, floats, low, codes);
-    }
-    weights
-}
-
-/// The indices of a group, two for each byte. A byte that is spread over a word needs fewer
-/// instructions than two bytes next to each other.
-#[inline(always)]
-fn codes(index: &[u8; GROUP / 2]) -> [[u8; 2]; GROUP / 2] {
-    let mut codes = [[0; 2]; GROUP / 2];
-    for (codes, byte) in codes.iter_mut().zip(index) {
-        let byte = u16::from(*byte);
-        *codes = ((byte | byte << 4) & 0x0f0f).to_le_bytes();
-    }
-    codes
 }

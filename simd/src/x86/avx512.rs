@@ -5,21 +5,27 @@ use std::arch::x86_64::{
     __m128i, __m256i, __m512, __m512i, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_LT_OQ, _MM_FROUND_TO_NEAREST_INT,
     _mm_cvtsi32_si128, _mm_loadu_si128, _mm_maddubs_epi16, _mm_packus_epi16, _mm_set1_epi16, _mm_storel_epi64,
     _mm_storeu_si128, _mm256_loadu_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512,
-    _mm512_broadcast_i32x4, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask, _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16,
-    _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32, _mm512_cvtph_ps, _mm512_cvtps_epi32,
-    _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_madd_epi16,
-    _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32, _mm512_maskz_expand_epi32, _mm512_max_epu32,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_mulhi_epu16, _mm512_permutexvar_epi8, _mm512_permutexvar_ps,
-    _mm512_reduce_max_ps, _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512,
-    _mm512_shuffle_epi8, _mm512_slli_epi32, _mm512_srl_epi32, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_ps, _pdep_u64, _pext_u64,
+    _mm512_broadcast_i32x4, _mm512_castps_si512, _mm512_castsi256_si512, _mm512_cmp_ps_mask, _mm512_cmplt_epu32_mask,
+    _mm512_cvtepi32_epi8, _mm512_cvtepi32_epi16, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi16, _mm512_cvtepu8_epi32,
+    _mm512_cvtph_ps, _mm512_cvtps_epi32, _mm512_cvtps_ph, _mm512_fmadd_ps, _mm512_i32gather_epi32, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_madd_epi16, _mm512_maddubs_epi16, _mm512_mask_add_epi32, _mm512_mask_mov_epi32,
+    _mm512_maskz_expand_epi32, _mm512_max_epu32, _mm512_min_ps, _mm512_mul_ps, _mm512_mulhi_epu16,
+    _mm512_multishift_epi64_epi8, _mm512_permutexvar_epi8, _mm512_permutexvar_ps, _mm512_reduce_max_ps,
+    _mm512_set1_epi8, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_epi8,
+    _mm512_slli_epi16, _mm512_slli_epi32, _mm512_srl_epi32, _mm512_srli_epi16, _mm512_srli_epi32, _mm512_srlv_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi8,
+    _mm512_unpacklo_epi8, _pdep_u64, _pext_u64,
 };
 use std::mem::transmute;
 
-use super::{common_operations, window_bytes, window_shifts, words};
+use super::{common_operations, paired, window_bytes, window_shifts, words};
 use crate::LANES;
 use crate::table::Table;
 use crate::vector::{MAGNITUDE, Simd};
+
+/// For `vpternlog`: the bits of the second operand where the first one has ones, else those of the
+/// third one.
+const SELECT: i32 = 0xca;
 
 /// AVX-512 F, BW, DQ, VL, VBMI, VNNI.
 #[derive(Clone, Copy)]
@@ -353,6 +359,33 @@ impl Simd for Avx512 {
     fn high_products(self, lanes: &[u32; LANES], factor: u16) -> [u32; LANES] {
         // SAFETY: as above.
         unsafe { lanes_of(_mm512_mulhi_epu16(integers(lanes), _mm512_set1_epi16(factor as i16))) }
+    }
+
+    #[inline(always)]
+    fn coded_bf16(self, floats: &[f32; LANES], codes: &[u8; 2 * LANES], low: &[u8; 4 * LANES]) -> [[f32; LANES]; 4] {
+        // SAFETY: as above; the CPU has AVX-512 VBMI too. A permutation of bytes uses the low six
+        // bits of each index, and the table has its sixteen exponents four times.
+        unsafe {
+            let table = _mm512_cvtepi32_epi8(_mm512_srli_epi32::<23>(_mm512_castps_si512(vector(floats))));
+            let table = _mm512_broadcast_i32x4(table);
+            let bytes = |bytes: &[u8; 4 * LANES]| transmute::<[u8; 4 * LANES], __m512i>(*bytes);
+            let codes = _mm512_castsi256_si512(transmute::<[u8; 2 * LANES], __m256i>(*codes));
+            let codes = _mm512_permutexvar_epi8(bytes(&const { paired::codes() }), codes);
+            let codes = _mm512_multishift_epi64_epi8(bytes(&const { paired::shifts() }), codes);
+            let exponents = _mm512_permutexvar_epi8(codes, table);
+            let low = _mm512_permutexvar_epi8(bytes(&const { paired::numbers() }), bytes(low));
+            let numbers = |halves: __m512i| {
+                // Exponent, sign and mantissa of each half take their places.
+                let (right, left) = (_mm512_srli_epi16::<1>(halves), _mm512_slli_epi16::<8>(halves));
+                let halves = _mm512_ternarylogic_epi32::<SELECT>(_mm512_set1_epi16(i16::MIN), left, halves);
+                let halves = _mm512_ternarylogic_epi32::<SELECT>(_mm512_set1_epi16(0x7f80), right, halves);
+                let high = _mm512_and_si512(halves, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+                [_mm512_slli_epi32::<16>(halves), high]
+            };
+            let [first, second] = numbers(_mm512_unpacklo_epi8(low, exponents));
+            let [third, fourth] = numbers(_mm512_unpackhi_epi8(low, exponents));
+            [first, second, third, fourth].map(|lanes| transmute::<__m512i, [f32; LANES]>(lanes))
+        }
     }
 
     common_operations!();

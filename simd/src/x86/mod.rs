@@ -7,6 +7,7 @@ use crate::LANES;
 
 mod avx2;
 mod avx512;
+mod paired;
 mod words;
 
 pub(crate) use avx2::Avx2;
