@@ -30,20 +30,22 @@ impl Blocks {
             return Self { costs: pivots.iter().map(|pivot| *pivot as f32).collect(), unit: None };
         };
         let (mut unit, mut costs) = (vec![0.0; order * order], Vec::with_capacity(order));
-        for block in steps(0..order, size) {
-            for i in block.clone() {
-                let squares = (i..block.end).map(|j| all[i * order + j] * all[i * order + j] * pivots[j]);
-                costs.push(squares.sum::<f64>() as f32);
-                unit[i * order + i] = 1.0;
-            }
-            let mut row = vec![0.0; block.len()];
-            for i in 0..block.start {
-                // Solves `row · M_b = M[i, block]`, column by column.
-                for (place, j) in block.clone().enumerate() {
-                    let earlier = row[..place].iter().zip(block.clone()).map(|(x, k)| x * all[k * order + j]);
-                    row[place] = all[i * order + j] - earlier.sum::<f64>();
+        let mut row = vec![0.0; size.min(order)];
+        for i in 0..order {
+            let own = i / size * size;
+            let squares = (i..order.min(own + size)).map(|j| all[i * order + j] * all[i * order + j] * pivots[j]);
+            costs.push(squares.sum::<f64>() as f32);
+            unit[i * order + i] = 1.0;
+            for block in steps(own + size..order, size) {
+                // Solves `x · M_b = M[i, block]` from the first column to the last.
+                let row = &mut row[..block.len()];
+                row.copy_from_slice(&all[i * order..][block.clone()]);
+                for (place, k) in block.clone().enumerate() {
+                    let x = row[place];
+                    let later = &all[k * order..][k + 1..block.end];
+                    row[place + 1..].iter_mut().zip(later).for_each(|(to, m)| *to -= x * m);
                 }
-                for (to, from) in unit[i * order..][block.clone()].iter_mut().zip(&row) {
+                for (to, from) in unit[i * order..][block].iter_mut().zip(row.iter()) {
                     *to = *from as f32;
                 }
             }

@@ -1,14 +1,15 @@
 //! Encoding with the errors of earlier columns and rows fed forward.
 
-mod rows;
+mod pass;
+mod tile;
 mod work;
 
-use codec_api::{Calibration, Codec, CodecError, EncodeCx, InputAxis, PanelEncoder, Payload, TensorView};
+use codec_api::{Calibration, Codec, CodecError, EncodeCx, InputAxis, Payload, TensorView};
 
-use crate::blocks::{Blocks, steps};
+use crate::blocks::Blocks;
 use crate::error::{Error, Result};
 use crate::factor::Factor;
-use rows::RowFeedback;
+use pass::Pass;
 use work::Work;
 pub(crate) use work::turned;
 
@@ -32,8 +33,8 @@ pub struct Fed {
     pub decoded: Vec<f32>,
 }
 
-/// Encodes a matrix column by column, each after what the errors of the earlier ones say about it;
-/// within a column, block by block of rows in the same way.
+/// Encodes a matrix block by block, each after what the errors of earlier columns and rows say about
+/// it.
 ///
 /// With the columns' factor `M·D·Mᵀ` and the rows' factor `N·Dg·Nᵀ`, the target of weight `(i, j)`
 /// is `T + Σₖ N[k, i]·zₖ` over the earlier rows `k`, where `T = W[i, j] + Σₗ M[l, j]·E[i, l]` over
@@ -42,8 +43,10 @@ pub struct Fed {
 /// an error that later weights make up for. A codec that encodes several columns or rows together
 /// gets the block form of the factors.
 ///
-/// The products with earlier columns run on rayon's current pool; the result does not depend on the
-/// number of threads.
+/// The matrix is halved again and again, and the errors of one half act on the other one by a matrix
+/// product; only within tiles of about 32 × 32 weights are they added one by one. The products run
+/// on rayon's current pool; the result does not depend on the number of threads. Besides `tensor`
+/// and the curvature, three matrices of its size are in memory.
 ///
 /// # Sources
 /// LDLQ: Chee et al., arXiv 2307.13304; both curvatures: Tseng et al., arXiv 2505.22988.
@@ -69,41 +72,13 @@ pub fn feedback(codec: &dyn Codec, tensor: &TensorView<'_>, of: Curvature<'_>, c
     let of_columns = Blocks::new(of_columns, cut.columns.get());
     let of_rows = Blocks::new(of_rows, cut.rows.get());
     let values = tensor.to_finite_f32()?;
-    let mut work = Work::new(&values, (rows, columns), cut.transposed);
+    let work = Work::new(&values, (rows, columns), cut.transposed);
+    drop(values);
     let (inputs, outputs) = if inputs_first { (&of_columns, &of_rows) } else { (&of_rows, &of_columns) };
     let mut cx = cx.clone();
     cx.calibration = importance(of.axis, inputs, outputs);
-    let mut encoder = facet.begin(tensor.clone(), &cx)?;
-    let of_rows = RowFeedback::new(&of_rows, cut.rows.get());
-    for panel in steps(0..work.columns, cut.panel.get()) {
-        for block in steps(panel.clone(), cut.columns.get()) {
-            cx.cancel.check()?;
-            let whole_panel = block.start == panel.start && panel.len() > block.len();
-            work.prepare(&of_columns, &block, whole_panel);
-            if block.start == panel.start {
-                encoder.start(&work.gather(0..work.rows, &panel))?;
-            }
-            encode(&mut *encoder, &mut work, &of_rows, &block, cut.rows.get())?;
-        }
-    }
-    Ok(Fed { payload: encoder.finish()?, decoded: work.decoded() })
-}
-
-/// Encodes a block of columns.
-fn encode(
-    encoder: &mut (dyn PanelEncoder + '_),
-    work: &mut Work,
-    of_rows: &RowFeedback,
-    columns: &std::ops::Range<usize>,
-    at_once: usize,
-) -> Result<()> {
-    for rows in steps(0..work.rows, at_once) {
-        let mut values = work.gather(rows.clone(), columns);
-        of_rows.add(work, &rows, columns, &mut values);
-        encoder.encode(rows.clone(), columns.clone(), &mut values)?;
-        work.store(rows, columns, &values);
-    }
-    Ok(())
+    let encoder = facet.begin(tensor.clone(), &cx)?;
+    Pass::new(encoder, cut, &of_columns, &of_rows, work, cx.cancel).run()
 }
 
 /// What the codec is told; nothing if all inputs and all outputs are equally important.

@@ -77,7 +77,7 @@ pub use linear::{
     Inputs, IntegerLayout, IntegerMatrix, IntegerRow, LinearKernel, LinearOp, Product, RowsLinear, check_outputs,
     check_product, check_vectors, open_linear,
 };
-pub use panels::{PanelCut, PanelEncoder, Panels};
+pub use panels::{PanelCut, PanelEncoder, PanelOrder, Panels};
 pub use payload::{Payload, PayloadView, Section};
 pub use registry::{CodecEntry, Preset, Registry, RegistryError};
 pub use rows::{RowReader, Rows, check_rows, open_rows};

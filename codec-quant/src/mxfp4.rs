@@ -122,7 +122,7 @@ impl Codec for Mxfp4 {
 impl Panels for Mxfp4 {
     fn cut(&self, spec: &TensorSpec) -> Result<PanelCut> {
         self.accepts(spec)?;
-        Ok(cut(BLOCK, 1))
+        Ok(cut(BLOCK))
     }
 
     fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {

@@ -159,7 +159,7 @@ impl Nvfp4 {
 impl Panels for Nvfp4 {
     fn cut(&self, spec: &TensorSpec) -> Result<PanelCut> {
         self.accepts(spec)?;
-        Ok(cut(BLOCK, 1))
+        Ok(cut(BLOCK))
     }
 
     fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {

@@ -11,7 +11,8 @@ use super::{Law, Subject, Violation};
 
 /// Without feedback, the panels of [`codec_api::Codec::as_panels`] give the payload of a plain
 /// encode, byte for byte. With changes from outside, the payload decodes to the values that the
-/// encoder returned. Blocks out of order, of the wrong length, or missing are errors.
+/// encoder returned. It does not matter whether rows or columns of blocks come first. Blocks out of
+/// order, of the wrong length, or missing are errors.
 ///
 /// # Errors
 /// The first violation found.
@@ -51,7 +52,7 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     let decoded = |encoded: &codec_api::EncodedTensor| {
         trial.decode(encoded).map(|values| turned(values, trial.sample.spec().matrix(), cut.transposed))
     };
-    let (payload, returned) = run(trial, cut, source.clone(), |_, _| ())?;
+    let (payload, returned) = run(trial, cut, First::Columns, source.clone(), |_, _| ())?;
     if payload.sections() != encoded.payload.sections() {
         let differs = |name: &&String| payload.sections().get(*name) != encoded.payload.sections().get(*name);
         let name = encoded.payload.sections().keys().find(differs).map_or("names of sections", String::as_str);
@@ -59,11 +60,25 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
     }
     same(trial, "without feedback", &returned, &decoded(&encoded)?)?;
     let change = |i: usize, value: &mut f32| *value += 0.3 * unit(i as u64) * value.abs();
-    let (payload, returned) = run(trial, cut, source, change)?;
+    let (payload, returned) = run(trial, cut, First::Rows, source.clone(), change)?;
     let mut changed = encoded.clone();
     changed.payload = payload;
     same(trial, "with feedback", &returned, &decoded(&changed)?)?;
+    let (payload, _) = run(trial, cut, First::Columns, source, change)?;
+    if payload.sections() != changed.payload.sections() {
+        let found = "columns of blocks after each other give another payload than rows";
+        return Err(trial.violation(found.to_owned(), "a payload that does not depend on the order"));
+    }
     refuses(trial, cut)
+}
+
+/// What a caller goes through first.
+#[derive(Clone, Copy, PartialEq)]
+enum First {
+    /// The blocks of some rows, then those of the next ones.
+    Rows,
+    /// The blocks of some columns, then those of the next ones.
+    Columns,
 }
 
 /// Encodes in panels; `change` changes each value before its panel begins. Returns the payload and
@@ -71,6 +86,7 @@ fn check(trial: &Trial<'_>) -> Result<(), Violation> {
 fn run(
     trial: &Trial<'_>,
     cut: PanelCut,
+    first: First,
     mut values: Vec<f32>,
     change: impl Fn(usize, &mut f32),
 ) -> Result<(Payload, Vec<f32>), Violation> {
@@ -86,18 +102,25 @@ fn run(
         }
         let whole = gather(&values, columns, 0..rows, &panel);
         trial.calmly("start", || encoder.start(&whole))?.map_err(failed)?;
-        for part in steps(panel, cut.columns.get()) {
-            for block in steps(0..rows, cut.rows.get()) {
-                let mut block_values = gather(&values, columns, block.clone(), &part);
-                let answer =
-                    trial.calmly("encode", || encoder.encode(block.clone(), part.clone(), &mut block_values))?;
-                answer.map_err(failed)?;
-                scatter(&mut values, columns, block, &part, &block_values);
-            }
+        for (block, part) in blocks(cut, first, rows, &panel) {
+            let mut block_values = gather(&values, columns, block.clone(), &part);
+            let answer = trial.calmly("encode", || encoder.encode(block.clone(), part.clone(), &mut block_values))?;
+            answer.map_err(failed)?;
+            scatter(&mut values, columns, block, &part, &block_values);
         }
     }
     let payload = trial.calmly("finish", || encoder.finish())?.map_err(failed)?;
     Ok((payload, values))
+}
+
+/// The blocks of a panel: their rows and columns.
+fn blocks(cut: PanelCut, first: First, rows: usize, panel: &Range<usize>) -> Vec<(Range<usize>, Range<usize>)> {
+    let (blocks, parts) = (steps(0..rows, cut.rows.get()), steps(panel.clone(), cut.columns.get()));
+    if first == First::Rows {
+        blocks.flat_map(|block| parts.clone().map(move |part| (block.clone(), part))).collect()
+    } else {
+        parts.flat_map(|part| blocks.clone().map(move |block| (block, part.clone()))).collect()
+    }
 }
 
 /// Rows and columns of the matrix that is cut.
@@ -117,7 +140,7 @@ fn turned(values: Vec<f32>, shape: (usize, usize), transposed: bool) -> Vec<f32>
 }
 
 /// `range` in steps of at most `step`.
-fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+fn steps(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     let end = range.end;
     range.step_by(step).map(move |first| first..(first + step).min(end))
 }

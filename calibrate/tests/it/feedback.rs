@@ -8,13 +8,16 @@ use codec_api::{Codec, DecodeCx, EncodeCx, EncodedTensor, InputAxis, Registry, T
 use crate::support::{gram, normal, samples, turned};
 
 /// Codecs with blocks of one weight, of columns, and of rows; scales of rows, groups and tensors.
-const CODECS: [&str; 6] = [
+const CODECS: [&str; 9] = [
     "quant.int:bits=3:group=row",
     "quant.int:bits=4:group=64",
     "quant.nf4",
     "quant.fp8",
     "quant.mxfp4",
     "trellis.bitshift:bits=2:state_bits=10",
+    "trellis.columns:states=8:step=0.3",
+    "trellis.columns:states=16:order=rows:step=0.3",
+    "quant.ternary:scope=row",
 ];
 
 fn codec(spec: &str) -> Arc<dyn Codec> {
@@ -109,9 +112,10 @@ fn feedback_of_outputs_adds_to_that_of_inputs() {
 
 #[test]
 fn threads_do_not_change_a_byte() {
-    let (m, n) = (48, 320);
+    // Threads share a product of this many rows.
+    let (m, n) = (600, 320);
     let a = gram(&samples(8, 500, n), n);
-    let g = gram(&samples(9, 500, m), m);
+    let g = gram(&samples(9, 200, m), m);
     let (inputs, outputs) = (Factor::new(&a, n, 0.01).expect("a factor"), Factor::new(&g, m, 0.01).expect("a factor"));
     let values = normal(10, m * n);
     let encode = |threads: usize| {
@@ -123,6 +127,42 @@ fn threads_do_not_change_a_byte() {
     for threads in [2, 3] {
         assert_eq!(encode(threads).sections(), one.sections(), "{threads} threads");
     }
+}
+
+/// The targets are those of the formula, weight by weight, for blocks of one weight and of rows.
+#[test]
+fn products_add_what_the_formula_says() {
+    let (m, n) = (100, 150);
+    let [a, g] = [(13, n), (14, m)].map(|(seed, width)| gram(&samples(seed, 400, width), width));
+    let factor = |matrix, order| Factor::new(matrix, order, 0.01).expect("a factor");
+    let (inputs, outputs) = (factor(&a, n), factor(&g, m));
+    let values = normal(15, m * n);
+    let of = Curvature { axis: InputAxis::Columns, inputs: &inputs, outputs: &outputs };
+    // One step for all weights: the codec is no more than a rounding.
+    let decoded = fed("quant.int:bits=4:group=tensor", &values, [m, n], of).decoded;
+    let levels = {
+        let mut levels = decoded.clone();
+        levels.sort_by(f32::total_cmp);
+        levels.dedup();
+        levels
+    };
+    let (of_columns, of_rows) = (inputs.unit().expect("a unit"), outputs.unit().expect("a unit"));
+    let (mut targets, mut distances) = (vec![0.0; m * n], Vec::new());
+    for j in 0..n {
+        for i in 0..m {
+            let error = |l: usize| f64::from(values[i * n + l] - decoded[i * n + l]);
+            let by_columns: f64 = (0..j).map(|l| of_columns[l * n + j] * error(l)).sum();
+            let target = f64::from(values[i * n + j]) + by_columns;
+            let residual = |k: usize| targets[k * n + j] - f64::from(decoded[k * n + j]);
+            let by_rows: f64 = (0..i).map(|k| of_rows[k * m + i] * residual(k)).sum();
+            targets[i * n + j] = target;
+            let distance = |level: &f32| (f64::from(*level) - target - by_rows).abs();
+            let least = levels.iter().map(distance).fold(f64::INFINITY, f64::min);
+            distances.push(distance(&decoded[i * n + j]) - least);
+        }
+    }
+    let largest = distances.iter().copied().fold(0.0, f64::max);
+    assert!(largest < 1e-4, "a weight is {largest} farther from its target than another level");
 }
 
 /// The weights of inputs that are always 0 do not matter, and the others are encoded as without

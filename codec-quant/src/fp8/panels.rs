@@ -1,4 +1,4 @@
-//! Encoding in panels: all columns if rows have scales, single columns otherwise.
+//! Encoding in panels: all columns are one.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::panels::{Sheet, cut};
 impl Panels for Fp8 {
     fn cut(&self, spec: &TensorSpec) -> Result<PanelCut> {
         self.accepts(spec)?;
-        Ok(cut(if self.scope == Scope::Row { spec.matrix().1 } else { 1 }, 1))
+        Ok(cut(spec.matrix().1))
     }
 
     fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {

@@ -14,7 +14,7 @@ use crate::panels::{Sheet, cut};
 
 pub(super) fn cut_of<F: Format>(spec: &TensorSpec) -> Result<PanelCut> {
     accepts::<F>(spec)?;
-    Ok(cut(F::WEIGHTS, 1))
+    Ok(cut(F::WEIGHTS))
 }
 
 pub(super) fn begin<'a, F: Format>(

@@ -72,7 +72,7 @@ impl Layout {
 
     /// Columns of a panel. One grid for the tensor does not depend on the columns before.
     pub(super) fn panel_width(&self) -> usize {
-        if self.whole { 1 } else { self.width }
+        if self.whole { self.columns } else { self.width }
     }
 
     /// The groups of a row.

@@ -19,7 +19,7 @@ use crate::panels::{Sheet, cut};
 
 impl Panels for IntQuant {
     fn cut(&self, spec: &TensorSpec) -> Result<PanelCut> {
-        Ok(cut(Layout::new(self, spec).panel_width(), 1))
+        Ok(cut(Layout::new(self, spec).panel_width()))
     }
 
     fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {

@@ -19,7 +19,7 @@ impl Panels for Nf4 {
         if rows > 1 {
             spec.require_whole_blocks(BLOCK)?;
         }
-        Ok(cut(BLOCK, 1))
+        Ok(cut(BLOCK))
     }
 
     fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {

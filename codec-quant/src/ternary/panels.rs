@@ -10,7 +10,7 @@ use crate::panels::{Sheet, cut};
 
 impl Panels for Ternary {
     fn cut(&self, spec: &TensorSpec) -> Result<PanelCut> {
-        Ok(cut(spec.matrix().1, 1))
+        Ok(cut(spec.matrix().1))
     }
 
     fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {

@@ -24,10 +24,11 @@ fn a_scale_beyond_its_format_becomes_the_largest_one() {
         let mut encoder = facet.begin(tensor.clone(), &cx).unwrap();
         let mut returned = vec![0.0; original.len()];
         for first in (0..COLUMNS).step_by(width) {
-            // The last panels are far beyond what the first ones leave room for.
-            let factor = if first < 128 { 1.0 } else { 1e9 };
-            let places = (0..ROWS).flat_map(|row| (first..first + width).map(move |column| row * COLUMNS + column));
-            let panel: Vec<f32> = places.map(|place| factor * original[place]).collect();
+            // The last columns are far beyond what the first ones leave room for.
+            let target =
+                |row: usize, column: usize| original[row * COLUMNS + column] * if column < 128 { 1.0 } else { 1e9 };
+            let panel: Vec<f32> =
+                (0..ROWS).flat_map(|row| (first..first + width).map(move |column| target(row, column))).collect();
             encoder.start(&panel).unwrap();
             for (column, row) in (0..width).flat_map(|column| (0..ROWS).map(move |row| (column, row))) {
                 let value = &mut returned[row * COLUMNS + first + column..][..1];

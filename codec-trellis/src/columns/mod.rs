@@ -89,8 +89,8 @@ mod steps;
 mod write;
 
 use codec_api::{
-    Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Need, Needs, PanelEncoder, Panels,
-    Payload, PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Need, Needs, Panels, Payload,
+    PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
 };
 use entropy::STATES;
 use serde::{Deserialize, Serialize};
@@ -223,17 +223,17 @@ impl Codec for Columns {
         let values = tensor.to_finite_f32()?;
         let layout = Layout::new(tensor.spec(), self.order);
         let mut encoder = Encoder::new(self, tensor.spec(), cx)?;
-        let mut targets = vec![0.0; layout.rows];
-        for column in 0..layout.columns {
-            let target = |row| values[layout.index(self.order, row, column)];
-            targets.iter_mut().enumerate().for_each(|(row, to)| *to = target(row));
-            encoder.start(&targets)?;
-            for (block, targets) in targets.chunks_mut(layout.height).enumerate() {
-                let first = block * layout.height;
-                encoder.encode(first..first + targets.len(), column..column + 1, targets)?;
+        let mut targets = vec![0.0; layout.height];
+        for first in (0..layout.rows).step_by(layout.height) {
+            let rows = first..layout.rows.min(first + layout.height);
+            for column in 0..layout.columns {
+                let weight = |row| values[layout.index(self.order, row, column)];
+                let targets = &mut targets[..rows.len()];
+                targets.iter_mut().zip(rows.clone()).for_each(|(to, row)| *to = weight(row));
+                encoder.block(rows.clone(), column, targets)?;
             }
         }
-        Box::new(encoder).finish()
+        encoder.finish()
     }
 
     fn decode(&self, spec: &TensorSpec, payload: PayloadView<'_>, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {

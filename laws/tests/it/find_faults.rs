@@ -251,6 +251,8 @@ fn panels_law_finds_its_faults() {
         (scaled::Fault::OtherScale, "without feedback it differs: codes"),
         (scaled::Fault::ReturnsTargets, "without feedback value 0 was returned"),
         (scaled::Fault::AnyOrder, "rows out of order is taken"),
+        (scaled::Fault::OneOrder, "columns after each other are wanted"),
+        (scaled::Fault::DependsOnOrder, "columns of blocks after each other give another payload"),
         (scaled::Fault::EndsEarly, "the end before the last block is taken"),
         (scaled::Fault::CutsNoTensor, "panels of some tensor"),
     ] {

@@ -23,6 +23,8 @@ pub enum Fault {
     OtherScale,
     ReturnsTargets,
     AnyOrder,
+    OneOrder,
+    DependsOnOrder,
     EndsEarly,
     CutsNoTensor,
 }
@@ -121,60 +123,56 @@ impl Panels for Scaled {
     fn begin<'a>(&'a self, original: TensorView<'a>, cx: &'a EncodeCx<'a>) -> Result<Box<dyn PanelEncoder + 'a>> {
         let (spec, step) = (original.spec(), self.step(&original, cx)?);
         let step = if self.fault == Fault::OtherScale { step * 1.01 } else { step };
-        let codes = vec![0; spec.elements()];
-        Ok(Box::new(Encoder { fault: self.fault, shape: spec.matrix(), step, codes, panel: 0..0, next: (0, 0) }))
+        let (codes, order) = (vec![0; spec.elements()], PanelOrder::new(spec, self.cut(spec)?));
+        Ok(Box::new(Encoder { fault: self.fault, columns: spec.matrix().1, step, codes, order, end: 0, last: 0 }))
     }
 }
 
 struct Encoder {
     fault: Fault,
-    shape: (usize, usize),
+    columns: usize,
     step: f32,
     codes: Vec<i8>,
-    panel: Range<usize>,
-    /// First row and column of the next block.
-    next: (usize, usize),
-}
-
-impl Encoder {
-    fn wrong(&self) -> Result<()> {
-        if self.fault == Fault::AnyOrder { Ok(()) } else { Err(CodecError::Usage("not the next block".to_owned())) }
-    }
+    order: PanelOrder,
+    /// End of the panel.
+    end: usize,
+    /// First column of the last block.
+    last: usize,
 }
 
 impl PanelEncoder for Encoder {
     fn start(&mut self, values: &[f32]) -> Result<()> {
-        self.panel = self.panel.end..(self.panel.end + 6).min(self.shape.1);
-        if values.len() != self.panel.len() * self.shape.0 {
-            return Err(CodecError::Usage("a panel of another size".to_owned()));
-        }
+        self.end = self.order.start(values)?.end;
         Ok(())
     }
 
     fn encode(&mut self, rows: Range<usize>, columns: Range<usize>, values: &mut [f32]) -> Result<()> {
-        let fits = columns.end <= self.panel.end && rows.end <= self.shape.0;
-        if !fits || values.len() != rows.len() * columns.len() {
-            return Err(CodecError::Usage("a block of another size".to_owned()));
+        let answer = self.order.block(&rows, &columns, values);
+        let fits = columns.end <= self.end && values.len() == rows.len() * columns.len();
+        if self.fault != Fault::AnyOrder || !fits {
+            answer?;
         }
-        if (rows.start, columns.start) != self.next {
-            self.wrong()?;
+        if self.fault == Fault::OneOrder && columns.start < self.last {
+            return Err(CodecError::Usage("columns after each other are wanted".to_owned()));
         }
+        // Rows first: the columns of a panel come again.
+        let doubled = self.fault == Fault::DependsOnOrder && columns.start < self.last;
+        self.last = columns.start;
         for (row, values) in rows.clone().zip(values.chunks_mut(columns.len())) {
             for (column, value) in columns.clone().zip(values) {
-                let code = code(*value, self.step);
-                self.codes[row * self.shape.1 + column] = code;
+                let code = code(if doubled { *value / 2.0 } else { *value }, self.step);
+                self.codes[row * self.columns + column] = code;
                 if self.fault != Fault::ReturnsTargets {
                     *value = f32::from(code) * self.step;
                 }
             }
         }
-        self.next = if rows.end == self.shape.0 { (0, columns.end) } else { (rows.end, columns.start) };
         Ok(())
     }
 
     fn finish(self: Box<Self>) -> Result<Payload> {
-        if self.next != (0, self.shape.1) && self.fault != Fault::EndsEarly {
-            return Err(CodecError::Usage("blocks are missing".to_owned()));
+        if self.fault != Fault::EndsEarly {
+            self.order.finish()?;
         }
         payload(self.step, self.codes)
     }
