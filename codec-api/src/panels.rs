@@ -122,13 +122,11 @@ impl PanelOrder {
             return Err(CodecError::Usage(format!("{given} of {} × {}", self.next.len(), self.columns)));
         }
         self.complete()?;
-        match first_non_finite(values) {
-            Some(at) => Err(self.non_finite(at / panel.len(), panel.start + at % panel.len())),
-            None => {
-                self.end = panel.end;
-                Ok(panel)
-            }
+        if let Some(at) = first_non_finite(values) {
+            return Err(self.non_finite(at / panel.len(), panel.start + at % panel.len()));
         }
+        self.end = panel.end;
+        Ok(panel)
     }
 
     /// Takes note of a block.

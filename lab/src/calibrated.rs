@@ -120,7 +120,8 @@ pub fn page(lab: &Lab, options: &Options) -> Result<String> {
     let mut page = format!("# Calibrated compression, measured\n\n{introduction}\n{}\n", paragraph(&model));
     page += table.text();
     if !refused.is_empty() {
-        page += &format!("\n{}", paragraph(&format!("Most rows are not whole blocks of: {}.", refused.join("; "))));
+        page.push('\n');
+        page += &paragraph(&format!("Most rows are not whole blocks of: {}.", refused.join("; ")));
     }
     Ok(page)
 }

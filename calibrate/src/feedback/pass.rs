@@ -101,5 +101,5 @@ fn tiles_of(block: usize) -> usize {
 fn halves(range: &Range<usize>, unit: usize) -> Option<(Range<usize>, Range<usize>)> {
     let units = range.len().div_ceil(unit);
     let middle = range.start + unit * (units.next_power_of_two() / 2);
-    (units > 1).then(|| (range.start..middle, middle..range.end))
+    (units > 1).then_some((range.start..middle, middle..range.end))
 }

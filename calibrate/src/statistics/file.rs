@@ -103,7 +103,8 @@ impl Statistics {
         let text = file.metadata().get(KEY).ok_or_else(|| {
             failed("it has no statistics; `netweight calibrate` makes a file that has them".to_owned())
         })?;
-        let record: Record = serde_json::from_str(text).map_err(|error| failed(error.to_string()))?;
+        let record: Record = serde_json::from_str(text)
+            .map_err(|error| failed(format!("{error}; `netweight calibrate` makes such a file anew")))?;
         let curve = |name: &str| -> Result<Curve> {
             let tensor = file.tensor(name).map_err(|error| failed(error.to_string()))?;
             let values = tensor.to_f32().map_err(|error| failed(error.to_string()))?.into_owned();

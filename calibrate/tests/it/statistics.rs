@@ -65,6 +65,14 @@ fn statistics_are_those_of_every_matrix_with_any_number_of_threads() {
     assert!(read == found);
     let error = Statistics::open(&model().join("model.safetensors")).expect_err("no statistics").to_string();
     assert!(error.contains("it has no statistics; `netweight calibrate` makes"), "{error}");
+    let other = path.with_file_name("other.safetensors");
+    let mut older = std::fs::read(&path).expect("a file");
+    let version = br#"version\":2"#;
+    let at = older.windows(version.len()).position(|part| part == version).expect("the version");
+    older[at + version.len() - 1] = b'1';
+    std::fs::write(&other, older).expect("a file");
+    let error = Statistics::open(&other).expect_err("another version").to_string();
+    assert!(error.contains("format version 1 is not supported") && error.contains("makes such a file anew"), "{error}");
 }
 
 #[test]

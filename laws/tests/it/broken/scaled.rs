@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use codec_api::{
     Chunking, Codec, CodecError, CostEstimate, DecodeCx, Dtype, EncodeCx, FormatVersion, PanelCut, PanelEncoder,
-    Panels, Pass, Payload, PayloadView, Preset, Result, Section, Statistics, Surveyed, TensorSpec, TensorView,
-    statistics, typetag,
+    PanelOrder, Panels, Pass, Payload, PayloadView, Preset, Result, Section, Statistics, Surveyed, TensorSpec,
+    TensorView, statistics, typetag,
 };
 use serde::{Deserialize, Serialize};
 
