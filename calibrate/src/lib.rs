@@ -13,6 +13,7 @@
 //! - [`Calibrated`]: all tensors of a model, ready for an encode
 //! - [`Sequential`]: an encode of all tensors in the order of the layers, each after the errors of
 //!   those before it
+//! - [`scaled`]: a model with scaled channels that computes the same function
 
 mod blocks;
 mod calibrated;
@@ -22,6 +23,7 @@ mod factor;
 mod feedback;
 mod fit;
 mod proxy;
+mod scaling;
 mod search;
 mod sequential;
 mod statistics;
@@ -32,6 +34,7 @@ pub use factor::Factor;
 pub use feedback::{Curvature, Fed, feedback};
 pub use fit::{Fit, Fitted, Stepped};
 pub use proxy::proxy;
+pub use scaling::{Scaled, scaled};
 pub use search::StepSearch;
 pub use sequential::{Choice, Compressed, Sequential, Subject};
 pub use statistics::{About, Curve, Protocol, Statistics, TensorStatistics, Text, collect};

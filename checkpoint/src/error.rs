@@ -317,6 +317,19 @@ impl Error {
         Self::unfit(base, format!("`{}` is not packed relative to a base, so it needs none", path.display()))
     }
 
+    /// The recipe for `path` has a method, but no statistics.
+    pub(crate) fn uncalibrated(path: &Path) -> Self {
+        let model = path.display();
+        Self::unfit(
+            path,
+            format!(
+                "the recipe needs statistics of the model; `netweight calibrate {model} --text TEXT -o \
+                 statistics.safetensors` makes them, for `netweight compress {model} --calibration \
+                 statistics.safetensors`"
+            ),
+        )
+    }
+
     pub(crate) fn recipe(name: &str, reason: String) -> Self {
         Self::Recipe { name: name.to_owned(), reason }
     }

@@ -51,4 +51,4 @@ pub use map::Pages;
 pub use model::Model;
 pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedFile, PackedLevel, PackedTensor};
 pub use plan::{Estimate, Plan, Ran, Sample, SampleStatistics, Share, TensorEncoder, Trial, TrialCost, Tried};
-pub use recipe::{Recipe, Rule};
+pub use recipe::{Method, Recipe, Rule};

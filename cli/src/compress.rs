@@ -53,11 +53,21 @@ Recipes:
                 byte
   int8          8 bits per weight, a scale per row
   q4            4 bits per weight, scale and zero point for 128 weights
+  nf4           4 bits per weight, levels of a normal distribution, blocks of 64
+  quanto_int8, quanto_int4
+                8 bits as int8; 4 bits, 128 weights from the least to the largest
   trellis-4bit, trellis-3bit, trellis-2bit
                 entropy-coded trellis quantisation: slower, smaller error
   seedlm-4bit   seeds of a shift register
   progressive   quality levels of 2, 3 and 4 bits per weight: the first bytes of
                 the file are a coarse model; `info` shows how many
+  With --calibration, from `netweight calibrate`; 4 bits per weight:
+  gptq_quality, gptq_balanced, gptq_size
+                groups of 128, 256, 512 weights, errors are fed forward
+  awq_quality, awq_balanced
+                groups of 128, 256 weights, input channels are scaled
+  imatrix:q4_k  formats of ggml, squared errors weighted by input: q2_k, q3_k,
+                q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, iq4_nl, iq4_xs
   All but the first encode float tensors of two or more axes (linear layers,
   embeddings) and store the rest exactly, such as norms and biases.
 

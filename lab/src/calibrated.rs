@@ -28,12 +28,13 @@ const INTRODUCTION: &str = "\
 Each row is a file that `netweight compress` has written, and what `netweight eval --reference` says
 about it. `bits/w` counts all bytes of the file for each weight of the model. `plain` rounds to the
 weights; `calibrated` feeds errors forward, makes up for those of earlier layers, and chooses the
-damping on held-out calibration text. KL is the divergence of the predictions from those of the
+damping on held-out calibration text, and so do the recipes `gptq_…`; `imatrix` and the recipes
+`awq_…` have no feedback. KL is the divergence of the predictions from those of the
 dense model, in nats per token, on text that is not the calibration's. The formats `q4_k` and `q3_k`
 are coded by our own encoder. `s` and `MiB` are time and peak memory of `compress`.";
 
 /// Name, arguments of `compress`, and whether they need calibration.
-const METHODS: [(&str, &[&str], bool); 18] = [
+const METHODS: [(&str, &[&str], bool); 26] = [
     ("int4 g128, nearest", &["--codec", "quant.int:bits=4:group=128"], false),
     ("int4 g128, clipped", &["--codec", "quant.int:preset=int4-clip"], false),
     ("int4 g128, calibrated", &["--codec", "quant.int:bits=4:group=128"], true),
@@ -45,6 +46,14 @@ const METHODS: [(&str, &[&str], bool); 18] = [
     ("q3_k, calibrated", &["--codec", "quant.q3_k"], true),
     ("nf4", &["--codec", "quant.nf4"], false),
     ("nf4, calibrated", &["--codec", "quant.nf4"], true),
+    ("gptq_quality", &["--recipe", "gptq_quality"], true),
+    ("gptq_balanced", &["--recipe", "gptq_balanced"], true),
+    ("gptq_size", &["--recipe", "gptq_size"], true),
+    ("q4_k, imatrix", &["--recipe", "imatrix:q4_k"], true),
+    ("q4_0", &["--codec", "quant.q4_0"], false),
+    ("q4_0, imatrix", &["--recipe", "imatrix:q4_0"], true),
+    ("awq_quality", &["--recipe", "awq_quality"], true),
+    ("awq_balanced", &["--recipe", "awq_balanced"], true),
     ("trellis 5, calibrated", &["--target-bpw", "5"], true),
     ("trellis 4, plain", &["--recipe", "trellis-4bit"], false),
     ("trellis 4, calibrated", &["--target-bpw", "4"], true),

@@ -34,7 +34,7 @@ use codec_api::{DecodeCx, EncodedTensor, LinearKernel, LinearOp, TensorView};
 
 pub use chat::ChatTemplate;
 pub use config::Config;
-pub use curvature::{Batch, Differentiable, Inputs, Observer, Place, SideBySide};
+pub use curvature::{Batch, Differentiable, Fold, Inputs, Observer, Place, SideBySide, Writer};
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};
 pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};

@@ -72,3 +72,21 @@ pub enum Curve {
     /// A diagonal matrix.
     Diagonal(Vec<f32>),
 }
+
+impl Curve {
+    /// Number of its inputs or outputs.
+    pub fn order(&self) -> usize {
+        match self {
+            Self::Matrix { order, .. } => *order,
+            Self::Diagonal(values) => values.len(),
+        }
+    }
+
+    /// Its diagonal: mean squares.
+    pub fn diagonal(&self) -> Vec<f32> {
+        match self {
+            Self::Matrix { order, values } => values.iter().step_by(order + 1).copied().collect(),
+            Self::Diagonal(values) => values.clone(),
+        }
+    }
+}

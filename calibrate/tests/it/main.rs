@@ -4,6 +4,7 @@ use codecs as _;
 
 mod factor;
 mod feedback;
+mod scaling;
 mod sequential;
 mod statistics;
 mod support;

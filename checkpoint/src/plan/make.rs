@@ -18,7 +18,7 @@ use crate::identity::FileIdentity;
 use crate::layout;
 use crate::model::Model;
 use crate::packed::{BaseTensorRecord, Hash, PACKED_EXTENSION, is_packed_name, packed_file_of_index, parse_shard};
-use crate::recipe::{Choice, Chooser, Goal, Recipe, exact_codec};
+use crate::recipe::{Choice, Chooser, Goal, Method, Recipe, exact_codec};
 
 /// Weights of a chunk, if its codec allows it.
 const CHUNK: usize = 1 << 21;
@@ -42,10 +42,10 @@ impl Plan {
     /// independent of each other, so that the choice, which needs the whole tensor, is made here.
     ///
     /// # Errors
-    /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] if the source
-    /// is packed already or has two tensors of one name, if the target is named like a dense model
-    /// or is a file of the source, or if one directory lies inside the other; those of
-    /// [`Checkpoint::open`].
+    /// [`Error::Recipe`] for a recipe with wrong patterns or codecs; [`Error::Unfit`] for a recipe
+    /// that needs calibration and has none, if the source is packed already or has two tensors of
+    /// one name, if the target is named like a dense model or is a file of the source, or if one
+    /// directory lies inside the other; those of [`Checkpoint::open`].
     pub fn new(
         source: impl AsRef<Path>,
         target: impl AsRef<Path>,
@@ -79,6 +79,9 @@ impl Plan {
         registry: &Registry,
     ) -> Result<Self, Error> {
         let (path, target) = (source.as_ref(), target.as_ref());
+        if recipe.method.is_some() && recipe.calibration.is_none() {
+            return Err(Error::uncalibrated(path));
+        }
         let mut chooser = Chooser::new(recipe, !bases.is_empty(), registry)?;
         let model = Checkpoint::open(path)?;
         let source = Source::of(&model)?;
@@ -91,7 +94,9 @@ impl Plan {
         let companions = companions.map_or_else(Vec::new, |files| files.names().to_vec());
         let finder = opened.as_ref().map(Finder::new).transpose()?;
         let finder = finder.zip(base.as_mut().map(|base| &mut base.tensors));
-        let mut tensors = planned(&source, &mut chooser, finder, seed)?;
+        // Equal tensors may get different scales.
+        let equal = recipe.method != Some(Method::Scaling);
+        let mut tensors = planned(&source, &mut chooser, finder, equal, seed)?;
         if recipe.calibration.is_some() {
             // Feedback goes through whole tensors.
             for tensor in &mut tensors {
@@ -161,11 +166,13 @@ fn packed_name(model: &Checkpoint) -> String {
     format!("{stem}{PACKED_EXTENSION}")
 }
 
-/// The tensors of all files. Those that are bases are appended to the list with the finder.
+/// The tensors of all files. Those that are bases are appended to the list with the finder. If
+/// `equal`, tensors with the same bytes are stored once.
 fn planned(
     source: &Source,
     chooser: &mut Chooser<'_>,
     mut finder: Option<(Finder, &mut Vec<BaseTensorRecord>)>,
+    equal: bool,
     seed: u64,
 ) -> Result<Vec<PlannedTensor>, Error> {
     let mut tensors: Vec<PlannedTensor> = Vec::new();
@@ -187,7 +194,7 @@ fn planned(
             // With and without a base, the exact codec restores the same bytes.
             let exact = choice == Choice::Codec(exact_codec(found.is_some()));
             let group = if exact { Choice::Codec(0) } else { choice };
-            let same_as = if equals_base { None } else { same.find(tensors.len(), group, &spec, &bytes) };
+            let same_as = if equals_base || !equal { None } else { same.find(tensors.len(), group, &spec, &bytes) };
             // The system maps far more than the samples that were read.
             model.release();
             let base = found.filter(|_| same_as.is_none()).zip(finder.as_mut());

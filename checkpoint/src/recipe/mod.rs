@@ -49,6 +49,9 @@ pub(crate) use choose::{Choice, Chooser, FALLBACK, exact_codec};
 /// `E` allows before the rounding to the dtype, `{nmse}` for its square, `{bits}` for `B`, and
 /// `{bytes}` for the bytes of `B`. Candidates with a number that the goal does not give are left
 /// out. Without a list, integers, trellises, low rank and sparse forms are tried.
+///
+/// `method = "feedback"`, `"importance"` or `"scaling"` makes a recipe that needs calibration
+/// ([`Method`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -65,6 +68,9 @@ pub struct Recipe {
     /// Codec specs that `best` tries; none for the usual ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<String>,
+    /// What is done with calibration, if the recipe needs any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
     /// blake3 of the statistics that tensors were encoded with. A recipe file does not have it:
     /// `compress --calibration` adds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +78,21 @@ pub struct Recipe {
     /// The first rule that matches counts.
     #[serde(default, rename = "rule", skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+}
+
+/// What is done with the statistics of a calibration. A recipe with a method packs a model with
+/// `compress --calibration` only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Method {
+    /// Errors are fed forward through each matrix, and layers make up for those of earlier ones.
+    Feedback,
+    /// Codecs weight squared errors by the mean squares of the inputs.
+    Importance,
+    /// Channels of inputs are scaled so that rounding changes the outputs least; then as
+    /// [`Self::Importance`].
+    Scaling,
 }
 
 /// A rule of a [`Recipe`]: a codec for the tensors that fulfil all conditions.
@@ -117,7 +138,7 @@ impl Rule {
 impl Default for Recipe {
     fn default() -> Self {
         let (default, [exclude, include, candidates]) = (Self::lossless(), [(); 3].map(|()| Vec::new()));
-        Self { default, exclude, include, candidates, calibration: None, rules: Vec::new() }
+        Self { default, exclude, include, candidates, method: None, calibration: None, rules: Vec::new() }
     }
 }
 

@@ -92,13 +92,53 @@ fn built_in_recipes_are_found_by_name() {
     let names: Vec<_> = Recipe::names().collect();
     assert_eq!(
         names,
-        ["lossless", "int8", "q4", "trellis-4bit", "trellis-3bit", "trellis-2bit", "seedlm-4bit", "progressive"]
+        [
+            "lossless",
+            "int8",
+            "q4",
+            "nf4",
+            "quanto_int8",
+            "quanto_int4",
+            "trellis-4bit",
+            "trellis-3bit",
+            "trellis-2bit",
+            "seedlm-4bit",
+            "progressive",
+            "gptq_quality",
+            "gptq_balanced",
+            "gptq_size",
+            "imatrix:q2_k",
+            "imatrix:q3_k",
+            "imatrix:q4_0",
+            "imatrix:q4_1",
+            "imatrix:q4_k",
+            "imatrix:q5_0",
+            "imatrix:q5_1",
+            "imatrix:q5_k",
+            "imatrix:q6_k",
+            "imatrix:iq4_nl",
+            "imatrix:iq4_xs",
+            "awq_quality",
+            "awq_balanced"
+        ]
     );
     for name in names {
         assert_eq!(Recipe::load(name).unwrap(), Recipe::built_in(name).unwrap());
     }
     assert_eq!(Recipe::built_in("lossless").unwrap(), Recipe::default());
     assert_says(&Recipe::load("int9").unwrap_err(), &["int9", "lossless, int8", "no readable file"]);
+}
+
+#[test]
+fn a_recipe_with_a_method_is_not_planned_without_statistics() {
+    let dir = Dir::new();
+    let source = dir.write("model.safetensors", model(&[("a", "F32", &[2, 4], floats(&[0.5; 8]))]));
+    let mut recipe = Recipe::from_toml("test", "method = 'feedback'").unwrap();
+    let plan = |recipe: &Recipe| Plan::new(&source, dir.path().join("m.nw.safetensors"), recipe, 0, &registry());
+    assert_says(&plan(&recipe).unwrap_err(), &["model.safetensors", "netweight calibrate", "--calibration"]);
+    recipe.calibration = Some("statistics".to_owned());
+    assert!(plan(&recipe).is_ok());
+    assert_says(&Recipe::from_toml("test", "method = 'magic'").unwrap_err(), &["magic", "feedback"]);
 }
 
 #[test]

@@ -3,15 +3,18 @@
 
 mod fixed;
 mod stepped;
+mod weighted;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use calibrate::{Compressed, Fit, Fitted, Statistics, Subject};
-use checkpoint::{Checkpoint, Hash, Model, Plan, Recipe, TensorEncoder};
+use checkpoint::{Checkpoint, Hash, Method, Model, Plan, Recipe, TensorEncoder};
 use codec_api::{Codec, EncodeCx, Payload, Registry, TensorView};
 use rayon::ThreadPool;
 use regex::Regex;
@@ -105,7 +108,13 @@ pub fn run(
     let fit = Fit { subject, names: &names };
     match goal {
         Some(goal) => stepped::run(&job, &fit, goal, out)?,
-        None => fixed::run(&job, &fit, out)?,
+        None => {
+            let recipe = job.recipe()?;
+            match recipe.method {
+                None | Some(Method::Feedback) => fixed::run(&job, &fit, recipe, out)?,
+                Some(_) => weighted::run(&job, &fit, recipe, out)?,
+            }
+        }
     }
     Ok(Outcome::Clean)
 }
@@ -161,6 +170,16 @@ impl Job<'_> {
         Ok(names)
     }
 
+    /// The recipe, with the hash of the statistics.
+    fn recipe(&self) -> Result<Recipe> {
+        let mut recipe = self.args.options.recipe()?;
+        if let Some(rule) = recipe.rules.iter().find(|rule| rule.codec.starts_with("best")) {
+            bail!("`{}` tries codecs without feedback; --calibration needs codecs by name", rule.codec);
+        }
+        recipe.calibration = Some(self.hash.to_string());
+        Ok(recipe)
+    }
+
     /// A name of what the payloads depend on besides the plan.
     fn identity(&self, fitted: &Fitted) -> String {
         let program = env!("CARGO_PKG_VERSION");
@@ -178,9 +197,21 @@ impl Job<'_> {
         check_target(plan, self.target, self.args.force)
     }
 
+    /// The codecs of the tensors to encode; what is stored exactly stays as it is.
+    fn lossy<'b>(&self, plan: &Plan, fit: &Fit<'b>) -> Result<BTreeMap<&'b str, Arc<dyn Codec>>> {
+        let (codecs, mut chosen) = (plan.codecs(self.registry)?, BTreeMap::new());
+        for name in fit.names {
+            let Some(codec) = codecs.get(name) else { continue };
+            if codec.cost(self.model.spec(name)?).expected_rel_rmse != Some(0.0) {
+                chosen.insert(*name, Arc::clone(codec));
+            }
+        }
+        Ok(chosen)
+    }
+
     /// Writes the file, and returns its bytes.
-    fn pack(&self, plan: &Plan, compressed: &Compressed) -> Result<u64> {
-        pack(self.args, plan, Some(&Ready(compressed)), self.pool, self.registry)?;
+    fn pack(&self, plan: &Plan, by: &dyn TensorEncoder) -> Result<u64> {
+        pack(self.args, plan, Some(by), self.pool, self.registry)?;
         Ok(fs::metadata(plan.written())?.len())
     }
 
@@ -196,16 +227,17 @@ impl Job<'_> {
     }
 
     /// Says what was saved and lost.
-    fn summary(&self, plan: &Plan, fitted: &Fitted, size: u64, out: &mut dyn Write) -> Result<()> {
+    fn summary(&self, plan: &Plan, fitted: Option<&Fitted>, size: u64, out: &mut dyn Write) -> Result<()> {
         let args = self.args;
         if args.work.quiet {
             return Ok(());
         }
         let paths = [&*args.options.model, self.target];
         summary::print(plan, paths, &[], !args.no_verify, self.begin.elapsed(), self.registry, out)?;
-        let (weights, damping) = (self.weights()?, fitted.damping);
+        let weights = self.weights()?;
         writeln!(out, "the file has {:.4} bits for each of {weights} weights", 8.0 * size as f64 / weights as f64)?;
-        if let Some(kl) = fitted.compressed.divergence {
+        let measured = fitted.and_then(|fitted| Some((fitted.damping, fitted.compressed.divergence?)));
+        if let Some((damping, kl)) = measured {
             let tokens: usize = self.statistics.held_out.iter().map(Vec::len).sum();
             writeln!(out, "damping {damping:.4}; KL divergence {kl:.3e} on {tokens} held-out tokens")?;
         }
@@ -216,4 +248,19 @@ impl Job<'_> {
     fn weights(&self) -> Result<usize> {
         self.model.names().map(|name| Ok(self.model.spec(name)?.elements())).sum()
     }
+}
+
+/// A regular expression for these tensors and no others of the model: short, with any number in
+/// place of that of a layer, if this is possible.
+fn pattern(names: &[&str], model: &Checkpoint) -> Result<String> {
+    let number = Regex::new(r"\d+")?;
+    let general = |name: &str| number.replace_all(&regex::escape(name), r"\d+").into_owned();
+    let forms: BTreeSet<String> = names.iter().map(|name| general(name)).collect();
+    let whole = |forms: Vec<String>| format!("^({})$", forms.join("|"));
+    let short = whole(forms.into_iter().collect());
+    let found = Regex::new(&short)?;
+    if model.names().filter(|name| found.is_match(name)).count() == names.len() {
+        return Ok(short);
+    }
+    Ok(whole(names.iter().map(|name| regex::escape(name)).collect()))
 }

@@ -1,16 +1,15 @@
 //! One step for all matrices, which meets a size or a KL divergence.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use calibrate::{Fit, Fitted};
-use checkpoint::{Checkpoint, Recipe, Rule};
+use checkpoint::{Recipe, Rule};
 use codec_api::{Codec, CodecError, InputAxis};
 use regex::Regex;
 
-use super::{Goal, Job};
+use super::{Goal, Job, Ready, pattern};
 
 /// States of the trellis.
 const STATES: u32 = 64;
@@ -43,7 +42,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write)
         Goal::Divergence(kl) => {
             let fitted = job.pool.install(|| fit.divergence(kl, damping, &codec, &each))?;
             let (plan, size) = pack(job, fit, &fitted)?;
-            return job.summary(&plan, &fitted, size, out);
+            return job.summary(&plan, Some(&fitted), size, out);
         }
     };
     let mut others = others(job, fit)?;
@@ -59,7 +58,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write)
         let (plan, size) = pack(job, fit, &fitted)?;
         let miss = (size as f64 - wanted) / wanted;
         if (-TOLERANCE..=0.0).contains(&miss) || round == ROUNDS {
-            return job.summary(&plan, &fitted, size, out);
+            return job.summary(&plan, Some(&fitted), size, out);
         }
         // Now everything but the payloads is known.
         others = size as f64 - fitted.compressed.bytes() as f64;
@@ -74,7 +73,7 @@ fn pack(job: &Job<'_>, fit: &Fit<'_>, fitted: &Fitted) -> Result<(checkpoint::Pl
     let mut recipe = recipe(job, fit, fitted.step)?;
     recipe.calibration = Some(job.identity(fitted));
     let plan = job.pool.install(|| job.plan(&recipe))?;
-    let size = job.pack(&plan, &fitted.compressed)?;
+    let size = job.pack(&plan, &Ready(&fitted.compressed))?;
     Ok((plan, size))
 }
 
@@ -110,19 +109,4 @@ fn recipe(job: &Job<'_>, fit: &Fit<'_>, step: f64) -> Result<Recipe> {
     recipe.include = texts(&options.include);
     recipe.exclude = texts(&options.exclude);
     Ok(recipe)
-}
-
-/// A regular expression for these tensors and no others of the model: short, with any number in
-/// place of that of a layer, if this is possible.
-fn pattern(names: &[&str], model: &Checkpoint) -> Result<String> {
-    let number = Regex::new(r"\d+")?;
-    let general = |name: &str| number.replace_all(&regex::escape(name), r"\d+").into_owned();
-    let forms: BTreeSet<String> = names.iter().map(|name| general(name)).collect();
-    let whole = |forms: Vec<String>| format!("^({})$", forms.join("|"));
-    let short = whole(forms.into_iter().collect());
-    let found = Regex::new(&short)?;
-    if model.names().filter(|name| found.is_match(name)).count() == names.len() {
-        return Ok(short);
-    }
-    Ok(whole(names.iter().map(|name| regex::escape(name)).collect()))
 }

@@ -109,3 +109,29 @@ fn feedback_helps_codecs_of_a_recipe_and_goals_are_met() {
         done(&["verify", &at(out)]);
     }
 }
+
+#[test]
+fn recipes_with_methods_are_better_than_rounding_of_the_same_size() {
+    let (place, model, text) = (tempfile::tempdir().unwrap(), assets("stories260k"), assets("tinystories/eval.jsonl"));
+    let at = |name: &str| place.path().join(name).display().to_string();
+    done(&["calibrate", &model, "--text", &text, "--tokens", "6000", "-o", &at("s.safetensors")]);
+    let measure = |how: &[&str]| {
+        let out = at(how[1]);
+        done(&[&["compress", &model, "-o", &out], how].concat());
+        done(&["verify", &out, "--against", &model]);
+        (fs::metadata(Path::new(&out).join("model.nw.safetensors")).unwrap().len(), divergence(&out, &text))
+    };
+    let int4 = "quant.int:bits=4:group=128:symmetric=false";
+    for (recipe, codec, most) in
+        [("gptq_quality", int4, 0.6), ("awq_quality", int4, 0.9), ("imatrix:q4_0", "quant.q4_0", 0.98)]
+    {
+        let plain = measure(&["--codec", codec]);
+        let found = measure(&["--recipe", recipe, "--calibration", &at("s.safetensors")]);
+        assert!(found.0.abs_diff(plain.0) < 4000, "{recipe}: {} bytes, {} without", found.0, plain.0);
+        assert!(found.1 < most * plain.1, "{recipe}: {} with calibration, {} without", found.1, plain.1);
+    }
+    let damped = ["--recipe", "imatrix:q4_0", "--calibration", &at("s.safetensors"), "--damping", "0.1"];
+    assert!(error(&[&["compress", &model, "-o", &at("none")], &damped[..]].concat()).contains("no feedback"));
+    let missing = error(&["compress", &model, "-o", &at("none"), "--recipe", "awq_balanced"]);
+    assert!(missing.contains("netweight calibrate") && missing.contains("--calibration"), "{missing}");
+}

@@ -151,8 +151,8 @@ fn bytes(text: &str) -> f64 {
 }
 
 #[test]
-fn dry_runs_estimate_the_size_of_every_built_in_recipe() {
-    for name in Recipe::names() {
+fn dry_runs_estimate_the_size_of_every_recipe_without_calibration() {
+    for name in Recipe::names().filter(|name| Recipe::built_in(name).unwrap().method.is_none()) {
         let place = Place::new();
         let packed = place.text("m.nw.safetensors");
         let out = said(&["compress", STORIES, "--recipe", name, "--dry-run"], 0);

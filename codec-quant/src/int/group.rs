@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Text", into = "Text")]
 pub enum Group {
-    /// This many neighbours in a row: a multiple of 16 from 16 to 256.
+    /// This many neighbours in a row: a multiple of 16 from 16 to 512.
     Size(u32),
     /// A row of the matrix view.
     Row,
@@ -17,18 +17,18 @@ pub enum Group {
 impl Group {
     /// Groups of `SIZE` neighbours; checked at compile time.
     pub const fn of<const SIZE: u32>() -> Self {
-        const { assert!(valid(SIZE as i64), "not a multiple of 16 from 16 to 256") };
+        const { assert!(valid(SIZE as i64), "not a multiple of 16 from 16 to 512") };
         Self::Size(SIZE)
     }
 }
 
 const fn valid(size: i64) -> bool {
-    16 <= size && size <= 256 && size % 16 == 0
+    16 <= size && size <= 512 && size % 16 == 0
 }
 
 /// Serialised form of a group: a number or a word.
 #[derive(Serialize, Deserialize)]
-#[serde(untagged, expecting = "a multiple of 16 from 16 to 256, `row` or `tensor` is wanted")]
+#[serde(untagged, expecting = "a multiple of 16 from 16 to 512, `row` or `tensor` is wanted")]
 enum Text {
     Size(i64),
     Word(String),
@@ -45,7 +45,7 @@ impl TryFrom<Text> for Group {
             Text::Size(size) => size.to_string(),
             Text::Word(word) => format!("`{word}`"),
         };
-        Err(format!("{found} is out of range: a multiple of 16 from 16 to 256, `row` or `tensor` is wanted"))
+        Err(format!("{found} is out of range: a multiple of 16 from 16 to 512, `row` or `tensor` is wanted"))
     }
 }
 

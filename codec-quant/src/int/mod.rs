@@ -42,7 +42,7 @@
 //! # use codec_quant as _;
 //! # Ok::<(), serde_json::Error>(())
 //! ```
-//! `bits` 2 to 8; `group` a multiple of 16 from 16 to 256, `"row"` or `"tensor"`.
+//! `bits` 2 to 8; `group` a multiple of 16 from 16 to 512, `"row"` or `"tensor"`.
 //!
 //! # Bound
 //! About half a scale without `clip` and calibration; with them a weight beyond the range has a
@@ -210,7 +210,7 @@ fn presets() -> Vec<Preset> {
 fn probes() -> Vec<String> {
     let mut specs = Vec::new();
     for bits in 2..=8 {
-        for group in ["16", "48", "256", "row", "tensor"] {
+        for group in ["16", "48", "512", "row", "tensor"] {
             for keys in ["", ":symmetric=false", ":clip=true", ":symmetric=false:clip=true"] {
                 specs.push(format!("quant.int:bits={bits}:group={group}{keys}"));
             }

@@ -13,6 +13,7 @@ mod attention;
 mod backward;
 mod batch;
 mod dense;
+mod folds;
 mod head;
 mod layer;
 mod load;
@@ -22,6 +23,7 @@ use checkpoint::Model;
 use codec_api::InputAxis;
 
 pub use batch::Batch;
+pub use folds::{Fold, Writer};
 pub use side_by_side::{Inputs, SideBySide};
 
 use crate::config::Config;

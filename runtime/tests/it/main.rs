@@ -5,6 +5,7 @@
 mod adapters;
 mod chat;
 mod demand;
+mod folds;
 mod models;
 mod operators;
 mod refused;
