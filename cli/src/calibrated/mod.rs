@@ -106,15 +106,14 @@ pub fn run(
     let (source, model, statistics) = (&job.model, &runnable, &job.statistics);
     let subject = Subject { source, model, statistics, seed: args.options.seed };
     let fit = Fit { subject, names: &names };
-    match goal {
-        Some(goal) => stepped::run(&job, &fit, goal, out)?,
-        None => {
-            let recipe = job.recipe()?;
-            match recipe.method {
-                None | Some(Method::Feedback) => fixed::run(&job, &fit, recipe, out)?,
-                Some(_) => weighted::run(&job, &fit, recipe, out)?,
-            }
-        }
+    if let Some(goal) = goal {
+        stepped::run(&job, &fit, goal, out)?;
+        return Ok(Outcome::Clean);
+    }
+    let recipe = job.recipe()?;
+    match recipe.method {
+        None | Some(Method::Feedback) => fixed::run(&job, &fit, recipe, out)?,
+        Some(_) => weighted::run(&job, &fit, recipe, out)?,
     }
     Ok(Outcome::Clean)
 }
