@@ -62,7 +62,9 @@ impl Writer {
         for (number, values) in values.chunks_exact_mut(inner.max(1)).enumerate() {
             let channel = (number % length.max(1)).checked_sub(self.first);
             if let Some(scale) = channel.and_then(|channel| scales.get(channel)) {
-                values.iter_mut().for_each(|value| *value /= scale);
+                for value in values {
+                    *value /= scale;
+                }
             }
         }
     }
@@ -75,7 +77,7 @@ impl Differentiable {
     pub fn folds(&self) -> Vec<Fold> {
         let mut folds: Vec<Fold> = (0..self.layers.len()).flat_map(|number| self.folds_of(number)).collect();
         if !self.config.tied {
-            let norm = self.norm_writers(self.name(self.config.names.norm));
+            let norm = self.norm_writers(&self.name(self.config.names.norm));
             folds.push(fold(&[&self.head.linear], norm, (0..self.config.width).collect()));
         }
         folds
@@ -83,7 +85,7 @@ impl Differentiable {
 
     fn folds_of(&self, number: usize) -> Vec<Fold> {
         let (config, names, layer) = (&self.config, self.config.names, &self.layers[number]);
-        let norm = |of: &str| self.norm_writers(self.name(&names.layer(number, of)));
+        let norm = |of: &str| self.norm_writers(&self.name(&names.layer(number, of)));
         let straight = |width: usize| (0..width).collect::<Vec<_>>();
         let Layer { inputs, output, gate, up, down, .. } = layer;
         let wide: Vec<&Dense> = gate.iter().chain([up]).collect();
@@ -111,7 +113,7 @@ impl Differentiable {
         format!("{}{name}", self.embedding.0.strip_suffix(&own).unwrap_or_default())
     }
 
-    fn norm_writers(&self, norm: String) -> Vec<Writer> {
+    fn norm_writers(&self, norm: &str) -> Vec<Writer> {
         let bias = self.config.norm.centred.then(|| format!("{norm}.bias"));
         let tensors = [format!("{norm}.weight")].into_iter().chain(bias);
         tensors.map(|tensor| Writer { tensor, axis: 0, first: 0 }).collect()
