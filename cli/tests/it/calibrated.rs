@@ -117,7 +117,7 @@ fn recipes_with_methods_are_better_than_rounding_of_the_same_size() {
     done(&["calibrate", &model, "--text", &text, "--tokens", "6000", "-o", &at("s.safetensors")]);
     let measure = |how: &[&str]| {
         let out = at(how[1]);
-        done(&[&["compress", &model, "-o", &out], how].concat());
+        done(&[&["compress", &model, "--force", "-o", &out], how].concat());
         done(&["verify", &out, "--against", &model]);
         (fs::metadata(Path::new(&out).join("model.nw.safetensors")).unwrap().len(), divergence(&out, &text))
     };
