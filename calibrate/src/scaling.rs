@@ -37,8 +37,8 @@ pub struct Scaled {
 /// An input with the mean square `a` has the scale `a^(α/2)`, relative to the geometric mean of the
 /// largest and the smallest scale of its group. The exponent `α` is the one of 20 with the least
 /// `tr(E A Eᵀ)`, summed over the linear layers with these inputs, where `E = W − Ŵ` is the error
-/// that the codec leaves in the unscaled weights. Matrices without a codec stay as they are. Runs on rayon's current pool; the result is the
-/// same with any number of threads.
+/// that the codec leaves in the unscaled weights. Matrices without a codec stay as they are. Runs on
+/// rayon's current pool; the result is the same with any number of threads.
 ///
 /// # Source
 /// Lin et al., AWQ, arXiv 2306.00978, section 3.2. There the scale follows from mean magnitudes.
