@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use codec_api::util::narrow;
-use codec_api::{Certificate, Codec, Dtype, EncodeCx, EncodedTensor, InputAxis, TensorSpec, TensorView};
+use codec_api::{Calibration, Certificate, Codec, Dtype, EncodeCx, EncodedTensor, InputAxis, TensorSpec, TensorView};
 use rayon::prelude::*;
 use runtime::Fold;
 
@@ -37,8 +37,9 @@ pub struct Scaled {
 /// An input with the mean square `a` has the scale `a^(α/2)`, relative to the geometric mean of the
 /// largest and the smallest scale of its group. The exponent `α` is the one of 20 with the least
 /// `tr(E A Eᵀ)`, summed over the linear layers with these inputs, where `E = W − Ŵ` is the error
-/// that the codec leaves in the unscaled weights. Matrices without a codec stay as they are. Runs on
-/// rayon's current pool; the result is the same with any number of threads.
+/// that the codec leaves in the unscaled weights when it is told the mean squares. Matrices without
+/// a codec stay as they are. Runs on rayon's current pool; the result is the same with any number of
+/// threads.
 ///
 /// # Source
 /// Lin et al., AWQ, arXiv 2306.00978, section 3.2. There the scale follows from mean magnitudes.
@@ -124,13 +125,25 @@ impl<'a> Group<'a> {
         scales.iter().map(|scale| (scale / middle) as f32).collect()
     }
 
+    /// The mean squares of the inputs with these scales.
+    fn mean_squares(&self, scales: &[f32]) -> Vec<f32> {
+        let (inputs, order) = (self.fold.channels.iter().enumerate(), self.fold.channels.len());
+        let square = |(input, channel): (usize, &usize)| {
+            self.curvature[input * order + input] / (scales[*channel] * scales[*channel])
+        };
+        inputs.map(square).collect()
+    }
+
     /// What the codecs' errors cost with these scales.
     fn loss(&self, scales: &[f32]) -> Result<f64> {
+        let squares = self.mean_squares(scales);
         let losses = self.readers.iter().map(|reader| {
             let (rows, columns) = reader.spec.matrix();
             let mut scaled = reader.weights.clone();
             self.fold.multiply(reader.axis, columns, &mut scaled, scales);
-            let mut decoded = round_trip(reader, &scaled, self.seed).map_err(|error| error.of(&reader.name))?;
+            let calibration = Calibration::new(reader.axis, &squares);
+            let mut decoded =
+                round_trip(reader, &scaled, calibration, self.seed).map_err(|error| error.of(&reader.name))?;
             let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
             self.fold.multiply(reader.axis, columns, &mut decoded, &inverse);
             let error: Vec<f32> = reader.weights.iter().zip(&decoded).map(|(w, decoded)| w - decoded).collect();
@@ -158,11 +171,7 @@ impl<'a> Group<'a> {
             }
             all.tensors.insert(writer.tensor.clone(), values);
         }
-        let inputs = self.fold.channels.iter().enumerate();
-        let order = self.fold.channels.len();
-        let squares: Vec<f32> = inputs
-            .map(|(input, channel)| self.curvature[input * order + input] / (scales[*channel] * scales[*channel]))
-            .collect();
+        let squares = self.mean_squares(&scales);
         for Reader { name, axis, spec, mut weights, .. } in self.readers {
             self.fold.multiply(axis, spec.matrix().1, &mut weights, &scales);
             all.mean_squares.insert(name.clone(), squares.clone());
@@ -191,11 +200,12 @@ fn rounded(dtype: Dtype, values: &[f32]) -> Result<Vec<f32>> {
 }
 
 /// What the codec makes of the scaled weights.
-fn round_trip(reader: &Reader, scaled: &[f32], seed: u64) -> Result<Vec<f32>> {
+fn round_trip(reader: &Reader, scaled: &[f32], calibration: Calibration<'_>, seed: u64) -> Result<Vec<f32>> {
     let Reader { name, spec, codec, .. } = reader;
     let mut bytes = vec![0; spec.byte_len()];
     narrow(spec.dtype(), scaled, &mut bytes)?;
-    let cx = EncodeCx::for_tensor(seed, name);
+    let mut cx = EncodeCx::for_tensor(seed, name);
+    cx.calibration = Some(calibration);
     let payload = EncodedTensor::encode_payload(&**codec, TensorView::new(spec.clone(), &bytes)?, &cx)?;
     let encoded = EncodedTensor::from_parts(spec.clone(), Arc::clone(codec), payload, Certificate::EMPTY)?;
     Ok(encoded.decode(&cx.decoding())?)
