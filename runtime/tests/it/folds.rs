@@ -13,7 +13,7 @@ fn scales(width: usize, seed: usize) -> Vec<f32> {
 
 /// Changes the values of a tensor in F32.
 fn edit(tensors: &mut Tensors, name: &str, change: impl FnOnce(&[usize], &mut [f32])) {
-    let (_, shape, data) = tensors.get_mut(name).unwrap_or_else(|| panic!("a tensor `{name}`"));
+    let (_, shape, data) = tensors.get_mut(name).expect(name);
     let mut values: Vec<f32> = bytemuck::pod_collect_to_vec(data);
     change(shape, &mut values);
     *data = bytemuck::cast_slice(&values).to_vec();
