@@ -13,8 +13,10 @@
 //! - [`Calibrated`]: all tensors of a model, ready for an encode
 //! - [`Sequential`]: an encode of all tensors in the order of the layers, each after the errors of
 //!   those before it
+//! - [`allocate`]: a codec for each tensor, such that all together have a size
 //! - [`scaled`]: a model with scaled channels that computes the same function
 
+mod allocation;
 mod blocks;
 mod calibrated;
 mod drift;
@@ -28,6 +30,7 @@ mod search;
 mod sequential;
 mod statistics;
 
+pub use allocation::{Offer, allocate};
 pub use calibrated::{Calibrated, damping};
 pub use error::{Error, Result};
 pub use factor::Factor;

@@ -7,7 +7,7 @@ pub mod recipes;
 mod recorder;
 mod reports;
 mod shown;
-mod specs;
+pub mod specs;
 
 use std::io::Write;
 use std::path::Path;

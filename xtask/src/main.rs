@@ -70,7 +70,7 @@ enum Task {
     /// Decode damaged files of every codec, up to the first panic, slow decode or large allocation
     #[command(disable_help_flag = true)]
     Mutate(Forwarded),
-    /// Print a table of packed language models with and without calibration
+    /// Print `docs/calibrated.md`: a language model packed with and without calibration
     #[command(disable_help_flag = true)]
     Calibrated(Forwarded),
     /// Print `docs/packing.md`: time and memory of packing a large model

@@ -1,10 +1,11 @@
 //! Codecs of a recipe.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
-use calibrate::Fit;
+use calibrate::{Fit, Fitted};
 use checkpoint::Recipe;
 use codec_api::{Codec, InputAxis};
 
@@ -15,8 +16,22 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, mut recipe: Recipe, out: &mut dy
     let plan = job.pool.install(|| job.plan(&recipe))?;
     job.check_target(&plan)?;
     let chosen = job.lossy(&plan, fit)?;
+    let fitted = self::fit(job, fit, &chosen, job.args.calibration.damping)?;
+    recipe.calibration = Some(job.identity(&fitted));
+    let plan = job.pool.install(|| job.plan(&recipe))?;
+    let size = job.pack(&plan, &Ready(&fitted.compressed))?;
+    job.summary(&plan, Some(&fitted), size, out)
+}
+
+/// Encodes tensors with these codecs, and the given damping or the one that suits them.
+pub(super) fn fit(
+    job: &Job<'_>,
+    fit: &Fit<'_>,
+    chosen: &BTreeMap<&str, Arc<dyn Codec>>,
+    damping: Option<f64>,
+) -> Result<Fitted> {
     let (mut bits, mut weights) = (0.0, 0.0);
-    for (name, codec) in &chosen {
+    for (name, codec) in chosen {
         let spec = job.model.spec(name)?;
         let cost = codec.cost(spec);
         // An error of 2⁻ᵇ is that of b bits.
@@ -27,10 +42,5 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, mut recipe: Recipe, out: &mut dy
     let choice =
         |name: &str, _: InputAxis| -> calibrate::Result<Option<Arc<dyn Codec>>> { Ok(chosen.get(name).cloned()) };
     let bits = bits / f64::max(weights, 1.0);
-    let damping = job.args.calibration.damping;
-    let fitted = job.pool.install(|| fit.fixed(bits, damping, &choice, &|tried| job.show(tried)))?;
-    recipe.calibration = Some(job.identity(&fitted));
-    let plan = job.pool.install(|| job.plan(&recipe))?;
-    let size = job.pack(&plan, &Ready(&fitted.compressed))?;
-    job.summary(&plan, Some(&fitted), size, out)
+    Ok(job.pool.install(|| fit.fixed(bits, damping, &choice, &|tried| job.show(tried)))?)
 }

@@ -1,6 +1,7 @@
 //! `netweight compress --calibration`: feedback of errors over any codec, and one step for the
 //! whole model.
 
+mod allocated;
 mod fixed;
 mod stepped;
 mod weighted;
@@ -14,7 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use calibrate::{Compressed, Fit, Fitted, Statistics, Subject};
-use checkpoint::{Checkpoint, Hash, Method, Model, Plan, Recipe, TensorEncoder};
+use checkpoint::{Checkpoint, Hash, Method, Model, Plan, Recipe, Rule, TensorEncoder};
 use codec_api::{Codec, EncodeCx, Payload, Registry, TensorView};
 use rayon::ThreadPool;
 use regex::Regex;
@@ -47,7 +48,18 @@ pub struct CalibrationOptions {
     #[arg(long, value_name = "KL", requires = "calibration",
         conflicts_with_all = ["codec", "recipe", "target_bpw", "target_size"])]
     pub target_kl: Option<f64>,
+    /// Codecs, separated by commas: each matrix has the one with which all together meet
+    /// --target-bpw or --target-size at the least expected rise of the loss
+    #[arg(long, value_name = "SPEC,SPEC", requires = "calibration",
+        conflicts_with_all = ["codec", "recipe", "target_kl"])]
+    pub candidates: Option<String>,
 }
+
+/// The codec of vectors, if a size is to be met.
+const VECTORS: &str = "quant.cast:to=f16";
+
+/// Approximate bytes of a tensor's entry in the manifest, before it is known.
+const ENTRY: f64 = 600.0;
 
 /// Recipes whose rate is that of the whole file.
 const RECIPES: [(&str, f64); 3] = [("trellis-2bit", 2.0), ("trellis-3bit", 3.0), ("trellis-4bit", 4.0)];
@@ -107,7 +119,10 @@ pub fn run(
     let subject = Subject { source, model, statistics, seed: args.options.seed };
     let fit = Fit { subject, names: &names };
     if let Some(goal) = goal {
-        stepped::run(&job, &fit, goal, out)?;
+        match &args.calibration.candidates {
+            Some(list) => allocated::run(&job, &fit, goal, list, out)?,
+            None => stepped::run(&job, &fit, goal, out)?,
+        }
         return Ok(Outcome::Clean);
     }
     let recipe = job.recipe()?;
@@ -179,6 +194,27 @@ impl Job<'_> {
         Ok(recipe)
     }
 
+    /// A recipe with these rules; for other matrices, which have no statistics, integers of 8 bits.
+    fn recipe_of(&self, rules: Vec<Rule>) -> Result<Recipe> {
+        let options = &self.args.options;
+        let mut recipe = Recipe::for_matrices("quant.int:preset=int8");
+        recipe.rules.splice(0..0, options.rules_of_names()?.into_iter().chain(rules));
+        recipe.rules.push(Rule::for_vectors(VECTORS));
+        let texts = |patterns: &[Regex]| patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
+        (recipe.include, recipe.exclude) = (texts(&options.include), texts(&options.exclude));
+        Ok(recipe)
+    }
+
+    /// An estimate of the bytes of everything but the payloads of tensors with feedback.
+    fn others(&self, fit: &Fit<'_>) -> Result<f64> {
+        let mut bytes = 0.0;
+        for name in self.model.names() {
+            let own = if fit.names.contains(&name) { 0.0 } else { 2.0 * self.model.spec(name)?.elements() as f64 };
+            bytes += ENTRY + own;
+        }
+        Ok(bytes)
+    }
+
     /// A name of what the payloads depend on besides the plan.
     fn identity(&self, fitted: &Fitted) -> String {
         let program = env!("CARGO_PKG_VERSION");
@@ -247,6 +283,14 @@ impl Job<'_> {
     fn weights(&self) -> Result<usize> {
         self.model.names().map(|name| Ok(self.model.spec(name)?.elements())).sum()
     }
+}
+
+/// The bytes of a file that are left for payloads.
+fn payloads(wanted: f64, others: f64) -> Result<f64> {
+    if wanted > others {
+        return Ok(wanted - others);
+    }
+    bail!("{wanted:.0} bytes are too few: tensors without feedback and the manifest take about {others:.0}");
 }
 
 /// A regular expression for these tensors and no others of the model: short, with any number in

@@ -3,28 +3,21 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use calibrate::{Fit, Fitted};
 use checkpoint::{Recipe, Rule};
 use codec_api::{Codec, CodecError, InputAxis};
-use regex::Regex;
 
-use super::{Goal, Job, Ready, pattern};
+use super::{Goal, Job, Ready, pattern, payloads};
 
 /// States of the trellis.
 const STATES: u32 = 64;
-
-/// The codec of tensors of one axis.
-const VECTORS: &str = "quant.cast:to=f16";
 
 /// Most times that the model is packed until the file has its size.
 const ROUNDS: usize = 3;
 
 /// Accepted distance of the file from its size, below it.
 const TOLERANCE: f64 = 1e-3;
-
-/// Approximate bytes of a tensor's entry in the manifest, before it is known.
-const ENTRY: f64 = 600.0;
 
 /// Packs the model.
 pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write) -> Result<()> {
@@ -45,14 +38,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write)
             return job.summary(&plan, Some(&fitted), size, out);
         }
     };
-    let mut others = others(job, fit)?;
-    let payloads = |others: f64| {
-        if wanted > others {
-            return Ok(wanted - others);
-        }
-        bail!("{wanted:.0} bytes are too few: tensors without feedback and the manifest take about {others:.0}");
-    };
-    let bytes = payloads(others)?;
+    let bytes = payloads(wanted, job.others(fit)?)?;
     let mut fitted = job.pool.install(|| fit.stepped(bytes, damping, &codec, &each))?;
     for round in 1.. {
         let (plan, size) = pack(job, fit, &fitted)?;
@@ -61,8 +47,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write)
             return job.summary(&plan, Some(&fitted), size, out);
         }
         // Now everything but the payloads is known.
-        others = size as f64 - fitted.compressed.bytes() as f64;
-        let bytes = payloads(others)?;
+        let bytes = payloads(wanted, size as f64 - fitted.compressed.bytes() as f64)?;
         fitted = job.pool.install(|| fit.resize(fitted, bytes, &codec))?;
         job.show(&fitted);
     }
@@ -82,31 +67,15 @@ fn spec(step: f64, axis: InputAxis) -> String {
     format!("trellis.columns:states={STATES}:order={order}:step={step:e}")
 }
 
-/// An estimate of the bytes of everything but the payloads of tensors with feedback.
-fn others(job: &Job<'_>, fit: &Fit<'_>) -> Result<f64> {
-    let mut bytes = 0.0;
-    for name in job.model.names() {
-        bytes += ENTRY + if fit.names.contains(&name) { 0.0 } else { 2.0 * job.model.spec(name)?.elements() as f64 };
-    }
-    Ok(bytes)
-}
-
-/// `trellis.columns` for tensors with feedback; for other matrices, which have no statistics,
-/// integers of 8 bits.
+/// `trellis.columns` for tensors with feedback.
 fn recipe(job: &Job<'_>, fit: &Fit<'_>, step: f64) -> Result<Recipe> {
-    let options = &job.args.options;
-    let mut recipe = Recipe::for_matrices("quant.int:preset=int8");
-    for axis in [InputAxis::Columns, InputAxis::Rows] {
+    let mut rules = Vec::new();
+    for axis in [InputAxis::Rows, InputAxis::Columns] {
         let axis_of = |name: &str| fit.subject.statistics.tensors.get(name).map(|found| found.axis);
         let of_axis: Vec<&str> = fit.names.iter().copied().filter(|name| axis_of(name) == Some(axis)).collect();
         if !of_axis.is_empty() {
-            recipe.rules.insert(0, Rule::of_names(&pattern(&of_axis, &job.model)?, &spec(step, axis)));
+            rules.push(Rule::of_names(&pattern(&of_axis, &job.model)?, &spec(step, axis)));
         }
     }
-    recipe.rules.push(Rule::for_vectors(VECTORS));
-    recipe.rules.splice(0..0, options.rules_of_names()?);
-    let texts = |patterns: &[Regex]| patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect::<Vec<_>>();
-    recipe.include = texts(&options.include);
-    recipe.exclude = texts(&options.exclude);
-    Ok(recipe)
+    job.recipe_of(rules)
 }

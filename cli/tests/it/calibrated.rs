@@ -105,7 +105,17 @@ fn feedback_helps_codecs_of_a_recipe_and_goals_are_met() {
     let out = pack("near", &[&calibrated[..], &["--target-kl", "0.05"]].concat());
     let kl = out.split("KL divergence ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap();
     assert!((0.04..=0.05).contains(&kl), "{out}");
-    for out in ["fed", "sized", "near"] {
+
+    let formats = "quant.int:bits=3:group=64,quant.int:bits=4:group=64,quant.int:bits=6:group=64";
+    pack("chosen", &[&calibrated[..], &["--target-size", "180kB", "--candidates", formats]].concat());
+    assert!((176_000..=180_000).contains(&size("chosen")), "{}", size("chosen"));
+    let info = done(&["info", &at("chosen")]);
+    assert!(info.contains("bits=3") && info.contains("bits=6"), "{info}");
+    let out = at("few");
+    let few = [&["compress", &model, "-o", &out, "--candidates", formats], &calibrated[..]].concat();
+    assert!(error(&[&few[..], &["--target-size", "100kB"]].concat()).contains("the smallest of the candidates make"));
+    assert!(error(&[&few[..], &["--target-kl", "0.1"]].concat()).contains("cannot be used with"));
+    for out in ["fed", "sized", "near", "chosen"] {
         done(&["verify", &at(out)]);
     }
 }

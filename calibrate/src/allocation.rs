@@ -1,0 +1,216 @@
+//! The choice of a format for each tensor, so that all of them together cost the loss least.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use codec_api::{Codec, EncodeCx, InputAxis, TensorView};
+use rayon::prelude::*;
+
+use crate::calibrated::Calibrated;
+use crate::error::{Error, Result};
+use crate::fit::Fit;
+use crate::proxy::proxy;
+use crate::statistics::{Curve, TensorStatistics};
+
+/// What a codec would take and cost for a tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Offer {
+    /// The number of the codec.
+    pub codec: usize,
+    /// Bytes of the payload.
+    pub bytes: u64,
+    /// The expected rise of the loss, `½ tr(G E A Eᵀ)`, in nats per token.
+    pub loss: f64,
+}
+
+impl Fit<'_> {
+    /// What each codec would take and cost for each tensor, encoded with feedback. Codecs that do
+    /// not accept a tensor make no offer for it.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] with a tensor that no codec accepts, that cannot be read, or whose encode
+    /// fails.
+    pub fn offers(&self, calibrated: &Calibrated, codecs: &[Arc<dyn Codec>]) -> Result<Vec<Vec<Offer>>> {
+        self.names.par_iter().map(|name| self.offers_for(name, calibrated, codecs)).collect()
+    }
+
+    fn offers_for(&self, name: &str, calibrated: &Calibrated, codecs: &[Arc<dyn Codec>]) -> Result<Vec<Offer>> {
+        let failed = |error: Error| error.of(name);
+        let found = self.subject.statistics.tensors.get(name);
+        let found = found.ok_or_else(|| Error::Usage(format!("no statistics of `{name}`")))?;
+        let tensor = self.subject.source.tensor(name)?;
+        let cx = EncodeCx::for_tensor(self.subject.seed, name);
+        let mut offers = Vec::new();
+        for (number, codec) in codecs.iter().enumerate() {
+            if codec.accepts(tensor.spec()).is_err() {
+                continue;
+            }
+            let fed = calibrated.encode(name, codec, &tensor, &cx).map_err(failed)?;
+            let loss = 0.5 * cost(&tensor, &fed.decoded, found).map_err(failed)?;
+            offers.push(Offer { codec: number, bytes: fed.payload.bytes(), loss });
+        }
+        if offers.is_empty() {
+            return Err(failed(Error::Usage("none of the codecs accepts it".to_owned())));
+        }
+        Ok(offers)
+    }
+}
+
+/// `tr(G E A Eᵀ)` of a decoded tensor.
+fn cost(tensor: &TensorView<'_>, decoded: &[f32], found: &TensorStatistics) -> Result<f64> {
+    let weights = tensor.to_finite_f32()?;
+    let mut error: Vec<f32> = weights.iter().zip(decoded).map(|(weight, decoded)| weight - decoded).collect();
+    let (rows, columns) = tensor.spec().matrix();
+    let (inputs, outputs) = (Some(&found.inputs), found.outputs.as_ref());
+    let (of_rows, of_columns) = if found.axis == InputAxis::Rows { (inputs, outputs) } else { (outputs, inputs) };
+    // A diagonal needs no product of matrices.
+    if let Some(Curve::Diagonal(squares)) = of_rows {
+        for (row, square) in error.chunks_exact_mut(columns.max(1)).zip(squares) {
+            for error in row {
+                *error *= square.sqrt();
+            }
+        }
+    }
+    if let Some(Curve::Diagonal(squares)) = of_columns {
+        for row in error.chunks_exact_mut(columns.max(1)) {
+            for (error, square) in row.iter_mut().zip(squares) {
+                *error *= square.sqrt();
+            }
+        }
+    }
+    let matrix = |curve: Option<&'_ Curve>| match curve {
+        Some(Curve::Matrix { values, .. }) => Some(values.clone()),
+        _ => None,
+    };
+    let (of_rows, of_columns) = (matrix(of_rows), matrix(of_columns));
+    Ok(proxy(&error, (rows, columns), of_rows.as_deref(), of_columns.as_deref()))
+}
+
+/// Chooses one of each tensor's offers, such that all together take at most `bytes` and cost little:
+/// the steps of the lower convex hulls of loss over bytes, the steepest first (Shoham and Gersho,
+/// IEEE Trans. ASSP 36 (9), 1988), and then whatever still fits. `None` if even the smallest offers
+/// take more, or a tensor has none.
+pub fn allocate(offers: &[Vec<Offer>], bytes: u64) -> Option<Vec<Offer>> {
+    let hulls = offers.iter().map(|offers| hull(offers)).collect::<Option<Vec<_>>>()?;
+    let mut chosen: Vec<Offer> = hulls.iter().map(|hull| hull[0]).collect();
+    let mut rest = bytes.checked_sub(chosen.iter().map(|offer| offer.bytes).sum())?;
+    let mut steps: Vec<(f64, usize, Offer)> = Vec::new();
+    for (tensor, hull) in hulls.iter().enumerate() {
+        steps.extend(hull.windows(2).map(|pair| (slope(&pair[0], &pair[1]), tensor, pair[1])));
+    }
+    // The sort is stable, and slopes of a hull fall: its steps stay in order.
+    steps.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (_, tensor, offer) in steps {
+        take(&mut chosen[tensor], offer, &mut rest);
+    }
+    // What is left may pay for offers above the hulls, or beyond a step that did not fit.
+    while let Some((tensor, offer)) = best(offers, &chosen, rest) {
+        take(&mut chosen[tensor], offer, &mut rest);
+    }
+    Some(chosen)
+}
+
+/// Takes an offer in place of another one if the bytes that are left suffice.
+fn take(now: &mut Offer, offer: Offer, rest: &mut u64) {
+    if let Some(left) = (*rest + now.bytes).checked_sub(offer.bytes) {
+        (*now, *rest) = (offer, left);
+    }
+}
+
+/// The offer that lowers the loss most and fits.
+fn best(offers: &[Vec<Offer>], chosen: &[Offer], rest: u64) -> Option<(usize, Offer)> {
+    let gains = offers.iter().zip(chosen).enumerate().flat_map(|(tensor, (offers, now))| {
+        let fits = offers.iter().filter(move |offer| offer.loss < now.loss && offer.bytes <= now.bytes + rest);
+        fits.map(move |offer| (now.loss - offer.loss, tensor, *offer))
+    });
+    gains.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, tensor, offer)| (tensor, offer))
+}
+
+/// The lower convex hull of loss over bytes, from the smallest offer to the one with the least loss.
+fn hull(offers: &[Offer]) -> Option<Vec<Offer>> {
+    let mut sorted = offers.to_vec();
+    let order = |a: &Offer, b: &Offer| match a.bytes.cmp(&b.bytes) {
+        Ordering::Equal => a.loss.total_cmp(&b.loss),
+        other => other,
+    };
+    sorted.sort_by(order);
+    let mut hull: Vec<Offer> = Vec::new();
+    for offer in sorted {
+        if hull.last().is_some_and(|last| offer.bytes == last.bytes || offer.loss >= last.loss) {
+            continue;
+        }
+        while let [.., before, last] = hull[..] {
+            if slope(&before, &last) > slope(&last, &offer) {
+                break;
+            }
+            hull.pop();
+        }
+        hull.push(offer);
+    }
+    (!hull.is_empty()).then_some(hull)
+}
+
+/// Loss saved per byte.
+fn slope(from: &Offer, to: &Offer) -> f64 {
+    (from.loss - to.loss) / (to.bytes - from.bytes) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that look random.
+    fn offers(tensors: usize, formats: usize, seed: u64) -> Vec<Vec<Offer>> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / f64::from(1 << 24)
+        };
+        let offer = |codec: usize, next: &mut dyn FnMut() -> f64| {
+            let bytes = 10 + (100.0 * next()) as u64;
+            Offer { codec, bytes, loss: (1.0 + next()) / bytes as f64 }
+        };
+        (0..tensors).map(|_| (0..formats).map(|codec| offer(codec, &mut next)).collect()).collect()
+    }
+
+    fn total(chosen: &[Offer]) -> (u64, f64) {
+        (chosen.iter().map(|offer| offer.bytes).sum(), chosen.iter().map(|offer| offer.loss).sum())
+    }
+
+    /// The least loss of all choices that fit.
+    fn exhaustive(offers: &[Vec<Offer>], bytes: u64) -> Option<f64> {
+        let Some((first, others)) = offers.split_first() else { return Some(0.0) };
+        let fit = first.iter().filter(|offer| offer.bytes <= bytes);
+        let losses = fit.filter_map(|offer| Some(offer.loss + exhaustive(others, bytes - offer.bytes)?));
+        losses.min_by(f64::total_cmp)
+    }
+
+    #[test]
+    fn the_choice_fits_and_is_nearly_the_best() {
+        for seed in 0..200 {
+            let offers = offers(5, 4, seed);
+            let smallest: u64 = offers.iter().filter_map(|of| of.iter().map(|offer| offer.bytes).min()).sum();
+            assert!(allocate(&offers, smallest - 1).is_none());
+            let mut before = f64::INFINITY;
+            for bytes in (smallest..smallest + 300).step_by(29) {
+                let (taken, loss) = total(&allocate(&offers, bytes).expect("a choice"));
+                let best = exhaustive(&offers, bytes).expect("a choice");
+                assert!(taken <= bytes && loss >= best - 1e-12, "seed {seed}");
+                // A step that does not fit costs at most what the steepest one saves.
+                let widest = offers.iter().flatten().map(|offer| offer.loss).fold(0.0, f64::max);
+                assert!(loss <= best + widest, "seed {seed}: {loss} instead of {best} in {bytes}");
+                before = f64::min(before, loss);
+            }
+            let (_, all) = total(&allocate(&offers, u64::MAX / 2).expect("a choice"));
+            let least: f64 =
+                offers.iter().map(|of| of.iter().map(|offer| offer.loss).fold(f64::INFINITY, f64::min)).sum();
+            assert!((all - least).abs() < 1e-12 && before >= least - 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_tensor_without_offers_has_no_choice() {
+        assert_eq!(allocate(&[vec![]], 100), None);
+        assert_eq!(allocate(&[], 0), Some(Vec::new()));
+    }
+}
