@@ -42,7 +42,6 @@ pub struct Fitted {
     pub step: f64,
     /// The result.
     pub compressed: Compressed,
-    calibrated: Calibrated,
 }
 
 impl Fit<'_> {
@@ -88,13 +87,14 @@ impl Fit<'_> {
     /// # Errors
     /// [`Error::Usage`] if no step gives so few bytes; as [`Sequential::run`].
     pub fn resize(&self, fitted: Fitted, bytes: f64, codec: &Stepped<'_>) -> Result<Fitted> {
-        let Fitted { damping, step, compressed, calibrated } = fitted;
+        let Fitted { damping, step, compressed } = fitted;
+        let calibrated = self.calibrated(damping)?;
         let mut known = Some(compressed);
         let (step, compressed) = largest(bytes, self.weights()?, step, |step| {
             let compressed = known.take().map_or_else(|| self.with_step(&calibrated, step, codec), Ok)?;
             Ok((compressed.bytes() as f64, compressed))
         })?;
-        Ok(Fitted { damping, step, compressed, calibrated })
+        Ok(Fitted { damping, step, compressed })
     }
 
     /// As [`Self::stepped`], with the largest step, nearly, that has at most this KL divergence on
@@ -126,13 +126,14 @@ impl Fit<'_> {
             bits = (bits + change).clamp(0.5, 12.0);
             now = self.stepped(bits * weights / 8.0, given, codec, each)?;
         }
+        let calibrated = self.calibrated(now.damping)?;
         for _ in 0..PASSES {
             let excess = above(&now)?;
             if (-0.05..=0.0).contains(&excess) {
                 break;
             }
             let step = now.step * libm::exp2(-0.5 * (excess + 0.02));
-            let compressed = self.with_step(&now.calibrated, step, codec)?;
+            let compressed = self.with_step(&calibrated, step, codec)?;
             now = Fitted { step, compressed, ..now };
             each(&now);
         }
@@ -152,9 +153,9 @@ impl Fit<'_> {
         each: &dyn Fn(&Fitted),
     ) -> Result<Fitted> {
         let fit = |damping: f64, near: Option<&Fitted>| {
-            let calibrated = Calibrated::new(self.subject.statistics, damping)?;
-            let (step, compressed) = compress(&calibrated, near)?;
-            let fitted = Fitted { damping, step, compressed, calibrated };
+            // Factors take more memory than weights: those of one damping are there at a time.
+            let (step, compressed) = compress(&self.calibrated(damping)?, near)?;
+            let fitted = Fitted { damping, step, compressed };
             each(&fitted);
             Ok::<_, Error>(fitted)
         };
@@ -175,6 +176,10 @@ impl Fit<'_> {
             }
         }
         Ok(best)
+    }
+
+    fn calibrated(&self, damping: f64) -> Result<Calibrated> {
+        Calibrated::new(self.subject.statistics, damping)
     }
 
     fn compress(&self, calibrated: &Calibrated, codec: &Choice<'_>) -> Result<Compressed> {

@@ -2,6 +2,7 @@
 
 use codecs as _;
 
+mod allocation;
 mod factor;
 mod feedback;
 mod scaling;
