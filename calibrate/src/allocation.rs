@@ -1,6 +1,5 @@
 //! The choice of a format for each tensor, so that all of them together cost the loss least.
 
-use std::cmp::Ordering;
 use std::sync::Arc;
 
 use codec_api::{Codec, EncodeCx, InputAxis, TensorView};
@@ -78,12 +77,12 @@ fn cost(tensor: &TensorView<'_>, decoded: &[f32], found: &TensorStatistics) -> R
             }
         }
     }
-    let matrix = |curve: Option<&'_ Curve>| match curve {
-        Some(Curve::Matrix { values, .. }) => Some(values.clone()),
-        _ => None,
-    };
-    let (of_rows, of_columns) = (matrix(of_rows), matrix(of_columns));
-    Ok(proxy(&error, (rows, columns), of_rows.as_deref(), of_columns.as_deref()))
+    Ok(proxy(&error, (rows, columns), matrix(of_rows), matrix(of_columns)))
+}
+
+/// The entries of a curvature that is no diagonal.
+fn matrix(curve: Option<&Curve>) -> Option<&[f32]> {
+    if let Some(Curve::Matrix { values, .. }) = curve { Some(values) } else { None }
 }
 
 /// Chooses one of each tensor's offers, such that all together take at most `bytes` and cost little:
@@ -129,11 +128,7 @@ fn best(offers: &[Vec<Offer>], chosen: &[Offer], rest: u64) -> Option<(usize, Of
 /// The lower convex hull of loss over bytes, from the smallest offer to the one with the least loss.
 fn hull(offers: &[Offer]) -> Option<Vec<Offer>> {
     let mut sorted = offers.to_vec();
-    let order = |a: &Offer, b: &Offer| match a.bytes.cmp(&b.bytes) {
-        Ordering::Equal => a.loss.total_cmp(&b.loss),
-        other => other,
-    };
-    sorted.sort_by(order);
+    sorted.sort_by(|a, b| a.bytes.cmp(&b.bytes).then(a.loss.total_cmp(&b.loss)));
     let mut hull: Vec<Offer> = Vec::new();
     for offer in sorted {
         if hull.last().is_some_and(|last| offer.bytes == last.bytes || offer.loss >= last.loss) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use codec_api::{Calibration, Certificate, Codec, EncodeCx, EncodedTensor, InputAxis, TensorView};
+use codec_api::{Calibration, Codec, EncodeCx, InputAxis, TensorView};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -100,10 +100,6 @@ impl Calibrated {
         let importance = [inputs, outputs].map(Factor::diagonal_entries);
         let mut cx = cx.clone();
         cx.calibration = Some(Calibration::new(*axis, &importance[0]).with_outputs(&importance[1]));
-        let payload = EncodedTensor::encode_payload(&**codec, tensor.clone(), &cx)?;
-        let (spec, codec) = (tensor.spec().clone(), Arc::clone(codec));
-        let encoded = EncodedTensor::from_parts(spec, codec, payload, Certificate::EMPTY)?;
-        let decoded = encoded.decode(&cx.decoding())?;
-        Ok(Fed { payload: encoded.payload, decoded })
+        Fed::plain(codec, tensor, &cx)
     }
 }

@@ -4,7 +4,9 @@ mod pass;
 mod tile;
 mod work;
 
-use codec_api::{Calibration, Codec, CodecError, EncodeCx, InputAxis, Payload, TensorView};
+use std::sync::Arc;
+
+use codec_api::{Calibration, Certificate, Codec, CodecError, EncodeCx, EncodedTensor, InputAxis, Payload, TensorView};
 
 use crate::blocks::Blocks;
 use crate::error::{Error, Result};
@@ -31,6 +33,20 @@ pub struct Fed {
     pub payload: Payload,
     /// What it decodes to, row-major.
     pub decoded: Vec<f32>,
+}
+
+impl Fed {
+    /// Encodes a tensor without feedback.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    pub(crate) fn plain(codec: &Arc<dyn Codec>, tensor: &TensorView<'_>, cx: &EncodeCx<'_>) -> Result<Self> {
+        let payload = EncodedTensor::encode_payload(&**codec, tensor.clone(), cx)?;
+        let (spec, codec) = (tensor.spec().clone(), Arc::clone(codec));
+        let encoded = EncodedTensor::from_parts(spec, codec, payload, Certificate::EMPTY)?;
+        let decoded = encoded.decode(&cx.decoding())?;
+        Ok(Self { payload: encoded.payload, decoded })
+    }
 }
 
 /// Encodes a matrix block by block, each after what the errors of earlier columns and rows say about

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use codec_api::util::narrow;
-use codec_api::{Calibration, Certificate, Codec, Dtype, EncodeCx, EncodedTensor, InputAxis, TensorSpec, TensorView};
+use codec_api::util::{narrowed, round};
+use codec_api::{Calibration, Codec, EncodeCx, InputAxis, TensorSpec, TensorView};
 use rayon::prelude::*;
 use runtime::Fold;
 
 use crate::error::{Error, Result};
+use crate::feedback::Fed;
 use crate::proxy::proxy;
 use crate::sequential::{Choice, Subject};
 use crate::statistics::Curve;
@@ -163,7 +164,7 @@ impl<'a> Group<'a> {
             writer.divide(spec.shape(), &mut values, &scales);
             if spec.shape().len() == 1 && writer.tensor == self.fold.writers[0].tensor {
                 // The weights make up for the rounding of a norm.
-                values = rounded(spec.dtype(), &values)?;
+                round(spec.dtype(), &mut values)?;
                 for ((scale, before), after) in scales.iter_mut().zip(&before).zip(&values) {
                     let exact = before / after;
                     *scale = if exact.is_finite() && exact > 0.0 { exact } else { *scale };
@@ -191,22 +192,11 @@ fn values(subject: Subject<'_>, name: &str, changed: &Scaled) -> Result<(TensorS
     Ok((tensor.spec().clone(), values))
 }
 
-/// The values in their dtype.
-fn rounded(dtype: Dtype, values: &[f32]) -> Result<Vec<f32>> {
-    let spec = TensorSpec::new(dtype, [values.len()])?;
-    let mut bytes = vec![0; spec.byte_len()];
-    narrow(dtype, values, &mut bytes)?;
-    Ok(TensorView::new(spec, &bytes)?.to_f32()?.into_owned())
-}
-
 /// What the codec makes of the scaled weights.
 fn round_trip(reader: &Reader, scaled: &[f32], calibration: Calibration<'_>, seed: u64) -> Result<Vec<f32>> {
     let Reader { name, spec, codec, .. } = reader;
-    let mut bytes = vec![0; spec.byte_len()];
-    narrow(spec.dtype(), scaled, &mut bytes)?;
+    let bytes = narrowed(spec.dtype(), scaled)?;
     let mut cx = EncodeCx::for_tensor(seed, name);
     cx.calibration = Some(calibration);
-    let payload = EncodedTensor::encode_payload(&**codec, TensorView::new(spec.clone(), &bytes)?, &cx)?;
-    let encoded = EncodedTensor::from_parts(spec.clone(), Arc::clone(codec), payload, Certificate::EMPTY)?;
-    Ok(encoded.decode(&cx.decoding())?)
+    Ok(Fed::plain(codec, &TensorView::new(spec.clone(), &bytes)?, &cx)?.decoded)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use checkpoint::Checkpoint;
-use codec_api::util::narrow;
+use codec_api::util::narrowed;
 use codec_api::{Codec, EncodeCx, InputAxis, Payload, TensorView};
 use rayon::prelude::*;
 use runtime::{Batch, Differentiable, Place, SideBySide};
@@ -138,8 +138,7 @@ impl Sequential<'_> {
         let tensor = self.subject.source.tensor(&place.tensor)?;
         let corrected = correction.apply(&tensor.to_finite_f32()?, place.axis);
         // A payload belongs to a dtype.
-        let mut bytes = vec![0; tensor.spec().byte_len()];
-        narrow(tensor.spec().dtype(), &corrected, &mut bytes)?;
+        let bytes = narrowed(tensor.spec().dtype(), &corrected)?;
         let corrected = TensorView::new(tensor.spec().clone(), &bytes)?;
         let cx = EncodeCx::for_tensor(self.subject.seed, &place.tensor);
         self.calibrated.encode(&place.tensor, codec, &corrected, &cx)

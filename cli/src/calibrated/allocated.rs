@@ -93,7 +93,7 @@ impl<'a> Allocation<'a> {
         let mut recipe = job.recipe_of(names.iter().map(rule).collect::<Result<_>>()?)?;
         let of_names = fit.names.iter().zip(chosen).map(|(name, offer)| (*name, Arc::clone(&codecs[offer.codec])));
         let fitted = fixed::fit(job, fit, &of_names.collect(), damping)?;
-        recipe.calibration = Some(job.identity(&fitted));
+        recipe.calibration = Some(job.identity(Some(&fitted)));
         let plan = job.pool.install(|| job.plan(&recipe))?;
         let size = job.pack(&plan, &Ready(&fitted.compressed))?;
         Ok((plan, fitted, size))

@@ -17,7 +17,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, mut recipe: Recipe, out: &mut dy
     job.check_target(&plan)?;
     let chosen = job.lossy(&plan, fit)?;
     let fitted = self::fit(job, fit, &chosen, job.args.calibration.damping)?;
-    recipe.calibration = Some(job.identity(&fitted));
+    recipe.calibration = Some(job.identity(Some(&fitted)));
     let plan = job.pool.install(|| job.plan(&recipe))?;
     let size = job.pack(&plan, &Ready(&fitted.compressed))?;
     job.summary(&plan, Some(&fitted), size, out)

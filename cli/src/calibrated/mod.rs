@@ -215,10 +215,11 @@ impl Job<'_> {
         Ok(bytes)
     }
 
-    /// A name of what the payloads depend on besides the plan.
-    fn identity(&self, fitted: &Fitted) -> String {
-        let program = env!("CARGO_PKG_VERSION");
-        Hash::of(format!("{} {} {} {program}", self.hash, fitted.damping, fitted.step).as_bytes()).to_string()
+    /// A name of what the payloads depend on besides the plan: the statistics, the settings of
+    /// feedback if there is any, and the program.
+    fn identity(&self, fitted: Option<&Fitted>) -> String {
+        let settings = fitted.map_or_else(String::new, |fitted| format!("{} {} ", fitted.damping, fitted.step));
+        Hash::of(format!("{} {settings}{}", self.hash, env!("CARGO_PKG_VERSION")).as_bytes()).to_string()
     }
 
     /// Plans the file.

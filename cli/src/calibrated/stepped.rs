@@ -56,7 +56,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write)
 
 fn pack(job: &Job<'_>, fit: &Fit<'_>, fitted: &Fitted) -> Result<(checkpoint::Plan, u64)> {
     let mut recipe = recipe(job, fit, fitted.step)?;
-    recipe.calibration = Some(job.identity(fitted));
+    recipe.calibration = Some(job.identity(Some(fitted)));
     let plan = job.pool.install(|| job.plan(&recipe))?;
     let size = job.pack(&plan, &Ready(&fitted.compressed))?;
     Ok((plan, size))

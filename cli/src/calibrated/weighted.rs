@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use calibrate::{Fit, Scaled, Statistics, scaled};
-use checkpoint::{Hash, Method, Recipe, Rule, TensorEncoder};
-use codec_api::util::narrow;
+use checkpoint::{Method, Recipe, Rule, TensorEncoder};
+use codec_api::util::narrowed;
 use codec_api::{Calibration, Codec, EncodeCx, EncodedTensor, InputAxis, Payload, TensorView};
 
 use super::{Job, pattern};
@@ -21,8 +21,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, mut recipe: Recipe, out: &mut dy
     let plan = job.pool.install(|| job.plan(&recipe))?;
     job.check_target(&plan)?;
     recipe.rules.splice(0..0, turned(job, &job.lossy(&plan, fit)?)?);
-    let name = format!("{} {}", job.hash, env!("CARGO_PKG_VERSION"));
-    recipe.calibration = Some(Hash::of(name.as_bytes()).to_string());
+    recipe.calibration = Some(job.identity(None));
     let plan = job.pool.install(|| job.plan(&recipe))?;
     let codecs = job.lossy(&plan, fit)?;
     let scaled = match recipe.method {
@@ -78,8 +77,7 @@ impl TensorEncoder for Weighted<'_> {
             EncodedTensor::encode_payload(codec, tensor, &cx)
         };
         let Some(values) = scaled else { return Some(encode(tensor.clone())) };
-        let mut bytes = vec![0; tensor.spec().byte_len()];
-        let written = narrow(tensor.spec().dtype(), values, &mut bytes);
-        Some(written.and_then(|()| encode(TensorView::new(tensor.spec().clone(), &bytes)?)))
+        let bytes = narrowed(tensor.spec().dtype(), values);
+        Some(bytes.and_then(|bytes| encode(TensorView::new(tensor.spec().clone(), &bytes)?)))
     }
 }

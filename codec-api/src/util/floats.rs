@@ -61,6 +61,16 @@ pub fn narrow(dtype: Dtype, values: &[f32], bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
+/// The bytes of values in a stored float dtype, rounded as [`narrow`] does.
+///
+/// # Errors
+/// [`CodecError::Unsupported`] for a dtype other than F32, F16 and BF16.
+pub fn narrowed(dtype: Dtype, values: &[f32]) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; values.len() * dtype.bitsize() / 8];
+    narrow(dtype, values, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Rounds values in place to the nearest values of a stored float dtype, as [`narrow`] does.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ mod zeros;
 pub use bits::{pack_bits, unpack_bits};
 pub use blocks::read_blocks;
 pub use exact::{Checksum, decode_exact};
-pub use floats::{first_non_finite, narrow, round, widen};
+pub use floats::{first_non_finite, narrow, narrowed, round, widen};
 pub use importance::{Importance, relative_importance};
 pub use transpose::{transpose, transpose_to};
 pub use zeros::zeros;

@@ -370,10 +370,10 @@ impl Simd for Avx512 {
             let table = _mm512_broadcast_i32x4(table);
             let bytes = |bytes: &[u8; 4 * LANES]| transmute::<[u8; 4 * LANES], __m512i>(*bytes);
             let codes = _mm512_castsi256_si512(transmute::<[u8; 2 * LANES], __m256i>(*codes));
-            let codes = _mm512_permutexvar_epi8(bytes(&const { paired::codes() }), codes);
-            let codes = _mm512_multishift_epi64_epi8(bytes(&const { paired::shifts() }), codes);
+            let codes = _mm512_permutexvar_epi8(bytes(&paired::CODES), codes);
+            let codes = _mm512_multishift_epi64_epi8(bytes(&paired::SHIFTS), codes);
             let exponents = _mm512_permutexvar_epi8(codes, table);
-            let low = _mm512_permutexvar_epi8(bytes(&const { paired::numbers() }), bytes(low));
+            let low = _mm512_permutexvar_epi8(bytes(&paired::NUMBERS), bytes(low));
             let numbers = |halves: __m512i| {
                 // Exponent, sign and mantissa of each half take their places.
                 let (right, left) = (_mm512_srli_epi16::<1>(halves), _mm512_slli_epi16::<8>(halves));

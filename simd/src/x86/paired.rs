@@ -12,39 +12,25 @@ const fn number(at: usize) -> usize {
     2 * LANES * half + LANES * second + 4 * quarter + pair
 }
 
-/// The numbers of all bytes.
-pub(super) const fn numbers() -> [u8; 4 * LANES] {
-    let mut numbers = [0; 4 * LANES];
-    let mut at = 0;
-    while at < numbers.len() {
-        numbers[at] = number(at) as u8;
-        at += 1;
-    }
-    numbers
+/// A table with the value of `$value` for each place `$at`.
+macro_rules! table {
+    ($at:ident => $value:expr) => {{
+        let mut table = [0; 4 * LANES];
+        let mut $at = 0;
+        while $at < table.len() {
+            table[$at] = $value as u8;
+            $at += 1;
+        }
+        table
+    }};
 }
+
+/// The numbers of all bytes.
+pub(super) const NUMBERS: [u8; 4 * LANES] = table!(at => number(at));
 
 /// The bytes with the codes of these numbers, two codes each: in every eight bytes, all that its
-/// numbers need.
-pub(super) const fn codes() -> [u8; 4 * LANES] {
-    let mut codes = [0; 4 * LANES];
-    let mut at = 0;
-    while at < codes.len() {
-        // Bytes 0 and 1 are for the first numbers of the pairs, 2 and 3 for the second ones.
-        let (first, within) = (at / 8 * 8, at % 4);
-        codes[at] = (number(first + within % 2 * 4 + within / 2) / 2) as u8;
-        at += 1;
-    }
-    codes
-}
+/// numbers need. Bytes 0 and 1 are for the first numbers of the pairs, 2 and 3 for the second ones.
+pub(super) const CODES: [u8; 4 * LANES] = table!(at => number(at / 8 * 8 + at % 2 * 4 + at % 4 / 2) / 2);
 
 /// From which bit of its eight bytes on each code is found.
-pub(super) const fn shifts() -> [u8; 4 * LANES] {
-    let mut shifts = [0; 4 * LANES];
-    let mut at = 0;
-    while at < shifts.len() {
-        let (pair, second) = (at / 2 % 4, at % 2);
-        shifts[at] = (8 * (2 * second + pair / 2) + 4 * (pair % 2)) as u8;
-        at += 1;
-    }
-    shifts
-}
+pub(super) const SHIFTS: [u8; 4 * LANES] = table!(at => 8 * (2 * (at % 2) + at / 4 % 2) + 4 * (at / 2 % 2));

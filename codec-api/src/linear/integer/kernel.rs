@@ -84,7 +84,7 @@ impl Outputs<'_> {
             return;
         }
         for (lane, y) in y.chunks_mut(step).take(LANES).enumerate() {
-            for (y, values) in y.iter_mut().step_by(per_vector).zip(values) {
+            for (y, values) in y.iter_mut().zip(values) {
                 *y = if self.add { *y + values[lane] } else { values[lane] };
             }
         }
