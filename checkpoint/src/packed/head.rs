@@ -1,11 +1,13 @@
 //! The header of a packed file or shard.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use codec_api::{Section, read_safetensors_prefix};
 
+use super::compressed::Compressed;
 use super::levels::Place;
 use super::manifest::{KEY, MEMBER_KEY, Manifest, Member, checked, is_manifest};
 use super::names;
@@ -51,12 +53,17 @@ impl Head {
         wrong(&self.path, reason)
     }
 
-    /// The text of the manifest.
-    pub(super) fn manifest(&self) -> Result<&str, Error> {
+    /// The text of the manifest, owned if a section holds it.
+    pub(super) fn manifest(&self) -> Result<Cow<'_, str>, Error> {
         if !self.strings.get(KEY).is_some_and(|text| is_manifest(text)) {
             return Err(self.wrong(format!("it has no manifest under `{KEY}` in its `__metadata__`")));
         }
-        checked(&self.strings, KEY).map_err(|reason| self.wrong(reason))
+        let text = checked(&self.strings, KEY).map_err(|reason| self.wrong(reason))?;
+        let Some(compressed) = Compressed::parse(text) else { return Ok(text.into()) };
+        let place = self.sections.get(names::MANIFEST);
+        let section = place.and_then(|place| place.section.as_ref());
+        let section = section.ok_or_else(|| self.wrong("it ends before its manifest"))?;
+        Ok(compressed.text(section.data()).map_err(|reason| self.wrong(reason))?.into())
     }
 
     /// What a shard other than the first says of itself.
@@ -126,7 +133,7 @@ impl Head {
     /// Whether it is a file of a set.
     pub(super) fn is_of_set(&self) -> bool {
         let in_set = |text: &str| Manifest::parse(text).is_ok_and(|manifest| manifest.shards.is_some());
-        self.strings.contains_key(MEMBER_KEY) || self.manifest().is_ok_and(in_set)
+        self.strings.contains_key(MEMBER_KEY) || self.manifest().is_ok_and(|text| in_set(&text))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod base;
 mod chunk;
+mod compressed;
 mod disk;
 mod entry;
 mod head;
@@ -19,6 +20,7 @@ mod writer;
 
 pub use chunk::PackedChunk;
 pub(crate) use chunk::place;
+pub(crate) use compressed::{ZSTD, head};
 pub(crate) use disk::{Disk, INTERVAL, storing};
 pub(crate) use entry::level_of;
 pub(crate) use head::MAX_SHARDS;

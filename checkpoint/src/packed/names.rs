@@ -28,6 +28,9 @@ pub(crate) fn header(file: usize) -> String {
 /// The stored name of the index of a sharded source.
 pub(crate) const INDEX: &str = "__netweight__/index";
 
+/// The stored name of a compressed manifest.
+pub(crate) const MANIFEST: &str = "__netweight__/manifest";
+
 /// The beginning of the stored names of [`padding`].
 pub(crate) const PADDING: &str = "__netweight__/padding/";
 
@@ -107,13 +110,13 @@ mod tests {
         assert_eq!(section("model.norm.weight", 3, "second/codes"), "model.norm.weight/3/second/codes");
         let tensors =
             ["", "a", "a/0", "a%2F0", "a%", "a%25", "/", "%2F", "ü/é", "__netweight__", "__netweight__/header"];
-        let mut names: BTreeSet<_> = [header(0), header(1), padding(1), INDEX.to_owned()].into();
+        let mut names: BTreeSet<_> = [header(0), header(1), padding(1), INDEX.to_owned(), MANIFEST.to_owned()].into();
         for tensor in tensors {
             for chunk in [0, 1] {
                 names.extend(["x", "0/x"].map(|name| section(tensor, chunk, name)));
             }
         }
-        assert_eq!(names.len(), 4 + 4 * tensors.len());
+        assert_eq!(names.len(), 5 + 4 * tensors.len());
         assert!(!names.contains("__metadata__"));
     }
 }

@@ -37,7 +37,12 @@ use crate::map::Pages;
 ///   files, codec headers, recipe, seed and program. In `base` the model that tensors are stored
 ///   relative to: its name, where it was, and name and blake3 of each tensor that is needed. A
 ///   tensor has the number of its base tensor; one without chunks equals it;
-/// - `netweight.crc32c`: CRC-32C of the manifest, eight hexadecimal digits.
+/// - `netweight.crc32c`: CRC-32C of this string, eight hexadecimal digits.
+///
+/// In a model of one file, the manifest is the first section, `__netweight__/manifest`: a Zstandard
+/// frame with zeros behind it, up to a multiple of 8 bytes. Then `netweight` is
+/// `{"kind":"packed model","version":2,"bytes":B,"crc32c":C}` with the length of the text and the
+/// CRC-32C of the section. Files of older programs have the text itself.
 ///
 /// Further U8 sections hold what the source files have beside tensors, as Zstandard frames:
 /// `__netweight__/header/N` the header of source file `N` byte for byte, with the length before it;

@@ -1,5 +1,6 @@
 //! The files of a packed model: one, or the shards of a set.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +78,10 @@ impl Unassembled {
     /// own.
     fn of(mut head: Head, paths: Option<Vec<PathBuf>>) -> Result<Self, Error> {
         let text = head.manifest()?;
-        let (hash, manifest) = (Hash::of(text.as_bytes()), Manifest::parse(text).map_err(|e| head.wrong(e))?);
+        let (hash, manifest) = (Hash::of(text.as_bytes()), Manifest::parse(&text).map_err(|e| head.wrong(e))?);
+        if matches!(text, Cow::Owned(_)) {
+            head.sections.remove(names::MANIFEST);
+        }
         let Some(shards) = &manifest.shards else {
             let stored = Stored::new(std::mem::take(&mut head.sections), head.start as u64);
             let bytes = head.bytes.len() as u64;

@@ -16,12 +16,9 @@ use crate::companions::Companions;
 use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{
-    BaseRecord, ChunkRecord, FileRecord, INDEX, Kind, Manifest, Packed, Sealed, TensorRecord, crc32c, create_directory,
-    header_name, is_temporary, level_of, section_name,
+    BaseRecord, ChunkRecord, FileRecord, INDEX, Kind, Manifest, Packed, Sealed, TensorRecord, ZSTD, crc32c,
+    create_directory, header_name, is_temporary, level_of, section_name,
 };
-
-/// Level of Zstandard for headers and indexes.
-const ZSTD: i32 = 19;
 
 /// A section of the packed file.
 pub(super) struct Piece {

@@ -10,8 +10,8 @@ use super::commit::{Content, Piece};
 use crate::error::Error;
 use crate::layout::name;
 use crate::packed::{
-    Hash, KEY, MAX_SHARDS, MEMBER_KEY, Manifest, Member, Packed, ShardRecord, Shards, entry, header, padding_name,
-    shard_path,
+    Hash, KEY, MAX_SHARDS, MEMBER_KEY, Manifest, Member, Packed, ShardRecord, Shards, entry, head, header,
+    padding_name, shard_path,
 };
 
 /// The least limit: below it, headers would be most of the files.
@@ -89,7 +89,7 @@ impl Plan {
         let Some(most) = self.max_shard_size.filter(|_| groups.len() > 1) else {
             let text = self.manifest_text(&manifest)?;
             let file = |group: Group| {
-                let head = group.head((KEY, &text)).map_err(|reason| self.wrong(reason))?;
+                let head = head(group.pieces.iter().map(Piece::entry), &text).map_err(|reason| self.wrong(reason))?;
                 Ok(NewFile { target: self.target.clone(), head, pieces: group.pieces })
             };
             return groups.into_iter().map(file).collect();

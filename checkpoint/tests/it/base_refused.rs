@@ -103,7 +103,8 @@ fn a_patch_is_applied_in_place_or_not_at_all() {
     let target = pack(&tuned, &dir.path().join("p.nw.safetensors"), &base);
     let whole = fs::read(&target).unwrap();
     let old = fs::read(&base).unwrap();
-    let (_, start) = codec_api::read_safetensors_header(&whole).unwrap();
+    let (header, start) = codec_api::read_safetensors_header(&whole).unwrap();
+    let start = start + header.info("__netweight__/manifest").unwrap().data_offsets.1;
     for at in [start + 1, usize::midpoint(start, whole.len()), whole.len() - 1] {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;

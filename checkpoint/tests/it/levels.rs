@@ -95,6 +95,7 @@ fn coarse_levels_come_first_and_every_level_is_aligned() {
     let mut bytes = fs::read(&target).unwrap();
     let (header, start) = read_safetensors_header(&bytes).unwrap();
     let expected = [
+        "__netweight__/manifest",
         "a/0/top",
         "b/0/top",
         "__netweight__/header/0",
@@ -105,9 +106,11 @@ fn coarse_levels_come_first_and_every_level_is_aligned() {
         "b/0/low",
     ];
     assert_eq!(header.offset_keys(), expected);
-    // Before it are the highest bytes of 15 and 7 weights, the header, and zeros.
+    // Before it are the manifest, the highest bytes of 15 and 7 weights, the header, and zeros.
+    let manifest = header.info("__netweight__/manifest").unwrap().data_offsets.1;
+    assert!(manifest.is_multiple_of(8));
     let (frame, second) = (header.info("__netweight__/header/0").unwrap(), header.info("a/0/middle").unwrap());
-    assert_eq!(frame.data_offsets.0, 22);
+    assert_eq!(frame.data_offsets.0, manifest + 22);
     assert!(second.data_offsets.0.is_multiple_of(8) && second.data_offsets.0 > frame.data_offsets.1);
     let padding = start + frame.data_offsets.1;
 

@@ -8,7 +8,7 @@ use codec_api::{NoProgress, read_safetensors_header};
 use serde_json::{Value, json};
 
 use crate::support::packed::{edit_manifest, noise, pack, registry};
-use crate::support::{Dir, assert_says, floats, model};
+use crate::support::{Dir, assert_says, file, floats, model};
 
 fn packed(dir: &Dir) -> PathBuf {
     let values: Vec<f32> = (0..640).map(|i| ((i * 37) % 101) as f32 / 50.0 - 1.0).collect();
@@ -35,7 +35,10 @@ fn a_changed_byte_in_any_section_is_found_and_named() {
             let mut bytes = whole.clone();
             bytes[start + at] ^= 0x10;
             let changed = dir.write("changed.nw.safetensors", &bytes);
-            let faults = Packed::open(&changed, &registry()).unwrap().verify(&NoProgress);
+            let faults = match Packed::open(&changed, &registry()) {
+                Ok(packed) => packed.verify(&NoProgress),
+                Err(error) => vec![error],
+            };
             assert_eq!(faults.len(), 1, "{name}: {faults:?}");
             let tensor = if name.starts_with("w%2Fü/") { "tensor `w/ü`" } else { "" };
             assert_says(&faults[0], &["changed.nw.safetensors", &format!("`{name}`"), tensor, "CRC-32C"]);
@@ -177,4 +180,39 @@ fn what_is_not_packed_is_named() {
     dir.write("n.nw.safetensors", "");
     assert_says(&open(dir.path()), &["2 files in it"]);
     assert_says(&open(&dir.path().join("none")), &["does not exist"]);
+}
+
+/// A manifest as text, which older programs have written, and sets have.
+#[test]
+fn a_manifest_may_be_text_or_compressed() {
+    let dir = Dir::new();
+    let path = packed(&dir);
+    let open = || Packed::open(&path, &registry()).unwrap();
+    let before: Vec<_> = open().tensors().map(|tensor| (tensor.name().to_owned(), tensor.hash())).collect();
+    let bytes = fs::metadata(&path).unwrap().len();
+    edit_manifest(&path, |_| ());
+    assert!(fs::metadata(&path).unwrap().len() > bytes);
+    assert!(open().tensors().map(|tensor| (tensor.name().to_owned(), tensor.hash())).eq(before));
+    assert!(open().verify(&NoProgress).is_empty());
+}
+
+#[test]
+fn a_compressed_manifest_that_claims_another_length_is_refused() {
+    let dir = Dir::new();
+    let path = packed(&dir);
+    let whole = fs::read(&path).unwrap();
+    let (header, start) = read_safetensors_header(&whole).unwrap();
+    let record = header.metadata().clone().unwrap().remove("netweight").unwrap();
+    let stated: Value = serde_json::from_str(&record).unwrap();
+    for bytes in [0, 1, stated["bytes"].as_u64().unwrap() - 1, 1 << 30, u64::MAX] {
+        let mut record = stated.clone();
+        record["bytes"] = bytes.into();
+        let record = record.to_string();
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, record.as_bytes());
+        let mut header: Value = serde_json::from_slice(&whole[8..start]).unwrap();
+        header["__metadata__"] = json!({ "netweight": record, "netweight.crc32c": format!("{crc:08x}") });
+        let changed = dir.write("changed.nw.safetensors", file(&header.to_string(), &whole[start..]));
+        let error = Packed::open(&changed, &registry()).unwrap_err();
+        assert_says(&error, &["changed.nw.safetensors", "`__netweight__/manifest`", &format!("{bytes} bytes")]);
+    }
 }

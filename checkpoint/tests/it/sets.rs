@@ -116,8 +116,11 @@ fn the_index_lists_every_section_of_a_single_file() {
     let set = Checkpoint::open(&index).unwrap();
     assert!(set.is_packed() && Checkpoint::open(&files[1]).unwrap().is_packed());
     assert_eq!(set.files(), files);
-    assert_eq!(set.names().collect::<Vec<_>>(), whole.names().collect::<Vec<_>>(), "the order is the same");
-    assert_eq!(set.hash().unwrap(), whole.hash().unwrap());
+    let sections: Vec<&str> = whole.names().filter(|name| *name != "__netweight__/manifest").collect();
+    assert_eq!(set.names().collect::<Vec<_>>(), sections, "the order is the same");
+    for name in sections {
+        assert_eq!(set.bytes(name).unwrap(), whole.bytes(name).unwrap(), "{name}");
+    }
     let json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&index).unwrap()).unwrap();
     let bytes: usize = set.names().map(|name| set.bytes(name).unwrap().1.len()).sum();
     assert_eq!(json["metadata"]["total_size"], bytes);

@@ -1,6 +1,7 @@
 //! Packed models.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use checkpoint::{Plan, Recipe};
@@ -45,17 +46,34 @@ pub fn pack(source: &Path, target: &Path, recipe: &Recipe) -> PathBuf {
     plan.target().to_owned()
 }
 
-/// Changes the manifest of a packed file, and its checksum with it.
+/// Changes the manifest of a packed file, and its checksum with it. A compressed manifest becomes
+/// plain text.
 pub fn edit_manifest(path: &Path, edit: impl FnOnce(&mut Value)) {
     let bytes = fs::read(path).unwrap();
     let length = usize::try_from(u64::from_le_bytes(*bytes.first_chunk().unwrap())).unwrap();
     let mut header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let section = header.as_object_mut().unwrap().remove("__netweight__/manifest");
+    let compressed = section.map_or(0, |section| section["data_offsets"][1].as_u64().unwrap());
+    let data = &bytes[8 + length..];
+    let (frame, data) = data.split_at(usize::try_from(compressed).unwrap());
+    for (_, entry) in header.as_object_mut().unwrap().iter_mut().filter(|(name, _)| *name != "__metadata__") {
+        for offset in entry["data_offsets"].as_array_mut().unwrap() {
+            *offset = (offset.as_u64().unwrap() - compressed).into();
+        }
+    }
     let strings = &mut header["__metadata__"];
-    let mut manifest: Value = serde_json::from_str(strings["netweight"].as_str().unwrap()).unwrap();
+    let text = if frame.is_empty() {
+        strings["netweight"].as_str().unwrap().to_owned()
+    } else {
+        let mut text = String::new();
+        zstd::Decoder::with_buffer(frame).unwrap().single_frame().read_to_string(&mut text).unwrap();
+        text
+    };
+    let mut manifest: Value = serde_json::from_str(&text).unwrap();
     edit(&mut manifest);
     let text = manifest.to_string();
     let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, text.as_bytes());
     strings["netweight"] = text.into();
     strings["netweight.crc32c"] = format!("{crc:08x}").into();
-    fs::write(path, crate::support::file(&header.to_string(), &bytes[8 + length..])).unwrap();
+    fs::write(path, crate::support::file(&header.to_string(), data)).unwrap();
 }
