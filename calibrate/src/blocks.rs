@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::factor::Factor;
+use crate::padded::Padded;
 
 /// `H = U·B·Uᵀ` with blocks on the diagonal of `B`, and identities on that of `U`: the feedback
 /// between blocks, and the cost of an error in each column of a block.
@@ -10,8 +11,8 @@ use crate::factor::Factor;
 pub(crate) struct Blocks {
     /// The diagonal of `B`.
     pub(crate) costs: Vec<f32>,
-    /// `U`, row-major; `None` for the identity.
-    pub(crate) unit: Option<Vec<f32>>,
+    /// `U`, or after [`Self::turned`] the transposed `U`; `None` for the identity.
+    pub(crate) unit: Option<Padded>,
 }
 
 /// `range` in steps of at most `step`.
@@ -29,13 +30,14 @@ impl Blocks {
         let Some(all) = factor.unit() else {
             return Self { costs: pivots.iter().map(|pivot| *pivot as f32).collect(), unit: None };
         };
-        let (mut unit, mut costs) = (vec![0.0; order * order], Vec::with_capacity(order));
+        let (mut unit, mut costs) = (Padded::filled(order, order, 0.0), Vec::with_capacity(order));
         let mut row = vec![0.0; size.min(order)];
         for i in 0..order {
             let own = i / size * size;
             let squares = (i..order.min(own + size)).map(|j| all[i * order + j] * all[i * order + j] * pivots[j]);
             costs.push(squares.sum::<f64>() as f32);
-            unit[i * order + i] = 1.0;
+            let unit = unit.row_mut(i);
+            unit[i] = 1.0;
             for block in steps(own + size..order, size) {
                 // Solves `x · M_b = M[i, block]` from the first column to the last.
                 let row = &mut row[..block.len()];
@@ -45,11 +47,16 @@ impl Blocks {
                     let later = &all[k * order..][k + 1..block.end];
                     row[place + 1..].iter_mut().zip(later).for_each(|(to, m)| *to -= x * m);
                 }
-                for (to, from) in unit[i * order..][block].iter_mut().zip(row.iter()) {
+                for (to, from) in unit[block].iter_mut().zip(row.iter()) {
                     *to = *from as f32;
                 }
             }
         }
         Self { costs, unit: Some(unit) }
+    }
+
+    /// The same with `U` transposed.
+    pub(crate) fn turned(self) -> Self {
+        Self { unit: self.unit.map(Padded::turned), ..self }
     }
 }

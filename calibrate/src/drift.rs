@@ -9,7 +9,7 @@ use runtime::Inputs;
 
 use crate::error::Result;
 use crate::factor::Factor;
-use crate::feedback::turned;
+use crate::padded::turned;
 use crate::statistics::gram::{Cross, Gram};
 
 /// Outputs that one thread solves for.

@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::factor::Factor;
 use pass::Pass;
 use work::Work;
-pub(crate) use work::turned;
 
 /// The curvature of a linear layer.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +85,7 @@ pub fn feedback(codec: &dyn Codec, tensor: &TensorView<'_>, of: Curvature<'_>, c
     let inputs_first = (of.axis == InputAxis::Columns) != cut.transposed;
     let (of_columns, of_rows) = if inputs_first { (of.inputs, of.outputs) } else { (of.outputs, of.inputs) };
     let of_columns = Blocks::new(of_columns, cut.columns.get());
-    let of_rows = Blocks::new(of_rows, cut.rows.get());
+    let of_rows = Blocks::new(of_rows, cut.rows.get()).turned();
     let values = tensor.to_finite_f32()?;
     let work = Work::new(&values, (rows, columns), cut.transposed);
     drop(values);

@@ -24,6 +24,7 @@ mod error;
 mod factor;
 mod feedback;
 mod fit;
+mod padded;
 mod proxy;
 mod scaling;
 mod search;

@@ -9,6 +9,7 @@ use super::tile::Tile;
 use super::work::Work;
 use crate::blocks::Blocks;
 use crate::error::Result;
+use crate::padded::Padded;
 
 /// Rows and columns of a tile, if blocks are not larger.
 pub(super) const TILE: usize = 32;
@@ -17,8 +18,9 @@ pub(super) const TILE: usize = 32;
 pub(super) struct Pass<'a> {
     encoder: Box<dyn PanelEncoder + 'a>,
     cut: PanelCut,
-    of_columns: Option<&'a [f32]>,
-    of_rows: Option<&'a [f32]>,
+    of_columns: Option<&'a Padded>,
+    /// Transposed.
+    of_rows: Option<&'a Padded>,
     work: Work,
     tile: Tile,
     cancel: &'a Cancel,
@@ -33,7 +35,7 @@ impl<'a> Pass<'a> {
         work: Work,
         cancel: &'a Cancel,
     ) -> Self {
-        let (of_columns, of_rows) = (of_columns.unit.as_deref(), of_rows.unit.as_deref());
+        let (of_columns, of_rows) = (of_columns.unit.as_ref(), of_rows.unit.as_ref());
         Self { encoder, cut, of_columns, of_rows, work, tile: Tile::default(), cancel }
     }
 
@@ -67,8 +69,8 @@ impl<'a> Pass<'a> {
         match (by_rows, by_columns) {
             (Some((first, second)), by_columns) if rows.len() >= columns.len() || by_columns.is_none() => {
                 self.part(first.clone(), columns.clone())?;
-                if let Some(unit) = self.of_rows {
-                    self.work.feed_rows(unit, &first, &second, &columns);
+                if let Some(turned) = self.of_rows {
+                    self.work.feed_rows(turned, &first, &second, &columns);
                 }
                 self.part(second, columns)
             }

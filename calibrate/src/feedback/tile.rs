@@ -7,6 +7,7 @@ use codec_api::{PanelCut, PanelEncoder};
 use super::work::Matrices;
 use crate::blocks::steps;
 use crate::error::Result;
+use crate::padded::Padded;
 
 /// A tile, row by row, with the feedback of all weights to its left and above it. The buffers are
 /// reused by the next tile.
@@ -27,11 +28,13 @@ impl Tile {
         &mut self,
         encoder: &mut (dyn PanelEncoder + '_),
         cut: PanelCut,
-        (rows, of_rows): (&Range<usize>, Option<&[f32]>),
-        (columns, of_columns): (&Range<usize>, Option<&[f32]>),
+        (rows, of_rows): (&Range<usize>, Option<&Padded>),
+        (columns, of_columns): (&Range<usize>, Option<&Padded>),
     ) -> Result<()> {
-        later(of_rows, rows, cut.rows.get(), &mut self.of_rows);
-        later(of_columns, columns, cut.columns.get(), &mut self.of_columns);
+        let by_rows = of_rows.map(|turned| |k: usize, to: usize| turned.row(to)[k]);
+        let by_columns = of_columns.map(|unit| |k: usize, to: usize| unit.row(k)[to]);
+        later(by_rows, rows, cut.rows.get(), &mut self.of_rows);
+        later(by_columns, columns, cut.columns.get(), &mut self.of_columns);
         for block in steps(rows.clone(), cut.rows.get()) {
             let places = block.start - rows.start..block.end - rows.start;
             if !self.of_rows.is_empty() {
@@ -76,16 +79,15 @@ impl Tile {
     }
 }
 
-/// The factors between the rows or columns of `range`, row-major; zeros to those that are not in
-/// later blocks. Nothing for a single block.
-fn later(unit: Option<&[f32]>, range: &Range<usize>, block: usize, out: &mut Vec<f32>) {
+/// The factors from each row or column of `range` to each other one, row-major; zeros to those that
+/// are not in later blocks. Nothing for a single block.
+fn later(factor: Option<impl Fn(usize, usize) -> f32>, range: &Range<usize>, block: usize, out: &mut Vec<f32>) {
     out.clear();
-    let Some(unit) = unit.filter(|_| range.len() > block) else { return };
-    let order = unit.len().isqrt();
+    let Some(factor) = factor.filter(|_| range.len() > block) else { return };
     for block in steps(range.clone(), block) {
         for k in block.clone() {
             out.resize(out.len() + block.end - range.start, 0.0);
-            out.extend_from_slice(&unit[k * order..][block.end..range.end]);
+            out.extend((block.end..range.end).map(|to| factor(k, to)));
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use codec_api::util::transpose;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+
+use crate::padded::{Padded, turned};
 
 /// Most rows and columns of a product that one thread computes.
 const SHARE: usize = 256;
@@ -39,83 +40,82 @@ pub(super) struct Work {
     pub(super) rows: usize,
     pub(super) columns: usize,
     transposed: bool,
-    all: Matrices,
+    /// As [`Matrices`].
+    weights: Padded,
+    targets: Padded,
+    sums: Padded,
 }
 
 impl Work {
     /// For a row-major matrix, or the transposed one.
     pub(super) fn new(values: &[f32], (rows, columns): (usize, usize), transposed: bool) -> Self {
-        let weights = if transposed { turned(values, rows, columns) } else { values.to_vec() };
+        let values = if transposed { Cow::Owned(turned(values, rows, columns)) } else { Cow::Borrowed(values) };
         let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
+        let [weights, targets] = [(); 2].map(|()| Padded::new(&values, rows, columns));
         // Adding −0 keeps the sign of a zero.
-        let sums = vec![-0.0; weights.len()];
-        Self { rows, columns, transposed, all: Matrices { targets: weights.clone(), weights, sums } }
+        let sums = Padded::filled(rows, columns, -0.0);
+        Self { rows, columns, transposed, weights, targets, sums }
     }
 
     /// The targets of some columns before the feedback of rows, row-major.
     pub(super) fn targets(&self, columns: &Range<usize>) -> Cow<'_, [f32]> {
-        if columns.len() == self.columns {
-            return Cow::Borrowed(&self.all.targets);
+        match self.targets.as_values() {
+            Some(values) if columns.len() == self.columns => Cow::Borrowed(values),
+            _ => (0..self.rows).flat_map(|row| &self.targets.row(row)[columns.clone()]).copied().collect(),
         }
-        self.all.targets.chunks_exact(self.columns).flat_map(|row| &row[columns.clone()]).copied().collect()
     }
 
     /// Adds the errors of the columns `from` to the targets of the columns `to`.
-    pub(super) fn feed_columns(&mut self, unit: &[f32], rows: &Range<usize>, from: &Range<usize>, to: &Range<usize>) {
-        let width = self.columns;
-        let targets = &mut self.all.targets[rows.start * width..rows.end * width];
-        let errors = &self.all.sums[rows.start * width..rows.end * width];
-        let targets = MatMut::from_row_major_slice_mut(targets, rows.len(), width);
-        let errors = MatRef::from_row_major_slice(errors, rows.len(), width);
-        let unit = MatRef::from_row_major_slice(unit, width, width);
+    pub(super) fn feed_columns(&mut self, unit: &Padded, rows: &Range<usize>, from: &Range<usize>, to: &Range<usize>) {
         product(
-            targets.subcols_mut(to.start, to.len()),
-            errors.subcols(from.start, from.len()),
-            unit.submatrix(from.start, to.start, from.len(), to.len()),
+            self.targets.matrix_mut().submatrix_mut(rows.start, to.start, rows.len(), to.len()),
+            self.sums.matrix().submatrix(rows.start, from.start, rows.len(), from.len()),
+            unit.matrix().submatrix(from.start, to.start, from.len(), to.len()),
         );
     }
 
-    /// Adds the feedback of the rows `from` to that of the rows `to`, in some columns.
-    pub(super) fn feed_rows(&mut self, unit: &[f32], from: &Range<usize>, to: &Range<usize>, columns: &Range<usize>) {
-        let width = self.columns;
-        let sums = MatMut::from_row_major_slice_mut(&mut self.all.sums, self.rows, width);
-        let residuals = MatRef::from_row_major_slice(&self.all.targets, self.rows, width);
-        let unit = MatRef::from_row_major_slice(unit, self.rows, self.rows);
+    /// Adds the feedback of the rows `from` to that of the rows `to`, in some columns. `turned` is
+    /// the transposed factor of rows, whose rows the product then reads along.
+    pub(super) fn feed_rows(
+        &mut self,
+        turned: &Padded,
+        from: &Range<usize>,
+        to: &Range<usize>,
+        columns: &Range<usize>,
+    ) {
         product(
-            sums.submatrix_mut(to.start, columns.start, to.len(), columns.len()),
-            unit.submatrix(from.start, to.start, from.len(), to.len()).transpose(),
-            residuals.submatrix(from.start, columns.start, from.len(), columns.len()),
+            self.sums.matrix_mut().submatrix_mut(to.start, columns.start, to.len(), columns.len()),
+            turned.matrix().submatrix(to.start, from.start, to.len(), from.len()),
+            self.targets.matrix().submatrix(from.start, columns.start, from.len(), columns.len()),
         );
     }
 
     /// Copies some rows and columns.
     pub(super) fn load(&self, rows: &Range<usize>, columns: &Range<usize>, to: &mut Matrices) {
-        let copy = |from: &[f32], to: &mut Vec<f32>| {
+        let copy = |from: &Padded, to: &mut Vec<f32>| {
             to.clear();
-            from[rows.start * self.columns..rows.end * self.columns]
-                .chunks_exact(self.columns)
-                .for_each(|row| to.extend_from_slice(&row[columns.clone()]));
+            rows.clone().for_each(|row| to.extend_from_slice(&from.row(row)[columns.clone()]));
         };
-        copy(&self.all.weights, &mut to.weights);
-        copy(&self.all.targets, &mut to.targets);
-        copy(&self.all.sums, &mut to.sums);
+        copy(&self.weights, &mut to.weights);
+        copy(&self.targets, &mut to.targets);
+        copy(&self.sums, &mut to.sums);
     }
 
     /// Copies some rows and columns back.
     pub(super) fn store(&mut self, rows: &Range<usize>, columns: &Range<usize>, from: &Matrices) {
-        let width = self.columns;
-        let copy = |from: &[f32], to: &mut [f32]| {
-            let to = to[rows.start * width..rows.end * width].chunks_exact_mut(width);
-            to.zip(from.chunks_exact(columns.len())).for_each(|(to, from)| to[columns.clone()].copy_from_slice(from));
+        let copy = |from: &[f32], to: &mut Padded| {
+            let from = from.chunks_exact(columns.len());
+            rows.clone().zip(from).for_each(|(row, from)| to.row_mut(row)[columns.clone()].copy_from_slice(from));
         };
-        copy(&from.weights, &mut self.all.weights);
-        copy(&from.targets, &mut self.all.targets);
-        copy(&from.sums, &mut self.all.sums);
+        copy(&from.weights, &mut self.weights);
+        copy(&from.targets, &mut self.targets);
+        copy(&from.sums, &mut self.sums);
     }
 
     /// All decoded values, row-major in the order of the tensor.
     pub(super) fn decoded(self) -> Vec<f32> {
-        if self.transposed { turned(&self.all.weights, self.rows, self.columns) } else { self.all.weights }
+        let decoded = self.weights.into_values();
+        if self.transposed { turned(&decoded, self.rows, self.columns) } else { decoded }
     }
 }
 
@@ -134,11 +134,4 @@ fn product(to: MatMut<'_, f32>, left: MatRef<'_, f32>, right: MatRef<'_, f32>) {
         let right = right.split_at_col(columns / 2);
         rayon::join(|| product(first, left, right.0), || product(second, left, right.1));
     }
-}
-
-/// The transposed matrix.
-pub(crate) fn turned(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = vec![0.0; values.len()];
-    transpose((rows, columns), values, &mut out);
-    out
 }

@@ -58,8 +58,8 @@ pub struct CalibrationOptions {
 /// The codec of vectors, if a size is to be met.
 const VECTORS: &str = "quant.cast:to=f16";
 
-/// Approximate bytes of a tensor's entry in the manifest, before it is known.
-const ENTRY: f64 = 600.0;
+/// Approximate bytes of a tensor in the header and the manifest, before they are known.
+const ENTRY: f64 = 270.0;
 
 /// Recipes whose rate is that of the whole file.
 const RECIPES: [(&str, f64); 3] = [("trellis-2bit", 2.0), ("trellis-3bit", 3.0), ("trellis-4bit", 4.0)];
