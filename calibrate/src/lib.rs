@@ -9,7 +9,7 @@
 //! - [`Factor`]: a curvature as a unit triangular matrix and its pivots
 //! - [`feedback`]: an encode with errors fed forward along both axes
 //! - [`proxy`]: `tr(G E A Eᵀ)` of the result
-//! - [`collect`]: the curvatures of a language model, from texts; [`Statistics`]: them as a file
+//! - [`Collection`]: the curvatures of a language model, from texts; [`Statistics`]: them as a file
 //! - [`Calibrated`]: all tensors of a model, ready for an encode
 //! - [`Sequential`]: an encode of all tensors in the order of the layers, each after the errors of
 //!   those before it
@@ -41,4 +41,4 @@ pub use proxy::proxy;
 pub use scaling::{Scaled, scaled};
 pub use search::StepSearch;
 pub use sequential::{Choice, Compressed, Sequential, Subject};
-pub use statistics::{About, Curve, Protocol, Statistics, TensorStatistics, Text, collect};
+pub use statistics::{About, Collection, Curve, Protocol, Statistics, TensorStatistics, Text, ends_at, folder};

@@ -8,10 +8,13 @@ use bytes::Bytes;
 use codec_api::{TensorSpec, TensorView};
 
 use crate::error::Error;
-use crate::map::{Mapped, Pages};
+use crate::map::{Mapped, Meter, Pages};
 use crate::packed::is_packed;
 use crate::shard::{Shard, Tensor};
 use crate::source::{Source, locate};
+
+/// Bytes that a hash takes at a time.
+const HASHED: usize = 1 << 24;
 
 /// The tensors of a model, memory-mapped.
 pub struct Checkpoint {
@@ -187,7 +190,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Shortened`] if a file has become shorter.
     pub fn hash(&self) -> Result<[u8; 32], Error> {
-        let mut hasher = blake3::Hasher::new();
+        let (mut hasher, meter) = (blake3::Hasher::new(), Meter::default());
         for tensor in self.by_name.iter().map(|&i| &self.tensors[i]) {
             self.maps[tensor.file].check(self.file_of(tensor))?;
             // Every variable-length part follows its length, and dtype and shape determine the data
@@ -200,7 +203,10 @@ impl Checkpoint {
             for &extent in shape {
                 hasher.update(&number(extent));
             }
-            hasher.update(&tensor.data);
+            for bytes in tensor.data.chunks(HASHED) {
+                hasher.update(bytes);
+                meter.add(bytes.len() as u64, || self.release());
+            }
         }
         Ok(hasher.finalize().into())
     }

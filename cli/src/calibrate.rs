@@ -1,14 +1,14 @@
 //! `netweight calibrate MODEL --text FILE -o STATISTICS`: curvatures for `compress --calibration`.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use calibrate::{Protocol, collect};
+use anyhow::{Error, Result, anyhow, bail};
+use calibrate::{Collection, Protocol, ends_at, folder};
 use checkpoint::{Hash, Model};
 use codec_api::Registry;
-use runtime::{Differentiable, Tokenizer, directory};
+use runtime::{Layered, Tokenizer, directory};
 
 use crate::console::{INTERVAL, left, line};
 use crate::packing::{Work, check_free};
@@ -20,7 +20,9 @@ use crate::{Outcome, text};
 /// Runs a language model on texts, forward and backward, and writes for each matrix how its inputs
 /// depend on each other, and how much errors of its outputs change the predictions. The model is
 /// dense; config.json and tokenizer.json are beside it. Use other texts than those that you measure
-/// with.
+/// with. One layer of the model is in memory at a time; what goes from layer to layer is in a folder
+/// beside the output, *.work. A run that was interrupted goes on where it was when the same command
+/// is given again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A model directory or a .safetensors file
@@ -60,40 +62,62 @@ const CONTEXT: usize = 2048;
 /// For an unreadable model or text, a model that cannot be calibrated, too little text, and a file
 /// that exists or cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    check_free(&args.output, args.force)?;
+    if !ends_at(&args.output) {
+        check_free(&args.output, args.force)?;
+    }
     let model = Model::open(&args.model, &[], registry)?;
     let Model::Dense(dense) = &model else {
         bail!("`{}` is packed; statistics belong to the dense model", args.model.display());
     };
-    let hash = Hash(dense.hash()?).to_string();
-    let differentiable = Differentiable::open(&model)?;
+    let layered = Layered::open(&model)?;
     let tokenizer = Tokenizer::open(directory(&model))?;
     let texts = texts(&args.text, &tokenizer)?;
     let texts: Vec<_> =
         texts.into_iter().map(|text| calibrate::Text { ids: text.ids, first_sequence: text.first_window }).collect();
     let protocol = Protocol {
-        context: args.context.unwrap_or_else(|| differentiable.config().context.min(CONTEXT)),
+        context: args.context.unwrap_or_else(|| layered.config().context.min(CONTEXT)),
         tokens: args.tokens,
         seed: args.seed,
         forward_only: args.forward_only,
     };
-    let (begin, mut last) = (Instant::now(), Instant::now());
-    let each = |done: usize, all: usize| {
-        if !args.work.quiet && last.elapsed() >= INTERVAL {
-            last = Instant::now();
-            let left = left(done as u64, all as u64, begin.elapsed());
-            line(&format!("calibrate: {} %{left}", 100 * done / all.max(1)));
-        }
-        Ok(())
-    };
-    let statistics = args.work.pool()?.install(|| collect(&differentiable, &hash, &texts, protocol, each))?;
-    statistics.save(&args.output)?;
+    let hash = Hash(dense.hash()?).to_string();
+    let collection = Collection::new(&layered, &hash, &texts, protocol)?;
+    let (begin, pool) = (Instant::now(), args.work.pool()?);
+    pool.install(|| collect(args, &collection))?;
     if !args.work.quiet {
-        let (tokens, sequences) = (statistics.tokens(), statistics.sequences.len());
+        let (matrices, tokens, sequences) = (collection.matrices(), collection.tokens(), collection.sequences().len());
         let (shown, seconds) = (text::path(&args.output), begin.elapsed().as_secs_f64());
-        let matrices = statistics.tensors.len();
         writeln!(out, "`{shown}`: {matrices} matrices, {tokens} tokens in {sequences} sequences")?;
         writeln!(out, "it took {seconds:.1} s, {:.0} tokens/s", tokens as f64 / seconds.max(1e-3))?;
     }
     Ok(Outcome::Clean)
+}
+
+/// Says what the collection needs, and runs it.
+fn collect(args: &Args, collection: &Collection<'_>) -> Result<()> {
+    let work = folder(&args.output);
+    if !args.work.quiet {
+        let (memory, disk) = (text::size(collection.memory()), text::size(collection.disk()));
+        line(&format!("calibrate: at most about {memory} of memory; {disk} on the disk, in `{}`", text::path(&work)));
+    }
+    let (begin, mut last, mut before) = (Instant::now(), Instant::now(), None);
+    let mut each = |done: u64, all: u64| {
+        let before = *before.get_or_insert(done);
+        if !args.work.quiet && last.elapsed() >= INTERVAL {
+            last = Instant::now();
+            let left = left(done - before, all - before, begin.elapsed());
+            line(&format!("calibrate: {} %{left}", 100 * u128::from(done) / u128::from(all.max(1))));
+        }
+        Ok(())
+    };
+    collection.run(&args.output, &mut each).map_err(|error| with_folder(error, &work))
+}
+
+/// The error, and where finished layers are.
+fn with_folder(error: calibrate::Error, folder: &Path) -> Error {
+    match &error {
+        calibrate::Error::File { path, .. } if path == folder => error.into(),
+        _ if !folder.exists() => error.into(),
+        _ => anyhow!("{error}; finished layers are in `{}`, and the same command goes on with them", folder.display()),
+    }
 }

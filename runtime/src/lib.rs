@@ -7,8 +7,8 @@
 //! a model predicts texts, and how far it is from another one; [`generate()`] continues a text.
 //! [`measure()`] tells how fast a model runs, also one of random weights in a known [`Shape`].
 //!
-//! [`Differentiable`] runs backwards too: it shows inputs of the linear layers and gradients at
-//! their outputs, for calibration.
+//! [`Layered`] runs backwards too, layer by layer: it shows inputs of the linear layers and
+//! gradients at their outputs, for calibration. [`SideBySide`] runs a model beside a changed copy.
 //!
 //! An [`Adapter`] (LoRA) adds low-rank products to those of a model's linear layers.
 //!
@@ -34,7 +34,10 @@ use codec_api::{DecodeCx, EncodedTensor, LinearKernel, LinearOp, TensorView};
 
 pub use chat::ChatTemplate;
 pub use config::Config;
-pub use curvature::{Batch, Differentiable, Fold, Inputs, Observer, Place, SideBySide, Writer};
+pub use curvature::{
+    Batch, Differentiable, Embedding, Fold, HeadPass, Inputs, LayerPass, Layered, Observer, Place, SideBySide, Sizes,
+    Writer,
+};
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};
 pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};

@@ -1,130 +1,137 @@
-//! Collects statistics from texts.
+//! Collects statistics layer by layer.
 
-use codec_api::EncodeCx;
-use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
-use codec_api::rand_xoshiro::rand_core::{Rng, SeedableRng};
-use runtime::{Batch, Differentiable};
+use std::path::Path;
 
-use super::sums::Sums;
-use super::{About, Statistics};
-use crate::error::{Error, Result};
+use checkpoint::{Checkpoint, Hash};
+use runtime::Layered;
 
-/// Tokens that run together: their activations are in memory for one layer.
-const BATCH: usize = 2048;
+use super::About;
+use super::file::assemble;
+use super::folder::Folder;
+use super::run::{Each, HEAD, Progress, Run, TABLES, gradients, inputs, part};
+use super::sequences::{Protocol, Text, sequences};
+use crate::error::Result;
 
-/// Fewest tokens of a sequence, unless no text has more.
-const SHORT: usize = 16;
-
-/// One of so many parts of the tokens is held out.
-const HELD_OUT: usize = 9;
-
-/// A text for calibration.
-#[derive(Clone, Debug)]
-pub struct Text {
-    /// Its tokens, special ones included.
-    pub ids: Vec<u32>,
-    /// Whether only its first sequence counts.
-    pub first_sequence: bool,
+/// What is run for statistics of a model.
+///
+/// All batches go through one layer before the next one is loaded. What goes into each layer is kept
+/// in a folder beside the output, where the way back finds it. So there are in memory one layer, its
+/// statistics, and the activations of one batch in it.
+#[derive(Debug)]
+pub struct Collection<'a> {
+    pub(super) model: &'a Layered<'a>,
+    about: About,
+    pub(super) protocol: Protocol,
+    sequences: Vec<Vec<u32>>,
+    held_out: Vec<Vec<u32>>,
 }
 
-/// How texts are used.
+/// A step, after which an interrupted collection can go on.
 #[derive(Clone, Copy, Debug)]
-pub struct Protocol {
-    /// Most tokens of a sequence.
-    pub context: usize,
-    /// Most tokens of all sequences.
-    pub tokens: usize,
-    /// Seed of the choice of sequences, and of the labels.
-    pub seed: u64,
-    /// Leave out the passes backward, and with them the curvatures of outputs.
-    pub forward_only: bool,
+pub(super) enum Step {
+    Embed,
+    Forward(usize),
+    Head,
+    Backward(usize),
+    /// The embedding, the positions and the head.
+    Tables,
+    /// The file of all statistics.
+    Write,
 }
 
-/// Runs the model on sequences of the texts, in an order that the seed gives, and sums up what its
-/// linear layers see. `each` is told the number of tokens that are done, and of all; an error of it
-/// ends the work.
-///
-/// The result is the same with any number of threads. Its last bits may depend on the CPU, because
-/// the crate `faer` selects its instructions.
-///
-/// # Errors
-/// [`Error::Usage`] if the texts are too short; those of [`Differentiable::observe`]; those of
-/// `each`; [`Error::Tensor`] for a curvature that is not finite.
-pub fn collect(
-    model: &Differentiable,
-    hash: &str,
-    texts: &[Text],
-    protocol: Protocol,
-    mut each: impl FnMut(usize, usize) -> Result<()>,
-) -> Result<Statistics> {
-    let [sequences, held_out] = sequences(model, texts, protocol)?;
-    let all: usize = sequences.iter().map(Vec::len).sum();
-    let mut sums = Sums::new(model);
-    let labels = (!protocol.forward_only).then_some(protocol.seed);
-    let (mut first, mut done) = (0, 0);
-    for sequences in batches(&sequences) {
-        let views: Vec<&[u32]> = sequences.iter().map(|ids| &**ids).collect();
-        let batch = Batch { sequences: &views, first };
-        model.observe(&batch, labels, &mut sums)?;
-        sums.count(&batch);
-        (first, done) = (first + sequences.len(), done + batch.tokens());
-        each(done, all)?;
+impl<'a> Collection<'a> {
+    /// Chooses the sequences. `hash` is that of the model ([`checkpoint::Checkpoint::hash`]).
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] if the texts are too short, or the sequences too long for the model.
+    pub fn new(model: &'a Layered<'a>, hash: &str, texts: &[Text], protocol: Protocol) -> Result<Self> {
+        let [sequences, held_out] = sequences(model.config(), texts, protocol)?;
+        let Protocol { context, seed, forward_only, .. } = protocol;
+        let about = About { model: hash.to_owned(), context, seed, forward_only };
+        Ok(Self { model, about, protocol, sequences, held_out })
     }
-    let Protocol { context, seed, forward_only, .. } = protocol;
-    let about = About { model: hash.to_owned(), context, seed, forward_only };
-    Ok(Statistics { about, sequences, held_out, tensors: sums.statistics(model)? })
-}
 
-/// Cuts sequences into batches, which run together.
-pub(crate) fn batches(sequences: &[Vec<u32>]) -> Vec<&[Vec<u32>]> {
-    let (mut batches, mut rest) = (Vec::new(), sequences);
-    while !rest.is_empty() {
-        let (batch, others) = rest.split_at(fitting(rest, BATCH).max(1));
-        batches.push(batch);
-        rest = others;
+    /// The sequences that are run.
+    pub fn sequences(&self) -> &[Vec<u32>] {
+        &self.sequences
     }
-    batches
-}
 
-/// The sequences that are used, in their order, and those that are held out.
-fn sequences(model: &Differentiable, texts: &[Text], protocol: Protocol) -> Result<[Vec<Vec<u32>>; 2]> {
-    let config = model.config();
-    if !(2..=config.context).contains(&protocol.context) {
-        let reason = format!("sequences of {} tokens; the model allows 2 to {}", protocol.context, config.context);
-        return Err(Error::Usage(reason));
+    /// Number of the matrices that get statistics.
+    pub fn matrices(&self) -> usize {
+        let (_, positions, head) = self.model.tables();
+        let layer: usize = self.model.sizes().iter().map(|sizes| sizes.outputs.len()).sum();
+        // Without gradients, only the head has any behind the layers.
+        let tables =
+            if self.protocol.forward_only { 0 } else { usize::from(head.is_some()) + usize::from(positions.is_some()) };
+        layer * self.model.config().layers + 1 + tables
     }
-    let mut all: Vec<&[u32]> = Vec::new();
-    for text in texts {
-        let sequences = text.ids.chunks(protocol.context).filter(|ids| ids.len() >= SHORT.min(protocol.context));
-        all.extend(sequences.take(if text.first_sequence { 1 } else { usize::MAX }));
-    }
-    shuffle(&mut all, protocol.seed);
-    let available: usize = all.iter().map(|ids| ids.len()).sum();
-    let tokens = protocol.tokens.min(available - available / HELD_OUT);
-    let (kept, rest) = all.split_at(fitting(&all, tokens));
-    let held_out = &rest[..fitting(rest, tokens / (HELD_OUT - 1))];
-    let (tokens, width) = (kept.iter().map(|ids| ids.len()).sum::<usize>(), config.width);
-    if tokens < width {
-        let reason = format!("{tokens} tokens in sequences of at least {SHORT}");
-        return Err(Error::Usage(format!("{reason} are too few: a layer has {width} inputs; give more text")));
-    }
-    Ok([kept, held_out].map(|sequences| sequences.iter().map(|ids| ids.to_vec()).collect()))
-}
 
-/// How many of the first sequences have at most so many tokens.
-fn fitting(sequences: &[impl AsRef<[u32]>], most: usize) -> usize {
-    let mut tokens = 0;
-    let fitting = sequences.iter().take_while(|ids| {
-        tokens += ids.as_ref().len();
-        tokens <= most
-    });
-    fitting.count()
-}
+    /// Number of the tokens that are run.
+    pub fn tokens(&self) -> usize {
+        self.sequences.iter().map(Vec::len).sum()
+    }
 
-fn shuffle(sequences: &mut [&[u32]], seed: u64) {
-    let mut random = Xoshiro256PlusPlus::seed_from_u64(EncodeCx::for_tensor(seed, "order of sequences").seed);
-    for last in (1..sequences.len()).rev() {
-        let other = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
-        sequences.swap(last, other as usize);
+    /// Runs the model, sums up what its linear layers see, and writes the file of statistics
+    /// ([`super::Statistics::open`]), whole or not at all.
+    ///
+    /// The working folder ([`super::folder()`]) is removed at the end. If an earlier run was
+    /// interrupted, this one goes on after the last step that was done. `each` is told how much work
+    /// is done, and of how much, at first and after each batch and step; an error of it ends the run.
+    ///
+    /// The result is the same with any number of threads, and with any interruptions. Its last bits
+    /// may depend on the CPU, because the crate `faer` selects its instructions.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] if a file cannot be written, or the folder belongs to something else; those
+    /// of the model; those of `each`; [`crate::Error::Tensor`] for a curvature that is not finite.
+    pub fn run(&self, output: &Path, each: &mut Each<'_>) -> Result<()> {
+        let steps = self.steps();
+        let mut folder = Folder::open(output, self.identity(), steps.len())?;
+        let work = |steps: &[Step]| steps.iter().map(|step| self.work(*step)).sum::<u64>();
+        let (before, after) = steps.split_at(folder.done());
+        let mut progress = Progress { done: work(before), all: work(&steps), each };
+        progress.add(0)?;
+        before.iter().try_for_each(|step| folder.discard(&self.read_last_by(*step)))?;
+        for (step, done) in after.iter().zip(before.len() + 1..) {
+            match step {
+                Step::Write => self.write(&folder, output)?,
+                _ => Run { of: self, step: *step, folder: &folder, progress: &mut progress }.run()?,
+            }
+            folder.set_done(done)?;
+            folder.discard(&self.read_last_by(*step))?;
+            progress.add(0)?;
+        }
+        folder.remove()
+    }
+
+    fn write(&self, folder: &Folder, output: &Path) -> Result<()> {
+        let parts = (0..self.model.config().layers).map(part).chain([TABLES.to_owned()]);
+        let parts = parts.map(|name| Ok(Checkpoint::open(folder.file(&name))?)).collect::<Result<Vec<_>>>()?;
+        assemble(output, &self.about, [&self.sequences, &self.held_out], &parts)
+    }
+
+    /// A hash of all that the statistics depend on.
+    fn identity(&self) -> Hash {
+        let Self { about, sequences, held_out, .. } = self;
+        let (config, program) = (self.model.config(), env!("CARGO_PKG_VERSION"));
+        Hash::of(format!("{program} {about:?} {config:?} {sequences:?} {held_out:?}").as_bytes())
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let layers = self.model.config().layers;
+        let back = if self.protocol.forward_only { 0 } else { layers };
+        let forward = [Step::Embed].into_iter().chain((0..layers).map(Step::Forward)).chain([Step::Head]);
+        forward.chain((0..back).rev().map(Step::Backward)).chain([Step::Tables, Step::Write]).collect()
+    }
+
+    /// The files that no step after this one reads.
+    fn read_last_by(&self, step: Step) -> Vec<String> {
+        match step {
+            Step::Forward(layer) if self.protocol.forward_only => vec![inputs(layer)],
+            Step::Embed | Step::Forward(_) | Step::Write => Vec::new(),
+            Step::Head => vec![inputs(self.model.config().layers)],
+            Step::Backward(layer) => vec![inputs(layer), gradients(layer + 1)],
+            Step::Tables => vec![gradients(0), HEAD.to_owned()],
+        }
     }
 }

@@ -5,12 +5,15 @@
 //! all sequences, those that are held out at the end, and `:lengths` their numbers. The metadata
 //! string `netweight.calibration` is JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use checkpoint::Checkpoint;
 use codec_api::{FormatVersion, InputAxis};
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Curve, Statistics, TensorStatistics};
@@ -18,6 +21,9 @@ use crate::error::{Error, Result};
 
 /// The metadata key.
 const KEY: &str = "netweight.calibration";
+
+/// That of a part, whose string has the records of its tensors.
+const PART: &str = "netweight.calibration.part";
 
 /// The tensors of the sequences.
 const TOKENS: &str = ":tokens";
@@ -31,69 +37,149 @@ struct Record {
     about: About,
     /// How many sequences are held out.
     held_out: usize,
-    tensors: BTreeMap<String, TensorRecord>,
+    tensors: Records,
 }
 
+/// What the file says about a tensor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TensorRecord {
+pub(super) struct TensorRecord {
     /// Whether the rows of the matrix are inputs.
-    rows_are_inputs: bool,
+    pub(super) rows_are_inputs: bool,
     /// Names of the curvatures in the file.
-    inputs: String,
+    pub(super) inputs: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    outputs: Option<String>,
+    pub(super) outputs: Option<String>,
+}
+
+/// By the names of the tensors.
+pub(super) type Records = BTreeMap<String, TensorRecord>;
+
+/// A tensor of a safetensors file, whose bytes are made when they are written.
+pub(super) struct Stored<'a> {
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: Box<dyn Fn() -> Result<Cow<'a, [u8]>> + 'a>,
+}
+
+impl<'a> Stored<'a> {
+    /// A vector whose bytes are there.
+    pub(super) fn vector(name: &str, dtype: Dtype, bytes: &'a [u8]) -> Self {
+        let shape = vec![bytes.len() * 8 / dtype.bitsize()];
+        Self { name: name.to_owned(), dtype, shape, bytes: Box::new(move || Ok(Cow::Borrowed(bytes))) }
+    }
+
+    fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+/// Writes a safetensors file with a metadata string, whole or not at all. One tensor is in memory at
+/// a time.
+///
+/// # Errors
+/// [`Error::File`] if it cannot be written; those of the bytes.
+pub(super) fn write(path: &Path, (key, text): (&str, String), mut stored: Vec<Stored<'_>>) -> Result<()> {
+    stored.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(&b.name)));
+    let mut end = 0;
+    let infos = stored.iter().map(|stored| {
+        let begin = end;
+        end += stored.byte_len();
+        let (dtype, shape) = (stored.dtype, stored.shape.clone());
+        (stored.name.clone(), TensorInfo { dtype, shape, data_offsets: (begin, end) })
+    });
+    let header = Metadata::new(Some([(key.to_owned(), text)].into()), infos.collect());
+    let header = header.map_err(io::Error::other).and_then(|header| Ok(serde_json::to_vec(&header)?));
+    let mut header = header.map_err(|error| failed(path, &error))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let file = File::create(temporary(path)).map_err(|error| failed(path, &error))?;
+    let mut target = BufWriter::new(&file);
+    let mut append = |bytes: &[u8]| target.write_all(bytes).map_err(|error| failed(path, &error));
+    append(&(header.len() as u64).to_le_bytes())?;
+    append(&header)?;
+    for stored in &stored {
+        append(&(stored.bytes)()?)?;
+    }
+    target.flush().map_err(|error| failed(path, &error))?;
+    drop(target);
+    publish(&file, path)
+}
+
+/// The name of a file until it is whole.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
+}
+
+/// Waits until a file with its temporary name is on the disk, and gives it this name.
+pub(super) fn publish(file: &File, path: &Path) -> Result<()> {
+    let published = || {
+        file.sync_all()?;
+        fs::rename(temporary(path), path)?;
+        if cfg!(unix) {
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
+    };
+    published().map_err(|error| failed(path, &error))
+}
+
+/// The error of a file that cannot be written.
+pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
+    Error::File { path: path.to_owned(), reason: format!("it cannot be written: {error}") }
+}
+
+/// Writes the file of all statistics, from those of parts of the model.
+pub(super) fn assemble(
+    path: &Path,
+    about: &About,
+    [sequences, held_out]: [&[Vec<u32>]; 2],
+    parts: &[Checkpoint],
+) -> Result<()> {
+    let all = || sequences.iter().chain(held_out);
+    let tokens: Vec<u32> = all().flatten().copied().collect();
+    let lengths: Vec<u32> = all().map(|ids| ids.len() as u32).collect();
+    let mut tensors = Records::new();
+    let mut stored = Vec::new();
+    for part in parts {
+        tensors.extend(records(part)?);
+        for name in part.names() {
+            let shape = part.spec(name)?.shape().to_vec();
+            let bytes = move || {
+                let bytes = part.bytes(name)?.1.to_vec();
+                part.release();
+                Ok(Cow::Owned(bytes))
+            };
+            stored.push(Stored { name: name.to_owned(), dtype: Dtype::F32, shape, bytes: Box::new(bytes) });
+        }
+    }
+    let record = Record { version: FormatVersion, about: about.clone(), held_out: held_out.len(), tensors };
+    let text = serde_json::to_string(&record).map_err(|error| failed(path, &error.into()))?;
+    for (name, values) in [(TOKENS, &tokens), (LENGTHS, &lengths)] {
+        stored.push(Stored::vector(name, Dtype::U32, bytemuck::cast_slice(values)));
+    }
+    write(path, (KEY, text), stored)
+}
+
+/// Writes the statistics of a part of the model.
+pub(super) fn write_part(path: &Path, records: &Records, stored: Vec<Stored<'_>>) -> Result<()> {
+    let text = serde_json::to_string(records).map_err(|error| failed(path, &error.into()))?;
+    write(path, (PART, text), stored)
+}
+
+fn records(part: &Checkpoint) -> Result<Records> {
+    let text = part.metadata().get(PART).map_or("", String::as_str);
+    serde_json::from_str(text).map_err(|error| {
+        let path = part.files().first().cloned().unwrap_or_default();
+        Error::File { path, reason: format!("it has no statistics: {error}; delete its folder") }
+    })
 }
 
 impl Statistics {
-    /// Writes the file, whole or not at all.
-    ///
-    /// # Errors
-    /// [`Error::File`] if it cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let failed = |reason: String| Error::File { path: path.to_owned(), reason };
-        let mut stored: Vec<(String, &Curve)> = Vec::new();
-        let mut place = |name: String, curve| {
-            if let Some((known, _)) = stored.iter().find(|(_, known)| *known == curve) {
-                return known.clone();
-            }
-            stored.push((name.clone(), curve));
-            name
-        };
-        let mut tensors = BTreeMap::new();
-        for (name, found) in &self.tensors {
-            let inputs = place(format!("{name}:inputs"), &found.inputs);
-            let outputs = found.outputs.as_ref().map(|outputs| place(format!("{name}:outputs"), outputs));
-            let rows_are_inputs = found.axis == InputAxis::Rows;
-            tensors.insert(name.clone(), TensorRecord { rows_are_inputs, inputs, outputs });
-        }
-        let held_out = self.held_out.len();
-        let record = Record { version: FormatVersion, about: self.about.clone(), held_out, tensors };
-        let text = serde_json::to_string(&record).map_err(|error| failed(error.to_string()))?;
-        let views = stored.iter().map(|(name, curve)| {
-            let (shape, values) = match curve {
-                Curve::Matrix { order, values } => (vec![*order, *order], values),
-                Curve::Diagonal(values) => (vec![values.len()], values),
-            };
-            Ok((name.clone(), TensorView::new(Dtype::F32, shape, bytemuck::cast_slice(values))?))
-        });
-        let sequences = || self.sequences.iter().chain(&self.held_out);
-        let tokens: Vec<u32> = sequences().flatten().copied().collect();
-        let lengths: Vec<u32> = sequences().map(|ids| ids.len() as u32).collect();
-        let ids = [(TOKENS, &tokens), (LENGTHS, &lengths)].map(|(name, values)| {
-            Ok((name.to_owned(), TensorView::new(Dtype::U32, vec![values.len()], bytemuck::cast_slice(values))?))
-        });
-        let views = views.chain(ids).collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-        let views = views.map_err(|error| failed(error.to_string()))?;
-        let metadata = [(KEY.to_owned(), text)].into();
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
-        written.map_err(|error| failed(format!("it cannot be written: {error}")))
-    }
-
-    /// Reads the output of [`Self::save`].
+    /// Reads the output of [`super::Collection::run`].
     ///
     /// # Errors
     /// [`Error::File`] if it is no such file.

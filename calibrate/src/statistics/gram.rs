@@ -36,6 +36,27 @@ impl Gram {
         });
     }
 
+    /// Number of rows.
+    pub(super) fn order(&self) -> usize {
+        self.order
+    }
+
+    /// All sums, for [`Self::of_sums`].
+    pub(super) fn sums(&self) -> Vec<f64> {
+        self.blocks.concat()
+    }
+
+    /// The matrix with these sums; `None` if it would have another number of them.
+    pub(super) fn of_sums(order: usize, sums: &[f64]) -> Option<Self> {
+        let (mut gram, mut rest) = (Self::new(order), sums);
+        for block in &mut gram.blocks {
+            let (values, others) = rest.split_at_checked(block.len())?;
+            block.copy_from_slice(values);
+            rest = others;
+        }
+        rest.is_empty().then_some(gram)
+    }
+
     /// Adds another sum.
     pub(super) fn add_sum(&mut self, other: &Self) {
         for (sums, others) in self.blocks.iter_mut().zip(&other.blocks) {

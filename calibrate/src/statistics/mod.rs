@@ -1,17 +1,26 @@
 //! The curvatures of a model.
 
 mod collect;
+mod cost;
 mod file;
+mod folder;
 pub(crate) mod gram;
+mod part;
+mod run;
+mod sequences;
 mod sums;
+mod tables;
+mod vectors;
 
 use std::collections::BTreeMap;
 
 use codec_api::InputAxis;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use collect::batches;
-pub use collect::{Protocol, Text, collect};
+pub use collect::Collection;
+pub use folder::{ends_at, folder};
+pub(crate) use sequences::batches;
+pub use sequences::{Protocol, Text};
 
 /// The curvatures of the matrices of a model, and where they come from.
 #[derive(Clone, Debug, PartialEq)]

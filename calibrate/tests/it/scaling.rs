@@ -8,7 +8,7 @@ use std::sync::Arc;
 use calibrate::{Scaled, Statistics, Subject, scaled};
 use checkpoint::{Checkpoint, Model};
 use codec_api::{Codec, CodecError, InputAxis, Registry};
-use runtime::{Batch, Differentiable, Observer};
+use runtime::{Batch, Differentiable, Layered, Observer};
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::statistics::{collected, model, protocol};
@@ -25,19 +25,26 @@ impl Observer for Last {
 
     fn gradients(&mut self, _: &str, _: &[f32], _: usize) {}
 
-    fn embedded(&mut self, _: &Batch<'_>, _: &[f32], _: usize) {}
-
     fn predicted(&mut self, _: &[f64]) {}
 }
 
-fn open(path: &Path) -> Differentiable {
-    let registry = Registry::linked().expect("a registry");
-    Differentiable::open(&Model::open(path, &[], &registry).expect("a model")).expect("a model")
+fn opened(path: &Path) -> Model {
+    Model::open(path, &[], &Registry::linked().expect("a registry")).expect("a model")
 }
 
-fn last(model: &Differentiable, statistics: &Statistics) -> Vec<f32> {
-    let (views, mut last) = ([&*statistics.sequences[0]], Last(Vec::new()));
-    model.observe(&Batch { sequences: &views, first: 0 }, None, &mut last).expect("a pass");
+fn open(path: &Path) -> Differentiable {
+    Differentiable::open(&opened(path)).expect("a model")
+}
+
+fn last(path: &Path, statistics: &Statistics) -> Vec<f32> {
+    let (model, views) = (opened(path), [&*statistics.sequences[0]]);
+    let (model, batch) = (Layered::open(&model).expect("a model"), Batch { sequences: &views, first: 0 });
+    let mut x = model.embedding().expect("a table").run(&batch).expect("vectors");
+    for number in 0..model.config().layers {
+        x = model.layer(number).expect("a layer").forward(&batch, &x, None).expect("vectors");
+    }
+    let mut last = Last(Vec::new());
+    model.head().expect("a head").run(&batch, &x, None, &mut last).expect("predictions");
     last.0
 }
 
@@ -76,7 +83,7 @@ fn scales_lower_the_errors_and_change_nothing_else() {
     let bytes = safetensors::serialize(views, None).expect("a file");
     fs::write(place.path().join("model.safetensors"), bytes).expect("a file");
     fs::copy(model().join("config.json"), place.path().join("config.json")).expect("a file");
-    let (dense, folded) = (last(&open(&model()), &statistics), last(&open(place.path()), &statistics));
+    let (dense, folded) = (last(&model(), &statistics), last(place.path(), &statistics));
     let largest = dense.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
     let differs = dense.iter().zip(&folded).fold(0.0, |differs: f32, (a, b)| differs.max((a - b).abs()));
     assert!(!dense.is_empty() && differs < 1e-4 * largest, "{differs} of {largest}");

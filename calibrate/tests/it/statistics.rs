@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use calibrate::{Calibrated, Curve, Protocol, Statistics, StepSearch, Text, collect};
+use calibrate::{Calibrated, Collection, Curve, Protocol, Statistics, StepSearch, Text, ends_at, folder};
 use checkpoint::{Checkpoint, Model};
 use codec_api::{CodecError, InputAxis, Registry};
-use runtime::{Differentiable, Tokenizer};
+use runtime::{Layered, Tokenizer};
 
 pub fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/stories260k")
@@ -28,12 +28,26 @@ pub fn protocol(tokens: usize, forward_only: bool) -> Protocol {
     Protocol { context: 256, tokens, seed: 3, forward_only }
 }
 
-pub fn collected(protocol: Protocol, threads: usize) -> calibrate::Result<Statistics> {
+/// Collects statistics of the model into a file.
+fn collect(
+    protocol: Protocol,
+    threads: usize,
+    output: &Path,
+    each: &mut (dyn FnMut(u64, u64) -> calibrate::Result<()> + Send),
+) -> calibrate::Result<()> {
     let model = Model::open(model(), &[], &Registry::linked().expect("a registry")).expect("a model");
-    let model = Differentiable::open(&model).expect("a model");
+    let model = Layered::open(&model).expect("a model");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
-    let texts = texts(20);
-    pool.install(|| collect(&model, "hash", &texts, protocol, |_, _| Ok(())))
+    let collection = Collection::new(&model, "hash", &texts(20), protocol)?;
+    pool.install(|| collection.run(output, each))
+}
+
+pub fn collected(protocol: Protocol, threads: usize) -> calibrate::Result<Statistics> {
+    let place = tempfile::tempdir().expect("a folder");
+    let output = place.path().join("statistics.safetensors");
+    collect(protocol, threads, &output, &mut |_, _| Ok(()))?;
+    assert_eq!(fs::read_dir(place.path()).expect("a folder").count(), 1, "only the output stays");
+    Statistics::open(&output)
 }
 
 #[test]
@@ -56,13 +70,17 @@ fn statistics_are_those_of_every_matrix_with_any_number_of_threads() {
             }
         }
     }
-    let again = collected(protocol(4000, false), 3).expect("statistics");
-    assert!(again == found);
+    for threads in [2, 3] {
+        let again = collected(protocol(4000, false), threads).expect("statistics");
+        assert!(again == found);
+    }
+}
+
+#[test]
+fn a_file_without_statistics_and_one_of_another_version_are_refused() {
     let place = tempfile::tempdir().expect("a folder");
     let path = place.path().join("statistics.safetensors");
-    found.save(&path).expect("a file");
-    let read = Statistics::open(&path).expect("statistics");
-    assert!(read == found);
+    collect(protocol(1000, true), 1, &path, &mut |_, _| Ok(())).expect("statistics");
     let error = Statistics::open(&model().join("model.safetensors")).expect_err("no statistics").to_string();
     assert!(error.contains("it has no statistics; `netweight calibrate` makes"), "{error}");
     let other = path.with_file_name("other.safetensors");
@@ -84,6 +102,71 @@ fn passes_forward_alone_give_the_same_inputs() {
         }
     }
     assert_eq!(forward.tensors.len(), both.tensors.len());
+}
+
+/// A collection that ends with an error after each of its steps, and in the middle of the next one,
+/// goes on there, and writes the same bytes as one that runs through.
+#[test]
+fn an_interrupted_collection_goes_on() {
+    let place = tempfile::tempdir().expect("a folder");
+    for forward_only in [false, true] {
+        let protocol = protocol(4000, forward_only);
+        let [whole, output] = ["whole", "other"].map(|name| place.path().join(format!("{name}-{forward_only}")));
+        let mut calls = 0;
+        let mut count = |_, _| {
+            calls += 1;
+            Ok(())
+        };
+        collect(protocol, 1, &whole, &mut count).expect("statistics");
+        let (mut runs, mut behind) = (0, None);
+        loop {
+            runs += 1;
+            // One call at first, and for each step one after each of two batches and one at the end.
+            let (mut left, mut first) = (4 + runs % 2, None);
+            let mut each = |done: u64, all: u64| {
+                assert!(*first.get_or_insert(done) <= done && done <= all);
+                left -= 1;
+                if left == 0 { Err(calibrate::Error::Usage("interrupted".to_owned())) } else { Ok(()) }
+            };
+            let ended = collect(protocol, 1 + runs % 3, &output, &mut each);
+            let first = first.expect("a call");
+            assert!(behind.is_none_or(|before| before <= first), "run {runs} goes on");
+            behind = Some(first);
+            match ended {
+                Ok(()) => break,
+                Err(error) => assert!(error.to_string().contains("interrupted"), "{error}"),
+            }
+            assert!(!output.exists() || ends_at(&output));
+        }
+        assert!((calls / 4..=calls / 2).contains(&runs), "{runs} runs for {calls} calls");
+        assert!(fs::read(&whole).expect("a file") == fs::read(&output).expect("a file"));
+        assert!(!folder(&output).exists());
+    }
+}
+
+/// Damaged files are never taken for whole ones, and folders of others stay as they are.
+#[test]
+fn the_working_folder_of_another_collection_is_refused() {
+    let place = tempfile::tempdir().expect("a folder");
+    let output = place.path().join("statistics");
+    let mut interrupted = |_, _| Err(calibrate::Error::Usage("interrupted".to_owned()));
+    collect(protocol(1000, false), 1, &output, &mut interrupted).expect_err("an interruption");
+    for other in [protocol(1000, true), protocol(1500, false), Protocol { seed: 4, ..protocol(1000, false) }] {
+        let error = collect(other, 1, &output, &mut |_, _| Ok(())).expect_err("another one").to_string();
+        assert!(error.contains("statistics.work") && error.contains("of another calibration"), "{error}");
+    }
+    let mut inner = |_, _| {
+        let error = collect(protocol(1000, false), 1, &output, &mut |_, _| Ok(())).expect_err("in use").to_string();
+        assert!(error.contains("another process works"), "{error}");
+        Ok(())
+    };
+    collect(protocol(1000, false), 1, &output, &mut inner).expect("statistics");
+    let other = place.path().join("mine");
+    fs::create_dir(folder(&other)).expect("a folder");
+    fs::write(folder(&other).join("letter.txt"), "dear").expect("a file");
+    let error = collect(protocol(1000, false), 1, &other, &mut |_, _| Ok(())).expect_err("a letter").to_string();
+    assert!(error.contains("mine.work") && error.contains("in the way"), "{error}");
+    assert!(folder(&other).join("letter.txt").exists());
 }
 
 #[test]

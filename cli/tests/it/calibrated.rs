@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::program::run;
+use super::program::{netweight, run};
 
 fn assets(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets").join(name).display().to_string()
@@ -59,6 +60,36 @@ fn a_model_with_statistics_meets_its_size_and_predicts_as_before() {
     assert!(of(&model, &["--target-kl", "0"]).contains("1e-9 to 10"));
     assert!(of(&model, &["--target-bpw", "0.1"]).contains("too few"));
     assert!(!place.path().join("none").exists());
+}
+
+/// A process that is killed leaves its folder; the same command goes on, and another is refused.
+#[test]
+fn a_killed_calibration_goes_on() {
+    let (place, model, text) = (tempfile::tempdir().unwrap(), assets("stories260k"), assets("tinystories/eval.jsonl"));
+    let at = |name: &str| place.path().join(name).display().to_string();
+    let args = |out: &str, tokens: &str| {
+        ["calibrate", &model, "--text", &text, "--tokens", tokens, "-o", &at(out)].map(str::to_owned)
+    };
+    let again = |out: &str, tokens: &str| run(&args(out, tokens).each_ref().map(|arg| &**arg));
+    let (code, _, errors) = again("whole", "12000");
+    assert!(code == Some(0) && errors.contains("of memory;") && errors.contains("whole.work"), "{errors}");
+    let mut process = netweight(&args("killed", "12000").each_ref().map(|arg| &**arg));
+    let mut process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let work = place.path().join("killed.work");
+    // Three layers forward are done.
+    while !work.join("inputs-3").exists() && process.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
+    if work.exists() {
+        let (code, _, errors) = again("killed", "11000");
+        assert!(code == Some(2) && errors.contains("killed.work") && errors.contains("delete it"), "{errors}");
+    }
+    let (code, _, errors) = again("killed", "12000");
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(fs::read(at("whole")).unwrap() == fs::read(at("killed")).unwrap());
+    assert!(!work.exists());
 }
 
 #[test]

@@ -8,50 +8,90 @@ use super::Differentiable;
 use super::dense::Dense;
 use super::head::Head;
 use super::layer::Layer;
+use super::layered::Layered;
 use crate::config::{Attention, Config};
-use crate::decoder::Norm;
-use crate::error::Result;
+use crate::decoder::{Norm, directory};
+use crate::error::{Error, Result};
 use crate::weights::{Resident, Source};
 
-/// Loads the weights.
-///
-/// # Errors
-/// As [`crate::Decoder::open`].
-pub(super) fn load(model: &Model, config: Config) -> Result<Differentiable> {
-    let source = Source::new(model, Resident::Packed, None);
-    let names = config.names;
-    let has = |prefix: &&&str| source.has(&format!("{prefix}{}.weight", names.embedding));
-    let prefix = names.prefixes.iter().find(has).unwrap_or(&names.prefixes[0]);
-    let loader = Loader { config: &config, source: &source, prefix };
-    let width = config.width;
-    let table = |name: &str, rows: usize| -> Result<(String, Vec<f32>)> {
-        let name = format!("{prefix}{name}.weight");
-        let values = source.values(&name, &[rows, width])?;
-        Ok((name, values))
-    };
-    let embedding = table(names.embedding, config.vocabulary)?;
-    let positions = names.positions.map(|name| table(name, config.context)).transpose()?;
-    let layers = (0..config.layers).map(|layer| loader.layer(layer)).collect::<Result<_>>()?;
-    let linear = if config.tied {
-        let (tensor, weight) = embedding.clone();
-        let axis = InputAxis::Columns;
-        Dense { tensor, axis, weight, bias: None, outputs: config.vocabulary, inputs: width }
-    } else {
-        loader.dense(names.head, (config.vocabulary, width), false, false)?
-    };
-    let head = Head { norm: loader.norm(&format!("{prefix}{}", names.norm), width)?, linear };
-    Ok(Differentiable { config, embedding, positions, layers, head })
+impl<'a> Layered<'a> {
+    /// Opens a model as [`crate::Decoder::open`]; nothing is loaded yet.
+    ///
+    /// # Errors
+    /// As there; [`Error::Usage`] for a mixture of experts.
+    pub fn open(model: &'a Model) -> Result<Self> {
+        let config = Config::read(&directory(model).join("config.json"))?;
+        if config.experts.is_some() {
+            return Err(Error::Usage("a mixture of experts cannot be calibrated yet".to_owned()));
+        }
+        let (source, names) = (source(model), config.names);
+        let has = |prefix: &&&str| source.has(&format!("{prefix}{}.weight", names.embedding));
+        let prefix = names.prefixes.iter().find(has).unwrap_or(&names.prefixes[0]);
+        Ok(Self { config, model, prefix })
+    }
+
+    /// All layers.
+    pub(super) fn load(self) -> Result<Differentiable> {
+        let loader = self.loader();
+        let (embedding, positions, _) = self.tables();
+        let values = loader.tables()?;
+        let layers = (0..self.config.layers).map(|number| loader.layer(number)).collect::<Result<_>>()?;
+        let head = loader.head(Some(&values.0))?;
+        let positions = positions.zip(values.1);
+        Ok(Differentiable { embedding: (embedding, values.0), positions, layers, head, config: self.config })
+    }
+
+    /// Reads weights of this model.
+    pub(super) fn loader(&self) -> Loader<'_> {
+        Loader { of: self, source: source(self.model) }
+    }
 }
 
-struct Loader<'a> {
-    config: &'a Config,
-    source: &'a Source<'a>,
-    prefix: &'static str,
+fn source(model: &Model) -> Source<'_> {
+    Source::new(model, Resident::Packed, None)
+}
+
+/// Reads weights of a model.
+pub(super) struct Loader<'a> {
+    of: &'a Layered<'a>,
+    source: Source<'a>,
 }
 
 impl Loader<'_> {
+    /// The values of the embedding, and of the positions.
+    pub(super) fn tables(&self) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        let (config, (embedding, positions, _)) = (&self.of.config, self.of.tables());
+        let values = |name: &str, rows: usize| self.values(name, &[rows, config.width]);
+        let positions = positions.map(|name| values(&name, config.context)).transpose()?;
+        Ok((values(&embedding, config.vocabulary)?, positions))
+    }
+
+    /// The head; a tied one has the values of the embedding, which are read if they are not given.
+    pub(super) fn head(&self, embedding: Option<&[f32]>) -> Result<Head> {
+        let (config, names) = (&self.of.config, self.of.config.names);
+        let (outputs, inputs) = (config.vocabulary, config.width);
+        let linear = if config.tied {
+            let (tensor, ..) = self.of.tables();
+            let weight = match embedding {
+                Some(values) => values.to_vec(),
+                None => self.values(&tensor, &[outputs, inputs])?,
+            };
+            Dense { tensor, axis: InputAxis::Columns, weight, bias: None, outputs, inputs }
+        } else {
+            self.dense(names.head, (outputs, inputs), false, false)?
+        };
+        Ok(Head { norm: self.norm(&format!("{}{}", self.of.prefix, names.norm), inputs)?, linear })
+    }
+
+    /// The values of a tensor. What was copied from the map need not stay in memory.
+    fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let values = self.source.values(name, shape);
+        self.of.model.release();
+        values
+    }
+
     fn norm(&self, name: &str, width: usize) -> Result<Norm> {
-        let kind = self.config.norm;
+        let kind = self.of.config.norm;
         let weight = self.source.vector(&format!("{name}.weight"), width)?;
         let bias = if kind.centred { self.source.vector(&format!("{name}.bias"), width)? } else { Vec::new() };
         Ok(Norm { kind, weight, bias })
@@ -60,7 +100,7 @@ impl Loader<'_> {
     fn dense(&self, name: &str, (outputs, inputs): (usize, usize), turned: bool, bias: bool) -> Result<Dense> {
         let tensor = format!("{name}.weight");
         let shape = if turned { [inputs, outputs] } else { [outputs, inputs] };
-        let mut weight = self.source.values(&tensor, &shape)?;
+        let mut weight = self.values(&tensor, &shape)?;
         if turned {
             let mut by_outputs = vec![0.0; weight.len()];
             transpose((inputs, outputs), &weight, &mut by_outputs);
@@ -71,9 +111,9 @@ impl Loader<'_> {
         Ok(Dense { tensor, axis, weight, bias, outputs, inputs })
     }
 
-    fn layer(&self, layer: usize) -> Result<Layer> {
-        let (config, names) = (self.config, self.config.names);
-        let name = |name: &str| format!("{}{}", self.prefix, names.layer(layer, name));
+    pub(super) fn layer(&self, layer: usize) -> Result<Layer> {
+        let (config, names) = (&self.of.config, self.of.config.names);
+        let name = |name: &str| format!("{}{}", self.of.prefix, names.layer(layer, name));
         let linear = |of: &str, outputs: usize, inputs: usize, bias: bool| {
             self.dense(&name(of), (outputs, inputs), names.rows_are_inputs, bias)
         };

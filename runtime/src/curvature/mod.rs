@@ -5,9 +5,10 @@
 //! over all tokens. Then `E[g gᵀ]` is the Fisher information of a layer's outputs, which tells how
 //! much an error there changes the predictions; labels of the text would not give it.
 //!
-//! A pass goes forward and keeps the inputs of each layer; on the way back it computes each layer
-//! again. So memory holds the activations of one layer only. One description serves all families
-//! of models ([`crate::Config`]).
+//! [`Layered`] has one layer in memory at a time: all batches go through it, forward and later
+//! backward, where the layer is computed again from its inputs, which the caller keeps.
+//! [`Differentiable`] has all layers. One description serves all families of models
+//! ([`crate::Config`]).
 
 mod attention;
 mod backward;
@@ -16,6 +17,7 @@ mod dense;
 mod folds;
 mod head;
 mod layer;
+mod layered;
 mod load;
 mod side_by_side;
 
@@ -24,10 +26,10 @@ use codec_api::InputAxis;
 
 pub use batch::Batch;
 pub use folds::{Fold, Writer};
+pub use layered::{Embedding, HeadPass, LayerPass, Layered, Sizes};
 pub use side_by_side::{Inputs, SideBySide};
 
 use crate::config::Config;
-use crate::decoder::directory;
 use crate::error::{Error, Result};
 use head::Head;
 use layer::Layer;
@@ -39,9 +41,6 @@ pub trait Observer {
 
     /// Gradients at the outputs of the linear layer with this weight.
     fn gradients(&mut self, tensor: &str, g: &[f32], width: usize);
-
-    /// Gradients at the sum of the embedding and, if there are any, the positions.
-    fn embedded(&mut self, tokens: &Batch<'_>, g: &[f32], width: usize);
 
     /// For each token of the vocabulary the sum of `p·(1 − p)` over its predicted probabilities.
     fn predicted(&mut self, variances: &[f64]);
@@ -57,7 +56,7 @@ pub struct Place {
     pub axis: InputAxis,
 }
 
-/// A model that runs backwards too. Its weights are dense and in f32.
+/// A model with all its weights in memory, dense and in f32.
 #[derive(Debug)]
 pub struct Differentiable {
     config: Config,
@@ -68,26 +67,17 @@ pub struct Differentiable {
 }
 
 impl Differentiable {
-    /// Opens a model as [`crate::Decoder::open`].
+    /// Opens a model as [`Layered::open`], and loads it.
     ///
     /// # Errors
-    /// As there; [`Error::Usage`] for a mixture of experts.
+    /// As there.
     pub fn open(model: &Model) -> Result<Self> {
-        let config = Config::read(&directory(model).join("config.json"))?;
-        if config.experts.is_some() {
-            return Err(Error::Usage("a mixture of experts cannot be calibrated yet".to_owned()));
-        }
-        load::load(model, config)
+        Layered::open(model)?.load()
     }
 
     /// What the model computes.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// The matrices of the linear layers, without the head.
-    pub fn linears(&self) -> Vec<Place> {
-        self.layers.iter().flat_map(Layer::linears).map(dense::Dense::place).collect()
     }
 
     /// The table of the embedding, that of the positions, and the head if it is not the embedding.
@@ -96,55 +86,24 @@ impl Differentiable {
         (&self.embedding.0, self.positions.as_ref().map(|(name, _)| name.as_str()), head)
     }
 
-    /// Runs a batch forward and, with a seed for the labels, backward.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] if a token or the number of tokens is beyond the model, or an activation is
-    /// not finite.
-    pub fn observe(&self, batch: &Batch<'_>, labels: Option<u64>, observer: &mut dyn Observer) -> Result<()> {
-        batch.check(&self.config)?;
-        let mut x = self.embed(batch, self.values());
-        let mut kept = Vec::new();
-        for (number, layer) in self.layers.iter().enumerate() {
-            let tape = layer.forward(&self.config, batch, &x);
-            finite(&tape.out, number)?;
-            if labels.is_none() {
-                layer.show_inputs(&tape, observer);
-            }
-            kept.push(std::mem::replace(&mut x, tape.out));
-        }
-        let draws = labels.map(|seed| batch.draws(seed));
-        let mut g = self.head.observe(&x, draws.as_deref(), observer);
-        if labels.is_none() {
-            return Ok(());
-        }
-        for (layer, x) in self.layers.iter().zip(kept).rev() {
-            let tape = layer.forward(&self.config, batch, &x);
-            g = layer.backward(&self.config, batch, &x, &tape, g, observer);
-        }
-        observer.embedded(batch, &g, self.config.width);
-        Ok(())
-    }
-
     /// The values of the embedding, and those of the positions.
     fn values(&self) -> (&[f32], Option<&[f32]>) {
         (&self.embedding.1, self.positions.as_ref().map(|(_, values)| &**values))
     }
+}
 
-    /// What goes into the first layer, from the values of the embedding and of the positions.
-    fn embed(&self, batch: &Batch<'_>, (embedding, positions): (&[f32], Option<&[f32]>)) -> Vec<f32> {
-        let width = self.config.width;
-        let mut x = Vec::with_capacity(batch.tokens() * width);
-        for (id, position) in batch.ids() {
-            let first = x.len();
-            x.extend_from_slice(&embedding[id as usize * width..][..width]);
-            if let Some(positions) = positions {
-                let row = &positions[position * width..][..width];
-                x[first..].iter_mut().zip(row).for_each(|(x, p)| *x += p);
-            }
+/// What goes into the first layer, from the values of the embedding and of the positions.
+fn embed(batch: &Batch<'_>, width: usize, (embedding, positions): (&[f32], Option<&[f32]>)) -> Vec<f32> {
+    let mut x = Vec::with_capacity(batch.tokens() * width);
+    for (id, position) in batch.ids() {
+        let first = x.len();
+        x.extend_from_slice(&embedding[id as usize * width..][..width]);
+        if let Some(positions) = positions {
+            let row = &positions[position * width..][..width];
+            x[first..].iter_mut().zip(row).for_each(|(x, p)| *x += p);
         }
-        x
     }
+    x
 }
 
 fn finite(x: &[f32], layer: usize) -> Result<()> {

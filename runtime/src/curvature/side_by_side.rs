@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::backward::norm;
 use super::dense::Dense;
 use super::layer::Layer;
-use super::{Batch, Differentiable, Place, finite};
+use super::{Batch, Differentiable, Place, embed, finite};
 use crate::error::{Error, Result};
 use crate::evaluate::Distribution;
 
@@ -86,7 +86,8 @@ impl<'a> SideBySide<'a> {
         if dense.config.tied {
             head.replace(tables.0);
         }
-        let x = batches.iter().map(|batch| [own, tables].map(|tables| dense.embed(batch, tables))).collect();
+        let width = dense.config.width;
+        let x = batches.iter().map(|batch| [own, tables].map(|tables| embed(batch, width, tables))).collect();
         let mut this =
             Self { dense, batches, number: 0, stage: Stage::Attention, layer: None, head, x, mixed: Vec::new() };
         this.enter();

@@ -12,7 +12,7 @@ use codecs as _;
 use super::backward::norm;
 use super::dense::Dense;
 use super::head::label;
-use super::{Batch, Differentiable, Observer, SideBySide};
+use super::{Batch, Differentiable, Layered, Observer, SideBySide, embed};
 use crate::error::Error;
 use crate::kernels::softmax;
 
@@ -28,7 +28,7 @@ const MODELS: [&str; 9] = [
     "qwen3",
 ];
 
-fn open(name: &str) -> Result<Differentiable, Error> {
+fn with<T>(name: &str, of: impl FnOnce(&Model) -> T) -> T {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let place = tempfile::tempdir().expect("a folder");
     let weights = models.join(name).join("model.safetensors");
@@ -36,7 +36,25 @@ fn open(name: &str) -> Result<Differentiable, Error> {
     fs::copy(weights, place.path().join("model.safetensors")).expect("a copy");
     fs::copy(models.join(name).join("config.json"), place.path().join("config.json")).expect("a copy");
     let registry = Registry::linked().expect("a registry");
-    Differentiable::open(&Model::open(place.path(), &[], &registry).expect("a model"))
+    of(&Model::open(place.path(), &[], &registry).expect("a model"))
+}
+
+fn open(name: &str) -> Result<Differentiable, Error> {
+    with(name, Differentiable::open)
+}
+
+/// Takes a batch through all layers, forward and backward.
+fn observe(model: &Layered<'_>, batch: &Batch<'_>, seed: u64, recorder: &mut Recorder) -> Result<(), Error> {
+    let mut x = vec![model.embedding()?.run(batch)?];
+    for number in 0..model.config().layers {
+        x.push(model.layer(number)?.forward(batch, &x[number], None)?);
+    }
+    let mut g = model.head()?.run(batch, &x[model.config().layers], Some(seed), recorder)?;
+    for number in (0..model.config().layers).rev() {
+        g = model.layer(number)?.backward(batch, &x[number], g, recorder)?;
+    }
+    recorder.embedded = g;
+    Ok(())
 }
 
 /// The vectors of each tensor, and their width.
@@ -61,10 +79,6 @@ impl Observer for Recorder {
         self.gradients.insert(tensor.to_owned(), (g.to_vec(), width));
     }
 
-    fn embedded(&mut self, _: &Batch<'_>, g: &[f32], _: usize) {
-        self.embedded = g.to_vec();
-    }
-
     fn predicted(&mut self, variances: &[f64]) {
         self.variance = variances.iter().sum();
     }
@@ -72,7 +86,7 @@ impl Observer for Recorder {
 
 /// The probabilities of each token's successors.
 fn predictions(model: &Differentiable, batch: &Batch<'_>) -> Vec<Vec<f32>> {
-    let mut x = model.embed(batch, model.values());
+    let mut x = embed(batch, model.config.width, model.values());
     for layer in &model.layers {
         x = layer.forward(&model.config, batch, &x).out;
     }
@@ -129,7 +143,7 @@ fn gradients_are_slopes_of_the_loss() {
         let sequences = [&ids[..17], &ids[17..]];
         let batch = Batch { sequences: &sequences, first: 4 };
         let mut found = Recorder::default();
-        model.observe(&batch, Some(5), &mut found).expect("a pass");
+        with(name, |model| observe(&Layered::open(model)?, &batch, 5, &mut found)).expect("a pass");
         let predicted = predictions(&model, &batch);
         let variance: f64 = predicted.iter().flatten().map(|p| f64::from(p * (1.0 - p))).sum();
         assert!((found.variance / variance - 1.0).abs() < 1e-4, "{name}");
@@ -160,19 +174,41 @@ fn gradients_are_slopes_of_the_loss() {
 fn what_cannot_run_is_refused() {
     let error = open("mixtral").expect_err("experts").to_string();
     assert!(error.contains("a mixture of experts cannot be calibrated yet"), "{error}");
-    let model = open("llama").expect("a model");
-    let run = |ids: &[u32]| {
-        let batch = Batch { sequences: &[ids], first: 0 };
-        model.observe(&batch, None, &mut Recorder::default()).map_err(|error| error.to_string())
-    };
-    let vocabulary = model.config.vocabulary as u32;
-    assert!(run(&[vocabulary]).unwrap_err().contains("is it the right tokenizer?"));
-    assert!(run(&vec![0; model.config.context + 1]).unwrap_err().contains("the model allows"));
-    let mut broken = open("gpt2").expect("a model");
-    broken.layers[1].up.weight[0] = f32::NAN;
-    let batch = Batch { sequences: &[&[1, 2, 3]], first: 0 };
-    let error = broken.observe(&batch, None, &mut Recorder::default()).unwrap_err().to_string();
-    assert!(error.contains("an output of layer 1 is not finite"), "{error}");
+    with("llama", |model| {
+        let model = Layered::open(model).expect("a model");
+        let (embedding, layer) = (model.embedding().expect("a table"), model.layer(0).expect("a layer"));
+        let run = |ids: &[u32]| {
+            let batch = Batch { sequences: &[ids], first: 0 };
+            embedding.run(&batch).map_err(|error| error.to_string())
+        };
+        assert!(run(&[model.config().vocabulary as u32]).unwrap_err().contains("is it the right tokenizer?"));
+        assert!(run(&vec![0; model.config().context + 1]).unwrap_err().contains("the model allows"));
+        let batch = Batch { sequences: &[&[1, 2, 3]], first: 0 };
+        let error = layer.forward(&batch, &[0.0; 5], None).unwrap_err().to_string();
+        assert!(error.contains("5 values for 3 tokens"), "{error}");
+    });
+    with("gpt2", |model| {
+        let model = Layered::open(model).expect("a model");
+        let batch = Batch { sequences: &[&[1, 2, 3]], first: 0 };
+        let x = model.embedding().and_then(|embedding| embedding.run(&batch)).expect("vectors");
+        let mut broken = model.layer(1).expect("a layer");
+        broken.layer.up.weight[0] = f32::NAN;
+        let error = broken.forward(&batch, &x, None).unwrap_err().to_string();
+        assert!(error.contains("an output of layer 1 is not finite"), "{error}");
+    });
+}
+
+#[test]
+fn sizes_are_those_of_the_weights() {
+    for name in MODELS {
+        let expected: usize = with(name, |model| {
+            let model = Layered::open(model).expect("a model");
+            model.sizes().iter().map(|sizes| sizes.inputs * sizes.outputs.iter().sum::<usize>()).sum()
+        });
+        let model = open(name).expect("a model");
+        let found: usize = model.layers[0].linears().map(|linear| linear.weight.len()).sum();
+        assert_eq!(found, expected, "{name}");
+    }
 }
 
 /// A copy whose weights are replaced group by group predicts as a model with these weights.
