@@ -59,7 +59,7 @@ impl Drift {
     /// As [`Factor::new`].
     pub(crate) fn correction(&self, damping: f64) -> Result<Correction> {
         Ok(Correction {
-            factor: Factor::new(&self.curvature.mean(self.tokens), self.order, damping)?,
+            factor: Factor::new(&self.curvature.mean(self.tokens.max(1) as f64), self.order, damping)?,
             inputs: self.inputs.mean(self.tokens),
             residuals: self.residuals.as_ref().map(|residuals| residuals.mean(self.tokens)),
         })

@@ -63,8 +63,8 @@ pub type Choice<'a> = dyn Fn(&str, InputAxis) -> Result<Option<Arc<dyn Codec>>> 
 impl Sequential<'_> {
     /// Encodes the matrices in the order in which tokens go through them, on rayon's current pool.
     ///
-    /// Linear layers get the targets that make up best for the errors of earlier layers, then the
-    /// feedback within the matrix. The result is the same with any number of threads.
+    /// Linear layers, but routers and experts, get the targets that make up best for the errors of
+    /// earlier layers; then comes the feedback within the matrix. The result is the same with any number of threads.
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] with the tensor whose curvature cannot be factorised, or that its
@@ -123,24 +123,30 @@ impl Sequential<'_> {
         let codecs = group.iter().map(|place| codec(&place.tensor, place.axis)).collect::<Result<Vec<_>>>()?;
         let chosen = || group.iter().zip(&codecs).filter_map(|(place, codec)| Some((place, codec.clone()?)));
         let Some((first, _)) = chosen().next() else { return Ok(Vec::new()) };
-        let (rows, columns) = self.subject.source.spec(&first.tensor)?.matrix();
-        let mut drift = Drift::new(if first.axis == InputAxis::Columns { columns } else { rows });
-        pair.inputs(0..kept, |inputs| drift.add(&inputs));
-        let correction = drift.correction(self.calibrated.damping()).map_err(|error| error.of(&first.tensor))?;
+        let correct = || -> Result<Correction> {
+            let (rows, columns) = self.subject.source.spec(&first.tensor)?.matrix();
+            let mut drift = Drift::new(if first.axis == InputAxis::Columns { columns } else { rows });
+            pair.inputs(0..kept, |inputs| drift.add(&inputs));
+            drift.correction(self.calibrated.damping()).map_err(|error| error.of(&first.tensor))
+        };
+        let correction = pair.has_inputs().then(correct).transpose()?;
         let encode = |(place, codec): (&Place, Arc<dyn Codec>)| {
-            let fed = self.encode(place, &codec, &correction).map_err(|error| error.of(&place.tensor))?;
+            let fed = self.encode(place, &codec, correction.as_ref()).map_err(|error| error.of(&place.tensor))?;
             Ok((place.tensor.clone(), fed))
         };
         chosen().collect::<Vec<_>>().into_par_iter().map(encode).collect()
     }
 
-    fn encode(&self, place: &Place, codec: &Arc<dyn Codec>, correction: &Correction) -> Result<Fed> {
+    fn encode(&self, place: &Place, codec: &Arc<dyn Codec>, correction: Option<&Correction>) -> Result<Fed> {
         let tensor = self.subject.source.tensor(&place.tensor)?;
+        let cx = EncodeCx::for_tensor(self.subject.seed, &place.tensor);
+        let Some(correction) = correction else {
+            return self.calibrated.encode(&place.tensor, codec, &tensor, &cx);
+        };
         let corrected = correction.apply(&tensor.to_finite_f32()?, place.axis);
         // A payload belongs to a dtype.
         let bytes = narrowed(tensor.spec().dtype(), &corrected)?;
         let corrected = TensorView::new(tensor.spec().clone(), &bytes)?;
-        let cx = EncodeCx::for_tensor(self.subject.seed, &place.tensor);
         self.calibrated.encode(&place.tensor, codec, &corrected, &cx)
     }
 }

@@ -59,11 +59,12 @@ impl<'a> Collection<'a> {
     /// Number of the matrices that get statistics.
     pub fn matrices(&self) -> usize {
         let (_, positions, head) = self.model.tables();
-        let layer: usize = self.model.sizes().iter().map(|sizes| sizes.outputs.len()).sum();
+        let layers = 0..self.model.config().layers;
+        let of_layers: usize = layers.flat_map(|layer| self.model.sizes(layer)).map(|sizes| sizes.outputs.len()).sum();
         // Without gradients, only the head has any behind the layers.
         let tables =
             if self.protocol.forward_only { 0 } else { usize::from(head.is_some()) + usize::from(positions.is_some()) };
-        layer * self.model.config().layers + 1 + tables
+        of_layers + 1 + tables
     }
 
     /// Number of the tokens that are run.

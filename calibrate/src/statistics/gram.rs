@@ -11,6 +11,8 @@ const ROWS: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Gram {
     order: usize,
+    /// Number of the vectors.
+    vectors: usize,
     /// For each block of rows, the columns from its first row on.
     blocks: Vec<Vec<f64>>,
 }
@@ -18,13 +20,17 @@ pub(crate) struct Gram {
 impl Gram {
     pub(crate) fn new(order: usize) -> Self {
         let block = |first: usize| vec![0.0; ROWS.min(order - first) * (order - first)];
-        Self { order, blocks: (0..order).step_by(ROWS).map(block).collect() }
+        Self { order, vectors: 0, blocks: (0..order).step_by(ROWS).map(block).collect() }
     }
 
     /// Adds the vectors of a batch, side by side.
     pub(crate) fn add(&mut self, x: &[f32]) {
         let order = self.order;
+        if x.is_empty() {
+            return;
+        }
         let x = MatRef::from_row_major_slice(x, x.len() / order, order);
+        self.vectors += x.nrows();
         self.blocks.par_iter_mut().enumerate().for_each(|(number, sums)| {
             let first = number * ROWS;
             let (rows, columns) = (ROWS.min(order - first), order - first);
@@ -39,6 +45,11 @@ impl Gram {
     /// Number of rows.
     pub(super) fn order(&self) -> usize {
         self.order
+    }
+
+    /// Number of the vectors.
+    pub(super) fn vectors(&self) -> usize {
+        self.vectors
     }
 
     /// All sums, for [`Self::of_sums`].
@@ -59,19 +70,20 @@ impl Gram {
 
     /// Adds another sum.
     pub(super) fn add_sum(&mut self, other: &Self) {
+        self.vectors += other.vectors;
         for (sums, others) in self.blocks.iter_mut().zip(&other.blocks) {
             sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other);
         }
     }
 
-    /// The whole matrix, divided by the number of vectors.
-    pub(crate) fn mean(&self, vectors: usize) -> Vec<f32> {
+    /// The whole matrix, divided by a number of vectors.
+    pub(crate) fn mean(&self, vectors: f64) -> Vec<f32> {
         let mut matrix = vec![0.0; self.order * self.order];
         for (number, sums) in self.blocks.iter().enumerate() {
             let first = number * ROWS;
             for (i, row) in (first..).zip(sums.chunks_exact(self.order - first)) {
                 for (j, sum) in (first..).zip(row).skip(i - first) {
-                    let mean = (sum / vectors.max(1) as f64) as f32;
+                    let mean = (sum / vectors) as f32;
                     matrix[i * self.order + j] = mean;
                     matrix[j * self.order + i] = mean;
                 }

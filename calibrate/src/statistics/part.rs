@@ -11,26 +11,26 @@ use super::file::{Records, Stored, TensorRecord, write_part};
 use super::gram::Gram;
 use crate::error::{Error, Result};
 
+/// A sum, and the number of vectors that it is divided by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mean<'a>(pub(super) &'a Gram, pub(super) f64);
+
 /// A curvature of outputs.
 pub(super) enum Outputs<'a> {
-    Matrix(&'a Gram),
+    Matrix(Mean<'a>),
     Diagonal(Vec<f32>),
 }
 
 /// The statistics of some tensors. Sums become means when they are written.
+#[derive(Default)]
 pub(super) struct Part<'a> {
-    tokens: usize,
     records: Records,
     stored: Vec<Stored<'a>>,
     /// The names under which sums of inputs are stored.
-    shared: Vec<(&'a Gram, String)>,
+    shared: Vec<(Mean<'a>, String)>,
 }
 
 impl<'a> Part<'a> {
-    pub(super) fn new(tokens: usize) -> Self {
-        Self { tokens, records: Records::new(), stored: Vec::new(), shared: Vec::new() }
-    }
-
     /// Adds a tensor; those with the same inputs share what is stored under the name of the first.
     ///
     /// # Errors
@@ -39,17 +39,18 @@ impl<'a> Part<'a> {
         &mut self,
         tensor: &str,
         axis: InputAxis,
-        inputs: &'a Gram,
+        inputs: Mean<'a>,
         outputs: Option<Outputs<'a>>,
     ) -> Result<()> {
-        let known = self.shared.iter().find(|(gram, _)| std::ptr::eq(*gram, inputs)).map(|(_, name)| name.clone());
+        let same = |mean: &Mean<'_>| std::ptr::eq(mean.0, inputs.0) && mean.1 == inputs.1;
+        let known = self.shared.iter().find(|(mean, _)| same(mean)).map(|(_, name)| name.clone());
         let inputs = known.unwrap_or_else(|| {
             let name = self.matrix(tensor, "inputs", inputs);
             self.shared.push((inputs, name.clone()));
             name
         });
         let outputs = match outputs {
-            Some(Outputs::Matrix(gram)) => Some(self.matrix(tensor, "outputs", gram)),
+            Some(Outputs::Matrix(mean)) => Some(self.matrix(tensor, "outputs", mean)),
             Some(Outputs::Diagonal(values)) => Some(self.diagonal(tensor, values)?),
             None => None,
         };
@@ -58,10 +59,10 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    fn matrix(&mut self, tensor: &str, of: &str, gram: &'a Gram) -> String {
-        let (name, owner, tokens, order) = (format!("{tensor}:{of}"), tensor.to_owned(), self.tokens, gram.order());
+    fn matrix(&mut self, tensor: &str, of: &str, Mean(gram, vectors): Mean<'a>) -> String {
+        let (name, owner, order) = (format!("{tensor}:{of}"), tensor.to_owned(), gram.order());
         let bytes = move || {
-            let values = gram.mean(tokens);
+            let values = gram.mean(vectors);
             check(&owner, &values, order)?;
             Ok(Cow::Owned(bytemuck::cast_slice(&values).to_vec()))
         };

@@ -1,6 +1,6 @@
 //! The steps of a collection.
 
-use runtime::{Batch, Layered};
+use runtime::{Batch, LayerPass, Layered};
 
 use super::collect::{Collection, Step};
 use super::folder::Folder;
@@ -63,10 +63,7 @@ impl<'a> Run<'a, '_> {
             out.push(&layer.forward(batch, &x.next(values)?, observer)?)
         })?;
         out.finish()?;
-        let places = layer.linears();
-        drop(layer);
-        let Some(sums) = sums else { return Ok(()) };
-        sums.part(places, self.of.tokens())?.write(&self.folder.file(&part(number)))
+        sums.map_or(Ok(()), |sums| self.part(number, layer, &sums))
     }
 
     fn head(&mut self) -> Result<()> {
@@ -92,9 +89,15 @@ impl<'a> Run<'a, '_> {
             out.push(&layer.backward(batch, &x.next(values)?, g.next(values)?, &mut sums)?)
         })?;
         out.finish()?;
-        let places = layer.linears();
+        self.part(number, layer, &sums)
+    }
+
+    /// Writes the statistics of a layer, whose weights are not needed any more.
+    fn part(&self, number: usize, layer: LayerPass<'_>, sums: &Sums) -> Result<()> {
+        let (places, experts, tokens) = (layer.linears(), layer.experts(), self.of.tokens());
         drop(layer);
-        sums.part(places, self.of.tokens())?.write(&self.folder.file(&part(number)))
+        let pool = sums.pool(number, &experts, tokens)?;
+        sums.part(places, &pool, tokens)?.write(&self.folder.file(&part(number)))
     }
 
     fn tables(&mut self) -> Result<()> {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use runtime::{Observer, Place};
 
 use super::gram::Gram;
-use super::part::{Outputs, Part};
+use super::part::{Mean, Outputs, Part};
+use super::tables::RARE;
 use crate::error::{Error, Result};
 
 /// Sums over all tokens so far.
@@ -30,16 +31,102 @@ impl Sums {
         found.ok_or_else(|| Error::Usage(format!("no inputs of `{tensor}`")))
     }
 
-    /// The statistics of these linear layers.
-    pub(super) fn part(&self, mut places: Vec<Place>, tokens: usize) -> Result<Part<'_>> {
+    /// The statistics of these linear layers: means over all tokens, of outputs over those that
+    /// reached the layer. So an expert's share of the tokens is in the curvature of its inputs.
+    /// Those in the pool have what it says.
+    pub(super) fn part<'s>(&'s self, mut places: Vec<Place>, pool: &'s Pool, tokens: usize) -> Result<Part<'s>> {
         places.sort_by(|a, b| a.tensor.cmp(&b.tensor));
-        let mut part = Part::new(tokens);
-        for place in &places {
-            let outputs = self.outputs.get(&place.tensor).map(Outputs::Matrix);
-            part.add(&place.tensor, place.axis, self.inputs(&place.tensor)?, outputs)?;
+        let mut part = Part::default();
+        for Place { tensor, axis, .. } in &places {
+            let own = || -> Result<_> {
+                let inputs = Mean(self.inputs(tensor)?, tokens.max(1) as f64);
+                let outputs = self.outputs.get(tensor).map(|gram| Mean(gram, gram.vectors().max(1) as f64));
+                Ok((inputs, outputs))
+            };
+            let (inputs, outputs) = pool.find(tensor).map_or_else(own, Ok)?;
+            part.add(tensor, *axis, inputs, outputs.map(Outputs::Matrix))?;
         }
         Ok(part)
     }
+
+    /// What experts of a layer use that fewer tokens reached than a matrix has inputs.
+    pub(super) fn pool(&self, layer: usize, experts: &[Vec<Place>], tokens: usize) -> Result<Pool> {
+        let mut pool = Pool::default();
+        let Some(first) = experts.first() else { return Ok(pool) };
+        let (mut reached, mut few) = (Vec::new(), Vec::new());
+        for (number, places) in experts.iter().enumerate() {
+            let grams = places.iter().map(|place| self.inputs(&place.tensor)).collect::<Result<Vec<_>>>()?;
+            reached.push(grams[0].vectors());
+            if grams.iter().any(|gram| gram.vectors() < gram.order()) {
+                few.push(number);
+            }
+        }
+        if few.is_empty() {
+            return Ok(pool);
+        }
+        let names: Vec<String> = few.iter().map(|number| format!("{number} ({} tokens)", reached[*number])).collect();
+        tracing::warn!(
+            "layer {layer}: too few tokens reached these experts; they use the statistics of all experts of the \
+             layer: {}; more --tokens give them their own",
+            names.join(", ")
+        );
+        let all = reached.iter().sum::<usize>() as f64;
+        for role in 0..first.len() {
+            let names = || experts.iter().map(|places| &places[role].tensor);
+            let earlier = (0..role).find(|q| self.same_inputs(&first[*q].tensor, &first[role].tensor));
+            pool.inputs.push(match earlier {
+                Some(earlier) => Err(earlier),
+                None => Ok(sum(names().map(|name| self.inputs(name)).collect::<Result<Vec<_>>>()?)),
+            });
+            let outputs: Option<Vec<&Gram>> = names().map(|name| self.outputs.get(name)).collect();
+            pool.outputs.push(outputs.map(sum));
+        }
+        for number in few {
+            let share = (reached[number] as f64).max(RARE * all / experts.len() as f64) / tokens.max(1) as f64;
+            for (role, place) in experts[number].iter().enumerate() {
+                pool.members.insert(place.tensor.clone(), (role, share));
+            }
+        }
+        pool.reached = all.max(1.0);
+        Ok(pool)
+    }
+
+    fn same_inputs(&self, a: &str, b: &str) -> bool {
+        let root = |tensor| self.same.get(tensor).map_or(tensor, String::as_str);
+        root(a) == root(b)
+    }
+}
+
+/// Sums over all experts of a layer, for those with too few tokens.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    /// For each matrix of an expert its inputs, or the earlier matrix with the same.
+    inputs: Vec<Result<Gram, usize>>,
+    outputs: Vec<Option<Gram>>,
+    /// By the name of the tensor: its number in the expert, and the expert's share of the tokens.
+    members: BTreeMap<String, (usize, f64)>,
+    /// Tokens of all experts.
+    reached: f64,
+}
+
+impl Pool {
+    fn find(&self, tensor: &str) -> Option<(Mean<'_>, Option<Mean<'_>>)> {
+        let (role, share) = *self.members.get(tensor)?;
+        let inputs = match &self.inputs[role] {
+            Ok(gram) => gram,
+            Err(earlier) => self.inputs[*earlier].as_ref().ok()?,
+        };
+        let outputs = self.outputs[role].as_ref().map(|gram| Mean(gram, self.reached));
+        Some((Mean(inputs, self.reached / share), outputs))
+    }
+}
+
+fn sum(grams: Vec<&Gram>) -> Gram {
+    let mut all = Gram::new(grams.first().map_or(0, |gram| gram.order()));
+    for gram in grams {
+        all.add_sum(gram);
+    }
+    all
 }
 
 impl Observer for Sums {

@@ -9,12 +9,12 @@ use safetensors::tensor::Dtype;
 
 use super::file::{Stored, write};
 use super::gram::Gram;
-use super::part::{Outputs, Part};
+use super::part::{Mean, Outputs, Part};
 use crate::error::{Error, Result};
 
 /// The least share of a token that an embedding assumes, as a part of an equal one: rare tokens
-/// keep some precision.
-const RARE: f64 = 0.02;
+/// keep some precision. The same holds for experts with few tokens.
+pub(super) const RARE: f64 = 0.02;
 
 /// The least gradient of a position, as a part of the mean.
 const FAINT: f64 = 0.05;
@@ -123,9 +123,9 @@ pub(super) fn save(
         }
     }
     all.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut part = Part::new(tokens);
+    let mut part = Part::default();
     for (tensor, inputs, outputs) in all {
-        part.add(&tensor, InputAxis::Columns, inputs, Some(Outputs::Diagonal(outputs)))?;
+        part.add(&tensor, InputAxis::Columns, Mean(inputs, n), Some(Outputs::Diagonal(outputs)))?;
     }
     part.write(path)
 }

@@ -5,6 +5,7 @@ use codecs as _;
 mod allocation;
 mod factor;
 mod feedback;
+mod mixture;
 mod scaling;
 mod sequential;
 mod statistics;

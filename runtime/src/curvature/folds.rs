@@ -3,7 +3,8 @@
 use codec_api::InputAxis;
 
 use super::dense::Dense;
-use super::layer::Layer;
+use super::layer::{FeedForward, Layer};
+use super::network::Network;
 use super::{Differentiable, Place};
 use crate::config::{Activation, Attention};
 
@@ -73,7 +74,8 @@ impl Writer {
 impl Differentiable {
     /// All scales that cancel, in the order in which tokens go through the layers: between a norm
     /// and the linear layers behind it, between values and the output of attention, and between up
-    /// and down if the activation does not lie between them, or is a rectifier.
+    /// and down if the activation does not lie between them, or is a rectifier. Between a norm and a
+    /// mixture of experts there are none.
     pub fn folds(&self) -> Vec<Fold> {
         let mut folds: Vec<Fold> = (0..self.layers.len()).flat_map(|number| self.folds_of(number)).collect();
         if !self.config.tied {
@@ -87,8 +89,7 @@ impl Differentiable {
         let (config, names, layer) = (&self.config, self.config.names, &self.layers[number]);
         let norm = |of: &str| self.norm_writers(&self.name(&names.layer(number, of)));
         let straight = |width: usize| (0..width).collect::<Vec<_>>();
-        let Layer { inputs, output, gate, up, down, .. } = layer;
-        let wide: Vec<&Dense> = gate.iter().chain([up]).collect();
+        let Layer { inputs, output, .. } = layer;
         let mut folds =
             vec![fold(&inputs.iter().collect::<Vec<_>>(), norm(names.attention_norm), straight(config.width))];
         let (values, first) = match (&names.attention, &**inputs) {
@@ -100,9 +101,19 @@ impl Differentiable {
         let (width, sharing) = (config.head_width, config.heads / config.kv_heads);
         let channels = (0..output.inputs).map(|input| input / width / sharing * width + input % width).collect();
         folds.push(fold(&[output], writers(values, first), channels));
-        folds.push(fold(&wide, norm(names.feed_forward_norm), straight(config.width)));
-        if gate.is_some() || config.activation == Activation::Relu {
-            folds.push(fold(&[down], writers(up, 0), straight(down.inputs)));
+        let networks = match &layer.feed_forward {
+            FeedForward::One(network) => {
+                let wide: Vec<&Dense> = network.gate.iter().chain([&network.up]).collect();
+                folds.push(fold(&wide, norm(names.feed_forward_norm), straight(config.width)));
+                std::slice::from_ref(network)
+            }
+            // The norm before has the router and all experts behind it, each with tokens of its own.
+            FeedForward::Experts(mixture) => &*mixture.experts,
+        };
+        for Network { gate, up, down } in networks {
+            if gate.is_some() || config.activation == Activation::Relu {
+                folds.push(fold(&[down], writers(up, 0), straight(down.inputs)));
+            }
         }
         folds
     }

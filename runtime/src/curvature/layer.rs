@@ -1,14 +1,13 @@
 //! A layer of a decoder in both directions.
 
-use rayon::prelude::*;
-
 use super::attention::{Heads, attend, attend_backward};
-use super::backward::{norm, norm_gradients, slope};
+use super::backward::{norm, norm_gradients};
 use super::dense::Dense;
+use super::mixture::{Mixture, Routed};
+use super::network::{Network, Widened, show};
 use super::{Batch, Observer};
 use crate::config::Config;
 use crate::decoder::Norm;
-use crate::kernels::{activate, multiply};
 
 /// A layer.
 #[derive(Clone, Debug)]
@@ -20,9 +19,20 @@ pub(super) struct Layer {
     pub(super) output: Dense,
     pub(super) window: Option<usize>,
     pub(super) feed_forward_norm: Norm,
-    pub(super) gate: Option<Dense>,
-    pub(super) up: Dense,
-    pub(super) down: Dense,
+    pub(super) feed_forward: FeedForward,
+}
+
+/// What follows attention.
+#[derive(Clone, Debug)]
+pub(super) enum FeedForward {
+    One(Network),
+    Experts(Mixture),
+}
+
+/// What it computes before it adds to the outputs of attention.
+enum Hidden {
+    One(Widened),
+    Experts(Routed),
 }
 
 /// What a pass forward computes.
@@ -35,37 +45,32 @@ pub(super) struct Tape {
     mixed: Vec<f32>,
     /// What goes into the second norm.
     middle: Vec<f32>,
-    /// Inputs of gate and up.
+    /// Outputs of the second norm.
     h2: Vec<f32>,
-    /// Outputs of gate, before the activation.
-    gate: Vec<f32>,
-    /// Outputs of up; without a gate, before the activation.
-    up: Vec<f32>,
-    /// Inputs of down.
-    wide: Vec<f32>,
+    hidden: Hidden,
     /// Outputs of the layer.
     pub(super) out: Vec<f32>,
 }
 
-/// What the feed-forward part computes before [`Layer::down`].
-pub(super) struct Widened {
-    h2: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
-    pub(super) wide: Vec<f32>,
-}
-
 impl Layer {
     /// All its linear layers.
-    pub(super) fn linears(&self) -> impl Iterator<Item = &Dense> {
-        self.inputs.iter().chain([&self.output]).chain(&self.gate).chain([&self.up, &self.down])
+    pub(super) fn linears(&self) -> Vec<&Dense> {
+        let attention = self.inputs.iter().chain([&self.output]);
+        match &self.feed_forward {
+            FeedForward::One(network) => attention.chain(network.linears()).collect(),
+            FeedForward::Experts(mixture) => attention.chain(mixture.linears()).collect(),
+        }
     }
 
     /// One of them.
     pub(super) fn linear(&mut self, tensor: &str) -> Option<&mut Dense> {
-        let rest = [&mut self.output, &mut self.up, &mut self.down];
-        let mut all = self.inputs.iter_mut().chain(&mut self.gate).chain(rest);
-        all.find(|linear| linear.tensor == tensor)
+        let attention = self.inputs.iter_mut().chain([&mut self.output]);
+        let mut all: Vec<&mut Dense> = match &mut self.feed_forward {
+            FeedForward::One(network) => attention.chain(network.linears_mut()).collect(),
+            FeedForward::Experts(mixture) => attention.chain(mixture.linears_mut()).collect(),
+        };
+        let found = all.iter().position(|linear| linear.tensor == tensor)?;
+        Some(all.swap_remove(found))
     }
 
     fn heads<'a>(&'a self, config: &'a Config) -> Heads<'a> {
@@ -76,9 +81,8 @@ impl Layer {
         let (h, projected) = self.project(x);
         let mixed = attend(&self.heads(config), batch, &projected);
         let middle = self.middle(&mixed, x);
-        let Widened { h2, gate, up, wide } = self.widen(config, &middle);
-        let out = self.out(&wide, &middle);
-        Tape { h, projected, mixed, middle, h2, gate, up, wide, out }
+        let (h2, hidden, out) = self.feed(config, &middle);
+        Tape { h, projected, mixed, middle, h2, hidden, out }
     }
 
     /// What goes into [`Self::output`] for inputs `x` of the layer.
@@ -100,36 +104,39 @@ impl Layer {
         middle
     }
 
-    pub(super) fn widen(&self, config: &Config, middle: &[f32]) -> Widened {
+    /// Outputs of the second norm, what the feed-forward part computes, and outputs of the layer.
+    fn feed(&self, config: &Config, middle: &[f32]) -> (Vec<f32>, Hidden, Vec<f32>) {
         let h2 = norm(&self.feed_forward_norm, middle);
-        let up = self.up.forward(&h2);
-        let gate = self.gate.as_ref().map_or_else(Vec::new, |gate| gate.forward(&h2));
-        let mut wide = if self.gate.is_some() { gate.clone() } else { up.clone() };
-        let share = 1 << 14;
-        wide.par_chunks_mut(share).for_each(|wide| activate(config.activation, wide));
-        if self.gate.is_some() {
-            multiply(&mut wide, &up);
+        match &self.feed_forward {
+            FeedForward::One(network) => {
+                let widened = network.widen(config.activation, &h2);
+                let mut out = network.down.forward(&widened.wide);
+                add(&mut out, middle);
+                (h2, Hidden::One(widened), out)
+            }
+            FeedForward::Experts(mixture) => {
+                let mut out = middle.to_vec();
+                let routed = mixture.forward(config.activation, &h2, &mut out);
+                (h2, Hidden::Experts(routed), out)
+            }
         }
-        Widened { h2, gate, up, wide }
     }
 
-    /// Outputs of the layer.
-    pub(super) fn out(&self, wide: &[f32], middle: &[f32]) -> Vec<f32> {
-        let mut out = self.down.forward(wide);
-        add(&mut out, middle);
-        out
+    /// Outputs of the layer, for what goes into the second norm.
+    pub(super) fn out(&self, config: &Config, middle: &[f32]) -> Vec<f32> {
+        self.feed(config, middle).2
     }
 
     pub(super) fn show_inputs(&self, tape: &Tape, observer: &mut dyn Observer) {
-        let names = |linears: &[&Dense]| linears.iter().map(|linear| linear.tensor.clone()).collect::<Vec<_>>();
-        let mut show = |linears: &[&Dense], x: &[f32]| {
-            let names = names(linears);
-            observer.inputs(&names.iter().map(String::as_str).collect::<Vec<_>>(), x, linears[0].inputs);
-        };
-        show(&self.inputs.iter().collect::<Vec<_>>(), &tape.h);
-        show(&[&self.output], &tape.mixed);
-        show(&self.gate.iter().chain([&self.up]).collect::<Vec<_>>(), &tape.h2);
-        show(&[&self.down], &tape.wide);
+        show(&self.inputs.iter().collect::<Vec<_>>(), &tape.h, observer);
+        show(&[&self.output], &tape.mixed, observer);
+        match (&self.feed_forward, &tape.hidden) {
+            (FeedForward::One(network), Hidden::One(widened)) => network.show_inputs(&tape.h2, widened, observer),
+            (FeedForward::Experts(mixture), Hidden::Experts(routed)) => {
+                mixture.show_inputs(&tape.h2, routed, observer);
+            }
+            _ => {}
+        }
     }
 
     /// The gradients at the inputs `x` of the layer, for gradients `g` at its outputs.
@@ -143,18 +150,17 @@ impl Layer {
         observer: &mut dyn Observer,
     ) -> Vec<f32> {
         self.show_inputs(tape, observer);
-        let mut show = |linear: &Dense, g: &[f32]| observer.gradients(&linear.tensor, g, linear.outputs);
-        show(&self.down, &g);
-        let mut of_wide = vec![0.0; tape.wide.len()];
-        self.down.backward(&g, &mut of_wide);
-        let (of_up, of_gate) = self.feed_forward(config, tape, &of_wide);
         let mut of_h2 = vec![0.0; tape.h2.len()];
-        show(&self.up, &of_up);
-        self.up.backward(&of_up, &mut of_h2);
-        if let (Some(gate), Some(of_gate)) = (&self.gate, of_gate) {
-            show(gate, &of_gate);
-            gate.backward(&of_gate, &mut of_h2);
+        match (&self.feed_forward, &tape.hidden) {
+            (FeedForward::One(network), Hidden::One(widened)) => {
+                network.backward(config.activation, widened, &g, &mut of_h2, observer);
+            }
+            (FeedForward::Experts(mixture), Hidden::Experts(routed)) => {
+                mixture.backward(config.activation, routed, &g, &mut of_h2, observer);
+            }
+            _ => {}
         }
+        let mut show = |linear: &Dense, g: &[f32]| observer.gradients(&linear.tensor, g, linear.outputs);
         let mut g = g;
         norm_gradients(&self.feed_forward_norm, &tape.middle, &of_h2, &mut g);
         show(&self.output, &g);
@@ -168,21 +174,6 @@ impl Layer {
         }
         norm_gradients(&self.attention_norm, x, &of_h, &mut g);
         g
-    }
-
-    /// The gradients at the outputs of up, and of gate if there is one.
-    fn feed_forward(&self, config: &Config, tape: &Tape, of_wide: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
-        let kind = config.activation;
-        let slopes =
-            |of: &[f32], x: &[f32]| -> Vec<f32> { of.par_iter().zip(x).map(|(g, x)| g * slope(kind, *x)).collect() };
-        if self.gate.is_none() {
-            return (slopes(of_wide, &tape.up), None);
-        }
-        let mut activated = tape.gate.clone();
-        activate(kind, &mut activated);
-        let of_activated: Vec<f32> = of_wide.iter().zip(&tape.up).map(|(g, up)| g * up).collect();
-        multiply(&mut activated, of_wide);
-        (activated, Some(slopes(&of_activated, &tape.gate)))
     }
 }
 

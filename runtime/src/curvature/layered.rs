@@ -2,10 +2,11 @@
 
 use checkpoint::Model;
 
+use super::dense::Dense;
 use super::head::Head;
-use super::layer::Layer;
-use super::{Batch, Observer, Place, dense, embed, finite};
-use crate::config::{Attention, Config};
+use super::layer::{FeedForward, Layer};
+use super::{Batch, Observer, Place, embed, finite};
+use crate::config::{Attention, Config, ExpertNames, Experts, Plain};
 use crate::error::{Error, Result};
 
 /// A model whose layers are loaded one at a time, dense and in f32. The caller keeps what goes from
@@ -39,13 +40,15 @@ pub struct HeadPass {
 }
 
 /// Sizes of linear layers with the same inputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sizes {
     /// Number of inputs.
     pub inputs: usize,
     /// Number of outputs of each.
     pub outputs: Vec<usize>,
+    /// The part of all tokens that reaches them, if all experts of a mixture are used alike.
+    pub share: f64,
 }
 
 impl Layered<'_> {
@@ -87,16 +90,33 @@ impl Layered<'_> {
     }
 
     /// The sizes of the linear layers of a layer.
-    pub fn sizes(&self) -> Vec<Sizes> {
+    pub fn sizes(&self, layer: usize) -> Vec<Sizes> {
         let config = &self.config;
         let (width, queries, kv) = (config.width, config.query_width(), config.kv_width());
         let projections = match config.names.attention {
             Attention::Fused(_) => vec![queries + 2 * kv],
             Attention::Apart(_) => vec![queries, kv, kv],
         };
-        let wide = vec![config.feed_forward; 1 + usize::from(config.names.plain.gate.is_some())];
-        let all = [(width, projections), (queries, vec![width]), (width, wide), (config.feed_forward, vec![width])];
-        all.into_iter().map(|(inputs, outputs)| Sizes { inputs, outputs }).collect()
+        let sizes = |share: f64, inputs: usize, outputs: Vec<usize>| Sizes { inputs, outputs, share };
+        let network = |share: f64, plain: &Plain, wide: usize| {
+            let outputs = vec![wide; 1 + usize::from(plain.gate.is_some())];
+            [sizes(share, width, outputs), sizes(share, wide, vec![width])]
+        };
+        let mut all = vec![sizes(1.0, width, projections), sizes(1.0, queries, vec![width])];
+        if let Some((kind, names)) = self.experts(layer) {
+            let share = kind.used as f64 / kind.count as f64;
+            all.push(sizes(1.0, width, vec![kind.count]));
+            all.extend((0..kind.count).flat_map(|_| network(share, &names.apart, kind.feed_forward)));
+        } else {
+            all.extend(network(1.0, &config.names.plain, config.feed_forward));
+        }
+        all
+    }
+
+    /// The experts of a layer, if it has any.
+    pub(super) fn experts(&self, layer: usize) -> Option<(Experts, &'static ExpertNames)> {
+        let kind = self.config.experts.filter(|_| self.config.expert_layers.get(layer) == Some(&true))?;
+        Some((kind, self.config.names.experts.as_ref()?))
     }
 }
 
@@ -114,7 +134,13 @@ impl Embedding<'_> {
 impl LayerPass<'_> {
     /// The matrices of its linear layers.
     pub fn linears(&self) -> Vec<Place> {
-        self.layer.linears().map(dense::Dense::place).collect()
+        self.layer.linears().into_iter().map(Dense::place).collect()
+    }
+
+    /// The matrices of each expert in the same order; empty if the layer is no mixture.
+    pub fn experts(&self) -> Vec<Vec<Place>> {
+        let FeedForward::Experts(mixture) = &self.layer.feed_forward else { return Vec::new() };
+        mixture.experts.iter().map(|network| network.linears().map(Dense::place).collect()).collect()
     }
 
     /// The outputs for the inputs `x`, a vector for each token. The observer is shown the inputs of

@@ -7,9 +7,11 @@ use codec_api::util::transpose;
 use super::Differentiable;
 use super::dense::Dense;
 use super::head::Head;
-use super::layer::Layer;
+use super::layer::{FeedForward, Layer};
 use super::layered::Layered;
-use crate::config::{Attention, Config};
+use super::mixture::Mixture;
+use super::network::Network;
+use crate::config::{Attention, Config, Plain, STACKED};
 use crate::decoder::{Norm, directory};
 use crate::error::{Error, Result};
 use crate::weights::{Resident, Source};
@@ -18,15 +20,19 @@ impl<'a> Layered<'a> {
     /// Opens a model as [`crate::Decoder::open`]; nothing is loaded yet.
     ///
     /// # Errors
-    /// As there; [`Error::Usage`] for a mixture of experts.
+    /// As there; [`Error::Tensor`] for a mixture whose experts are in one tensor.
     pub fn open(model: &'a Model) -> Result<Self> {
         let config = Config::read(&directory(model).join("config.json"))?;
-        if config.experts.is_some() {
-            return Err(Error::Usage("a mixture of experts cannot be calibrated yet".to_owned()));
-        }
         let (source, names) = (source(model), config.names);
         let has = |prefix: &&&str| source.has(&format!("{prefix}{}.weight", names.embedding));
         let prefix = names.prefixes.iter().find(has).unwrap_or(&names.prefixes[0]);
+        if let (Some(experts), Some(layer)) = (&names.experts, config.expert_layers.iter().position(|has| *has)) {
+            let stacked = format!("{prefix}{}{}", names.layer(layer, experts.prefix), STACKED[0]);
+            if source.has(&stacked) {
+                let reason = "all experts are in it, but statistics belong to matrices of one expert; store them apart";
+                return Err(Error::tensor(source.path(), &stacked, reason));
+            }
+        }
         Ok(Self { config, model, prefix })
     }
 
@@ -118,7 +124,7 @@ impl Loader<'_> {
             self.dense(&name(of), (outputs, inputs), names.rows_are_inputs, bias)
         };
         let (width, queries, kv) = (config.width, config.query_width(), config.kv_width());
-        let (bias, wide) = (config.biases, config.feed_forward);
+        let bias = config.biases;
         let inputs = match &names.attention {
             Attention::Fused(all) => vec![linear(all, queries + 2 * kv, width, bias.inputs)?],
             Attention::Apart([q, k, v]) => vec![
@@ -129,7 +135,6 @@ impl Loader<'_> {
         };
         let [q_norm, k_norm] = names.head_norms.map(name);
         let head_norm = |of: &str| self.norm(of, config.head_width);
-        let gate = names.plain.gate.map(|of| linear(of, wide, width, bias.feed_forward)).transpose()?;
         Ok(Layer {
             attention_norm: self.norm(&name(names.attention_norm), width)?,
             inputs,
@@ -137,9 +142,34 @@ impl Loader<'_> {
             output: linear(names.output, width, queries, bias.output)?,
             window: config.windows.get(layer).copied().flatten(),
             feed_forward_norm: self.norm(&name(names.feed_forward_norm), width)?,
-            gate,
-            up: linear(names.plain.up, wide, width, bias.feed_forward)?,
-            down: linear(names.plain.down, width, wide, bias.feed_forward)?,
+            feed_forward: self.feed_forward(layer)?,
+        })
+    }
+
+    fn feed_forward(&self, layer: usize) -> Result<FeedForward> {
+        let (config, names) = (&self.of.config, self.of.config.names);
+        let prefix = format!("{}{}", self.of.prefix, names.layer(layer, ""));
+        let Some((kind, names)) = self.of.experts(layer) else {
+            return Ok(FeedForward::One(self.network(&prefix, &names.plain, config.feed_forward)?));
+        };
+        let network = |expert: usize| {
+            self.network(&format!("{prefix}{}{expert}.", names.prefix), &names.apart, kind.feed_forward)
+        };
+        let router = self.dense(&format!("{prefix}{}", names.router), (kind.count, config.width), false, false)?;
+        let experts = (0..kind.count).map(network).collect::<Result<_>>()?;
+        Ok(FeedForward::Experts(Mixture { kind, router, experts }))
+    }
+
+    fn network(&self, prefix: &str, names: &Plain, wide: usize) -> Result<Network> {
+        let config = &self.of.config;
+        let linear = |of: &str, outputs: usize, inputs: usize| {
+            let turned = config.names.rows_are_inputs;
+            self.dense(&format!("{prefix}{of}"), (outputs, inputs), turned, config.biases.feed_forward)
+        };
+        Ok(Network {
+            gate: names.gate.map(|of| linear(of, wide, config.width)).transpose()?,
+            up: linear(names.up, wide, config.width)?,
+            down: linear(names.down, config.width, wide)?,
         })
     }
 }

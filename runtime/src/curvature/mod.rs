@@ -19,6 +19,8 @@ mod head;
 mod layer;
 mod layered;
 mod load;
+mod mixture;
+mod network;
 mod side_by_side;
 
 use checkpoint::Model;

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::backward::norm;
 use super::dense::Dense;
-use super::layer::Layer;
+use super::layer::{FeedForward, Layer};
 use super::{Batch, Differentiable, Place, embed, finite};
 use crate::error::{Error, Result};
 use crate::evaluate::Distribution;
@@ -48,6 +48,8 @@ enum Stage {
     /// Gate and up.
     Wide,
     Down,
+    /// The router and all experts of a mixture.
+    Experts,
     Head,
     Done,
 }
@@ -112,14 +114,30 @@ impl<'a> SideBySide<'a> {
         match self.stage {
             Stage::Attention => layer.inputs.iter().map(Dense::place).collect(),
             Stage::Output => vec![layer.output.place()],
-            Stage::Wide => layer.gate.iter().chain([&layer.up]).map(Dense::place).collect(),
-            _ => vec![layer.down.place()],
+            _ => self.feed_forward(layer).into_iter().map(Dense::place).collect(),
         }
     }
 
-    /// Calls `each` with the inputs of the group in each of these batches.
+    /// The linear layers of the group, in or behind [`Stage::Wide`].
+    fn feed_forward<'l>(&self, layer: &'l Layer) -> Vec<&'l Dense> {
+        match (&layer.feed_forward, self.stage) {
+            (FeedForward::One(network), Stage::Wide) => network.gate.iter().chain([&network.up]).collect(),
+            (FeedForward::One(network), _) => vec![&network.down],
+            (FeedForward::Experts(mixture), _) => mixture.linears().collect(),
+        }
+    }
+
+    /// Whether all linear layers of the group have the inputs that [`Self::inputs`] shows. The router
+    /// and the experts of a mixture have not: each expert has tokens of its own, and other ones in
+    /// both models.
+    pub fn has_inputs(&self) -> bool {
+        self.stage != Stage::Experts
+    }
+
+    /// Calls `each` with the inputs of the group in each of these batches, if it has any
+    /// ([`Self::has_inputs`]).
     pub fn inputs(&self, batches: Range<usize>, mut each: impl FnMut(Inputs<'_>)) {
-        for number in batches {
+        for number in batches.filter(|_| self.has_inputs()) {
             let x = &self.x[number];
             let residuals = matches!(self.stage, Stage::Output | Stage::Down).then(|| [&*x[0], &*x[1]]);
             if self.stage == Stage::Output {
@@ -142,7 +160,11 @@ impl<'a> SideBySide<'a> {
         match (self.layers(), self.stage) {
             (Some(layers), Stage::Attention) => norm(&layers[of].attention_norm, x),
             (Some(layers), Stage::Wide) => norm(&layers[of].feed_forward_norm, x),
-            (Some(layers), _) => layers[of].widen(&self.dense.config, x).wide,
+            (Some(layers), _) => {
+                let Layer { feed_forward_norm, feed_forward, .. } = layers[of];
+                let FeedForward::One(network) = feed_forward else { return Vec::new() };
+                network.widen(self.dense.config.activation, &norm(feed_forward_norm, x)).wide
+            }
             (None, _) => norm(&self.dense.head.norm, x),
         }
     }
@@ -179,15 +201,17 @@ impl<'a> SideBySide<'a> {
                 self.stage = Stage::Output;
             }
             Stage::Output => {
+                let mixture = matches!(layers[0].feed_forward, FeedForward::Experts(_));
+                let next = if mixture { Stage::Experts } else { Stage::Wide };
                 let middle =
                     |(mixed, x): (&[Vec<f32>; 2], &[Vec<f32>; 2])| both(|of| layers[of].middle(&mixed[of], &x[of]));
                 self.x = self.mixed.iter().zip(&self.x).map(middle).collect();
                 self.mixed = Vec::new();
-                self.stage = Stage::Wide;
+                self.stage = next;
             }
             Stage::Wide => self.stage = Stage::Down,
             _ => {
-                let out = |of: usize, x: &[f32]| layers[of].out(&layers[of].widen(config, x).wide, x);
+                let out = |of: usize, x: &[f32]| layers[of].out(config, x);
                 self.x = self.x.iter().map(|x| both(|of| out(of, &x[of]))).collect();
                 self.x.iter().flatten().try_for_each(|x| finite(x, self.number))?;
                 self.number += 1;

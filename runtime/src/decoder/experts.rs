@@ -58,8 +58,8 @@ pub(super) fn mixture(
     Ok(())
 }
 
-/// The experts of a token and their weights.
-fn route(config: &Experts, scores: &mut [f32]) -> Vec<(usize, f32)> {
+/// The experts of a token and their weights. The scores become exponentials.
+pub(crate) fn route(config: &Experts, scores: &mut [f32]) -> Vec<(usize, f32)> {
     let sum = exponentials(scores);
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));

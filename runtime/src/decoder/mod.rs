@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::team::Team;
 use crate::weights::{Adapter, Demand, Linear, Resident, Store, Table};
 pub(crate) use attention::Rotation;
+pub(crate) use experts::route;
 use layer::Layer;
 pub(crate) use layer::Norm;
 

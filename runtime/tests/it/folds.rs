@@ -29,15 +29,21 @@ fn apply(tensors: &mut Tensors, fold: &Fold, seed: usize) {
     }
 }
 
-/// In every family of dense models, with biases, shared heads, and one matrix for all of attention.
+/// In every family, with biases, shared heads, one matrix for all of attention, and experts.
 #[test]
 fn scales_leave_the_logits_as_they_are() {
-    for name in MODELS.iter().filter(|name| !["mixtral", "qwen3-moe"].contains(name)) {
+    for name in MODELS {
         let (tiny, (ids, expected)) = (Tiny::new(name), reference(name));
         let model = Model::open(tiny.path(), &[], &Registry::linked().unwrap()).unwrap();
         let found = Differentiable::open(&model).unwrap();
         let folds = found.folds();
-        let each = if name.starts_with("gpt2") { 3 } else { 4 };
+        // Those of attention, and one for each of four or six experts.
+        let each = match name {
+            "gpt2" => 3,
+            "mixtral" => 2 + 4,
+            "qwen3-moe" => 2 + 6,
+            _ => 4,
+        };
         assert_eq!(folds.len(), each * found.config().layers + usize::from(found.tables().2.is_some()), "{name}");
         drop(model);
         tiny.rewrite(|tensors| folds.iter().enumerate().for_each(|(seed, fold)| apply(tensors, fold, seed)));
