@@ -64,7 +64,8 @@ impl Sequential<'_> {
     /// Encodes the matrices in the order in which tokens go through them, on rayon's current pool.
     ///
     /// Linear layers, but routers and experts, get the targets that make up best for the errors of
-    /// earlier layers; then comes the feedback within the matrix. The result is the same with any number of threads.
+    /// earlier layers; then comes the feedback within the matrix. The result is the same with any
+    /// number of threads.
     ///
     /// # Errors
     /// [`crate::Error::Tensor`] with the tensor whose curvature cannot be factorised, or that its

@@ -83,8 +83,9 @@ impl<'a> Collection<'a> {
     /// may depend on the CPU, because the crate `faer` selects its instructions.
     ///
     /// # Errors
-    /// [`crate::Error::File`] if a file cannot be written, or the folder belongs to something else; those
-    /// of the model; those of `each`; [`crate::Error::Tensor`] for a curvature that is not finite.
+    /// [`crate::Error::File`] if a file cannot be written, or the folder belongs to something else;
+    /// those of the model; those of `each`; [`crate::Error::Tensor`] for a curvature that is not
+    /// finite.
     pub fn run(&self, output: &Path, each: &mut Each<'_>) -> Result<()> {
         let steps = self.steps();
         let mut folder = Folder::open(output, self.identity(), steps.len())?;
