@@ -76,8 +76,8 @@ pub(crate) struct Correction {
 
 impl Correction {
     /// The weights `W′` that bring the outputs in the compressed model nearest to those of `W` in
-    /// the dense one. They minimise `Σ‖W′·x̂ + r̂ − W·x − r‖² + λ‖W′ − W‖²` with the damping `λ`.
-    /// Weights are in the layout of the tensor.
+    /// the dense one. With the damping `λ`, they minimise
+    /// `Σ‖W′·x̂ + r̂ − W·x − r‖² + λ‖W′ − W‖²`. Weights are in the layout of the tensor.
     ///
     /// # Source
     /// Zhang et al., Qronos, arXiv 2505.11695; Li et al., GPTAQ, arXiv 2504.02692; with residuals:

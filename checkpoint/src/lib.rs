@@ -49,6 +49,8 @@ pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use map::Pages;
 pub use model::Model;
-pub use packed::{Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedFile, PackedLevel, PackedTensor};
+pub use packed::{
+    AtomicFile, Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedFile, PackedLevel, PackedTensor, is_temporary,
+};
 pub use plan::{Estimate, Plan, Ran, Sample, SampleStatistics, Share, TensorEncoder, Trial, TrialCost, Tried};
 pub use recipe::{Method, Recipe, Rule};

@@ -20,9 +20,9 @@ use crate::{Outcome, text};
 /// Runs a language model on texts, forward and backward, and writes for each matrix how its inputs
 /// depend on each other, and how much errors of its outputs change the predictions. The model is
 /// dense; config.json and tokenizer.json are beside it. Use other texts than those that you measure
-/// with. One layer of the model is in memory at a time; what goes from layer to layer is in a folder
-/// beside the output, *.work. A run that was interrupted goes on where it was when the same command
-/// is given again.
+/// with. One layer of the model is in memory at a time; a folder beside the output, *.work, has
+/// what goes from layer to layer. A run that was interrupted goes on where it was when the same
+/// command is given again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A model directory or a .safetensors file

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use checkpoint::{Checkpoint, Hash};
+use checkpoint::{AtomicFile, Checkpoint, Hash};
 use runtime::Layered;
 
 use super::About;
@@ -14,9 +14,9 @@ use crate::error::Result;
 
 /// What is run for statistics of a model.
 ///
-/// All batches go through one layer before the next one is loaded. What goes into each layer is kept
-/// in a folder beside the output, where the way back finds it. So there are in memory one layer, its
-/// statistics, and the activations of one batch in it.
+/// All batches go through one layer before the next one is loaded. A folder beside the output keeps
+/// what goes into each layer, for the way back. So memory holds one layer, its statistics, and the
+/// activations of one batch in it.
 #[derive(Debug)]
 pub struct Collection<'a> {
     pub(super) model: &'a Layered<'a>,
@@ -76,8 +76,9 @@ impl<'a> Collection<'a> {
     /// ([`super::Statistics::open`]), whole or not at all.
     ///
     /// The working folder ([`super::folder()`]) is removed at the end. If an earlier run was
-    /// interrupted, this one goes on after the last step that was done. `each` is told how much work
-    /// is done, and of how much, at first and after each batch and step; an error of it ends the run.
+    /// interrupted, this one goes on after the last step that was done. `each` is told how much
+    /// work is done, and of how much, at first and after each batch and step; an error of it ends
+    /// the run.
     ///
     /// The result is the same with any number of threads, and with any interruptions. Its last bits
     /// may depend on the CPU, because the crate `faer` selects its instructions.
@@ -109,7 +110,9 @@ impl<'a> Collection<'a> {
     fn write(&self, folder: &Folder, output: &Path) -> Result<()> {
         let parts = (0..self.model.config().layers).map(part).chain([TABLES.to_owned()]);
         let parts = parts.map(|name| Ok(Checkpoint::open(folder.file(&name))?)).collect::<Result<Vec<_>>>()?;
-        assemble(output, &self.about, [&self.sequences, &self.held_out], &parts)
+        // In the folder, because an interrupted run leaves nothing beside the output but it.
+        let file = AtomicFile::create_in(folder.path(), output)?;
+        assemble(file, &self.about, [&self.sequences, &self.held_out], &parts)
     }
 
     /// A hash of all that the statistics depend on.

@@ -8,8 +8,8 @@ use super::sequences::batches;
 /// Bytes of the program, the tokens and what else does not depend on the sizes of layers.
 const PROGRAM: u64 = 64 << 20;
 
-/// Values of a token that a pass through a layer has for each input and output of its linear layers:
-/// those of the way forward, their gradients, and one more on the way to these.
+/// Values of a token that a pass through a layer has for each input and output of its linear
+/// layers: those of the way forward, their gradients, and one more on the way to these.
 const COPIES: u64 = 3;
 
 /// The logits that the head computes at a time.
@@ -62,8 +62,8 @@ impl Collection<'_> {
         let batch = batches.iter().map(|batch| batch.iter().map(Vec::len).sum::<usize>()).max().unwrap_or(0) as u64;
         let longest = self.sequences().iter().map(Vec::len).max().unwrap_or(0) as u64;
         let threads = rayon::current_num_threads() as u64;
-        // A matrix is read, and perhaps turned, before it is in its place. Half of a curvature is in
-        // memory in f64, and one is whole when it is written.
+        // A matrix is read, and perhaps turned, before it is in its place. Half of a curvature is
+        // in memory in f64, and one is whole when it is written.
         let of_layer = |layer: Layer| {
             let curvatures = layer.inputs + if self.protocol.forward_only { 0 } else { layer.outputs };
             let weights = layer.weights + 2 * layer.matrix;

@@ -7,11 +7,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use checkpoint::Checkpoint;
+use checkpoint::{AtomicFile, Checkpoint};
 use codec_api::{FormatVersion, InputAxis};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::{Deserialize, Serialize};
@@ -75,12 +73,11 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// Writes a safetensors file with a metadata string, whole or not at all. One tensor is in memory at
-/// a time.
+/// Writes a safetensors file with a metadata string. One tensor is in memory at a time.
 ///
 /// # Errors
-/// [`Error::File`] if it cannot be written; those of the bytes.
-pub(super) fn write(path: &Path, (key, text): (&str, String), mut stored: Vec<Stored<'_>>) -> Result<()> {
+/// If it cannot be written; those of the bytes.
+pub(super) fn write(mut file: AtomicFile, (key, text): (&str, String), mut stored: Vec<Stored<'_>>) -> Result<()> {
     stored.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(&b.name)));
     let mut end = 0;
     let infos = stored.iter().map(|stored| {
@@ -90,51 +87,25 @@ pub(super) fn write(path: &Path, (key, text): (&str, String), mut stored: Vec<St
         (stored.name.clone(), TensorInfo { dtype, shape, data_offsets: (begin, end) })
     });
     let header = Metadata::new(Some([(key.to_owned(), text)].into()), infos.collect());
-    let header = header.map_err(io::Error::other).and_then(|header| Ok(serde_json::to_vec(&header)?));
-    let mut header = header.map_err(|error| failed(path, &error))?;
+    let header = header.map_err(|error| Error::Usage(error.to_string()))?;
+    let mut header = serde_json::to_vec(&header).map_err(|error| no_json(&error))?;
     header.resize(header.len().next_multiple_of(8), b' ');
-    let file = File::create(temporary(path)).map_err(|error| failed(path, &error))?;
-    let mut target = BufWriter::new(&file);
-    let mut append = |bytes: &[u8]| target.write_all(bytes).map_err(|error| failed(path, &error));
-    append(&(header.len() as u64).to_le_bytes())?;
-    append(&header)?;
+    file.write(&(header.len() as u64).to_le_bytes())?;
+    file.write(&header)?;
     for stored in &stored {
-        append(&(stored.bytes)()?)?;
+        file.write(&(stored.bytes)()?)?;
     }
-    target.flush().map_err(|error| failed(path, &error))?;
-    drop(target);
-    publish(&file, path)
+    Ok(file.commit()?)
 }
 
-/// The name of a file until it is whole.
-pub(super) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    name.into()
-}
-
-/// Waits until a file with its temporary name is on the disk, and gives it this name.
-pub(super) fn publish(file: &File, path: &Path) -> Result<()> {
-    let published = || {
-        file.sync_all()?;
-        fs::rename(temporary(path), path)?;
-        if cfg!(unix) {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        }
-        Ok(())
-    };
-    published().map_err(|error| failed(path, &error))
-}
-
-/// The error of a file that cannot be written.
-pub(super) fn failed(path: &Path, error: &io::Error) -> Error {
-    Error::File { path: path.to_owned(), reason: format!("it cannot be written: {error}") }
+/// The error of a description that JSON cannot express.
+pub(super) fn no_json(error: &serde_json::Error) -> Error {
+    Error::Usage(error.to_string())
 }
 
 /// Writes the file of all statistics, from those of parts of the model.
 pub(super) fn assemble(
-    path: &Path,
+    file: AtomicFile,
     about: &About,
     [sequences, held_out]: [&[Vec<u32>]; 2],
     parts: &[Checkpoint],
@@ -157,17 +128,17 @@ pub(super) fn assemble(
         }
     }
     let record = Record { version: FormatVersion, about: about.clone(), held_out: held_out.len(), tensors };
-    let text = serde_json::to_string(&record).map_err(|error| failed(path, &error.into()))?;
+    let text = serde_json::to_string(&record).map_err(|error| no_json(&error))?;
     for (name, values) in [(TOKENS, &tokens), (LENGTHS, &lengths)] {
         stored.push(Stored::vector(name, Dtype::U32, bytemuck::cast_slice(values)));
     }
-    write(path, (KEY, text), stored)
+    write(file, (KEY, text), stored)
 }
 
 /// Writes the statistics of a part of the model.
 pub(super) fn write_part(path: &Path, records: &Records, stored: Vec<Stored<'_>>) -> Result<()> {
-    let text = serde_json::to_string(records).map_err(|error| failed(path, &error.into()))?;
-    write(path, (PART, text), stored)
+    let text = serde_json::to_string(records).map_err(|error| no_json(&error))?;
+    write(AtomicFile::create(path)?, (PART, text), stored)
 }
 
 fn records(part: &Checkpoint) -> Result<Records> {

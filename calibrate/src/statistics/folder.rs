@@ -1,15 +1,14 @@
 //! The folder that a collection works in: what goes from layer to layer, the statistics of finished
 //! layers, and the number of finished steps.
 
-use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use checkpoint::Hash;
+use checkpoint::{AtomicFile, Hash, is_temporary};
 use serde::{Deserialize, Serialize};
 
-use super::file::{failed, publish, temporary};
+use super::file::no_json;
 use crate::error::{Error, Result};
 
 /// The end of the folder's name, behind that of the output.
@@ -83,13 +82,13 @@ impl Folder {
     }
 
     fn save(&self) -> Result<()> {
-        let path = self.file(STATE);
-        let written = || {
-            let mut file = File::create(temporary(&path))?;
-            file.write_all(&serde_json::to_vec(&self.state)?)?;
-            Ok(file)
-        };
-        publish(&written().map_err(|error| failed(&path, &error))?, &path)
+        let mut file = AtomicFile::create(&self.file(STATE))?;
+        file.write(&serde_json::to_vec(&self.state).map_err(|error| no_json(&error))?)?;
+        Ok(file.commit()?)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A file in it.
@@ -145,6 +144,11 @@ fn state(folder: &Path) -> Option<State> {
 /// Whether nothing of this name is there, or a folder without files of others.
 fn is_free(folder: &Path) -> bool {
     let Ok(mut entries) = fs::read_dir(folder) else { return fs::symlink_metadata(folder).is_err() };
-    let first = temporary(Path::new(STATE));
-    entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == first.file_name().unwrap_or(OsStr::new(""))))
+    let is_first = |name: &str| is_temporary(name) && name.starts_with(&format!(".{STATE}."));
+    entries.all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(is_first)))
+}
+
+/// The error of a file or folder that cannot be created or removed.
+fn failed(path: &Path, error: &io::Error) -> Error {
+    Error::File { path: path.to_owned(), reason: format!("it cannot be written: {error}") }
 }

@@ -123,7 +123,7 @@ impl<'a> Run<'a, '_> {
     }
 
     fn create(&self, name: &str) -> Result<Writer> {
-        Writer::create(self.folder.file(name))
+        Writer::create(&self.folder.file(name))
     }
 
     /// Calls `of` with each batch and the number of values of its vectors.

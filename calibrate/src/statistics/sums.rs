@@ -74,10 +74,11 @@ impl Sums {
         for role in 0..first.len() {
             let names = || experts.iter().map(|places| &places[role].tensor);
             let earlier = (0..role).find(|q| self.same_inputs(&first[*q].tensor, &first[role].tensor));
-            pool.inputs.push(match earlier {
-                Some(earlier) => Err(earlier),
-                None => Ok(sum(names().map(|name| self.inputs(name)).collect::<Result<Vec<_>>>()?)),
-            });
+            let inputs = earlier.map(|earlier| pool.inputs_of[earlier]);
+            if inputs.is_none() {
+                pool.inputs.push(sum(names().map(|name| self.inputs(name)).collect::<Result<Vec<_>>>()?));
+            }
+            pool.inputs_of.push(inputs.unwrap_or(pool.inputs.len() - 1));
             let outputs: Option<Vec<&Gram>> = names().map(|name| self.outputs.get(name)).collect();
             pool.outputs.push(outputs.map(sum));
         }
@@ -100,8 +101,10 @@ impl Sums {
 /// Sums over all experts of a layer, for those with too few tokens.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    /// For each matrix of an expert its inputs, or the earlier matrix with the same.
-    inputs: Vec<Result<Gram, usize>>,
+    inputs: Vec<Gram>,
+    /// For each matrix of an expert, the number of its inputs: some matrices have the same.
+    inputs_of: Vec<usize>,
+    /// For each matrix of an expert, its outputs; `None` if only forward passes were made.
     outputs: Vec<Option<Gram>>,
     /// By the name of the tensor: its number in the expert, and the expert's share of the tokens.
     members: BTreeMap<String, (usize, f64)>,
@@ -112,12 +115,8 @@ pub(super) struct Pool {
 impl Pool {
     fn find(&self, tensor: &str) -> Option<(Mean<'_>, Option<Mean<'_>>)> {
         let (role, share) = *self.members.get(tensor)?;
-        let inputs = match &self.inputs[role] {
-            Ok(gram) => gram,
-            Err(earlier) => self.inputs[*earlier].as_ref().ok()?,
-        };
         let outputs = self.outputs[role].as_ref().map(|gram| Mean(gram, self.reached));
-        Some((Mean(inputs, self.reached / share), outputs))
+        Some((Mean(&self.inputs[self.inputs_of[role]], self.reached / share), outputs))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use checkpoint::Checkpoint;
+use checkpoint::{AtomicFile, Checkpoint};
 use codec_api::InputAxis;
 use runtime::{Batch, Layered};
 use safetensors::tensor::Dtype;
@@ -38,7 +38,7 @@ impl Head {
         let sums = inputs.sums();
         let stored = [(INPUTS, &*sums), (VARIANCES, variances)];
         let stored = stored.map(|(name, values)| Stored::vector(name, Dtype::F64, bytemuck::cast_slice(values)));
-        write(path, (KEY, String::new()), stored.into())
+        write(AtomicFile::create(path)?, (KEY, String::new()), stored.into())
     }
 
     pub(super) fn open(path: &Path, width: usize) -> Result<Self> {

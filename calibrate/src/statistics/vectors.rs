@@ -1,32 +1,31 @@
 //! Vectors of all tokens in a file, in the order of the batches.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::file::{failed, publish, temporary};
+use checkpoint::AtomicFile;
+
 use crate::error::{Error, Result};
 
 /// Writes vectors. The file gets its name at the end.
 pub(super) struct Writer {
-    file: File,
-    path: PathBuf,
+    file: AtomicFile,
 }
 
 impl Writer {
-    pub(super) fn create(path: PathBuf) -> Result<Self> {
-        let file = File::create(temporary(&path)).map_err(|error| failed(&path, &error))?;
-        Ok(Self { file, path })
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        Ok(Self { file: AtomicFile::create(path)? })
     }
 
     /// Appends the vectors of a batch.
     pub(super) fn push(&mut self, values: &[f32]) -> Result<()> {
-        self.file.write_all(bytemuck::cast_slice(values)).map_err(|error| failed(&self.path, &error))
+        Ok(self.file.write(bytemuck::cast_slice(values))?)
     }
 
     /// Waits until all is on the disk.
     pub(super) fn finish(self) -> Result<()> {
-        publish(&self.file, &self.path)
+        Ok(self.file.commit()?)
     }
 }
 

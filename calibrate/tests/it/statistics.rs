@@ -121,7 +121,7 @@ fn an_interrupted_collection_goes_on() {
         let (mut runs, mut behind) = (0, None);
         loop {
             runs += 1;
-            // One call at first, and for each step one after each of two batches and one at the end.
+            // Each step has a call after each of two batches, and one at its end; one comes first.
             let (mut left, mut first) = (4 + runs % 2, None);
             let mut each = |done: u64, all: u64| {
                 assert!(*first.get_or_insert(done) <= done && done <= all);

@@ -3,17 +3,13 @@
 //! As metadata, the text of a manifest would be a tenth of a small model. [`KEY`] then has what is
 //! needed to read the section.
 
-use std::io::Read;
-
 use codec_api::{Dtype, FormatVersion, TensorSpec};
 use serde::{Deserialize, Serialize};
 
+use super::frame;
 use super::manifest::{KEY, Kind, crc32c};
 use super::names::MANIFEST;
 use super::writer::{MAX_HEADER, header};
-
-/// Level of Zstandard.
-pub(crate) const ZSTD: i32 = 19;
 
 /// Sections behind this one begin at multiples of so many bytes.
 const ALIGNMENT: usize = 8;
@@ -39,7 +35,7 @@ pub(crate) fn head<'a>(
     tensors: impl Iterator<Item = (&'a str, &'a TensorSpec)>,
     text: &str,
 ) -> Result<Vec<u8>, String> {
-    let mut section = zstd::bulk::compress(text.as_bytes(), ZSTD).map_err(|e| e.to_string())?;
+    let mut section = frame::compress(text.as_bytes())?;
     section.resize(section.len().next_multiple_of(ALIGNMENT), 0);
     let spec = TensorSpec::new(Dtype::U8, [section.len()]).map_err(|e| e.to_string())?;
     let (bytes, crc32c) = (text.len() as u64, crc32c(&section));
@@ -63,18 +59,11 @@ impl Compressed {
     /// # Errors
     /// What is wrong with the section.
     pub(super) fn text(&self, section: &[u8]) -> Result<String, String> {
-        let wrong = |reason: String| format!("its section `{MANIFEST}`: {reason}");
-        let found = crc32c(section);
-        if found != self.crc32c {
-            return Err(wrong(format!("it has CRC-32C {found:08x}, stored is {:08x}", self.crc32c)));
-        }
-        let frame = zstd::Decoder::with_buffer(section).map_err(|e| wrong(e.to_string()))?.single_frame();
-        // The buffer grows with the bytes that really come, and no further than a header may.
-        let (mut text, most) = (String::new(), MAX_HEADER as u64);
-        frame.take(self.bytes.min(most) + 1).read_to_string(&mut text).map_err(|e| wrong(e.to_string()))?;
-        if text.len() as u64 == self.bytes {
-            return Ok(text);
-        }
-        Err(wrong(format!("it does not decompress to the {} bytes that it should hold", self.bytes)))
+        let read = || {
+            frame::check(section, self.crc32c)?;
+            let frame = zstd::Decoder::with_buffer(section).map_err(|e| e.to_string())?.single_frame();
+            String::from_utf8(frame::decompress(frame, self.bytes, MAX_HEADER)?).map_err(|e| e.to_string())
+        };
+        read().map_err(|reason: String| format!("its section `{MANIFEST}`: {reason}"))
     }
 }

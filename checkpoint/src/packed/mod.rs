@@ -5,6 +5,7 @@ mod chunk;
 mod compressed;
 mod disk;
 mod entry;
+mod frame;
 mod head;
 mod levels;
 mod locate;
@@ -20,9 +21,10 @@ mod writer;
 
 pub use chunk::PackedChunk;
 pub(crate) use chunk::place;
-pub(crate) use compressed::{ZSTD, head};
+pub(crate) use compressed::head;
 pub(crate) use disk::{Disk, INTERVAL, storing};
 pub(crate) use entry::level_of;
+pub(crate) use frame::compress;
 pub(crate) use head::MAX_SHARDS;
 pub use levels::PackedLevel;
 pub(crate) use locate::{is_index_of, is_packed_file, named_like_shards, set_files_in_place_of};
@@ -41,6 +43,5 @@ pub(crate) use open::is_packed;
 pub(crate) use piece::Piece;
 pub use set::PackedFile;
 pub use tensor::PackedTensor;
-pub(crate) use writer::{
-    AtomicFile, MAX_HEADER, Sealed, create_directory, entry, header, is_temporary, sync_directory, write_file,
-};
+pub use writer::{AtomicFile, is_temporary};
+pub(crate) use writer::{MAX_HEADER, Sealed, create_directory, entry, header, sync_directory, write_file};

@@ -1,11 +1,9 @@
 //! Checks a packed model without writing anything.
 
-use std::io::Read;
-
 use codec_api::Progress;
 use rayon::prelude::*;
 
-use super::manifest::crc32c;
+use super::frame;
 use super::open::{Packed, StoredFile};
 use super::piece::Piece;
 use super::writer::MAX_HEADER;
@@ -88,17 +86,9 @@ impl Packed {
     pub(crate) fn verbatim(&self, file: &StoredFile) -> Result<Vec<u8>, Error> {
         self.set.check(&std::iter::once(&file.frame))?;
         let damaged = |reason: String| self.damaged_section(&file.frame, format!("section `{}`", file.section), reason);
-        let (found, stored) = (crc32c(&file.frame), file.record.crc32c);
-        if found != stored {
-            return Err(damaged(format!("it has CRC-32C {found:08x}, stored is {stored:08x}")));
-        }
-        let (mut bytes, most) = (Vec::new(), MAX_HEADER as u64 + 8);
-        let frame = zstd::Decoder::new(&*file.frame).map_err(|e| damaged(e.to_string()))?;
-        // The buffer grows with the bytes that really come, and no further than a header may.
-        frame.take(file.record.bytes.min(most) + 1).read_to_end(&mut bytes).map_err(|e| damaged(e.to_string()))?;
-        if bytes.len() as u64 == file.record.bytes {
-            return Ok(bytes);
-        }
-        Err(damaged(format!("it does not decompress to the {} bytes that it should hold", file.record.bytes)))
+        frame::check(&file.frame, file.record.crc32c).map_err(damaged)?;
+        let frame = zstd::Decoder::with_buffer(&*file.frame).map_err(|e| damaged(e.to_string()))?;
+        // No longer than a header may be, with the length before it.
+        frame::decompress(frame, file.record.bytes, MAX_HEADER + 8).map_err(damaged)
     }
 }

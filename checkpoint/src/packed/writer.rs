@@ -20,8 +20,9 @@ pub(crate) const MAX_HEADER: usize = 100_000_000;
 /// The end of the name of a temporary file; it begins with a dot.
 const TEMPORARY: &str = ".tmp";
 
-/// Whether a file of this name is a temporary file that an interrupted run may have left.
-pub(crate) fn is_temporary(name: &str) -> bool {
+/// Whether a file of this name is a temporary file that an interrupted run may have left
+/// ([`AtomicFile`]).
+pub fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
@@ -62,9 +63,10 @@ pub(crate) fn entry(name: &str, spec: &TensorSpec, offsets: [u64; 2]) -> String 
     format!(",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":{offsets:?}}}")
 }
 
-/// A file that appears under its name only in [`Self::commit`], whole and on the disk, or in
-/// [`Self::persist`]. Dropped before, it leaves nothing.
-pub(crate) struct AtomicFile {
+/// A file that appears under its name only in [`Self::commit`], whole and on the disk. Dropped
+/// before, it leaves nothing.
+#[derive(Debug)]
+pub struct AtomicFile {
     file: BufWriter<fs::File>,
     place: Sealed,
 }
@@ -74,12 +76,15 @@ impl AtomicFile {
     ///
     /// # Errors
     /// [`Error::Write`] if the folder does not allow it.
-    pub(crate) fn create(target: &Path) -> Result<Self, Error> {
+    pub fn create(target: &Path) -> Result<Self, Error> {
         Self::create_in(directory(target), target)
     }
 
     /// As [`Self::create`], in a folder on the same disk.
-    pub(crate) fn create_in(folder: &Path, target: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_in(folder: &Path, target: &Path) -> Result<Self, Error> {
         let mut builder = tempfile::Builder::new();
         let prefix = format!(".{}.", layout::name(target));
         builder.prefix(&prefix).suffix(TEMPORARY);
@@ -95,7 +100,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// [`Error::Write`], for example on a full disk.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(|error| self.place.failed(error))
     }
 
@@ -159,7 +164,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub(crate) fn commit(self) -> Result<(), Error> {
+    pub fn commit(self) -> Result<(), Error> {
         let target = self.place.target.clone();
         let sealed = self.sealed()?;
         sealed.sync()?;
@@ -191,6 +196,7 @@ fn buffered(file: fs::File) -> BufWriter<fs::File> {
 }
 
 /// A closed file that does not have its name yet. Dropped, it leaves nothing.
+#[derive(Debug)]
 pub(crate) struct Sealed {
     path: TempPath,
     target: PathBuf,

@@ -16,7 +16,7 @@ use crate::companions::Companions;
 use crate::error::Error;
 use crate::layout::directory;
 use crate::packed::{
-    BaseRecord, ChunkRecord, FileRecord, INDEX, Kind, Manifest, Packed, Sealed, TensorRecord, ZSTD, crc32c,
+    BaseRecord, ChunkRecord, FileRecord, INDEX, Kind, Manifest, Packed, Sealed, TensorRecord, compress, crc32c,
     create_directory, header_name, is_temporary, level_of, section_name,
 };
 
@@ -260,7 +260,7 @@ impl Plan {
 
     /// Checksum, length and section of the verbatim bytes of a source file.
     fn verbatim(&self, name: String, bytes: &[u8]) -> Result<((u32, u64), Piece), Error> {
-        let frame = zstd::bulk::compress(bytes, ZSTD).map_err(|e| self.wrong(e.to_string()))?;
+        let frame = compress(bytes).map_err(|reason| self.wrong(reason))?;
         let spec = TensorSpec::new(Dtype::U8, [frame.len()]).map_err(|e| self.wrong(e.to_string()))?;
         Ok(((crc32c(&frame), bytes.len() as u64), Piece { name, spec, content: Content::Memory(frame) }))
     }

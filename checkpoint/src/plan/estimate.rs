@@ -182,15 +182,15 @@ impl Plan {
 
 /// The record with other hashes and errors, which compress as badly as those of the chunk will.
 fn with_own_digits(mut record: ChunkRecord, tensor: &str) -> ChunkRecord {
-    record.blake3 = Hash::of(format!("{tensor} {:?}", record.rows).as_bytes());
-    let digits = |place: usize| u32::from_le_bytes(*record.blake3.0[place..].first_chunk().unwrap_or(&[0; 4]));
-    for (place, checksum) in record.sections.values_mut().enumerate() {
-        *checksum ^= digits(place);
-    }
+    let rows = record.rows;
+    let own = |of: &str| Hash::of(format!("{of} {tensor} {rows:?}").as_bytes());
+    let digits = |of: &str| own(of).0.first_chunk().map_or(0, |digits| u32::from_le_bytes(*digits));
+    record.blake3 = own("");
+    record.sections.iter_mut().for_each(|(section, checksum)| *checksum = digits(section));
     let certificate = &mut record.certificate;
     let errors = [&mut certificate.max_abs, &mut certificate.squared_error, &mut certificate.energy];
-    for (place, error) in errors.into_iter().enumerate() {
-        *error *= 1.0 + f64::from(digits(8 + place)) * 1e-12;
+    for (error, of) in errors.into_iter().zip(["max_abs", "squared_error", "energy"]) {
+        *error *= 1.0 + f64::from(digits(of)) * 1e-12;
     }
     record
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use checkpoint::{Packed, Recipe};
 use codec_api::{NoProgress, read_safetensors_header};
+use safetensors::tensor::Metadata;
 use serde_json::{Value, json};
 
-use crate::support::packed::{edit_manifest, noise, pack, registry};
+use crate::support::packed::{edit_manifest, noise, pack, registry, set_description};
 use crate::support::{Dir, assert_says, file, floats, model};
 
 fn packed(dir: &Dir) -> PathBuf {
@@ -22,12 +23,17 @@ fn packed(dir: &Dir) -> PathBuf {
     pack(&source, &dir.path().join("m.nw.safetensors"), &Recipe::built_in("int8").unwrap())
 }
 
+/// The bytes of a file, its header, and where its data begin.
+fn read(path: &Path) -> (Vec<u8>, Metadata, usize) {
+    let whole = fs::read(path).unwrap();
+    let (header, start) = read_safetensors_header(&whole).unwrap();
+    (whole, header, start)
+}
+
 #[test]
 fn a_changed_byte_in_any_section_is_found_and_named() {
     let dir = Dir::new();
-    let path = packed(&dir);
-    let whole = fs::read(&path).unwrap();
-    let (header, start) = read_safetensors_header(&whole).unwrap();
+    let (whole, header, start) = read(&packed(&dir));
     let mut sections = 0;
     for (name, info) in header.tensors() {
         let (begin, end) = info.data_offsets;
@@ -51,9 +57,7 @@ fn a_changed_byte_in_any_section_is_found_and_named() {
 #[test]
 fn a_changed_byte_of_the_header_is_found() {
     let dir = Dir::new();
-    let path = packed(&dir);
-    let whole = fs::read(&path).unwrap();
-    let (_, start) = read_safetensors_header(&whole).unwrap();
+    let (whole, _, start) = read(&packed(&dir));
     let text = str::from_utf8(&whole[8..start]).unwrap().trim_end().len();
     for at in (0..8 + text).step_by(7) {
         let mut bytes = whole.clone();
@@ -199,18 +203,14 @@ fn a_manifest_may_be_text_or_compressed() {
 #[test]
 fn a_compressed_manifest_that_claims_another_length_is_refused() {
     let dir = Dir::new();
-    let path = packed(&dir);
-    let whole = fs::read(&path).unwrap();
-    let (header, start) = read_safetensors_header(&whole).unwrap();
+    let (whole, header, start) = read(&packed(&dir));
     let record = header.metadata().clone().unwrap().remove("netweight").unwrap();
     let stated: Value = serde_json::from_str(&record).unwrap();
     for bytes in [0, 1, stated["bytes"].as_u64().unwrap() - 1, 1 << 30, u64::MAX] {
         let mut record = stated.clone();
         record["bytes"] = bytes.into();
-        let record = record.to_string();
-        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, record.as_bytes());
         let mut header: Value = serde_json::from_slice(&whole[8..start]).unwrap();
-        header["__metadata__"] = json!({ "netweight": record, "netweight.crc32c": format!("{crc:08x}") });
+        set_description(&mut header, record.to_string());
         let changed = dir.write("changed.nw.safetensors", file(&header.to_string(), &whole[start..]));
         let error = Packed::open(&changed, &registry()).unwrap_err();
         assert_says(&error, &["changed.nw.safetensors", "`__netweight__/manifest`", &format!("{bytes} bytes")]);

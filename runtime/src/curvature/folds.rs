@@ -74,8 +74,8 @@ impl Writer {
 impl Differentiable {
     /// All scales that cancel, in the order in which tokens go through the layers: between a norm
     /// and the linear layers behind it, between values and the output of attention, and between up
-    /// and down if the activation does not lie between them, or is a rectifier. Between a norm and a
-    /// mixture of experts there are none.
+    /// and down if the activation does not lie between them, or is a rectifier. Between a norm and
+    /// a mixture of experts there are none.
     pub fn folds(&self) -> Vec<Fold> {
         let mut folds: Vec<Fold> = (0..self.layers.len()).flat_map(|number| self.folds_of(number)).collect();
         if !self.config.tied {
@@ -107,7 +107,7 @@ impl Differentiable {
                 folds.push(fold(&wide, norm(names.feed_forward_norm), straight(config.width)));
                 std::slice::from_ref(network)
             }
-            // The norm before has the router and all experts behind it, each with tokens of its own.
+            // The norm before has the router and all experts behind it, each with its own tokens.
             FeedForward::Experts(mixture) => &*mixture.experts,
         };
         for Network { gate, up, down } in networks {

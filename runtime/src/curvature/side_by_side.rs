@@ -127,9 +127,9 @@ impl<'a> SideBySide<'a> {
         }
     }
 
-    /// Whether all linear layers of the group have the inputs that [`Self::inputs`] shows. The router
-    /// and the experts of a mixture have not: each expert has tokens of its own, and other ones in
-    /// both models.
+    /// Whether all linear layers of the group have the inputs that [`Self::inputs`] shows. The
+    /// router and the experts of a mixture have not: each expert has tokens of its own, and other
+    /// ones in both models.
     pub fn has_inputs(&self) -> bool {
         self.stage != Stage::Experts
     }

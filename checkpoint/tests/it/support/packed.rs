@@ -61,7 +61,7 @@ pub fn edit_manifest(path: &Path, edit: impl FnOnce(&mut Value)) {
             *offset = (offset.as_u64().unwrap() - compressed).into();
         }
     }
-    let strings = &mut header["__metadata__"];
+    let strings = &header["__metadata__"];
     let text = if frame.is_empty() {
         strings["netweight"].as_str().unwrap().to_owned()
     } else {
@@ -71,9 +71,14 @@ pub fn edit_manifest(path: &Path, edit: impl FnOnce(&mut Value)) {
     };
     let mut manifest: Value = serde_json::from_str(&text).unwrap();
     edit(&mut manifest);
-    let text = manifest.to_string();
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, text.as_bytes());
-    strings["netweight"] = text.into();
-    strings["netweight.crc32c"] = format!("{crc:08x}").into();
+    set_description(&mut header, manifest.to_string());
     fs::write(path, crate::support::file(&header.to_string(), data)).unwrap();
+}
+
+/// Sets the metadata string that describes a packed file, and its checksum.
+pub fn set_description(header: &mut Value, text: String) {
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, text.as_bytes());
+    let strings = &mut header["__metadata__"];
+    strings["netweight.crc32c"] = format!("{crc:08x}").into();
+    strings["netweight"] = text.into();
 }
