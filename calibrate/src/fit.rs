@@ -34,7 +34,7 @@ pub type Stepped<'a> = dyn Fn(f64, InputAxis) -> Result<Arc<dyn Codec>> + Sync +
 type Compress<'a> = dyn Fn(&Calibrated, Option<&Fitted>) -> Result<(f64, Compressed)> + 'a;
 
 /// A compression, and its settings.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Fitted {
     /// Damping of the curvatures, relative to the mean of their diagonals.
     pub damping: f64,

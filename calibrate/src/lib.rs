@@ -13,6 +13,7 @@
 //! - [`Calibrated`]: all tensors of a model, ready for an encode
 //! - [`Sequential`]: an encode of all tensors in the order of the layers, each after the errors of
 //!   those before it
+//! - [`Tuning`]: norms and biases, tuned towards the predictions of the dense model
 //! - [`allocate`]: a codec for each tensor, such that all together have a size
 //! - [`scaled`]: a model with scaled channels that computes the same function
 
@@ -30,6 +31,7 @@ mod scaling;
 mod search;
 mod sequential;
 mod statistics;
+mod tuning;
 
 pub use allocation::{Offer, allocate};
 pub use calibrated::{Calibrated, damping};
@@ -42,3 +44,4 @@ pub use scaling::{Scaled, scaled};
 pub use search::StepSearch;
 pub use sequential::{Choice, Compressed, Sequential, Subject};
 pub use statistics::{About, Collection, Curve, Protocol, Statistics, TensorStatistics, Text, ends_at, folder};
+pub use tuning::Tuning;

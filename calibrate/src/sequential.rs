@@ -16,7 +16,7 @@ use crate::feedback::Fed;
 use crate::statistics::{Statistics, batches};
 
 /// Most batches of sequences that run through the model. Their activations are in memory.
-const BATCHES: usize = 32;
+pub(crate) const BATCHES: usize = 32;
 
 /// A model that is compressed.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ pub struct Sequential<'a> {
 }
 
 /// What a compression gives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Compressed {
     /// By the names of the tensors.
     pub payloads: BTreeMap<String, Payload>,

@@ -35,8 +35,8 @@ use codec_api::{DecodeCx, EncodedTensor, LinearKernel, LinearOp, TensorView};
 pub use chat::ChatTemplate;
 pub use config::Config;
 pub use curvature::{
-    Batch, Differentiable, Embedding, Fold, HeadPass, Inputs, LayerPass, Layered, Observer, Place, SideBySide, Sizes,
-    Writer,
+    Batch, Differentiable, Embedding, Fold, Gradients, HeadPass, Inputs, LayerPass, Layered, Lesson, Observer, Place,
+    SideBySide, Sizes, Writer,
 };
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};

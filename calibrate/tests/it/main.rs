@@ -10,3 +10,4 @@ mod scaling;
 mod sequential;
 mod statistics;
 mod support;
+mod tuning;

@@ -16,14 +16,14 @@ use super::statistics::{collected, model, protocol};
 
 const DAMPING: f64 = 0.02;
 
-struct Opened {
-    source: Checkpoint,
+pub struct Opened {
+    pub source: Checkpoint,
     model: Differentiable,
-    statistics: Statistics,
+    pub statistics: Statistics,
     registry: Registry,
 }
 
-fn opened() -> Opened {
+pub fn opened() -> Opened {
     opened_at(&model())
 }
 
@@ -36,16 +36,16 @@ fn opened_at(path: &Path) -> Opened {
 }
 
 impl Opened {
-    fn subject(&self) -> Subject<'_> {
+    pub fn subject(&self) -> Subject<'_> {
         let Self { source, model, statistics, .. } = self;
         Subject { source, model, statistics, seed: 0 }
     }
 
-    fn codec(&self, spec: &str) -> calibrate::Result<Arc<dyn Codec>> {
+    pub fn codec(&self, spec: &str) -> calibrate::Result<Arc<dyn Codec>> {
         self.registry.parse_spec(spec).map_err(|error| calibrate::Error::Codec(CodecError::codec(error)))
     }
 
-    fn run(&self, threads: usize, choice: &Choice<'_>) -> Compressed {
+    pub fn run(&self, threads: usize, choice: &Choice<'_>) -> Compressed {
         let calibrated = Calibrated::new(&self.statistics, DAMPING).expect("factors");
         let sequential = Sequential { subject: self.subject(), calibrated: &calibrated };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");

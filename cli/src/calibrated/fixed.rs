@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use calibrate::{Fit, Fitted};
-use checkpoint::Recipe;
+use checkpoint::{Recipe, Rule};
 use codec_api::{Codec, InputAxis};
 
-use super::{Job, Ready};
+use super::{Job, Ready, VECTORS};
 
 /// Packs the model with the codecs of the recipe, whose calibration is named already.
 pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, mut recipe: Recipe, out: &mut dyn Write) -> Result<()> {
+    if job.args.calibration.tune {
+        recipe.rules.push(Rule::for_vectors(VECTORS));
+    }
     let plan = job.pool.install(|| job.plan(&recipe))?;
     job.check_target(&plan)?;
     let chosen = job.lossy(&plan, fit)?;
-    let fitted = self::fit(job, fit, &chosen, job.args.calibration.damping)?;
+    let mut fitted = self::fit(job, fit, &chosen, job.args.calibration.damping)?;
+    job.tune(&plan, fit, &mut fitted)?;
     recipe.calibration = Some(job.identity(Some(&fitted)));
     let plan = job.pool.install(|| job.plan(&recipe))?;
     let size = job.pack(&plan, &Ready(&fitted.compressed))?;

@@ -131,7 +131,12 @@ fn feedback_helps_codecs_of_a_recipe_and_goals_are_met() {
     let info = done(&["info", &at("fed")]);
     assert!(info.contains("quant.int"), "{info}");
 
-    pack("sized", &[&calibrated[..], &["--target-size", "150kB"]].concat());
+    pack("tuned", &[&calibrated[..], &["--codec", codec, "--exclude", "embed", "--tune"]].concat());
+    let tuned = divergence(&at("tuned"), &text);
+    assert!(tuned < 1.02 * fed, "{tuned} after tuning, {fed} before");
+    assert!(done(&["info", &at("tuned")]).contains("quant.cast:to=f16"));
+    let out = pack("sized", &[&calibrated[..], &["--target-size", "150kB", "--tune"]].concat());
+    assert!(out.contains("held-out tokens"), "{out}");
     assert!((149_000..=150_000).contains(&size("sized")), "{}", size("sized"));
     let out = pack("near", &[&calibrated[..], &["--target-kl", "0.05"]].concat());
     let kl = out.split("KL divergence ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap();
@@ -146,7 +151,7 @@ fn feedback_helps_codecs_of_a_recipe_and_goals_are_met() {
     let few = [&["compress", &model, "-o", &out, "--candidates", formats], &calibrated[..]].concat();
     assert!(error(&[&few[..], &["--target-size", "100kB"]].concat()).contains("the smallest of the candidates make"));
     assert!(error(&[&few[..], &["--target-kl", "0.1"]].concat()).contains("cannot be used with"));
-    for out in ["fed", "sized", "near", "chosen"] {
+    for out in ["fed", "tuned", "sized", "near", "chosen"] {
         done(&["verify", &at(out)]);
     }
 }

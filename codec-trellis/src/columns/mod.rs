@@ -23,12 +23,15 @@
 //! lanes is row `s mod h` of column `⌊s/h⌋`, so that the symbol of lane `l` in step `s` is symbol
 //! `32·s + l` of the segment's stream. In steps that have no weight, a lane has the multiple with
 //! `k = 0`, from a table with this symbol alone, which takes no bits.
-//! - `head` U8: the step of row code 0 and column code 0, F32; five parts, each after its length:
+//!
+//! The only section, `codes` U8, is a head after its length, and the streams. Lengths are in bytes of
+//! seven bits, the lowest first; all but the last have the eighth bit set. Format version 1 had two
+//! sections, `head` and `streams`, without the length.
+//! - The head: the step of row code 0 and column code 0, F32; five parts, each after its length:
 //!   the model as in `trellis`, the codes of the rows' steps, those of the columns' steps, and the
 //!   codes of the rows' and the columns' scales, two empty parts without contexts; then the length
-//!   of stream and escapes of each segment. Lengths are in bytes of seven bits, the lowest first;
-//!   all but the last have the eighth bit set.
-//! - `streams` U8: for each segment its rANS stream, its escapes and its low bits, in the form of
+//!   of stream and escapes of each segment.
+//! - The streams: for each segment its rANS stream, its escapes and its low bits, in the form of
 //!   `trellis`; raw weights do not occur. A stream for `m` weights has as many states as there.
 //!
 //! A list of codes begins with 0, and a plane in the layout of `entropy::plane` follows; or with 1,
@@ -56,7 +59,7 @@
 //!
 //! # Header
 //! ```
-//! let header = r#"{"codec":"trellis.columns","version":1,"states":8,"order":"rows","step":0.01}"#;
+//! let header = r#"{"codec":"trellis.columns","version":2,"states":8,"order":"rows","step":0.01}"#;
 //! let codec: Box<dyn codec_api::Codec> = serde_json::from_str(header)?;
 //! assert_eq!(serde_json::to_string(&codec)?, header);
 //! # use codec_trellis as _;
@@ -90,7 +93,7 @@ mod write;
 
 use codec_api::{
     Chunking, Codec, CodecError, CostEstimate, DecodeCx, EncodeCx, FormatVersion, Need, Needs, Panels, Payload,
-    PayloadView, Preset, Result, TensorSpec, TensorView, register_codec, typetag,
+    PayloadView, Preset, Result, TensorSpec, TensorView, Upgrade, register_codec, typetag,
 };
 use entropy::STATES;
 use serde::{Deserialize, Serialize};
@@ -102,7 +105,10 @@ use panels::Encoder;
 /// Most weights of a matrix.
 const MOST_WEIGHTS: u64 = 1 << 32;
 
-/// Names of sections.
+/// Name of the section.
+const CODES: &str = "codes";
+
+/// Names of the sections of format version 1.
 const HEAD: &str = "head";
 const STREAMS: &str = "streams";
 
@@ -112,7 +118,7 @@ const STREAMS: &str = "streams";
 #[non_exhaustive]
 pub struct Columns {
     /// Format version.
-    pub version: FormatVersion<1>,
+    pub version: FormatVersion<2>,
     /// Number of states of the trellis.
     pub states: States,
     /// What is encoded one after the other.
@@ -249,6 +255,10 @@ impl Codec for Columns {
     }
 }
 
+/// The payload tells which version it has.
+const UPGRADES: &[Upgrade] =
+    &[Upgrade::new(r#"{"codec":"trellis.columns","version":1,"states":8,"order":"columns","step":0.01}"#, |_| Ok(()))];
+
 fn presets() -> Vec<Preset> {
     let preset = |name, states, order| Preset::new(name, Columns::new(states, order, Step(0.01)));
     vec![preset("columns", States::FAST, Order::Columns), preset("rows", States::FAST, Order::Rows)]
@@ -271,4 +281,5 @@ register_codec!(
     "entropy-coded trellis with steps of rows and columns, for feedback of errors",
     presets,
     .probes(probes)
+    .upgrades(UPGRADES)
 );

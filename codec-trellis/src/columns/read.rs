@@ -9,7 +9,7 @@ use super::contexts::Contexts;
 use super::layout::{Layout, Segment};
 use super::steps::Steps;
 use super::write::tables;
-use super::{Columns, HEAD, STREAMS};
+use super::{CODES, Columns, HEAD, STREAMS};
 use crate::coded::decode::{Place, Plan, low_bytes, run};
 use crate::coded::machine::Machine;
 use crate::coded::model::{CONTEXTS, Model};
@@ -23,8 +23,9 @@ pub(super) fn decode(
     cancel: &Cancel,
     out: &mut [f32],
 ) -> Result<()> {
-    let damaged = |reason: &str| payload.corrupt(HEAD, reason);
-    let head = Head::read(layout, payload.byte_section(HEAD)?).map_err(|reason| damaged(&reason))?;
+    let [(head, in_head), (mut rest, in_streams)] = parts(payload)?;
+    let damaged = |reason: &str| payload.corrupt(in_head, reason);
+    let head = Head::read(layout, head).map_err(|reason| damaged(&reason))?;
     let tables = tables(&head.model).ok_or_else(|| damaged("it is no model"))?;
     let decoder = Decoder::new(&tables);
     let plan = Plan {
@@ -36,7 +37,6 @@ pub(super) fn decode(
         tables_of: head.model.tables_of[0],
     };
     let factors = head.steps.tables();
-    let mut rest: &[u8] = payload.byte_section(STREAMS)?;
     for (number, lengths) in head.lengths.iter().enumerate() {
         cancel.check()?;
         let segment = layout.segment(number);
@@ -44,18 +44,29 @@ pub(super) fn decode(
         let mut parts = [&[][..]; 3];
         for (part, len) in parts.iter_mut().zip([lengths[0], lengths[1], low]) {
             let cut = rest.split_at_checked(len);
-            (*part, rest) = cut.ok_or_else(|| payload.corrupt(STREAMS, format!("segment {number} is cut off")))?;
+            (*part, rest) = cut.ok_or_else(|| payload.corrupt(in_streams, format!("segment {number} is cut off")))?;
         }
         let mut weight = |row: usize, column: usize, j: f32| {
             out[layout.index(codec.order, row, column)] = j * (factors.1[column] * factors.0[row]);
         };
         let read = head.segment(layout, segment, &plan, parts, &mut weight);
-        read.map_err(|reason| payload.corrupt(STREAMS, format!("segment {number}: {reason}")))?;
+        read.map_err(|reason| payload.corrupt(in_streams, format!("segment {number}: {reason}")))?;
     }
-    if rest.is_empty() { Ok(()) } else { Err(payload.corrupt(STREAMS, format!("{} bytes are left", rest.len()))) }
+    if rest.is_empty() { Ok(()) } else { Err(payload.corrupt(in_streams, format!("{} bytes are left", rest.len()))) }
 }
 
-/// The section `head`.
+/// The head and the streams, and the sections that they are in.
+fn parts<'a>(payload: &PayloadView<'a>) -> Result<[(&'a [u8], &'static str); 2]> {
+    if payload.has(HEAD) {
+        return Ok([(payload.byte_section(HEAD)?, HEAD), (payload.byte_section(STREAMS)?, STREAMS)]);
+    }
+    let mut rest: &[u8] = payload.byte_section(CODES)?;
+    let cut = number(&mut rest).and_then(|len| rest.split_at_checked(len));
+    let (head, streams) = cut.ok_or_else(|| payload.corrupt(CODES, "its head is cut off"))?;
+    Ok([(head, CODES), (streams, CODES)])
+}
+
+/// The head.
 struct Head {
     steps: Steps,
     model: Model,

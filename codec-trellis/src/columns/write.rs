@@ -3,11 +3,11 @@
 use codec_api::{CodecError, EncodeCx, Payload, Result, Section};
 use entropy::{Encoder, Frequencies, STATES};
 
+use super::CODES;
 use super::codes;
 use super::contexts::Contexts;
 use super::layout::{Layout, Segment};
 use super::steps::Steps;
-use super::{HEAD, STREAMS};
 use crate::coded::alphabet::{Alphabet, ESCAPE};
 use crate::coded::encode::low_bits;
 use crate::coded::escapes::{self, Escape};
@@ -15,7 +15,7 @@ use crate::coded::model::{CONTEXTS, Model};
 use crate::coded::segments::width;
 use crate::coded::stats::Stats;
 
-/// All sections for the multiples of a matrix, column by column.
+/// The section for the multiples of a matrix, column by column.
 pub(super) fn payload(layout: Layout, steps: &Steps, multiples: &[i32], cx: &EncodeCx<'_>) -> Result<Payload> {
     if multiples.is_empty() {
         return Ok(Payload::new());
@@ -39,7 +39,11 @@ pub(super) fn payload(layout: Layout, steps: &Steps, multiples: &[i32], cx: &Enc
         streams.extend(escapes);
         writer.low(layout.segment(segment), &mut streams);
     }
-    Payload::new().with(HEAD, Section::from_bytes(head)?)?.with(STREAMS, Section::from_bytes(streams)?)
+    let mut codes = Vec::with_capacity(head.len() + streams.len() + 5);
+    number(head.len(), &mut codes);
+    codes.extend(head);
+    codes.extend(streams);
+    Payload::new().with(CODES, Section::from_bytes(codes)?)
 }
 
 /// Appends a number in bytes of seven bits, the lowest first.

@@ -12,7 +12,8 @@ use codec_api::{
 /// codecs that require them; more rows, for codecs that refuse a tensor with few rows.
 const SHAPES: [[usize; 2]; 3] = [[7, 100], [3, 256], [40, 100]];
 
-/// The directory of the files.
+/// The directory of the files. A name that ends in `-1` is that of a file of format version 1 of a
+/// codec that has a newer one.
 pub fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/v1")
 }

@@ -29,9 +29,7 @@ pub(super) fn norm_gradients(norm: &Norm, x: &[f32], g: &[f32], into: &mut [f32]
 
 fn vector_gradients(norm: &Norm, x: &[f32], g: &[f32], into: &mut [f32]) {
     let mean = |sum: f64| sum / x.len() as f64;
-    let centre = if norm.kind.centred { mean(x.iter().map(|x| f64::from(*x)).sum()) } else { 0.0 };
-    let variance = mean(x.iter().map(|x| (f64::from(*x) - centre).powi(2)).sum());
-    let scale = 1.0 / (variance + f64::from(norm.kind.epsilon)).sqrt();
+    let (centre, scale) = moments(norm, x);
     let terms = || {
         x.iter()
             .zip(g.iter().zip(&norm.weight))
@@ -42,6 +40,29 @@ fn vector_gradients(norm: &Norm, x: &[f32], g: &[f32], into: &mut [f32]) {
     for (into, (x, g)) in into.iter_mut().zip(terms()) {
         *into += (scale * (g - level - x * along)) as f32;
     }
+}
+
+/// For gradients `g` at the outputs of a norm, their sums over all vectors with its weight, and with
+/// its bias: `Σ g·x̂` and `Σ g`.
+pub(super) fn vector_sums(norm: &Norm, x: &[f32], g: &[f32]) -> [Vec<f64>; 2] {
+    let width = norm.weight.len().max(1);
+    let mut sums = [vec![0.0; width], vec![0.0; width]];
+    for (x, g) in x.chunks_exact(width).zip(g.chunks_exact(width)) {
+        let (centre, scale) = moments(norm, x);
+        for (at, (x, g)) in x.iter().zip(g).enumerate() {
+            sums[0][at] += f64::from(*g) * (f64::from(*x) - centre) * scale;
+            sums[1][at] += f64::from(*g);
+        }
+    }
+    sums
+}
+
+/// The mean of a vector, if the norm is centred, and one over its deviation.
+fn moments(norm: &Norm, x: &[f32]) -> (f64, f64) {
+    let mean = |sum: f64| sum / x.len() as f64;
+    let centre = if norm.kind.centred { mean(x.iter().map(|x| f64::from(*x)).sum()) } else { 0.0 };
+    let variance = mean(x.iter().map(|x| (f64::from(*x) - centre).powi(2)).sum());
+    (centre, 1.0 / (variance + f64::from(norm.kind.epsilon)).sqrt())
 }
 
 /// The derivative of an activation.

@@ -3,18 +3,19 @@
 use rayon::prelude::*;
 
 use super::Observer;
-use super::backward::{norm, norm_gradients};
+use super::backward::{norm, norm_gradients, vector_sums};
 use super::dense::Dense;
-use crate::decoder::Norm;
+use super::norm::NamedNorm;
+use crate::evaluate::Distribution;
 use crate::kernels::softmax;
 
 /// Logits that are computed at a time.
 const LOGITS: usize = 1 << 22;
 
 /// The last norm and the output head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Head {
-    pub(super) norm: Norm,
+    pub(super) norm: NamedNorm,
     pub(super) linear: Dense,
 }
 
@@ -54,6 +55,54 @@ impl Head {
             norm_gradients(&self.norm, x, &of_h, &mut g);
         }
         g
+    }
+}
+
+/// What the head of a model predicts for the outputs of its last layer.
+#[derive(Clone, Copy)]
+pub(super) struct Predictions<'a> {
+    pub(super) head: &'a Head,
+    pub(super) x: &'a [f32],
+}
+
+impl Predictions<'_> {
+    /// The KL divergence of these predictions from those of `teacher`, summed over all tokens, in
+    /// nats. With an observer, which sees the gradients at the norm, also the gradients of this
+    /// divergence at `x`.
+    pub(super) fn divergence(
+        &self,
+        teacher: Predictions<'_>,
+        observer: Option<&mut dyn Observer>,
+    ) -> (f64, Option<Vec<f32>>) {
+        let (linear, of_teacher) = (&self.head.linear, &teacher.head.linear);
+        let (width, vocabulary) = (linear.inputs, linear.outputs);
+        let [h, wanted] = [norm(&self.head.norm, self.x), norm(&teacher.head.norm, teacher.x)];
+        let mut of_h = vec![0.0; if observer.is_some() { h.len() } else { 0 }];
+        let at_once = (LOGITS / vocabulary).max(1) * width;
+        let mut sum = 0.0;
+        for (share, (h, wanted)) in h.chunks(at_once).zip(wanted.chunks(at_once)).enumerate() {
+            let [mut q, mut p] = [linear.forward(h), of_teacher.forward(wanted)];
+            let tokens = p.par_chunks(vocabulary).zip(q.par_chunks(vocabulary));
+            let each = tokens.map(|(p, q)| Distribution::new(p).divergence_of(&Distribution::new(q)).0);
+            sum += each.collect::<Vec<_>>().iter().sum::<f64>();
+            if observer.is_none() {
+                continue;
+            }
+            q.par_chunks_mut(vocabulary).zip(p.par_chunks_mut(vocabulary)).for_each(|(q, p)| {
+                softmax(q);
+                softmax(p);
+                q.iter_mut().zip(p).for_each(|(q, p)| *q -= *p);
+            });
+            linear.backward(&q, &mut of_h[share * at_once..][..h.len()]);
+        }
+        let gradients = observer.map(|observer| {
+            let Head { norm, .. } = self.head;
+            observer.norm(&norm.name, &|| vector_sums(norm, self.x, &of_h));
+            let mut g = vec![0.0; self.x.len()];
+            norm_gradients(norm, self.x, &of_h, &mut g);
+            g
+        });
+        (sum, gradients)
     }
 }
 

@@ -1,10 +1,11 @@
 //! A layer of a decoder in both directions.
 
 use super::attention::{Heads, attend, attend_backward};
-use super::backward::{norm, norm_gradients};
+use super::backward::{norm, norm_gradients, vector_sums};
 use super::dense::Dense;
 use super::mixture::{Mixture, Routed};
 use super::network::{Network, Widened, show};
+use super::norm::NamedNorm;
 use super::{Batch, Observer};
 use crate::config::Config;
 use crate::decoder::Norm;
@@ -12,13 +13,13 @@ use crate::decoder::Norm;
 /// A layer.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
-    pub(super) attention_norm: Norm,
+    pub(super) attention_norm: NamedNorm,
     /// Queries, keys and values: one linear layer for all, or three.
     pub(super) inputs: Vec<Dense>,
     pub(super) head_norms: Option<[Norm; 2]>,
     pub(super) output: Dense,
     pub(super) window: Option<usize>,
-    pub(super) feed_forward_norm: Norm,
+    pub(super) feed_forward_norm: NamedNorm,
     pub(super) feed_forward: FeedForward,
 }
 
@@ -160,18 +161,23 @@ impl Layer {
             }
             _ => {}
         }
-        let mut show = |linear: &Dense, g: &[f32]| observer.gradients(&linear.tensor, g, linear.outputs);
         let mut g = g;
+        let sums = || vector_sums(&self.feed_forward_norm, &tape.middle, &of_h2);
+        observer.norm(&self.feed_forward_norm.name, &sums);
         norm_gradients(&self.feed_forward_norm, &tape.middle, &of_h2, &mut g);
-        show(&self.output, &g);
+        let show = |linear: &Dense, g: &[f32], observer: &mut dyn Observer| {
+            observer.gradients(&linear.tensor, g, linear.outputs);
+        };
+        show(&self.output, &g, observer);
         let mut of_mixed = vec![0.0; tape.mixed.len()];
         self.output.backward(&g, &mut of_mixed);
         let of_projected = attend_backward(&self.heads(config), batch, &tape.projected, &of_mixed);
         let mut of_h = vec![0.0; tape.h.len()];
         for (linear, of_outputs) in self.inputs.iter().zip(&of_projected) {
-            show(linear, of_outputs);
+            show(linear, of_outputs, observer);
             linear.backward(of_outputs, &mut of_h);
         }
+        observer.norm(&self.attention_norm.name, &|| vector_sums(&self.attention_norm, x, &of_h));
         norm_gradients(&self.attention_norm, x, &of_h, &mut g);
         g
     }

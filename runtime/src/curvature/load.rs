@@ -11,6 +11,7 @@ use super::layer::{FeedForward, Layer};
 use super::layered::Layered;
 use super::mixture::Mixture;
 use super::network::Network;
+use super::norm::NamedNorm;
 use crate::config::{Attention, Config, Plain, STACKED};
 use crate::decoder::{Norm, directory};
 use crate::error::{Error, Result};
@@ -86,7 +87,7 @@ impl Loader<'_> {
         } else {
             self.dense(names.head, (outputs, inputs), false, false)?
         };
-        Ok(Head { norm: self.norm(&format!("{}{}", self.of.prefix, names.norm), inputs)?, linear })
+        Ok(Head { norm: self.named(&format!("{}{}", self.of.prefix, names.norm), inputs)?, linear })
     }
 
     /// The values of a tensor. What was copied from the map need not stay in memory.
@@ -101,6 +102,10 @@ impl Loader<'_> {
         let weight = self.source.vector(&format!("{name}.weight"), width)?;
         let bias = if kind.centred { self.source.vector(&format!("{name}.bias"), width)? } else { Vec::new() };
         Ok(Norm { kind, weight, bias })
+    }
+
+    fn named(&self, name: &str, width: usize) -> Result<NamedNorm> {
+        Ok(NamedNorm { name: name.to_owned(), norm: self.norm(name, width)? })
     }
 
     fn dense(&self, name: &str, (outputs, inputs): (usize, usize), turned: bool, bias: bool) -> Result<Dense> {
@@ -136,12 +141,12 @@ impl Loader<'_> {
         let [q_norm, k_norm] = names.head_norms.map(name);
         let head_norm = |of: &str| self.norm(of, config.head_width);
         Ok(Layer {
-            attention_norm: self.norm(&name(names.attention_norm), width)?,
+            attention_norm: self.named(&name(names.attention_norm), width)?,
             inputs,
             head_norms: if config.head_norms { Some([head_norm(&q_norm)?, head_norm(&k_norm)?]) } else { None },
             output: linear(names.output, width, queries, bias.output)?,
             window: config.windows.get(layer).copied().flatten(),
-            feed_forward_norm: self.norm(&name(names.feed_forward_norm), width)?,
+            feed_forward_norm: self.named(&name(names.feed_forward_norm), width)?,
             feed_forward: self.feed_forward(layer)?,
         })
     }

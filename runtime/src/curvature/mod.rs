@@ -14,6 +14,7 @@ mod attention;
 mod backward;
 mod batch;
 mod dense;
+mod distillation;
 mod folds;
 mod head;
 mod layer;
@@ -21,12 +22,14 @@ mod layered;
 mod load;
 mod mixture;
 mod network;
+mod norm;
 mod side_by_side;
 
 use checkpoint::Model;
 use codec_api::InputAxis;
 
 pub use batch::Batch;
+pub use distillation::{Gradients, Lesson};
 pub use folds::{Fold, Writer};
 pub use layered::{Embedding, HeadPass, LayerPass, Layered, Sizes};
 pub use side_by_side::{Inputs, SideBySide};
@@ -44,6 +47,10 @@ pub trait Observer {
     /// Gradients at the outputs of the linear layer with this weight.
     fn gradients(&mut self, tensor: &str, g: &[f32], width: usize);
 
+    /// A norm. `gradients` computes the sums over all tokens of the gradients with its weight, and
+    /// with its bias.
+    fn norm(&mut self, _name: &str, _gradients: &dyn Fn() -> [Vec<f64>; 2]) {}
+
     /// For each token of the vocabulary the sum of `p·(1 − p)` over its predicted probabilities.
     fn predicted(&mut self, variances: &[f64]);
 }
@@ -59,7 +66,7 @@ pub struct Place {
 }
 
 /// A model with all its weights in memory, dense and in f32.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Differentiable {
     config: Config,
     embedding: (String, Vec<f32>),

@@ -185,8 +185,47 @@ fn gradients_are_slopes_of_the_loss() {
     }
 }
 
+/// The divergence from a model with other weights in one matrix, along each vector.
+#[test]
+fn gradients_of_vectors_are_slopes_of_the_divergence() {
+    for name in ["gpt2", "llama", "llama-tied-bias", "mixtral"] {
+        let teacher = open(name).expect("a model");
+        let output = &teacher.layers[0].output;
+        let changed: Vec<f32> = output.weight.iter().map(|w| w * 0.5).collect();
+        let mut by_tensor = changed.clone();
+        if output.axis == InputAxis::Rows {
+            transpose((output.outputs, output.inputs), &changed, &mut by_tensor);
+        }
+        let mut student = teacher.with_matrices([(&*output.tensor, &*by_tensor)]).expect("a copy");
+        assert_eq!(student.layers[0].output.weight, changed, "{name}");
+        let ids: Vec<u32> = (0..10).map(|i| (i * i * 7 + 3 * i + 1) % teacher.config.vocabulary as u32).collect();
+        let sequences = [&ids[..6], &ids[6..]];
+        let lesson = teacher.lesson(Batch { sequences: &sequences, first: 0 }).expect("a lesson");
+        assert_eq!(lesson.tokens(), 10);
+        let own = teacher.divergence(&teacher, &lesson).expect("a divergence");
+        assert!(own.abs() < 1e-9, "{name}: {own}");
+        let (divergence, gradients) = student.learn(&teacher, &lesson).expect("gradients");
+        let same = student.divergence(&teacher, &lesson).expect("a divergence");
+        assert!(divergence > 0.0 && (same / divergence - 1.0).abs() < 1e-9, "{name}: {divergence}, {same}");
+        let loss = |student: &Differentiable| student.divergence(&teacher, &lesson).expect("a divergence");
+        let names: Vec<String> = student.vectors().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len() > 2 * teacher.layers.len() + 1, teacher.config.biases.inputs, "{name}");
+        for tensor in names {
+            let (slope, length) = slope(&mut student, &gradients[&tensor], loss, |student| {
+                student.vectors().into_iter().find(|(name, _)| *name == tensor).expect("a vector").1
+            });
+            assert!((slope / length - 1.0).abs() < 0.05, "{name}, {tensor}: {slope}, {length} expected");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_run_is_refused() {
+    let model = open("llama").expect("a model");
+    for (name, values) in [("model.layers.0.self_attn.q_proj.weight", 3), ("lm_head.bias", 3)] {
+        let error = model.with_matrices([(name, &*vec![0.0; values])]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("3 values"), "{error}");
+    }
     with("llama", |model| {
         let model = Layered::open(model).expect("a model");
         let (embedding, layer) = (model.embedding().expect("a table"), model.layer(0).expect("a layer"));
