@@ -7,7 +7,7 @@ use codec_api::Dtype;
 use regex::Regex;
 
 use crate::packing::Bases;
-use crate::{apply, compress, decompress, diff, shell, steps, verify};
+use crate::{apply, compress, decompress, diff, lora, merge, shell, steps, verify};
 #[cfg(feature = "runtime")]
 use crate::{calibrate, eval, generate, speed};
 
@@ -37,6 +37,8 @@ pub enum Command {
     Verify(verify::Args),
     Apply(apply::Args),
     Diff(diff::Args),
+    Merge(merge::Args),
+    Lora(lora::Args),
     Plan(Box<steps::Plan>),
     Run(steps::Run),
     Commit(steps::Commit),

@@ -35,6 +35,8 @@ mod eval;
 mod generate;
 mod info;
 mod list;
+mod lora;
+mod merge;
 mod options;
 mod packing;
 #[cfg(feature = "runtime")]
@@ -119,6 +121,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Run(args) => steps::run(args, &registry, out),
         Command::Commit(args) => steps::commit(args, &registry, out),
         Command::Diff(args) => diff::run(args, &registry, out),
+        Command::Merge(args) => merge::run(args, &registry, out),
+        Command::Lora(args) => lora::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Calibrate(args) => calibrate::run(args, &registry, out),

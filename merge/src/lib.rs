@@ -4,13 +4,21 @@
 
 mod blocks;
 mod error;
+pub mod lora;
 mod method;
+mod plan;
+mod recipe;
 mod rng;
+mod run;
 mod select;
 mod source;
+mod write;
 
 pub use blocks::Inputs;
 pub use error::{Error, Result};
 pub use method::{Method, Prepared, Sparsify, Task, TaskModel, Vectors};
+pub use plan::{Input, Operation, OutputTensor, Plan, PlanOptions, dtype};
+pub use recipe::{ModelReference, Recipe};
 pub use rng::Draws;
+pub use run::{Ran, RunOptions, is_unfinished, run};
 pub use source::{Source, Stored};

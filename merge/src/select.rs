@@ -71,7 +71,8 @@ pub(crate) fn largest(inputs: &Inputs<'_>, lanes: &dyn Lanes, counts: &[usize], 
         return Ok(found);
     }
     let high = histograms(inputs, lanes, &wanted, 1 << (31 - LOW), |_, bits| Some(bits >> LOW))?;
-    let high: Vec<(u32, u64)> = wanted.iter().zip(&high).map(|(lane, bins)| place(bins, counts[*lane] as u64)).collect();
+    let high: Vec<(u32, u64)> =
+        wanted.iter().zip(&high).map(|(lane, bins)| place(bins, counts[*lane] as u64)).collect();
     let inside = |slot: usize, bits: u32| (bits >> LOW == high[slot].0).then_some(bits & ((1 << LOW) - 1));
     let low = histograms(inputs, lanes, &wanted, 1 << LOW, inside)?;
     let mut split = Vec::new();

@@ -44,7 +44,13 @@ impl Combination {
     }
 
     /// Computes the elements from `start` on; at most a tile.
-    pub(super) fn apply(&self, inputs: &Inputs<'_>, start: usize, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
+    pub(super) fn apply(
+        &self,
+        inputs: &Inputs<'_>,
+        start: usize,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         let buffer = &mut scratch.take(1, out.len())[0];
         for (i, source) in inputs.all().take(self.inputs).enumerate() {
             source.read(start, if i == 0 { &mut *out } else { &mut *buffer })?;

@@ -207,17 +207,30 @@ impl Prepared {
     /// # Errors
     /// Those of the inputs.
     pub fn apply(&self, inputs: &Inputs<'_>, start: usize, out: &mut [f32]) -> Result<()> {
-        let mut scratch = Scratch::default();
+        self.apply_in(inputs, start, out, &mut Scratch::default())
+    }
+
+    /// As [`Self::apply`], with buffers of an earlier call.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub(crate) fn apply_in(
+        &self,
+        inputs: &Inputs<'_>,
+        start: usize,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         let range = start..start + out.len();
         if let Kind::Task(task) = &self.0 {
-            return task.apply(inputs, range, out, &mut scratch);
+            return task.apply(inputs, range, out, scratch);
         }
         for tile in tiles(range) {
             let out = &mut out[tile.start - start..tile.end - start];
             match &self.0 {
-                Kind::Combination(combination) => combination.apply(inputs, tile.start, out, &mut scratch)?,
-                Kind::Selected(selected) => selected.apply(inputs, &tile, out, &mut scratch)?,
-                Kind::NearSwap(t) => near_swap(*t, inputs, tile.start, out, &mut scratch)?,
+                Kind::Combination(combination) => combination.apply(inputs, tile.start, out, scratch)?,
+                Kind::Selected(selected) => selected.apply(inputs, &tile, out, scratch)?,
+                Kind::NearSwap(t) => near_swap(*t, inputs, tile.start, out, scratch)?,
                 Kind::Task(_) => {}
             }
         }

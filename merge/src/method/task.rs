@@ -96,7 +96,8 @@ impl Merged {
                 all[1] += sum[1];
             }
         }
-        let scale = |[before, after]: [f64; 2]| if before < 1e-7 || after < 1e-7 { 1.0 } else { (before / after) as f32 };
+        let scale =
+            |[before, after]: [f64; 2]| if before < 1e-7 || after < 1e-7 { 1.0 } else { (before / after) as f32 };
         Ok(all.into_iter().map(scale).collect())
     }
 
@@ -162,7 +163,8 @@ impl Merged {
             (Mask::Between(most, least), _) => between(*most, *least, tile.start, d),
             (Mask::Given, Some(mask)) => keep(&mask[tile.clone()], d),
             (Mask::Random, _) => {
-                let drawn = |(i, d): (usize, &mut f32)| *d = if draws.keeps(tile.start + i, *density) { *d } else { 0.0 };
+                let drawn =
+                    |(i, d): (usize, &mut f32)| *d = if draws.keeps(tile.start + i, *density) { *d } else { 0.0 };
                 d.iter_mut().enumerate().for_each(drawn);
             }
             (Mask::Ranked, _) => keep(&ranks[model][tile.start - first..tile.end - first], d),

@@ -1,5 +1,8 @@
 //! Tests of merges.
-#![allow(clippy::unwrap_used, reason = "test helpers may")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
+mod lora;
 mod methods;
+mod recipes;
+mod running;
 mod support;

@@ -1,0 +1,123 @@
+//! `netweight lora`: adapters merged into a model, and extracted from a fine-tune.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use checkpoint::Model;
+use codec_api::{Cancel, Registry};
+use merge::lora::{Extract as How, extract};
+use merge::{Plan, PlanOptions, Recipe};
+
+use crate::Outcome;
+use crate::args::Cast;
+use crate::merge::{Options, write_model};
+use crate::packing::{Work, check_free};
+use crate::text;
+
+/// Merge a LoRA adapter into its model, or extract one
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Merge(Merge),
+    Extract(Extract),
+}
+
+/// Merge a LoRA adapter (PEFT) into its model
+///
+/// Computes W + scale·B·A in F32, and rounds once. DoRA, rsLoRA, rank and alpha patterns,
+/// embeddings, saved modules and biases are merged too; what changes the result in another way is
+/// refused by name.
+#[derive(Debug, clap::Args)]
+struct Merge {
+    /// The model, dense or packed
+    model: PathBuf,
+    /// The directory of the adapter: adapter_config.json and adapter_model.safetensors
+    adapter: PathBuf,
+    /// The directory of the merged model
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// The dtype of the output, in place of the model's
+    #[arg(long, value_name = "DTYPE")]
+    dtype: Option<Cast>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Extract an adapter out of the difference of two models
+///
+/// Decomposes the difference of each matrix, and keeps the largest components. Other tensors that
+/// differ are stored as wholes (modules_to_save).
+#[derive(Debug, clap::Args)]
+struct Extract {
+    /// The model before fine-tuning
+    base: PathBuf,
+    /// The fine-tune
+    model: PathBuf,
+    /// The directory of the adapter
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Most components of a matrix
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    rank: usize,
+    /// Leave out components with a smaller singular value
+    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    epsilon: f64,
+    /// Embeddings as low-rank differences too
+    #[arg(long)]
+    embeddings: bool,
+    #[command(flatten)]
+    work: Work,
+    /// Replace existing files
+    #[arg(long)]
+    force: bool,
+}
+
+/// Merges or extracts.
+///
+/// # Errors
+/// For adapters and models that do not fit each other, unreadable files, and a target that exists
+/// or cannot be written.
+pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    match &args.command {
+        Command::Merge(args) => merge_adapter(args, registry, out),
+        Command::Extract(args) => extract_adapter(args, registry, out),
+    }
+}
+
+fn merge_adapter(args: &Merge, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    let recipe = Recipe::of_adapter(&args.model, &args.adapter);
+    let plan = Plan::new(recipe, PlanOptions { seed: 0, dtype: args.dtype.map(Into::into) }, registry)?;
+    write_model(&plan, &args.output, &args.options, out)
+}
+
+fn extract_adapter(args: &Extract, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    let begin = Instant::now();
+    check_free(&args.output, args.force)?;
+    let model = Model::open(&args.model, &[], registry)?;
+    let mut size = (0, 0);
+    for name in model.names() {
+        let spec = model.spec(name)?;
+        size = (size.0 + spec.elements() as u64, size.1 + spec.byte_len() as u64);
+    }
+    let progress = args.work.progress("extract", size);
+    let how = How { max_rank: args.rank, epsilon: args.epsilon, embeddings: args.embeddings, ..How::default() };
+    let models = [&*args.base, &*args.model];
+    let cancel = Cancel::new();
+    let found = args.work.pool()?.install(|| extract(models, &args.output, &how, (&cancel, &progress), registry))?;
+    drop(progress);
+    if args.work.quiet {
+        return Ok(Outcome::Clean);
+    }
+    let (shown, modules) = (text::path(&args.output), text::count(found.modules, "module"));
+    let whole = text::count(found.whole, "whole tensor");
+    writeln!(out, "`{shown}`: {modules} of rank up to {}, {whole}", found.rank)?;
+    writeln!(out, "‖Δ − B·A‖/‖Δ‖ is {:.3e}; it took {:.1} s", found.error, begin.elapsed().as_secs_f64())?;
+    Ok(Outcome::Clean)
+}
