@@ -25,7 +25,9 @@ impl Scratch {
             self.0.resize_with(count, Vec::new);
         }
         let taken = &mut self.0[..count];
-        taken.iter_mut().for_each(|buffer| buffer.resize(len, 0.0));
+        for buffer in &mut *taken {
+            buffer.resize(len, 0.0);
+        }
         taken
     }
 }
@@ -72,7 +74,9 @@ impl Inputs<'_> {
         }
         if let (Some(base), Some(values)) = (self.base, rest.first_mut()) {
             base.read(start, values)?;
-            models.iter_mut().for_each(|model| subtract(model, values));
+            for model in models {
+                subtract(model, values);
+            }
         }
         Ok(())
     }
@@ -154,6 +158,8 @@ simd::kernel! {
 simd::kernel! {
     /// `factor·x`.
     pub(crate) fn scale<'a>(_simd, factor: f32, x: &'a mut [f32]) {
-        x.iter_mut().for_each(|x| *x *= factor);
+        for x in x {
+            *x *= factor;
+        }
     }
 }

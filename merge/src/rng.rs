@@ -1,12 +1,12 @@
 //! Random masks from a counter: a draw depends on its key and its position only, not on blocks,
 //! threads or other tensors.
 
-/// A stream of 32-bit draws with random access. Draw `i` is one half of output `⌊i/2⌋` of
-/// SplitMix64 whose state begins at the key.
+/// A stream of 32-bit draws with random access. Draw `i` is one half of output `⌊i/2⌋` of the
+/// generator `SplitMix64` whose state begins at the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws(u64);
 
-/// The step of SplitMix64.
+/// The step of `SplitMix64`.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Draws {

@@ -187,3 +187,60 @@ fn cut(inputs: &Inputs<'_>, lanes: &dyn Lanes, split: &[(usize, u64)], found: &m
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use codec_api::{Bytes, Cancel, Dtype, TensorSpec};
+
+    use super::*;
+    use crate::rng::Draws;
+    use crate::source::{Source, Stored};
+
+    /// The values of the only model.
+    struct Values<'a>(&'a Inputs<'a>);
+
+    impl Lanes for Values<'_> {
+        fn count(&self) -> usize {
+            1
+        }
+
+        fn fill<'s>(&self, range: &Range<usize>, scratch: &'s mut Scratch) -> Result<&'s mut [Vec<f32>]> {
+            let buffers = scratch.take(1, range.len());
+            self.0.read(range.start, buffers)?;
+            Ok(buffers)
+        }
+    }
+
+    fn check(values: &[f32], ties: Ties, k: usize) {
+        let spec = TensorSpec::new(Dtype::F32, [values.len()]).unwrap();
+        let bytes = Bytes::from(bytemuck::cast_slice::<f32, u8>(values).to_vec());
+        let source = Stored::new(spec, bytes).unwrap();
+        let (models, cancel) = ([&source as &dyn Source], Cancel::new());
+        let inputs = Inputs { models: &models, base: None, cancel: &cancel };
+        let found = largest(&inputs, &Values(&inputs), &[k], ties).unwrap()[0];
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        let place = |i: usize| if ties == Ties::First { i } else { values.len() - i };
+        order.sort_by_key(|i| (std::cmp::Reverse(magnitude(values[*i])), place(*i)));
+        let mut wanted = vec![false; values.len()];
+        order[..k].iter().for_each(|i| wanted[*i] = true);
+        let own: Vec<bool> = (0..values.len()).map(|i| magnitude(values[i]) >= found.least(i)).collect();
+        assert!(own == wanted, "{k} of {}, {ties:?}", values.len());
+    }
+
+    #[test]
+    fn the_largest_are_those_of_a_stable_sort() {
+        let draws = Draws::new(3, 0, "x");
+        // Few and many different magnitudes, in one block and in three.
+        for (count, levels) in [(1000, 7), (1000, 1 << 20), (2 * BLOCK + 77, 50)] {
+            let value = |i: usize| (f64::from(draws.at(i) % levels) - f64::from(levels / 3)) as f32 * 1e-5;
+            let values: Vec<f32> = (0..count).map(value).collect();
+            for ties in [Ties::First, Ties::Last] {
+                for k in [0, 1, count / 3, count - 1, count].into_iter().filter(|k| count < BLOCK || *k == count / 3) {
+                    check(&values, ties, k);
+                }
+            }
+        }
+        check(&[0.0; 100], Ties::First, 40);
+        check(&[f32::INFINITY, -1.0, f32::NAN, 1.0], Ties::Last, 3);
+    }
+}

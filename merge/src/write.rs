@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use codec_api::TensorSpec;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The largest head of the format, in bytes.
 const MAX_HEADER: usize = 100_000_000;
@@ -21,7 +21,8 @@ pub(crate) fn header<'a>(
     for (name, spec) in tensors {
         let end = begin + spec.byte_len() as u64;
         let (name, dtype, shape) = (Value::from(name), spec.dtype(), spec.shape());
-        text += &format!(",{name}:{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{begin},{end}]}}");
+        let entry = json!({"dtype": dtype.to_string(), "shape": shape, "data_offsets": [begin, end]});
+        text.extend([",", &name.to_string(), ":", &entry.to_string()]);
         begin = end;
     }
     text.push('}');

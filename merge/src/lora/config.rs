@@ -29,6 +29,8 @@ pub(super) struct Config {
     root: bool,
     alphas: Vec<(Regex, f64)>,
     pub(super) dora: bool,
+    /// Whether weights are `inputs × outputs`, where their shape does not tell.
+    pub(super) turned: bool,
 }
 
 impl Config {
@@ -59,6 +61,7 @@ impl Config {
             root: map.get("use_rslora") == Some(&Value::Bool(true)),
             alphas: alphas(map.get("alpha_pattern")).map_err(fail)?,
             dora: map.get("use_dora") == Some(&Value::Bool(true)),
+            turned: map.get("fan_in_fan_out") == Some(&Value::Bool(true)),
         })
     }
 

@@ -92,6 +92,8 @@ struct Parts {
     whole: BTreeSet<String>,
     biases: bool,
     energies: [f64; 2],
+    /// Whether weights of linear layers are `inputs × outputs`.
+    conv1d: bool,
 }
 
 /// Writes the difference of `fine` from `base` as an adapter into the directory `out`. Matrices
@@ -114,7 +116,8 @@ pub fn extract(
     if let Some(name) = missing.iter().find(|name| **name != "lm_head.weight") {
         return Err(Error::tensor(fine.display().to_string(), *name, format!("it is missing, and `{names}` has it")));
     }
-    let mut parts = Parts::default();
+    let conv1d = models[1].names().into_iter().any(|name| is_conv1d(name, &models[1]));
+    let mut parts = Parts { conv1d, ..Parts::default() };
     for name in models[1].names() {
         cancel.check()?;
         let spec = models[1].spec(name)?.clone();
@@ -139,9 +142,15 @@ pub fn extract(
         if before.as_ref() == Some(&values) {
             continue;
         }
-        parts.add(name, &spec, values, before, options)?;
+        parts.add(name, &spec, values, before.as_deref(), options)?;
     }
     parts.write(base, out)
+}
+
+/// Whether the tensor shows that the model has the `Conv1D` layers of GPT-2, wider than high.
+fn is_conv1d(name: &str, model: &Model) -> bool {
+    let wide = |shape: &[usize]| shape.len() == 2 && shape[1] > shape[0];
+    name.ends_with(".c_fc.weight") && model.spec(name).is_ok_and(|spec| wide(spec.shape()))
 }
 
 fn is_embedding(name: &str) -> bool {
@@ -154,20 +163,20 @@ impl Parts {
         name: &str,
         spec: &TensorSpec,
         mut values: Vec<f32>,
-        before: Option<Vec<f32>>,
+        before: Option<&[f32]>,
         options: &Extract,
     ) -> Result<()> {
         let module = name.strip_suffix(".weight");
         let (head, embedding) = (name == "lm_head.weight", is_embedding(name));
-        let (Some(module), &[rows, columns], Some(before)) = (module, spec.shape(), &before) else {
-            return self.add_whole(name, spec, &values, before.as_deref());
+        let (Some(module), &[rows, columns], Some(before)) = (module, spec.shape(), before) else {
+            return self.add_whole(name, spec, &values, before);
         };
         if embedding && !options.embeddings {
             return self.add_whole(name, spec, &values, Some(before));
         }
         values.iter_mut().zip(before).for_each(|(x, before)| *x -= before);
         // `B·A` is outputs × inputs: the transpose of an embedding and of a `Conv1D`.
-        let turned = (embedding && !head) || CONV1D.iter().any(|end| module.ends_with(end));
+        let turned = (embedding && !head) || (self.conv1d && CONV1D.iter().any(|end| module.ends_with(end)));
         let shape = if turned { (columns, rows) } else { (rows, columns) };
         if turned {
             let mut other = vec![0.0; values.len()];
@@ -221,7 +230,7 @@ impl Parts {
             "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.display().to_string(),
             "r": rank, "lora_alpha": rank, "rank_pattern": lower, "alpha_pattern": lower,
             "target_modules": targets, "modules_to_save": whole, "bias": "none", "lora_bias": self.biases,
-            "fan_in_fan_out": self.ranks.keys().any(|m| CONV1D.iter().any(|end| m.ends_with(end))),
+            "fan_in_fan_out": self.conv1d,
             "use_rslora": false, "use_dora": false, "inference_mode": true, "lora_dropout": 0.0,
             "init_lora_weights": true,
         });

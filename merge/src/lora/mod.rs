@@ -13,7 +13,7 @@ use checkpoint::{Checkpoint, Model};
 use codec_api::{Bytes, TensorSpec};
 
 use crate::error::{Error, Result};
-use crate::plan::values;
+use crate::plan::{EMBEDDINGS, HEAD, values};
 use crate::source::{Source, Stored};
 
 use config::Config;
@@ -124,9 +124,12 @@ impl Adapter {
     /// [`Error::Tensor`] for a module that the model does not have, or another shape.
     pub(crate) fn fit(&self, model: &Model, model_name: &str) -> Result<Vec<String>> {
         let names: BTreeSet<&str> = model.names().into_iter().collect();
+        // A tied head is no tensor of the model. It is one as soon as only one of the two changes.
+        let tied = if names.contains(HEAD) { None } else { EMBEDDINGS.into_iter().find(|name| names.contains(name)) };
         for (module, roles) in &self.modules {
             let weight = format!("{module}.weight");
-            if !names.contains(&*weight) && !self.replaced.contains_key(&weight) {
+            let is_there = names.contains(&*weight) || self.replaced.contains_key(&weight);
+            if !is_there && (weight != HEAD || tied.is_none()) {
                 let reason =
                     format!("the adapter `{}` has a part for it, and the model does not have it", self.path.display());
                 return Err(Error::tensor(model_name, weight, reason));
@@ -146,13 +149,13 @@ impl Adapter {
                 }
             }
         }
-        // A tied head is no tensor of the model, and may be saved with the adapter.
         let added = |name: &&String| !names.contains(name.as_str());
-        if let Some(name) = self.replaced.keys().filter(added).find(|name| name.as_str() != "lm_head.weight") {
+        if let Some(name) = self.replaced.keys().filter(added).find(|name| name.as_str() != HEAD) {
             let reason = format!("the adapter `{}` replaces it, and the model does not have it", self.path.display());
             return Err(Error::tensor(model_name, name, reason));
         }
-        Ok(self.replaced.keys().cloned().collect())
+        let apart = tied.is_some_and(|embedding| self.changes(embedding) || self.changes(HEAD));
+        Ok(self.replaced.keys().cloned().chain(apart.then(|| HEAD.to_owned())).collect())
     }
 
     /// The shape of what replaces a tensor of the model, with the adapter's dtype.
@@ -203,7 +206,8 @@ impl Adapter {
         }
         let scale = self.config.scale(module, a.rows);
         let shape = base.spec().shape().to_vec();
-        let straight = linear.is_some() && shape == [b.rows, a.columns] && !is_conv1d(module, &shape);
+        let square = b.rows == a.columns;
+        let straight = linear.is_some() && shape == [b.rows, a.columns] && !(square && self.config.turned);
         let turned = shape == [a.columns, b.rows];
         let (left, right, axis) = match (straight, turned) {
             (true, _) => (b, a, Axis::Rows),
@@ -217,7 +221,7 @@ impl Adapter {
         let magnitude = roles.get(&Role::Magnitude).map(|name| self.matrix(name)).transpose()?;
         let mut product = Product::new(base, left, right, scale).map_err(fail)?;
         if let Some(magnitude) = magnitude {
-            product = product.with_magnitude(Magnitude { axis, values: magnitude.values })?;
+            product = product.with_magnitude(&Magnitude { axis, values: magnitude.values })?;
         }
         Ok(Box::new(product))
     }
@@ -246,10 +250,4 @@ impl Adapter {
         let module = tensor.strip_suffix(".weight").or_else(|| tensor.strip_suffix(".bias"));
         self.replaced.contains_key(tensor) || module.is_some_and(|module| self.modules.contains_key(module))
     }
-}
-
-/// Whether a square weight belongs to a `Conv1D` of GPT-2; other shapes tell it themselves.
-pub(crate) fn is_conv1d(module: &str, shape: &[usize]) -> bool {
-    let name = module.rsplit('.').next().unwrap_or(module);
-    shape.first() == shape.last() && ["c_attn", "c_proj", "c_fc"].contains(&name)
 }

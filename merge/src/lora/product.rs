@@ -66,7 +66,7 @@ impl Product {
     ///
     /// # Errors
     /// If the number of lengths is wrong; those of the base.
-    pub(super) fn with_magnitude(mut self, magnitude: Magnitude) -> Result<Self> {
+    pub(super) fn with_magnitude(mut self, magnitude: &Magnitude) -> Result<Self> {
         let (rows, columns) = self.base.spec().matrix();
         let count = if magnitude.axis == Axis::Rows { rows } else { columns };
         if magnitude.values.len() != count {

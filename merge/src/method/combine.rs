@@ -61,7 +61,9 @@ impl Combination {
             }
         }
         if self.divisor != 1.0 {
-            out.iter_mut().for_each(|x| *x /= self.divisor);
+            for x in out {
+                *x /= self.divisor;
+            }
         }
         Ok(())
     }

@@ -51,7 +51,7 @@ pub(super) fn slerp(gram: &Gram, t: f64) -> [f64; 2] {
     if cosine.abs() > 0.9995 { [1.0 - t, t] } else { on_arc(cosine, t) }
 }
 
-/// The coefficients of NuSLERP at the weights' ratio.
+/// The coefficients of `nuslerp` at the weights' ratio.
 pub(super) fn nuslerp(gram: &Gram, [w0, w1]: [f64; 2]) -> [f64; 2] {
     let t = if (w0 + w1).abs() < 1e-6 { 0.5 } else { w1 / (w0 + w1) };
     let cosine = gram.of(0, 1) / (gram.norm(0).max(1e-7) * gram.norm(1).max(1e-7));

@@ -115,8 +115,7 @@ impl Merged {
             let count = self.models.len();
             let buffers = scratch.take(count + 4, tile.len());
             inputs.read(tile.start, buffers)?;
-            for i in 0..count {
-                let d = &mut buffers[i];
+            for (i, d) in buffers[..count].iter_mut().enumerate() {
                 self.mask(i, &tile, &ranks, range.start, d);
                 if self.scales[i] != 1.0 {
                     scale(self.scales[i], d);
@@ -134,7 +133,9 @@ impl Merged {
     /// The sum of the weighted differences, divided as the method wants.
     fn add_up(&self, differences: &[Vec<f32>], [sum, elected, weights]: [&mut [f32]; 3]) {
         sum.fill(0.0);
-        differences.iter().for_each(|d| add(d, sum));
+        for d in differences {
+            add(d, sum);
+        }
         if !self.consensus {
             let all: f64 = self.models.iter().map(|model| model.weight).sum();
             if self.normalize && all.abs() >= 1e-8 {
@@ -300,14 +301,18 @@ simd::kernel! {
 
 simd::kernel! {
     fn divide<'a>(_simd, sum: &'a mut [f32], by: f32) {
-        sum.iter_mut().for_each(|sum| *sum /= by);
+        for sum in sum {
+            *sum /= by;
+        }
     }
 }
 
 simd::kernel! {
     /// The elected sign: minus below zero, else plus.
     fn elect<'a>(_simd, sums: &'a mut [f32]) {
-        sums.iter_mut().for_each(|sum| *sum = if *sum >= 0.0 { 1.0 } else { -1.0 });
+        for sum in sums {
+            *sum = if *sum >= 0.0 { 1.0 } else { -1.0 };
+        }
     }
 }
 

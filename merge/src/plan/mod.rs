@@ -3,6 +3,7 @@
 
 mod config;
 mod models;
+mod parts;
 mod resolve;
 mod settings;
 
@@ -15,6 +16,11 @@ use crate::method::Method;
 use crate::recipe::{ModelReference, Recipe};
 
 pub(crate) use models::{Opened, source, values};
+
+/// The tensors that stand for an absent head.
+pub(crate) const EMBEDDINGS: [&str; 3] = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"];
+/// The head.
+pub(crate) const HEAD: &str = "lm_head.weight";
 
 /// What a caller decides beside the recipe.
 #[derive(Clone, Copy, Debug, Default)]

@@ -12,6 +12,7 @@ use codec_api::{Bytes, Registry, TensorSpec};
 
 use crate::error::{Error, Result};
 use crate::lora::Adapter;
+use crate::plan::{EMBEDDINGS, HEAD};
 use crate::recipe::ModelReference;
 use crate::source::{Source, Stored, check};
 
@@ -22,6 +23,8 @@ pub(crate) struct Opened {
     model: Arc<Model>,
     adapter: Option<Adapter>,
     pub(crate) names: BTreeSet<String>,
+    /// Whether the adapter makes a tensor of a head that was tied.
+    pub(crate) untied: bool,
 }
 
 impl Opened {
@@ -36,11 +39,18 @@ impl Opened {
         let model = Model::open(&reference.path, &[], registry)?;
         let adapter = reference.lora.as_ref().map(|path| Adapter::open(path)).transpose()?;
         let mut names: BTreeSet<String> = model.names().into_iter().map(str::to_owned).collect();
-        let opened = Self { reference: reference.clone(), model: Arc::new(model), adapter, names: BTreeSet::new() };
+        let opened = Self {
+            reference: reference.clone(),
+            model: Arc::new(model),
+            adapter,
+            names: BTreeSet::new(),
+            untied: false,
+        };
         if let Some(adapter) = &opened.adapter {
             names.extend(adapter.fit(&opened.model, &reference.to_string())?);
         }
-        Ok(Self { names, ..opened })
+        let untied = names.contains(HEAD) && opened.model.spec(HEAD).is_err();
+        Ok(Self { names, untied, ..opened })
     }
 
     /// Its name in messages.
@@ -62,11 +72,11 @@ impl Opened {
     /// If there is no such tensor.
     pub(crate) fn spec(&self, tensor: &str) -> Result<TensorSpec> {
         match self.adapter.as_ref().and_then(|adapter| adapter.replacement(tensor)) {
-            Some(spec) => match self.model.spec(tensor) {
+            Some(spec) => match self.model.spec(self.stored(tensor)) {
                 Ok(own) => Ok(TensorSpec::new(own.dtype(), spec.shape())?),
                 Err(_) => Ok(spec),
             },
-            None => Ok(self.model.spec(tensor)?.clone()),
+            None => Ok(self.model.spec(self.stored(tensor))?.clone()),
         }
     }
 
@@ -76,15 +86,18 @@ impl Opened {
     /// # Errors
     /// Those of the model and the adapter.
     pub(crate) fn source(&self, tensor: &str, memory: u64) -> Result<Box<dyn Source>> {
-        let base = || source(&self.model, tensor, memory);
+        let stored = self.stored(tensor);
+        let base = || source(&self.model, stored, memory);
         match &self.adapter {
-            Some(adapter) => adapter.apply(tensor, self.names_base(tensor).then(base).transpose()?),
+            Some(adapter) => adapter.apply(tensor, self.model.spec(stored).is_ok().then(base).transpose()?),
             None => base(),
         }
     }
 
-    fn names_base(&self, tensor: &str) -> bool {
-        self.model.spec(tensor).is_ok()
+    /// The tensor of the model that has the values: the embedding for a tied head.
+    fn stored<'t>(&self, tensor: &'t str) -> &'t str {
+        let tied = tensor == HEAD && self.untied;
+        EMBEDDINGS.into_iter().find(|name| tied && self.model.spec(name).is_ok()).unwrap_or(tensor)
     }
 
     /// The stored bytes of a tensor that no adapter changes.

@@ -1,36 +1,19 @@
 //! From a recipe to a plan.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use codec_api::{Dtype, Registry, TensorSpec};
 
 use super::models::{Opened, layer};
+use super::parts::{Part, append_base, parts, refuse};
 use super::settings::{Lookup, Of, Settings};
-use super::{Input, Operation, OutputTensor, Plan, PlanOptions, config, dtype, in_key};
+use super::{EMBEDDINGS, HEAD, Input, Operation, OutputTensor, Plan, PlanOptions, config, dtype, in_key};
 use crate::error::{Error, Result};
 use crate::recipe::{Family, Known, ModelReference, Recipe};
 
-/// The tensors that an absent head stands for.
-const EMBEDDINGS: [&str; 3] = ["model.embed_tokens.weight", "transformer.wte.weight", "wte.weight"];
-/// The head.
-const HEAD: &str = "lm_head.weight";
 /// Ends of the names of buffers that a model computes anew.
 const BUFFERS: [&str; 4] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids"];
-
-/// A slice of the recipe, or all layers.
-struct Part {
-    sources: Vec<PartSource>,
-    settings: Settings,
-}
-
-/// A model in a slice.
-struct PartSource {
-    model: usize,
-    /// `None` for all layers.
-    layers: Option<Range<usize>>,
-    settings: Settings,
-}
 
 /// What the steps share.
 struct Resolver {
@@ -49,9 +32,9 @@ pub(super) fn plan(recipe: Recipe, options: PlanOptions, registry: &Registry) ->
     let mut resolver = Resolver::new(recipe, options, registry)?;
     let mut tensors = Vec::new();
     if resolver.recipe.slices.is_some() {
-        resolver.sliced(&mut tensors)?
+        resolver.sliced(&mut tensors)?;
     } else {
-        resolver.whole(&mut tensors)?
+        resolver.whole(&mut tensors)?;
     }
     if tensors.is_empty() {
         return Err(Error::Method("the models have no tensors to merge".to_owned()));
@@ -64,6 +47,13 @@ pub(super) fn plan(recipe: Recipe, options: PlanOptions, registry: &Registry) ->
     let layers = resolver.parts.iter().map(|part| part.sources.first().and_then(|source| source.layers.clone()));
     let layers: Option<Vec<Range<usize>>> = layers.collect();
     let config = config::edited(&resolver.models[donor], &tensors, layers.as_deref(), &mut resolver.notes)?;
+    for model in resolver.models.iter().filter(|model| model.untied) {
+        let note = format!(
+            "the adapter of `{}` changes the embedding or the head, which are tied: both are written",
+            model.name()
+        );
+        resolver.notes.push(note);
+    }
     let from = resolver.models[donor].name();
     resolver.notes.push(format!("configuration, tokenizer and other files come from `{from}`"));
     let Resolver { recipe, models, notes, .. } = resolver;
@@ -208,11 +198,11 @@ impl Resolver {
             inputs.iter().map(|input| self.models[input.model].spec(&input.tensor)).collect::<Result<_>>()?;
         self.check_shapes(name, &inputs, &specs)?;
         if specs.iter().any(|spec| !spec.is_float()) {
-            tensors.push(self.copied(name, inputs, &specs)?);
+            tensors.push(self.copied(name, &inputs, &specs)?);
             return Ok(());
         }
         let spec = TensorSpec::new(self.dtype.unwrap_or_else(|| promoted(&specs)), specs[0].shape())?;
-        let operation = self.operation(name, part, t, inputs)?;
+        let operation = self.operation(name, part, t, &inputs)?;
         tensors.push(OutputTensor { name: name.to_owned(), spec, operation });
         Ok(())
     }
@@ -261,7 +251,7 @@ impl Resolver {
     }
 
     /// A tensor of integers, which is the same in all models.
-    fn copied(&self, name: &str, inputs: Vec<Input>, specs: &[TensorSpec]) -> Result<OutputTensor> {
+    fn copied(&self, name: &str, inputs: &[Input], specs: &[TensorSpec]) -> Result<OutputTensor> {
         let first = &inputs[0];
         let bytes = self.models[first.model].bytes(&first.tensor)?;
         for (input, spec) in inputs.iter().zip(specs).skip(1) {
@@ -284,7 +274,7 @@ impl Resolver {
     }
 
     /// Divides the inputs into models and base, and finds the parameters.
-    fn operation(&self, name: &str, part: usize, t: f64, inputs: Vec<Input>) -> Result<Operation> {
+    fn operation(&self, name: &str, part: usize, t: f64, inputs: &[Input]) -> Result<Operation> {
         let part = &self.parts[part];
         let is_base = |at: usize| Some(part.sources[at].model) == self.base;
         let apart = match self.known.family {
@@ -299,7 +289,7 @@ impl Resolver {
             // 0 is the base, wherever it is in the list.
             order.sort_by_key(|at| !is_base(*at));
         }
-        self.check_count(order.len(), base.is_some(), &inputs)?;
+        self.check_count(order.len(), base.is_some(), inputs)?;
         let models: Vec<Of<'_>> = order
             .iter()
             .map(|at| Of {
@@ -360,67 +350,6 @@ impl Resolver {
         let reason = "the vocabularies of the models differ, or a `tokenizer.json` is missing; vocabularies are not \
                       merged: give all models one vocabulary first, or remove the key to merge them row by row";
         Err(Error::key(if self.recipe.tokenizer.is_some() { "tokenizer" } else { "tokenizer_source" }, reason))
-    }
-}
-
-/// Refuses what has no place here.
-fn refuse(recipe: &Recipe) -> Result<()> {
-    if recipe.modules.is_some() {
-        return Err(Error::key("modules", "parts of multimodal models are not supported; use `models` or `slices`"));
-    }
-    if recipe.chat_template.is_some() {
-        return Err(Error::key("chat_template", "templates are copied with the tokenizer; remove the key"));
-    }
-    match (&recipe.models, &recipe.slices) {
-        (Some(_), Some(_)) => Err(Error::key("slices", "`models` is there too; a recipe has one of the two")),
-        (None, None) => Err(Error::key("models", "a recipe has `models` or `slices`")),
-        (Some(models), _) if models.is_empty() => Err(Error::key("models", "the list is empty")),
-        (_, Some(slices)) if slices.is_empty() => Err(Error::key("slices", "the list is empty")),
-        _ if recipe.tokenizer.is_some() && recipe.tokenizer_source.is_some() => {
-            Err(Error::key("tokenizer", "`tokenizer_source` is there too; a recipe has one of the two"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn parts(recipe: &Recipe, known: &Known, open: &mut dyn FnMut(&ModelReference) -> Result<usize>) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    let empty = BTreeMap::new();
-    if let Some(models) = &recipe.models {
-        let mut sources = Vec::new();
-        for (i, entry) in models.iter().enumerate() {
-            let settings = Settings::read(format!("models[{i}].parameters"), &entry.parameters, known, true)?;
-            sources.push(PartSource { model: open(&entry.model)?, layers: None, settings });
-        }
-        let settings = Settings::read("parameters".to_owned(), &empty, known, false)?;
-        parts.push(Part { sources, settings });
-    }
-    for (s, slice) in recipe.slices.iter().flatten().enumerate() {
-        if slice.base_model.as_ref().is_some_and(|base| Some(base) != recipe.base_model.as_ref()) {
-            let reason = "it is another base than that of the recipe; name it as `base_model` of the recipe";
-            return Err(Error::key(format!("slices[{s}].base_model"), reason));
-        }
-        if slice.sources.is_empty() {
-            return Err(Error::key(format!("slices[{s}].sources"), "the list is empty"));
-        }
-        let mut sources = Vec::new();
-        for (i, source) in slice.sources.iter().enumerate() {
-            let key = format!("slices[{s}].sources[{i}].parameters");
-            let settings = Settings::read(key, &source.parameters, known, true)?;
-            let [start, end] = source.layer_range;
-            sources.push(PartSource { model: open(&source.model)?, layers: Some(start..end), settings });
-        }
-        let settings = Settings::read(format!("slices[{s}].parameters"), &slice.parameters, known, false)?;
-        parts.push(Part { sources, settings });
-    }
-    Ok(parts)
-}
-
-/// A base that is not listed is the last source.
-fn append_base(known: &Known, base: Option<usize>, part: &mut Part) {
-    let Some(base) = base.filter(|base| part.sources.iter().all(|source| source.model != *base)) else { return };
-    if let Ok(settings) = Settings::read("base_model".to_owned(), &BTreeMap::new(), known, true) {
-        part.sources.push(PartSource { model: base, layers: None, settings });
     }
 }
 

@@ -70,6 +70,7 @@ pub fn run(plan: &Plan, out: &Path, options: &RunOptions<'_>) -> Result<Ran> {
     let hash = plan.hash();
     std::fs::create_dir_all(out).map_err(|e| Error::file(out, e.to_string()))?;
     companions::check(plan, out)?;
+    remove_temporary(out)?;
     write_whole(&out.join(MARKER), hash.as_bytes())?;
     let shards = shards(&plan.tensors, options.max_shard_size);
     let mut ran = Ran { files: shards.len(), kept: 0, bytes: plan.size().1 };
@@ -94,6 +95,18 @@ pub fn run(plan: &Plan, out: &Path, options: &RunOptions<'_>) -> Result<Ran> {
     let marker = out.join(MARKER);
     std::fs::remove_file(&marker).map_err(|e| Error::file(&marker, e.to_string()))?;
     Ok(ran)
+}
+
+/// Removes what an interrupted run has left of an unfinished file.
+fn remove_temporary(out: &Path) -> Result<()> {
+    let fail = |e: std::io::Error| Error::file(out, e.to_string());
+    for entry in std::fs::read_dir(out).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
+        if checkpoint::is_temporary(&name) && name.starts_with(".model") {
+            std::fs::remove_file(out.join(name)).map_err(fail)?;
+        }
+    }
+    Ok(())
 }
 
 /// The tensors of each file.

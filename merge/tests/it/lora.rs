@@ -184,3 +184,25 @@ fn an_extracted_adapter_gives_the_fine_tune_back() {
         assert!(own.iter().zip(values).all(|(a, b)| (a - b).abs() < 1e-6), "{name}");
     }
 }
+
+#[test]
+fn an_adapter_of_a_tied_embedding_unties_the_head() {
+    let (data, dir) = (fixture("lora.json"), TempDir::new().unwrap());
+    let case = data["cases"].as_array().unwrap().iter().find(|case| case["name"] == "embedding_and_saved").unwrap();
+    let [base, lora, out] = ["base", "lora", "out"].map(|name| dir.path().join(name));
+    adapter(&lora, case, &case["modules"][0]);
+    let tensors = crate::support::llama(1, 1, Dtype::F32, false);
+    write_model(&base, &tensors, &crate::support::config(1, true));
+    let registry = Registry::linked().unwrap();
+    let recipe = merge::Recipe::of_adapter(&base, &lora);
+    let plan = merge::Plan::new(recipe, merge::PlanOptions::default(), &registry).unwrap();
+    assert!(plan.notes().iter().any(|note| note.contains("which are tied")), "{:?}", plan.notes());
+    let cancel = codec_api::Cancel::new();
+    merge::run(&plan, &out, &merge::RunOptions::new(&cancel, &codec_api::NoProgress)).unwrap();
+    let model = checkpoint::Checkpoint::open(&out).unwrap();
+    let values = |name: &str| model.tensor(name).unwrap().to_f32().unwrap().into_owned();
+    assert_eq!(values("lm_head.weight"), tensors[0].3, "the head stays as it was");
+    assert_ne!(values("model.embed_tokens.weight"), tensors[0].3);
+    let config = std::fs::read_to_string(out.join("config.json")).unwrap();
+    assert!(config.contains("\"tie_word_embeddings\": false"), "{config}");
+}

@@ -178,7 +178,7 @@ fn a_bomb_of_aliases_is_refused() {
             .to_owned();
     for i in 1..12 {
         let before = vec![format!("*a{}", i - 1); 10].join(", ");
-        yaml += &format!("  a{i}: &a{i} [{before}]\n");
+        yaml.extend([format!("  a{i}: &a{i} [{before}]\n")]);
     }
     assert!(Recipe::from_yaml(&yaml).is_err());
     assert!(Recipe::from_yaml(&format!("parameters: {}", "[".repeat(100_000))).is_err());

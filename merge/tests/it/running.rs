@@ -150,7 +150,7 @@ fn packed_models_are_inputs() {
     let registry = Registry::linked().unwrap();
     let packed = dir.path().join("P");
     let lossless = checkpoint::Recipe::load("lossless").unwrap();
-    let packing = checkpoint::Plan::new(&dir.path().join("B"), &packed, &lossless, 0, &registry).unwrap();
+    let packing = checkpoint::Plan::new(dir.path().join("B"), &packed, &lossless, 0, &registry).unwrap();
     packing.run(&registry, &NoProgress).unwrap();
     packing.commit(&registry, None).unwrap();
     let dense = plan(recipe(dir.path(), "ties", "weight: 1, density: 0.5"), 0);
