@@ -64,6 +64,9 @@ pub struct Decomposed {
 /// # Errors
 /// If the decomposition does not converge, as with values that are not finite.
 pub fn decompose((rows, columns): (usize, usize), values: &[f32], options: &Extract) -> Result<Decomposed> {
+    if rows.checked_mul(columns) != Some(values.len()) || values.is_empty() {
+        return Err(Error::Method(format!("{} values are no matrix of {rows} × {columns}", values.len())));
+    }
     let matrix = Mat::from_fn(rows, columns, |i, j| f64::from(values[i * columns + j]));
     let found = matrix.thin_svd().map_err(|e| Error::Method(format!("no singular values: {e:?}")))?;
     let (left, right) = (found.U(), found.V());

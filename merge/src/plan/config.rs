@@ -33,7 +33,9 @@ pub(super) fn edited(
         config.insert("tie_word_embeddings".to_owned(), false.into());
         notes.push("`lm_head.weight` is written, so `tie_word_embeddings` becomes false".to_owned());
     }
-    let rows = |end: &str| tensors.iter().find(|tensor| tensor.name.ends_with(end)).map(|t| t.spec.shape()[0]);
+    let rows = |end: &str| {
+        tensors.iter().find(|tensor| tensor.name.ends_with(end)).and_then(|t| t.spec.shape().first().copied())
+    };
     if let Some(rows) = rows("embed_tokens.weight").or_else(|| rows("wte.weight")) {
         set_number(&mut config, "vocab_size", rows, notes);
     }
