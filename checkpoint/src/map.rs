@@ -51,13 +51,14 @@ impl Pages {
     }
 
     /// Takes the pages of some bytes of a map out of the memory of this process, and those of their
-    /// neighbours on the same pages; bytes outside the maps are left alone. Pages that are read
+    /// neighbours in the same 2 MiB; bytes outside the maps are left alone. Pages that are read
     /// again come from the system's cache or from the file.
     pub fn release(&self, bytes: &[u8]) {
         let start = bytes.as_ptr();
         if let Some(map) = self.0.iter().find(|map| map.as_ptr_range().contains(&start)) {
             let offset = start.addr() - map.as_ptr().addr();
-            release(map, offset..map.len().min(offset + bytes.len()));
+            let end = (offset + bytes.len()).next_multiple_of(TOGETHER);
+            release(map, offset / TOGETHER * TOGETHER..map.len().min(end));
         }
     }
 }
@@ -67,6 +68,10 @@ impl fmt::Debug for Pages {
         write!(f, "Pages({} files)", self.0.len())
     }
 }
+
+/// Bytes that Linux may map together when one of them is read: what was released before comes back
+/// with its neighbours, and goes only with them.
+const TOGETHER: usize = 2 << 20;
 
 /// Takes pages out of the memory of this process. Elsewhere than on Unix it does nothing.
 #[cfg_attr(not(unix), allow(unused_variables))]
