@@ -38,7 +38,7 @@ enum Command {
 struct Merge {
     /// The model, dense or packed
     model: PathBuf,
-    /// The directory of the adapter: adapter_config.json and adapter_model.safetensors
+    /// The directory of the adapter, in the layout of PEFT
     adapter: PathBuf,
     /// The directory of the merged model
     #[arg(short, long, value_name = "OUT")]
@@ -53,7 +53,7 @@ struct Merge {
 /// Extract an adapter out of the difference of two models
 ///
 /// Decomposes the difference of each matrix, and keeps the largest components. Other tensors that
-/// differ are stored as wholes (modules_to_save).
+/// differ are stored as wholes, among the modules to save.
 #[derive(Debug, clap::Args)]
 struct Extract {
     /// The model before fine-tuning
