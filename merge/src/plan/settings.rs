@@ -149,7 +149,15 @@ impl Lookup<'_> {
         };
         let model = |of: &Of<'_>| -> Result<TaskModel> {
             let number = |name, default| self.number(name, Some(of)).map(|found| found.unwrap_or(default));
-            let (density, epsilon) = (number("density", 1.0)?, number("epsilon", 0.15)?);
+            let share = |name, default| -> Result<f64> {
+                let found = number(name, default)?;
+                if (0.0..=1.0).contains(&found) {
+                    return Ok(found);
+                }
+                let reason = format!("{found} for `{}` is not from 0 to 1", self.tensor);
+                Err(Error::key(format!("{}.{name}", of.settings.key), reason))
+            };
+            let (density, epsilon) = (share("density", 1.0)?, share("epsilon", 0.15)?);
             if sparsify == Sparsify::Ranked && (density - epsilon <= 0.0 || density + epsilon >= 1.0) {
                 let reason = format!("density {density} ± epsilon {epsilon} must be above 0 and below 1");
                 return Err(Error::key(format!("{}.density", of.settings.key), reason));
@@ -157,7 +165,7 @@ impl Lookup<'_> {
             Ok(TaskModel {
                 weight: self.weight(of)?,
                 density,
-                gamma: number("gamma", 0.01)?,
+                gamma: share("gamma", 0.01)?,
                 epsilon,
                 draws: Draws::new(self.seed, of.number, self.tensor),
                 mask: None::<Arc<[bool]>>,

@@ -173,7 +173,12 @@ impl Recipe {
     /// # Errors
     /// What is wrong, and where.
     pub fn from_yaml(text: &str) -> Result<Self, String> {
-        serde_saphyr::from_str(text).map_err(|error| error.to_string())
+        serde_saphyr::from_str(text).map_err(|error| {
+            // Behind the first line, the error shows the place in the text.
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            first.trim_start_matches("error: ").to_owned()
+        })
     }
 
     /// Reads TOML.
@@ -181,6 +186,12 @@ impl Recipe {
     /// # Errors
     /// What is wrong, and where.
     pub fn from_toml(text: &str) -> Result<Self, String> {
-        toml_edit::de::from_str(text).map_err(|error| error.to_string())
+        toml_edit::de::from_str(text).map_err(|error| {
+            // Between the first line and the last one, the error shows the place in the text.
+            let text = error.to_string();
+            let mut lines = text.lines();
+            let first = lines.next().unwrap_or_default();
+            lines.next_back().map_or_else(|| first.to_owned(), |last| format!("{first}: {last}"))
+        })
     }
 }

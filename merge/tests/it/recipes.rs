@@ -125,6 +125,7 @@ fn what_has_no_meaning_is_refused() {
         (ties("weight: 1", "merge_metod: x\n"), &["unknown field"][..]),
         (ties("weight: 1", "parameters: {densitiy: 1}\n"), &["parameters.densitiy", "`density`?"]),
         (ties("weight: 1, normalize: true", ""), &["models[1].parameters.normalize", "whole merge"]),
+        (ties("weight: 1, density: 7", ""), &["models[1].parameters.density", "7 for `", "from 0 to 1"]),
         (ties("density: 1", ""), &["models[1].parameters.weight", "needs a weight", "/B`"]),
         (ties("weight: [[1]]", ""), &["models[1].parameters.weight", "finite numbers"]),
         (ties("weight: {filter: x}", ""), &["`value` is missing"]),
