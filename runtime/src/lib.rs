@@ -33,7 +33,7 @@ mod weights;
 use codec_api::{DecodeCx, EncodedTensor, LinearKernel, LinearOp, TensorView};
 
 pub use chat::ChatTemplate;
-pub use config::Config;
+pub use config::{Activation, Config};
 pub use curvature::{
     Batch, Differentiable, Embedding, Fold, Gradients, HeadPass, Inputs, LayerPass, Layered, Lesson, Observer, Place,
     SideBySide, Sizes, Writer,
@@ -42,7 +42,7 @@ pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};
 pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};
 pub use generate::{Generation, Sampler, Sampling, Stops, generate};
-pub use kernels::{rms_norm, softmax};
+pub use kernels::{activate, layer_norm, rms_norm, softmax};
 pub use rows::RowsMatrix;
 use rows::VectorMatrix;
 pub use speed::{Bandwidth, Lengths, Shape, Speed, measure, write_as};

@@ -69,8 +69,11 @@ pub(crate) struct Norm {
 
 /// The function of a feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Activation {
+#[non_exhaustive]
+pub enum Activation {
+    /// `x / (1 + e⁻ˣ)`.
     Silu,
+    /// `max(x, 0)`.
     Relu,
     /// With the error function.
     Gelu,

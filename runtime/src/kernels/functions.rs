@@ -9,7 +9,7 @@ use simd::{LANES, kernel, lanes, load, store};
 use crate::config::Activation;
 
 /// `f(x)` for each value.
-pub(crate) fn activate(activation: Activation, values: &mut [f32]) {
+pub fn activate(activation: Activation, values: &mut [f32]) {
     match activation {
         Activation::Silu => silu(values),
         Activation::GeluTanh => gelu_tanh(values),

@@ -6,8 +6,8 @@ mod norms;
 mod softmax;
 
 pub(crate) use dots::{Bf16, F16, Stored, dots};
-pub(crate) use functions::{activate, exp, multiply};
-pub(crate) use norms::layer_norm;
-pub use norms::rms_norm;
+pub use functions::activate;
+pub(crate) use functions::{exp, multiply};
+pub use norms::{layer_norm, rms_norm};
 pub use softmax::softmax;
 pub(crate) use softmax::{exponentials, largest, weighted_rows};

@@ -14,7 +14,7 @@ kernel! {
 
 kernel! {
     /// `y = (x − mean(x)) / √(var(x) + ε) · weight + bias`. All have equal lengths.
-    pub(crate) fn layer_norm<'a>(
+    pub fn layer_norm<'a>(
         _simd,
         x: &'a [f32],
         weight: &'a [f32],

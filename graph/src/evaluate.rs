@@ -1,0 +1,230 @@
+//! Evaluating nodes.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use codec_api::util::zeros;
+use codec_api::{Cancel, CodecError, NoProgress, Progress};
+
+use crate::cache::{Cache, Value};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Node};
+use crate::operation::rows_and_columns;
+use crate::plan::Plan;
+use crate::run::Run;
+
+static NEVER: Cancel = Cancel::new();
+
+/// How to evaluate.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most bytes of results, kept values and blocks at a time; `None`: no limit. Leaves in memory
+    /// and what codecs allocate are not counted. Blocks become smaller to keep it, and the last
+    /// bits of products may depend on the size of blocks.
+    pub memory: Option<u64>,
+    /// Checked once per block.
+    pub cancel: CancelFlag,
+    /// Receives the number of values that were computed.
+    pub progress: Arc<dyn Progress>,
+    /// Where results are kept and found.
+    pub cache: Option<Arc<Cache>>,
+}
+
+/// A flag that stops an evaluation, or none.
+#[derive(Clone, Debug, Default)]
+pub struct CancelFlag(Option<Arc<Cancel>>);
+
+impl CancelFlag {
+    pub(crate) fn check(&self) -> Result<(), CodecError> {
+        self.0.as_deref().unwrap_or(&NEVER).check()
+    }
+}
+
+impl From<Arc<Cancel>> for CancelFlag {
+    fn from(cancel: Arc<Cancel>) -> Self {
+        Self(Some(cancel))
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { memory: None, cancel: CancelFlag::default(), progress: Arc::new(NoProgress), cache: None }
+    }
+}
+
+/// What an evaluation did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Statistics {
+    /// Nodes that were computed.
+    pub evaluations: u64,
+    /// Nodes found in the cache.
+    pub hits: u64,
+    /// Bytes of leaves, as they are stored, and of kept values that operations have read.
+    pub bytes_read: u64,
+    /// Bytes of kept values and results.
+    pub bytes_written: u64,
+    /// Most bytes of results, kept values and blocks at a time.
+    pub peak_bytes: u64,
+}
+
+impl Graph {
+    /// Evaluates a node. Small expressions are evaluated on the calling thread.
+    ///
+    /// # Errors
+    /// Those of leaves and operations.
+    pub fn eval(&self, node: Node) -> Result<Arc<Value>> {
+        let (mut values, _) = self.evaluate(&[node], &Options::default())?;
+        values.pop().ok_or(Error::Foreign)
+    }
+
+    /// Evaluates nodes together: each shared node once.
+    ///
+    /// # Errors
+    /// Those of leaves and operations; [`Error::Cancelled`]; [`Error::Memory`].
+    pub fn evaluate(&self, nodes: &[Node], options: &Options) -> Result<(Vec<Arc<Value>>, Statistics)> {
+        let plan = self.plan(nodes.iter().map(|node| (*node, None)), options)?;
+        let wanted: Vec<_> = nodes.iter().map(|node| plan.position(node.index)).collect();
+        let mut run = Run::new(self, &plan, options);
+        run.steps(0..plan.steps.len(), &wanted)?;
+        let values = wanted.iter().filter_map(|at| run.take(*at)).collect();
+        Ok((values, run.statistics()))
+    }
+
+    /// Evaluates some rows of a node, and no rows of others that they do not need.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`]; [`Error::Leaf`] for rows that are not there.
+    pub fn rows(&self, node: Node, rows: Range<usize>, options: &Options) -> Result<(Vec<f32>, Statistics)> {
+        let spec = self.spec(node)?;
+        let (all, columns) = rows_and_columns(&spec);
+        if rows.start > rows.end || rows.end > all {
+            let error = CodecError::Usage(format!("rows {rows:?} of a tensor {spec} with {all} rows"));
+            return Err(Error::Leaf { leaf: format!("{node:?}"), error });
+        }
+        let plan = self.plan([(node, Some(rows.clone()))], options)?;
+        let mut run = Run::new(self, &plan, options);
+        let at = plan.position(node.index);
+        run.steps(0..plan.steps.len(), &[at])?;
+        let statistics = run.statistics();
+        let value = run.take(at).ok_or(Error::Foreign)?;
+        drop(run);
+        if value.values.len() == spec.elements() && rows.len() != all {
+            return Ok((value.values[rows.start * columns..rows.end * columns].to_vec(), statistics));
+        }
+        Ok((Arc::try_unwrap(value).map_or_else(|value| value.values.clone(), |value| value.values), statistics))
+    }
+
+    /// Evaluates a node by windows of rows, and gives each to `visit`, in their order, with the
+    /// number of its first row. The result is never in memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`], and those of `visit`.
+    pub fn visit(
+        &self,
+        node: Node,
+        options: &Options,
+        mut visit: impl FnMut(usize, &[f32]) -> Result<()>,
+    ) -> Result<Statistics> {
+        /// Values of a window: enough for all threads.
+        const WINDOW: usize = 1 << 20;
+        let plan = self.plan([(node, None)], options)?;
+        let (rows, columns) = rows_and_columns(&self.spec(node)?);
+        let mut run = Run::new(self, &plan, options);
+        let at = plan.position(node.index);
+        let Some((last, before)) = plan.steps.split_last() else {
+            let value = run.take(at).ok_or(Error::Foreign)?;
+            visit(0, value.values())?;
+            return Ok(run.statistics());
+        };
+        run.steps(0..before.len(), &[at])?;
+        let allowed = options.memory.map_or(WINDOW, |bytes| WINDOW.min(bytes as usize / 16));
+        let window = (allowed / columns.max(1)).clamp(1, rows.max(1));
+        let fail = |error| Error::Leaf { leaf: format!("{node:?}"), error };
+        let mut out = zeros(window * columns).map_err(fail)?;
+        for first in (0..rows).step_by(window) {
+            let end = (first + window).min(rows);
+            let out = &mut out[..(end - first) * columns];
+            run.fill(last, first..end, out)?;
+            visit(first, out)?;
+        }
+        Ok(run.statistics())
+    }
+
+    /// Evaluates a node on a thread of rayon.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`].
+    pub async fn eval_async(self: &Arc<Self>, node: Node, options: &Options) -> Result<Arc<Value>> {
+        let shared = Arc::new(Mutex::new(State::Waiting(None)));
+        let (graph, options, sender) = (Arc::clone(self), options.clone(), Sender(Arc::clone(&shared)));
+        rayon::spawn(move || {
+            let result = graph.evaluate(&[node], &options);
+            sender.send(result.and_then(|(mut values, _)| values.pop().ok_or(Error::Foreign)));
+        });
+        Receiver(shared).await
+    }
+
+    pub(crate) fn plan(
+        &self,
+        wanted: impl IntoIterator<Item = (Node, Option<Range<usize>>)>,
+        options: &Options,
+    ) -> Result<Plan> {
+        let numbers = wanted.into_iter().map(|(node, rows)| self.check(node).map(|()| (node.index, rows)));
+        let numbers: Vec<_> = numbers.collect::<Result<_>>()?;
+        let cache = options.cache.as_deref();
+        Ok(Plan::new(&self.read(), &numbers, |id| cache?.get(self.node(id))))
+    }
+}
+
+/// A result on its way from one thread to a future.
+enum State {
+    Waiting(Option<Waker>),
+    Done(Option<Result<Arc<Value>>>),
+}
+
+type Shared = Arc<Mutex<State>>;
+
+struct Sender(Shared);
+
+impl Sender {
+    fn send(&self, result: Result<Arc<Value>>) {
+        let old = std::mem::replace(&mut *lock(&self.0), State::Done(Some(result)));
+        if let State::Waiting(Some(waker)) = old {
+            waker.wake();
+        }
+    }
+}
+
+/// After a panic of the evaluation, the future ends too.
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let waiting = matches!(&*lock(&self.0), State::Waiting(_));
+        if waiting {
+            self.send(Err(Error::Cancelled));
+        }
+    }
+}
+
+struct Receiver(Shared);
+
+impl Future for Receiver {
+    type Output = Result<Arc<Value>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *lock(&self.0) {
+            State::Waiting(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            State::Done(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Cancelled))),
+        }
+    }
+}
+
+fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, State> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
