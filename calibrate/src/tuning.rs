@@ -41,9 +41,9 @@ pub struct Tuning<'a> {
 }
 
 impl Tuning<'_> {
-    /// Lowers the KL divergence of the predictions from those of the dense model on the sequences of
-    /// the calibration by some steps of Adam, and adds the payloads of those vectors that do best on
-    /// the held-out sequences. Without a gain there, everything stays as it is. `each` is told the
+    /// Some steps of Adam lower the KL divergence of the predictions from those of the dense model
+    /// on the sequences of the calibration. The vectors that do best on the held-out sequences are
+    /// added as payloads; without a gain there, everything stays as it is. `each` is told the
     /// divergence on the held-out sequences, in nats per token, after some numbers of steps. The
     /// result is the same with any number of threads.
     ///

@@ -51,6 +51,7 @@ pub use map::Pages;
 pub use model::Model;
 pub use packed::{
     AtomicFile, Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedFile, PackedLevel, PackedTensor, is_temporary,
+    safetensors_header,
 };
 pub use plan::{Estimate, Plan, Ran, Sample, SampleStatistics, Share, TensorEncoder, Trial, TrialCost, Tried};
 pub use recipe::{Method, Recipe, Rule};

@@ -154,24 +154,9 @@ fn culprit(value: &Value, message: &str) -> Option<String> {
     })
 }
 
-/// Limits the nesting of a JSON text by counting brackets outside strings; each nested codec is a
-/// nested object.
+/// Limits the nesting of a JSON text; each nested codec is a nested object.
 pub(crate) fn check_nesting(json: &str, limit: usize) -> Result<(), SpecError> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > limit {
-            return Err(SpecError::TooDeep);
-        }
-    }
-    Ok(())
+    if crate::util::is_nested_deeper(json, limit) { Err(SpecError::TooDeep) } else { Ok(()) }
 }
 
 struct Parser<'a> {

@@ -1,13 +1,11 @@
 //! Evaluating nodes.
 
-use std::future::Future;
 use std::ops::Range;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 
 use codec_api::util::zeros;
 use codec_api::{Cancel, CodecError, NoProgress, Progress};
+use futures_channel::oneshot;
 
 use crate::cache::{Cache, Value};
 use crate::error::{Error, Result};
@@ -16,8 +14,6 @@ use crate::operation::rows_and_columns;
 use crate::plan::Plan;
 use crate::run::Run;
 
-static NEVER: Cancel = Cancel::new();
-
 /// How to evaluate.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -25,33 +21,17 @@ pub struct Options {
     /// and what codecs allocate are not counted. Blocks become smaller to keep it, and the last
     /// bits of products may depend on the size of blocks.
     pub memory: Option<u64>,
-    /// Checked once per block.
-    pub cancel: CancelFlag,
+    /// Ends the evaluation early; checked once per block.
+    pub cancel: Option<Arc<Cancel>>,
     /// Receives the number of values that were computed.
     pub progress: Arc<dyn Progress>,
     /// Where results are kept and found.
     pub cache: Option<Arc<Cache>>,
 }
 
-/// A flag that stops an evaluation, or none.
-#[derive(Clone, Debug, Default)]
-pub struct CancelFlag(Option<Arc<Cancel>>);
-
-impl CancelFlag {
-    pub(crate) fn check(&self) -> Result<(), CodecError> {
-        self.0.as_deref().unwrap_or(&NEVER).check()
-    }
-}
-
-impl From<Arc<Cancel>> for CancelFlag {
-    fn from(cancel: Arc<Cancel>) -> Self {
-        Self(Some(cancel))
-    }
-}
-
 impl Default for Options {
     fn default() -> Self {
-        Self { memory: None, cancel: CancelFlag::default(), progress: Arc::new(NoProgress), cache: None }
+        Self { memory: None, cancel: None, progress: Arc::new(NoProgress), cache: None }
     }
 }
 
@@ -159,13 +139,14 @@ impl Graph {
     /// # Errors
     /// As [`Self::evaluate`].
     pub async fn eval_async(self: &Arc<Self>, node: Node, options: &Options) -> Result<Arc<Value>> {
-        let shared = Arc::new(Mutex::new(State::Waiting(None)));
-        let (graph, options, sender) = (Arc::clone(self), options.clone(), Sender(Arc::clone(&shared)));
+        let (sender, receiver) = oneshot::channel();
+        let (graph, options) = (Arc::clone(self), options.clone());
         rayon::spawn(move || {
             let result = graph.evaluate(&[node], &options);
-            sender.send(result.and_then(|(mut values, _)| values.pop().ok_or(Error::Foreign)));
+            // Nobody waits any more if the future was dropped.
+            let _ = sender.send(result.and_then(|(mut values, _)| values.pop().ok_or(Error::Foreign)));
         });
-        Receiver(shared).await
+        receiver.await.unwrap_or(Err(Error::Cancelled))
     }
 
     pub(crate) fn plan(
@@ -178,53 +159,4 @@ impl Graph {
         let cache = options.cache.as_deref();
         Ok(Plan::new(&self.read(), &numbers, |id| cache?.get(self.node(id))))
     }
-}
-
-/// A result on its way from one thread to a future.
-enum State {
-    Waiting(Option<Waker>),
-    Done(Option<Result<Arc<Value>>>),
-}
-
-type Shared = Arc<Mutex<State>>;
-
-struct Sender(Shared);
-
-impl Sender {
-    fn send(&self, result: Result<Arc<Value>>) {
-        let old = std::mem::replace(&mut *lock(&self.0), State::Done(Some(result)));
-        if let State::Waiting(Some(waker)) = old {
-            waker.wake();
-        }
-    }
-}
-
-/// After a panic of the evaluation, the future ends too.
-impl Drop for Sender {
-    fn drop(&mut self) {
-        let waiting = matches!(&*lock(&self.0), State::Waiting(_));
-        if waiting {
-            self.send(Err(Error::Cancelled));
-        }
-    }
-}
-
-struct Receiver(Shared);
-
-impl Future for Receiver {
-    type Output = Result<Arc<Value>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *lock(&self.0) {
-            State::Waiting(waker) => {
-                *waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            State::Done(result) => Poll::Ready(result.take().unwrap_or(Err(Error::Cancelled))),
-        }
-    }
-}
-
-fn lock(shared: &Shared) -> std::sync::MutexGuard<'_, State> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,12 +12,12 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytemuck::cast_slice;
-use checkpoint::{AtomicFile, Checkpoint};
+use checkpoint::{AtomicFile, Checkpoint, safetensors_header};
+use codec_api::util::is_nested_deeper;
 use codec_api::{Dtype, EncodedTensor, Registry, TensorSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -69,8 +69,7 @@ struct Applied {
 /// A tensor of the file.
 struct Constant<'a> {
     name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
+    spec: TensorSpec,
     bytes: Cow<'a, [u8]>,
 }
 
@@ -95,10 +94,11 @@ impl Graph {
         let number = |node: &Node| plan.position(node.index) as u32;
         let outputs = outputs.iter().map(|(name, node)| ((*name).to_owned(), number(node))).collect();
         let structure = serde_json::to_string(&Structure { version: VERSION, nodes, outputs });
-        let header = header(&structure.map_err(|error| fail(error.to_string()))?, &constants);
+        let structure = structure.map_err(|error| fail(error.to_string()))?;
+        let tensors = constants.iter().map(|constant| (&*constant.name, &constant.spec));
+        let header = safetensors_header(tensors, &BTreeMap::from([(KEY, &*structure)])).map_err(fail)?;
         let mut file = AtomicFile::create(path)?;
-        file.write(&(header.len() as u64).to_le_bytes())?;
-        file.write(header.as_bytes())?;
+        file.write(&header)?;
         for constant in &constants {
             file.write(&constant.bytes)?;
         }
@@ -116,7 +116,9 @@ impl Graph {
         let fail = |reason: String| Error::File { path: path.to_owned(), reason };
         let file = Checkpoint::open(path)?;
         let text = file.metadata().get(KEY).ok_or_else(|| fail(format!("its metadata have no `{KEY}`")))?;
-        check_nesting(text).map_err(fail)?;
+        if is_nested_deeper(text, MAX_NESTING) {
+            return Err(fail(format!("its structure is nested more than {MAX_NESTING} deep")));
+        }
         let json = |error: serde_json::Error| fail(error.to_string());
         match serde_json::from_str::<Version>(text).map_err(json)?.version {
             VERSION => {}
@@ -140,9 +142,9 @@ impl Graph {
 /// A node as JSON; its constants become tensors of the file.
 fn written<'a>(data: &'a Data, plan: &Plan, constants: &mut Vec<Constant<'a>>) -> Result<String> {
     let shape = data.spec.shape().to_vec();
-    let mut constant = |dtype, shape: Vec<usize>, bytes: Cow<'a, [u8]>| {
+    let mut constant = |spec, bytes: Cow<'a, [u8]>| {
         let name = format!("constants.{}", constants.len());
-        constants.push(Constant { name: name.clone(), dtype, shape, bytes });
+        constants.push(Constant { name: name.clone(), spec, bytes });
         name
     };
     let reference = match &data.kind {
@@ -155,12 +157,13 @@ fn written<'a>(data: &'a Data, plan: &Plan, constants: &mut Vec<Constant<'a>>) -
             Reference::Values { shape, bits: values.iter().map(|v| v.to_bits()).collect() }
         }
         Kind::Leaf(Leaf::Dense(values)) => {
-            Reference::Array { tensor: constant(Dtype::F32, shape, Cow::Borrowed(cast_slice(&values[..]))) }
+            Reference::Array { tensor: constant(data.spec.clone(), Cow::Borrowed(cast_slice(&values[..]))) }
         }
         Kind::Leaf(Leaf::Random { seed, deviation }) => Reference::Random { shape, seed: *seed, deviation: *deviation },
         Kind::Leaf(Leaf::Encoded(encoded)) => {
             let bytes = encoded.tensor.to_bytes().map_err(|error| unwritable(data, &error))?;
-            Reference::Payload { tensor: constant(Dtype::U8, vec![bytes.len()], Cow::Owned(bytes)) }
+            let spec = TensorSpec::new(Dtype::U8, [bytes.len()]).map_err(|error| unwritable(data, &error))?;
+            Reference::Payload { tensor: constant(spec, Cow::Owned(bytes)) }
         }
         Kind::Leaf(Leaf::Stored(stored)) => {
             let path = std::path::absolute(stored.source.path()).map_err(|error| unwritable(data, &error))?;
@@ -174,22 +177,6 @@ fn written<'a>(data: &'a Data, plan: &Plan, constants: &mut Vec<Constant<'a>>) -
 fn unwritable(data: &Data, error: &dyn std::fmt::Display) -> Error {
     let error = codec_api::CodecError::Usage(format!("it cannot be written: {error}"));
     Error::Leaf { leaf: format!("{:?}", data.kind), error }
-}
-
-/// The header of the file, filled up with spaces so that the data are aligned.
-fn header(structure: &str, constants: &[Constant<'_>]) -> String {
-    let mut text = format!("{{\"__metadata__\":{{\"{KEY}\":{}}}", serde_json::Value::from(structure));
-    let mut offset = 0;
-    for Constant { name, dtype, shape, bytes } in constants {
-        let end = offset + bytes.len();
-        let _ =
-            write!(text, ",\"{name}\":{{\"dtype\":\"{dtype}\",\"shape\":{shape:?},\"data_offsets\":[{offset},{end}]}}");
-        offset = end;
-    }
-    text.push('}');
-    let filled = (text.len() + 8).next_multiple_of(64) - 8;
-    text.extend(std::iter::repeat_n(' ', filled - text.len()));
-    text
 }
 
 /// A file that is being read.
@@ -272,23 +259,4 @@ impl Reader<'_> {
         }
         self.graph.tensor(&source, name)
     }
-}
-
-/// Refuses text that would be too deep for functions that call themselves.
-fn check_nesting(text: &str) -> Result<(), String> {
-    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b'{' | b'[' if !quoted => depth += 1,
-            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_NESTING {
-            return Err(format!("its structure is nested more than {MAX_NESTING} deep"));
-        }
-    }
-    Ok(())
 }

@@ -34,7 +34,7 @@ mod run;
 
 pub use cache::{Cache, Value};
 pub use error::{Error, Result};
-pub use evaluate::{CancelFlag, Options, Statistics};
+pub use evaluate::{Options, Statistics};
 pub use graph::{Graph, Node};
 pub use leaf::Source;
 pub use operation::{Access, Block, Operand, Operation, Survey, rows_and_columns};

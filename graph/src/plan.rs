@@ -42,6 +42,8 @@ pub(crate) struct Step {
     pub(crate) survey: bool,
     /// Number of buffers of a block.
     pub(crate) slots: usize,
+    /// Number of nodes that the root's step computes.
+    pub(crate) width: usize,
 }
 
 /// The nodes below the wanted ones, and how they are computed.
@@ -61,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) slot: Vec<u32>,
     /// The consumer whose buffer a node shares; the node itself without one.
     chain: Vec<usize>,
+    /// The number of each node in its step.
+    pub(crate) place: Vec<usize>,
     pub(crate) steps: Vec<Step>,
     /// The last step that uses a kept node.
     pub(crate) last_step: Vec<usize>,
@@ -135,8 +139,8 @@ impl Plan {
         first.push(edges.len());
         let len = ids.len();
         let (need, last_step) = (vec![0..0; len], vec![usize::MAX; len]);
-        let (slot, chain) = (vec![OUT; len], (0..len).collect());
-        Self { ids, data, edges, first, roles, need, slot, chain, steps: Vec::new(), last_step }
+        let (slot, chain, place) = (vec![OUT; len], (0..len).collect(), vec![0; len]);
+        Self { ids, data, edges, first, roles, need, slot, chain, place, steps: Vec::new(), last_step }
     }
 
     /// Decides from the last node to the first which are kept, and which rows are needed.
@@ -215,13 +219,14 @@ impl Plan {
             }
         }
         for (root, members) in members.into_iter().enumerate().filter(|(_, members)| !members.is_empty()) {
-            let slots = self.assign_slots(root, &members, uses);
+            let (slots, width) = (self.assign_slots(root, &members, uses), members.len());
+            members.iter().enumerate().for_each(|(place, at)| self.place[*at] = place);
             let surveyed: Vec<usize> = members.iter().copied().filter(|at| self.has_survey(*at)).collect();
             for at in surveyed {
                 let below = self.below(at, &members);
-                self.steps.push(Step { root: at, members: below, survey: true, slots });
+                self.steps.push(Step { root: at, members: below, survey: true, slots, width });
             }
-            self.steps.push(Step { root, members, survey: false, slots });
+            self.steps.push(Step { root, members, survey: false, slots, width });
         }
         for (number, step) in self.steps.iter().enumerate() {
             let users = step.members.iter().chain(step.survey.then_some(&step.root));
@@ -235,14 +240,17 @@ impl Plan {
 
     /// The members of a step that the operands of one of them need.
     fn below(&self, at: usize, members: &[usize]) -> Vec<usize> {
-        let mut wanted = vec![false; self.ids.len()];
-        wanted[at] = true;
+        let mut wanted = vec![false; members.len()];
+        wanted[self.place[at]] = true;
         for &member in members.iter().rev().filter(|member| **member <= at) {
-            if wanted[member] {
-                self.operands(member).iter().for_each(|(operand, _)| wanted[*operand] = true);
+            if wanted[self.place[member]] {
+                let streamed = |operand: &&(usize, Access)| matches!(self.roles[operand.0], Role::Streamed);
+                // A streamed operand is computed in this step.
+                let operands = self.operands(member).iter().filter(streamed);
+                operands.for_each(|(operand, _)| wanted[self.place[*operand]] = true);
             }
         }
-        members.iter().copied().filter(|member| *member < at && wanted[*member]).collect()
+        members.iter().copied().filter(|member| *member < at && wanted[self.place[*member]]).collect()
     }
 
     /// Gives each member of a step a buffer: that of its consumer if this works in place, and

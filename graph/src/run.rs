@@ -44,7 +44,16 @@ pub(crate) struct Run<'a> {
 /// Buffers of a thread.
 struct Scratch {
     slots: Vec<Vec<f32>>,
+    /// The rows of each node of the step.
     ranges: Vec<Range<usize>>,
+}
+
+impl Scratch {
+    fn new(step: &Step) -> Self {
+        let mut slots = Vec::new();
+        slots.resize_with(step.slots, Vec::new);
+        Self { slots, ranges: vec![0..0; step.width] }
+    }
 }
 
 impl<'a> Run<'a> {
@@ -160,11 +169,11 @@ impl<'a> Run<'a> {
         };
         let chunk = (at_once * columns).max(1);
         if threads == 1 {
-            let mut scratch = self.scratch(step);
+            let mut scratch = Scratch::new(step);
             out.chunks_mut(chunk).enumerate().try_for_each(|block| compute(&mut scratch, block))?;
         } else {
             let blocks = out.par_chunks_mut(chunk).enumerate();
-            blocks.try_for_each_init(|| this.scratch(step), compute)?;
+            blocks.try_for_each_init(|| Scratch::new(step), compute)?;
         }
         self.evaluations += step.members.len() as u64;
         self.written += size_of_val(out) as u64;
@@ -213,12 +222,6 @@ impl<'a> Run<'a> {
         Ok(rows as usize)
     }
 
-    fn scratch(&self, step: &Step) -> Scratch {
-        let mut slots = Vec::new();
-        slots.resize_with(step.slots, Vec::new);
-        Scratch { slots, ranges: vec![0..0; self.plan.ids.len()] }
-    }
-
     fn failed(&self, at: usize, error: CodecError) -> Error {
         if matches!(error, CodecError::Cancelled) {
             return Error::Cancelled;
@@ -240,7 +243,7 @@ impl<'a> Run<'a> {
         let rows = specs.iter().map(|spec| rows_and_columns(spec).0).max().unwrap_or(0);
         let (at_once, _) = self.block(step, rows, 0);
         let at_once = self.budget(step, at_once, 1)?;
-        let mut scratch = self.scratch(step);
+        let mut scratch = Scratch::new(step);
         loop {
             for first in (0..rows).step_by(at_once) {
                 self.survey_block(step, first..(first + at_once).min(rows), &mut *survey, &mut scratch)?;
@@ -260,7 +263,7 @@ impl<'a> Run<'a> {
         survey: &mut dyn Survey,
         scratch: &mut Scratch,
     ) -> Result<()> {
-        scratch.ranges[step.root] = rows;
+        scratch.ranges[self.plan.place[step.root]] = rows;
         self.ranges(step.root, scratch);
         step.members.iter().rev().for_each(|at| self.ranges(*at, scratch));
         for &at in &step.members {
@@ -272,8 +275,10 @@ impl<'a> Run<'a> {
 
     /// Computes rows of the root.
     fn compute_block(&self, step: &Step, rows: Range<usize>, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
-        self.options.cancel.check().map_err(|_| Error::Cancelled)?;
-        scratch.ranges[step.root] = rows;
+        if let Some(cancel) = &self.options.cancel {
+            cancel.check().map_err(|_| Error::Cancelled)?;
+        }
+        scratch.ranges[self.plan.place[step.root]] = rows;
         step.members.iter().rev().for_each(|at| self.ranges(*at, scratch));
         step.members.iter().try_for_each(|at| self.member(*at, out, scratch))
     }
@@ -282,14 +287,15 @@ impl<'a> Run<'a> {
     fn ranges(&self, at: usize, scratch: &mut Scratch) {
         for (number, (operand, access)) in self.plan.operands(at).iter().enumerate() {
             if matches!(self.plan.roles[*operand], Role::Streamed) && *access != Access::Operator {
-                scratch.ranges[*operand] = self.plan.rows_of(at, number, scratch.ranges[at].clone());
+                let rows = scratch.ranges[self.plan.place[at]].clone();
+                scratch.ranges[self.plan.place[*operand]] = self.plan.rows_of(at, number, rows);
             }
         }
     }
 
     /// Computes a node's rows of a block.
     fn member(&self, at: usize, out: &mut [f32], scratch: &mut Scratch) -> Result<()> {
-        let (data, rows) = (&self.plan.data[at], scratch.ranges[at].clone());
+        let (data, rows) = (&self.plan.data[at], scratch.ranges[self.plan.place[at]].clone());
         let slot = self.plan.slot[at];
         let mut own = Vec::new();
         let target = if slot == OUT {
@@ -334,7 +340,7 @@ impl<'a> Run<'a> {
         let mut operands = Vec::with_capacity(edges.len());
         for (number, &(operand, access)) in edges.iter().enumerate() {
             let data = &*plan.data[operand];
-            let rows = plan.rows_of(at, number, scratch.ranges[at].clone());
+            let rows = plan.rows_of(at, number, scratch.ranges[plan.place[at]].clone());
             let columns = rows_and_columns(&data.spec).1;
             let (mut values, mut operator): (&[f32], _) = (&[], None);
             if access == Access::Operator {

@@ -12,7 +12,6 @@ mod rng;
 mod run;
 mod select;
 mod source;
-mod write;
 
 pub use blocks::Inputs;
 pub use error::{Error, Result};

@@ -43,5 +43,6 @@ pub(crate) use open::is_packed;
 pub(crate) use piece::Piece;
 pub use set::PackedFile;
 pub use tensor::PackedTensor;
+pub use writer::safetensors_header;
 pub use writer::{AtomicFile, is_temporary};
 pub(crate) use writer::{MAX_HEADER, Sealed, create_directory, entry, header, sync_directory, write_file};

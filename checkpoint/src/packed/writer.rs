@@ -26,22 +26,30 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(TEMPORARY)
 }
 
-/// The bytes before the data of a safetensors file with these tensors, in this order, and two
-/// metadata strings, `text` under `key` and its CRC-32C under `key.crc32c`: the length of the JSON
-/// text, the text, and spaces up to a multiple of 8 bytes.
+/// As [`safetensors_header`], with two metadata strings: `text` under `key`, and its CRC-32C under
+/// `key.crc32c`.
 ///
 /// # Errors
-/// A reason if the text exceeds the limit of the format.
+/// As there.
 pub(crate) fn header<'a>(
     tensors: impl IntoIterator<Item = (&'a str, &'a TensorSpec)>,
     (key, text): (&str, &str),
 ) -> Result<Vec<u8>, String> {
+    let (checksum, sum) = (format!("{key}.crc32c"), format!("{:08x}", crc32c(text.as_bytes())));
+    safetensors_header(tensors, &BTreeMap::from([(key, text), (&checksum, &sum)]))
+}
+
+/// The bytes before the data of a safetensors file with these tensors, in this order, and these
+/// metadata strings: the length of the JSON text, the text, and spaces up to a multiple of 8 bytes.
+///
+/// # Errors
+/// A reason if the text exceeds the limit of the format.
+pub fn safetensors_header<'a>(
+    tensors: impl IntoIterator<Item = (&'a str, &'a TensorSpec)>,
+    metadata: &BTreeMap<&str, &str>,
+) -> Result<Vec<u8>, String> {
     let failed = |e: serde_json::Error| e.to_string();
-    let metadata = BTreeMap::from([
-        (key.to_owned(), text.to_owned()),
-        (format!("{key}.crc32c"), format!("{:08x}", crc32c(text.as_bytes()))),
-    ]);
-    let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(&metadata).map_err(failed)?);
+    let mut text = format!("{{\"__metadata__\":{}", serde_json::to_string(metadata).map_err(failed)?);
     let mut begin = 0u64;
     for (name, spec) in tensors {
         let end = begin + spec.byte_len() as u64;

@@ -24,9 +24,9 @@
 //! `32·s + l` of the segment's stream. In steps that have no weight, a lane has the multiple with
 //! `k = 0`, from a table with this symbol alone, which takes no bits.
 //!
-//! The only section, `codes` U8, is a head after its length, and the streams. Lengths are in bytes of
-//! seven bits, the lowest first; all but the last have the eighth bit set. Format version 1 had two
-//! sections, `head` and `streams`, without the length.
+//! The only section, `codes` U8, is a head after its length, and the streams. Lengths are in bytes
+//! of seven bits, the lowest first; all but the last have the eighth bit set. Format version 1 had
+//! two sections, `head` and `streams`, without the length.
 //! - The head: the step of row code 0 and column code 0, F32; five parts, each after its length:
 //!   the model as in `trellis`, the codes of the rows' steps, those of the columns' steps, and the
 //!   codes of the rows' and the columns' scales, two empty parts without contexts; then the length

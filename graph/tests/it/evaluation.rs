@@ -157,7 +157,7 @@ fn evaluations_are_cancelled() {
     let node = shared(&graph, 0);
     let cancel = Arc::new(Cancel::new());
     cancel.cancel();
-    let options = Options { cancel: cancel.into(), ..Options::default() };
+    let options = Options { cancel: Some(cancel), ..Options::default() };
     assert!(matches!(graph.evaluate(&[node], &options), Err(Error::Cancelled)));
 }
 

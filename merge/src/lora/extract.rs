@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use checkpoint::{AtomicFile, Model};
+use checkpoint::{AtomicFile, Model, safetensors_header};
 use codec_api::{Cancel, Dtype, Progress, Registry, TensorSpec};
 use faer::Mat;
 use serde_json::{Value, json};
@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::PREFIX;
 use crate::error::{Error, Result};
 use crate::plan::source;
-use crate::write::header;
 
 /// How an adapter is extracted.
 #[derive(Clone, Debug)]
@@ -239,9 +238,9 @@ impl Parts {
         });
         std::fs::create_dir_all(out).map_err(|e| Error::file(out, e.to_string()))?;
         let path = out.join("adapter_model.safetensors");
-        let metadata = BTreeMap::from([("format", "pt".to_owned())]);
+        let metadata = BTreeMap::from([("format", "pt")]);
         let specs = self.tensors.iter().map(|(name, (spec, _))| (name.as_str(), spec));
-        let head = header(specs, &metadata).map_err(|reason| Error::file(&path, reason))?;
+        let head = safetensors_header(specs, &metadata).map_err(|reason| Error::file(&path, reason))?;
         let mut file = AtomicFile::create(&path)?;
         file.write(&head)?;
         self.tensors.values().try_for_each(|(_, bytes)| file.write(bytes))?;

@@ -1,5 +1,5 @@
-//! Interpolation on spheres. All points are combinations of the input vectors, so that their dot
-//! products (the Gram matrix) are all that is needed: one pass over the tensors, whatever the steps.
+//! Interpolation on spheres. All points are combinations of the input vectors, so that the methods
+//! need only the dot products of these vectors, the Gram matrix: one pass over the tensors.
 
 /// The dot products of some vectors, in f64.
 #[derive(Clone, Debug)]

@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use checkpoint::{AtomicFile, Checkpoint};
+use checkpoint::{AtomicFile, Checkpoint, safetensors_header};
 use codec_api::{Cancel, Progress};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::plan::{OutputTensor, Plan};
-use crate::write::header;
 
 /// The metadata key of a file that a merge has written.
 const KEY: &str = "netweight.merge";
@@ -149,8 +148,8 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
 
 /// Computes the tensors of a file on this thread and rayon's; another thread writes them.
 fn write_shard(plan: &Plan, tensors: &[OutputTensor], path: &Path, hash: &str, options: &RunOptions<'_>) -> Result<()> {
-    let metadata = BTreeMap::from([("format", "pt".to_owned()), (KEY, hash.to_owned())]);
-    let head = header(tensors.iter().map(|tensor| (&*tensor.name, &tensor.spec)), &metadata);
+    let metadata = BTreeMap::from([("format", "pt"), (KEY, hash)]);
+    let head = safetensors_header(tensors.iter().map(|tensor| (&*tensor.name, &tensor.spec)), &metadata);
     let mut file = AtomicFile::create(path)?;
     file.write(&head.map_err(|reason| Error::file(path, reason))?)?;
     let (sender, receiver) = sync_channel(1);

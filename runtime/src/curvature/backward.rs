@@ -42,8 +42,8 @@ fn vector_gradients(norm: &Norm, x: &[f32], g: &[f32], into: &mut [f32]) {
     }
 }
 
-/// For gradients `g` at the outputs of a norm, their sums over all vectors with its weight, and with
-/// its bias: `Σ g·x̂` and `Σ g`.
+/// The gradients of a norm's weight and bias, summed over all vectors, for gradients `g` at its
+/// outputs: `Σ g·x̂` and `Σ g`.
 pub(super) fn vector_sums(norm: &Norm, x: &[f32], g: &[f32]) -> [Vec<f64>; 2] {
     let width = norm.weight.len().max(1);
     let mut sums = [vec![0.0; width], vec![0.0; width]];

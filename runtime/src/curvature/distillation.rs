@@ -59,8 +59,8 @@ impl Differentiable {
         Ok(())
     }
 
-    /// The vectors that [`Self::learn`] has gradients for, with the names of their tensors. Norms of
-    /// heads are not among them.
+    /// The vectors that [`Self::learn`] has gradients for, with the names of their tensors. Norms
+    /// of heads are not among them.
     pub fn vectors(&mut self) -> Vec<(String, &mut Vec<f32>)> {
         let layers = self.layers.iter_mut().flat_map(Layer::vectors);
         layers.chain(self.head.norm.vectors()).collect()
