@@ -51,11 +51,12 @@ impl Tuning<'_> {
     /// Adam: Kingma and Ba, arXiv 1412.6980.
     ///
     /// # Errors
-    /// [`Error::Usage`] if no sequences are held out; those of the model and of the codecs.
+    /// [`Error::Usage`] if no sequences are held out, or all; those of the model and of the codecs.
     pub fn run(&self, compressed: &mut Compressed, each: &dyn Fn(usize, f64)) -> Result<()> {
         let statistics = self.subject.statistics;
-        if statistics.held_out.is_empty() {
-            return Err(Error::Usage("no sequences are held out; give `netweight calibrate` more text".to_owned()));
+        if statistics.held_out.is_empty() || statistics.sequences.is_empty() {
+            let reason = "no sequences are held out, or none are left; give `netweight calibrate` more text";
+            return Err(Error::Usage(reason.to_owned()));
         }
         let [sequences, held_out] = [&statistics.sequences, &statistics.held_out].map(|of| borrowed(of));
         let lessons = self.lessons(&sequences[..sequences.len().min(BATCHES)])?;
