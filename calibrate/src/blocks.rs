@@ -38,6 +38,12 @@ impl Blocks {
             costs.push(squares.sum::<f64>() as f32);
             let unit = unit.row_mut(i);
             unit[i] = 1.0;
+            if size == 1 {
+                // A block of one column has nothing to solve.
+                let later = &all[i * order..][i + 1..order];
+                unit[i + 1..].iter_mut().zip(later).for_each(|(to, from)| *to = *from as f32);
+                continue;
+            }
             for block in steps(own + size..order, size) {
                 // Solves `x · M_b = M[i, block]` from the first column to the last.
                 let row = &mut row[..block.len()];

@@ -1,6 +1,6 @@
 //! A matrix whose rows are apart in memory.
 
-use codec_api::util::transpose;
+use codec_api::util::{transpose, transpose_to};
 use faer::{MatMut, MatRef};
 
 /// Columns from which on rows are apart.
@@ -35,8 +35,12 @@ impl Padded {
 
     /// The transposed matrix.
     pub(crate) fn turned(self) -> Self {
-        let (rows, columns) = (self.values.len() / self.stride.max(1), self.columns);
-        Self::new(&turned(&self.into_values(), rows, columns), columns, rows)
+        let rows = self.values.len() / self.stride.max(1);
+        // The values between rows become rows at the end, which are dropped.
+        let mut turned = Self::filled(self.stride, rows, 0.0);
+        transpose_to((rows, self.stride), &self.values, &mut turned.values, turned.stride);
+        turned.values.truncate(self.columns * turned.stride);
+        turned
     }
 
     /// The values, row-major.

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use codec_api::{PanelCut, PanelEncoder};
 
+use simd::kernel;
+
 use super::work::Matrices;
 use crate::blocks::steps;
 use crate::error::Result;
@@ -92,10 +94,11 @@ fn later(factor: Option<impl Fn(usize, usize) -> f32>, range: &Range<usize>, blo
     }
 }
 
-/// `to += factor · values`.
-#[inline(always)]
-fn add(factor: f32, values: &[f32], to: &mut [f32]) {
-    for (to, value) in to.iter_mut().zip(values) {
-        *to += factor * value;
+kernel! {
+    /// `to += factor · values`.
+    fn add<'a>(_simd, factor: f32, values: &'a [f32], to: &'a mut [f32]) {
+        for (to, value) in to.iter_mut().zip(values) {
+            *to += factor * value;
+        }
     }
 }

@@ -61,7 +61,11 @@ impl Work {
     pub(super) fn targets(&self, columns: &Range<usize>) -> Cow<'_, [f32]> {
         match self.targets.as_values() {
             Some(values) if columns.len() == self.columns => Cow::Borrowed(values),
-            _ => (0..self.rows).flat_map(|row| &self.targets.row(row)[columns.clone()]).copied().collect(),
+            _ => {
+                let mut values = Vec::with_capacity(self.rows * columns.len());
+                (0..self.rows).for_each(|row| values.extend_from_slice(&self.targets.row(row)[columns.clone()]));
+                Cow::Owned(values)
+            }
         }
     }
 
