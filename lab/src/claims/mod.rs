@@ -1,5 +1,6 @@
 //! `cargo xtask claims`: the claims of earlier systems, each with a measured value.
 
+mod expressions;
 mod language;
 mod part;
 mod seed000;
@@ -7,6 +8,7 @@ mod seed001;
 mod seed002;
 mod seed003;
 mod seed004;
+mod timing;
 mod versions;
 
 use anyhow::{Context, Result};

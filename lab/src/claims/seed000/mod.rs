@@ -1,4 +1,6 @@
-//! Seed 000: how the weight store stores a weight and its versions.
+//! Seed 000: how the weight store stores a weight and its versions, and its lazy graph.
+
+mod graphs;
 
 use anyhow::Result;
 
@@ -99,9 +101,9 @@ the base of the others, each 0.02·N(0,1) from it. Every row stores the first wi
 
 const REMARK: &str = "\
 Sizes and errors are the same on every machine, except the last digits of the SVD's errors. The
-report's claims about graphs, memory and whole repositories are not measured yet.";
+report's claims about whole repositories are not measured yet.";
 
-/// Measures the claims about a weight and its versions.
+/// Measures the claims about a weight and its versions, and about graphs.
 pub(super) fn measure(lab: &Lab) -> Result<String> {
-    page(lab, &PARTS, REMARK)
+    Ok([page(lab, &PARTS, REMARK)?, graphs::measure(lab)?].join("\n"))
 }

@@ -1,17 +1,18 @@
-//! Seed 003: the kernels of a transformer, as far as the runtime has them.
+//! Seed 003: the kernels of a transformer, and lazy graphs.
+
+mod graphs;
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use anyhow::Result;
 use codec_api::util::transpose;
 use codec_api::{Dtype, Inputs, LinearOp, Product, TensorSpec, TensorView};
 use harness::matrix::Machine;
-use harness::suite::Draw;
 use runtime::{dense_operator, low_rank_product, rms_norm, softmax};
 
+use super::timing::{Times, normal};
 use crate::lab::Lab;
-use crate::measure::{Table, beside, paragraph, significant};
+use crate::measure::{Table, beside, paragraph};
 
 /// Rows of the inputs.
 const ROWS: usize = 128;
@@ -22,8 +23,8 @@ const SIDE: usize = 512;
 const RANK: usize = 8;
 const ALPHA: f32 = 16.0;
 const EPSILON: f32 = 1e-5;
-/// Calls before the measured ones, and measured calls.
-const RUNS: [usize; 2] = [50, 1001];
+/// Measured calls.
+const RUNS: usize = 1001;
 
 const INTRODUCTION: &str = "\
 The report compares kernels that do a whole operation with compositions of general ones, on shapes
@@ -34,50 +35,18 @@ the composition by that of the kernel; the claim of the report follows, and is m
 measured value is worse. For LoRA, the kernel is `y = W·x + (alpha/rank)·B·(A·x)` with `B` other
 than 0, as layers with an adapter compute it; the composition has the same products, and scales and
 adds in passes of their own. The report's own figures for LoRA, 35.78 and 36.51 µs, make the
-kernel 2 % slower, not 1.02x faster. The report's claims about lazy graphs are not measured yet.";
-
-/// Seconds of many calls.
-struct Times(Vec<f64>);
-
-impl Times {
-    fn of(mut call: impl FnMut()) -> Self {
-        (0..RUNS[0]).for_each(|_| call());
-        let mut seconds: Vec<f64> = (0..RUNS[1])
-            .map(|_| {
-                let begin = Instant::now();
-                call();
-                begin.elapsed().as_secs_f64()
-            })
-            .collect();
-        seconds.sort_by(f64::total_cmp);
-        Self(seconds)
-    }
-
-    fn quantile(&self, share: f64) -> f64 {
-        self.0[(share * (self.0.len() - 1) as f64).round() as usize]
-    }
-
-    fn text(&self) -> String {
-        let micros = |share| significant(1e6 * self.quantile(share));
-        format!("{} µs ({}–{})", micros(0.5), micros(0.05), micros(0.95))
-    }
-}
-
-fn normal(name: &str, n: usize, deviation: f32) -> Vec<f32> {
-    let mut draw = Draw::new(0, name);
-    (0..n).map(|_| deviation * draw.normal() as f32).collect()
-}
+kernel 2 % slower, not 1.02x faster.";
 
 /// Kernel and composition of a softmax over each row.
 fn of_softmax() -> [Times; 2] {
     let x = normal("softmax", ROWS * WIDTH, 1.0);
     let (mut y, mut z) = (x.clone(), x.clone());
-    let kernel = Times::of(|| {
+    let mut kernel = || {
         y.copy_from_slice(black_box(&x));
         y.chunks_exact_mut(WIDTH).for_each(softmax);
         black_box(&y);
-    });
-    let steps = Times::of(|| {
+    };
+    let mut steps = || {
         for (x, z) in black_box(&x).chunks_exact(WIDTH).zip(z.chunks_exact_mut(WIDTH)) {
             let most = x.iter().fold(f32::NEG_INFINITY, |most, x| most.max(*x));
             z.iter_mut().zip(x).for_each(|(z, x)| *z = x - most);
@@ -90,21 +59,21 @@ fn of_softmax() -> [Times; 2] {
             }
         }
         black_box(&z);
-    });
-    [kernel, steps]
+    };
+    Times::of(RUNS, [&mut kernel, &mut steps])
 }
 
 /// Kernel and composition of an RMS norm of each row.
 fn of_norm() -> [Times; 2] {
     let (x, weight) = (normal("norm", ROWS * WIDTH, 1.0), normal("weight", WIDTH, 1.0));
     let (mut y, mut z) = (x.clone(), x.clone());
-    let kernel = Times::of(|| {
+    let mut kernel = || {
         for (x, y) in black_box(&x).chunks_exact(WIDTH).zip(y.chunks_exact_mut(WIDTH)) {
             rms_norm(x, &weight, EPSILON, y);
         }
         black_box(&y);
-    });
-    let steps = Times::of(|| {
+    };
+    let mut steps = || {
         for (x, z) in black_box(&x).chunks_exact(WIDTH).zip(z.chunks_exact_mut(WIDTH)) {
             z.iter_mut().zip(x).for_each(|(z, x)| *z = x * x);
             let root = (z.iter().sum::<f32>() / WIDTH as f32 + EPSILON).sqrt();
@@ -112,8 +81,8 @@ fn of_norm() -> [Times; 2] {
             z.iter_mut().zip(&weight).for_each(|(z, weight)| *z *= weight);
         }
         black_box(&z);
-    });
-    [kernel, steps]
+    };
+    Times::of(RUNS, [&mut kernel, &mut steps])
 }
 
 fn operator(values: &[f32], rows: usize) -> Result<Box<dyn LinearOp>> {
@@ -139,8 +108,8 @@ fn of_lora() -> Result<[Times; 3]> {
         Ok(())
     };
     forward(true)?;
-    let plain = Times::of(|| drop(forward(false)));
-    let adapted = Times::of(|| drop(forward(true)));
+    let [plain] = Times::of(RUNS, [&mut || drop(forward(false))]);
+    let [adapted] = Times::of(RUNS, [&mut || drop(forward(true))]);
     let [mut z, mut added] = [SIDE * ROWS, SIDE * ROWS].map(|n| vec![0.0; n]);
     let [mut hidden, mut turned] = [RANK * ROWS, RANK * ROWS].map(|n| vec![0.0; n]);
     let mut steps = || -> Result<()> {
@@ -157,16 +126,16 @@ fn of_lora() -> Result<[Times; 3]> {
         Ok(())
     };
     steps()?;
-    let steps = Times::of(|| drop(steps()));
+    let [steps] = Times::of(RUNS, [&mut || drop(steps())]);
     Ok([plain, adapted, steps])
 }
 
-/// Measures the kernels.
+/// Measures kernels and graphs.
 pub(super) fn measure(_: &Lab) -> Result<String> {
     let machine = Machine::this();
     let mut table = Table::new(["Operation", "Shape", "Kernel", "Composition", "Ratio"]);
     let mut add = |name: &str, shape: &str, [kernel, steps]: [&Times; 2], claim: f64| {
-        let ratio = steps.quantile(0.5) / kernel.quantile(0.5);
+        let ratio = steps.median() / kernel.median();
         let found = beside(&format!("{ratio:.2}x"), &format!("{claim}x"), ratio < claim);
         table.row([name, shape, &kernel.text(), &steps.text(), &found]);
     };
@@ -175,17 +144,18 @@ pub(super) fn measure(_: &Lab) -> Result<String> {
     add("LoRA", "(1, 128, 512), rank 8, alpha 16", [&adapted, &steps], 1.02);
     add("softmax", "(1, 128, 1024)", [&soft, &soft_steps], 1.16);
     add("RMS norm", "(1, 128, 1024), eps 1e-5", [&norm, &norm_steps], 2.01);
-    let beside_plain = adapted.quantile(0.5) / plain.quantile(0.5);
+    let beside_plain = adapted.median() / plain.median();
     let lora = format!(
         "The layer without LoRA takes {}: with it, {beside_plain:.2} times as long, for {:.1} % more multiplications.",
         plain.text(),
         100.0 * (2 * RANK) as f64 / SIDE as f64,
     );
     let conditions = format!(
-        "Measured on: cpu {}, simd {}, one thread, {} calls of each.",
+        "Measured on: cpu {}, simd {}, {} threads; kernels on one thread, {RUNS} calls of each.",
         machine.cpu.as_deref().unwrap_or("unknown"),
         machine.simd,
-        RUNS[1],
+        rayon::current_num_threads(),
     );
-    Ok([paragraph(&conditions), table.under("Custom Kernels", INTRODUCTION), paragraph(&lora)].join("\n"))
+    let kernels = table.under("Custom Kernels", INTRODUCTION);
+    Ok([paragraph(&conditions), kernels, paragraph(&lora), graphs::measure()?].join("\n"))
 }
