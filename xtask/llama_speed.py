@@ -1,12 +1,9 @@
 """Speed of GPT-2's architecture with random weights, in Netweight and in llama.cpp, in turn.
 
-`cargo xtask llamacpp` starts this script. It needs a llama.cpp that is built, and the Python
-packages llama-cpp-py-sync (for its declarations of the C API), cffi, gguf and numpy.
+`cargo xtask llamacpp` starts this script; llama.py says what it needs.
 """
 
 import argparse
-import ctypes
-import glob
 import json
 import os
 import subprocess
@@ -14,14 +11,9 @@ import sys
 import tempfile
 import time
 
-NEEDED = "llama-cpp-py-sync cffi gguf numpy"
-try:
-    import gguf
-    import numpy as np
-    from gguf.quants import quantize
-    from llama_cpp_py_sync._cffi_bindings import ffi
-except ImportError as error:
-    sys.exit(f"error: {error}; `pip install {NEEDED}` into the Python that `--python` names")
+from gguf.quants import quantize
+
+from llama import ffi, gguf, gpt2_writer, load_library, np, write
 
 # Layers, width, heads, vocabulary and context.
 LAYERS, WIDTH, HEADS, VOCABULARY, CONTEXT = 12, 768, 12, 50257, 1024
@@ -33,20 +25,7 @@ PROMPT = 128
 def write_model(path, kind, seed=0):
     """Writes the architecture with random matrices of this kind; the rest is F32."""
     rng = np.random.default_rng(seed)
-    out = gguf.GGUFWriter(path, "gpt2")
-    out.add_block_count(LAYERS)
-    out.add_context_length(CONTEXT)
-    out.add_embedding_length(WIDTH)
-    out.add_feed_forward_length(4 * WIDTH)
-    out.add_head_count(HEADS)
-    out.add_layer_norm_eps(1e-5)
-    out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre("gpt-2")
-    out.add_token_list([f"t{i}" for i in range(VOCABULARY)])
-    out.add_token_types([1] * VOCABULARY)
-    out.add_token_merges(["t 0"])
-    out.add_bos_token_id(0)
-    out.add_eos_token_id(0)
+    out = gpt2_writer(path, LAYERS, WIDTH, HEADS, VOCABULARY, CONTEXT)
 
     def matrix(name, rows, columns):
         values = rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
@@ -75,31 +54,7 @@ def write_model(path, kind, seed=0):
         for name in ("attn_norm", "ffn_norm"):
             vector(f"blk.{layer}.{name}.weight", WIDTH, 1)
             vector(f"blk.{layer}.{name}.bias", WIDTH, 0)
-    out.write_header_to_file()
-    out.write_kv_data_to_file()
-    out.write_tensors_to_file()
-    out.close()
-
-
-def load_library(folder):
-    """llama.cpp's functions."""
-
-    def path_of(name):
-        found = sorted(glob.glob(os.path.join(folder, f"lib{name}.so")) + glob.glob(os.path.join(folder, f"lib{name}.*.so")))
-        if not found:
-            sys.exit(f"error: `{folder}` has no lib{name}.so; `cargo xtask llamacpp --help` says where to get it")
-        return found[0]
-
-    # The backends are libraries beside it, of which it chooses one by the CPU.
-    ctypes.CDLL(path_of("ggml"), mode=ctypes.RTLD_GLOBAL).ggml_backend_load_all_from_path(folder.encode())
-    path = path_of("llama")
-    quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda *_: None)
-    ctypes.CDLL(path).llama_log_set(quiet, None)
-    api = ffi.dlopen(path)
-    api.llama_backend_init()
-    if api.llama_context_default_params().n_ubatch != 512:
-        sys.exit(f"error: `{path}` does not have the structures that llama-cpp-py-sync declares: take another version of it")
-    return api, quiet
+    write(out)
 
 
 class Llama:
