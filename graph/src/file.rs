@@ -229,9 +229,10 @@ fn written<'a>(
 
 /// The path of a model for a file in this folder; both are absolute. None if it is not UTF-8.
 fn reference(folder: &Path, path: &Path) -> Option<String> {
-    // Links lead elsewhere than `..` says.
+    // `..` leads out of the directory that a link leads to.
     let resolved = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (folder, resolved) = (resolved(folder), resolved(path));
+    let place = path.parent().zip(path.file_name()).map(|(parent, name)| resolved(parent).join(name));
+    let (folder, resolved) = (resolved(folder), place.unwrap_or_else(|| resolved(path)));
     let common = folder.components().zip(resolved.components()).take_while(|(a, b)| a == b).count();
     let shared = folder.components().take(common).any(|part| matches!(part, Component::Normal(_)));
     if !shared {

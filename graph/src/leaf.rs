@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use checkpoint::{Hash, Model};
 use codec_api::util::widen;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::operation::rows_and_columns;
 
 /// Bytes of a dense model that are read before the memory of its pages is given back.
-const RELEASED: u64 = 64 << 20;
+pub(crate) const RELEASED: u64 = 64 << 20;
 
 /// A model whose tensors are leaves.
 #[derive(Debug)]
@@ -94,6 +94,8 @@ pub(crate) struct Stored {
     /// The hash that a file states, and whether the tensor has it, once that was found out.
     stated: Option<Hash>,
     checked: OnceLock<()>,
+    /// Held while the tensor is hashed, so that other threads wait.
+    checking: Mutex<()>,
     operator: OnceLock<Option<Box<dyn LinearOp>>>,
 }
 
@@ -105,7 +107,8 @@ impl Encoded {
 
 impl Stored {
     pub(crate) fn new(source: Arc<Source>, name: &str, stated: Option<Hash>) -> Self {
-        Self { source, name: name.to_owned(), stated, checked: OnceLock::new(), operator: OnceLock::new() }
+        let (name, checked, checking) = (name.to_owned(), OnceLock::new(), Mutex::default());
+        Self { source, name, stated, checked, checking, operator: OnceLock::new() }
     }
 
     /// Compares the tensor with the stated hash. The first call reads it whole, if it is dense.
@@ -114,6 +117,12 @@ impl Stored {
     /// [`Error::Changed`]; those of the model.
     pub(crate) fn check(&self) -> Result<()> {
         let (Some(stated), None) = (self.stated, self.checked.get()) else { return Ok(()) };
+        // A computed tensor takes rayon's threads, which may come here too: they do not wait.
+        let waits = !matches!(self.source.model, Model::Computed(_));
+        let _lock = waits.then(|| self.checking.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.checked.get().is_some() {
+            return Ok(());
+        }
         let found = self.source.hash(&self.name)?;
         if found != stated {
             return Err(Error::Changed {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use checkpoint::{Above, Checkpoint, Compute, Error as ModelError, Opener};
 use codec_api::util::{first_non_finite, narrow};
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::Options;
 use crate::file::KEY;
 use crate::graph::{Data, Graph, Kind, Node};
-use crate::leaf::{Leaf, Source, Stored};
+use crate::leaf::{Leaf, RELEASED, Source, Stored};
 use crate::operation::rows_and_columns;
 
 inventory::submit! { Opener { key: KEY, open } }
@@ -28,6 +29,8 @@ struct Expressions {
     nodes: Vec<Node>,
     /// For each tensor the first one with its node.
     first: Vec<usize>,
+    /// Bytes that were computed.
+    computed: AtomicU64,
 }
 
 fn open(file: Checkpoint, above: Above<'_>, registry: &Registry) -> Result<Box<dyn Compute>, ModelError> {
@@ -40,7 +43,7 @@ fn open(file: Checkpoint, above: Above<'_>, registry: &Registry) -> Result<Box<d
             first.push(*places.entry(node).or_insert(at));
             nodes.push(node);
         }
-        Ok(Expressions { path, graph, tensors, nodes, first })
+        Ok(Expressions { path, graph, tensors, nodes, first, computed: AtomicU64::new(0) })
     };
     match read() {
         Ok(model) => Ok(Box::new(model)),
@@ -74,7 +77,14 @@ impl Expressions {
             );
             return Err(fail(CodecError::Usage(reason)));
         }
-        narrow(spec.dtype(), &values, out).map_err(fail)
+        narrow(spec.dtype(), &values, out).map_err(fail)?;
+        // Values that are used where they are mapped are not counted by their models.
+        let bytes = size_of_val(&*values) as u64;
+        let before = self.computed.fetch_add(bytes, Ordering::Relaxed);
+        if before / RELEASED != (before + bytes) / RELEASED {
+            self.each_source(|source| source.model().release());
+        }
+        Ok(())
     }
 
     /// The tensors of models that the outputs are computed of.

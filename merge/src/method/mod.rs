@@ -23,6 +23,9 @@ use combine::Combination;
 use task::Merged;
 use variance::Selected;
 
+/// Most steps towards a Karcher mean.
+const MAX_STEPS: usize = 1_000_000;
+
 /// A method with its parameters for one tensor. Parameters of models are in the order of
 /// [`Inputs::models`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -215,6 +218,11 @@ impl Method {
     pub(crate) fn check_models(&self, models: usize, base: bool) -> Result<(), String> {
         if !self.arity().contains(&models) || models == 0 {
             return Err(format!("{models} models, but the method takes {:?}", self.arity()));
+        }
+        if let Self::Karcher { max_iter, .. } = self
+            && *max_iter > MAX_STEPS
+        {
+            return Err(format!("`max_iter` is {max_iter}; at most {MAX_STEPS} steps are made"));
         }
         if self.is_based() && !base {
             return Err("the method takes differences from a base model, and there is none".to_owned());

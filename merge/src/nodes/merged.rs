@@ -32,6 +32,10 @@ impl Operation for Merged {
         }
     }
 
+    fn flops(&self, operands: &[&TensorSpec], result: &TensorSpec) -> f64 {
+        2.0 * operands.len() as f64 * result.elements() as f64
+    }
+
     fn is_surveyed(&self) -> bool {
         true
     }
