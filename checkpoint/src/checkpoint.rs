@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use codec_api::{TensorSpec, TensorView};
 
+use crate::computed::Computed;
 use crate::error::Error;
 use crate::map::{Mapped, Meter, Pages};
 use crate::packed::is_packed;
@@ -175,6 +176,27 @@ impl Checkpoint {
     /// here are the stored sections.
     pub fn is_packed(&self) -> bool {
         is_packed(&self.metadata)
+    }
+
+    /// Whether this is a file with expressions of other models' tensors
+    /// ([`Model::Computed`](crate::Model)). Its tensors here are constants of the expressions.
+    pub fn is_computed(&self) -> bool {
+        self.files.len() == 1 && Computed::key(self).is_some()
+    }
+
+    /// Checks that the tensors are not those of a file with expressions.
+    ///
+    /// # Errors
+    /// [`Error::Unopened`], with the command that writes a dense model.
+    pub fn require_stored(&self) -> Result<(), Error> {
+        if !self.is_computed() {
+            return Ok(());
+        }
+        let path = self.path.display();
+        Err(Error::Unopened(format!(
+            "`{path}` is a model of expressions, and a stored one is needed here; `netweight decompress {path} -o DENSE` \
+             writes it"
+        )))
     }
 
     /// What was not opened, and why: other models in the directory, and tensors that the index

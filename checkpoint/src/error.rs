@@ -248,6 +248,20 @@ pub enum Error {
         /// What was found instead.
         reason: String,
     },
+    /// A tensor that cannot be computed of what the file of its expression names.
+    #[error("`{path}`, {part}: {reason}")]
+    Computed {
+        /// The file with the expressions.
+        path: PathBuf,
+        /// The tensor.
+        part: String,
+        /// The reason, the file and the tensor that it concerns, and what to do.
+        reason: String,
+    },
+    /// A file of expressions that cannot be opened; the message of the crate that opens it names
+    /// the file and what to do.
+    #[error("{0}")]
+    Unopened(String),
     /// A packed model that is not what its source makes it.
     #[error("`{path}`, {part}: {reason}")]
     Differs {

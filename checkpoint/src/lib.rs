@@ -26,6 +26,7 @@
 mod checkpoint;
 mod companions;
 mod compare;
+mod computed;
 mod error;
 mod folder;
 mod foreign;
@@ -44,6 +45,7 @@ mod source;
 pub use checkpoint::Checkpoint;
 pub use companions::Companions;
 pub use compare::{Change, Difference, TensorDiff, diff};
+pub use computed::{Above, Compute, Computed, Opener};
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;

@@ -9,7 +9,7 @@ use regex::Regex;
 use crate::packing::Bases;
 use crate::{apply, compress, decompress, diff, lora, merge, shell, steps, verify};
 #[cfg(feature = "runtime")]
-use crate::{calibrate, eval, generate, speed};
+use crate::{calibrate, eval, generate, graph, speed};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -39,6 +39,8 @@ pub enum Command {
     Diff(diff::Args),
     Merge(merge::Args),
     Lora(lora::Args),
+    #[cfg(feature = "runtime")]
+    Graph(graph::Args),
     Plan(Box<steps::Plan>),
     Run(steps::Run),
     Commit(steps::Commit),
@@ -74,7 +76,8 @@ pub struct List {
 ///
 /// For a packed model: codec, bits per weight and error of each tensor, and totals. For another
 /// .safetensors file or a Hugging Face directory: a table of the tensors, totals, metadata and a
-/// hash of the content. For a file with one encoded tensor: its codec, its certificate (the error
+/// hash of the content. For a model of expressions: the tensors, and the files that they are
+/// computed of; nothing is computed. For a file with one encoded tensor: its codec, its certificate (the error
 /// of the decoded weights) and its sections.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = WIDTH)]

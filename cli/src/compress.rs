@@ -120,7 +120,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         return Ok(Outcome::Clean);
     }
     check_target(&plan, target, args.force)?;
-    pack(args, &plan, None, &pool, registry)?;
+    pack(&args.work, !args.no_verify, &plan, None, &pool, registry)?;
     if !args.work.quiet {
         summary::print(
             &plan,
@@ -135,9 +135,11 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     Ok(Outcome::Clean)
 }
 
-/// Runs the plan, with an encoder for some tensors if one is given, and commits it.
+/// Runs the plan, with an encoder for some tensors if one is given, and commits it; `verify` checks
+/// the packed file.
 pub(crate) fn pack(
-    args: &Args,
+    work: &Work,
+    verify: bool,
     plan: &Plan,
     by: Option<&dyn TensorEncoder>,
     pool: &ThreadPool,
@@ -145,12 +147,12 @@ pub(crate) fn pack(
 ) -> Result<()> {
     let size = plan.size(&steps::all(plan));
     let packed = pool.install(|| {
-        let progress = args.work.progress("encode", size);
+        let progress = work.progress("encode", size);
         match by {
             Some(by) => plan.run_with(by, registry, &progress)?,
             None => plan.run(registry, &progress)?,
         }
-        let check = (!args.no_verify).then(|| args.work.progress("check", size));
+        let check = verify.then(|| work.progress("check", size));
         plan.commit(registry, check.as_ref().map(|check| check as &dyn Progress))
     });
     packed.map_err(|error| with_parts(error, plan))

@@ -1,18 +1,19 @@
 //! `netweight decompress PACKED -o OUT`: writes a dense model.
 
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Result;
-use checkpoint::{Companions, Packed};
+use anyhow::{Context, Result, bail};
+use checkpoint::{Checkpoint, Companions, Model, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
 use crate::packing::{Bases, DENSE, Progress, Work, check_free, size};
 use crate::text;
 
-/// Decompress a packed model
+/// Decompress a packed model, or compute one of expressions
 ///
 /// Writes the dense files that were packed, under their names, with their headers, and the index of
 /// a sharded model. Tensors of exact codecs come back bit for bit; others as their certificates
@@ -21,7 +22,7 @@ use crate::text;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A packed file (*.nw.safetensors), an index of several, or a directory with one, whose other
-    /// files are copied
+    /// files are copied; or a model of expressions (`merge --lazy`)
     pub model: PathBuf,
     /// A directory; for a model that was one file also the name of that file (*.safetensors)
     #[arg(short, long, value_name = "OUT")]
@@ -45,6 +46,9 @@ pub struct Args {
 /// For a packed file that is damaged or unreadable, or a target that exists or cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let begin = Instant::now();
+    if Checkpoint::open(&args.model).is_ok_and(|model| model.is_computed()) {
+        return compute(args, begin, registry, out);
+    }
     let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
     packed.require_base()?;
     let packed = if let Some(level) = args.level { packed.at_level(level)? } else { packed };
@@ -55,6 +59,39 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     drop(progress);
     if !args.work.quiet {
         summarise(&packed, &args.output, begin, out)?;
+    }
+    Ok(Outcome::Clean)
+}
+
+/// Writes a model of expressions as a dense one: one file, or a directory with its companions.
+fn compute(args: &Args, begin: Instant, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    if args.level.is_some() {
+        bail!("`{}` is a model of expressions, which has no quality levels; leave `--level` out", args.model.display());
+    }
+    let Model::Computed(model) = Model::open(&args.model, &args.base.bases, registry)? else {
+        bail!("`{}` is no model of expressions", args.model.display());
+    };
+    check_free(&args.output, args.force)?;
+    let specs = || model.inner().tensors().iter().map(|(_, spec)| spec);
+    let size = specs().fold((0, 0), |all, spec| (all.0 + spec.elements() as u64, all.1 + spec.byte_len() as u64));
+    let single = args.output.to_str().is_some_and(|name| name.ends_with(DENSE));
+    let own = [model.path().to_owned()];
+    let find = || Companions::find(&args.model, &args.output, &own);
+    let companions = (args.model.is_dir() && !single).then(find).transpose()?;
+    let mut target = args.output.clone();
+    if !single {
+        fs::create_dir_all(&target).with_context(|| format!("cannot make `{}`", target.display()))?;
+        target.push(model.path().file_name().unwrap_or_default());
+    }
+    let progress = args.work.progress("compute", size);
+    args.work.pool()?.install(|| model.write(&target, &progress))?;
+    companions.map_or(Ok(()), |companions| companions.copy())?;
+    drop(progress);
+    if !args.work.quiet {
+        let (shown, tensors) = (text::path(&args.output), text::count(specs().count(), "tensor"));
+        writeln!(out, "`{shown}`: {tensors}, computed, {} weights", size.0)?;
+        let time = begin.elapsed().as_secs_f64();
+        writeln!(out, "it took {time:.1} s, {:.0} MB/s", size.1 as f64 / 1e6 / time.max(1e-3))?;
     }
     Ok(Outcome::Clean)
 }

@@ -1,5 +1,6 @@
 //! `netweight info FILE`: the contents of a model, of a packed model or of an encoded tensor.
 
+mod computed;
 mod encoded;
 mod model;
 pub mod packed;
@@ -7,7 +8,7 @@ pub mod packed;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use checkpoint::{Checkpoint, Packed};
+use checkpoint::{Checkpoint, Model, Packed};
 use codec_api::Registry;
 use serde::Serialize;
 
@@ -26,6 +27,11 @@ pub fn run(args: &Info, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let model = match Checkpoint::open(&args.file) {
         Ok(model) if model.is_packed() => {
             return packed(args, Packed::open(&model.files()[0], registry)?, registry, out);
+        }
+        Ok(model) if model.is_computed() => {
+            let model = Model::open(&args.file, &args.base.bases, registry)?;
+            print(args, &computed::Model::read(&model)?, computed::Model::table, out)?;
+            return Ok(Outcome::Clean);
         }
         Ok(model) => model,
         // A packed file that was cut off may hold quality levels.

@@ -33,7 +33,11 @@ mod estimate;
 mod eval;
 #[cfg(feature = "runtime")]
 mod generate;
+#[cfg(feature = "runtime")]
+mod graph;
 mod info;
+#[cfg(feature = "runtime")]
+mod lazy;
 mod list;
 mod lora;
 mod merge;
@@ -123,6 +127,8 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Diff(args) => diff::run(args, &registry, out),
         Command::Merge(args) => merge::run(args, &registry, out),
         Command::Lora(args) => lora::run(args, &registry, out),
+        #[cfg(feature = "runtime")]
+        Command::Graph(args) => graph::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Calibrate(args) => calibrate::run(args, &registry, out),

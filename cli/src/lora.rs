@@ -94,7 +94,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
 fn merge_adapter(args: &Merge, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let recipe = Recipe::of_adapter(&args.model, &args.adapter);
     let plan = Plan::new(recipe, PlanOptions { seed: 0, dtype: args.dtype.map(Into::into) }, registry)?;
-    write_model(&plan, &args.output, &args.options, out)
+    write_model(&plan, &args.output, &args.options, registry, out)
 }
 
 fn extract_adapter(args: &Extract, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {

@@ -18,7 +18,7 @@ use crate::text;
 /// Merge models by a recipe
 ///
 /// Reads a recipe of mergekit (YAML), or the same keys in TOML (*.toml), and writes a dense model
-/// into a directory. The recipe is checked as a whole before anything is written. Models are
+/// into a directory, its expressions, or a packed model. The recipe is checked as a whole before anything is written. Models are
 /// directories or .safetensors files, dense or packed, on this disk; PATH+ADAPTER is a model with a
 /// LoRA adapter. Values are computed in F32 and rounded once. When an interrupted command is given
 /// again, it keeps the files that were finished.
@@ -27,7 +27,7 @@ use crate::text;
 pub struct Args {
     /// The recipe
     pub recipe: PathBuf,
-    /// The directory of the merged model
+    /// The directory of the merged model; a packed one may also be a file (*.nw.safetensors)
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
     /// Seed of random masks (dare_*, della*)
@@ -49,9 +49,23 @@ pub struct Options {
     /// About how much memory to use
     #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "512MB")]
     pub memory: u64,
-    /// Write several files of at most this size and their index, if the model is larger
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "5GB")]
-    pub max_shard_size: u64,
+    /// Write several files of at most this size and their index, if the model is larger: 5GB for a
+    /// dense model without this option, and one file for a packed one
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_shard_size: Option<u64>,
+    /// Write the expressions alone, which refer to the tensors of the models by path and hash: a
+    /// small file that other commands read as a model
+    #[cfg(feature = "runtime")]
+    #[arg(long, conflicts_with_all = ["pack", "codec", "max_shard_size"])]
+    pub lazy: bool,
+    /// Pack the merged model by this recipe of `compress`, without writing it as a dense one
+    #[cfg(feature = "runtime")]
+    #[arg(long = "recipe", id = "pack", value_name = "NAME|FILE", conflicts_with = "codec")]
+    pub pack: Option<String>,
+    /// Pack the merged model: codec spec for the float tensors of two or more axes
+    #[cfg(feature = "runtime")]
+    #[arg(long, value_name = "SPEC")]
+    pub codec: Option<String>,
     /// Threads and output.
     #[command(flatten)]
     pub work: Work,
@@ -90,21 +104,34 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         describe(&plan, &args.options, out)?;
         return Ok(Outcome::Clean);
     }
-    write_model(&plan, &args.output, &args.options, out)
+    write_model(&plan, &args.output, &args.options, registry, out)
 }
 
 /// Writes the model of a plan, and says what it is.
 ///
 /// # Errors
 /// As [`run`].
-pub fn write_model(plan: &Plan, target: &Path, options: &Options, out: &mut dyn Write) -> Result<Outcome> {
+pub fn write_model(
+    plan: &Plan,
+    target: &Path,
+    options: &Options,
+    registry: &Registry,
+    out: &mut dyn Write,
+) -> Result<Outcome> {
+    #[cfg(feature = "runtime")]
+    if options.lazy {
+        return crate::lazy::write_graph(plan, target, options, registry, out);
+    } else if options.pack.is_some() || options.codec.is_some() {
+        return crate::lazy::write_packed(plan, target, options, registry, out);
+    }
     if !merge::is_unfinished(plan, target) {
         check_free(target, options.force)?;
     }
     let (begin, cancel) = (Instant::now(), Cancel::new());
     let progress = options.work.progress("merge", plan.size());
     let mut how = RunOptions::new(&cancel, &progress);
-    (how.memory, how.max_shard_size) = (options.memory, options.max_shard_size);
+    how.memory = options.memory;
+    how.max_shard_size = options.max_shard_size.unwrap_or(how.max_shard_size);
     let ran = options.work.pool()?.install(|| merge::run(plan, target, &how))?;
     drop(progress);
     if options.work.quiet {
@@ -121,7 +148,11 @@ pub fn write_model(plan: &Plan, target: &Path, options: &Options, out: &mut dyn 
     Ok(Outcome::Clean)
 }
 
-fn notes(plan: &Plan, out: &mut dyn Write) -> Result<()> {
+/// Prints what the recipe does not say.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn notes(plan: &Plan, out: &mut dyn Write) -> Result<()> {
     Ok(plan.notes().iter().try_for_each(|note| writeln!(out, "note: {}", text::printable(note)))?)
 }
 

@@ -4,23 +4,25 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
-use checkpoint::Packed;
+use anyhow::{Result, bail};
+use checkpoint::{Checkpoint, Model, Packed};
 use codec_api::Registry;
 
 use crate::Outcome;
 use crate::packing::{Bases, Work, size};
 use crate::text;
 
-/// Verify a packed model
+/// Verify a packed model, or what a model of expressions is computed of
 ///
 /// Decodes every tensor and compares each section with its checksum and each decoded tensor with
 /// its hash. Nothing is written. The exit code is 1 if something is damaged or, with --against, not
 /// as in the source. It is also 1 if the file was cut off; then the quality levels that it still
-/// holds are checked.
+/// holds are checked. Of a model of expressions, every tensor that it is computed of is compared with
+/// its hash.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A packed file (*.nw.safetensors), an index of several, or a directory with one
+    /// A packed file (*.nw.safetensors), an index of several, or a directory with one; or a model
+    /// of expressions (`merge --lazy`)
     pub model: PathBuf,
     #[command(flatten)]
     pub base: Bases,
@@ -38,6 +40,9 @@ pub struct Args {
 /// # Errors
 /// If the file cannot be opened, or the output cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    if Checkpoint::open(&args.model).is_ok_and(|model| model.is_computed()) {
+        return computed(args, registry, out);
+    }
     let packed = Packed::open(&args.model, registry)?.with_bases(&args.base.bases, registry)?;
     packed.require_base()?;
     let stored = packed.stored_tensors();
@@ -70,4 +75,30 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         }
     }
     Ok(outcome)
+}
+
+/// Compares everything that a model of expressions names.
+fn computed(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
+    if let Some(other) = &args.against {
+        let (model, other) = (text::path(&args.model), text::path(other));
+        bail!("`{model}` is a model of expressions; `netweight diff {model} {other}` compares the values");
+    }
+    let Model::Computed(model) = Model::open(&args.model, &args.base.bases, registry)? else {
+        bail!("`{}` is no model of expressions", args.model.display());
+    };
+    let progress = args.work.progress("verify", model.inner().size());
+    let faults = args.work.pool()?.install(|| model.inner().verify(&progress));
+    drop(progress);
+    for fault in &faults {
+        writeln!(out, "{}", text::printable(&fault.to_string()))?;
+    }
+    if !args.work.quiet {
+        let (file, tensors) = (text::path(model.path()), text::count(model.inner().tensors().len(), "tensor"));
+        let found = match faults.len() {
+            0 => "everything that they are computed of is as it was".to_owned(),
+            count => text::count(count, "fault"),
+        };
+        writeln!(out, "`{file}`: {tensors}, {found}")?;
+    }
+    Ok(if faults.is_empty() { Outcome::Clean } else { Outcome::Found })
 }

@@ -48,6 +48,20 @@ pub enum Error {
     /// A checkpoint could not be read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
+    /// A model of a leaf is not there, or lacks the tensor.
+    #[error(
+        "`{graph}` is computed of `{path}`, tensor `{tensor}`: {reason}; put that model there, or write the graph anew"
+    )]
+    Missing {
+        /// The file of the graph.
+        graph: PathBuf,
+        /// The model.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Why it cannot be read.
+        reason: String,
+    },
     /// A tensor is not the one that a graph was built with.
     #[error(
         "`{path}`, tensor `{tensor}`: {reason}; give the file that the graph was written with, or build the graph anew"
@@ -59,6 +73,14 @@ pub enum Error {
         tensor: String,
         /// What differs.
         reason: String,
+    },
+    /// Too many nodes for a picture.
+    #[error("a picture of {nodes} nodes cannot be read; at most {most} are drawn: choose one output")]
+    Picture {
+        /// Nodes of the expressions.
+        nodes: usize,
+        /// Nodes that are drawn.
+        most: usize,
     },
     /// The byte budget is too small.
     #[error("the evaluation needs at least {needed} bytes of memory, and {allowed} are allowed; allow more")]

@@ -9,18 +9,25 @@
 //! - `payload`: a tensor of bytes of this file, which are an encoded tensor
 //! - `random`: seed and standard deviation
 //! - `tensor`: path of a model, name, dtype, shape and blake3 of a tensor
+//!
+//! A path is relative to the directory of the file, with `/` between its parts, if the two have a
+//! directory in common that is not the root, and absolute otherwise: a directory that holds both
+//! can be moved. Dtype and shape of a tensor, and the hash of a packed one, are compared when the
+//! file is opened; the hash of another one when the tensor is read for the first time.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bytemuck::cast_slice;
-use checkpoint::{AtomicFile, Checkpoint, safetensors_header};
+use checkpoint::{AtomicFile, Checkpoint, Hash, Model, safetensors_header};
 use codec_api::util::is_nested_deeper;
 use codec_api::{Dtype, EncodedTensor, Registry, TensorSpec};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::graph::{Data, Graph, Kind, Node};
@@ -29,7 +36,7 @@ use crate::operation::Operation;
 use crate::plan::Plan;
 
 /// The key of the metadata.
-const KEY: &str = "netweight_graph";
+pub(crate) const KEY: &str = "netweight_graph";
 const VERSION: u64 = 1;
 /// Most values of a leaf in the JSON.
 const SMALL: usize = 16;
@@ -41,7 +48,8 @@ const MAX_NESTING: usize = 24;
 struct Structure {
     version: u64,
     nodes: Vec<Box<RawValue>>,
-    outputs: BTreeMap<String, u32>,
+    /// In their order.
+    outputs: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +64,7 @@ enum Reference {
     Array { tensor: String },
     Payload { tensor: String },
     Random { shape: Vec<usize>, seed: u64, deviation: f32 },
-    Tensor { path: PathBuf, name: String, dtype: Dtype, shape: Vec<usize>, blake3: String },
+    Tensor { path: String, name: String, dtype: Dtype, shape: Vec<usize>, blake3: Hash },
 }
 
 #[derive(Deserialize)]
@@ -79,6 +87,19 @@ impl Graph {
     /// # Errors
     /// Those of the checkpoint, also of those whose tensors are leaves; [`Error::File`].
     pub fn save(&self, outputs: &[(&str, Node)], path: impl AsRef<Path>) -> Result<()> {
+        self.save_with(outputs, &BTreeMap::new(), path)
+    }
+
+    /// As [`Self::save`], with further metadata strings.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_with(
+        &self,
+        outputs: &[(&str, Node)],
+        metadata: &BTreeMap<&str, &str>,
+        path: impl AsRef<Path>,
+    ) -> Result<()> {
         let path = path.as_ref();
         let fail = |reason: String| Error::File { path: path.to_owned(), reason };
         for (_, node) in outputs {
@@ -87,16 +108,22 @@ impl Graph {
         let wanted: Vec<_> = outputs.iter().map(|(_, node)| (node.index, None)).collect();
         let plan = Plan::new(&self.read(), &wanted, |_| None);
         let (mut nodes, mut constants) = (Vec::with_capacity(plan.ids.len()), Vec::new());
-        for data in &plan.data {
-            let text = written(data, &plan, &mut constants)?;
+        let folder = match std::path::absolute(path) {
+            Ok(place) => place.parent().map_or_else(PathBuf::new, Path::to_owned),
+            Err(error) => return Err(fail(error.to_string())),
+        };
+        let hashes = plan.data.par_iter().map(|data| hash(data)).collect::<Result<Vec<_>>>()?;
+        for (data, hash) in plan.data.iter().zip(hashes) {
+            let text = written(data, hash, &folder, &plan, &mut constants)?;
             nodes.push(RawValue::from_string(text).map_err(|error| fail(error.to_string()))?);
         }
-        let number = |node: &Node| plan.position(node.index) as u32;
+        let number = |node: &Node| Value::from(plan.position(node.index));
         let outputs = outputs.iter().map(|(name, node)| ((*name).to_owned(), number(node))).collect();
         let structure = serde_json::to_string(&Structure { version: VERSION, nodes, outputs });
         let structure = structure.map_err(|error| fail(error.to_string()))?;
         let tensors = constants.iter().map(|constant| (&*constant.name, &constant.spec));
-        let header = safetensors_header(tensors, &BTreeMap::from([(KEY, &*structure)])).map_err(fail)?;
+        let metadata = metadata.iter().map(|(key, text)| (*key, *text)).chain([(KEY, &*structure)]).collect();
+        let header = safetensors_header(tensors, &metadata).map_err(fail)?;
         let mut file = AtomicFile::create(path)?;
         file.write(&header)?;
         for constant in &constants {
@@ -105,16 +132,27 @@ impl Graph {
         Ok(file.commit()?)
     }
 
-    /// Reads a graph and its outputs by name. The models of its leaves are opened, and their
-    /// tensors compared with the hashes.
+    /// Reads a graph and its outputs by name. The models of its leaves are opened. A dense tensor
+    /// is compared with its hash when it is read for the first time, a packed one here.
     ///
     /// # Errors
     /// [`Error::File`] for a file that is not a valid graph, or of a newer version;
-    /// [`Error::Changed`] for a tensor that is another one now; those of checkpoints.
+    /// [`Error::Missing`] for a model that is not there; [`Error::Changed`] for a tensor that is
+    /// another one now.
     pub fn open(path: impl AsRef<Path>, registry: &Registry) -> Result<(Self, BTreeMap<String, Node>)> {
-        let path = path.as_ref();
+        let open = |path: &Path| Model::open(path, &[], registry);
+        let (graph, outputs) = Self::read_file(Checkpoint::open(path)?, registry, &open)?;
+        Ok((graph, outputs.into_iter().collect()))
+    }
+
+    /// As [`Self::open`], with the outputs in their order; `open` opens the models of leaves.
+    pub(crate) fn read_file(
+        file: Checkpoint,
+        registry: &Registry,
+        open: &dyn Fn(&Path) -> Result<Model, checkpoint::Error>,
+    ) -> Result<(Self, Vec<(String, Node)>)> {
+        let path = &*file.files()[0].clone();
         let fail = |reason: String| Error::File { path: path.to_owned(), reason };
-        let file = Checkpoint::open(path)?;
         let text = file.metadata().get(KEY).ok_or_else(|| fail(format!("its metadata have no `{KEY}`")))?;
         if is_nested_deeper(text, MAX_NESTING) {
             return Err(fail(format!("its structure is nested more than {MAX_NESTING} deep")));
@@ -125,12 +163,12 @@ impl Graph {
             other => return Err(fail(format!("it has version {other}, and this program reads {VERSION}; update it"))),
         }
         let structure: Structure = serde_json::from_str(text).map_err(json)?;
-        let mut reader = Reader { graph: Self::new(), path, file, registry, sources: HashMap::new() };
+        let mut reader = Reader { graph: Self::new(), path, file, registry, open, sources: HashMap::new() };
         let mut nodes = Vec::with_capacity(structure.nodes.len());
         for text in &structure.nodes {
             nodes.push(reader.node(text.get(), &nodes)?);
         }
-        let place = |(name, number): (String, u32)| match nodes.get(number as usize) {
+        let place = |(name, number): (String, Value)| match number.as_u64().and_then(|at| nodes.get(at as usize)) {
             Some(node) => Ok((name, *node)),
             None => Err(fail(format!("output `{name}` is node {number} of {}", nodes.len()))),
         };
@@ -139,8 +177,22 @@ impl Graph {
     }
 }
 
+/// The hash of a tensor of a model.
+fn hash(data: &Data) -> Result<Option<Hash>> {
+    match &data.kind {
+        Kind::Leaf(Leaf::Stored(stored)) => Ok(Some(stored.hash()?)),
+        _ => Ok(None),
+    }
+}
+
 /// A node as JSON; its constants become tensors of the file.
-fn written<'a>(data: &'a Data, plan: &Plan, constants: &mut Vec<Constant<'a>>) -> Result<String> {
+fn written<'a>(
+    data: &'a Data,
+    hash: Option<Hash>,
+    folder: &Path,
+    plan: &Plan,
+    constants: &mut Vec<Constant<'a>>,
+) -> Result<String> {
     let shape = data.spec.shape().to_vec();
     let mut constant = |spec, bytes: Cow<'a, [u8]>| {
         let name = format!("constants.{}", constants.len());
@@ -167,11 +219,29 @@ fn written<'a>(data: &'a Data, plan: &Plan, constants: &mut Vec<Constant<'a>>) -
         }
         Kind::Leaf(Leaf::Stored(stored)) => {
             let path = std::path::absolute(stored.source.path()).map_err(|error| unwritable(data, &error))?;
-            let blake3 = stored.source.hash(&stored.name)?.to_string();
+            let path = reference(folder, &path).ok_or_else(|| unwritable(data, &"its path is not UTF-8"))?;
+            let blake3 = hash.map_or_else(|| stored.hash(), Ok)?;
             Reference::Tensor { path, name: stored.name.clone(), dtype: data.spec.dtype(), shape, blake3 }
         }
     };
     serde_json::to_string(&reference).map_err(|error| unwritable(data, &error))
+}
+
+/// The path of a model for a file in this folder; both are absolute. None if it is not UTF-8.
+fn reference(folder: &Path, path: &Path) -> Option<String> {
+    // `..` leads out of the directory that a link leads to.
+    let resolved = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let place = path.parent().zip(path.file_name()).map(|(parent, name)| resolved(parent).join(name));
+    let (folder, resolved) = (resolved(folder), place.unwrap_or_else(|| resolved(path)));
+    let common = folder.components().zip(resolved.components()).take_while(|(a, b)| a == b).count();
+    let shared = folder.components().take(common).any(|part| matches!(part, Component::Normal(_)));
+    if !shared {
+        return path.to_str().map(str::to_owned);
+    }
+    let up = folder.components().skip(common).map(|_| Some(".."));
+    let down = resolved.components().skip(common).map(|part| part.as_os_str().to_str());
+    let parts: Vec<&str> = up.chain(down).collect::<Option<_>>()?;
+    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") })
 }
 
 fn unwritable(data: &Data, error: &dyn std::fmt::Display) -> Error {
@@ -185,6 +255,7 @@ struct Reader<'a> {
     path: &'a Path,
     file: Checkpoint,
     registry: &'a Registry,
+    open: &'a dyn Fn(&Path) -> Result<Model, checkpoint::Error>,
     sources: HashMap<PathBuf, Arc<Source>>,
 }
 
@@ -231,7 +302,7 @@ impl Reader<'_> {
             }
             Reference::Tensor { path, name, dtype, shape, blake3 } => {
                 let spec = TensorSpec::new(dtype, shape).map_err(|error| self.fail(number, error))?;
-                self.stored(&path, &name, &spec, &blake3)
+                self.stored(&path, &name, &spec, blake3)
             }
         };
         made.map_err(|error| match error {
@@ -240,23 +311,32 @@ impl Reader<'_> {
         })
     }
 
-    fn stored(&mut self, path: &Path, name: &str, spec: &TensorSpec, blake3: &str) -> Result<Node> {
+    fn stored(&mut self, path: &str, name: &str, spec: &TensorSpec, blake3: Hash) -> Result<Node> {
+        let path = &*self.path.parent().unwrap_or(Path::new("")).join(path);
+        let missing = |error: checkpoint::Error| Error::Missing {
+            graph: self.path.to_owned(),
+            path: path.to_owned(),
+            tensor: name.to_owned(),
+            reason: error.to_string(),
+        };
         let source = if let Some(source) = self.sources.get(path) {
             Arc::clone(source)
         } else {
-            let source = Source::open(path, self.registry)?;
+            let source = Source::of(path, (self.open)(path).map_err(missing)?);
             self.sources.insert(path.to_owned(), Arc::clone(&source));
             source
         };
         let changed = |reason: String| Error::Changed { path: path.to_owned(), tensor: name.to_owned(), reason };
-        let found = source.model().spec(name)?;
+        let found = source.model().spec(name).map_err(missing)?;
         if found != spec {
             return Err(changed(format!("it is {found}, and the graph was built with {spec}")));
         }
-        let hash = source.hash(name)?.to_string();
-        if hash != blake3 {
-            return Err(changed(format!("it has blake3 {hash}, and the graph was built with {blake3}")));
+        let node = self.graph.stated_tensor(&source, name, Some(blake3))?;
+        let packed = matches!(source.model(), Model::Packed(_));
+        if let (true, Kind::Leaf(Leaf::Stored(stored))) = (packed, &self.graph.data(node)?.kind) {
+            // The manifest has the hash.
+            stored.check()?;
         }
-        self.graph.tensor(&source, name)
+        Ok(node)
     }
 }

@@ -1,10 +1,12 @@
 //! Building graphs.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
+use checkpoint::Hash;
 use codec_api::{CodecError, Dtype, EncodedTensor, TensorSpec};
 
 use crate::error::{Error, Result};
@@ -29,6 +31,9 @@ impl fmt::Debug for Node {
 pub(crate) struct Data {
     pub(crate) spec: TensorSpec,
     pub(crate) kind: Kind,
+    /// What the operation has found out of its operands ([`Operation::prepare`]), once it was
+    /// needed.
+    pub(crate) prepared: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 #[derive(Debug)]
@@ -38,6 +43,10 @@ pub(crate) enum Kind {
 }
 
 impl Data {
+    fn new(spec: TensorSpec, kind: Kind) -> Self {
+        Self { spec, kind, prepared: OnceLock::new() }
+    }
+
     /// Operands, and how their rows are used.
     pub(crate) fn operands(&self) -> &[(u32, Access)] {
         match &self.kind {
@@ -155,14 +164,18 @@ impl Graph {
             return Ok(self.node(index));
         }
         let specs: Vec<&TensorSpec> = operands.iter().map(|node| &nodes[node.index as usize].spec).collect();
-        let spec = operation.infer(&specs).map_err(|reason| unfit(&*operation, operands, &specs, reason))?;
+        let float = || match specs.iter().find_map(|spec| spec.require_float().err()) {
+            Some(error) => Err(error.to_string()),
+            None => operation.infer(&specs),
+        };
+        let spec = float().map_err(|reason| unfit(&*operation, operands, &specs, reason))?;
         if operation.in_place() && (specs.is_empty() || specs[0].shape() != spec.shape()) {
             let reason = "an operation in place has the shape of its first operand".to_owned();
             return Err(unfit(&*operation, operands, &specs, reason));
         }
         let access = |(at, node): (usize, &Node)| (node.index, operation.access(at, &specs, &spec));
         let operands = operands.iter().enumerate().map(access).collect();
-        let data = Data { spec, kind: Kind::Operation { operation, operands } };
+        let data = Data::new(spec, Kind::Operation { operation, operands });
         let index = push(nodes, data)?;
         known.insert(key.clone(), index);
         Ok(self.node(index))
@@ -170,7 +183,6 @@ impl Graph {
 
     /// Adds a leaf, unless a leaf with this key exists.
     fn leaf(&self, spec: TensorSpec, leaf: Leaf, key: impl FnOnce(&mut Vec<u8>)) -> Result<Node> {
-        require_float(&leaf, &spec)?;
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let Inner { nodes, known, key: text } = &mut *inner;
         text.clear();
@@ -180,7 +192,7 @@ impl Graph {
         if let Some(&index) = known.get(&*text) {
             return Ok(self.node(index));
         }
-        let index = push(nodes, Data { spec, kind: Kind::Leaf(leaf) })?;
+        let index = push(nodes, Data::new(spec, Kind::Leaf(leaf)))?;
         known.insert(text.clone(), index);
         Ok(self.node(index))
     }
@@ -244,24 +256,33 @@ impl Graph {
     /// [`Error::Leaf`] if it does not hold floats.
     pub fn encoded(&self, tensor: &Arc<EncodedTensor>) -> Result<Node> {
         let place = Arc::as_ptr(tensor) as usize;
-        self.leaf(tensor.spec.clone(), Leaf::Encoded(Box::new(Encoded::new(Arc::clone(tensor)))), |key| {
+        let leaf = Leaf::Encoded(Box::new(Encoded::new(Arc::clone(tensor))));
+        require_float(&leaf, &tensor.spec)?;
+        self.leaf(tensor.spec.clone(), leaf, |key| {
             key.extend(b"encoded");
             key.extend(place.to_le_bytes());
         })
     }
 
-    /// A tensor of a checkpoint, dense or packed. It is read when it is evaluated, and only the
-    /// rows that are needed.
+    /// A tensor of a checkpoint, dense, packed or computed. It is read when it is evaluated, and
+    /// only the rows that are needed. A tensor of another dtype than F32, F16 and BF16 may be an
+    /// output of a file, but no operand.
     ///
     /// # Errors
-    /// Those of the checkpoint; [`Error::Leaf`] if it does not hold floats.
+    /// Those of the checkpoint.
     pub fn tensor(&self, source: &Arc<Source>, name: &str) -> Result<Node> {
+        self.stated_tensor(source, name, None)
+    }
+
+    /// As [`Self::tensor`]; `stated` is the hash that a file states.
+    pub(crate) fn stated_tensor(&self, source: &Arc<Source>, name: &str, stated: Option<Hash>) -> Result<Node> {
         let spec = source.model().spec(name)?.clone();
-        self.leaf(spec, Leaf::Stored(Box::new(Stored::new(Arc::clone(source), name))), |key| {
+        self.leaf(spec, Leaf::Stored(Box::new(Stored::new(Arc::clone(source), name, stated))), |key| {
             key.extend(b"tensor");
             // The node keeps the source, so that no other one gets its address. A file that was
             // replaced and opened again is another source.
             key.extend(Arc::as_ptr(source).addr().to_le_bytes());
+            key.extend(stated.iter().flat_map(|hash| hash.0));
             key.extend(name.as_bytes());
         })
     }

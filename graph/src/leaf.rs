@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use checkpoint::{Hash, Model};
 use codec_api::util::widen;
@@ -12,21 +13,37 @@ use codec_api::{CodecError, DecodeCx, EncodeCx, EncodedTensor, LinearOp, Registr
 use crate::error::{Error, Result};
 use crate::operation::rows_and_columns;
 
+/// Bytes of a dense model that are read before the memory of its pages is given back.
+pub(crate) const RELEASED: u64 = 64 << 20;
+
 /// A model whose tensors are leaves.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
     model: Model,
+    read: AtomicU64,
 }
 
 impl Source {
-    /// Opens a dense or packed model ([`Model::open`]).
+    /// Opens a dense, packed or computed model ([`Model::open`]).
     ///
     /// # Errors
     /// Those of [`Model::open`].
     pub fn open(path: impl AsRef<Path>, registry: &Registry) -> Result<Arc<Self>> {
         let path = path.as_ref();
-        Ok(Arc::new(Self { path: path.to_owned(), model: Model::open(path, &[], registry)? }))
+        Ok(Self::of(path, Model::open(path, &[], registry)?))
+    }
+
+    pub(crate) fn of(path: &Path, model: Model) -> Arc<Self> {
+        Arc::new(Self { path: path.to_owned(), model, read: AtomicU64::new(0) })
+    }
+
+    /// Counts bytes of the map that were read, and gives memory back now and then.
+    fn count(&self, bytes: u64) {
+        let before = self.read.fetch_add(bytes, Ordering::Relaxed);
+        if before / RELEASED != (before + bytes) / RELEASED {
+            self.model.release();
+        }
     }
 
     /// The path as it was given.
@@ -45,8 +62,12 @@ impl Source {
     /// Those of the checkpoint.
     pub fn hash(&self, tensor: &str) -> Result<Hash> {
         Ok(match &self.model {
-            Model::Dense(model) => Hash::of(&model.bytes(tensor)?.1),
             Model::Packed(packed) => packed.tensor(tensor)?.hash(),
+            model => {
+                let hash = model.hash(tensor)?;
+                self.count(model.spec(tensor)?.byte_len() as u64);
+                hash
+            }
         })
     }
 }
@@ -70,6 +91,11 @@ pub(crate) struct Encoded {
 pub(crate) struct Stored {
     pub(crate) source: Arc<Source>,
     pub(crate) name: String,
+    /// The hash that a file states, and whether the tensor has it, once that was found out.
+    stated: Option<Hash>,
+    checked: OnceLock<()>,
+    /// Held while the tensor is hashed, so that other threads wait.
+    checking: Mutex<()>,
     operator: OnceLock<Option<Box<dyn LinearOp>>>,
 }
 
@@ -80,8 +106,64 @@ impl Encoded {
 }
 
 impl Stored {
-    pub(crate) fn new(source: Arc<Source>, name: &str) -> Self {
-        Self { source, name: name.to_owned(), operator: OnceLock::new() }
+    pub(crate) fn new(source: Arc<Source>, name: &str, stated: Option<Hash>) -> Self {
+        let (name, checked, checking) = (name.to_owned(), OnceLock::new(), Mutex::default());
+        Self { source, name, stated, checked, checking, operator: OnceLock::new() }
+    }
+
+    /// Compares the tensor with the stated hash. The first call reads it whole, if it is dense.
+    ///
+    /// # Errors
+    /// [`Error::Changed`]; those of the model.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (Some(stated), None) = (self.stated, self.checked.get()) else { return Ok(()) };
+        // A computed tensor takes rayon's threads, which may come here too: they do not wait.
+        let waits = !matches!(self.source.model, Model::Computed(_));
+        let _lock = waits.then(|| self.checking.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.checked.get().is_some() {
+            return Ok(());
+        }
+        let found = self.source.hash(&self.name)?;
+        if found != stated {
+            return Err(Error::Changed {
+                path: self.source.path.clone(),
+                tensor: self.name.clone(),
+                reason: format!("it has blake3 {found}, and the graph was built with {stated}"),
+            });
+        }
+        self.checked.get_or_init(|| ());
+        Ok(())
+    }
+
+    /// Reads the whole tensor, and compares it with the stated hash.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(crate) fn verify(&self) -> Result<()> {
+        if let Model::Packed(packed) = &self.source.model {
+            // Its bytes are compared with the hash of the manifest.
+            packed.tensor(&self.name)?.decode_bytes()?;
+        }
+        self.check()
+    }
+
+    /// The hash for a file.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub(crate) fn hash(&self) -> Result<Hash> {
+        self.stated.map_or_else(|| self.source.hash(&self.name), Ok)
+    }
+
+    /// The stored bytes of rows of the matrix view.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(crate) fn bytes(&self, rows: &Range<usize>) -> Result<codec_api::Bytes> {
+        self.check()?;
+        let bytes = self.source.model.rows(&self.name, rows)?;
+        self.source.count(bytes.len() as u64);
+        Ok(bytes)
     }
 }
 
@@ -103,8 +185,11 @@ impl Leaf {
             Self::Dense(values) => Some(values),
             Self::Stored(stored) => match &stored.source.model {
                 // Bytes that are aligned are read in place; others are copied by rows.
-                Model::Dense(model) => bytemuck::try_cast_slice(model.tensor(&stored.name).ok()?.f32_bytes()?).ok(),
-                Model::Packed(_) => None,
+                // A tensor with another hash fails when it is read.
+                Model::Dense(model) if stored.check().is_ok() => {
+                    bytemuck::try_cast_slice(model.tensor(&stored.name).ok()?.f32_bytes()?).ok()
+                }
+                _ => None,
             },
             _ => None,
         }
@@ -112,9 +197,13 @@ impl Leaf {
 
     /// Reads rows; returns the stored bytes that were read.
     pub(crate) fn read(&self, spec: &TensorSpec, rows: Range<usize>, out: &mut [f32]) -> Result<u64> {
-        let fail = |error| Error::Leaf { leaf: format!("{self:?}"), error };
         let columns = rows_and_columns(spec).1;
-        let range = rows.start * columns..rows.end * columns;
+        self.elements(spec, rows.start * columns..rows.end * columns, out)
+    }
+
+    /// Reads elements; returns the stored bytes that were read.
+    pub(crate) fn elements(&self, spec: &TensorSpec, range: Range<usize>, out: &mut [f32]) -> Result<u64> {
+        let fail = |error| Error::Leaf { leaf: format!("{self:?}"), error };
         match self {
             Self::Dense(values) => out.copy_from_slice(&values[range]),
             Self::Random { seed, deviation } => random(*seed, *deviation, range, out),
@@ -128,19 +217,26 @@ impl Leaf {
                 by_matrix(spec, range, out, |rows, out| reader.read(rows, out).map_err(fail))?;
                 return Ok(encoded.tensor.payload.bytes() * out.len() as u64 / spec.elements().max(1) as u64);
             }
-            Self::Stored(stored) => match &stored.source.model {
-                Model::Dense(model) => {
-                    let (spec, bytes) = model.bytes(&stored.name)?;
-                    let width = spec.dtype().bitsize() / 8;
-                    widen(spec.dtype(), &bytes[range.start * width..range.end * width], out).map_err(fail)?;
-                    return Ok((out.len() * width) as u64);
+            Self::Stored(stored) => {
+                stored.check()?;
+                match &stored.source.model {
+                    Model::Dense(model) => {
+                        let (spec, bytes) = model.bytes(&stored.name)?;
+                        let width = spec.dtype().bitsize() / 8;
+                        widen(spec.dtype(), &bytes[range.start * width..range.end * width], out).map_err(fail)?;
+                        stored.source.count((out.len() * width) as u64);
+                        return Ok((out.len() * width) as u64);
+                    }
+                    Model::Packed(packed) => {
+                        let tensor = packed.tensor(&stored.name)?;
+                        by_matrix(spec, range, out, |rows, out| Ok(tensor.rows(rows, out)?))?;
+                        return Ok(tensor.bytes() * out.len() as u64 / spec.elements().max(1) as u64);
+                    }
+                    model @ Model::Computed(_) => by_matrix(spec, range, out, |rows, out| {
+                        widen(spec.dtype(), &model.rows(&stored.name, &rows)?, out).map_err(fail)
+                    })?,
                 }
-                Model::Packed(packed) => {
-                    let tensor = packed.tensor(&stored.name)?;
-                    by_matrix(spec, range, out, |rows, out| Ok(tensor.rows(rows, out)?))?;
-                    return Ok(tensor.bytes() * out.len() as u64 / spec.elements().max(1) as u64);
-                }
-            },
+            }
         }
         Ok(size_of_val(out) as u64)
     }
@@ -151,11 +247,12 @@ impl Leaf {
             Self::Encoded(encoded) => (&encoded.operator, &*encoded.tensor),
             Self::Stored(stored) => match &stored.source.model {
                 Model::Packed(packed) => {
+                    stored.check()?;
                     let mut chunks = packed.tensor(&stored.name)?.chunks();
                     let (Some(chunk), None) = (chunks.next(), chunks.next()) else { return Ok(None) };
                     (&stored.operator, chunk.checked()?)
                 }
-                Model::Dense(_) => return Ok(None),
+                _ => return Ok(None),
             },
             _ => return Ok(None),
         };

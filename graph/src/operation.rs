@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::ops::Range;
 
-use codec_api::{CodecError, LinearOp, TensorSpec, typetag};
+use codec_api::{Cancel, CodecError, LinearOp, TensorSpec, typetag};
 
 /// Rows and columns of a node: the last axis is a row, and all other axes count rows. A scalar is
 /// one row of one column.
@@ -76,6 +76,21 @@ pub trait Survey: Send {
     fn finish(self: Box<Self>) -> Box<dyn Any + Send + Sync>;
 }
 
+/// The whole operands of an operation, which it reads in any order and on any threads.
+pub trait Operands: Sync {
+    /// Dtypes and shapes.
+    fn specs(&self) -> &[&TensorSpec];
+
+    /// Reads the elements of an operand from `start` on, row-major.
+    ///
+    /// # Errors
+    /// If they are beyond the end, and those of what the operand is computed of.
+    fn read(&self, operand: usize, start: usize, out: &mut [f32]) -> Result<(), CodecError>;
+
+    /// What ends the work early.
+    fn cancel(&self) -> Option<&Cancel>;
+}
+
 /// An operation on tensors of f32 values.
 ///
 /// The serialised operation names and configures it in files, and two nodes with equal serialised
@@ -125,6 +140,16 @@ pub trait Operation: Any + Debug + Send + Sync {
     /// The pass over all operands that comes first, if [`Self::is_surveyed`].
     fn survey(&self, _operands: &[&TensorSpec]) -> Option<Box<dyn Survey>> {
         None
+    }
+
+    /// What the evaluation of every block gets ([`Block::survey`]), if [`Self::is_surveyed`], for
+    /// an operation that reads its operands itself in place of [`Self::survey`], for example
+    /// several times or in parallel. The graph keeps it with the node.
+    ///
+    /// # Errors
+    /// Those of the operation and of its operands.
+    fn prepare(&self, _operands: &dyn Operands) -> Result<Option<Box<dyn Any + Send + Sync>>, CodecError> {
+        Ok(None)
     }
 
     /// Computes rows of the result.

@@ -219,7 +219,7 @@ impl Graph {
 }
 
 /// An operation or leaf, for readers.
-fn name(data: &Data) -> String {
+pub(crate) fn name(data: &Data) -> String {
     match &data.kind {
         Kind::Leaf(leaf) => format!("{leaf:?}"),
         Kind::Operation { operation, .. } => operation.typetag_name().to_owned(),

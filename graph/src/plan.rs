@@ -205,7 +205,10 @@ impl Plan {
 
     fn has_survey(&self, at: usize) -> bool {
         let Kind::Operation { operation, operands } = &self.data[at].kind else { return false };
-        if matches!(self.roles[at], Role::Cached(_)) || !operation.is_surveyed() {
+        if matches!(self.roles[at], Role::Cached(_))
+            || !operation.is_surveyed()
+            || self.data[at].prepared.get().is_some()
+        {
             return false;
         }
         !operands.is_empty()

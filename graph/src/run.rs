@@ -15,6 +15,7 @@ use crate::evaluate::{Options, Statistics};
 use crate::graph::{Graph, Kind};
 use crate::operation::{Access, Block, Operand, Survey, rows_and_columns};
 use crate::plan::{OUT, Plan, Role, Step};
+use crate::reader::Reader;
 
 /// Values of the widest node of a block, if no operation prefers more rows: several such buffers
 /// stay in the first two levels of the cache.
@@ -239,6 +240,12 @@ impl<'a> Run<'a> {
         let Kind::Operation { operation, .. } = &plan.data[at].kind else { return Ok(()) };
         let edges = plan.operands(at);
         let specs: Vec<_> = edges.iter().map(|(operand, _)| &plan.data[*operand].spec).collect();
+        let reader = Reader { graph: self.graph, options: self.options, plan, at, specs: &specs };
+        if let Some(prepared) = operation.prepare(&reader).map_err(|error| self.failed(at, error))? {
+            // Another evaluation may have come first, with the same result.
+            drop(plan.data[at].prepared.set(prepared));
+            return Ok(());
+        }
         let Some(mut survey) = operation.survey(&specs) else { return Ok(()) };
         let rows = specs.iter().map(|spec| rows_and_columns(spec).0).max().unwrap_or(0);
         let (at_once, _) = self.block(step, rows, 0);
@@ -320,7 +327,7 @@ impl<'a> Run<'a> {
                     }
                     first.values = &[];
                 }
-                let survey = self.surveys.get(at).and_then(Option::as_deref);
+                let survey = data.prepared.get().or_else(|| self.surveys.get(at)?.as_ref()).map(|found| &**found);
                 let block = Block { rows, spec: &data.spec, operands: &operands, survey };
                 operation.evaluate(&block, target).map_err(|error| self.failed(at, error))?;
                 self.read.fetch_add(read, Ordering::Relaxed);

@@ -6,6 +6,8 @@ mod blocks;
 mod error;
 pub mod lora;
 mod method;
+#[cfg(feature = "graph")]
+mod nodes;
 mod plan;
 mod recipe;
 mod rng;
@@ -16,6 +18,8 @@ mod source;
 pub use blocks::Inputs;
 pub use error::{Error, Result};
 pub use method::{Method, Prepared, Sparsify, Task, TaskModel, Vectors};
+#[cfg(feature = "graph")]
+pub use nodes::{has_graph, write_graph};
 pub use plan::{Input, Operation, OutputTensor, Plan, PlanOptions, dtype};
 pub use recipe::{ModelReference, Recipe};
 pub use rng::Draws;

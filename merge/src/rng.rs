@@ -3,7 +3,7 @@
 
 /// A stream of 32-bit draws with random access. Draw `i` is one half of output `⌊i/2⌋` of the
 /// generator `SplitMix64` whose state begins at the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Draws(u64);
 
 /// The step of `SplitMix64`.

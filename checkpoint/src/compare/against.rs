@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use bytes::Bytes;
 use codec_api::{Certificate, CodecError, Progress, Registry, TensorView};
 
 use super::hint::Hints;
@@ -19,8 +18,9 @@ use crate::recipe::Recipe;
 /// A target that no plan of a comparison writes.
 const NOWHERE: &str = "compared.nw.safetensors";
 
-/// A piece's tensor in the source; `None` if there is none of its name, dtype and shape.
-type Place<'a> = Option<(&'a PlannedTensor, Bytes)>;
+/// A piece's tensor in the source; `None` if there is none of its name, dtype and shape. Its values
+/// are read piece by piece.
+type Place<'a> = Option<&'a PlannedTensor>;
 
 impl Packed {
     /// Verifies the model ([`Self::verify`]) and compares it with its source, on rayon's current
@@ -42,7 +42,7 @@ impl Packed {
         let recipe = Recipe::from_json("in the packed file", self.recipe())?;
         let plan = Plan::relative(source, Path::new(NOWHERE), &self.base_paths(), &recipe, self.seed, registry)?;
         let mut faults = plan.differences(self)?;
-        faults.extend(self.compare_values(&plan, progress)?);
+        faults.extend(self.compare_values(&plan, registry, progress)?);
         faults.extend(self.wrong_paddings());
         Ok(faults)
     }
@@ -61,8 +61,8 @@ impl Packed {
 
     /// Decodes all pieces and compares them with the source of the plan. Of a tensor with other
     /// values, only the first piece is a fault.
-    fn compare_values(&self, plan: &Plan, progress: &dyn Progress) -> Result<Vec<Error>, Error> {
-        let models = plan.models()?;
+    fn compare_values(&self, plan: &Plan, registry: &Registry, progress: &dyn Progress) -> Result<Vec<Error>, Error> {
+        let models = plan.models(registry)?;
         let planned: HashMap<&str, &PlannedTensor> =
             plan.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect();
         let mut pieces = Vec::new();
@@ -73,19 +73,20 @@ impl Packed {
             if tensor.same_as().is_some() && (source.is_none() || tensor.same_as() == planned_tie) {
                 continue;
             }
-            let place: Place<'_> = match source {
-                Some(planned) => Some((*planned, models[planned.file].bytes(tensor.name())?.1)),
-                None => None,
-            };
-            pieces.extend(tensor.pieces().into_iter().map(|piece| (place.clone(), piece)));
+            let place: Place<'_> = source.copied();
+            pieces.extend(tensor.pieces().into_iter().map(|piece| (place, piece)));
         }
         let meter = Meter::default();
         let compare = |place: &Place<'_>, piece: &Piece<'_>| match piece.decode() {
             Err(error) => Some((None, error)),
             Ok(decoded) => {
-                let (planned, bytes) = place.as_ref()?;
-                let compared = compare_piece(planned, bytes, piece, &decoded);
-                meter.add(piece.byte_len(), || models.iter().for_each(Checkpoint::release));
+                let planned = (*place)?;
+                let bytes = match models[planned.file].rows(&planned.name, &piece.rows()) {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Some((None, error)),
+                };
+                let compared = compare_piece(planned, &bytes, piece, &decoded);
+                meter.add(piece.byte_len(), || models.iter().for_each(|model| model.release()));
                 let reason = compared.err()?;
                 let hint = Hints { plan, models: &models }.of(planned, piece, &decoded).unwrap_or_default();
                 let (path, part) = (self.path.clone(), format!("tensor `{}`", planned.name));
@@ -99,11 +100,11 @@ impl Packed {
     }
 }
 
-/// Compares a decoded piece with the source.
+/// Compares a decoded piece with its bytes in the source.
 fn compare_piece(planned: &PlannedTensor, bytes: &[u8], piece: &Piece<'_>, decoded: &[u8]) -> Result<(), String> {
     let wrong = |e: CodecError| e.to_string();
     let rows = piece.rows();
-    let source = TensorView::new(planned.spec.clone(), bytes).and_then(|view| view.rows(rows.start, rows.end));
+    let source = planned.spec.with_rows(rows.len()).and_then(|spec| TensorView::new(spec, bytes));
     let source = source.map_err(wrong)?;
     let stated = piece.certificate();
     if !stated.exact {

@@ -1,9 +1,12 @@
 //! Guesses what happened to a tensor with wrong values.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use codec_api::{TensorSpec, TensorView};
 
 use super::values::{TILE, certificate};
-use crate::checkpoint::Checkpoint;
+use crate::model::Model;
 use crate::packed::Piece;
 use crate::plan::{Plan, PlannedTensor};
 
@@ -13,19 +16,21 @@ const SLACK: f64 = 4.0;
 pub(super) struct Hints<'a> {
     pub(super) plan: &'a Plan,
     /// The files of the source.
-    pub(super) models: &'a [Checkpoint],
+    pub(super) models: &'a [Arc<Model>],
 }
 
 impl Hints<'_> {
     /// Whether a decoded piece has the values of another tensor, a multiple, or the transpose.
     pub(super) fn of(&self, planned: &PlannedTensor, piece: &Piece<'_>, decoded: &[u8]) -> Option<String> {
-        let source = self.rows(planned, piece)?;
+        let bytes = self.rows(planned, piece)?;
+        let source = TensorView::new(planned.spec.with_rows(piece.rows().len()).ok()?, &bytes).ok()?;
         let decoded = TensorView::new(source.spec().clone(), decoded).ok()?;
         let nmse = piece.certificate().nmse() * SLACK;
         let near = |source: &TensorView<'_>| is_near(source, &decoded, nmse);
         let others = self.plan.tensors.iter().filter(|other| other.spec == planned.spec && other.name != planned.name);
         for other in others {
-            if self.rows(other, piece).is_some_and(|rows| near(&rows)) {
+            let rows = self.rows(other, piece);
+            if rows.and_then(|bytes| Some(near(&TensorView::new(source.spec().clone(), &bytes).ok()?))) == Some(true) {
                 return Some(format!("; it has the values of `{}` in the source", other.name));
             }
         }
@@ -37,10 +42,13 @@ impl Hints<'_> {
         scale(&source, &decoded, nmse).map(|scale| format!("; it is about {scale:.2} times the source"))
     }
 
-    /// The rows of the piece in a tensor of the source.
-    fn rows(&self, tensor: &PlannedTensor, piece: &Piece<'_>) -> Option<TensorView<'_>> {
-        let rows = piece.rows();
-        self.models[tensor.file].tensor(&tensor.name).ok()?.rows(rows.start, rows.end).ok()
+    /// The rows of the piece in a tensor of the source. Those of other tensors are read too, so a
+    /// computed model has no hints.
+    fn rows(&self, tensor: &PlannedTensor, piece: &Piece<'_>) -> Option<Bytes> {
+        match &*self.models[tensor.file] {
+            Model::Computed(_) => None,
+            model => model.rows(&tensor.name, &piece.rows()).ok(),
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl Plan {
         let mut faults = Vec::new();
         let mut fault = |file: &str, reason: &str| faults.push((format!("source file `{file}`"), reason.to_owned()));
         let missing = "it is missing in the packed model";
-        let headers = self.source.headers()?;
+        let headers = self.headers()?;
         for (i, (file, header)) in self.source.files.iter().zip(&headers).enumerate() {
             match packed.files.get(i) {
                 None => fault(&file.name, missing),

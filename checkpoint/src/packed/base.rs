@@ -211,10 +211,15 @@ impl Packed {
         let Some((base, hash, tensor)) = found else {
             return Err(self.base_error(number, "none was given".to_owned()));
         };
-        let mut hash = hash.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match *hash {
+        let known = *hash.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match known {
             Some(found) => found,
-            None => *hash.insert(base.model.hash(&tensor.name)?),
+            // Without the lock: a computed tensor takes rayon's threads, which may ask for it too.
+            None => {
+                let found = base.model.hash(&tensor.name)?;
+                *hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                found
+            }
         };
         if found == tensor.blake3 {
             return Ok((&base.model, tensor));

@@ -139,21 +139,20 @@ impl Finder {
     /// The bases of all tensors of a file, in file order, on rayon's current pool. A tensor with
     /// the same dtype, shape and bytes is preferred, then the one with the same name, dtype and
     /// shape.
-    pub(super) fn find_all(&self, model: &Checkpoint) -> Result<Vec<Option<Found>>, Error> {
+    pub(super) fn find_all(&self, model: &Model) -> Result<Vec<Option<Found>>, Error> {
         let meter = Meter::default();
-        let names: Vec<&str> = model.names().collect();
+        let names = model.names();
         let find = |name: &&str| {
-            let (spec, bytes) = model.bytes(name)?;
-            let found = self.find(name, &spec, &bytes);
+            let spec = model.spec(name)?;
+            let found = self.find(name, spec, model.hash(name)?);
             meter.add(spec.byte_len() as u64, || model.release());
             Ok(found)
         };
         names.par_iter().map(find).collect()
     }
 
-    fn find(&self, name: &str, spec: &TensorSpec, bytes: &[u8]) -> Option<Found> {
+    fn find(&self, name: &str, spec: &TensorSpec, hash: Hash) -> Option<Found> {
         let named = self.by_name.get(name).copied().filter(|i| self.tensors[*i].spec == *spec);
-        let hash = Hash::of(bytes);
         if let Some(candidate) = named.filter(|i| self.tensors[*i].record.blake3 == hash) {
             return Some(Found { candidate, equal: true });
         }

@@ -189,7 +189,7 @@ impl Plan {
 
     /// The sections of headers and index, and their records.
     pub(super) fn frames(&self) -> Result<Frames, Error> {
-        let (files, index) = (self.source.headers()?, self.source.read_index()?);
+        let (files, index) = (self.headers()?, self.source.read_index()?);
         let stored = files.iter().enumerate().map(|(i, bytes)| self.verbatim(header_name(i), bytes));
         let index = index.as_deref().map(|bytes| self.verbatim(INDEX.to_owned(), bytes)).transpose()?;
         let (records, mut pieces): (Vec<_>, Vec<_>) = stored.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();

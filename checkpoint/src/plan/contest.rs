@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::PlannedTensor;
 use super::make::chunk_rows;
-use super::run::{Encoder, failed};
-use crate::checkpoint::Checkpoint;
+use super::run::{Encoder, Values, failed};
 use crate::error::Error;
+use crate::model::Model;
 use crate::recipe::{Candidate, FALLBACK, Goal};
 
 /// Most weights of a tensor that is tried as a whole with every candidate, and weights of the
@@ -56,7 +56,7 @@ pub(super) struct Contest<'a> {
     pub(super) name: &'a str,
     pub(super) view: TensorView<'a>,
     /// The source file.
-    pub(super) model: &'a Checkpoint,
+    pub(super) model: &'a Model,
     /// Seed of the model.
     pub(super) seed: u64,
     pub(super) goal: Goal,
@@ -200,8 +200,8 @@ impl Contest<'_> {
         };
         let codecs = [Arc::clone(&self.fallback), Arc::clone(codec)];
         let cx = EncodeCx::for_tensor(self.seed, self.name);
-        let view = part.clone();
-        let encoder = Encoder { tensor: &tensor, codecs: &codecs, base: None, view, cx, model: self.model, by: None };
+        let values = Values::Stored(part.clone());
+        let encoder = Encoder { tensor: &tensor, codecs: &codecs, base: None, values, cx, model: self.model, by: None };
         let shared = encoder.survey()?;
         let (mut bytes, mut sum) = (0, Certificate::EMPTY);
         for chunk in 0..tensor.chunks() {

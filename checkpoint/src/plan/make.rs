@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use codec_api::{Chunking, Codec, FormatVersion, Registry, TensorSpec};
+use codec_api::{Chunking, Codec, FormatVersion, Registry, TensorSpec, TensorView};
 use rayon::prelude::*;
 
 use super::base::{Finder, Found, PlannedBase};
 use super::contest::Contest;
+use super::run::failed;
 use super::source::Source;
 use super::{Kind, Plan, PlannedTensor};
 use crate::checkpoint::Checkpoint;
+use crate::computed::Computed;
 use crate::error::Error;
 use crate::identity::FileIdentity;
 use crate::layout;
@@ -96,30 +98,32 @@ impl Plan {
         let finder = finder.zip(base.as_mut().map(|base| &mut base.tensors));
         // Equal tensors may get different scales.
         let equal = recipe.method != Some(Method::Scaling);
-        let mut tensors = planned(&source, &mut chooser, finder, equal, seed)?;
+        let plan = Self {
+            kind: Kind::Plan,
+            version: FormatVersion,
+            program: PROGRAM.to_owned(),
+            source,
+            base: None,
+            companions,
+            target: file,
+            max_shard_size: None,
+            recipe: recipe.clone(),
+            seed,
+            codecs: Vec::new(),
+            units: Vec::new(),
+            tensors: Vec::new(),
+            computed: OnceLock::new(),
+            hash: OnceLock::new(),
+            file: None,
+        };
+        let mut tensors = planned(&plan, &mut chooser, finder, equal, registry)?;
         if recipe.calibration.is_some() {
             // Feedback goes through whole tensors.
             for tensor in &mut tensors {
                 tensor.chunk_rows = tensor.spec.matrix().0.max(1);
             }
         }
-        Ok(Self {
-            kind: Kind::Plan,
-            version: FormatVersion,
-            program: PROGRAM.to_owned(),
-            source,
-            base,
-            companions,
-            target: file,
-            max_shard_size: None,
-            recipe: recipe.clone(),
-            seed,
-            codecs: chooser.headers()?,
-            units: units(&tensors),
-            tensors,
-            hash: OnceLock::new(),
-            file: None,
-        })
+        Ok(Self { base, codecs: chooser.headers()?, units: units(&tensors), tensors, ..plan })
     }
 }
 
@@ -169,32 +173,37 @@ fn packed_name(model: &Checkpoint) -> String {
 /// The tensors of all files. Those that are bases are appended to the list with the finder. If
 /// `equal`, tensors with the same bytes are stored once.
 fn planned(
-    source: &Source,
+    plan: &Plan,
     chooser: &mut Chooser<'_>,
     mut finder: Option<(Finder, &mut Vec<BaseTensorRecord>)>,
     equal: bool,
-    seed: u64,
+    registry: &Registry,
 ) -> Result<Vec<PlannedTensor>, Error> {
+    let source = &plan.source;
     let mut tensors: Vec<PlannedTensor> = Vec::new();
     let (mut places, mut same, mut open) = (HashMap::new(), Same::default(), Vec::new());
-    let models = (0..source.files.len()).map(|file| source.open(file)).collect::<Result<Vec<_>, _>>()?;
+    let models = plan.models(registry)?;
     for (file, model) in models.iter().enumerate() {
-        if model.is_packed() {
-            return Err(Error::unfit(&model.files()[0], "it is packed already; unpack it first"));
+        if matches!(&**model, Model::Dense(model) if model.is_packed()) {
+            return Err(Error::unfit(model.path(), "it is packed already; unpack it first"));
         }
         let found = finder.as_ref().map(|(finder, _)| finder.find_all(model)).transpose()?;
-        for (i, name) in model.names().enumerate() {
+        for (i, name) in model.names().into_iter().enumerate() {
             if let Some(first) = places.insert(name.to_owned(), file) {
-                return Err(twice(name, &source.path(&source.files[first]), &model.files()[0]));
+                return Err(twice(name, &source.path(&source.files[first]), model.path()));
             }
-            let (spec, bytes) = model.bytes(name)?;
+            let spec = model.spec(name)?.clone();
             let found: Option<Found> = found.as_ref().and_then(|found| found[i]);
             let (choice, refused) = chooser.choose(name, &spec, found.is_some());
             let equals_base = found.is_some_and(|found| found.equal);
             // With and without a base, the exact codec restores the same bytes.
             let exact = choice == Choice::Codec(exact_codec(found.is_some()));
             let group = if exact { Choice::Codec(0) } else { choice };
-            let same_as = if equals_base || !equal { None } else { same.find(tensors.len(), group, &spec, &bytes) };
+            let same_as = match &**model {
+                _ if equals_base || !equal => None,
+                Model::Computed(model) => same.find_computed(i, group, model),
+                model => same.find(tensors.len(), group, &spec, &model.bytes(name)?),
+            };
             // The system maps far more than the samples that were read.
             model.release();
             let base = found.filter(|_| same_as.is_none()).zip(finder.as_mut());
@@ -220,7 +229,7 @@ fn planned(
             });
         }
     }
-    choose_best(&mut tensors, &open, &models, chooser, seed)?;
+    choose_best(&mut tensors, &open, &models, chooser, plan.seed)?;
     Ok(tensors)
 }
 
@@ -234,7 +243,7 @@ fn twice(name: &str, first: &Path, second: &Path) -> Error {
 fn choose_best(
     tensors: &mut [PlannedTensor],
     open: &[(usize, Goal)],
-    models: &[Checkpoint],
+    models: &[Arc<Model>],
     chooser: &mut Chooser<'_>,
     seed: u64,
 ) -> Result<(), Error> {
@@ -244,7 +253,9 @@ fn choose_best(
         if tensor.same_as.is_some() {
             return Ok(None);
         }
-        let (view, fallback) = (model.tensor(&tensor.name)?, Arc::clone(&chooser.codecs()[0]));
+        let (bytes, fallback) = (model.bytes(&tensor.name)?, Arc::clone(&chooser.codecs()[0]));
+        let view = TensorView::new(tensor.spec.clone(), &bytes);
+        let view = view.map_err(|error| failed(model, &tensor.name, &(0..tensor.spec.matrix().0), error))?;
         let candidates = chooser.candidates(goal, &tensor.spec);
         let contest = Contest { name: &tensor.name, view, model, seed, goal, fallback };
         contest.choose(&candidates).map(Some)
@@ -302,6 +313,8 @@ struct Same {
     /// By choice, spec, and the hash of a sample: tensors of different bytes, each with the hash of
     /// all bytes once another tensor has the same sample.
     seen: HashMap<(String, Hash), Vec<Seen>>,
+    /// The choices for the tensors of a computed model, by number.
+    choices: HashMap<usize, Choice>,
 }
 
 struct Seen {
@@ -312,6 +325,12 @@ struct Seen {
 }
 
 impl Same {
+    /// An earlier tensor of a computed model with the same choice and expression.
+    fn find_computed(&mut self, tensor: usize, choice: Choice, model: &Computed) -> Option<usize> {
+        self.choices.insert(tensor, choice);
+        model.inner().same_as(tensor).filter(|other| self.choices.get(other) == Some(&choice))
+    }
+
     /// The first tensor with the same choice, spec and bytes; remembers this one if there is none.
     fn find(&mut self, tensor: usize, choice: Choice, spec: &TensorSpec, bytes: &Bytes) -> Option<usize> {
         if bytes.is_empty() {

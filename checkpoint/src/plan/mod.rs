@@ -23,9 +23,10 @@ use codec_api::{Codec, FormatVersion, Registry, TensorSpec};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::checkpoint::Checkpoint;
+use crate::computed::computed_header;
 use crate::error::Error;
 use crate::layout::directory;
+use crate::model::Model;
 use crate::packed::{Hash, write_file};
 use crate::recipe::Recipe;
 use base::PlannedBase;
@@ -92,6 +93,9 @@ pub struct Plan {
     pub(crate) tensors: Vec<PlannedTensor>,
     /// The chunks of each unit: numbers of tensor and chunk.
     units: Vec<Vec<[usize; 2]>>,
+    /// The source, if its tensors are computed.
+    #[serde(skip)]
+    computed: OnceLock<Arc<Model>>,
     #[serde(skip)]
     hash: OnceLock<Hash>,
     /// The file of the plan, for messages.
@@ -215,8 +219,35 @@ impl Plan {
     }
 
     /// The files of the source, opened one by one.
-    pub(crate) fn models(&self) -> Result<Vec<Checkpoint>, Error> {
-        (0..self.source.files.len()).map(|file| self.source.open(file)).collect()
+    pub(crate) fn models(&self, registry: &Registry) -> Result<Vec<Arc<Model>>, Error> {
+        (0..self.source.files.len()).map(|file| self.model(file, registry)).collect()
+    }
+
+    /// A file of the source, opened. What a computed model has found out, such as thresholds of a
+    /// merge, all units share.
+    fn model(&self, file: usize, registry: &Registry) -> Result<Arc<Model>, Error> {
+        if !self.source.computed {
+            return Ok(Arc::new(self.source.open(file, registry)?));
+        }
+        if let Some(model) = self.computed.get() {
+            return Ok(Arc::clone(model));
+        }
+        let model = Arc::new(self.source.open(file, registry)?);
+        Ok(Arc::clone(self.computed.get_or_init(|| model)))
+    }
+
+    /// The header of every dense file of the source, with the length before it: also of the file
+    /// that a computed model stands for.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if a file is not as it was.
+    pub(crate) fn headers(&self) -> Result<Vec<Vec<u8>>, Error> {
+        let headers = self.source.headers()?;
+        if !self.source.computed {
+            return Ok(headers);
+        }
+        let tensors = self.tensors.iter().map(|tensor| (&*tensor.name, &tensor.spec));
+        Ok(vec![computed_header(tensors).map_err(|reason| self.wrong(reason))?])
     }
 
     fn wrong(&self, reason: impl Into<String>) -> Error {

@@ -1,20 +1,21 @@
 //! Runs units: encodes chunks.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use codec_api::{
     BaseTensor, Certificate, Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, NoProgress, Payload, Progress,
-    Registry, Statistics, TensorView, survey,
+    Registry, Statistics, TensorSpec, TensorView, survey,
 };
 use rayon::prelude::*;
 
 use super::base::PlannedBase;
 use super::parts::Done;
 use super::{Plan, PlannedTensor};
-use crate::checkpoint::Checkpoint;
 use crate::compare::certificate;
+use crate::computed::Computed;
 use crate::error::Error;
 use crate::model::Model;
 use crate::packed::{BaseTensorRecord, ChunkRecord, Hash, LevelRecord, crc32c, place};
@@ -166,19 +167,21 @@ struct Work<'a> {
     /// The base, if a tensor of the unit has one.
     base: Option<Model>,
     /// The source file of the last chunk, and its number.
-    open: Option<(usize, Checkpoint)>,
+    open: Option<(usize, Arc<Model>)>,
     /// The tensor of the last chunk, and what its chunks share.
     shared: Option<(usize, Shared)>,
     progress: &'a dyn Progress,
     by: Option<&'a dyn TensorEncoder>,
+    registry: &'a Registry,
 }
 
 impl<'a> Work<'a> {
     /// Opens the base of the plan if `based`.
-    fn new(plan: &'a Plan, based: bool, registry: &Registry, progress: &'a dyn Progress) -> Result<Self, Error> {
+    fn new(plan: &'a Plan, based: bool, registry: &'a Registry, progress: &'a dyn Progress) -> Result<Self, Error> {
         let base = plan.base.as_ref().filter(|_| based);
         let base = base.map(|base| base.open(&plan.source, registry)).transpose()?;
-        Ok(Self { plan, codecs: plan.make_codecs(registry)?, base, open: None, shared: None, progress, by: None })
+        let codecs = plan.make_codecs(registry)?;
+        Ok(Self { plan, codecs, base, open: None, shared: None, progress, by: None, registry })
     }
 
     fn encode(&mut self, number: usize, chunk: usize) -> Result<(Done, Payload), Error> {
@@ -200,34 +203,65 @@ impl<'a> Work<'a> {
             if let Some((file, _)) = &self.open {
                 plan.source.check(*file)?;
             }
-            self.open = Some((tensor.file, plan.source.open(tensor.file)?));
+            self.open = Some((tensor.file, plan.model(tensor.file, self.registry)?));
         }
         let Some((_, model)) = &self.open else { return Err(plan.wrong("no source is open")) };
-        let view = model.tensor(&tensor.name)?;
-        if *view.spec() != tensor.spec {
-            return Err(plan.wrong(format!("tensor `{}` is {} in the source", tensor.name, view.spec())));
+        let found = model.spec(&tensor.name)?;
+        if *found != tensor.spec {
+            return Err(plan.wrong(format!("tensor `{}` is {found} in the source", tensor.name)));
         }
+        let values = match &**model {
+            Model::Dense(model) => Values::Stored(model.tensor(&tensor.name)?),
+            Model::Computed(model) => Values::Computed(model),
+            Model::Packed(_) => return Err(plan.wrong("its source is packed")),
+        };
         let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
         let record = tensor.base.and_then(|number| plan.base.as_ref()?.tensors.get(number));
         let base = self.base.as_ref().zip(record);
-        Ok(Encoder { tensor, codecs: &self.codecs, base, view, cx, model, by: self.by })
+        Ok(Encoder { tensor, codecs: &self.codecs, base, values, cx, model, by: self.by })
     }
 }
+
+/// The values of a tensor that is encoded.
+#[derive(Clone)]
+pub(super) enum Values<'a> {
+    /// In a file.
+    Stored(TensorView<'a>),
+    /// Computed, chunk by chunk.
+    Computed(&'a Computed),
+}
+
+/// Dtype and shape of rows, and their bytes.
+type Rows<'a> = (TensorSpec, Cow<'a, [u8]>);
 
 /// Encodes chunks of one tensor.
 pub(super) struct Encoder<'a> {
     pub(super) tensor: &'a PlannedTensor,
     pub(super) codecs: &'a [Arc<dyn Codec>],
     pub(super) base: Option<(&'a Model, &'a BaseTensorRecord)>,
-    pub(super) view: TensorView<'a>,
+    pub(super) values: Values<'a>,
     pub(super) cx: EncodeCx<'a>,
     /// The source file.
-    pub(super) model: &'a Checkpoint,
+    pub(super) model: &'a Model,
     /// What encodes some tensors in place of their codecs.
     pub(super) by: Option<&'a dyn TensorEncoder>,
 }
 
-impl Encoder<'_> {
+impl<'a> Encoder<'a> {
+    /// The bytes of rows.
+    fn rows(&self, rows: &Range<usize>) -> Result<Rows<'a>, CodecError> {
+        match &self.values {
+            Values::Stored(view) => {
+                let rows = view.rows(rows.start, rows.end)?;
+                Ok((rows.spec().clone(), Cow::Borrowed(rows.bytes())))
+            }
+            Values::Computed(model) => {
+                let bytes = model.rows(&self.tensor.name, rows).map_err(CodecError::codec)?;
+                Ok((self.tensor.spec.with_rows(rows.len())?, Cow::Owned(bytes.into())))
+            }
+        }
+    }
+
     fn failed(&self, rows: &Range<usize>, error: CodecError) -> Error {
         failed(self.model, &self.tensor.name, rows, error)
     }
@@ -239,7 +273,8 @@ impl Encoder<'_> {
         let observe = |found: Option<&Statistics>, chunk: usize| {
             let rows = self.tensor.rows(chunk);
             let base = self.base(&rows)?;
-            let chunk = self.view.rows(rows.start, rows.end)?;
+            let (spec, bytes) = self.rows(&rows)?;
+            let chunk = TensorView::new(spec, &bytes)?;
             let observed = surveyed.observe(chunk, &self.context(&rows, found, base.as_ref())?);
             self.model.release();
             observed
@@ -255,10 +290,12 @@ impl Encoder<'_> {
     pub(super) fn encode(&self, rows: Range<usize>, shared: &Shared) -> Result<(ChunkRecord, Payload), Error> {
         let failed = |error| self.failed(&rows, error);
         let base = self.base(&rows).map_err(failed)?;
+        let (spec, bytes) = self.rows(&rows).map_err(failed)?;
+        let view = TensorView::new(spec, &bytes).map_err(failed)?;
         let statistics = shared.as_ref().ok().and_then(Option::as_ref);
         let cx = self.context(&rows, statistics, base.as_ref()).map_err(failed)?;
         let (planned, exact) = (self.tensor.codec, exact_codec(self.tensor.base.is_some()));
-        let encode = |codec: usize| self.try_codec(codec, &rows, &cx);
+        let encode = |codec: usize| self.try_codec(codec, &view, &cx);
         let exactly = |reason: String| Ok((exact, encode(exact).map_err(failed)?, Some(reason)));
         let (codec, (encoded, blake3), refused) = match shared {
             Ok(_) => match encode(planned) {
@@ -270,7 +307,7 @@ impl Encoder<'_> {
         };
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
-        let levels = self.levels(&rows, &encoded, &cx.decoding()).map_err(failed)?;
+        let levels = self.levels(&view, &encoded, &cx.decoding()).map_err(failed)?;
         self.model.release();
         let (rows, certificate) = ([rows.start, rows.end], encoded.certificate);
         Ok((ChunkRecord { rows, codec, certificate, blake3, levels, sections, refused }, encoded.payload))
@@ -279,16 +316,15 @@ impl Encoder<'_> {
     /// What a decoder returns at each quality level but the last.
     fn levels(
         &self,
-        rows: &Range<usize>,
+        source: &TensorView<'_>,
         encoded: &EncodedTensor,
         cx: &DecodeCx<'_>,
     ) -> Result<Vec<LevelRecord>, CodecError> {
-        let source = self.view.rows(rows.start, rows.end)?;
         let mut decoded = Vec::new();
         let record = |level: usize| {
             decoded.resize(source.spec().byte_len(), 0);
             encoded.decode_level_stored(level, cx, &mut decoded)?;
-            Ok(LevelRecord { certificate: certificate(&source, &decoded)?, blake3: Hash::of(&decoded) })
+            Ok(LevelRecord { certificate: certificate(source, &decoded)?, blake3: Hash::of(&decoded) })
         };
         (0..encoded.codec.levels(&encoded.spec).len().saturating_sub(1)).map(record).collect()
     }
@@ -314,20 +350,25 @@ impl Encoder<'_> {
         cx.shared = statistics.map(Statistics::shared);
         let cx = cx.for_rows(&self.tensor.spec, rows.clone())?;
         let Some((hash, bytes)) = base else { return Ok(cx) };
-        let view = TensorView::new(self.view.rows(rows.start, rows.end)?.spec().clone(), bytes)?;
+        let view = TensorView::new(self.tensor.spec.with_rows(rows.len())?, bytes)?;
         Ok(cx.with_base(BaseTensor::with_id(hash.0, view)))
     }
 
     /// Measures a payload of the whole tensor that an encoder has made, and hashes the bytes that a
     /// decoder returns. The squared error may be larger than that of zeros: an encoder that feeds
     /// errors forward lets it grow where it does no harm.
-    fn taken(&self, codec: Arc<dyn Codec>, payload: Payload) -> Result<(EncodedTensor, Hash), CodecError> {
+    fn taken(
+        &self,
+        whole: &TensorView<'_>,
+        codec: Arc<dyn Codec>,
+        payload: Payload,
+    ) -> Result<(EncodedTensor, Hash), CodecError> {
         let mut limited = self.cx.decoding();
         limited.max_output = None;
         let mut decoded = vec![0; self.tensor.spec.byte_len()];
         let mut encoded = EncodedTensor::from_parts(self.tensor.spec.clone(), codec, payload, Certificate::EMPTY)?;
         encoded.decode_stored(&limited, &mut decoded)?;
-        encoded.certificate = certificate(&self.view, &decoded)?;
+        encoded.certificate = certificate(whole, &decoded)?;
         Ok((encoded, Hash::of(&decoded)))
     }
 
@@ -337,14 +378,14 @@ impl Encoder<'_> {
     fn try_codec(
         &self,
         codec: usize,
-        rows: &Range<usize>,
+        view: &TensorView<'_>,
         cx: &EncodeCx<'_>,
     ) -> Result<(EncodedTensor, Hash), CodecError> {
-        let planned = codec == self.tensor.codec && rows.len() == self.tensor.spec.matrix().0;
-        let (codec, view) = (Arc::clone(&self.codecs[codec]), self.view.rows(rows.start, rows.end)?);
+        let planned = codec == self.tensor.codec && *view.spec() == self.tensor.spec;
+        let codec = Arc::clone(&self.codecs[codec]);
         let by = self.by.filter(|_| planned);
-        if let Some(payload) = by.and_then(|by| by.encode(&self.tensor.name, &*codec, &self.view, cx)) {
-            return self.taken(codec, payload?);
+        if let Some(payload) = by.and_then(|by| by.encode(&self.tensor.name, &*codec, view, cx)) {
+            return self.taken(view, codec, payload?);
         }
         let payload = EncodedTensor::encode_payload(&*codec, view.clone(), cx)?;
         // A reader has the same limit.
@@ -354,14 +395,14 @@ impl Encoder<'_> {
         let take = |bytes: &[u8]| {
             hasher.update(bytes);
         };
-        let encoded = EncodedTensor::certify_bytes(codec, &view, payload, &limited, take)?;
+        let encoded = EncodedTensor::certify_bytes(codec, view, payload, &limited, take)?;
         Ok((encoded, Hash(hasher.finalize().into())))
     }
 }
 
 /// The error of rows of a tensor in a source file.
-pub(super) fn failed(model: &Checkpoint, tensor: &str, rows: &Range<usize>, error: CodecError) -> Error {
-    Error::Chunk { path: model.files()[0].clone(), part: place(tensor, rows), error: error.into() }
+pub(super) fn failed(model: &Model, tensor: &str, rows: &Range<usize>, error: CodecError) -> Error {
+    Error::Chunk { path: model.path().to_owned(), part: place(tensor, rows), error: error.into() }
 }
 
 /// Whether the codec is not made for the tensor, as opposed to a failure.

@@ -5,12 +5,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use codec_api::Registry;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::companions::Companions;
+use crate::computed::Computed;
 use crate::error::Error;
 use crate::layout::directory;
+use crate::model::Model;
 use crate::packed::{Hash, MAX_HEADER};
 
 /// The files of the model.
@@ -23,6 +26,9 @@ pub(crate) struct Source {
     /// The index of a sharded model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<SourceFile>,
+    /// Whether the only file has expressions, of which the tensors are computed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) computed: bool,
 }
 
 /// What a file was when the plan was made.
@@ -60,7 +66,7 @@ impl Source {
         };
         let files = model.files().iter().map(|path| record(path, read_header)).collect::<Result<_, _>>()?;
         let index = model.index().map(|path| record(path, read_whole)).transpose()?;
-        Ok(Self { directory: folder, files, index })
+        Ok(Self { directory: folder, files, index, computed: model.is_computed() })
     }
 
     /// The other files of the directory, for the directory `to`.
@@ -81,7 +87,7 @@ impl Source {
         self.directory.join(&file.name)
     }
 
-    /// The header of every file, with the length before it.
+    /// The header of every file, with the length before it; not what a computed model stands for.
     ///
     /// # Errors
     /// [`Error::Changed`] if a file is not as it was.
@@ -109,13 +115,16 @@ impl Source {
     ///
     /// # Errors
     /// As [`Self::headers`].
-    pub(crate) fn open(&self, file: usize) -> Result<Checkpoint, Error> {
+    pub(crate) fn open(&self, file: usize, registry: &Registry) -> Result<Model, Error> {
         let record = &self.files[file];
         let path = self.path(record);
         record.check_if_there(&path)?;
         let model = Checkpoint::open(&path)?;
         record.check(&path, &read_header(&path)?)?;
-        Ok(model)
+        if model.is_computed() {
+            return Ok(Model::Computed(Computed::open(model, &[], registry)?));
+        }
+        Ok(Model::Dense(model))
     }
 
     /// Checks that file number `file` has not been written since the plan.

@@ -113,6 +113,7 @@ pub fn run(
     let (begin, goal) = (Instant::now(), goal(args)?);
     let target = args.output.as_deref().context("an output is needed")?;
     let model = Checkpoint::open(&args.options.model)?;
+    model.require_stored()?;
     let found = Statistics::open(statistics)?;
     if found.about.model != Hash(model.hash()?).to_string() {
         let (model, statistics) = (args.options.model.display(), statistics.display());
@@ -255,7 +256,7 @@ impl Job<'_> {
 
     /// Writes the file, and returns its bytes.
     fn pack(&self, plan: &Plan, by: &dyn TensorEncoder) -> Result<u64> {
-        pack(self.args, plan, Some(by), self.pool, self.registry)?;
+        pack(&self.args.work, !self.args.no_verify, plan, Some(by), self.pool, self.registry)?;
         Ok(fs::metadata(plan.written())?.len())
     }
 

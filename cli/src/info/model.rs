@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use checkpoint::Checkpoint;
+use codec_api::TensorSpec;
 use serde::Serialize;
 
 use crate::text;
@@ -36,12 +37,29 @@ struct Share {
     bytes: u64,
 }
 
+/// A tensor of a model.
 #[derive(Debug, Serialize)]
-struct Tensor {
+pub struct Tensor {
     name: String,
     dtype: String,
     shape: Vec<usize>,
     bytes: u64,
+}
+
+impl Tensor {
+    pub fn new(name: &str, spec: &TensorSpec) -> Self {
+        let (dtype, bytes) = (spec.dtype().to_string(), spec.byte_len() as u64);
+        Self { name: name.to_owned(), dtype, shape: spec.shape().to_vec(), bytes }
+    }
+
+    /// A table that fits into `width`.
+    pub fn table(tensors: &[Self], width: Option<usize>) -> String {
+        let row = |tensor: &Self| {
+            [tensor.name.clone(), tensor.dtype.clone(), text::shape(&tensor.shape), tensor.bytes.to_string()]
+        };
+        let columns = [("tensor", Left), ("dtype", Left), ("shape", Left), ("bytes", Right)];
+        text::table(&columns, tensors.iter().map(row), width)
+    }
 }
 
 impl Model {
@@ -53,12 +71,12 @@ impl Model {
         let (mut tensors, mut weights, mut dtypes) = (Vec::new(), 0, BTreeMap::<String, Share>::new());
         for name in model.names() {
             let spec = model.spec(name)?;
-            let (dtype, bytes) = (spec.dtype().to_string(), spec.byte_len() as u64);
-            let share = dtypes.entry(dtype.clone()).or_default();
+            let tensor = Tensor::new(name, spec);
+            let share = dtypes.entry(tensor.dtype.clone()).or_default();
             share.tensors += 1;
-            share.bytes += bytes;
+            share.bytes += tensor.bytes;
             weights += spec.elements() as u64;
-            tensors.push(Tensor { name: name.to_owned(), dtype, shape: spec.shape().to_vec(), bytes });
+            tensors.push(tensor);
         }
         Ok(Self {
             kind: "model",
@@ -75,11 +93,7 @@ impl Model {
 
     /// As text; the table fits into `width`.
     pub fn table(&self, width: Option<usize>) -> String {
-        let row = |tensor: &Tensor| {
-            [tensor.name.clone(), tensor.dtype.clone(), text::shape(&tensor.shape), tensor.bytes.to_string()]
-        };
-        let columns = [("tensor", Left), ("dtype", Left), ("shape", Left), ("bytes", Right)];
-        let mut out = text::table(&columns, self.tensors.iter().map(row), width);
+        let mut out = Tensor::table(&self.tensors, width);
         let (tensors, weights) = (text::count(self.tensors.len(), "tensor"), self.weights);
         let _ = write!(out, "\n{tensors}, {weights} weights, {} ({} bytes)", text::size(self.bytes), self.bytes);
         for (dtype, share) in &self.dtypes {

@@ -12,6 +12,8 @@ use super::Args;
 
 /// What stands for the recipe of a model that is packed already.
 pub(super) const PACKED: &str = "packed";
+/// What stands for the recipe of a model of expressions.
+const COMPUTED: &str = "computed";
 
 /// A new temporary directory.
 ///
@@ -36,6 +38,9 @@ pub(super) fn prepare(
     let dense = Checkpoint::open(model)?;
     if dense.is_packed() {
         return Ok(vec![(PACKED.to_owned(), model.to_owned())]);
+    }
+    if dense.is_computed() {
+        return Ok(vec![(COMPUTED.to_owned(), model.to_owned())]);
     }
     let mut paths = Vec::new();
     for recipe in &args.recipes {

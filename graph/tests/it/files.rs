@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use checkpoint::Model;
 use codec_api::{EncodeCx, EncodedTensor, Registry, TensorView};
-use graph::{Error, Graph, Source};
+use graph::{Error, Graph, Options, Source};
 use safetensors::{Dtype, tensor};
 
 use crate::values::numbers;
@@ -48,12 +49,68 @@ fn a_graph_comes_back() {
     }
 
     model(&base, &numbers(20_000, 9));
-    let error = Graph::open(&path, &registry()).unwrap_err();
+    // The hash is compared when the tensor is read.
+    let (read, outputs) = Graph::open(&path, &registry()).unwrap();
+    assert!(read.eval(outputs["sum"]).is_err());
+    let error = read.rows(outputs["sum"], 3..4, &Options::default()).unwrap_err();
     assert!(matches!(error, Error::Changed { .. }), "{error}");
     assert!(["base.safetensors", "`w`", "blake3", "give the file"].iter().all(|part| error.to_string().contains(part)));
     fs::remove_file(&base).unwrap();
     let error = Graph::open(&path, &registry()).unwrap_err().to_string();
     assert!(error.contains("base.safetensors") && error.contains("does not exist"), "{error}");
+    assert!(error.contains("merged.safetensors") && error.contains("tensor `w`"), "{error}");
+}
+
+#[test]
+fn outputs_are_the_tensors_of_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, path) = (folder.path().join("base.safetensors"), folder.path().join("sub/model.safetensors"));
+    let (floats, integers) = (numbers(2000, 1), (0..60i32).collect::<Vec<_>>());
+    let w = tensor::TensorView::new(Dtype::F32, vec![20, 100], bytemuck::cast_slice(&floats)).unwrap();
+    let ids = tensor::TensorView::new(Dtype::I32, vec![6, 10], bytemuck::cast_slice(&integers)).unwrap();
+    tensor::serialize_to_file([("w", w), ("ids", ids)], None, &base).unwrap();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    let graph = Graph::new();
+    let source = Source::open(&base, &registry()).unwrap();
+    let [w, ids] = ["w", "ids"].map(|name| graph.tensor(&source, name).unwrap());
+    assert!(graph.neg(ids).unwrap_err().to_string().contains("I32"));
+    let half = graph.cast(graph.scale(w, 0.5).unwrap(), codec_api::Dtype::BF16).unwrap();
+    // In this order, and one expression twice.
+    let outputs = [("z", half), ("ids", ids), ("again", half), ("b", w)];
+    graph.save(&outputs, &path).unwrap();
+    let text = fs::read(&path).unwrap();
+    assert!(text.windows(20).any(|part| part == b"../base.safetensors\\"), "the path is relative");
+
+    let model = Model::open(&path, &[], &registry()).unwrap();
+    assert_eq!(model.names(), ["z", "ids", "again", "b"]);
+    let halved: Vec<f32> = floats.iter().map(|v| v * 0.5).collect();
+    let halved = codec_api::util::narrowed(codec_api::Dtype::BF16, &halved).unwrap();
+    assert!(model.bytes("z").unwrap() == halved && model.rows("again", &(3..7)).unwrap() == halved[600..1400]);
+    assert_eq!(model.bytes("ids").unwrap(), bytemuck::cast_slice::<i32, u8>(&integers));
+    assert_eq!(model.rows("b", &(19..20)).unwrap(), bytemuck::cast_slice::<f32, u8>(&floats[1900..]));
+    assert!(model.rows("b", &(19..21)).unwrap_err().to_string().contains("20 rows"));
+    let Model::Computed(computed) = &model else { panic!("it is computed") };
+    let first: Vec<_> = (0..4).map(|i| computed.inner().same_as(i)).collect();
+    assert_eq!(first, [None, None, Some(0), None]);
+    assert!(computed.inner().verify(&codec_api::NoProgress).is_empty());
+    assert_eq!(model.files().len(), 2);
+
+    let summary = graph.summary(&[half, w]).unwrap();
+    assert_eq!((summary.nodes, summary.depth, summary.leaf_bytes), (3, 2, 8000));
+    assert_eq!((summary.results, summary.flops), ((4000, 12_000), 4000.0));
+    let picture = graph.picture(&outputs).unwrap();
+    assert_eq!(picture.svg().matches("<line ").count(), 2);
+    assert!(
+        picture.dot().contains("[label=\"cast\\nBF16") && picture.dot().contains("= z = again"),
+        "{}",
+        picture.dot()
+    );
+    let mut deep = w;
+    for _ in 0..400 {
+        deep = graph.neg(graph.scale(deep, 0.5).unwrap()).unwrap();
+    }
+    let error = graph.picture(&[("deep", deep)]).unwrap_err().to_string();
+    assert!(error.contains("801") && error.contains("300"), "{error}");
 }
 
 /// The error of a file with this structure.

@@ -15,6 +15,7 @@ const BASE: &str = " --base ";
 
 pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteError> {
     let model = Checkpoint::open(path)?;
+    model.require_stored()?;
     let mut items = Vec::new();
     for name in model.names() {
         let (spec, data) = model.bytes(name)?;
@@ -26,6 +27,7 @@ pub(super) fn open(path: &Path, options: &SuiteOptions) -> Result<Suite, SuiteEr
     suite.notes.extend_from_slice(model.notes());
     if let Some(path) = &options.base {
         let base = Checkpoint::open(path)?;
+        base.require_stored()?;
         attach(&mut suite, &base, options)?;
         suite.files.extend(files(&base));
         suite.name = format!("{}{BASE}{}", suite.name, plain(path).display());

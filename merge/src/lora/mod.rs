@@ -18,7 +18,7 @@ use crate::source::{Source, Stored};
 
 use config::Config;
 pub use extract::{Extract, Extracted, decompose, extract};
-use product::{Axis, Magnitude, Matrix, Product};
+pub(crate) use product::{Axis, Factors, Magnitude, Matrix, Product};
 
 /// What precedes the names of modules.
 const PREFIX: &str = "base_model.model.";
@@ -46,6 +46,19 @@ enum Role {
     Magnitude,
     BaseWeight,
     BaseBias,
+}
+
+/// What an adapter adds to a tensor: `scale·left·right`.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// The tensors of the adapter; for a bias, the left one is the number 1.
+    pub(crate) left: Option<String>,
+    pub(crate) right: String,
+    /// Whether both are transposed first.
+    pub(crate) turned: bool,
+    pub(crate) scale: f64,
+    /// The lengths that DoRA gives to rows or columns.
+    pub(crate) magnitude: Option<(Axis, String)>,
 }
 
 /// An adapter: matrices `A` (`rank × inputs`) and `B` (`outputs × rank`) of modules, which add
@@ -177,67 +190,109 @@ impl Adapter {
         if let Some((module, roles)) = of(".bias")
             && let Some(bias) = roles.get(&Role::BiasB)
         {
-            let (rank, values) = (self.rank(roles)?, self.matrix(bias)?);
-            let right = Matrix { rows: 1, columns: values.values.len(), values: values.values };
-            let left = Matrix { rows: 1, columns: 1, values: vec![1.0] };
-            let product = Product::new(base, left, right, self.config.scale(module, rank));
-            return Ok(Box::new(product.map_err(|reason| self.fail(format!("`{tensor}`: {reason}")))?));
+            let form = self.bias(module, roles, bias)?;
+            return self.realised(tensor, &form, base);
         }
         match of(".weight") {
-            Some((module, roles)) => self.adapted(module, roles, base),
+            Some((module, roles)) => match self.form(module, roles, base.spec().shape())? {
+                Some(form) => self.realised(tensor, &form, base),
+                None => Ok(base),
+            },
             None => Ok(base),
         }
     }
 
-    fn rank(&self, roles: &BTreeMap<Role, String>) -> Result<usize> {
-        let a = roles.get(&Role::A).or_else(|| roles.get(&Role::EmbeddingA));
-        Ok(a.map(|name| self.matrix(name)).transpose()?.map_or(1, |a| a.rows))
+    /// What the adapter adds to a tensor of this shape, and what replaces the tensor.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    #[cfg(feature = "graph")]
+    pub(crate) fn form_of(&self, tensor: &str, shape: &[usize]) -> Result<(Option<&str>, Option<Form>)> {
+        let replaced = self.replaced.get(tensor).map(String::as_str);
+        let shape = replaced.map(|name| self.tensors.spec(name)).transpose()?.map_or(shape, TensorSpec::shape);
+        let of = |end: &str| tensor.strip_suffix(end).and_then(|module| Some((module, self.modules.get(module)?)));
+        if let Some((module, roles)) = of(".bias")
+            && let Some(bias) = roles.get(&Role::BiasB)
+        {
+            return Ok((replaced, Some(self.bias(module, roles, bias)?)));
+        }
+        let form = of(".weight").map(|(module, roles)| self.form(module, roles, shape)).transpose()?;
+        Ok((replaced, form.flatten()))
     }
 
-    /// The weight of a module with `scale·B·A`, and with DoRA's magnitudes.
-    fn adapted(&self, module: &str, roles: &BTreeMap<Role, String>, base: Box<dyn Source>) -> Result<Box<dyn Source>> {
+    /// The file of the tensors.
+    #[cfg(feature = "graph")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The bias of a module, which the adapter adds to.
+    fn bias(&self, module: &str, roles: &BTreeMap<Role, String>, bias: &str) -> Result<Form> {
+        let a = roles.get(&Role::A).or_else(|| roles.get(&Role::EmbeddingA));
+        let rank = a.map(|name| self.extents(name)).transpose()?.map_or(1, |(rank, _)| rank);
+        let scale = self.config.scale(module, rank);
+        Ok(Form { left: None, right: bias.to_owned(), turned: false, scale, magnitude: None })
+    }
+
+    /// What is added to the weight of a module: `scale·B·A`, and DoRA's magnitudes.
+    fn form(&self, module: &str, roles: &BTreeMap<Role, String>, shape: &[usize]) -> Result<Option<Form>> {
         let pair = |a, b| Some((roles.get(&a)?, roles.get(&b)?));
         let (linear, embedding) = (pair(Role::A, Role::B), pair(Role::EmbeddingA, Role::EmbeddingB));
-        let Some((a, b)) = linear.or(embedding) else { return Ok(base) };
-        let (a, b) = (self.matrix(a)?, self.matrix(b)?);
+        let Some((a, b)) = linear.or(embedding) else { return Ok(None) };
+        let ((rank, inputs), (outputs, columns)) = (self.extents(a)?, self.extents(b)?);
         let fail = |reason: String| self.fail(format!("module `{module}`: {reason}"));
-        if a.rows != b.columns || a.rows == 0 {
-            return Err(fail(format!("`A` has {} rows and `B` {} columns; both are the rank", a.rows, b.columns)));
+        if rank != columns || rank == 0 {
+            return Err(fail(format!("`A` has {rank} rows and `B` {columns} columns; both are the rank")));
         }
-        let scale = self.config.scale(module, a.rows);
-        let shape = base.spec().shape().to_vec();
-        let square = b.rows == a.columns;
-        let straight = linear.is_some() && shape == [b.rows, a.columns] && !(square && self.config.turned);
-        let turned = shape == [a.columns, b.rows];
-        let (left, right, axis) = match (straight, turned) {
+        let scale = self.config.scale(module, rank);
+        let square = outputs == inputs;
+        let straight = linear.is_some() && shape == [outputs, inputs] && !(square && self.config.turned);
+        let (left, right, axis) = match (straight, shape == [inputs, outputs]) {
             (true, _) => (b, a, Axis::Rows),
             // An embedding, or a `Conv1D`, whose weight is `inputs × outputs`.
-            (_, true) => (a.transposed(), b.transposed(), Axis::Columns),
+            (_, true) => (a, b, Axis::Columns),
             _ => {
-                let (outputs, inputs) = (b.rows, a.columns);
                 return Err(fail(format!("the model's weight is {shape:?}, but the adapter has {outputs} × {inputs}")));
             }
         };
-        let magnitude = roles.get(&Role::Magnitude).map(|name| self.matrix(name)).transpose()?;
-        let mut product = Product::new(base, left, right, scale).map_err(fail)?;
-        if let Some(magnitude) = magnitude {
-            product = product.with_magnitude(&Magnitude { axis, values: magnitude.values })?;
+        let magnitude = roles.get(&Role::Magnitude).map(|name| (axis, name.clone()));
+        Ok(Some(Form { left: Some(left.clone()), right: right.clone(), turned: !straight, scale, magnitude }))
+    }
+
+    /// The values of a tensor with what the adapter adds.
+    fn realised(&self, tensor: &str, form: &Form, base: Box<dyn Source>) -> Result<Box<dyn Source>> {
+        let matrix = |name: &String| {
+            let matrix = self.matrix(name)?;
+            Ok::<_, Error>(if form.turned { matrix.transposed() } else { matrix })
+        };
+        let one = || Ok(Matrix { rows: 1, columns: 1, values: vec![1.0].into() });
+        let (left, right) = (form.left.as_ref().map_or_else(one, matrix)?, matrix(&form.right)?);
+        let product = Product::new(base, left, right, form.scale);
+        let mut product = product.map_err(|reason| self.fail(format!("`{tensor}`: {reason}")))?;
+        if let Some((axis, name)) = &form.magnitude {
+            product = product.with_magnitude(&Magnitude { axis: *axis, values: self.matrix(name)?.values })?;
         }
         Ok(Box::new(product))
     }
 
-    /// A tensor of at most two axes.
-    fn matrix(&self, name: &str) -> Result<Matrix> {
-        let (spec, bytes) = self.tensors.bytes(name)?;
-        let (rows, columns) = match *spec.shape() {
-            [columns] => (1, columns),
-            [rows, columns] => (rows, columns),
-            _ => return Err(self.fail(format!("`{name}` has the shape {:?}; a matrix is merged", spec.shape()))),
-        };
+    /// Rows and columns of a tensor of at most two axes.
+    fn extents(&self, name: &str) -> Result<(usize, usize)> {
+        let spec = self.tensors.spec(name)?;
         if !spec.is_float() {
             return Err(self.fail(format!("`{name}` is {}; F32, F16 and BF16 are read", spec.dtype())));
         }
-        Ok(Matrix { rows, columns, values: values(&spec, &bytes)? })
+        match *spec.shape() {
+            [columns] => Ok((1, columns)),
+            [rows, columns] => Ok((rows, columns)),
+            _ => Err(self.fail(format!("`{name}` has the shape {:?}; a matrix is merged", spec.shape()))),
+        }
+    }
+
+    /// A tensor of at most two axes.
+    fn matrix(&self, name: &str) -> Result<Matrix<'static>> {
+        let (rows, columns) = self.extents(name)?;
+        let (spec, bytes) = self.tensors.bytes(name)?;
+        Ok(Matrix { rows, columns, values: values(&spec, &bytes)?.into() })
     }
 
     fn stored(&self, name: &str) -> Result<Box<dyn Source>> {

@@ -1,8 +1,10 @@
 //! `W + s·L·R` while it is read.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use codec_api::TensorSpec;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::source::{Source, check};
@@ -12,49 +14,57 @@ const WIDTH: usize = 4096;
 
 /// A small matrix in memory, row-major.
 #[derive(Clone, Debug)]
-pub(super) struct Matrix {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) values: Vec<f32>,
+pub(crate) struct Matrix<'a> {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) values: Cow<'a, [f32]>,
 }
 
-impl Matrix {
+impl Matrix<'_> {
     pub(super) fn transposed(&self) -> Self {
         let mut values = vec![0.0; self.values.len()];
         codec_api::util::transpose((self.rows, self.columns), &self.values, &mut values);
-        Self { rows: self.columns, columns: self.rows, values }
+        Self { rows: self.columns, columns: self.rows, values: values.into() }
     }
 }
 
 /// What one norm of DoRA belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Axis {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Axis {
     Rows,
     Columns,
 }
 
 /// The lengths that DoRA gives to rows or columns.
 #[derive(Debug)]
-pub(super) struct Magnitude {
-    pub(super) axis: Axis,
-    pub(super) values: Vec<f32>,
+pub(crate) struct Magnitude<'a> {
+    pub(crate) axis: Axis,
+    pub(crate) values: Cow<'a, [f32]>,
 }
+
+/// What rows or columns are multiplied by to get their length.
+pub(crate) type Factors<'a> = Option<(Axis, Cow<'a, [f64]>)>;
 
 /// `W + s·L·R`, and with magnitudes every row or column at its length.
 #[derive(Debug)]
-pub(super) struct Product {
-    base: Box<dyn Source>,
-    left: Matrix,
-    right: Matrix,
+pub(crate) struct Product<'a> {
+    base: Box<dyn Source + 'a>,
+    left: Matrix<'a>,
+    right: Matrix<'a>,
     scale: f64,
-    /// What rows or columns are multiplied by.
-    factors: Option<(Axis, Vec<f64>)>,
+    factors: Factors<'a>,
 }
 
-impl Product {
+impl<'a> Product<'a> {
     /// # Errors
     /// If the shapes do not fit.
-    pub(super) fn new(base: Box<dyn Source>, left: Matrix, right: Matrix, scale: f64) -> Result<Self, String> {
+    pub(crate) fn new(
+        base: Box<dyn Source + 'a>,
+        left: Matrix<'a>,
+        right: Matrix<'a>,
+        scale: f64,
+    ) -> Result<Self, String> {
         let (rows, columns) = base.spec().matrix();
         if (left.rows, right.columns) != (rows, columns) || left.columns != right.rows {
             return Err(format!("{} × {} is added to {rows} × {columns}", left.rows, right.columns));
@@ -66,7 +76,22 @@ impl Product {
     ///
     /// # Errors
     /// If the number of lengths is wrong; those of the base.
-    pub(super) fn with_magnitude(mut self, magnitude: &Magnitude) -> Result<Self> {
+    pub(crate) fn with_magnitude(self, magnitude: &Magnitude<'_>) -> Result<Self> {
+        let factors = self.factors(magnitude)?;
+        Ok(self.with_factors(factors))
+    }
+
+    /// Multiplies rows or columns by factors that [`Self::factors`] has found.
+    pub(crate) fn with_factors(mut self, factors: Factors<'a>) -> Self {
+        self.factors = factors;
+        self
+    }
+
+    /// What gives every row or column this length.
+    ///
+    /// # Errors
+    /// As [`Self::with_magnitude`].
+    pub(crate) fn factors<'f>(&self, magnitude: &Magnitude<'_>) -> Result<Factors<'f>> {
         let (rows, columns) = self.base.spec().matrix();
         let count = if magnitude.axis == Axis::Rows { rows } else { columns };
         if magnitude.values.len() != count {
@@ -83,8 +108,7 @@ impl Product {
         }
         let factor =
             |(length, square): (&f32, f64)| if square > 0.0 { f64::from(*length) / square.sqrt() } else { 0.0 };
-        self.factors = Some((magnitude.axis, magnitude.values.iter().zip(squares).map(factor).collect()));
-        Ok(self)
+        Ok(Some((magnitude.axis, magnitude.values.iter().zip(squares).map(factor).collect())))
     }
 
     /// Some columns of a row, without magnitudes.
@@ -108,7 +132,7 @@ simd::kernel! {
     }
 }
 
-impl Source for Product {
+impl Source for Product<'_> {
     fn spec(&self) -> &TensorSpec {
         self.base.spec()
     }

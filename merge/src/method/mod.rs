@@ -13,6 +13,8 @@ mod variance;
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::blocks::{Inputs, Scratch, tiles};
 use crate::error::{Error, Result};
 use crate::rng::Draws;
@@ -21,9 +23,13 @@ use combine::Combination;
 use task::Merged;
 use variance::Selected;
 
+/// Most steps towards a Karcher mean.
+const MAX_STEPS: usize = 1_000_000;
+
 /// A method with its parameters for one tensor. Parameters of models are in the order of
 /// [`Inputs::models`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Method {
     /// `Σ wᵢ·Wᵢ`, divided by `Σ wᵢ` with `normalize`.
@@ -85,7 +91,8 @@ pub enum Method {
 }
 
 /// The vectors that a method interpolates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Vectors {
     /// The whole tensor.
     Whole,
@@ -96,7 +103,8 @@ pub enum Vectors {
 }
 
 /// What the task arithmetic family has in common.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Task {
     /// One for each model.
     pub models: Vec<TaskModel>,
@@ -113,7 +121,8 @@ pub struct Task {
 }
 
 /// A model of a [`Task`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TaskModel {
     /// The weight.
     pub weight: f64,
@@ -125,12 +134,14 @@ pub struct TaskModel {
     pub epsilon: f64,
     /// Random draws, for [`Sparsify::Random`] and [`Sparsify::Ranked`].
     pub draws: Draws,
-    /// Which differences to keep, in place of random draws.
+    /// Which differences to keep, in place of random draws. No file of a graph has it.
+    #[serde(skip)]
     pub mask: Option<Arc<[bool]>>,
 }
 
 /// How differences are sparsified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Sparsify {
     /// Not at all.
     Dense,
@@ -184,19 +195,39 @@ impl Method {
         }
     }
 
+    /// Whether the method takes differences from a base.
+    pub fn is_based(&self) -> bool {
+        matches!(self, Self::Task(_) | Self::ModelStock { .. } | Self::Sce { .. } | Self::NearSwap { .. })
+    }
+
     fn check(&self, inputs: &Inputs<'_>) -> Result<()> {
-        let fail = |reason: String| Err(Error::Method(reason));
-        if !self.arity().contains(&inputs.models.len()) || inputs.models.is_empty() {
-            return fail(format!("{} models, but the method takes {:?}", inputs.models.len(), self.arity()));
-        }
-        let based = matches!(self, Self::Task(_) | Self::ModelStock { .. } | Self::Sce { .. } | Self::NearSwap { .. });
-        if based && inputs.base.is_none() {
-            return fail("the method takes differences from a base model, and there is none".to_owned());
-        }
+        self.check_models(inputs.models.len(), inputs.base.is_some()).map_err(Error::Method)?;
         match inputs.all().find(|source| source.spec().shape() != inputs.shape()) {
-            Some(other) => fail(format!("shapes differ: {:?} and {:?}", inputs.shape(), other.spec().shape())),
+            Some(other) => {
+                let shapes = (inputs.shape(), other.spec().shape());
+                Err(Error::Method(format!("shapes differ: {:?} and {:?}", shapes.0, shapes.1)))
+            }
             None => Ok(()),
         }
+    }
+
+    /// Checks the number of models, and that there is a base if the method wants one.
+    ///
+    /// # Errors
+    /// What the method wants.
+    pub(crate) fn check_models(&self, models: usize, base: bool) -> Result<(), String> {
+        if !self.arity().contains(&models) || models == 0 {
+            return Err(format!("{models} models, but the method takes {:?}", self.arity()));
+        }
+        if let Self::Karcher { max_iter, .. } = self
+            && *max_iter > MAX_STEPS
+        {
+            return Err(format!("`max_iter` is {max_iter}; at most {MAX_STEPS} steps are made"));
+        }
+        if self.is_based() && !base {
+            return Err("the method takes differences from a base model, and there is none".to_owned());
+        }
+        Ok(())
     }
 }
 

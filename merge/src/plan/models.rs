@@ -100,33 +100,36 @@ impl Opened {
         EMBEDDINGS.into_iter().find(|name| tied && self.model.spec(name).is_ok()).unwrap_or(tensor)
     }
 
+    /// The tensor of the model that has the values, with its spec if the model has it.
+    #[cfg(feature = "graph")]
+    pub(crate) fn stored_spec<'t>(&'t self, tensor: &'t str) -> (&'t str, Option<&'t TensorSpec>) {
+        let stored = self.stored(tensor);
+        (stored, self.model.spec(stored).ok())
+    }
+
+    #[cfg(feature = "graph")]
+    pub(crate) fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
     /// The stored bytes of a tensor that no adapter changes.
     ///
     /// # Errors
     /// Those of the model.
     pub(crate) fn bytes(&self, tensor: &str) -> Result<Bytes> {
-        match &*self.model {
-            Model::Dense(model) => Ok(model.bytes(tensor)?.1),
-            Model::Packed(packed) => Ok(packed.tensor(tensor)?.decode_bytes()?.into()),
-        }
+        Ok(self.model.bytes(tensor)?)
     }
 
     /// The directory of the model, and its files there.
     pub(crate) fn directory(&self) -> Option<(&Path, Vec<PathBuf>)> {
-        let files = match &*self.model {
-            Model::Dense(model) => model.files().iter().cloned().chain(model.index().map(Path::to_owned)).collect(),
-            Model::Packed(packed) => packed.paths(),
-        };
+        let files = self.model.own_files();
         self.reference.path.is_dir().then_some((&*self.reference.path, files))
     }
 
     /// What tells this model from another one without reading it: path, length and time of each
     /// file.
     pub(crate) fn identity(&self) -> String {
-        let files = match &*self.model {
-            Model::Dense(model) => model.files().to_vec(),
-            Model::Packed(packed) => packed.paths(),
-        };
+        let files = self.model.files();
         let adapter = self
             .reference
             .lora
@@ -180,31 +183,37 @@ pub(crate) fn source(model: &Arc<Model>, tensor: &str, memory: u64) -> Result<Bo
                 return Ok(Box::new(Stored::new(stored.spec().clone(), stored.decode_bytes()?.into())?));
             }
             let spec = stored.spec().clone();
-            Ok(Box::new(PackedRows { model: Arc::clone(model), tensor: tensor.to_owned(), spec }))
+            Ok(Box::new(ModelRows { model: Arc::clone(model), tensor: tensor.to_owned(), spec }))
+        }
+        Model::Computed(computed) => {
+            let spec = computed.spec(tensor)?.clone();
+            if spec.byte_len() as u64 <= memory {
+                return Ok(Box::new(Stored::new(spec, model.bytes(tensor)?)?));
+            }
+            Ok(Box::new(ModelRows { model: Arc::clone(model), tensor: tensor.to_owned(), spec }))
         }
     }
 }
 
-/// A packed tensor whose rows are decoded when they are read.
-struct PackedRows {
+/// A tensor whose rows are decoded or computed when they are read.
+struct ModelRows {
     model: Arc<Model>,
     tensor: String,
     spec: TensorSpec,
 }
 
-impl fmt::Debug for PackedRows {
+impl fmt::Debug for ModelRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PackedRows({})", self.tensor)
+        write!(f, "ModelRows({})", self.tensor)
     }
 }
 
-impl Source for PackedRows {
+impl Source for ModelRows {
     fn spec(&self) -> &TensorSpec {
         &self.spec
     }
 
     fn read(&self, start: usize, out: &mut [f32]) -> Result<()> {
-        let Model::Packed(packed) = &*self.model else { return Ok(()) };
         let range = check(&self.spec, start, out.len())?;
         if range.is_empty() {
             return Ok(());
@@ -212,7 +221,10 @@ impl Source for PackedRows {
         let columns = self.spec.matrix().1;
         let rows = range.start / columns..range.end.div_ceil(columns);
         let mut values: Vec<f32> = zeros(rows.len() * columns)?;
-        packed.tensor(&self.tensor)?.rows(rows.clone(), &mut values)?;
+        match &*self.model {
+            Model::Packed(packed) => packed.tensor(&self.tensor)?.rows(rows.clone(), &mut values)?,
+            model => widen(self.spec.dtype(), &model.rows(&self.tensor, &rows)?, &mut values)?,
+        }
         let first = range.start - rows.start * columns;
         out.copy_from_slice(&values[first..first + range.len()]);
         Ok(())

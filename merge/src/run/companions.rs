@@ -30,7 +30,7 @@ const OWN: [&str; 4] = ["config.json", "README.md", "mergekit_config.yml", ".git
 ///
 /// # Errors
 /// [`Error::File`].
-pub(super) fn check(plan: &Plan, out: &Path) -> Result<()> {
+pub(crate) fn check(plan: &Plan, out: &Path) -> Result<()> {
     let real = |path: &Path| std::fs::canonicalize(path).ok();
     for (directory, _) in plan.models.iter().filter_map(|model| model.directory()) {
         if real(directory) == real(out) {
@@ -49,7 +49,7 @@ fn found(plan: &Plan, out: &Path) -> Result<Option<(PathBuf, Companions)>> {
 ///
 /// # Errors
 /// Those of the files.
-pub(super) fn write(plan: &Plan, out: &Path) -> Result<()> {
+pub(crate) fn write(plan: &Plan, out: &Path) -> Result<()> {
     if let Some((directory, companions)) = found(plan, out)? {
         let wanted = |name: &&PathBuf| {
             let text = name.to_string_lossy();

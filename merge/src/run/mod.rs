@@ -1,6 +1,6 @@
 //! Runs a plan: writes the tensors of the output one after another, block by block.
 
-mod companions;
+pub(crate) mod companions;
 mod tensor;
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::plan::{OutputTensor, Plan};
 
 /// The metadata key of a file that a merge has written.
-const KEY: &str = "netweight.merge";
+pub(crate) const KEY: &str = "netweight.merge";
 /// The folder of an unfinished merge has this file, with the hash of its plan.
 const MARKER: &str = ".netweight-merge";
 
@@ -131,7 +131,8 @@ fn shard_name(number: usize, count: usize) -> String {
     }
 }
 
-fn is_finished(path: &Path, hash: &str) -> bool {
+/// Whether a merge with this hash has written the file.
+pub(crate) fn is_finished(path: &Path, hash: &str) -> bool {
     path.is_file() && Checkpoint::open(path).is_ok_and(|file| file.metadata().get(KEY).is_some_and(|own| own == hash))
 }
 

@@ -15,7 +15,7 @@ fn dims(value: &Value) -> Vec<usize> {
 }
 
 /// An adapter with the matrices of one module.
-fn adapter(dir: &Path, case: &Value, module: &Value) {
+pub fn adapter(dir: &Path, case: &Value, module: &Value) {
     let path = module["weight"].as_str().unwrap().strip_suffix(".weight").unwrap();
     let ends = if module["kind"] == "emb" {
         ["lora_embedding_A", "lora_embedding_B"]
@@ -52,6 +52,27 @@ fn adapter(dir: &Path, case: &Value, module: &Value) {
 fn base(module: &Value) -> Stored {
     let dtype = if module["W_dtype"] == "bf16" { Dtype::BF16 } else { Dtype::F32 };
     stored(dtype, &dims(&module["shape"]), bytes(&module["W"]))
+}
+
+/// The cases and modules of the fixture.
+#[cfg(feature = "graph")]
+pub fn modules() -> Vec<(Value, Value)> {
+    let data = fixture("lora.json");
+    let of = |case: &Value| -> Vec<_> {
+        case["modules"].as_array().unwrap().iter().map(|module| (case.clone(), module.clone())).collect()
+    };
+    data["cases"].as_array().unwrap().iter().flat_map(of).collect()
+}
+
+/// A model with the tensor of a module.
+#[cfg(feature = "graph")]
+pub fn write_base(dir: &Path, module: &Value) {
+    let base = base(module);
+    let mut values = vec![0.0; base.spec().elements()];
+    base.read(0, &mut values).unwrap();
+    let name = module["weight"].as_str().unwrap().to_owned();
+    let tensors = [(name, base.spec().dtype(), base.spec().shape().to_vec(), values)];
+    write_model(dir, &tensors, &crate::support::config(1, false));
 }
 
 #[test]

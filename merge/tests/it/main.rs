@@ -1,6 +1,8 @@
 //! Tests of merges.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
+#[cfg(feature = "graph")]
+mod lazy;
 mod lora;
 mod methods;
 mod recipes;

@@ -10,14 +10,34 @@ use tempfile::TempDir;
 
 use crate::support::{config, llama, write_model};
 
-fn models(dir: &Path, dtype: Dtype) {
+/// Methods and their parameters.
+pub const METHODS: [(&str, &str); 16] = [
+    ("task_arithmetic", "weight: 0.5"),
+    ("ties", "weight: 0.5, density: 0.3"),
+    ("dare_ties", "weight: 0.5, density: 0.5"),
+    ("dare_linear", "weight: 0.5, density: 0.5"),
+    ("breadcrumbs", "weight: 0.5, density: 0.5"),
+    ("breadcrumbs_ties", "weight: 0.5, density: 0.5, gamma: 0.1"),
+    ("della", "weight: 0.5, density: 0.5"),
+    ("della_linear", "weight: 0.5, density: 0.5, epsilon: 0.1"),
+    ("model_stock", ""),
+    ("model_stock", "filter_wise: true"),
+    ("sce", "select_topk: 0.5"),
+    ("multislerp", "weight: 0.5"),
+    ("karcher", ""),
+    ("nuslerp", "weight: 0.5"),
+    ("nuslerp", "weight: 0.5, nuslerp_flatten: false"),
+    ("nuslerp", "weight: 0.5, nuslerp_flatten: false, nuslerp_row_wise: true"),
+];
+
+pub fn models(dir: &Path, dtype: Dtype) {
     for (seed, name) in [(1, "A"), (2, "B"), (3, "C")] {
         write_model(&dir.join(name), &llama(seed, 3, dtype, true), &config(3, true));
         std::fs::write(dir.join(name).join("tokenizer.json"), format!("{{\"of\":\"{name}\"}}")).unwrap();
     }
 }
 
-fn recipe(dir: &Path, method: &str, parameters: &str) -> Recipe {
+pub fn recipe(dir: &Path, method: &str, parameters: &str) -> Recipe {
     let at = dir.display();
     Recipe::from_yaml(&format!(
         "models:\n- model: {at}/B\n- model: {at}/C\nbase_model: {at}/A\nmerge_method: {method}\nparameters: {{{parameters}}}\n"
@@ -25,11 +45,11 @@ fn recipe(dir: &Path, method: &str, parameters: &str) -> Recipe {
     .unwrap()
 }
 
-fn plan(recipe: Recipe, seed: u64) -> Plan {
+pub fn plan(recipe: Recipe, seed: u64) -> Plan {
     Plan::new(recipe, PlanOptions { seed, dtype: None }, &Registry::linked().unwrap()).unwrap()
 }
 
-fn run(plan: &Plan, out: &Path, threads: usize, shard: u64) -> merge::Ran {
+pub fn run(plan: &Plan, out: &Path, threads: usize, shard: u64) -> merge::Ran {
     let cancel = Cancel::new();
     let mut options = RunOptions::new(&cancel, &NoProgress);
     options.max_shard_size = shard;
@@ -41,24 +61,7 @@ fn run(plan: &Plan, out: &Path, threads: usize, shard: u64) -> merge::Ran {
 fn every_method_runs_and_threads_do_not_matter() {
     let dir = TempDir::new().unwrap();
     models(dir.path(), Dtype::BF16);
-    for (method, parameters) in [
-        ("task_arithmetic", "weight: 0.5"),
-        ("ties", "weight: 0.5, density: 0.3"),
-        ("dare_ties", "weight: 0.5, density: 0.5"),
-        ("dare_linear", "weight: 0.5, density: 0.5"),
-        ("breadcrumbs", "weight: 0.5, density: 0.5"),
-        ("breadcrumbs_ties", "weight: 0.5, density: 0.5, gamma: 0.1"),
-        ("della", "weight: 0.5, density: 0.5"),
-        ("della_linear", "weight: 0.5, density: 0.5, epsilon: 0.1"),
-        ("model_stock", ""),
-        ("model_stock", "filter_wise: true"),
-        ("sce", "select_topk: 0.5"),
-        ("multislerp", "weight: 0.5"),
-        ("karcher", ""),
-        ("nuslerp", "weight: 0.5"),
-        ("nuslerp", "weight: 0.5, nuslerp_flatten: false"),
-        ("nuslerp", "weight: 0.5, nuslerp_flatten: false, nuslerp_row_wise: true"),
-    ] {
+    for (method, parameters) in METHODS {
         let plan = plan(recipe(dir.path(), method, parameters), 7);
         let [one, many] = ["one", "many"].map(|name| dir.path().join(format!("{method}-{name}")));
         run(&plan, &one, 1, u64::MAX);

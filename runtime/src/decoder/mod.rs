@@ -130,10 +130,5 @@ impl Decoder {
 
 /// The directory of a model's files.
 pub fn directory(model: &Model) -> &Path {
-    let file = match model {
-        Model::Dense(model) => model.files().first().map(std::path::PathBuf::as_path),
-        Model::Packed(packed) => Some(packed.path()),
-    };
-    let directory = file.and_then(Path::parent).filter(|directory| !directory.as_os_str().is_empty());
-    directory.unwrap_or(Path::new("."))
+    model.directory()
 }

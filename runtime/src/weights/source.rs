@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use checkpoint::{Model, PackedTensor};
 use codec_api::util::first_non_finite;
-use codec_api::{Codec, CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader};
+use codec_api::{Codec, CodecError, DecodeCx, Dtype, LinearOp, Product, RowReader, TensorView};
 
 use super::dense::{Dense, DenseMatrix};
 use super::linear::Linear;
@@ -65,7 +65,15 @@ impl<'a> Source<'a> {
     pub(crate) fn new(model: &'a Model, resident: Resident, memory: Option<u64>) -> Self {
         let names = model.names().into_iter().map(str::to_owned).collect();
         let store = memory.map(|limit| Store::new(limit, model.pages()));
-        Self { model, path: place(model), names, resident, bytes: Cell::new(0), store, place: Cell::default() }
+        Self {
+            model,
+            path: model.path().to_owned(),
+            names,
+            resident,
+            bytes: Cell::new(0),
+            store,
+            place: Cell::default(),
+        }
     }
 
     /// Says what the linear layers belong to that are opened next: a layer, and perhaps an expert.
@@ -148,8 +156,8 @@ impl<'a> Source<'a> {
     pub(crate) fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.check_spec(name, shape)?;
         let values = match self.model {
-            Model::Dense(model) => model.tensor(name)?.to_f32()?.into_owned(),
             Model::Packed(packed) => packed.tensor(name)?.to_f32()?,
+            model => TensorView::new(model.spec(name)?.clone(), &model.bytes(name)?)?.to_f32()?.into_owned(),
         };
         self.check_finite(name, first_non_finite(&values))?;
         self.count(size_of_val(&*values) as u64);
@@ -273,6 +281,8 @@ impl<'a> Source<'a> {
         let (dtype, mut parts) = (self.model.spec(name)?.dtype(), Vec::new());
         match self.model {
             Model::Dense(model) => parts.push(Part::Stored(model.bytes(name)?.1)),
+            // It would be computed anew, with all that it is computed of.
+            Model::Computed(_) => return Ok(None),
             Model::Packed(packed) => {
                 let tensor = packed.tensor(name)?;
                 if tensor.equals_base() {
@@ -350,10 +360,9 @@ impl<'a> Source<'a> {
     fn dense(&self, name: &str, rows: usize, columns: usize) -> Result<Dense> {
         let dtype: Dtype = self.model.spec(name)?.dtype();
         let dense = match self.model {
-            Model::Dense(model) => {
-                let stored = model.tensor(name)?;
+            Model::Dense(_) | Model::Computed(_) => {
                 let mut dense = Dense::zeros(dtype, rows, columns)?;
-                dense.bytes_mut().copy_from_slice(stored.bytes());
+                dense.bytes_mut().copy_from_slice(&self.model.bytes(name)?);
                 dense
             }
             Model::Packed(packed) => {
@@ -385,16 +394,4 @@ fn too_little(path: &Path, limit: u64, always: u64, needed: u64) -> Error {
         path.display(),
         needed - always
     ))
-}
-
-/// The file of a model, or the index of its shards.
-fn place(model: &Model) -> PathBuf {
-    match model {
-        Model::Packed(packed) => packed.path().to_owned(),
-        Model::Dense(model) => match (model.files(), model.index()) {
-            ([file], _) => file.clone(),
-            (_, Some(index)) => index.to_owned(),
-            (files, None) => files.first().cloned().unwrap_or_default(),
-        },
-    }
 }
