@@ -12,6 +12,7 @@ mod rng;
 mod run;
 mod select;
 mod source;
+mod vocabulary;
 
 pub use blocks::Inputs;
 pub use error::{Error, Result};
@@ -19,5 +20,5 @@ pub use method::{Method, Prepared, Sparsify, Task, TaskModel, Vectors};
 pub use plan::{Input, Operation, OutputTensor, Plan, PlanOptions, dtype};
 pub use recipe::{ModelReference, Recipe};
 pub use rng::Draws;
-pub use run::{Ran, RunOptions, is_unfinished, run};
+pub use run::{Differing, Ran, RunOptions, differing, is_unfinished, run};
 pub use source::{Source, Stored};

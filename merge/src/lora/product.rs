@@ -15,14 +15,20 @@ const WIDTH: usize = 4096;
 pub(super) struct Matrix {
     pub(super) rows: usize,
     pub(super) columns: usize,
+    /// The extents behind the rows: the columns, or those of a convolution.
+    pub(super) kernel: Vec<usize>,
     pub(super) values: Vec<f32>,
 }
 
 impl Matrix {
+    pub(super) fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
+        Self { rows, columns, kernel: vec![columns], values }
+    }
+
     pub(super) fn transposed(&self) -> Self {
         let mut values = vec![0.0; self.values.len()];
         codec_api::util::transpose((self.rows, self.columns), &self.values, &mut values);
-        Self { rows: self.columns, columns: self.rows, values }
+        Self::new(self.columns, self.rows, values)
     }
 }
 
@@ -55,9 +61,9 @@ impl Product {
     /// # Errors
     /// If the shapes do not fit.
     pub(super) fn new(base: Box<dyn Source>, left: Matrix, right: Matrix, scale: f64) -> Result<Self, String> {
-        let (rows, columns) = base.spec().matrix();
-        if (left.rows, right.columns) != (rows, columns) || left.columns != right.rows {
-            return Err(format!("{} × {} is added to {rows} × {columns}", left.rows, right.columns));
+        let fits = left.rows.checked_mul(right.columns) == Some(base.spec().elements());
+        if !fits || left.columns != right.rows {
+            return Err(format!("{} × {} is added to {}", left.rows, right.columns, base.spec()));
         }
         Ok(Self { base, left, right, scale, factors: None })
     }
@@ -67,7 +73,7 @@ impl Product {
     /// # Errors
     /// If the number of lengths is wrong; those of the base.
     pub(super) fn with_magnitude(mut self, magnitude: &Magnitude) -> Result<Self> {
-        let (rows, columns) = self.base.spec().matrix();
+        let (rows, columns) = (self.left.rows, self.right.columns);
         let count = if magnitude.axis == Axis::Rows { rows } else { columns };
         if magnitude.values.len() != count {
             let reason = format!("{} magnitudes for {count} vectors", magnitude.values.len());

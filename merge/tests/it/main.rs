@@ -1,8 +1,10 @@
 //! Tests of merges.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
+mod layouts;
 mod lora;
 mod methods;
 mod recipes;
 mod running;
 mod support;
+mod vocabulary;
