@@ -169,7 +169,7 @@ fn restore(args: &Unmerge, base: &Path, registry: &Registry, out: &mut dyn Write
     }
     let more = if found.len() > SHOWN { format!(" (the first {SHOWN} are shown)") } else { String::new() };
     let count = text::count(found.len(), "tensor");
-    writeln!(out, "`{shown}` with `{of}` is not `{model}`: {count} differ{more}; nothing was written")?;
+    writeln!(out, "`{shown}` with `{of}` is not `{model}`: it differs in {count}{more}; nothing was written")?;
     Ok(Outcome::Found)
 }
 

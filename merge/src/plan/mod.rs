@@ -176,6 +176,9 @@ impl Plan {
         self.models.iter().for_each(|model| {
             hasher.update(model.identity().as_bytes());
         });
+        for (name, aligned) in &self.aligned {
+            hasher.update(name.as_bytes()).update(aligned.identity().as_bytes());
+        }
         for (name, bytes) in &self.files {
             hasher.update(name.as_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
         }

@@ -21,6 +21,11 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
+    /// Where every row comes from, for a hash.
+    pub(crate) fn identity(&self) -> String {
+        format!("{:?}", self.maps)
+    }
+
     /// The sources of some inputs of the tensor.
     ///
     /// # Errors
@@ -99,13 +104,12 @@ impl Aligning<'_> {
                 continue;
             }
             let force = self.vocabulary.told.get(&(id as u32)).is_some_and(|told| told.force);
-            let row = match self.own(input, id).filter(|_| !force) {
-                Some(row) => Row::Of { input: input as u32, row },
-                None => {
-                    let (row, how) = self.default(id, &mut map)?;
-                    *filled.entry(how).or_default() += 1;
-                    row
-                }
+            let row = if let Some(row) = self.own(input, id).filter(|_| !force) {
+                Row::Of { input: input as u32, row }
+            } else {
+                let (row, how) = self.default(id, &mut map)?;
+                *filled.entry(how).or_default() += 1;
+                row
             };
             map.rows.push(row);
         }

@@ -126,9 +126,8 @@ impl Builder<'_> {
             }
             all.push(tokenizer.ids);
         }
-        match union {
-            Some(union) => union.finish(out, &self.models[self.donor].name(), notes)?,
-            None => {}
+        if let Some(union) = union {
+            union.finish(out, &self.models[self.donor].name(), notes)?;
         }
         Ok(all)
     }

@@ -150,7 +150,7 @@ fn files_of_kohya_find_their_modules() {
 fn an_ambiguous_name_of_kohya_is_refused() {
     let dir = TempDir::new().unwrap();
     let model = dir.path().join("model");
-    write_model(&model, &vec![tensor("a.b_c.weight", &[4, 4], 1), tensor("a_b.c.weight", &[4, 4], 2)], &json!({}));
+    write_model(&model, &[tensor("a.b_c.weight", &[4, 4], 1), tensor("a_b.c.weight", &[4, 4], 2)], &json!({}));
     let path = dir.path().join("l.safetensors");
     let ends = ["down", "up"].map(|end| format!("lora_unet_a_b_c.lora_{end}.weight"));
     file(&path, &vec![tensor(&ends[0], &[1, 4], 3), tensor(&ends[1], &[4, 1], 4)]);

@@ -156,6 +156,21 @@ fn a_union_encodes_the_tokens_of_both() {
 }
 
 #[test]
+fn another_vocabulary_of_an_input_keeps_no_finished_file() {
+    let (data, dir) = (fixture("tokenizers.json"), TempDir::new().unwrap());
+    models(dir.path(), &data);
+    let yaml = data["cases"][0]["yaml"].as_str().unwrap();
+    let out = dir.path().join("out");
+    let cancel = Cancel::new();
+    let kept = |plan: &Plan| merge::run(plan, &out, &RunOptions::new(&cancel, &NoProgress)).unwrap().kept;
+    assert_eq!([kept(&plan(dir.path(), yaml).unwrap()), kept(&plan(dir.path(), yaml).unwrap())], [0, 1]);
+    let path = dir.path().join("B/tokenizer.json");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"c\":1,\"a\":2", "\"c\":2,\"a\":1");
+    std::fs::write(&path, text).unwrap();
+    assert_eq!(kept(&plan(dir.path(), yaml).unwrap()), 0);
+}
+
+#[test]
 fn special_tokens_follow_the_tokenizer_of_another_model() {
     let (data, dir) = (fixture("tokenizers.json"), TempDir::new().unwrap());
     models(dir.path(), &data);
