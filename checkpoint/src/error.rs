@@ -272,6 +272,24 @@ pub enum Error {
         /// How it differs from the source.
         reason: String,
     },
+    /// The configuration of an adapter that cannot be read.
+    #[error("cannot read `{path}`: {reason}")]
+    AdapterFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason and the remedy.
+        reason: String,
+    },
+    /// A key of an adapter's configuration that is missing, wrong or not supported.
+    #[error("`{path}`, key `{key}`: {reason}")]
+    Adapter {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The reason.
+        reason: String,
+    },
     /// A recipe that cannot be read or applied.
     #[error("recipe `{name}`: {reason}")]
     Recipe {

@@ -23,6 +23,7 @@
 //! length of the file is checked before each tensor is handed out. Without a signal handler, the
 //! library cannot detect that a file becomes shorter after this check; see [`Checkpoint::open`].
 
+mod adapter;
 mod checkpoint;
 mod companions;
 mod compare;
@@ -42,6 +43,7 @@ mod recipe;
 mod shard;
 mod source;
 
+pub use adapter::AdapterConfig;
 pub use checkpoint::Checkpoint;
 pub use companions::Companions;
 pub use compare::{Change, Difference, TensorDiff, diff};

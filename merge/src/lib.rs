@@ -14,6 +14,7 @@ mod rng;
 mod run;
 mod select;
 mod source;
+mod vocabulary;
 
 pub use blocks::Inputs;
 pub use error::{Error, Result};
@@ -23,5 +24,5 @@ pub use nodes::{has_graph, write_graph};
 pub use plan::{Input, Operation, OutputTensor, Plan, PlanOptions, dtype};
 pub use recipe::{ModelReference, Recipe};
 pub use rng::Draws;
-pub use run::{Ran, RunOptions, is_unfinished, run};
+pub use run::{Differing, Ran, RunOptions, differing, is_unfinished, run};
 pub use source::{Source, Stored};

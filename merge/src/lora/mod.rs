@@ -1,22 +1,21 @@
-//! LoRA adapters in the layout of PEFT: read, merged into the values of a model while they are
-//! read, and extracted from a fine-tune.
+//! LoRA adapters in the layout of PEFT or of kohya's scripts: read, merged into the values of a model
+//! while they are read, and extracted from a fine-tune.
 
-mod config;
 mod extract;
+mod kohya;
 mod product;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use checkpoint::{Checkpoint, Model};
+use checkpoint::{AdapterConfig, Checkpoint, Model};
 use codec_api::{Bytes, TensorSpec};
 
 use crate::error::{Error, Result};
 use crate::plan::{EMBEDDINGS, HEAD, values};
 use crate::source::{Source, Stored};
 
-use config::Config;
 pub use extract::{Extract, Extracted, decompose, extract};
 pub(crate) use product::{Axis, Factors, Magnitude, Matrix, Product};
 
@@ -66,7 +65,11 @@ pub(crate) struct Form {
 #[derive(Debug)]
 pub struct Adapter {
     path: PathBuf,
-    config: Config,
+    scales: Scales,
+    /// Whether the differences are taken away from the model.
+    taken_away: bool,
+    /// Parts of the file that belong to other models, and the number of their modules.
+    skipped: BTreeMap<&'static str, usize>,
     tensors: Arc<Checkpoint>,
     /// By module: the names of its tensors.
     modules: BTreeMap<String, BTreeMap<Role, String>>,
@@ -74,13 +77,90 @@ pub struct Adapter {
     replaced: BTreeMap<String, String>,
 }
 
+/// Where the scales of products come from.
+#[derive(Debug)]
+enum Scales {
+    /// A configuration.
+    Peft(AdapterConfig),
+    /// A number beside the matrices of a module; without one the scale is 1.
+    Kohya(BTreeMap<String, f64>),
+}
+
 impl Adapter {
+    /// Opens an adapter for a model: the directory of one in PEFT's layout, or a file of kohya's.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::File`] for modules that the model does not have.
+    pub(crate) fn open_for(path: &Path, model: &Model) -> Result<Self> {
+        if path.join("adapter_config.json").exists() {
+            return Self::open(path);
+        }
+        if !path.is_file() {
+            let reason = "there is neither an adapter of PEFT, a directory with `adapter_config.json`, nor a file of \
+                          kohya's, `*.safetensors`";
+            return Err(Error::file(path, reason));
+        }
+        let tensors = Checkpoint::open(path)?;
+        if !kohya::is_kohya(&tensors) {
+            let reason = "its tensors are not named like those of kohya's LoRA files, `lora_unet_….lora_down.weight`; \
+                          an adapter of PEFT is a directory with `adapter_config.json`";
+            return Err(Error::file(path, reason));
+        }
+        let found = kohya::find(path, &tensors, &model.names().into_iter().collect())?;
+        let adapter = Self {
+            path: path.to_owned(),
+            scales: Scales::Kohya(found.alphas),
+            taken_away: false,
+            skipped: found.skipped,
+            tensors: Arc::new(tensors),
+            modules: found.modules,
+            replaced: BTreeMap::new(),
+        };
+        adapter.check_pairs()?;
+        Ok(adapter)
+    }
+
+    /// Takes the differences away from a model that has them.
+    ///
+    /// # Errors
+    /// [`Error::File`] if more than products were added: what was there before is not known.
+    pub(crate) fn take_away(mut self) -> Result<Self> {
+        if let Some(tensor) = self.replaced.keys().next() {
+            return Err(self.fail(format!("it replaced `{tensor}` as a whole; give the model before with --base")));
+        }
+        if self.dora() {
+            return Err(self.fail("DoRA gave the weights other lengths; give the model before with --base"));
+        }
+        self.taken_away = true;
+        Ok(self)
+    }
+
+    /// What the adapter has for other models, for a note.
+    pub(crate) fn note(&self) -> Option<String> {
+        let (part, count) = self.skipped.iter().next()?;
+        let shown = self.path.display();
+        Some(format!("`{shown}` has {count} modules of `{part}…` for another model, which are left out"))
+    }
+
+    fn dora(&self) -> bool {
+        matches!(&self.scales, Scales::Peft(config) if config.dora)
+    }
+
+    /// The factor of `B·A` of a module with matrices of this rank.
+    fn scale(&self, module: &str, rank: usize) -> f64 {
+        let scale = match &self.scales {
+            Scales::Peft(config) => config.scale(module, rank),
+            Scales::Kohya(alphas) => alphas.get(module).map_or(1.0, |alpha| alpha / rank as f64),
+        };
+        if self.taken_away { -scale } else { scale }
+    }
+
     /// Opens the adapter in a directory: `adapter_config.json` and `adapter_model.safetensors`.
     ///
     /// # Errors
     /// [`Error::File`] for keys and tensors that are not supported; those of files.
     pub fn open(directory: &Path) -> Result<Self> {
-        let config = Config::read(&directory.join("adapter_config.json"))?;
+        let config = AdapterConfig::read(&directory.join("adapter_config.json"))?;
         let path = directory.join("adapter_model.safetensors");
         let tensors = Checkpoint::open(&path)?;
         let (mut modules, mut replaced) = (BTreeMap::<_, BTreeMap<_, _>>::new(), BTreeMap::new());
@@ -105,7 +185,8 @@ impl Adapter {
                 replaced.insert(format!("{module}.bias"), name.clone());
             }
         }
-        let adapter = Self { path, config, tensors: Arc::new(tensors), modules, replaced };
+        let (scales, skipped) = (Scales::Peft(config), BTreeMap::new());
+        let adapter = Self { path, scales, taken_away: false, skipped, tensors: Arc::new(tensors), modules, replaced };
         adapter.check_pairs()?;
         Ok(adapter)
     }
@@ -122,7 +203,7 @@ impl Adapter {
                 return Err(self.fail(format!("module `{module}` has one of `lora_A` and `lora_B` only")));
             }
             let adapted = has(Role::A) || has(Role::EmbeddingA);
-            if adapted && has(Role::Magnitude) != self.config.dora {
+            if adapted && has(Role::Magnitude) != self.dora() {
                 let reason = "`use_dora` of the configuration and `lora_magnitude_vector` contradict each other";
                 return Err(self.fail(format!("module `{module}`: {reason}")));
             }
@@ -230,7 +311,7 @@ impl Adapter {
     fn bias(&self, module: &str, roles: &BTreeMap<Role, String>, bias: &str) -> Result<Form> {
         let a = roles.get(&Role::A).or_else(|| roles.get(&Role::EmbeddingA));
         let rank = a.map(|name| self.extents(name)).transpose()?.map_or(1, |(rank, _)| rank);
-        let scale = self.config.scale(module, rank);
+        let scale = self.scale(module, rank);
         Ok(Form { left: None, right: bias.to_owned(), turned: false, scale, magnitude: None })
     }
 
@@ -239,20 +320,28 @@ impl Adapter {
         let pair = |a, b| Some((roles.get(&a)?, roles.get(&b)?));
         let (linear, embedding) = (pair(Role::A, Role::B), pair(Role::EmbeddingA, Role::EmbeddingB));
         let Some((a, b)) = linear.or(embedding) else { return Ok(None) };
-        let ((rank, inputs), (outputs, columns)) = (self.extents(a)?, self.extents(b)?);
+        let ((rank, kernel), (outputs, ones)) = (self.extents(a)?, self.extents(b)?);
         let fail = |reason: String| self.fail(format!("module `{module}`: {reason}"));
-        if rank != columns || rank == 0 {
+        let columns = ones.iter().product::<usize>();
+        if rank != columns || rank == 0 || without_ones(&ones).len() > 1 {
             return Err(fail(format!("`A` has {rank} rows and `B` {columns} columns; both are the rank")));
         }
-        let scale = self.config.scale(module, rank);
-        let square = outputs == inputs;
-        let straight = linear.is_some() && shape == [outputs, inputs] && !(square && self.config.turned);
-        let (left, right, axis) = match (straight, shape == [inputs, outputs]) {
+        let scale = self.scale(module, rank);
+        let inputs = kernel.iter().product();
+        let is_turned = matches!(&self.scales, Scales::Peft(config) if config.turned);
+        let square = outputs == inputs && is_turned;
+        // A convolution: the kernels of `A`, and kernels of 1 × 1 that add them up.
+        let kernels = without_ones(&shape[1.min(shape.len())..]) == without_ones(&kernel);
+        let straight = linear.is_some() && shape.first() == Some(&outputs) && kernels && !square;
+        let (left, right, axis) = match (straight, shape == [inputs, outputs] && kernel.len() == 1) {
             (true, _) => (b, a, Axis::Rows),
             // An embedding, or a `Conv1D`, whose weight is `inputs × outputs`.
             (_, true) => (a, b, Axis::Columns),
             _ => {
-                return Err(fail(format!("the model's weight is {shape:?}, but the adapter has {outputs} × {inputs}")));
+                let kernel = if kernel.len() > 1 { format!(" in kernels {kernel:?}") } else { String::new() };
+                let reason =
+                    format!("the model's weight is {shape:?}, but the adapter has {outputs} × {inputs}{kernel}");
+                return Err(fail(reason));
             }
         };
         let magnitude = roles.get(&Role::Magnitude).map(|name| (axis, name.clone()));
@@ -275,24 +364,28 @@ impl Adapter {
         Ok(Box::new(product))
     }
 
-    /// Rows and columns of a tensor of at most two axes.
-    fn extents(&self, name: &str) -> Result<(usize, usize)> {
+    /// Rows of a vector, a matrix, or the kernels of a convolution, and the extents behind them.
+    fn extents(&self, name: &str) -> Result<(usize, Vec<usize>)> {
         let spec = self.tensors.spec(name)?;
         if !spec.is_float() {
             return Err(self.fail(format!("`{name}` is {}; F32, F16 and BF16 are read", spec.dtype())));
         }
         match *spec.shape() {
-            [columns] => Ok((1, columns)),
-            [rows, columns] => Ok((rows, columns)),
-            _ => Err(self.fail(format!("`{name}` has the shape {:?}; a matrix is merged", spec.shape()))),
+            [columns] => Ok((1, vec![columns])),
+            [rows, ref kernel @ ..] if [1, 3].contains(&kernel.len()) => Ok((rows, kernel.to_vec())),
+            _ => {
+                let reason =
+                    format!("`{name}` has the shape {:?}; matrices and 2-D convolutions are merged", spec.shape());
+                Err(self.fail(reason))
+            }
         }
     }
 
-    /// A tensor of at most two axes.
+    /// A tensor as a matrix: a kernel is a row.
     fn matrix(&self, name: &str) -> Result<Matrix<'static>> {
-        let (rows, columns) = self.extents(name)?;
+        let (rows, kernel) = self.extents(name)?;
         let (spec, bytes) = self.tensors.bytes(name)?;
-        Ok(Matrix { rows, columns, values: values(&spec, &bytes)?.into() })
+        Ok(Matrix { rows, columns: kernel.iter().product(), values: values(&spec, &bytes)?.into() })
     }
 
     fn stored(&self, name: &str) -> Result<Box<dyn Source>> {
@@ -305,4 +398,10 @@ impl Adapter {
         let module = tensor.strip_suffix(".weight").or_else(|| tensor.strip_suffix(".bias"));
         self.replaced.contains_key(tensor) || module.is_some_and(|module| self.modules.contains_key(module))
     }
+}
+
+/// Extents without those of 1 at the end.
+fn without_ones(shape: &[usize]) -> &[usize] {
+    let ones = shape.iter().rev().take_while(|extent| **extent == 1).count();
+    &shape[..(shape.len() - ones).max(1.min(shape.len()))]
 }

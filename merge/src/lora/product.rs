@@ -65,9 +65,9 @@ impl<'a> Product<'a> {
         right: Matrix<'a>,
         scale: f64,
     ) -> Result<Self, String> {
-        let (rows, columns) = base.spec().matrix();
-        if (left.rows, right.columns) != (rows, columns) || left.columns != right.rows {
-            return Err(format!("{} × {} is added to {rows} × {columns}", left.rows, right.columns));
+        let fits = left.rows.checked_mul(right.columns) == Some(base.spec().elements());
+        if !fits || left.columns != right.rows {
+            return Err(format!("{} × {} is added to {}", left.rows, right.columns, base.spec()));
         }
         Ok(Self { base, left, right, scale, factors: None })
     }
@@ -92,7 +92,7 @@ impl<'a> Product<'a> {
     /// # Errors
     /// As [`Self::with_magnitude`].
     pub(crate) fn factors<'f>(&self, magnitude: &Magnitude<'_>) -> Result<Factors<'f>> {
-        let (rows, columns) = self.base.spec().matrix();
+        let (rows, columns) = (self.left.rows, self.right.columns);
         let count = if magnitude.axis == Axis::Rows { rows } else { columns };
         if magnitude.values.len() != count {
             let reason = format!("{} magnitudes for {count} vectors", magnitude.values.len());

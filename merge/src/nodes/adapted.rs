@@ -50,16 +50,20 @@ impl Operation for Adapted {
         let [base, left, right, lengths @ ..] = operands else {
             return Err(format!("it takes a tensor and two matrices, not {} operands", operands.len()));
         };
-        let (rows, columns) = base.matrix();
-        let fits = matches!(left.shape(), [own, rank] if *own == rows && right.shape() == [*rank, columns]);
+        let ((rows, rank), (own, columns)) = (rows_and_columns(left), rows_and_columns(right));
+        let matrices = left.shape().len() == 2 && right.shape().len() == 2 && rank == own;
         let wanted = match self.magnitude {
             None => Vec::new(),
             Some(Axis::Rows) => vec![rows],
             Some(Axis::Columns) => vec![columns],
         };
-        if !fits || lengths.iter().map(|spec| spec.elements()).collect::<Vec<_>>() != wanted {
+        if !matrices
+            || rows.checked_mul(columns) != Some(base.elements())
+            || lengths.iter().map(|spec| spec.elements()).collect::<Vec<_>>() != wanted
+        {
             return Err(
-                "the shapes do not fit: W is m × n, L m × r, R r × n, and there is a length for each vector".into()
+                "the shapes do not fit: W has m · n values, L is m × r, R r × n, and there is a length for each vector"
+                    .into(),
             );
         }
         TensorSpec::new(Dtype::F32, base.shape()).map_err(|error| error.to_string())

@@ -44,9 +44,14 @@ pub fn has_graph(plan: &Plan, out: &Path) -> bool {
 /// the graph.
 ///
 /// # Errors
-/// Those of the inputs, and of the files.
+/// [`Error::Tensor`] if vocabularies differ; those of the inputs, and of the files.
 #[tracing::instrument(level = "debug", skip_all, fields(out = %out.display()))]
 pub fn write_graph(plan: &Plan, out: &Path, registry: &Registry) -> Result<u64> {
+    if let Some(tensor) = plan.tensors.iter().find(|tensor| plan.is_aligned(&tensor.name)) {
+        let reason = "its rows are in the order of another vocabulary than those of the models, which no expression \
+                      has; merge without `--lazy`, then pack the result";
+        return Err(Error::tensor("output", &tensor.name, reason));
+    }
     std::fs::create_dir_all(out).map_err(|e| Error::file(out, e.to_string()))?;
     companions::check(plan, out)?;
     let (graph, path) = (Graph::new(), out.join(FILE));
@@ -149,8 +154,11 @@ impl Builder<'_> {
     fn factor(&mut self, adapter: &Adapter, name: &str, turned: bool) -> Result<Node> {
         let leaf = self.leaf(adapter.path(), name)?;
         let leaf = match *self.graph.spec(leaf)?.shape() {
+            [_, _] => leaf,
             [columns] => self.graph.reshape(leaf, [1, columns])?,
-            _ => leaf,
+            // The kernels of a convolution.
+            [rows, ref kernel @ ..] => self.graph.reshape(leaf, [rows, kernel.iter().product()])?,
+            [] => leaf,
         };
         Ok(if turned { self.graph.transpose(leaf)? } else { leaf })
     }

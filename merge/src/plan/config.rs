@@ -1,5 +1,6 @@
 //! The configuration of the output.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use codec_api::Dtype;
@@ -7,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::models::Opened;
 use super::{OutputTensor, dtype_name};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::vocabulary::{Vocabulary, read_object, text};
 
 /// The key that counts the layers, in several architectures.
 const LAYERS: [&str; 3] = ["num_hidden_layers", "n_layer", "num_layers"];
@@ -25,9 +27,10 @@ pub(super) fn edited(
 ) -> Result<Option<Value>> {
     let Some((directory, _)) = donor.directory() else { return Ok(None) };
     let path = directory.join("config.json");
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let parsed = serde_json::from_str::<Value>(&text).map_err(|e| Error::file(&path, e.to_string()))?;
-    let Value::Object(mut config) = parsed else { return Err(Error::file(&path, "it is no JSON object")) };
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut config = read_object(&path)?;
     let head = tensors.iter().any(|tensor| tensor.name == "lm_head.weight");
     if head && config.get("tie_word_embeddings").is_none_or(|tie| tie == true) {
         config.insert("tie_word_embeddings".to_owned(), false.into());
@@ -37,7 +40,11 @@ pub(super) fn edited(
         tensors.iter().find(|tensor| tensor.name.ends_with(end)).and_then(|t| t.spec.shape().first().copied())
     };
     if let Some(rows) = rows("embed_tokens.weight").or_else(|| rows("wte.weight")) {
-        set_number(&mut config, "vocab_size", rows, notes);
+        let nested = config.get_mut("text_config").and_then(Value::as_object_mut);
+        match nested.filter(|nested| nested.contains_key("vocab_size")) {
+            Some(nested) => set_number(nested, "vocab_size", rows, notes),
+            None => set_number(&mut config, "vocab_size", rows, notes),
+        }
     }
     if let Some(slices) = slices {
         relayer(&mut config, slices, notes);
@@ -50,6 +57,39 @@ pub(super) fn edited(
         }
     }
     Ok(Some(Value::Object(config)))
+}
+
+/// The configuration with the ids of special tokens in the output's vocabulary.
+pub(super) fn renumbered(
+    config: Option<Value>,
+    vocabulary: Option<&Vocabulary>,
+    notes: &mut Vec<String>,
+) -> Option<Value> {
+    let mut config = config?;
+    if let (Some(vocabulary), Value::Object(map)) = (vocabulary, &mut config) {
+        vocabulary.renumber(map, "config.json", notes);
+    }
+    Some(config)
+}
+
+/// The files of a merged tokenizer, and those of the donor that depend on it.
+///
+/// # Errors
+/// [`Error::File`](crate::Error::File) for a file that is no JSON object.
+pub(super) fn files(
+    donor: &Opened,
+    vocabulary: Option<Vocabulary>,
+    notes: &mut Vec<String>,
+) -> Result<BTreeMap<String, Vec<u8>>> {
+    let Some(mut vocabulary) = vocabulary else { return Ok(BTreeMap::new()) };
+    let mut files = std::mem::take(&mut vocabulary.files);
+    let name = "generation_config.json";
+    if let Some(path) = donor.directory().map(|(directory, _)| directory.join(name)).filter(|path| path.is_file()) {
+        let mut map = read_object(&path)?;
+        vocabulary.renumber(&mut map, name, notes);
+        files.insert(name.to_owned(), text(&map));
+    }
+    Ok(files)
 }
 
 fn set_number(config: &mut Map<String, Value>, key: &str, number: usize, notes: &mut Vec<String>) {

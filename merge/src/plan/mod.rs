@@ -1,12 +1,14 @@
 //! A plan: for every tensor of the output, the method, its parameters and its inputs, all checked
 //! before any work.
 
+mod chat;
 mod config;
 mod models;
 mod parts;
 mod resolve;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use codec_api::{Dtype, Registry, TensorSpec};
@@ -14,6 +16,8 @@ use codec_api::{Dtype, Registry, TensorSpec};
 use crate::error::{Error, Result};
 use crate::method::Method;
 use crate::recipe::{ModelReference, Recipe};
+use crate::source::Source;
+use crate::vocabulary::Aligned;
 
 pub(crate) use models::{Opened, source, values};
 
@@ -41,6 +45,14 @@ pub struct Plan {
     pub(crate) donor: usize,
     pub(crate) tensors: Vec<OutputTensor>,
     pub(crate) config: Option<serde_json::Value>,
+    /// Tensors whose inputs are read in the order of the output's vocabulary.
+    aligned: BTreeMap<String, Aligned>,
+    /// Files in place of the donor's, by name.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Whether these are all files of the tokenizer.
+    pub(crate) own_tokenizer: bool,
+    /// Whether adapters are subtracted.
+    taken_away: bool,
     notes: Vec<String>,
 }
 
@@ -86,7 +98,16 @@ impl Plan {
     /// # Errors
     /// [`Error`] with the key of the recipe, or the model and the tensor, and what to do.
     pub fn new(recipe: Recipe, options: PlanOptions, registry: &Registry) -> Result<Self> {
-        resolve::plan(recipe, options, registry)
+        resolve::plan(recipe, options, false, registry)
+    }
+
+    /// A model without an adapter that was merged into it: `W − s·B·A`, rounded to the dtypes of
+    /// the model.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`Error::File`] for an adapter that did more than add products.
+    pub fn without_adapter(model: &Path, adapter: &Path, registry: &Registry) -> Result<Self> {
+        resolve::plan(Recipe::of_adapter(model, adapter), PlanOptions::default(), true, registry)
     }
 
     /// The tensors of the output, in its order.
@@ -107,6 +128,24 @@ impl Plan {
     /// The name of the method.
     pub fn method(&self) -> &str {
         &self.recipe.merge_method
+    }
+
+    /// Whether the rows of this tensor of the output are in the order of another vocabulary than
+    /// those of its inputs.
+    pub fn is_aligned(&self, tensor: &str) -> bool {
+        self.aligned.contains_key(tensor)
+    }
+
+    /// The values of inputs of a tensor of the output. Packed tensors are decoded as wholes if they
+    /// are not larger than `memory`, in bytes.
+    ///
+    /// # Errors
+    /// Those of the models and the adapters.
+    pub(crate) fn sources(&self, tensor: &str, inputs: &[&Input], memory: u64) -> Result<Vec<Box<dyn Source>>> {
+        match self.aligned.get(tensor) {
+            Some(aligned) => aligned.sources(inputs, &self.models, memory),
+            None => inputs.iter().map(|input| self.models[input.model].source(&input.tensor, memory)).collect(),
+        }
     }
 
     /// What the merge decides, and a reader of the recipe might not expect. A note is a sentence
@@ -131,12 +170,18 @@ impl Plan {
     /// the inputs.
     pub(crate) fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        let options = format!("{:?}", self.options);
+        let options = format!("{:?}{}", self.options, if self.taken_away { " taken away" } else { "" });
         hasher.update(b"netweight merge 1").update(options.as_bytes());
         hasher.update(serde_json::to_string(&self.recipe).unwrap_or_default().as_bytes());
         self.models.iter().for_each(|model| {
             hasher.update(model.identity().as_bytes());
         });
+        for (name, aligned) in &self.aligned {
+            hasher.update(name.as_bytes()).update(aligned.identity().as_bytes());
+        }
+        for (name, bytes) in &self.files {
+            hasher.update(name.as_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        }
         hasher.finalize().to_hex().to_string()
     }
 

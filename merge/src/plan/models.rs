@@ -28,16 +28,19 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// `taken_away`: whether the adapter's differences are subtracted.
+    ///
     /// # Errors
     /// Those of the model and of its adapter.
-    pub(crate) fn open(reference: &ModelReference, registry: &Registry) -> Result<Self> {
+    pub(crate) fn open(reference: &ModelReference, taken_away: bool, registry: &Registry) -> Result<Self> {
         if !reference.path.exists() {
             let reason = "there is no such file or directory; a merge reads models from the disk, so download it first, \
                           and give its path or its folder in the cache";
             return Err(Error::file(&reference.path, reason));
         }
         let model = Model::open(&reference.path, &[], registry)?;
-        let adapter = reference.lora.as_ref().map(|path| Adapter::open(path)).transpose()?;
+        let adapter = reference.lora.as_ref().map(|path| Adapter::open_for(path, &model)).transpose()?;
+        let adapter = if taken_away { adapter.map(Adapter::take_away).transpose()? } else { adapter };
         let mut names: BTreeSet<String> = model.names().into_iter().map(str::to_owned).collect();
         let opened = Self {
             reference: reference.clone(),
@@ -134,12 +137,17 @@ impl Opened {
             .reference
             .lora
             .iter()
-            .flat_map(|lora| ["adapter_config.json", "adapter_model.safetensors"].map(|name| lora.join(name)));
+            .flat_map(|lora| ["adapter_config.json", "adapter_model.safetensors", ""].map(|name| lora.join(name)));
         let state = |file: PathBuf| {
             let state = std::fs::metadata(&file).ok().map(|data| (data.len(), data.modified().ok()));
             format!("{}:{state:?}\n", file.display())
         };
         files.into_iter().chain(adapter).map(state).collect()
+    }
+
+    /// What its adapter leaves out.
+    pub(crate) fn note(&self) -> Option<String> {
+        self.adapter.as_ref()?.note()
     }
 
     /// The layers, by the part of the names before their number.

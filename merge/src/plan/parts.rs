@@ -21,14 +21,34 @@ pub(super) struct PartSource {
     pub(super) settings: Settings,
 }
 
+/// The one part of a model that is not multimodal.
+const DEFAULT: &str = "default";
+
+/// Puts the models or slices of the only module where those of a recipe without modules are.
+/// Returns the parameters of the module.
+///
+/// # Errors
+/// [`Error::Key`] for several modules, and another name than that of mergekit.
+pub(super) fn unwrap_module(recipe: &mut Recipe, known: &Known) -> Result<Option<Settings>> {
+    let Some(modules) = recipe.modules.clone() else { return Ok(None) };
+    let mut modules = modules.into_iter();
+    let (Some((name, module)), None) = (modules.next(), modules.next()) else {
+        return Err(Error::key("modules", "one module, `default`, is supported, not parts of multimodal models"));
+    };
+    if name != DEFAULT {
+        let reason = "parts of multimodal models are not supported; the layers of other models are `modules.default`, \
+                      `models` or `slices`";
+        return Err(Error::key(format!("modules.{name}"), reason));
+    }
+    if recipe.models.is_some() || recipe.slices.is_some() {
+        return Err(Error::key("modules", "`models` or `slices` is there too; a recipe has one of the three"));
+    }
+    (recipe.models, recipe.slices) = (module.models, module.slices);
+    Settings::read("modules.default.parameters".to_owned(), &module.parameters, known, false).map(Some)
+}
+
 /// Refuses what has no place here.
 pub(super) fn refuse(recipe: &Recipe) -> Result<()> {
-    if recipe.modules.is_some() {
-        return Err(Error::key("modules", "parts of multimodal models are not supported; use `models` or `slices`"));
-    }
-    if recipe.chat_template.is_some() {
-        return Err(Error::key("chat_template", "templates are copied with the tokenizer; remove the key"));
-    }
     match (&recipe.models, &recipe.slices) {
         (Some(_), Some(_)) => Err(Error::key("slices", "`models` is there too; a recipe has one of the two")),
         (None, None) => Err(Error::key("models", "a recipe has `models` or `slices`")),

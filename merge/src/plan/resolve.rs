@@ -1,16 +1,17 @@
 //! From a recipe to a plan.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use codec_api::{Dtype, Registry, TensorSpec};
 
 use super::models::{Opened, layer};
-use super::parts::{Part, append_base, parts, refuse};
+use super::parts::{Part, append_base, parts, refuse, unwrap_module};
 use super::settings::{Lookup, Of, Settings};
-use super::{EMBEDDINGS, HEAD, Input, Operation, OutputTensor, Plan, PlanOptions, config, dtype, in_key};
+use super::{EMBEDDINGS, HEAD, Input, Operation, OutputTensor, Plan, PlanOptions, chat, config, dtype, in_key};
 use crate::error::{Error, Result};
 use crate::recipe::{Family, Known, ModelReference, Recipe};
+use crate::vocabulary::{Aligned, Vocabulary, has_tokens};
 
 /// Ends of the names of buffers that a model computes anew.
 const BUFFERS: [&str; 4] = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids"];
@@ -22,14 +23,18 @@ struct Resolver {
     options: PlanOptions,
     models: Vec<Opened>,
     base: Option<usize>,
-    shared: Settings,
+    /// Parameters of the module, and those of the recipe.
+    shared: Vec<Settings>,
     parts: Vec<Part>,
     dtype: Option<Dtype>,
+    vocabulary: Option<Vocabulary>,
+    aligned: BTreeMap<String, Aligned>,
     notes: Vec<String>,
 }
 
-pub(super) fn plan(recipe: Recipe, options: PlanOptions, registry: &Registry) -> Result<Plan> {
-    let mut resolver = Resolver::new(recipe, options, registry)?;
+/// `taken_away`: whether adapters are subtracted.
+pub(super) fn plan(recipe: Recipe, options: PlanOptions, taken_away: bool, registry: &Registry) -> Result<Plan> {
+    let mut resolver = Resolver::new(recipe, options, taken_away, registry)?;
     let mut tensors = Vec::new();
     if resolver.recipe.slices.is_some() {
         resolver.sliced(&mut tensors)?;
@@ -40,13 +45,14 @@ pub(super) fn plan(recipe: Recipe, options: PlanOptions, registry: &Registry) ->
         return Err(Error::Method("the models have no tensors to merge".to_owned()));
     }
     let donor = resolver.base.unwrap_or(0);
-    let tokenizer = resolver.recipe.tokenizer_source.is_some() || resolver.recipe.tokenizer.is_some();
-    if tokenizer {
-        resolver.check_tokenizers()?;
-    }
     let layers = resolver.parts.iter().map(|part| part.sources.first().and_then(|source| source.layers.clone()));
     let layers: Option<Vec<Range<usize>>> = layers.collect();
-    let config = config::edited(&resolver.models[donor], &tensors, layers.as_deref(), &mut resolver.notes)?;
+    let vocabulary = resolver.vocabulary.take();
+    let edited = config::edited(&resolver.models[donor], &tensors, layers.as_deref(), &mut resolver.notes)?;
+    let config = config::renumbered(edited, vocabulary.as_ref(), &mut resolver.notes);
+    let own_tokenizer = vocabulary.is_some();
+    let mut files = config::files(&resolver.models[donor], vocabulary, &mut resolver.notes)?;
+    chat::set(&resolver.recipe, &resolver.models, donor, &mut files, &mut resolver.notes)?;
     for model in resolver.models.iter().filter(|model| model.untied) {
         let note = format!(
             "the adapter of `{}` changes the embedding or the head, which are tied: both are written",
@@ -54,23 +60,26 @@ pub(super) fn plan(recipe: Recipe, options: PlanOptions, registry: &Registry) ->
         );
         resolver.notes.push(note);
     }
+    resolver.notes.extend(resolver.models.iter().filter_map(Opened::note));
     let from = resolver.models[donor].name();
     resolver.notes.push(format!("configuration, tokenizer and other files come from `{from}`"));
-    let Resolver { recipe, models, notes, .. } = resolver;
-    Ok(Plan { recipe, options, models, donor, tensors, config, notes })
+    let Resolver { recipe, models, aligned, notes, .. } = resolver;
+    Ok(Plan { recipe, options, models, donor, tensors, config, aligned, files, own_tokenizer, taken_away, notes })
 }
 
 impl Resolver {
-    fn new(recipe: Recipe, options: PlanOptions, registry: &Registry) -> Result<Self> {
+    fn new(mut recipe: Recipe, options: PlanOptions, taken_away: bool, registry: &Registry) -> Result<Self> {
         let known = in_key("merge_method", Known::find(&recipe.merge_method))?;
+        let module = unwrap_module(&mut recipe, &known)?;
         refuse(&recipe)?;
-        let shared = Settings::read("parameters".to_owned(), &recipe.parameters, &known, false)?;
+        let own = Settings::read("parameters".to_owned(), &recipe.parameters, &known, false)?;
+        let shared = module.into_iter().chain([own]).collect();
         let mut models: Vec<Opened> = Vec::new();
         let mut open = |reference: &ModelReference| -> Result<usize> {
             if let Some(at) = models.iter().position(|model| model.reference == *reference) {
                 return Ok(at);
             }
-            models.push(Opened::open(reference, registry)?);
+            models.push(Opened::open(reference, taken_away, registry)?);
             Ok(models.len() - 1)
         };
         let mut parts = parts(&recipe, &known, &mut open)?;
@@ -82,7 +91,10 @@ impl Resolver {
         let name = name.or(recipe.dtype.as_ref().map(|name| ("dtype", name)));
         let named = name.map(|(key, name)| in_key(key, dtype(name))).transpose()?;
         let dtype = options.dtype.or(named);
-        Ok(Self { recipe, known, options, models, base, shared, parts, dtype, notes: Vec::new() })
+        let mut notes = Vec::new();
+        let vocabulary = Vocabulary::new(&recipe, &models, base, &mut notes)?;
+        let aligned = BTreeMap::new();
+        Ok(Self { recipe, known, options, models, base, shared, parts, dtype, vocabulary, aligned, notes })
     }
 
     /// All models as wholes.
@@ -196,6 +208,7 @@ impl Resolver {
         let Some(inputs) = self.inputs(name, part, input)? else { return Ok(()) };
         let specs: Vec<TensorSpec> =
             inputs.iter().map(|input| self.models[input.model].spec(&input.tensor)).collect::<Result<_>>()?;
+        let specs = self.align(name, &inputs, specs)?;
         self.check_shapes(name, &inputs, &specs)?;
         if specs.iter().any(|spec| !spec.is_float()) {
             tensors.push(self.copied(name, &inputs, &specs)?);
@@ -236,12 +249,33 @@ impl Resolver {
         Err(Error::tensor(model, tensor, reason))
     }
 
+    /// The shapes with the rows of the output's vocabulary.
+    fn align(&mut self, name: &str, inputs: &[Input], specs: Vec<TensorSpec>) -> Result<Vec<TensorSpec>> {
+        let Some(vocabulary) = self.vocabulary.as_ref().filter(|_| layer(name).is_none()) else { return Ok(specs) };
+        if has_tokens(name) {
+            let (aligned, specs) = vocabulary.align(name, inputs, &specs, &self.models, &mut self.notes)?;
+            self.aligned.insert(name.to_owned(), aligned);
+            return Ok(specs);
+        }
+        for (input, spec) in inputs.iter().zip(&specs) {
+            let rows = vocabulary.rows_of(input.model);
+            if vocabulary.changes() && spec.shape().len() == 2 && spec.shape()[0] as u64 == u64::from(rows) {
+                let reason = format!(
+                    "it has {rows} rows, as many as the vocabulary, and is no embedding or head by its name: whether \
+                     its rows belong to tokens is not known; give all models one vocabulary first"
+                );
+                return Err(Error::tensor(self.models[input.model].name(), &input.tensor, reason));
+            }
+        }
+        Ok(specs)
+    }
+
     fn check_shapes(&self, name: &str, inputs: &[Input], specs: &[TensorSpec]) -> Result<()> {
         let Some(other) = specs.iter().position(|spec| spec.shape() != specs[0].shape()) else { return Ok(()) };
         let (one, two) = (self.models[inputs[0].model].name(), self.models[inputs[other].model].name());
         let vocabulary = name == HEAD || EMBEDDINGS.contains(&name);
         let remedy = if vocabulary {
-            "the vocabularies differ; give both models one vocabulary first"
+            "the vocabularies differ; `tokenizer_source: union` or `base` merges them"
         } else {
             "only models of one architecture can be merged"
         };
@@ -299,7 +333,7 @@ impl Resolver {
                 number: *at,
             })
             .collect();
-        let shared = vec![&part.settings, &self.shared];
+        let shared = std::iter::once(&part.settings).chain(&self.shared).collect();
         let lookup = Lookup { known: self.known, shared, t, tensor: name, seed: self.options.seed };
         let method = lookup.method(&models)?;
         let models = order.iter().map(|at| inputs[*at].clone()).collect();
@@ -333,23 +367,6 @@ impl Resolver {
             _ if models == 0 => fail("models", format!("`{name}` takes one model or more beside the base")),
             _ => Ok(()),
         }
-    }
-
-    /// Tokenizers are not merged: all models must have the same one.
-    fn check_tokenizers(&self) -> Result<()> {
-        let vocabulary = |model: &Opened| -> Option<serde_json::Value> {
-            let text = std::fs::read_to_string(model.directory()?.0.join("tokenizer.json")).ok()?;
-            let mut json: serde_json::Value = serde_json::from_str(&text).ok()?;
-            Some(serde_json::json!([json["model"]["vocab"].take(), json["added_tokens"].take()]))
-        };
-        let first = vocabulary(&self.models[0]);
-        let same = first.is_some() && self.models.iter().all(|model| vocabulary(model) == first);
-        if same {
-            return Ok(());
-        }
-        let reason = "the vocabularies of the models differ, or a `tokenizer.json` is missing; vocabularies are not \
-                      merged: give all models one vocabulary first, or remove the key to merge them row by row";
-        Err(Error::key(if self.recipe.tokenizer.is_some() { "tokenizer" } else { "tokenizer_source" }, reason))
     }
 }
 

@@ -31,8 +31,8 @@ pub struct Recipe {
     pub(crate) models: Option<Vec<Entry>>,
     /// Layers of models.
     pub(crate) slices: Option<Vec<Slice>>,
-    /// Parts of a multimodal model; refused.
-    pub(crate) modules: Option<Value>,
+    /// Parts of a model by name; only the one of language models is supported.
+    pub(crate) modules: Option<BTreeMap<String, Module>>,
     pub(crate) base_model: Option<ModelReference>,
     /// The dtype of the output, unless `out_dtype` is there.
     pub(crate) dtype: Option<String>,
@@ -42,6 +42,16 @@ pub struct Recipe {
     pub(crate) tokenizer_source: Option<Value>,
     pub(crate) tokenizer: Option<Value>,
     pub(crate) chat_template: Option<String>,
+}
+
+/// A part of a model: whole models, or layers of them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Module {
+    pub(crate) models: Option<Vec<Entry>>,
+    pub(crate) slices: Option<Vec<Slice>>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub(crate) parameters: Parameters,
 }
 
 /// A model in the list of models.
@@ -152,7 +162,15 @@ impl Recipe {
 
     /// The model with this adapter, and nothing else.
     pub fn of_adapter(model: &Path, adapter: &Path) -> Self {
-        let model = ModelReference { path: model.to_owned(), lora: Some(adapter.to_owned()) };
+        Self::of_reference(ModelReference { path: model.to_owned(), lora: Some(adapter.to_owned()) })
+    }
+
+    /// The model as it is.
+    pub fn of_model(model: &Path) -> Self {
+        Self::of_reference(ModelReference { path: model.to_owned(), lora: None })
+    }
+
+    fn of_reference(model: ModelReference) -> Self {
         Self {
             merge_method: "passthrough".to_owned(),
             models: Some(vec![Entry { model, parameters: Parameters::new() }]),

@@ -7,6 +7,7 @@ use checkpoint::{AtomicFile, Companions};
 use super::write_json;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::vocabulary::TOKENIZER_FILES;
 
 /// Ends of names of files with weights, which the output does not get.
 const WEIGHTS: [&str; 12] = [
@@ -53,11 +54,15 @@ pub(crate) fn write(plan: &Plan, out: &Path) -> Result<()> {
     if let Some((directory, companions)) = found(plan, out)? {
         let wanted = |name: &&PathBuf| {
             let text = name.to_string_lossy();
-            !WEIGHTS.iter().any(|end| text.ends_with(end)) && !OWN.contains(&&*text)
+            let replaced = plan.files.contains_key(&*text) || (plan.own_tokenizer && TOKENIZER_FILES.contains(&&*text));
+            !replaced && !WEIGHTS.iter().any(|end| text.ends_with(end)) && !OWN.contains(&&*text)
         };
         for name in companions.names().iter().filter(wanted) {
             copy(&directory.join(name), &out.join(name))?;
         }
+    }
+    for (name, bytes) in &plan.files {
+        super::write_whole(&out.join(name), bytes)?;
     }
     match &plan.config {
         Some(config) => write_json(&out.join("config.json"), config),

@@ -1,6 +1,7 @@
 //! Runs a plan: writes the tensors of the output one after another, block by block.
 
 pub(crate) mod companions;
+mod compare;
 mod tensor;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::plan::{OutputTensor, Plan};
+
+pub use compare::{Differing, differing};
 
 /// The metadata key of a file that a merge has written.
 pub(crate) const KEY: &str = "netweight.merge";

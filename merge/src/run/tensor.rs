@@ -51,9 +51,9 @@ fn merge(
     pieces: &Pieces,
 ) -> Result<()> {
     let memory = options.memory / (2 * (models.len() + 2) as u64);
-    let open = |input: &Input| plan.models[input.model].source(&input.tensor, memory);
-    let opened: Vec<Box<dyn Source>> = models.iter().map(open).collect::<Result<_>>()?;
-    let base = base.map(open).transpose()?;
+    let inputs: Vec<&Input> = models.iter().chain(base).collect();
+    let mut opened = plan.sources(&tensor.name, &inputs, memory)?;
+    let base = if base.is_some() { opened.pop() } else { None };
     let sources: Vec<&dyn Source> = opened.iter().map(|source| &**source).collect();
     let inputs = Inputs { models: &sources, base: base.as_deref(), cancel: options.cancel };
     let prepared = method.prepare(&inputs)?;

@@ -1,6 +1,7 @@
 //! Tests of merges.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may")]
 
+mod layouts;
 #[cfg(feature = "graph")]
 mod lazy;
 mod lora;
@@ -8,3 +9,4 @@ mod methods;
 mod recipes;
 mod running;
 mod support;
+mod vocabulary;

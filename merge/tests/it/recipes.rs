@@ -93,6 +93,19 @@ fn slices_are_put_together() {
 }
 
 #[test]
+fn one_module_is_the_model() {
+    let dir = models(2);
+    let yaml = "modules:\n  default:\n    models:\n      - model: A\n      - model: B\n        parameters: {weight: 3}\n    \
+                parameters: {weight: 2}\nparameters: {weight: 1, normalize: false}\nmerge_method: linear\n";
+    let plan = plan(dir.path(), yaml).unwrap();
+    let Operation::Merge { method: Method::Linear { weights, normalize }, .. } = operation(&plan, "lm_head.weight")
+    else {
+        panic!()
+    };
+    assert_eq!((&weights[..], *normalize), (&[2.0, 3.0][..], false));
+}
+
+#[test]
 fn a_tied_head_is_said() {
     let dir = models(2);
     let yaml =
@@ -130,8 +143,17 @@ fn what_has_no_meaning_is_refused() {
         (ties("weight: [[1]]", ""), &["models[1].parameters.weight", "finite numbers"]),
         (ties("weight: {filter: x}", ""), &["`value` is missing"]),
         (ties("weight: 1", "dtype: bfloat\n"), &["dtype", "bfloat16"]),
-        (ties("weight: 1", "tokenizer_source: union\n"), &["tokenizer_source", "one vocabulary first"]),
-        (ties("weight: 1", "modules: {}\n"), &["modules"]),
+        (ties("weight: 1", "tokenizer_source: union\n"), &["tokenizer.json", "save_pretrained"]),
+        (ties("weight: 1", "modules: {}\n"), &["modules", "one module"]),
+        (ties("weight: 1", "modules: {default: {}}\n"), &["modules", "one of the three"]),
+        (
+            "merge_method: linear\nmodules: {vision_tower: {models: [{model: A}]}}\n".to_owned(),
+            &["modules.vision_tower", "multimodal"],
+        ),
+        (
+            "merge_method: linear\nmodules: {default: {models: [{model: A}], parameters: {wait: 1}}}\n".to_owned(),
+            &["modules.default.parameters.wait"],
+        ),
         (ties("weight: 1", "slices: []\n"), &["one of the two"]),
         ("models:\n  - model: A\nmerge_method: tie\n".to_owned(), &["merge_method", "(`ties`?)"]),
         ("models:\n  - model: none\nmerge_method: linear\n".to_owned(), &["no such file"]),

@@ -1,7 +1,6 @@
 //! What a model computes, as data. The families differ in norms, positions, feed-forward networks
 //! and names of tensors; [`Config`] describes one model, and the decoder runs any description.
 
-mod adapter;
 mod gpt2;
 mod keys;
 mod llama;
@@ -10,7 +9,6 @@ mod rope;
 
 use std::path::Path;
 
-pub(crate) use adapter::{AdapterConfig, is_end};
 pub(crate) use names::{Attention, Experts as ExpertNames, Names, Plain, STACKED};
 pub(crate) use rope::Rope;
 

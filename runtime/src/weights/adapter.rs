@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytemuck::cast_slice_mut;
-use checkpoint::Checkpoint;
+use checkpoint::{AdapterConfig, Checkpoint};
 use codec_api::util::{first_non_finite, transpose};
 use codec_api::{Dtype, Inputs, LinearOp, Product, RowReader};
 
 use super::dense::{Dense, DenseMatrix};
-use crate::config::{AdapterConfig, is_end};
 use crate::error::{Error, Result};
 
 /// What precedes the names of layers in an adapter.
@@ -37,10 +36,11 @@ impl Adapter {
     /// Opens the adapter in this directory.
     ///
     /// # Errors
-    /// [`Error::Config`] for a configuration that is not supported, with the key; [`Error::Tensor`]
+    /// [`Error::Checkpoint`] for a configuration that is not supported, with the key; [`Error::Tensor`]
     /// for tensors that do not belong to a LoRA of linear layers; those of files.
     pub fn open(directory: &Path) -> Result<Self> {
         let config = AdapterConfig::read(&directory.join("adapter_config.json"))?;
+        config.require_products()?;
         let path = directory.join("adapter_model.safetensors");
         let tensors = Checkpoint::open(&path)?;
         let mut layers = BTreeMap::<String, [Option<String>; 2]>::new();
@@ -128,7 +128,7 @@ impl<'a> Adapting<'a> {
             return Err(fail(b_name, b.shape(), &format!("({outputs}, {rank})")));
         }
         let [a, b] = [a, b].map(|dense| DenseMatrix::new(Arc::new(dense)));
-        Ok(Some(LowRank { a, b, scale: adapter.config.scale(layer, rank) }))
+        Ok(Some(LowRank { a, b, scale: adapter.config.scale(layer, rank) as f32 }))
     }
 
     /// # Errors
@@ -143,6 +143,11 @@ impl<'a> Adapting<'a> {
             }
         }
     }
+}
+
+/// Whether a name is `end`, or ends with it behind a dot.
+fn is_end(name: &str, end: &str) -> bool {
+    name.strip_suffix(end).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// A name without the first prefix that it has.
