@@ -126,7 +126,7 @@ fn unmerge(args: &Unmerge, registry: &Registry, out: &mut dyn Write) -> Result<O
         return restore(args, base, registry, out);
     }
     let plan = Plan::without_adapter(&args.model, &args.adapter, registry)?;
-    let outcome = write_model(&plan, &args.output, &args.options, out)?;
+    let outcome = write_model(&plan, &args.output, &args.options, registry, out)?;
     if !args.options.work.quiet {
         let dtypes: BTreeSet<&str> = plan.tensors().iter().filter_map(|tensor| unit(tensor.spec.dtype())).collect();
         for dtype in dtypes {
@@ -162,7 +162,7 @@ fn restore(args: &Unmerge, base: &Path, registry: &Registry, out: &mut dyn Write
             writeln!(out, "`{shown}` with `{of}` is `{model}`, bit for bit")?;
         }
         let plan = Plan::new(Recipe::of_model(base), PlanOptions::default(), registry)?;
-        return write_model(&plan, &args.output, &args.options, out);
+        return write_model(&plan, &args.output, &args.options, registry, out);
     }
     for tensor in found.iter().take(SHOWN) {
         writeln!(out, "`{}`: {}", text::printable(&tensor.name), tensor.how)?;
