@@ -41,8 +41,18 @@ fn every_method_has_the_bits_of_the_eager_merge() {
     let dir = TempDir::new().unwrap();
     for dtype in [Dtype::BF16, Dtype::F32] {
         models(dir.path(), dtype);
-        for (i, (method, parameters)) in METHODS.into_iter().enumerate() {
-            let plan = plan(recipe(dir.path(), method, parameters), 7);
+        let own = METHODS.map(|(method, parameters)| recipe(dir.path(), method, parameters));
+        let two = [
+            ("linear", "parameters: {weight: 0.3}"),
+            ("slerp", "base_model: AT/B\nparameters: {t: [0.2, 0.8]}"),
+            ("linear", "dtype: float16\nparameters: {weight: 0.3, normalize: false}"),
+        ];
+        let others = two.map(|(method, rest)| {
+            let text = format!("models: [{{model: AT/B}}, {{model: AT/C}}]\nmerge_method: {method}\n{rest}\n");
+            Recipe::from_yaml(&text.replace("AT", &dir.path().display().to_string())).unwrap()
+        });
+        for (i, recipe) in own.into_iter().chain(others).enumerate() {
+            let plan = plan(recipe, 7);
             let [dense, lazy] = ["dense", "lazy"].map(|name| dir.path().join(format!("{name}-{dtype}-{i}")));
             run(&plan, &dense, 2, u64::MAX);
             write_graph(&plan, &lazy, &registry()).unwrap();
@@ -91,7 +101,7 @@ fn large_and_odd_tensors_have_the_same_bits() {
 }
 
 #[test]
-fn integers_packed_models_and_graphs_are_leaves() {
+fn packed_models_and_graphs_are_leaves() {
     let dir = TempDir::new().unwrap();
     models(dir.path(), Dtype::BF16);
     let packed = dir.path().join("packed");
