@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use codec_api::{CodecError, Dtype, EncodedTensor, TensorSpec};
 
 use crate::error::{Error, Result};
 use crate::leaf::{Encoded, Leaf, Source, Stored, require_float};
 use crate::operation::{Access, Operation};
+use crate::plan::Plan;
 
 /// A node of a graph: an expression with a dtype and a shape.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +30,8 @@ impl fmt::Debug for Node {
 pub(crate) struct Data {
     pub(crate) spec: TensorSpec,
     pub(crate) kind: Kind,
+    /// Whether the operation makes a pass over its operands first.
+    pub(crate) surveyed: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +67,19 @@ impl Data {
 pub struct Graph {
     id: u32,
     inner: RwLock<Inner>,
+    plans: Mutex<Plans>,
 }
+
+/// Plans of nodes that were evaluated.
+#[derive(Debug, Default)]
+struct Plans {
+    by_node: HashMap<u32, Arc<Plan>>,
+    /// Nodes of all plans.
+    nodes: usize,
+}
+
+/// Most nodes of the plans that are kept.
+const PLANNED: usize = 1 << 14;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -74,6 +89,9 @@ struct Inner {
     /// The key of a node that is being built.
     key: Vec<u8>,
 }
+
+/// Nodes for which a new graph has room.
+const FEW: usize = 14;
 
 /// The number of the next graph of the program.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -87,7 +105,8 @@ impl Default for Graph {
 impl Graph {
     /// A graph without nodes.
     pub fn new() -> Self {
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), inner: RwLock::default() }
+        let inner = Inner { nodes: Vec::with_capacity(FEW), known: HashMap::with_capacity(FEW), key: Vec::new() };
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), inner: RwLock::new(inner), plans: Mutex::default() }
     }
 
     /// Number of nodes.
@@ -115,6 +134,26 @@ impl Graph {
 
     pub(crate) fn check(&self, node: Node) -> Result<()> {
         if node.graph == self.id { Ok(()) } else { Err(Error::Foreign) }
+    }
+
+    /// The plan for all rows of a node, as it is made and kept for evaluations that follow. Nodes
+    /// never change.
+    pub(crate) fn planned(&self, id: u32, make: impl FnOnce() -> Result<Plan>) -> Result<Arc<Plan>> {
+        let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = lock().by_node.get(&id) {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = Arc::new(make()?);
+        if plan.ids.len() <= PLANNED {
+            let mut plans = lock();
+            if plans.nodes + plan.ids.len() > PLANNED {
+                *plans = Plans::default();
+            }
+            if plans.by_node.insert(id, Arc::clone(&plan)).is_none() {
+                plans.nodes += plan.ids.len();
+            }
+        }
+        Ok(plan)
     }
 
     pub(crate) fn node(&self, index: u32) -> Node {
@@ -154,15 +193,32 @@ impl Graph {
         if let Some(&index) = known.get(&*key) {
             return Ok(self.node(index));
         }
-        let specs: Vec<&TensorSpec> = operands.iter().map(|node| &nodes[node.index as usize].spec).collect();
-        let spec = operation.infer(&specs).map_err(|reason| unfit(&*operation, operands, &specs, reason))?;
+        let spec_of = |node: &Node| &nodes[node.index as usize].spec;
+        let (one, two, more): ([&TensorSpec; 1], [&TensorSpec; 2], Vec<&TensorSpec>);
+        // Most operations have one or two operands.
+        let specs: &[&TensorSpec] = match operands {
+            [a] => {
+                one = [spec_of(a)];
+                &one
+            }
+            [a, b] => {
+                two = [spec_of(a), spec_of(b)];
+                &two
+            }
+            _ => {
+                more = operands.iter().map(spec_of).collect();
+                &more
+            }
+        };
+        let spec = operation.infer(specs).map_err(|reason| unfit(&*operation, operands, specs, reason))?;
         if operation.in_place() && (specs.is_empty() || specs[0].shape() != spec.shape()) {
             let reason = "an operation in place has the shape of its first operand".to_owned();
-            return Err(unfit(&*operation, operands, &specs, reason));
+            return Err(unfit(&*operation, operands, specs, reason));
         }
-        let access = |(at, node): (usize, &Node)| (node.index, operation.access(at, &specs, &spec));
+        let surveyed = !specs.is_empty() && operation.survey(specs).is_some();
+        let access = |(at, node): (usize, &Node)| (node.index, operation.access(at, specs, &spec));
         let operands = operands.iter().enumerate().map(access).collect();
-        let data = Data { spec, kind: Kind::Operation { operation, operands } };
+        let data = Data { spec, kind: Kind::Operation { operation, operands }, surveyed };
         let index = push(nodes, data)?;
         known.insert(key.clone(), index);
         Ok(self.node(index))
@@ -180,7 +236,7 @@ impl Graph {
         if let Some(&index) = known.get(&*text) {
             return Ok(self.node(index));
         }
-        let index = push(nodes, Data { spec, kind: Kind::Leaf(leaf) })?;
+        let index = push(nodes, Data { spec, kind: Kind::Leaf(leaf), surveyed: false })?;
         known.insert(text.clone(), index);
         Ok(self.node(index))
     }

@@ -31,6 +31,7 @@ mod operations;
 mod optimise;
 mod plan;
 mod run;
+mod sync;
 
 pub use cache::{Cache, Value};
 pub use error::{Error, Result};
