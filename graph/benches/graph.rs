@@ -1,6 +1,7 @@
 //! Evaluation beside code written by hand for the same expression, in one run.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
@@ -65,20 +66,21 @@ fn memory(criterion: &mut Criterion) {
 }
 
 fn overhead(criterion: &mut Criterion) {
-    let values = numbers(1024, 1);
+    let values: Arc<[f32]> = numbers(1024, 1).into();
     let mut group = group(criterion, "build of 11 nodes");
     group.bench_function("graph", |bench| {
         bench.iter_batched(
             || {
                 let graph = Graph::new();
-                let leaf = array(&graph, &[1024], &values);
+                let leaf = graph.array([1024], Arc::clone(&values)).expect("a shape that fits");
                 (graph, leaf)
             },
             |(graph, leaf)| {
                 let node = (1..=11).try_fold(leaf, |node, i| graph.scale(node, i as f32));
                 (graph, node.expect("shapes fit"))
             },
-            criterion::BatchSize::SmallInput,
+            // Few graphs, which stay in the caches.
+            criterion::BatchSize::NumIterations(16),
         );
     });
     drop(group);
@@ -104,6 +106,17 @@ fn lora(criterion: &mut Criterion) {
     let node = graph.lora_forward(x, w, a, b, 2.0).expect("shapes fit");
     let mut group = group(criterion, "LoRA");
     evaluated(&mut group, &graph, node);
+    group.bench_function("eager", |bench| {
+        bench.iter(|| {
+            let zeros = |len| vec![0.0f32; len];
+            let (mut dense, mut inner, mut delta) = (zeros(64 * 512), zeros(64 * 8), zeros(64 * 512));
+            product(&values[0], &values[1], [64, 512, 512], Accum::Replace, 1.0, &mut dense);
+            product(&values[0], &values[2], [64, 512, 8], Accum::Replace, 1.0, &mut inner);
+            product(&inner, &values[3], [64, 8, 512], Accum::Replace, 1.0, &mut delta);
+            let scaled: Vec<f32> = delta.iter().map(|v| 2.0 * v).collect();
+            dense.iter().zip(&scaled).map(|(a, b)| a + b).collect::<Vec<f32>>()
+        });
+    });
     group.bench_function("by hand", |bench| {
         bench.iter(|| {
             let (mut out, mut inner) = (vec![0.0; 64 * 512], vec![0.0; 64 * 8]);

@@ -1,11 +1,11 @@
 //! Results, and a cache of them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use codec_api::TensorSpec;
 
 use crate::graph::Node;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 /// An evaluated node.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,14 +57,14 @@ enum Entry {
 }
 
 /// What to do about a node.
-pub(crate) enum Claim<'a> {
+enum Claim<'a> {
     Found(Arc<Value>),
     /// Compute it, and tell the others.
     Compute(Promise<'a>),
 }
 
 /// A result that others wait for. Dropped without a result, one of them computes it.
-pub(crate) struct Promise<'a> {
+struct Promise<'a> {
     cache: &'a Cache,
     node: Node,
     /// Whether others wait for this promise, or a second thread computes the node.
@@ -91,8 +91,26 @@ impl Cache {
         self.lock().get(node)
     }
 
-    /// The result of a node, or the right to compute it. `waits` for a thread that computes it.
-    pub(crate) fn claim(&self, node: Node, waits: bool) -> Claim<'_> {
+    /// The result of a node, and whether it was there; otherwise computes it for all. `waits` for a
+    /// thread that computes it already.
+    pub(crate) fn find<E>(
+        &self,
+        node: Node,
+        waits: bool,
+        compute: impl FnOnce() -> Result<Arc<Value>, E>,
+    ) -> Result<(Arc<Value>, bool), E> {
+        match self.claim(node, waits) {
+            Claim::Found(value) => Ok((value, true)),
+            Claim::Compute(promise) => {
+                let value = compute()?;
+                promise.fulfil(&value);
+                Ok((value, false))
+            }
+        }
+    }
+
+    /// The result of a node, or the right to compute it.
+    fn claim(&self, node: Node, waits: bool) -> Claim<'_> {
         let mut entries = self.lock();
         loop {
             if let Some(value) = entries.get(node) {
@@ -112,7 +130,7 @@ impl Cache {
 
 impl Promise<'_> {
     /// Gives the result to the cache and to those that wait.
-    pub(crate) fn fulfil(self, value: &Arc<Value>) {
+    fn fulfil(self, value: &Arc<Value>) {
         let cache = self.cache;
         let mut entries = cache.lock();
         entries.clock += 1;

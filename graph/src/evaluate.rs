@@ -11,6 +11,7 @@ use crate::cache::{Cache, Value};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node};
 use crate::operation::rows_and_columns;
+use crate::optimise::Rules;
 use crate::plan::Plan;
 use crate::run::Run;
 
@@ -18,14 +19,15 @@ use crate::run::Run;
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Most bytes of results, kept values and blocks at a time; `None`: no limit. Leaves in memory
-    /// and what codecs allocate are not counted. Blocks become smaller to keep it, and the last
-    /// bits of products may depend on the size of blocks.
+    /// and what codecs allocate are not counted. Blocks become smaller to keep it; results have the
+    /// same bits.
     pub memory: Option<u64>,
     /// Ends the evaluation early; checked once per block.
     pub cancel: Option<Arc<Cancel>>,
     /// Receives the number of values that were computed.
     pub progress: Arc<dyn Progress>,
-    /// Where results are kept and found.
+    /// Where results are kept and found. Expressions are then evaluated as they were built, so that
+    /// others find their parts.
     pub cache: Option<Arc<Cache>>,
 }
 
@@ -54,6 +56,10 @@ pub struct Statistics {
 impl Graph {
     /// Evaluates a node. Small expressions are evaluated on the calling thread.
     ///
+    /// Without a cache, all evaluations rewrite an expression first where that keeps every bit:
+    /// slices and casts move towards the leaves, and sums take one pass. Rewrites that change the
+    /// last bits are done by [`Self::optimise`] alone.
+    ///
     /// # Errors
     /// Those of leaves and operations.
     pub fn eval(&self, node: Node) -> Result<Arc<Value>> {
@@ -67,10 +73,9 @@ impl Graph {
     /// Those of leaves and operations; [`Error::Cancelled`]; [`Error::Memory`].
     pub fn evaluate(&self, nodes: &[Node], options: &Options) -> Result<(Vec<Arc<Value>>, Statistics)> {
         let plan = self.plan(nodes.iter().map(|node| (*node, None)), options)?;
-        let wanted: Vec<_> = nodes.iter().map(|node| plan.position(node.index)).collect();
         let mut run = Run::new(self, &plan, options);
-        run.steps(0..plan.steps.len(), &wanted)?;
-        let values = wanted.iter().filter_map(|at| run.take(*at)).collect();
+        run.steps(0..plan.steps.len())?;
+        let values = plan.wanted.iter().filter_map(|at| run.take(*at)).collect();
         Ok((values, run.statistics()))
     }
 
@@ -87,10 +92,9 @@ impl Graph {
         }
         let plan = self.plan([(node, Some(rows.clone()))], options)?;
         let mut run = Run::new(self, &plan, options);
-        let at = plan.position(node.index);
-        run.steps(0..plan.steps.len(), &[at])?;
+        run.steps(0..plan.steps.len())?;
         let statistics = run.statistics();
-        let value = run.take(at).ok_or(Error::Foreign)?;
+        let value = run.take(plan.wanted[0]).ok_or(Error::Foreign)?;
         drop(run);
         if value.values.len() == spec.elements() && rows.len() != all {
             return Ok((value.values[rows.start * columns..rows.end * columns].to_vec(), statistics));
@@ -114,13 +118,12 @@ impl Graph {
         let plan = self.plan([(node, None)], options)?;
         let (rows, columns) = rows_and_columns(&self.spec(node)?);
         let mut run = Run::new(self, &plan, options);
-        let at = plan.position(node.index);
         let Some((last, before)) = plan.steps.split_last() else {
-            let value = run.take(at).ok_or(Error::Foreign)?;
+            let value = run.take(plan.wanted[0]).ok_or(Error::Foreign)?;
             visit(0, value.values())?;
             return Ok(run.statistics());
         };
-        run.steps(0..before.len(), &[at])?;
+        run.steps(0..before.len())?;
         let allowed = options.memory.map_or(WINDOW, |bytes| WINDOW.min(bytes as usize / 16));
         let window = (allowed / columns.max(1)).clamp(1, rows.max(1));
         let fail = |error| Error::Leaf { leaf: format!("{node:?}"), error };
@@ -153,10 +156,15 @@ impl Graph {
         &self,
         wanted: impl IntoIterator<Item = (Node, Option<Range<usize>>)>,
         options: &Options,
-    ) -> Result<Plan> {
+    ) -> Result<Arc<Plan>> {
         let numbers = wanted.into_iter().map(|(node, rows)| self.check(node).map(|()| (node.index, rows)));
-        let numbers: Vec<_> = numbers.collect::<Result<_>>()?;
-        let cache = options.cache.as_deref();
-        Ok(Plan::new(&self.read(), &numbers, |id| cache?.get(self.node(id))))
+        let wanted: Vec<_> = numbers.collect::<Result<_>>()?;
+        if let Some(cache) = options.cache.as_deref() {
+            return Ok(Plan::new(&self.read(), &wanted, |id| cache.get(self.node(id))).into());
+        }
+        match *wanted {
+            [(id, None)] => self.planned(id, || Ok(self.rewritten(wanted, Rules::Exact)?.0)),
+            _ => Ok(self.rewritten(wanted, Rules::Exact)?.0.into()),
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use checkpoint::Hash;
 use codec_api::{CodecError, Dtype, EncodedTensor, TensorSpec};
@@ -12,6 +12,7 @@ use codec_api::{CodecError, Dtype, EncodedTensor, TensorSpec};
 use crate::error::{Error, Result};
 use crate::leaf::{Encoded, Leaf, Source, Stored, require_float};
 use crate::operation::{Access, Operation};
+use crate::plan::Plan;
 
 /// A node of a graph: an expression with a dtype and a shape.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ pub(crate) struct Data {
     /// What the operation has found out of its operands ([`Operation::prepare`]), once it was
     /// needed.
     pub(crate) prepared: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Whether the operation makes a pass over its operands first.
+    pub(crate) surveyed: bool,
 }
 
 #[derive(Debug)]
@@ -43,8 +46,8 @@ pub(crate) enum Kind {
 }
 
 impl Data {
-    fn new(spec: TensorSpec, kind: Kind) -> Self {
-        Self { spec, kind, prepared: OnceLock::new() }
+    fn new(spec: TensorSpec, kind: Kind, surveyed: bool) -> Self {
+        Self { spec, kind, prepared: OnceLock::new(), surveyed }
     }
 
     /// Operands, and how their rows are used.
@@ -73,7 +76,19 @@ impl Data {
 pub struct Graph {
     id: u32,
     inner: RwLock<Inner>,
+    plans: Mutex<Plans>,
 }
+
+/// Plans of nodes that were evaluated.
+#[derive(Debug, Default)]
+struct Plans {
+    by_node: HashMap<u32, Arc<Plan>>,
+    /// Nodes of all plans.
+    nodes: usize,
+}
+
+/// Most nodes of the plans that are kept.
+const PLANNED: usize = 1 << 14;
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -83,6 +98,9 @@ struct Inner {
     /// The key of a node that is being built.
     key: Vec<u8>,
 }
+
+/// Nodes for which a new graph has room.
+const FEW: usize = 14;
 
 /// The number of the next graph of the program.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -96,7 +114,8 @@ impl Default for Graph {
 impl Graph {
     /// A graph without nodes.
     pub fn new() -> Self {
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), inner: RwLock::default() }
+        let inner = Inner { nodes: Vec::with_capacity(FEW), known: HashMap::with_capacity(FEW), key: Vec::new() };
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), inner: RwLock::new(inner), plans: Mutex::default() }
     }
 
     /// Number of nodes.
@@ -124,6 +143,26 @@ impl Graph {
 
     pub(crate) fn check(&self, node: Node) -> Result<()> {
         if node.graph == self.id { Ok(()) } else { Err(Error::Foreign) }
+    }
+
+    /// The plan for all rows of a node, as it is made and kept for evaluations that follow. Nodes
+    /// never change.
+    pub(crate) fn planned(&self, id: u32, make: impl FnOnce() -> Result<Plan>) -> Result<Arc<Plan>> {
+        let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = lock().by_node.get(&id) {
+            return Ok(Arc::clone(plan));
+        }
+        let plan = Arc::new(make()?);
+        if plan.ids.len() <= PLANNED {
+            let mut plans = lock();
+            if plans.nodes + plan.ids.len() > PLANNED {
+                *plans = Plans::default();
+            }
+            if plans.by_node.insert(id, Arc::clone(&plan)).is_none() {
+                plans.nodes += plan.ids.len();
+            }
+        }
+        Ok(plan)
     }
 
     pub(crate) fn node(&self, index: u32) -> Node {
@@ -163,19 +202,36 @@ impl Graph {
         if let Some(&index) = known.get(&*key) {
             return Ok(self.node(index));
         }
-        let specs: Vec<&TensorSpec> = operands.iter().map(|node| &nodes[node.index as usize].spec).collect();
-        let float = || match specs.iter().find_map(|spec| spec.require_float().err()) {
-            Some(error) => Err(error.to_string()),
-            None => operation.infer(&specs),
+        let spec_of = |node: &Node| &nodes[node.index as usize].spec;
+        let (one, two, more): ([&TensorSpec; 1], [&TensorSpec; 2], Vec<&TensorSpec>);
+        // Most operations have one or two operands.
+        let specs: &[&TensorSpec] = match operands {
+            [a] => {
+                one = [spec_of(a)];
+                &one
+            }
+            [a, b] => {
+                two = [spec_of(a), spec_of(b)];
+                &two
+            }
+            _ => {
+                more = operands.iter().map(spec_of).collect();
+                &more
+            }
         };
-        let spec = float().map_err(|reason| unfit(&*operation, operands, &specs, reason))?;
+        let inferred = match specs.iter().find_map(|spec| spec.require_float().err()) {
+            Some(error) => Err(error.to_string()),
+            None => operation.infer(specs),
+        };
+        let spec = inferred.map_err(|reason| unfit(&*operation, operands, specs, reason))?;
         if operation.in_place() && (specs.is_empty() || specs[0].shape() != spec.shape()) {
             let reason = "an operation in place has the shape of its first operand".to_owned();
-            return Err(unfit(&*operation, operands, &specs, reason));
+            return Err(unfit(&*operation, operands, specs, reason));
         }
-        let access = |(at, node): (usize, &Node)| (node.index, operation.access(at, &specs, &spec));
+        let surveyed = !specs.is_empty() && (operation.is_prepared() || operation.survey(specs).is_some());
+        let access = |(at, node): (usize, &Node)| (node.index, operation.access(at, specs, &spec));
         let operands = operands.iter().enumerate().map(access).collect();
-        let data = Data::new(spec, Kind::Operation { operation, operands });
+        let data = Data::new(spec, Kind::Operation { operation, operands }, surveyed);
         let index = push(nodes, data)?;
         known.insert(key.clone(), index);
         Ok(self.node(index))
@@ -192,7 +248,7 @@ impl Graph {
         if let Some(&index) = known.get(&*text) {
             return Ok(self.node(index));
         }
-        let index = push(nodes, Data::new(spec, Kind::Leaf(leaf)))?;
+        let index = push(nodes, Data::new(spec, Kind::Leaf(leaf), false))?;
         known.insert(text.clone(), index);
         Ok(self.node(index))
     }

@@ -35,6 +35,7 @@ mod plan;
 mod reader;
 mod run;
 mod summary;
+mod sync;
 
 pub use cache::{Cache, Value};
 pub use error::{Error, Result};

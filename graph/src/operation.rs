@@ -61,7 +61,8 @@ pub struct Block<'a> {
 /// The first pass of an operation over its whole operands, block by block, in the order of the
 /// rows.
 pub trait Survey: Send {
-    /// Takes the next rows of all operands.
+    /// Takes the next rows of all operands. What the pass finds must not depend on how many come at
+    /// a time.
     ///
     /// # Errors
     /// Those of the operation.
@@ -132,17 +133,18 @@ pub trait Operation: Any + Debug + Send + Sync {
         result.elements() as f64
     }
 
-    /// Whether the operation needs a pass over all operands first ([`Self::survey`]).
-    fn is_surveyed(&self) -> bool {
-        false
-    }
-
-    /// The pass over all operands that comes first, if [`Self::is_surveyed`].
+    /// The pass over all operands that comes first, if the operation needs one. Called when the node
+    /// is built, too, to see whether there is one.
     fn survey(&self, _operands: &[&TensorSpec]) -> Option<Box<dyn Survey>> {
         None
     }
 
-    /// What the evaluation of every block gets ([`Block::survey`]), if [`Self::is_surveyed`], for
+    /// Whether [`Self::prepare`] comes before the first block.
+    fn is_prepared(&self) -> bool {
+        false
+    }
+
+    /// What the evaluation of every block gets ([`Block::survey`]), if [`Self::is_prepared`], for
     /// an operation that reads its operands itself in place of [`Self::survey`], for example
     /// several times or in parallel. The graph keeps it with the node.
     ///

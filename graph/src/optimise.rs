@@ -1,7 +1,6 @@
 //! Cheaper expressions with the same values, and what an evaluation will do.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -14,12 +13,12 @@ use crate::operations::elementwise::{Binary, Cast, Function, Pair, Scale, Thresh
 use crate::operations::matmul::{Linear, Matmul};
 use crate::operations::sums::WeightedSum;
 use crate::operations::views::{Reshape, Slice, Transpose};
-use crate::plan::{Plan, Role};
+use crate::plan::{Plan, Role, Wanted};
 
 /// Most values of a constant that is computed in advance.
 const FOLDED: usize = 4096;
 
-/// Most passes over an expression.
+/// Most passes over an expression: a slice moves by one operation in a pass.
 const PASSES: usize = 64;
 
 /// A cheaper node, and why it is cheaper.
@@ -32,51 +31,82 @@ pub struct Optimised {
     pub rewrites: Vec<String>,
 }
 
+/// Which rewrites are done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rules {
+    /// Those that keep every bit and make one evaluation cheaper.
+    Exact,
+    /// Also constants, which are computed once for all evaluations, and products.
+    All,
+}
+
 /// A rewritten node, and the rewrite's name.
 type Rewrite = Option<(Node, &'static str)>;
 
+/// A rewrite: its name, and the nodes before and after it.
+type Rewritten = (&'static str, Node, Node);
+
+/// A node that may be rewritten.
+struct Place<'a> {
+    node: Node,
+    data: &'a Data,
+    /// Whether nothing else uses the first operand.
+    alone: bool,
+}
+
 impl Graph {
-    /// Rewrites an expression. Products may be associated otherwise and use operators of codecs, so
-    /// that their last bits differ; all other rewrites keep every bit.
+    /// Rewrites an expression with every rule. Products may be associated otherwise and use
+    /// operators of codecs, so that their last bits differ; all other rewrites keep every bit.
     ///
     /// # Errors
     /// Those of constants that are computed in advance.
     pub fn optimise(&self, node: Node) -> Result<Optimised> {
         self.check(node)?;
-        let (mut node, mut rewrites) = (node, Vec::new());
-        // A slice moves by one operation in a pass.
-        for _ in 0..PASSES {
-            let pass = self.pass(node)?;
-            node = pass.node;
-            if pass.rewrites.is_empty() {
-                break;
-            }
-            rewrites.extend(pass.rewrites);
-        }
-        Ok(Optimised { node, rewrites })
+        let (_, ids, rewrites) = self.rewritten(vec![(node.index, None)], Rules::All)?;
+        let sentence = |(rule, old, new): Rewritten| format!("{rule}: {old:?} becomes {new:?}");
+        Ok(Optimised { node: self.node(ids[0].0), rewrites: rewrites.into_iter().map(sentence).collect() })
     }
 
-    /// Rewrites every node below, operands first.
-    fn pass(&self, node: Node) -> Result<Optimised> {
-        let below = Plan::new(&self.read(), &[(node.index, None)], |_| None).ids;
-        let (mut new, mut rewrites) = (HashMap::with_capacity(below.len()), Vec::new());
-        for old in below {
-            let data = self.data(self.node(old))?;
-            let mut now = match &data.kind {
-                Kind::Leaf(_) => self.node(old),
-                Kind::Operation { operation, operands } => {
-                    let operands: Vec<Node> = operands.iter().map(|(id, _)| new[id]).collect();
-                    self.apply_shared(Arc::clone(operation), &operands)?
-                }
-            };
-            // Every rule makes an expression cheaper, or moves a node nearer to the leaves.
-            while let Some((better, rule)) = self.rewrite(now)? {
-                rewrites.push(format!("{rule}: {now:?} becomes {better:?}"));
-                now = better;
-            }
-            new.insert(old, now);
+    /// The plan of rewritten expressions, the wanted ones, and the rewrites.
+    pub(crate) fn rewritten(
+        &self,
+        mut wanted: Vec<Wanted>,
+        rules: Rules,
+    ) -> Result<(Plan, Vec<Wanted>, Vec<Rewritten>)> {
+        let (mut rewrites, mut plan) = (Vec::new(), Plan::new(&self.read(), &wanted, |_| None));
+        for _ in 0..PASSES {
+            let Some(new) = self.pass(&plan, rules, &mut rewrites)? else { break };
+            wanted.iter_mut().zip(&plan.wanted).for_each(|((id, _), at)| *id = new[*at].index);
+            plan = Plan::new(&self.read(), &wanted, |_| None);
         }
-        Ok(Optimised { node: new[&node.index], rewrites })
+        Ok((plan, wanted, rewrites))
+    }
+
+    /// Rewrites every node of a plan, operands first. `None` if no rule fits.
+    fn pass(&self, plan: &Plan, rules: Rules, rewrites: &mut Vec<Rewritten>) -> Result<Option<Vec<Node>>> {
+        if rules == Rules::Exact && !plan.data.iter().any(|data| has_exact_rule(data)) {
+            return Ok(None);
+        }
+        let (before, uses) = (rewrites.len(), plan.uses());
+        let mut new: Vec<Node> = plan.ids.iter().map(|id| self.node(*id)).collect();
+        for (at, data) in plan.data.iter().enumerate() {
+            let Kind::Operation { operation, .. } = &data.kind else { continue };
+            let edges = plan.operands(at);
+            let alone = edges.first().is_some_and(|(operand, _)| uses[*operand] == 1);
+            let mut data = Arc::clone(data);
+            if edges.iter().any(|(operand, _)| new[*operand].index != plan.ids[*operand]) {
+                let operands: Vec<Node> = edges.iter().map(|(operand, _)| new[*operand]).collect();
+                new[at] = self.apply_shared(Arc::clone(operation), &operands)?;
+                data = self.data(new[at])?;
+            }
+            // Every rule makes an expression cheaper, or moves a node nearer to the leaves.
+            while let Some((better, rule)) = self.rewrite(&Place { node: new[at], data: &data, alone }, rules)? {
+                rewrites.push((rule, new[at], better));
+                new[at] = better;
+                data = self.data(better)?;
+            }
+        }
+        Ok((rewrites.len() > before).then_some(new))
     }
 
     /// The rewrites of [`Self::optimise`], and the steps of the evaluation that follows: what each
@@ -107,38 +137,44 @@ impl Graph {
     }
 
     /// Applies the first rule that fits.
-    fn rewrite(&self, node: Node) -> Result<Rewrite> {
-        let data = self.data(node)?;
-        let Kind::Operation { operation, operands } = &data.kind else { return Ok(None) };
+    fn rewrite(&self, place: &Place<'_>, rules: Rules) -> Result<Rewrite> {
+        let Kind::Operation { operation, operands } = &place.data.kind else { return Ok(None) };
+        if rules == Rules::Exact && !has_exact_rule(place.data) {
+            return Ok(None);
+        }
         let nodes: Vec<Node> = operands.iter().map(|(id, _)| self.node(*id)).collect();
         let below: Vec<Arc<Data>> = nodes.iter().map(|node| self.data(*node)).collect::<Result<_>>()?;
-        if let Some(folded) = self.fold(node, &data, &below)? {
+        if rules == Rules::All
+            && let Some(folded) = self.fold(place, &below)?
+        {
             return Ok(Some((folded, "constant")));
         }
         let operation: &dyn Any = &**operation;
         if let Some(slice) = operation.downcast_ref::<Slice>() {
-            return self.push_slice(slice, &below[0]);
+            let moves = place.alone && !slice.is_of_whole_rows(&below[0].spec);
+            return if moves { self.push_slice(slice, &below[0]) } else { Ok(None) };
         }
         if let Some(cast) = operation.downcast_ref::<Cast>() {
-            return self.push_cast(*cast, &below[0]);
+            return if place.alone { self.push_cast(*cast, &below[0]) } else { Ok(None) };
         }
         if let Some(Binary { function: Pair::Add }) = operation.downcast_ref() {
             return self.fuse_sum(&nodes, &below);
         }
-        if let Some(matmul) = operation.downcast_ref::<Matmul>() {
+        if let (Rules::All, Some(matmul)) = (rules, operation.downcast_ref::<Matmul>()) {
             return self.product(*matmul, &nodes, &below);
         }
         Ok(None)
     }
 
     /// The values of an operation on small constants.
-    fn fold(&self, node: Node, data: &Data, below: &[Arc<Data>]) -> Result<Option<Node>> {
+    fn fold(&self, place: &Place<'_>, below: &[Arc<Data>]) -> Result<Option<Node>> {
+        let data = place.data;
         let small = |data: &Data| data.spec.elements() <= FOLDED;
         let constant = |data: &Arc<Data>| small(data) && matches!(data.kind, Kind::Leaf(Leaf::Dense(_)));
         if !small(data) || data.spec.dtype() != codec_api::Dtype::F32 || !below.iter().all(constant) {
             return Ok(None);
         }
-        let value = self.eval(node)?;
+        let value = self.eval(place.node)?;
         Ok(Some(self.array(value.spec().shape(), value.values())?))
     }
 
@@ -216,6 +252,13 @@ impl Graph {
         let left = self.matmul(x, a)?;
         Ok(Some((self.matmul(left, b)?, "product associated by cost")))
     }
+}
+
+/// Whether an exact rule may fit an operation.
+fn has_exact_rule(data: &Data) -> bool {
+    let Kind::Operation { operation, .. } = &data.kind else { return false };
+    let any: &dyn Any = &**operation;
+    any.is::<Slice>() || any.is::<Cast>() || matches!(any.downcast_ref(), Some(Binary { function: Pair::Add }))
 }
 
 /// An operation or leaf, for readers.

@@ -28,6 +28,9 @@ pub(crate) enum Role {
     Operator,
 }
 
+/// A node that is wanted, and which of its rows, if not all.
+pub(crate) type Wanted = (u32, Option<Range<usize>>);
+
 /// The slot of a node whose values are in the output of its step.
 pub(crate) const OUT: u32 = u32::MAX;
 
@@ -44,6 +47,12 @@ pub(crate) struct Step {
     pub(crate) slots: usize,
     /// Number of nodes that the root's step computes.
     pub(crate) width: usize,
+    /// Most columns of a member.
+    pub(crate) columns: usize,
+    /// Most rows that a member prefers.
+    pub(crate) rows: usize,
+    /// Floating-point operations for all rows of the members.
+    pub(crate) flops: f64,
 }
 
 /// The nodes below the wanted ones, and how they are computed.
@@ -68,6 +77,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// The last step that uses a kept node.
     pub(crate) last_step: Vec<usize>,
+    /// The positions of the wanted nodes, in the order in which they were given.
+    pub(crate) wanted: Vec<usize>,
 }
 
 /// How consumers use a node.
@@ -84,12 +95,9 @@ struct Uses {
 
 impl Plan {
     /// Plans the evaluation of `wanted` rows of nodes. `cached` knows results of earlier ones.
-    pub(crate) fn new(
-        nodes: &Nodes<'_>,
-        wanted: &[(u32, Option<Range<usize>>)],
-        cached: impl Fn(u32) -> Option<Arc<Value>>,
-    ) -> Self {
+    pub(crate) fn new(nodes: &Nodes<'_>, wanted: &[Wanted], cached: impl Fn(u32) -> Option<Arc<Value>>) -> Self {
         let mut plan = Self::collect(nodes, wanted, cached);
+        plan.wanted = wanted.iter().map(|(id, _)| plan.position(*id)).collect();
         let mut stage = vec![0; plan.ids.len()];
         let uses = plan.assign(wanted, &mut stage);
         plan.make_steps(&stage, &uses);
@@ -105,12 +113,15 @@ impl Plan {
         &self.edges[self.first[position]..self.first[position + 1]]
     }
 
+    /// How often each node is used: by others, and as a wanted one.
+    pub(crate) fn uses(&self) -> Vec<u32> {
+        let mut uses = vec![0; self.ids.len()];
+        self.edges.iter().map(|(operand, _)| operand).chain(&self.wanted).for_each(|at| uses[*at] += 1);
+        uses
+    }
+
     /// Finds the nodes below the wanted ones: a heap gives the latest first, each once.
-    fn collect(
-        nodes: &Nodes<'_>,
-        wanted: &[(u32, Option<Range<usize>>)],
-        cached: impl Fn(u32) -> Option<Arc<Value>>,
-    ) -> Self {
+    fn collect(nodes: &Nodes<'_>, wanted: &[Wanted], cached: impl Fn(u32) -> Option<Arc<Value>>) -> Self {
         let mut heap: BinaryHeap<u32> = wanted.iter().map(|(id, _)| *id).collect();
         let (mut ids, mut roles) = (Vec::new(), Vec::new());
         while let Some(id) = heap.pop() {
@@ -140,16 +151,29 @@ impl Plan {
         let len = ids.len();
         let (need, last_step) = (vec![0..0; len], vec![usize::MAX; len]);
         let (slot, chain, place) = (vec![OUT; len], (0..len).collect(), vec![0; len]);
-        Self { ids, data, edges, first, roles, need, slot, chain, place, steps: Vec::new(), last_step }
+        Self {
+            ids,
+            data,
+            edges,
+            first,
+            roles,
+            need,
+            slot,
+            chain,
+            place,
+            steps: Vec::new(),
+            last_step,
+            wanted: Vec::new(),
+        }
     }
 
     /// Decides from the last node to the first which are kept, and which rows are needed.
-    fn assign(&mut self, wanted: &[(u32, Option<Range<usize>>)], stage: &mut [usize]) -> Vec<Uses> {
+    fn assign(&mut self, wanted: &[Wanted], stage: &mut [usize]) -> Vec<Uses> {
         let mut uses = vec![Uses::default(); self.ids.len()];
         // The rows of two nodes in one space have the same numbers in each block.
         let mut space = vec![0; self.ids.len()];
-        for (id, rows) in wanted {
-            let at = self.position(*id);
+        for (number, (_, rows)) in wanted.iter().enumerate() {
+            let at = self.wanted[number];
             let all = 0..rows_and_columns(&self.data[at].spec).0;
             unite(&mut self.need[at], rows.clone().unwrap_or(all));
             uses[at].apart = true;
@@ -204,14 +228,8 @@ impl Plan {
     }
 
     fn has_survey(&self, at: usize) -> bool {
-        let Kind::Operation { operation, operands } = &self.data[at].kind else { return false };
-        if matches!(self.roles[at], Role::Cached(_))
-            || !operation.is_surveyed()
-            || self.data[at].prepared.get().is_some()
-        {
-            return false;
-        }
-        !operands.is_empty()
+        let data = &self.data[at];
+        data.surveyed && data.prepared.get().is_none() && !matches!(self.roles[at], Role::Cached(_))
     }
 
     fn make_steps(&mut self, stage: &[usize], uses: &[Uses]) {
@@ -227,9 +245,9 @@ impl Plan {
             let surveyed: Vec<usize> = members.iter().copied().filter(|at| self.has_survey(*at)).collect();
             for at in surveyed {
                 let below = self.below(at, &members);
-                self.steps.push(Step { root: at, members: below, survey: true, slots, width });
+                self.steps.push(self.step(at, below, true, [slots, width]));
             }
-            self.steps.push(Step { root, members, survey: false, slots, width });
+            self.steps.push(self.step(root, members, false, [slots, width]));
         }
         for (number, step) in self.steps.iter().enumerate() {
             let users = step.members.iter().chain(step.survey.then_some(&step.root));
@@ -239,6 +257,24 @@ impl Plan {
                 }
             }
         }
+    }
+
+    fn step(&self, root: usize, members: Vec<usize>, survey: bool, [slots, width]: [usize; 2]) -> Step {
+        let mut step = Step { root, members, survey, slots, width, columns: 1, rows: 1, flops: 0.0 };
+        let mut specs = Vec::new();
+        for &at in &step.members {
+            let data = &*self.data[at];
+            step.columns = step.columns.max(rows_and_columns(&data.spec).1);
+            if let Kind::Operation { operation, .. } = &data.kind
+                && !self.operands(at).is_empty()
+            {
+                specs.clear();
+                specs.extend(self.operands(at).iter().map(|(operand, _)| &self.data[*operand].spec));
+                step.rows = step.rows.max(operation.preferred_rows());
+                step.flops += operation.flops(&specs, &data.spec);
+            }
+        }
+        step
     }
 
     /// The members of a step that the operands of one of them need.
@@ -261,7 +297,7 @@ impl Plan {
     fn assign_slots(&mut self, root: usize, members: &[usize], uses: &[Uses]) -> usize {
         for &at in members.iter().rev() {
             let Kind::Operation { operation, .. } = &self.data[at].kind else { continue };
-            if !operation.in_place() || operation.is_surveyed() {
+            if !operation.in_place() || self.data[at].surveyed {
                 continue;
             }
             let operand = self.operands(at)[0].0;

@@ -9,7 +9,7 @@ use codec_api::CodecError;
 use codec_api::util::zeros;
 use rayon::prelude::*;
 
-use crate::cache::{Claim, Value};
+use crate::cache::Value;
 use crate::error::{Error, Result};
 use crate::evaluate::{Options, Statistics};
 use crate::graph::{Graph, Kind};
@@ -20,6 +20,9 @@ use crate::reader::Reader;
 /// Values of the widest node of a block, if no operation prefers more rows: several such buffers
 /// stay in the first two levels of the cache.
 const BLOCK: usize = 1 << 14;
+
+/// Rows below which the blocks of a product are not divided among more threads.
+const FEW: usize = 16;
 
 /// Floating-point operations below which other threads would only delay a step.
 const SMALL: f64 = 4e5;
@@ -91,7 +94,7 @@ impl<'a> Run<'a> {
     }
 
     /// Runs steps, and lets go of values after their last use, unless they are wanted.
-    pub(crate) fn steps(&mut self, steps: Range<usize>, wanted: &[usize]) -> Result<()> {
+    pub(crate) fn steps(&mut self, steps: Range<usize>) -> Result<()> {
         let plan = self.plan;
         for number in steps {
             let step = &plan.steps[number];
@@ -101,7 +104,7 @@ impl<'a> Run<'a> {
                 self.keep(step)?;
             }
             let operands = step.members.iter().flat_map(|at| plan.operands(*at)).map(|(operand, _)| *operand);
-            for at in operands.filter(|at| plan.last_step[*at] == number && !wanted.contains(at)) {
+            for at in operands.filter(|at| plan.last_step[*at] == number && !plan.wanted.contains(at)) {
                 if let Some(value) = self.values[at].take()
                     && matches!(plan.roles[at], Role::Kept)
                 {
@@ -120,19 +123,18 @@ impl<'a> Run<'a> {
         let whole = plan.need[at] == (0..rows);
         let cache = options.cache.as_deref().filter(|_| whole);
         let waits = rayon::current_thread_index().is_none();
-        match cache.map(|cache| cache.claim(self.graph.node(plan.ids[at]), waits)) {
-            Some(Claim::Found(value)) => {
-                self.hits += 1;
-                self.live += size_of_val(value.values()) as u64;
-                self.values[at] = Some(value);
+        let value = match cache {
+            Some(cache) => {
+                let (value, hit) = cache.find(self.graph.node(plan.ids[at]), waits, || self.compute(step))?;
+                if hit {
+                    self.hits += 1;
+                    self.live += size_of_val(value.values()) as u64;
+                }
+                value
             }
-            Some(Claim::Compute(promise)) => {
-                let value = self.compute(step)?;
-                promise.fulfil(&value);
-                self.values[at] = Some(value);
-            }
-            None => self.values[at] = Some(self.compute(step)?),
-        }
+            None => self.compute(step)?,
+        };
+        self.values[at] = Some(value);
         Ok(())
     }
 
@@ -156,8 +158,9 @@ impl<'a> Run<'a> {
 
     /// Computes rows of the root of a step, in parallel if that is worth it.
     pub(crate) fn fill(&mut self, step: &Step, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
-        let columns = rows_and_columns(&self.plan.data[step.root].spec).1;
-        let (at_once, flops) = self.block(step, rows.len(), out.len());
+        let (all, columns) = rows_and_columns(&self.plan.data[step.root].spec);
+        let at_once = Self::block(step, rows.len());
+        let flops = step.flops * rows.len() as f64 / all.max(1) as f64;
         let blocks = rows.len().div_ceil(at_once);
         let threads = if flops < SMALL { 1 } else { rayon::current_num_threads().min(blocks.max(1)) };
         let at_once = self.budget(step, at_once, threads)?;
@@ -181,25 +184,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Rows of a block, and operations of the step.
-    fn block(&self, step: &Step, rows: usize, len: usize) -> (usize, f64) {
-        let (mut widest, mut preferred, mut flops) = (1, 1, len as f64 * step.members.len() as f64);
-        for &at in &step.members {
-            widest = widest.max(rows_and_columns(&self.plan.data[at].spec).1);
-            if let Kind::Operation { operation, operands } = &self.plan.data[at].kind
-                && operation.preferred_rows() > 1
-            {
-                preferred = preferred.max(operation.preferred_rows());
-                if !operands.is_empty() {
-                    let edges = self.plan.operands(at);
-                    let specs: Vec<_> = edges.iter().map(|(operand, _)| &self.plan.data[*operand].spec).collect();
-                    flops += operation.flops(&specs, &self.plan.data[at].spec);
-                }
-            }
-        }
-        // The number of threads has no influence, so that results do not depend on it.
-        let few = if preferred == usize::MAX { rows } else { preferred.min(rows.div_ceil(2)) };
-        ((BLOCK / widest).max(few).clamp(1, rows.max(1)), flops)
+    /// Rows of a block, if `rows` are computed.
+    fn block(step: &Step, rows: usize) -> usize {
+        let few = match step.rows {
+            usize::MAX => rows,
+            preferred => preferred.min(rows.div_ceil(rayon::current_num_threads()).max(FEW)),
+        };
+        (BLOCK / step.columns).max(few).clamp(1, rows.max(1))
     }
 
     /// Rows of a block within the byte budget.
@@ -238,6 +229,9 @@ impl<'a> Run<'a> {
     fn survey(&mut self, step: &Step) -> Result<()> {
         let (at, plan) = (step.root, self.plan);
         let Kind::Operation { operation, .. } = &plan.data[at].kind else { return Ok(()) };
+        if plan.data[at].prepared.get().is_some() {
+            return Ok(());
+        }
         let edges = plan.operands(at);
         let specs: Vec<_> = edges.iter().map(|(operand, _)| &plan.data[*operand].spec).collect();
         let reader = Reader { graph: self.graph, options: self.options, plan, at, specs: &specs };
@@ -248,8 +242,7 @@ impl<'a> Run<'a> {
         }
         let Some(mut survey) = operation.survey(&specs) else { return Ok(()) };
         let rows = specs.iter().map(|spec| rows_and_columns(spec).0).max().unwrap_or(0);
-        let (at_once, _) = self.block(step, rows, 0);
-        let at_once = self.budget(step, at_once, 1)?;
+        let at_once = self.budget(step, Self::block(step, rows), 1)?;
         let mut scratch = Scratch::new(step);
         loop {
             for first in (0..rows).step_by(at_once) {

@@ -19,6 +19,7 @@ mod certificate;
 mod chunks;
 mod conformance;
 mod cost;
+mod damage;
 mod determinism;
 mod docs;
 mod encodes;
@@ -49,6 +50,7 @@ fn everything() -> bool {
 pub use certificate::certificate;
 pub use conformance::check_crate;
 pub use cost::cost;
+pub use damage::damage;
 pub use determinism::determinism;
 pub use docs::docs;
 pub use extremes::check_extremes;

@@ -4,15 +4,15 @@ use std::ops::Range;
 
 use codec_api::{CodecError, Inputs, Product, TensorSpec, typetag};
 use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::broadcast;
 use super::{computed, two};
 use crate::operation::{Access, Block, Operation, rows_and_columns};
 
-/// Rows of a product that are computed at a time. The product packs its right operand for each
-/// block, which takes long if a block has few rows.
+/// Rows of a product that are computed at a time, if there are so many for each thread. The product
+/// packs its right operand for each block, which takes long if a block has few rows.
 const ROWS: usize = 256;
 
 /// `a·b`, or `a·bᵀ`, of the last two axes; the axes before are broadcast.
@@ -84,11 +84,24 @@ impl Operation for Matmul {
             } else {
                 MatRef::from_row_major_slice(right, k, n)
             };
-            let product = MatMut::from_row_major_slice_mut(part, rows.len(), n);
-            matmul(product, Accum::Replace, left, right, 1.0, Par::Seq);
+            product(left, right, m, part);
         }
         Ok(())
     }
+}
+
+/// The rows `left·right` of a product with `m` rows. A row has the same bits in any block of rows:
+/// faer sums the products of a row in one order, unless there is only one row.
+fn product(left: MatRef<'_, f32>, right: MatRef<'_, f32>, m: usize, out: &mut [f32]) {
+    let (rows, n) = (left.nrows(), right.ncols());
+    if rows != 1 || m == 1 {
+        let out = MatMut::from_row_major_slice_mut(out, rows, n);
+        return matmul(out, Accum::Replace, left, right, 1.0, Par::Seq);
+    }
+    let mut pair = vec![0.0; 2 * n];
+    let twice = Mat::from_fn(2, left.ncols(), |_, column| left[(0, column)]);
+    matmul(MatMut::from_row_major_slice_mut(&mut pair, 2, n), Accum::Replace, twice.as_ref(), right, 1.0, Par::Seq);
+    out.copy_from_slice(&pair[..n]);
 }
 
 /// The matrices that some rows of a stack touch, and the rows of each.

@@ -7,7 +7,7 @@ use codec_api::{Codec, CodecError, DecodeCx, EncodeCx, EncodedTensor, TensorSpec
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::one;
-use crate::operation::{Access, Block, Operation};
+use crate::operation::{Access, Block, Operation, rows_and_columns};
 
 /// Encodes a tensor with a codec, decodes it and rounds it to the stored dtype.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,7 +45,8 @@ impl Operation for Quantise {
         let tensor = TensorView::new(block.spec.clone(), &bytes)?;
         let encoded = EncodedTensor::encode(Arc::clone(&self.codec), tensor, &EncodeCx::new(self.seed))?;
         let decoded = encoded.decode_bytes(&DecodeCx::new().with_max_output(u64::MAX))?;
-        widen(block.spec.dtype(), &decoded, out)
+        let row = decoded.len() / rows_and_columns(block.spec).0.max(1);
+        widen(block.spec.dtype(), &decoded[block.rows.start * row..block.rows.end * row], out)
     }
 }
 

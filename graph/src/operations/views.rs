@@ -108,6 +108,15 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// Whether the result is whole rows of the operand that lie together.
+    pub(crate) fn is_of_whole_rows(&self, spec: &TensorSpec) -> bool {
+        let lengths = || self.ranges.iter().zip(spec.shape());
+        // Axes behind the first one of which there is more than one index are whole.
+        let mut behind = lengths().skip_while(|([first, end], _)| end - first <= 1).skip(1);
+        behind.all(|([first, end], length)| end - first == *length)
+            && lengths().next_back().is_none_or(|([first, end], length)| end - first == *length)
+    }
+
     /// The operand's row for a row of the result.
     fn row(&self, row: usize, spec: &TensorSpec) -> usize {
         let leading = self.ranges.len().saturating_sub(1);

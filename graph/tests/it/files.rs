@@ -15,8 +15,8 @@ fn registry() -> Registry {
     Registry::linked().unwrap()
 }
 
-/// A model with one tensor.
-fn model(path: &Path, values: &[f32]) {
+/// A model with one tensor of 20 rows.
+pub(crate) fn model(path: &Path, values: &[f32]) {
     let view = tensor::TensorView::new(Dtype::F32, vec![20, values.len() / 20], bytemuck::cast_slice(values)).unwrap();
     tensor::serialize_to_file([("w", view)], None, path).unwrap();
 }

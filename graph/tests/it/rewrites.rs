@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use codec_api::{Dtype, EncodeCx, EncodedTensor, Registry, TensorView};
-use graph::{Graph, Node};
+use graph::{Cache, Graph, Node, Options};
 
 use crate::values::numbers;
 
@@ -40,6 +40,33 @@ fn slices_and_casts_move_down() {
     assert_eq!(text.matches("slice pushed down").count(), 2, "{text}");
     let turned = graph.cast(graph.transpose(sum).unwrap(), Dtype::BF16).unwrap();
     check(&graph, turned, "cast pushed down", 0.0);
+}
+
+#[test]
+fn evaluations_rewrite_what_keeps_bits() {
+    let graph = Graph::new();
+    let (a, b) = (array(&graph, &[90, 80], 1), array(&graph, &[90, 80], 2));
+    let sum = graph.silu(graph.add(a, b).unwrap()).unwrap();
+    let part = graph.slice(sum, &[3..7, 10..20]).unwrap();
+    let whole = graph.eval(sum).unwrap();
+    let (values, statistics) = graph.evaluate(&[part], &Options::default()).unwrap();
+    let expected: Vec<f32> = (3..7).flat_map(|row| whole.values()[row * 80 + 10..row * 80 + 20].to_vec()).collect();
+    assert_eq!(values[0].values(), expected);
+    // Two slices, a sum and a function.
+    assert_eq!(statistics.evaluations, 4);
+    // A sum that is wanted, too, is computed once, and not by parts.
+    let (both, statistics) = graph.evaluate(&[sum, part], &Options::default()).unwrap();
+    assert_eq!((both[1].values(), statistics.evaluations), (&expected[..], 3));
+    // With a cache, its parts are found.
+    let options = Options { cache: Some(Arc::new(Cache::new(1 << 20))), ..Options::default() };
+    graph.evaluate(&[sum], &options).unwrap();
+    assert_eq!(graph.evaluate(&[part], &options).unwrap().1.hits, 1);
+    // Products change on request only.
+    let (x, y) = (array(&graph, &[4, 90], 3), array(&graph, &[80, 70], 4));
+    let product = graph.matmul(x, graph.matmul(a, y).unwrap()).unwrap();
+    let before = graph.len();
+    graph.eval(product).unwrap();
+    assert_eq!(graph.len(), before);
 }
 
 #[test]

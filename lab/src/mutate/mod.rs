@@ -4,7 +4,6 @@
 //! mutant and the seed determine the mutant: a failure can be repeated, and its file is kept.
 
 mod attack;
-mod edit;
 mod source;
 
 use std::fs;

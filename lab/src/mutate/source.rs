@@ -6,15 +6,16 @@ use anyhow::{Context, Result, ensure};
 use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
 use codec_api::rand_xoshiro::rand_core::{Rng, SeedableRng};
 use codec_api::{Codec, DecodeCx, Dtype, EncodedTensor, Registry};
-use laws::Sample;
-
-use super::edit::damage;
+use laws::{Sample, damage};
 
 /// Shapes of tensors of each float dtype.
 const SHAPES: [[usize; 2]; 3] = [[4, 64], [3, 70], [2, 256]];
 
 /// Other tensors, for exact codecs.
 const OTHERS: [(Dtype, [usize; 2]); 2] = [(Dtype::I16, [5, 7]), (Dtype::BOOL, [4, 64])];
+
+/// Key of the description of an encoded tensor in the metadata.
+const KEY: &str = "netweight";
 
 /// The files of one codec.
 pub struct Source<'a> {
@@ -52,7 +53,7 @@ impl<'a> Source<'a> {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         let mut bytes = self.file(index).bytes.clone();
         for _ in 0..=rng.next_u64() % 3 {
-            damage(&mut bytes, &mut rng);
+            damage(&mut bytes, KEY, &mut rng);
         }
         bytes
     }

@@ -77,7 +77,7 @@ impl Operation for Adapted {
         2.0 * result.elements() as f64 * operands.get(1).map_or(1, |left| rows_and_columns(left).1) as f64
     }
 
-    fn is_surveyed(&self) -> bool {
+    fn is_prepared(&self) -> bool {
         self.magnitude.is_some()
     }
 

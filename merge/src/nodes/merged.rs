@@ -36,7 +36,7 @@ impl Operation for Merged {
         2.0 * operands.len() as f64 * result.elements() as f64
     }
 
-    fn is_surveyed(&self) -> bool {
+    fn is_prepared(&self) -> bool {
         true
     }
 

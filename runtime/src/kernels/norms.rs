@@ -45,10 +45,9 @@ fn total(x: &[f32]) -> f32 {
 #[inline(always)]
 fn squares(x: &[f32], mean: f32) -> f32 {
     let (blocks, rest) = x.as_chunks();
-    let mut sums = [0.0; LANES];
-    for (sum, x) in sums.iter_mut().zip(rest) {
-        *sum = (x - mean) * (x - mean);
-    }
+    let mut last = [mean; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut sums = lanes!(i => (last[i] - mean) * (last[i] - mean));
     for block in blocks {
         let block: &[f32; LANES] = block;
         sums = lanes!(i => sums[i] + (block[i] - mean) * (block[i] - mean));

@@ -4,6 +4,10 @@ use simd::{LANES, kernel, lanes, load, store, sum};
 
 use super::functions::exp;
 
+/// Blocks whose values are summed after all of them are computed: a value that was just written as
+/// part of a longer vector is slow to read.
+const GROUP: usize = 16;
+
 /// The first of the largest values.
 pub(crate) fn largest(values: &[f32]) -> usize {
     values.iter().enumerate().fold(0, |best, (i, v)| if *v > values[best] { i } else { best })
@@ -22,9 +26,13 @@ kernel! {
         // Sums of a block are exact enough in f32; a vocabulary has many blocks.
         let mut sums = [0.0f64; LANES];
         let (blocks, rest) = values.as_chunks_mut::<LANES>();
-        for block in blocks {
-            *block = exp(&lanes!(i => block[i] - largest));
-            sums = lanes!(i => sums[i] + f64::from(block[i]));
+        for group in blocks.chunks_mut(GROUP) {
+            for block in &mut *group {
+                *block = exp(&lanes!(i => block[i] - largest));
+            }
+            for block in group {
+                sums = lanes!(i => sums[i] + f64::from(block[i]));
+            }
         }
         let last = exp(&{ let x = load(rest); lanes!(i => x[i] - largest) });
         let len = rest.len();

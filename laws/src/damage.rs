@@ -4,8 +4,8 @@ use codec_api::rand_xoshiro::Xoshiro256PlusPlus;
 use codec_api::rand_xoshiro::rand_core::Rng;
 use serde_json::{Map, Value};
 
-/// Key of the description of the encoded tensor.
-const METADATA: [&str; 2] = ["__metadata__", "netweight"];
+/// Key of the metadata in a header.
+const METADATA: &str = "__metadata__";
 
 /// Shapes that need from nothing to petabytes.
 const SHAPES: [&[u64]; 10] = [
@@ -21,16 +21,17 @@ const SHAPES: [&[u64]; 10] = [
     &[u64::MAX, 2],
 ];
 
-/// Damages a file in one way.
-pub fn damage(file: &mut Vec<u8>, rng: &mut Xoshiro256PlusPlus) {
+/// Damages a safetensors file in one way: its bytes, its header, or the JSON text of the metadata
+/// with this key.
+pub fn damage(file: &mut Vec<u8>, key: &str, rng: &mut Xoshiro256PlusPlus) {
     match rng.next_u64() % 8 {
         0 => flip(file, rng),
         1 => cut(file, rng),
         2 => fill(file, rng),
         3 => edit_header(file, rng, swap_sections),
         4 => edit_header(file, rng, edit_value),
-        5 => edit_header(file, rng, |header, rng| edit_description(header, rng, edit_value)),
-        6 => edit_header(file, rng, |header, rng| edit_description(header, rng, set_shape)),
+        5 => edit_header(file, rng, |header, rng| edit_description(header, key, rng, edit_value)),
+        6 => edit_header(file, rng, |header, rng| edit_description(header, key, rng, set_shape)),
         _ => flip_data(file, rng),
     }
 }
@@ -89,26 +90,43 @@ fn edit_header(
     *file = [&(text.len() as u64).to_le_bytes()[..], &text, &data].concat();
 }
 
-/// Changes the JSON text that describes the encoded tensor.
+/// Changes the JSON text of a metadata key.
 fn edit_description(
     header: &mut Value,
+    key: &str,
     rng: &mut Xoshiro256PlusPlus,
     edit: impl FnOnce(&mut Value, &mut Xoshiro256PlusPlus),
 ) {
-    let Some(text) = header.get_mut(METADATA[0]).and_then(|metadata| metadata.get_mut(METADATA[1])) else { return };
+    let Some(text) = header.get_mut(METADATA).and_then(|metadata| metadata.get_mut(key)) else { return };
     let Some(mut description) = text.as_str().and_then(|text| serde_json::from_str(text).ok()) else { return };
     edit(&mut description, rng);
     *text = Value::String(description.to_string());
 }
 
+/// Changes one of the shapes anywhere.
 fn set_shape(description: &mut Value, rng: &mut Xoshiro256PlusPlus) {
-    description["shape"] = SHAPES[below(rng, SHAPES.len())].into();
+    let (mut shapes, mut rest) = (Vec::new(), vec![description]);
+    while let Some(value) = rest.pop() {
+        match value {
+            Value::Object(object) => {
+                for (key, value) in object.iter_mut() {
+                    if key == "shape" { shapes.push(value) } else { rest.push(value) }
+                }
+            }
+            Value::Array(list) => rest.extend(list),
+            _ => {}
+        }
+    }
+    let at = below(rng, shapes.len());
+    if let Some(shape) = shapes.into_iter().nth(at) {
+        *shape = SHAPES[below(rng, SHAPES.len())].into();
+    }
 }
 
 /// Two sections get each other's bytes.
 fn swap_sections(header: &mut Value, rng: &mut Xoshiro256PlusPlus) {
     let Some(object) = header.as_object_mut() else { return };
-    let names: Vec<_> = object.keys().filter(|name| *name != METADATA[0]).cloned().collect();
+    let names: Vec<_> = object.keys().filter(|name| *name != METADATA).cloned().collect();
     let pick = |rng: &mut _| names.get(below(rng, names.len()));
     let (Some(a), Some(b)) = (pick(rng), pick(rng)) else { return };
     let offsets = |object: &Map<String, Value>, name: &str| object[name].get("data_offsets").cloned();
@@ -136,10 +154,23 @@ fn edit_value(value: &mut Value, rng: &mut Xoshiro256PlusPlus) {
             if deeper {
                 edit_value(&mut list[at], rng);
             } else {
-                list.insert(at, other(rng));
+                edit_list(list, at, rng);
             }
         }
         _ => *value = other(rng),
+    }
+}
+
+/// Changes the order or the number of values.
+fn edit_list(list: &mut Vec<Value>, at: usize, rng: &mut Xoshiro256PlusPlus) {
+    match rng.next_u64() % 4 {
+        0 => list.insert(at, other(rng)),
+        1 => drop(list.remove(at)),
+        2 => {
+            let with = below(rng, list.len());
+            list.swap(at, with);
+        }
+        _ => list.insert(at, list[at].clone()),
     }
 }
 
