@@ -68,8 +68,11 @@ pub struct Opener {
     /// The metadata string that marks a file of this kind.
     pub key: &'static str,
     /// Opens a file with this metadata string.
-    pub open: fn(Checkpoint, Above<'_>, &Registry) -> Result<Box<dyn Compute>, Error>,
+    pub open: Open,
 }
+
+/// Opens a file; the models that it is computed of through [`Above`].
+pub type Open = fn(Checkpoint, Above<'_>, &Registry) -> Result<Box<dyn Compute>, Error>;
 
 inventory::collect!(Opener);
 

@@ -47,7 +47,7 @@ pub use adapter::AdapterConfig;
 pub use checkpoint::Checkpoint;
 pub use companions::Companions;
 pub use compare::{Change, Difference, TensorDiff, diff};
-pub use computed::{Above, Compute, Computed, Opener};
+pub use computed::{Above, Compute, Computed, Open, Opener};
 pub use error::Error;
 pub use identity::FileIdentity;
 pub use layout::CALIBRATION;

@@ -53,7 +53,7 @@ fn open(file: Checkpoint, above: Above<'_>, registry: &Registry) -> Result<Box<d
 }
 
 impl Expressions {
-    fn failed(&self, tensor: &str, error: Error) -> ModelError {
+    fn failed(&self, tensor: &str, error: &Error) -> ModelError {
         let part = format!("tensor `{tensor}`");
         ModelError::Computed { path: self.path.clone(), part, reason: error.to_string() }
     }
@@ -118,7 +118,7 @@ impl Compute for Expressions {
     }
 
     fn rows(&self, tensor: usize, rows: Range<usize>, out: &mut [u8]) -> Result<(), ModelError> {
-        self.compute(tensor, rows, out).map_err(|error| self.failed(&self.tensors[tensor].0, error))
+        self.compute(tensor, rows, out).map_err(|error| self.failed(&self.tensors[tensor].0, &error))
     }
 
     fn same_as(&self, tensor: usize) -> Option<usize> {
@@ -136,7 +136,7 @@ impl Compute for Expressions {
             let stored = of(data)?;
             let found = stored.verify();
             progress.tick(data.spec.elements() as u64);
-            found.err().map(|error| self.failed(&stored.name, error))
+            found.err().map(|error| self.failed(&stored.name, &error))
         };
         self.stored().par_iter().filter_map(check).collect()
     }

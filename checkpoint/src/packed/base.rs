@@ -212,14 +212,13 @@ impl Packed {
             return Err(self.base_error(number, "none was given".to_owned()));
         };
         let known = *hash.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match known {
-            Some(found) => found,
+        let found = if let Some(found) = known {
+            found
+        } else {
             // Without the lock: a computed tensor takes rayon's threads, which may ask for it too.
-            None => {
-                let found = base.model.hash(&tensor.name)?;
-                *hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-                found
-            }
+            let found = base.model.hash(&tensor.name)?;
+            *hash.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+            found
         };
         if found == tensor.blake3 {
             return Ok((&base.model, tensor));

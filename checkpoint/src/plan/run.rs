@@ -307,7 +307,7 @@ impl<'a> Encoder<'a> {
         };
         let sections = encoded.payload.sections().iter();
         let sections = sections.map(|(name, section)| (name.clone(), crc32c(section.data()))).collect();
-        let levels = self.levels(&view, &encoded, &cx.decoding()).map_err(failed)?;
+        let levels = Self::levels(&view, &encoded, &cx.decoding()).map_err(failed)?;
         self.model.release();
         let (rows, certificate) = ([rows.start, rows.end], encoded.certificate);
         Ok((ChunkRecord { rows, codec, certificate, blake3, levels, sections, refused }, encoded.payload))
@@ -315,7 +315,6 @@ impl<'a> Encoder<'a> {
 
     /// What a decoder returns at each quality level but the last.
     fn levels(
-        &self,
         source: &TensorView<'_>,
         encoded: &EncodedTensor,
         cx: &DecodeCx<'_>,

@@ -111,13 +111,12 @@ impl Builder<'_> {
     }
 
     fn leaf(&mut self, path: &Path, tensor: &str) -> Result<Node> {
-        let source = match self.sources.get(path) {
-            Some(source) => Arc::clone(source),
-            None => {
-                let source = Source::open(path, self.registry)?;
-                self.sources.insert(path.to_owned(), Arc::clone(&source));
-                source
-            }
+        let source = if let Some(source) = self.sources.get(path) {
+            Arc::clone(source)
+        } else {
+            let source = Source::open(path, self.registry)?;
+            self.sources.insert(path.to_owned(), Arc::clone(&source));
+            source
         };
         Ok(self.graph.tensor(&source, tensor)?)
     }
