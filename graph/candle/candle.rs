@@ -32,7 +32,12 @@ impl Both {
     }
 
     /// Measures both, after a comparison of their values.
-    fn measure(&self, group: &mut BenchmarkGroup<'_, WallTime>, node: Node, candle: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    fn measure(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        node: Node,
+        candle: impl Fn(&[Tensor]) -> Result<Tensor>,
+    ) {
         let ours = self.graph.eval(node).expect("an evaluation");
         let theirs = candle(&self.tensors).and_then(|t| t.flatten_all()?.to_vec1::<f32>()).expect("an evaluation");
         let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs().max(1.0);
@@ -41,7 +46,12 @@ impl Both {
         self.theirs(group, "candle", candle);
     }
 
-    fn theirs(&self, group: &mut BenchmarkGroup<'_, WallTime>, name: &str, candle: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    fn theirs(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        name: &str,
+        candle: impl Fn(&[Tensor]) -> Result<Tensor>,
+    ) {
         group.bench_function(name, |b| b.iter(|| candle(black_box(&self.tensors)).expect("an evaluation")));
     }
 }
