@@ -82,7 +82,7 @@ fn large(c: &mut Criterion) {
         let of = Curvature { axis: InputAxis::Columns, inputs: &curvature, outputs: &curvature };
         // On a thread of the pool, as commands call it.
         rayon::scope(|_| {
-            b.iter(|| black_box(feedback(&*codec, &tensor, of, &EncodeCx::default()).expect("a payload")))
+            b.iter(|| black_box(feedback(&*codec, &tensor, of, &EncodeCx::default()).expect("a payload")));
         });
     });
     group.bench_function("product of faer", |b| {

@@ -38,7 +38,7 @@ pub fn print(
 /// the index of the set of files in its place.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_made(
     plan: &Plan,
     packed: &Path,

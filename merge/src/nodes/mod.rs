@@ -153,11 +153,10 @@ impl Builder<'_> {
     fn factor(&mut self, adapter: &Adapter, name: &str, turned: bool) -> Result<Node> {
         let leaf = self.leaf(adapter.path(), name)?;
         let leaf = match *self.graph.spec(leaf)?.shape() {
-            [_, _] => leaf,
+            [] | [_, _] => leaf,
             [columns] => self.graph.reshape(leaf, [1, columns])?,
             // The kernels of a convolution.
             [rows, ref kernel @ ..] => self.graph.reshape(leaf, [rows, kernel.iter().product()])?,
-            [] => leaf,
         };
         Ok(if turned { self.graph.transpose(leaf)? } else { leaf })
     }

@@ -208,7 +208,7 @@ fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
     assert!(header.contains(from), "`{from}` is not in {header:.600}");
     let mut header = header.replace(from, to);
-    while header.len() % 8 != 0 {
+    while !header.len().is_multiple_of(8) {
         header.push(' ');
     }
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat()
