@@ -18,7 +18,7 @@ const LAYERS: [&str; 3] = ["num_hidden_layers", "n_layer", "num_layers"];
 /// layers of the output are like. `None` if the donor has none.
 ///
 /// # Errors
-/// [`Error::File`] if it is no JSON object.
+/// [`crate::Error::File`] if it is no JSON object.
 pub(super) fn edited(
     donor: &Opened,
     tensors: &[OutputTensor],
