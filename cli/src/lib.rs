@@ -39,6 +39,7 @@ mod lora;
 mod merge;
 mod options;
 mod packing;
+mod route;
 #[cfg(feature = "runtime")]
 mod running;
 mod shell;
@@ -123,6 +124,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Diff(args) => diff::run(args, &registry, out),
         Command::Merge(args) => merge::run(args, &registry, out),
         Command::Lora(args) => lora::run(args, &registry, out),
+        Command::Route(args) => route::run(args, out),
         Command::Bench(args) => bench::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Calibrate(args) => calibrate::run(args, &registry, out),
