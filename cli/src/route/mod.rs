@@ -172,7 +172,7 @@ impl Args {
             ..Request::default()
         };
         if let Err(reason) = defaults.check() {
-            bail!("{reason}: the value of an option");
+            bail!("options: {reason}");
         }
         match (&self.prompt, self.requests.as_ref().or(self.traffic.trace.as_ref())) {
             (Some(prompt), _) => {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use planner::{
     Aim, Arrival, Batching, Fleet, Lengths, Need, Planned, Poisson, Quantiles, Simulation, Site, simulate, trace,
 };
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Routed, placed};
 use crate::Outcome;
-use crate::text::{Align, count, printable, table, width, write_json};
+use crate::text::{self, Align, count, printable, table, width, write_json};
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
@@ -41,7 +41,9 @@ impl<'a> Traffic<'a> {
             let process = Poisson::new(per_day as f64 / DAY, routed.len(), args.seed)?;
             (process.take(per_day as usize).collect(), "random arrivals")
         } else {
-            (trace(routed.iter().map(|routed| &routed.request))?, "arrivals of the trace")
+            let file = args.trace.as_deref().map(text::path).unwrap_or_default();
+            let arrivals = trace(routed.iter().map(|routed| &routed.request));
+            (arrivals.with_context(|| format!("`{file}` is no trace"))?, "arrivals of the trace")
         };
         Ok(Self { routed, arrivals, batching, shown: format!("{how}, {size}") })
     }

@@ -81,7 +81,8 @@ pub struct Simulation {
     pub sites: Vec<Site>,
 }
 
-/// The utilisation that the number of machines is chosen for, if the fleet does not state it.
+/// The utilisation with full batches that the number of machines is chosen for, if the fleet does
+/// not state it.
 pub const UTILISATION: f64 = 0.7;
 
 /// Simulates traffic, which is in the order of arrival. Each placement has a queue of its own.
