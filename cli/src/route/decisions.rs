@@ -23,15 +23,11 @@ pub(super) fn run(fleet: &Fleet, routed: &[Routed], aim: Aim, json: bool, out: &
         one(routed, decision, out)?;
     } else {
         let rows = pairs().map(|(routed, decision)| line(routed, decision));
-        write!(out, "{}", ended(table(&COLUMNS, rows, width())))?;
+        writeln!(out, "{}", table(&COLUMNS, rows, width()))?;
         refused(pairs(), out)?;
     }
     let all = decisions.iter().all(|decision| decision.chosen().is_some());
     Ok(if all { Outcome::Clean } else { Outcome::Found })
-}
-
-fn ended(table: String) -> String {
-    table.trim_end_matches('\n').to_owned() + "\n"
 }
 
 const COLUMNS: [(&str, Align); 9] = [
@@ -93,7 +89,7 @@ fn one(routed: &Routed, decision: &Decision<'_>, out: &mut dyn Write) -> Result<
     let rows: Vec<_> = rows.collect();
     if !rows.is_empty() {
         let columns: Vec<_> = COLUMNS[4..].iter().copied().chain([("why not", Align::Left)]).collect();
-        write!(out, "\n{}", ended(table(&columns, rows, None)))?;
+        writeln!(out, "\n{}", table(&columns, rows, None))?;
     }
     Ok(())
 }

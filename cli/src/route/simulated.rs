@@ -85,7 +85,7 @@ impl<'a> Traffic<'a> {
         writeln!(out, "{all} in {:.0} s: {}", routed.duration_s, self.shown)?;
         let mut rows = rows("routed", routed);
         rows.extend(largest.into_iter().flat_map(|largest| self::rows("largest model alone", largest)));
-        writeln!(out, "\n{}", table(&COLUMNS, rows, width()).trim_end_matches('\n'))?;
+        writeln!(out, "\n{}", table(&COLUMNS, rows, width()))?;
         if let Some(saved) = saved {
             writeln!(out, "\nrouting saves {:.1} % of the cost of the largest model alone", 100.0 * saved)?;
         }
