@@ -1,5 +1,7 @@
 //! Decisions against exhaustive search, queues against theory, files and their errors.
 
+#![allow(clippy::unwrap_used, reason = "test helpers may")]
+
 mod fleets;
 mod profiles;
 mod queues;

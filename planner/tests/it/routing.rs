@@ -97,8 +97,8 @@ fn feasible(fleet: &Fleet, hardware: &[(String, f64, Option<u64>)], need: &Need)
                 + tokens(output, stated.decode_tokens_per_s);
             let p99 = stated.p99_factor * mean;
             let fits = variant.quality.unwrap() >= need.quality
-                && !need.p99_ms.is_some_and(|limit| p99 > limit)
-                && !variant.memory.zip(*has).is_some_and(|(needs, has)| needs > has);
+                && need.p99_ms.is_none_or(|limit| p99 <= limit)
+                && variant.memory.zip(*has).is_none_or(|(needs, has)| needs <= has);
             if fits {
                 let cost = price * 1e6 / (3600.0 * stated.tokens_per_s);
                 all.push((variant.name.clone(), placement.hardware.clone(), cost, p99, *price));

@@ -1,6 +1,6 @@
 //! The routing of an earlier system, as its report prints it.
 
-use planner::{Aim, Class, Decision, Fleet, History, Lengths, Need, seed001};
+use planner::{Aim, Class, Decision, Fleet, History, Lengths, Need, Offer, seed001};
 
 fn cents(dollars: f64) -> String {
     format!("{dollars:.2}")
@@ -50,7 +50,7 @@ fn the_class_of_tokens_is_used() {
         let request = scenario.request();
         let lengths = request.lengths(&count, &History::default()).unwrap();
         let need = request.need(lengths, fleet.classes());
-        let chosen = Decision::new(&fleet, &need, Aim::Cost).chosen().map(|offer| offer.names());
+        let chosen = Decision::new(&fleet, &need, Aim::Cost).chosen().map(Offer::names);
         assert_eq!(Class::of(lengths), scenario.class);
         chosen.unwrap()
     });
@@ -62,7 +62,7 @@ fn the_class_of_tokens_is_used() {
 fn its_p99_is_one_and_a_half_times_the_time_it_states() {
     let fleet = seed001::fleet().unwrap();
     let need = |p99_ms| Need { lengths: Lengths { prompt: 10, output: 10 }, quality: 0.85, p99_ms: Some(p99_ms) };
-    let chosen = |p99_ms, aim| Decision::new(&fleet, &need(p99_ms), aim).chosen().map(|offer| offer.names());
+    let chosen = |p99_ms, aim| Decision::new(&fleet, &need(p99_ms), aim).chosen().map(Offer::names);
     assert_eq!(chosen(150.0, Aim::Cost), Some(("Llama-2-7b", "T4")));
     assert_eq!(chosen(149.0, Aim::Cost), Some(("Llama-2-7b", "A10G")));
     assert_eq!(chosen(150.0, Aim::Latency), Some(("Llama-2-13b", "A100-40")));
