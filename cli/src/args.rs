@@ -7,7 +7,7 @@ use codec_api::Dtype;
 use regex::Regex;
 
 use crate::packing::Bases;
-use crate::{apply, compress, decompress, diff, lora, merge, shell, steps, verify};
+use crate::{apply, compress, decompress, diff, lora, merge, route, shell, steps, verify};
 #[cfg(feature = "runtime")]
 use crate::{calibrate, eval, generate, graph, speed};
 
@@ -44,6 +44,7 @@ pub enum Command {
     Plan(Box<steps::Plan>),
     Run(steps::Run),
     Commit(steps::Commit),
+    Route(Box<route::Args>),
     Bench(Box<Bench>),
     #[cfg(feature = "runtime")]
     Calibrate(calibrate::Args),

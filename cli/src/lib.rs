@@ -43,6 +43,7 @@ mod lora;
 mod merge;
 mod options;
 mod packing;
+mod route;
 #[cfg(feature = "runtime")]
 mod running;
 mod shell;
@@ -129,6 +130,7 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Lora(args) => lora::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Graph(args) => graph::run(args, &registry, out),
+        Command::Route(args) => route::run(args, out),
         Command::Bench(args) => bench::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Calibrate(args) => calibrate::run(args, &registry, out),

@@ -1,0 +1,9 @@
+//! Decisions against exhaustive search, queues against theory, files and their errors.
+
+#![allow(clippy::unwrap_used, reason = "test helpers may")]
+
+mod fleets;
+mod profiles;
+mod queues;
+mod routing;
+mod seed001;
