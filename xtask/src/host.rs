@@ -43,7 +43,8 @@ impl Guest {
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
     /// The tree's development profile, so that libraries are shared with the tests, but without
-    /// optimisation of the tree's crates: it compiles soonest.
+    /// optimisation of the tree's crates, and without the commands that run models: it compiles
+    /// soonest.
     Dev,
     /// The tree's release profile, for real use.
     Release,
@@ -72,7 +73,7 @@ impl Host {
         if matches!(profile, Profile::Dev) {
             profiles = profiles.map(|profiles| without_optimisation(&profiles, &metadata));
         }
-        fs::write(&manifest, manifest_text(tree, &metadata, guests, profiles))?;
+        fs::write(&manifest, manifest_text(tree, &metadata, guests, profile, profiles))?;
         fs::write(directory.join("src/main.rs"), main_text(guests))?;
         // Uses the tree's versions of dependencies where possible.
         let lock = tree.path("Cargo.lock");
@@ -134,20 +135,30 @@ fn main() -> std::process::ExitCode {{
     )
 }
 
-fn manifest_text(tree: &Tree, metadata: &Metadata, guests: &[Guest], profile: Option<Item>) -> String {
+fn manifest_text(
+    tree: &Tree,
+    metadata: &Metadata,
+    guests: &[Guest],
+    profile: Profile,
+    profiles: Option<Item>,
+) -> String {
     let mut manifest = DocumentMut::new();
     manifest["package"] = table([("name", "netweight-host"), ("version", "0.0.0"), ("edition", "2024")]);
     manifest["package"]["publish"] = value(false);
     manifest["workspace"] = Item::Table(Table::new());
     let mut dependencies = Table::new();
-    dependencies.insert("netweight-cli", path(&tree.path("cli")));
+    let mut cli = path(&tree.path("cli"));
+    if matches!(profile, Profile::Dev) {
+        cli["default-features"] = value(false);
+    }
+    dependencies.insert("netweight-cli", cli);
     dependencies.insert("netweight-codecs", path(&tree.path("codecs")));
     for guest in guests {
         dependencies.insert(&guest.package.name, path(&guest.directory));
     }
     manifest["dependencies"] = Item::Table(dependencies);
-    if let Some(profile) = profile {
-        manifest["profile"] = profile;
+    if let Some(profiles) = profiles {
+        manifest["profile"] = profiles;
     }
     let mut patch = Table::new();
     patch.set_implicit(true);
@@ -212,7 +223,7 @@ mod tests {
                 {"name":"netweight-laws","source":"registry","kind":"dev"},
                 {"name":"serde","source":"registry","kind":null}]"#,
         );
-        let text = manifest_text(&tree, &metadata, std::slice::from_ref(&guest), None);
+        let text = manifest_text(&tree, &metadata, std::slice::from_ref(&guest), Profile::Dev, None);
         let manifest: DocumentMut = text.parse().unwrap();
         assert!(manifest.contains_key("workspace"), "{text}");
         assert_eq!(manifest["dependencies"]["codec-x"]["path"].as_str(), Some("/far/x"));
