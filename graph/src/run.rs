@@ -24,8 +24,13 @@ const BLOCK: usize = 1 << 14;
 /// Rows below which the blocks of a product are not divided among more threads.
 const FEW: usize = 16;
 
-/// Floating-point operations below which other threads would only delay a step.
+/// Floating-point operations below which other threads would only delay a step: they have to be
+/// woken first.
 const SMALL: f64 = 4e5;
+
+/// The same for results of fewer than [`FEW_VALUES`], whose operations are not bound by memory.
+const SMALL_IN_CACHE: f64 = 4e6;
+const FEW_VALUES: usize = 1 << 18;
 
 /// An evaluation in progress.
 pub(crate) struct Run<'a> {
@@ -162,7 +167,8 @@ impl<'a> Run<'a> {
         let at_once = Self::block(step, rows.len());
         let flops = step.flops * rows.len() as f64 / all.max(1) as f64;
         let blocks = rows.len().div_ceil(at_once);
-        let threads = if flops < SMALL { 1 } else { rayon::current_num_threads().min(blocks.max(1)) };
+        let small = if out.len() < FEW_VALUES { SMALL_IN_CACHE } else { SMALL };
+        let threads = if flops < small { 1 } else { rayon::current_num_threads().min(blocks.max(1)) };
         let at_once = self.budget(step, at_once, threads)?;
         let this = &*self;
         let compute = |scratch: &mut Scratch, (number, out): (usize, &mut [f32])| -> Result<()> {
