@@ -18,10 +18,10 @@ use crate::text;
 /// Merge models by a recipe
 ///
 /// Reads a recipe of mergekit (YAML), or the same keys in TOML (*.toml), and writes a dense model
-/// into a directory, its expressions, or a packed model. The recipe is checked as a whole before anything is written. Models are
-/// directories or .safetensors files, dense or packed, on this disk; PATH+ADAPTER is a model with a
-/// LoRA adapter. Values are computed in F32 and rounded once. When an interrupted command is given
-/// again, it keeps the files that were finished.
+/// into a directory, its expressions, or a packed model. The recipe is checked as a whole before
+/// anything is written. Models are directories or .safetensors files, dense or packed, on this
+/// disk; PATH+ADAPTER is a model with a LoRA adapter. Values are computed in F32 and rounded once.
+/// When an interrupted command is given again, it keeps the files that were finished.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub struct Args {

@@ -17,8 +17,8 @@ use crate::text;
 /// Decodes every tensor and compares each section with its checksum and each decoded tensor with
 /// its hash. Nothing is written. The exit code is 1 if something is damaged or, with --against, not
 /// as in the source. It is also 1 if the file was cut off; then the quality levels that it still
-/// holds are checked. Of a model of expressions, every tensor that it is computed of is compared with
-/// its hash.
+/// holds are checked. Of a model of expressions, every tensor that it is computed of is compared
+/// with its hash.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A packed file (*.nw.safetensors), an index of several, or a directory with one; or a model

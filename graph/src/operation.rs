@@ -133,8 +133,8 @@ pub trait Operation: Any + Debug + Send + Sync {
         result.elements() as f64
     }
 
-    /// The pass over all operands that comes first, if the operation needs one. Called when the node
-    /// is built, too, to see whether there is one.
+    /// The pass over all operands that comes first, if the operation needs one. Called when the
+    /// node is built, too, to see whether there is one.
     fn survey(&self, _operands: &[&TensorSpec]) -> Option<Box<dyn Survey>> {
         None
     }

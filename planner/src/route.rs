@@ -83,8 +83,8 @@ impl<'a> Offer<'a> {
         self.p99_ms.unwrap_or(f64::INFINITY)
     }
 
-    /// The order of offers that fit. Of equal ones, that on the cheaper machine comes first, because
-    /// it costs less while it waits; then names decide.
+    /// The order of offers that fit. Of equal ones, that on the cheaper machine comes first,
+    /// because it costs less while it waits; then names decide.
     fn compare(&self, other: &Self, aim: Aim) -> Ordering {
         let (cost, latency) =
             (self.cost_per_million.total_cmp(&other.cost_per_million), self.p99().total_cmp(&other.p99()));

@@ -1,5 +1,5 @@
-//! LoRA adapters in the layout of PEFT or of kohya's scripts: read, merged into the values of a model
-//! while they are read, and extracted from a fine-tune.
+//! LoRA adapters in the layout of PEFT or of kohya's scripts: read, merged into the values of a
+//! model while they are read, and extracted from a fine-tune.
 
 mod extract;
 mod kohya;

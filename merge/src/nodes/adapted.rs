@@ -12,8 +12,8 @@ use crate::error::Result;
 use crate::lora::{Axis, Factors, Magnitude, Matrix, Product};
 use crate::source::Source;
 
-/// `W + scale·L·R` of the operands `W`, `L` and `R`. With DoRA the fourth one has the lengths of the
-/// rows or columns. Sums are in f64, and rounded once.
+/// `W + scale·L·R` of the operands `W`, `L` and `R`. With DoRA the fourth one has the lengths of
+/// the rows or columns. Sums are in f64, and rounded once.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Adapted {

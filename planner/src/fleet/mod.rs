@@ -83,8 +83,8 @@ impl Fleet {
     /// A fleet; `name` is for errors.
     ///
     /// # Errors
-    /// [`Error::Entry`] for a fleet without variants, unknown hardware, equal names, and values that
-    /// cannot be right; it names the entry.
+    /// [`Error::Entry`] for a fleet without variants, unknown hardware, equal names, and values
+    /// that cannot be right; it names the entry.
     pub fn new(name: &str, classes: Classes, hardware: Vec<Hardware>, variants: Vec<Variant>) -> Result<Self> {
         let mut fleet = Self { name: name.to_owned(), classes, hardware, variants };
         classes.check().map_err(|reason| Error::entry(name, "`classes`", reason))?;

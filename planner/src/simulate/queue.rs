@@ -79,9 +79,10 @@ impl PartialOrd for Time {
 
 /// Serves jobs, which are in the order of their arrival, first come, first served.
 ///
-/// A batch starts at the first moment at which a machine is free, and the queue has as many requests
-/// as a batch may have or its oldest one has waited as long as it may. It takes as long as the
-/// longest of its requests takes alone, and no less than the work of all; all of them end with it.
+/// A batch starts at the first moment at which a machine is free, and the queue has as many
+/// requests as a batch may have or its oldest one has waited as long as it may. It takes as long as
+/// the longest of its requests takes alone, and no less than the work of all; all of them end with
+/// it.
 pub fn serve(jobs: &[Job], servers: usize, batching: Batching) -> Served {
     let mut served = Served { latencies_s: Vec::with_capacity(jobs.len()), busy_s: 0.0, batches: 0, end_s: 0.0 };
     // More machines than jobs are never used.

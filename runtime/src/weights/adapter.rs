@@ -36,8 +36,8 @@ impl Adapter {
     /// Opens the adapter in this directory.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] for a configuration that is not supported, with the key; [`Error::Tensor`]
-    /// for tensors that do not belong to a LoRA of linear layers; those of files.
+    /// [`Error::Checkpoint`] for a configuration that is not supported, with the key;
+    /// [`Error::Tensor`] for tensors that do not belong to a LoRA of linear layers; those of files.
     pub fn open(directory: &Path) -> Result<Self> {
         let config = AdapterConfig::read(&directory.join("adapter_config.json"))?;
         config.require_products()?;
