@@ -78,8 +78,8 @@ pub struct List {
 /// For a packed model: codec, bits per weight and error of each tensor, and totals. For another
 /// .safetensors file or a Hugging Face directory: a table of the tensors, totals, metadata and a
 /// hash of the content. For a model of expressions: the tensors, and the files that they are
-/// computed of; nothing is computed. For a file with one encoded tensor: its codec, its certificate (the error
-/// of the decoded weights) and its sections.
+/// computed of; nothing is computed. For a file with one encoded tensor: its codec, its certificate
+/// (the error of the decoded weights) and its sections.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = WIDTH)]
 pub struct Info {

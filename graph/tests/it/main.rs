@@ -10,7 +10,6 @@ mod rewrites;
 mod values;
 
 /// The cache of the crate, with locks of loom.
-#[allow(dead_code, unused_imports, reason = "the crate uses what this test does not")]
 #[path = "../../src/cache.rs"]
 mod cache;
 
