@@ -14,8 +14,8 @@ use codec_api::{Certificate, Codec, EncodeCx, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::PlannedTensor;
+use super::encoder::{Encoder, Values, failed};
 use super::make::chunk_rows;
-use super::run::{Encoder, Values, failed};
 use crate::error::Error;
 use crate::model::Model;
 use crate::recipe::{Candidate, FALLBACK, Goal};

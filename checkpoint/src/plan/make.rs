@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::base::{Finder, Found, PlannedBase};
 use super::contest::Contest;
-use super::run::failed;
+use super::encoder::failed;
 use super::source::Source;
 use super::{Kind, Plan, PlannedTensor};
 use crate::checkpoint::Checkpoint;

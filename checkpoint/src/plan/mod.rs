@@ -5,6 +5,7 @@ mod check;
 mod commit;
 mod contest;
 mod copy;
+mod encoder;
 mod estimate;
 mod make;
 mod parts;

@@ -56,26 +56,7 @@ fn part(name: &str) -> Option<(&'static str, &'static [&'static str])> {
 /// [`Error::File`] for other formats, and modules that the model does not have.
 pub(super) fn find(path: &Path, tensors: &Checkpoint, model: &BTreeSet<&str>) -> Result<Found> {
     let fail = |reason: String| Error::file(path, reason);
-    let mut by_part: BTreeMap<&'static str, BTreeMap<String, BTreeMap<Role, String>>> = BTreeMap::new();
-    let mut alphas = BTreeMap::new();
-    for name in tensors.names() {
-        if let Some((_, format)) = OTHERS.iter().find(|(part, _)| name.contains(part)) {
-            return Err(fail(format!("`{name}` belongs to {format}, which is not merged")));
-        }
-        let (prefix, _) = part(name).ok_or_else(|| fail(format!("`{name}` is no tensor of a LoRA of kohya's")))?;
-        if let Some(module) = name.strip_suffix(ALPHA) {
-            let (spec, bytes) = tensors.bytes(name)?;
-            if spec.elements() != 1 || !spec.is_float() {
-                return Err(fail(format!("`{name}` is {spec}; one number is wanted")));
-            }
-            alphas.insert(module.to_owned(), f64::from(values(&spec, &bytes)?[0]));
-            continue;
-        }
-        let role = ENDS.iter().find_map(|(role, end)| Some((*role, name.strip_suffix(end)?)));
-        let (role, module) =
-            role.ok_or_else(|| fail(format!("`{name}` belongs to a kind of LoRA that is not merged")))?;
-        by_part.entry(prefix).or_default().entry(module.to_owned()).or_default().insert(role, name.to_owned());
-    }
+    let (mut by_part, alphas) = read(path, tensors)?;
     let mut found = Found::default();
     for (prefix, before) in PARTS {
         let Some(modules) = by_part.remove(prefix) else { continue };
@@ -113,6 +94,33 @@ pub(super) fn find(path: &Path, tensors: &Checkpoint, model: &BTreeSet<&str>) ->
         )));
     }
     Ok(found)
+}
+
+/// The tensors of the modules by part, and the alphas, both by the names of the file.
+type Read = (BTreeMap<&'static str, BTreeMap<String, BTreeMap<Role, String>>>, BTreeMap<String, f64>);
+
+fn read(path: &Path, tensors: &Checkpoint) -> Result<Read> {
+    let fail = |reason: String| Error::file(path, reason);
+    let (mut by_part, mut alphas) = Read::default();
+    for name in tensors.names() {
+        if let Some((_, format)) = OTHERS.iter().find(|(part, _)| name.contains(part)) {
+            return Err(fail(format!("`{name}` belongs to {format}, which is not merged")));
+        }
+        let (prefix, _) = part(name).ok_or_else(|| fail(format!("`{name}` is no tensor of a LoRA of kohya's")))?;
+        if let Some(module) = name.strip_suffix(ALPHA) {
+            let (spec, bytes) = tensors.bytes(name)?;
+            if spec.elements() != 1 || !spec.is_float() {
+                return Err(fail(format!("`{name}` is {spec}; one number is wanted")));
+            }
+            alphas.insert(module.to_owned(), f64::from(values(&spec, &bytes)?[0]));
+            continue;
+        }
+        let role = ENDS.iter().find_map(|(role, end)| Some((*role, name.strip_suffix(end)?)));
+        let (role, module) =
+            role.ok_or_else(|| fail(format!("`{name}` belongs to a kind of LoRA that is not merged")))?;
+        by_part.entry(prefix).or_default().entry(module.to_owned()).or_default().insert(role, name.to_owned());
+    }
+    Ok((by_part, alphas))
 }
 
 /// The modules of the model by their names with underscores.

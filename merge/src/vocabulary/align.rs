@@ -47,7 +47,8 @@ impl Vocabulary {
     /// The rows of the output's tensor `name` for each of these inputs, and the shape of all.
     ///
     /// # Errors
-    /// [`Error::Key`] for a row that the recipe names and the model does not have.
+    /// [`Error::Key`] for a row that the recipe names and the model does not have;
+    /// [`Error::Tensor`] for a tensor without rows.
     pub(crate) fn align(
         &self,
         name: &str,
@@ -59,9 +60,13 @@ impl Vocabulary {
         let mut own: Vec<Input> = Vec::new();
         let mut counts: Vec<usize> = Vec::new();
         for (input, spec) in inputs.iter().zip(specs) {
+            let Some(rows) = spec.shape().first() else {
+                let reason = "it is a single number; by its name it has a row for each token";
+                return Err(Error::tensor(models[input.model].name(), &input.tensor, reason));
+            };
             if own.iter().all(|known| known.model != input.model) {
                 own.push(input.clone());
-                counts.push(spec.shape().first().copied().unwrap_or(0));
+                counts.push(*rows);
             }
         }
         let aligning = Aligning { vocabulary: self, inputs: &own, counts: &counts, models, name };

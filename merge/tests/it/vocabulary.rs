@@ -257,6 +257,27 @@ fn wrong_vocabularies_are_refused_by_key_or_file() {
 }
 
 #[test]
+fn a_head_that_is_one_number_is_refused() {
+    let data = fixture("tokenizers.json");
+    let dir = TempDir::new().unwrap();
+    models(dir.path(), &data);
+    for name in ["A", "B"] {
+        let path = dir.path().join(name);
+        let config = json_of(&path.join("config.json"));
+        let rows = config["vocab_size"].as_u64().unwrap() as usize;
+        let tensors = [
+            (EMBED.to_owned(), Dtype::F32, vec![rows, 4], noise(1, rows * 4)),
+            ("lm_head.bias".to_owned(), Dtype::F32, Vec::new(), vec![1.0]),
+        ];
+        write_model(&path, &tensors, &config);
+    }
+    let yaml =
+        "models:\n- model: A\n- model: B\nmerge_method: linear\nparameters: {weight: 1}\ntokenizer_source: union\n";
+    let error = plan(dir.path(), yaml).unwrap_err();
+    assert!(error.contains("lm_head.bias") && error.contains("it is a single number"), "{error}");
+}
+
+#[test]
 fn ids_that_are_left_out_are_padding_and_refuse_new_tokens() {
     let (data, dir) = (fixture("tokenizers.json"), TempDir::new().unwrap());
     models(dir.path(), &data);
