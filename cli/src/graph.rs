@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ::graph::{Graph, Node, Summary};
 use anyhow::{Context, Result, bail};
-use checkpoint::Checkpoint;
+use checkpoint::{AtomicFile, Checkpoint};
 use codec_api::Registry;
 
 use crate::packing::check_free;
@@ -94,7 +94,9 @@ fn print(summary: &Summary, outputs: usize, bytes: u64, out: &mut dyn Write) -> 
 
 fn write(path: &Path, picture: &str, force: bool, out: &mut dyn Write) -> Result<()> {
     check_free(path, force)?;
-    fs::write(path, picture).with_context(|| format!("cannot write `{}`", path.display()))?;
+    let mut file = AtomicFile::create(path)?;
+    file.write(picture.as_bytes())?;
+    file.commit()?;
     writeln!(out, "picture: {}", text::path(path))?;
     Ok(())
 }
