@@ -1,7 +1,7 @@
 //! A file of profiles.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -23,15 +23,17 @@ impl Profiles {
     /// # Errors
     /// [`Error::File`] if it cannot be read, [`Error::Line`] for a line that is no profile.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut text = String::new();
-        match File::open(path).and_then(|mut file| file.read_to_string(&mut text)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(path, &error)),
-        }
-        let complete = text.rfind('\n').map_or(0, |end| end + 1);
+        };
+        // The last line may end within a character.
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let text = std::str::from_utf8(&bytes[..complete])
+            .map_err(|error| Error::File { path: path.to_owned(), reason: error.to_string() })?;
         let mut profiles = Vec::new();
-        for (index, line) in text[..complete].lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let fail = |reason: String| Error::line(path, index + 1, reason);
             let profile: Profile = serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
             profile.check().map_err(fail)?;
@@ -131,7 +133,11 @@ mod tests {
         let path = folder.path().join("profiles.jsonl");
         Profiles::open(&path).unwrap().append(profile("int8")).unwrap();
         let whole = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, format!("{whole}{}", &whole[..whole.len() / 2])).unwrap();
+        let mut bytes = whole.clone().into_bytes();
+        bytes.extend(&whole.as_bytes()[..whole.len() / 2]);
+        // The first byte of a character of two.
+        bytes.push("ä".as_bytes()[0]);
+        std::fs::write(&path, bytes).unwrap();
         let mut file = Profiles::open(&path).unwrap();
         assert_eq!(file.all().len(), 1);
         file.append(profile("nf4")).unwrap();
