@@ -3,6 +3,7 @@
 //!
 //! - [`Profile`]: what was measured of one variant of a model; [`Profiles`]: a file of them
 //! - [`Constraints`], [`Objective`], [`choose`], [`pareto`]: the best of several profiles
+//! - [`Search`]: the best of many candidates, most of which are measured in part only
 //! - [`Fleet`]: variants, hardware and prices; [`Request`], [`Class`]: what a request needs;
 //!   [`Decision`]: who answers it, and why the others do not
 //! - [`serve`]: queues and batches event by event; [`simulate`]: a fleet under traffic
@@ -19,6 +20,7 @@ mod profile;
 mod profiles;
 mod request;
 mod route;
+mod search;
 pub mod seed001;
 mod simulate;
 
@@ -31,6 +33,7 @@ pub use profile::{Estimate, Key, Latency, Lengths, Machine, Profile, Settings};
 pub use profiles::Profiles;
 pub use request::{History, Request, TokenCount};
 pub use route::{Aim, Decision, Need, Offer, Remedy};
+pub use search::{Bench, Dropped, Found, Round, Search, Stage};
 pub use simulate::{
     Arrival, Batching, Job, MAX_REQUESTS, Planned, Poisson, Quantiles, Served, Simulation, Site, UTILISATION,
     cost_per_million, quantile, serve, simulate, trace,

@@ -73,6 +73,8 @@ impl std::fmt::Display for Machine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Version of the program.
+    pub version: String,
     /// Hash of the text; null without measures of quality.
     pub text_hash: Option<String>,
     /// Tokens of a window of the text.
@@ -241,6 +243,7 @@ pub(crate) mod tests {
                 recipe: recipe.to_owned(),
                 machine: Machine { cpu: "Some CPU".to_owned(), simd: "avx2".to_owned(), cores: 4 },
                 settings: Settings {
+                    version: "0.1.0".to_owned(),
                     text_hash: Some("c3d4".to_owned()),
                     context: Some(512),
                     stride: Some(512),

@@ -40,7 +40,7 @@ pub use curvature::{
 };
 pub use decoder::{CacheType, Decoder, Options, Session, directory};
 pub use error::{Error, Result};
-pub use evaluate::{Difference, Evaluation, Protocol, Text, evaluate};
+pub use evaluate::{Difference, Evaluation, Protocol, Text, WindowSums, evaluate};
 pub use generate::{Generation, Sampler, Sampling, Stops, generate};
 pub use kernels::{activate, layer_norm, rms_norm, softmax};
 pub use rows::RowsMatrix;

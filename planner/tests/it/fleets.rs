@@ -11,7 +11,7 @@ use planner::{
 pub fn profile(recipe: &str, cpu: &str) -> String {
     r#"{"model": "my-model", "key": {"model_hash": "a1b2", "recipe": "RECIPE",
         "machine": {"cpu": "CPU", "simd": "avx2", "cores": 4},
-        "settings": {"text_hash": null, "context": 512, "stride": 512, "windows": null, "threads": 2,
+        "settings": {"version": "0.1.0", "text_hash": null, "context": 512, "stride": 512, "windows": null, "threads": 2,
             "resident": "packed", "lengths": [{"prompt": 100, "output": 20}], "runs": 50}},
         "bytes_on_disk": 300000, "resident_bytes": 280000, "peak_rss_bytes": 9000000,
         "perplexity": {"value": 4, "low": 3.9, "high": 4.1}, "perplexity_change": null,

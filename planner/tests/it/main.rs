@@ -6,4 +6,5 @@ mod fleets;
 mod profiles;
 mod queues;
 mod routing;
+mod search;
 mod seed001;

@@ -6,7 +6,7 @@ mod windows;
 
 use std::time::{Duration, Instant};
 
-pub use statistics::Difference;
+pub use statistics::{Difference, WindowSums};
 pub use windows::{Protocol, Text};
 
 use crate::decoder::{CacheType, Decoder, Session, chunks, within};
@@ -32,6 +32,8 @@ pub struct Evaluation {
     pub time: Duration,
     /// The difference from the reference model.
     pub difference: Option<Difference>,
+    /// The sums of each window, in order.
+    pub windows: Vec<WindowSums>,
 }
 
 impl Evaluation {
@@ -50,7 +52,8 @@ impl Evaluation {
 /// must have the same vocabulary. `each` is called after each window, with the number of tokens
 /// that the window had; an error of it ends the work.
 ///
-/// Memory does not grow with the text, except for four bytes per token with a reference.
+/// Memory does not grow with the text, except for 40 bytes per window, and with a reference for four
+/// bytes per token.
 ///
 /// # Errors
 /// [`Error::Usage`] if no text has two tokens, if the protocol does not fit the model, or if the
@@ -74,6 +77,7 @@ pub fn evaluate(
         if let Some(other) = &mut other {
             other.truncate(0);
         }
+        sums.begin_window();
         time += run(&mut session, other.as_mut(), &window, &mut sums)?;
         processed += window.ids.len() as u64;
         each(window.ids.len() as u64)?;
@@ -85,6 +89,7 @@ pub fn evaluate(
         bits_per_byte: windows::tokens_per_byte(texts).map(|tokens| bits * tokens),
         processed,
         time,
+        windows: std::mem::take(&mut sums.windows),
         difference: reference.map(|_| sums.difference()),
     })
 }

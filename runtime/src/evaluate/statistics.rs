@@ -20,9 +20,26 @@ pub struct Difference {
     pub perplexity_change_error: f64,
 }
 
+/// Sums over the predicted tokens of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct WindowSums {
+    /// Number of predicted tokens.
+    pub tokens: u64,
+    /// Negative log-likelihood of these tokens in nats.
+    pub nll: f64,
+    /// That of the reference model; 0 without one.
+    pub reference_nll: f64,
+    /// Kullback–Leibler divergence from the reference in nats; 0 without one.
+    pub kl: f64,
+    /// Tokens for which both models have the same most likely token; 0 without a reference.
+    pub same: u64,
+}
+
 /// Sums over the predicted tokens.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sums {
+    pub(super) windows: Vec<WindowSums>,
     pub(super) tokens: u64,
     pub(super) nll: f64,
     reference_nll: f64,
@@ -34,10 +51,19 @@ pub(super) struct Sums {
 }
 
 impl Sums {
+    /// The tokens that follow are of a new window.
+    pub(super) fn begin_window(&mut self) {
+        self.windows.push(WindowSums::default());
+    }
+
     /// Adds a token with its negative log-likelihood.
     pub(super) fn add(&mut self, nll: f64) {
         self.tokens += 1;
         self.nll += nll;
+        if let Some(window) = self.windows.last_mut() {
+            window.tokens += 1;
+            window.nll += nll;
+        }
     }
 
     /// Adds a token that both models predict.
@@ -50,6 +76,11 @@ impl Sums {
         self.same += u64::from(same);
         self.kl += divergence;
         self.divergences.push(divergence as f32);
+        if let Some(window) = self.windows.last_mut() {
+            window.reference_nll += reference;
+            window.kl += divergence;
+            window.same += u64::from(same);
+        }
     }
 
     /// The figures of both models.
@@ -86,10 +117,20 @@ mod tests {
     fn quantiles_and_errors_are_those_of_the_definitions() {
         let mut sums = Sums::default();
         for i in 0..1000 {
+            if i % 600 == 0 {
+                sums.begin_window();
+            }
             let reference = f64::from(i % 10) / 3.0;
             let nll = reference + if i % 2 == 0 { 0.1 } else { -0.1 };
             sums.add_pair(nll, reference, f64::from(i), i % 4 != 0);
         }
+        let windows = sums.windows.clone();
+        assert_eq!(
+            windows.iter().map(|window| (window.tokens, window.same)).collect::<Vec<_>>(),
+            [(600, 450), (400, 300)]
+        );
+        assert_eq!(windows.iter().map(|window| window.kl).sum::<f64>(), 499_500.0);
+        assert!((windows[0].nll - windows[0].reference_nll).abs() < 1e-9 && windows[1].nll > 100.0);
         let found = sums.difference();
         assert_eq!((found.kl, found.kl_quantiles, found.top1), (499.5, [499.0, 989.0, 998.0], 0.75));
         assert!(found.perplexity_change.abs() < 1e-9 && (found.reference_perplexity - 1.5f64.exp()).abs() < 1e-9);

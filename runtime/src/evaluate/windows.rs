@@ -84,6 +84,14 @@ impl Protocol {
         Ok(windows)
     }
 
+    /// Number of windows.
+    ///
+    /// # Errors
+    /// As for [`super::evaluate`].
+    pub fn count(&self, decoder: &Decoder, texts: &[Text]) -> Result<usize> {
+        Ok(self.windows(decoder, texts)?.len())
+    }
+
     /// Number of tokens that the windows have.
     ///
     /// # Errors

@@ -1,0 +1,109 @@
+//! The best of many candidates without measuring all of each: successive halving (Jamieson and
+//! Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization") on
+//! growing parts of a text, made exact: what it leaves behind may return.
+
+mod known;
+mod race;
+
+pub use race::{Dropped, Found, Round};
+
+use crate::choose::{Constraints, Objective};
+use crate::profile::Profile;
+
+/// Measures candidates.
+pub trait Bench {
+    /// What ends the search.
+    type Error;
+
+    /// Measures a candidate as far as a stage asks. A profile has at least the bytes on disk; values
+    /// that the stage does not ask for may be missing. `Err` within `Ok` says why the candidate
+    /// cannot be made or run; the search goes on without it.
+    ///
+    /// # Errors
+    /// What ends the search.
+    fn measure(&mut self, candidate: usize, stage: Stage) -> Result<Result<Profile, String>, Self::Error>;
+
+    /// The time since the search began, in seconds.
+    fn seconds(&self) -> f64;
+
+    /// Hears what a round has decided.
+    fn decided(&mut self, round: &Round);
+}
+
+/// How far a candidate is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Its size.
+    Size,
+    /// A few requests are timed.
+    Quick,
+    /// The first windows of the text.
+    Windows(usize),
+    /// All of the text and all requests.
+    Full,
+}
+
+/// A search.
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// What the result has to keep.
+    pub constraints: Constraints,
+    /// What is to be small.
+    pub objective: Objective,
+    /// Windows of the text.
+    pub windows: usize,
+    /// Whether all candidates are measured in full, in place of a race.
+    pub exhaustive: bool,
+    /// Seconds after which no candidate but the most promising one is measured.
+    pub budget: Option<f64>,
+}
+
+/// The first part of the text is one of so many, and each further part is so many times as long.
+const PARTS: usize = 16;
+const GROWTH: usize = 4;
+
+impl Search {
+    /// The stages that candidates pass. Requests are timed early only if a limit or the objective
+    /// depends on them, the text is read early only if it is long enough to be cut.
+    pub fn stages(&self) -> Vec<Stage> {
+        if self.exhaustive {
+            return vec![Stage::Full];
+        }
+        let mut stages = vec![Stage::Size];
+        if self.depends_on_requests() {
+            stages.push(Stage::Quick);
+        }
+        let mut windows = self.windows.div_ceil(PARTS).max(2);
+        while self.depends_on_text() && windows < self.windows {
+            stages.push(Stage::Windows(windows));
+            windows = windows.saturating_mul(GROWTH);
+        }
+        stages.push(Stage::Full);
+        stages
+    }
+
+    fn depends_on_requests(&self) -> bool {
+        let Constraints { max_p99_ms, min_tokens_per_s, max_memory, .. } = self.constraints;
+        let timed = matches!(self.objective, Objective::Cost { .. } | Objective::Latency);
+        timed || max_p99_ms.or(min_tokens_per_s).is_some() || max_memory.is_some()
+    }
+
+    fn depends_on_text(&self) -> bool {
+        let Constraints { max_perplexity_change, max_kl, .. } = self.constraints;
+        self.objective == Objective::Quality || max_perplexity_change.or(max_kl).is_some()
+    }
+
+    /// Runs the search over candidates with these names; equal ones are decided by name.
+    ///
+    /// A candidate is dropped if it misses a limit at the favourable end of what was measured, or if
+    /// another one keeps all limits at the unfavourable end and is at least as good even then. These
+    /// ends are twice the confidence interval of the text, a factor of 1.5 for times, and 1.1 for
+    /// memory. Of the rest, the better half by the objective goes on, and the other half waits: it
+    /// returns as soon as no winner, or none that surely beats it, has been measured in full.
+    ///
+    /// # Errors
+    /// Those of the bench.
+    pub fn run<B: Bench>(&self, names: &[String], bench: &mut B) -> Result<Found, B::Error> {
+        race::Race::new(self, names).run(bench)
+    }
+}

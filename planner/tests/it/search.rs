@@ -1,0 +1,268 @@
+//! Searches against measuring everything in full.
+
+use planner::{
+    Bench, Constraints, Dropped, Estimate, Found, Latency, Lengths, Objective, Profile, Round, Search, Stage, choose,
+};
+use proptest::prelude::*;
+
+/// The values of a candidate.
+#[derive(Clone, Debug)]
+struct Values {
+    bytes: u64,
+    kl: f64,
+    tokens_per_s: f64,
+}
+
+/// A profile with these values, of which latency follows from speed.
+fn profile(name: &str, values: &Values) -> Profile {
+    let mut profile: Profile = serde_json::from_str(&crate::fleets::profile(name, "Some CPU")).unwrap();
+    let exactly = |value| Some(Estimate { value, low: value, high: value });
+    (profile.kl, profile.perplexity_change) = (exactly(values.kl), exactly(values.kl / 2.0));
+    profile.perplexity = exactly(10.0 + values.kl);
+    profile.bytes_on_disk = values.bytes;
+    (profile.decode_tokens_per_s, profile.prefill_tokens_per_s) = (Some(values.tokens_per_s), Some(1e4));
+    let time = 1e5 / values.tokens_per_s;
+    let lengths = Lengths { prompt: 10, output: 100 };
+    profile.latencies = vec![Latency { lengths, p50_ms: time, p95_ms: time, p99_ms: time }];
+    profile
+}
+
+const WINDOWS: usize = 64;
+
+/// Candidates whose values are known, measured with errors within the stated intervals.
+struct Made<'a> {
+    all: &'a [Values],
+    /// The error of a measurement of part of the text, relative to the end of its interval.
+    error: f64,
+    seconds: f64,
+    full: usize,
+    rounds: usize,
+}
+
+impl<'a> Made<'a> {
+    fn new(all: &'a [Values], error: f64) -> Self {
+        Self { all, error, seconds: 0.0, full: 0, rounds: 0 }
+    }
+}
+
+impl Bench for Made<'_> {
+    type Error = String;
+
+    fn measure(&mut self, candidate: usize, stage: Stage) -> Result<Result<Profile, String>, String> {
+        let mut found = profile(&name(candidate), &self.all[candidate]);
+        let clear = |found: &mut Profile| {
+            (found.kl, found.perplexity_change, found.perplexity) = (None, None, None);
+        };
+        match stage {
+            Stage::Size => {
+                clear(&mut found);
+                (found.latencies, found.decode_tokens_per_s) = (Vec::new(), None);
+                (found.peak_rss_bytes, found.resident_bytes) = (None, None);
+                self.seconds += 0.1;
+            }
+            Stage::Quick => {
+                clear(&mut found);
+                // 1.4 is within the factor that a time is given.
+                let factor = if self.error > 0.0 { 1.4 } else { 1.0 / 1.4 };
+                found.decode_tokens_per_s = found.decode_tokens_per_s.map(|speed| speed / factor);
+                for Latency { p50_ms, p95_ms, p99_ms, .. } in &mut found.latencies {
+                    (*p50_ms, *p95_ms, *p99_ms) = (*p50_ms * factor, *p95_ms * factor, *p99_ms * factor);
+                }
+                self.seconds += 0.1;
+            }
+            Stage::Windows(windows) => {
+                let half = 0.2 / (windows as f64).sqrt();
+                let near = |estimate: Estimate| {
+                    let value = estimate.value * (1.0 + 1.9 * self.error * half);
+                    Estimate { value, low: value - half * estimate.value, high: value + half * estimate.value }
+                };
+                (found.kl, found.perplexity_change) = (found.kl.map(near), found.perplexity_change.map(near));
+                (found.latencies, found.decode_tokens_per_s) = (Vec::new(), None);
+                (found.peak_rss_bytes, found.resident_bytes) = (None, None);
+                self.seconds += windows as f64 / WINDOWS as f64;
+            }
+            Stage::Full => {
+                self.full += 1;
+                self.seconds += 1.0;
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn decided(&mut self, _: &Round) {
+        self.rounds += 1;
+    }
+}
+
+fn name(candidate: usize) -> String {
+    format!("c{candidate:02}")
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(name).collect()
+}
+
+fn search(constraints: Constraints, objective: Objective) -> Search {
+    Search { constraints, objective, windows: WINDOWS, exhaustive: false, budget: None }
+}
+
+fn values() -> impl Strategy<Value = Values> {
+    // Few different values, so that ties occur.
+    (1u64..12, 1u64..12, 1u64..12).prop_map(|(size, kl, speed)| Values {
+        bytes: size * 1000,
+        kl: kl as f64 / 100.0,
+        tokens_per_s: speed as f64 * 100.0,
+    })
+}
+
+fn limits() -> impl Strategy<Value = Constraints> {
+    let some = |most: u64| proptest::option::of(0..most);
+    (some(13), some(13), some(13), some(13)).prop_map(|(size, kl, speed, p99)| Constraints {
+        max_size: size.map(|size| size * 1000),
+        max_kl: kl.map(|kl| kl as f64 / 100.0),
+        min_tokens_per_s: speed.map(|speed| speed as f64 * 100.0),
+        max_p99_ms: p99.map(|time| 1e5 / (time as f64 * 100.0 + 1.0)),
+        ..Constraints::default()
+    })
+}
+
+fn objectives() -> impl Strategy<Value = Objective> {
+    let cost = Objective::Cost { price_per_hour: 0.5 };
+    prop_oneof![Just(cost), Just(Objective::Size), Just(Objective::Latency), Just(Objective::Quality)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(10_000) })]
+
+    /// The winner is that of measuring everything in full, whatever the errors within intervals.
+    #[test]
+    fn the_winner_is_that_of_measuring_everything(
+        all in proptest::collection::vec(values(), 0..20),
+        constraints in limits(),
+        objective in objectives(),
+        error in prop_oneof![Just(-1.0), Just(0.0), Just(1.0)],
+    ) {
+        let mut bench = Made::new(&all, error);
+        let found = search(constraints, objective).run(&names(all.len()), &mut bench).unwrap();
+        let profiles: Vec<_> = all.iter().enumerate().map(|(i, values)| profile(&name(i), values)).collect();
+        prop_assert_eq!(found.winner, choose(&profiles, &constraints, objective).ok());
+        prop_assert_eq!(bench.rounds, found.rounds.len());
+        // What was dropped for a limit misses it, and no candidate is measured twice at a stage.
+        for round in &found.rounds {
+            for (index, dropped) in &round.dropped {
+                if matches!(dropped, Dropped::Misses(_)) {
+                    prop_assert!(!constraints.misses(&profiles[*index]).is_empty());
+                }
+            }
+        }
+        let mut steps: Vec<_> =
+            found.rounds.iter().flat_map(|round| round.measured.iter().map(|index| (*index, round.stage))).collect();
+        let count = steps.len();
+        steps.sort_unstable();
+        steps.dedup();
+        prop_assert_eq!(steps.len(), count);
+    }
+
+    /// A tighter limit never makes the result better.
+    #[test]
+    fn the_objective_is_monotone_in_a_limit(
+        all in proptest::collection::vec(values(), 1..12),
+        constraints in limits(),
+        objective in objectives(),
+        less in 0u64..4,
+    ) {
+        let run = |constraints| {
+            let found = search(constraints, objective).run(&names(all.len()), &mut Made::new(&all, 0.0)).unwrap();
+            found.winner.map_or(f64::INFINITY, |winner| objective.value(&profile("x", &all[winner])).unwrap())
+        };
+        let max_size = Some(constraints.max_size.unwrap_or(12_000).saturating_sub(less * 1000));
+        let tighter = Constraints { max_size, ..constraints };
+        prop_assert!(run(constraints) <= run(tighter));
+    }
+}
+
+fn sixteen() -> Vec<Values> {
+    (1..=16u64).map(|n| Values { bytes: n * 1000, kl: 0.5 / n as f64, tokens_per_s: 1600.0 / n as f64 }).collect()
+}
+
+#[test]
+fn a_search_costs_less_than_measuring_everything() {
+    let all = sixteen();
+    let constraints = Constraints { max_kl: Some(0.1), ..Constraints::default() };
+    let mut bench = Made::new(&all, 0.0);
+    let one = search(constraints, Objective::Size);
+    let found = one.run(&names(16), &mut bench).unwrap();
+    assert_eq!(found.winner, Some(4));
+    let mut brute = Made::new(&all, 0.0);
+    let everything = Search { exhaustive: true, ..one }.run(&names(16), &mut brute).unwrap();
+    assert_eq!((everything.winner, brute.full), (Some(4), 16));
+    assert!(everything.full.iter().all(|full| *full) && everything.rounds.len() == 1);
+    assert!(bench.seconds < 0.4 * brute.seconds, "{} of {}", bench.seconds, brute.seconds);
+}
+
+#[test]
+fn a_spent_budget_leaves_one_measurement() {
+    let all = sixteen();
+    let constraints = Constraints { max_kl: Some(0.1), ..Constraints::default() };
+    let run = |budget: f64| -> (Found, usize) {
+        let mut bench = Made::new(&all, 0.0);
+        let one = Search { budget: Some(budget), ..search(constraints, Objective::Size) };
+        (one.run(&names(16), &mut bench).unwrap(), bench.full)
+    };
+    let (found, full) = run(0.0);
+    assert_eq!((found.winner, found.out_of_time, full), (None, true, 0));
+    // Sizes are known then, and the smallest is tried.
+    let (found, full) = run(1.5);
+    assert_eq!((found.winner, found.out_of_time, full), (None, true, 1));
+    let (found, _) = run(100.0);
+    assert_eq!((found.winner, found.out_of_time), (Some(4), false));
+}
+
+#[test]
+fn what_cannot_be_made_is_left_out() {
+    struct Failing<'a>(Made<'a>);
+    impl Bench for Failing<'_> {
+        type Error = String;
+        fn measure(&mut self, candidate: usize, stage: Stage) -> Result<Result<Profile, String>, String> {
+            match (candidate, stage) {
+                (4, Stage::Windows(_)) => Ok(Err("no kernel".to_owned())),
+                (9, Stage::Full) => Err("a full disk".to_owned()),
+                _ => self.0.measure(candidate, stage),
+            }
+        }
+        fn seconds(&self) -> f64 {
+            self.0.seconds()
+        }
+        fn decided(&mut self, round: &Round) {
+            self.0.decided(round);
+        }
+    }
+    let all = sixteen();
+    let within = |max_kl| search(Constraints { max_kl: Some(max_kl), ..Constraints::default() }, Objective::Size);
+    let found = within(0.1).run(&names(16), &mut Failing(Made::new(&all, 0.0))).unwrap();
+    assert_eq!(found.winner, Some(5));
+    assert!(found.profiles[4].is_none());
+    let failed = Dropped::Failed("no kernel".to_owned());
+    assert!(found.rounds.iter().any(|round| round.dropped.contains(&(4, failed.clone()))));
+    let ends = within(0.0502).run(&names(16), &mut Failing(Made::new(&all, 0.0))).unwrap_err();
+    assert_eq!(ends, "a full disk");
+}
+
+#[test]
+fn stages_suit_the_limits() {
+    let stages = |constraints, objective| search(constraints, objective).stages();
+    let none = Constraints::default();
+    assert_eq!(stages(none, Objective::Size), [Stage::Size, Stage::Full]);
+    let text = [Stage::Size, Stage::Windows(4), Stage::Windows(16), Stage::Full];
+    assert_eq!(stages(none, Objective::Quality), text);
+    let both = Constraints { max_kl: Some(1.0), max_p99_ms: Some(1.0), ..none };
+    let all = [Stage::Size, Stage::Quick, Stage::Windows(4), Stage::Windows(16), Stage::Full];
+    assert_eq!(stages(both, Objective::Size), all);
+    // A short text is not cut.
+    let short = Search { windows: 2, ..search(both, Objective::Size) };
+    assert_eq!(short.stages(), [Stage::Size, Stage::Quick, Stage::Full]);
+}
