@@ -9,7 +9,7 @@ use regex::Regex;
 use crate::packing::Bases;
 use crate::{apply, compress, decompress, diff, lora, merge, route, shell, steps, verify};
 #[cfg(feature = "runtime")]
-use crate::{calibrate, eval, generate, graph, speed};
+use crate::{calibrate, eval, generate, graph, optimize, profile, speed};
 
 /// Compress neural-network weights with pluggable codecs, and measure every codec the same way
 #[derive(Debug, Parser)]
@@ -44,7 +44,13 @@ pub enum Command {
     Plan(Box<steps::Plan>),
     Run(steps::Run),
     Commit(steps::Commit),
+    #[cfg(feature = "runtime")]
+    Profile(profile::Args),
+    #[cfg(feature = "runtime")]
+    Optimize(Box<optimize::Args>),
     Route(Box<route::Args>),
+    #[cfg(feature = "runtime")]
+    TimeRequests(profile::timed::Args),
     Bench(Box<Bench>),
     #[cfg(feature = "runtime")]
     Calibrate(calibrate::Args),

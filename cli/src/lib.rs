@@ -41,8 +41,12 @@ mod lazy;
 mod list;
 mod lora;
 mod merge;
+#[cfg(feature = "runtime")]
+mod optimize;
 mod options;
 mod packing;
+#[cfg(feature = "runtime")]
+mod profile;
 mod route;
 #[cfg(feature = "runtime")]
 mod running;
@@ -130,7 +134,13 @@ fn run(command: &Command, out: &mut dyn Write) -> Result<Outcome> {
         Command::Lora(args) => lora::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Graph(args) => graph::run(args, &registry, out),
+        #[cfg(feature = "runtime")]
+        Command::Profile(args) => profile::run(args, &registry, out),
+        #[cfg(feature = "runtime")]
+        Command::Optimize(args) => optimize::run(args, &registry, out),
         Command::Route(args) => route::run(args, out),
+        #[cfg(feature = "runtime")]
+        Command::TimeRequests(args) => profile::timed::run(args, &registry, out),
         Command::Bench(args) => bench::run(args, &registry, out),
         #[cfg(feature = "runtime")]
         Command::Calibrate(args) => calibrate::run(args, &registry, out),

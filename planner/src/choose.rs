@@ -41,20 +41,32 @@ impl Constraints {
 
     /// The limits that a profile does not keep.
     pub fn misses(&self, profile: &Profile) -> Vec<Miss> {
-        self.found(profile).into_iter().filter_map(|(limit, wanted, found)| limit.miss(wanted, found)).collect()
+        let pairs = self.limits().into_iter().zip(Self::values(profile));
+        pairs.filter_map(|((limit, wanted), (_, found))| limit.miss(wanted, found)).collect()
     }
 
-    /// Each limit, if it is set, and what a profile has there.
-    pub(crate) fn found(&self, profile: &Profile) -> [(Limit, Option<f64>, Option<f64>); 6] {
-        let slowest = profile.latencies.iter().map(|latency| latency.p99_ms).reduce(f64::max);
+    /// The limits, if they are set.
+    pub(crate) fn limits(&self) -> [(Limit, Option<f64>); 6] {
         let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
         [
-            (Limit::PerplexityChange, self.max_perplexity_change, profile.perplexity_change.map(|change| change.value)),
-            (Limit::Kl, self.max_kl, profile.kl.map(|kl| kl.value)),
-            (Limit::P99, self.max_p99_ms, slowest),
-            (Limit::Throughput, self.min_tokens_per_s, profile.decode_tokens_per_s),
-            (Limit::Memory, bytes(self.max_memory), bytes(profile.memory())),
-            (Limit::Size, bytes(self.max_size), Some(profile.bytes_on_disk as f64)),
+            (Limit::PerplexityChange, self.max_perplexity_change),
+            (Limit::Kl, self.max_kl),
+            (Limit::P99, self.max_p99_ms),
+            (Limit::Throughput, self.min_tokens_per_s),
+            (Limit::Memory, bytes(self.max_memory)),
+            (Limit::Size, bytes(self.max_size)),
+        ]
+    }
+
+    /// What a profile has for each of the limits, in the same order.
+    pub(crate) fn values(profile: &Profile) -> [(Limit, Option<f64>); 6] {
+        [
+            (Limit::PerplexityChange, profile.perplexity_change.map(|change| change.value)),
+            (Limit::Kl, profile.kl.map(|kl| kl.value)),
+            (Limit::P99, profile.latencies.iter().map(|latency| latency.p99_ms).reduce(f64::max)),
+            (Limit::Throughput, profile.decode_tokens_per_s),
+            (Limit::Memory, profile.memory().map(|bytes| bytes as f64)),
+            (Limit::Size, Some(profile.bytes_on_disk as f64)),
         ]
     }
 }

@@ -198,6 +198,26 @@ impl Profile {
         Some(least?.max(floor))
     }
 
+    /// This profile, with the values of an earlier one where it has none.
+    pub(crate) fn or(&self, earlier: &Self) -> Self {
+        let latencies = if self.latencies.is_empty() { &earlier.latencies } else { &self.latencies };
+        Self {
+            model: self.model.clone(),
+            key: self.key.clone(),
+            bytes_on_disk: self.bytes_on_disk,
+            resident_bytes: self.resident_bytes.or(earlier.resident_bytes),
+            peak_rss_bytes: self.peak_rss_bytes.or(earlier.peak_rss_bytes),
+            perplexity: self.perplexity.or(earlier.perplexity),
+            perplexity_change: self.perplexity_change.or(earlier.perplexity_change),
+            kl: self.kl.or(earlier.kl),
+            top1: self.top1.or(earlier.top1),
+            prefill_tokens_per_s: self.prefill_tokens_per_s.or(earlier.prefill_tokens_per_s),
+            decode_tokens_per_s: self.decode_tokens_per_s.or(earlier.decode_tokens_per_s),
+            latencies: latencies.clone(),
+            load_ms: self.load_ms.or(earlier.load_ms),
+        }
+    }
+
     /// The memory that it needs, in bytes: the measured peak, or the weights alone.
     pub fn memory(&self) -> Option<u64> {
         self.peak_rss_bytes.or(self.resident_bytes)

@@ -17,4 +17,4 @@ mod subject;
 pub use error::{Error, Result};
 pub use quality::Quality;
 pub use requests::{Requests, Timing};
-pub use subject::{DENSE, Depth, Subject, Texts, this_machine};
+pub use subject::{DENSE, Depth, Subject, Texts, bytes_on_disk, this_machine};

@@ -41,7 +41,7 @@ pub struct Subject {
 /// How much of a variant is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Depth {
-    /// Only so many windows of the text; `None` for all.
+    /// Only so many windows of the text, 0 for none of it; `None` for all.
     pub windows: Option<usize>,
     /// The requests, if any are timed.
     pub requests: Option<Requests>,
@@ -128,7 +128,7 @@ impl Subject {
     }
 
     /// The quality of a variant, or of the dense model itself for `None`, on the first windows of
-    /// the text; `None` without a text. `each` is called after each window with its number of
+    /// the text; `None` without a text or windows. `each` is called after each window with its number of
     /// tokens; an error of it ends the work.
     ///
     /// # Errors
@@ -139,7 +139,9 @@ impl Subject {
         windows: Option<usize>,
         each: impl FnMut(u64) -> runtime::Result<()>,
     ) -> Result<Option<Quality>> {
-        let Some(Texts { texts, protocol }) = &self.texts else { return Ok(None) };
+        let Some(Texts { texts, protocol }) = self.texts.as_ref().filter(|_| windows != Some(0)) else {
+            return Ok(None);
+        };
         let all = protocol.windows.unwrap_or(usize::MAX);
         let protocol = Protocol { windows: Some(windows.unwrap_or(all).min(all)), ..*protocol };
         let found: Evaluation = match variant {
@@ -182,7 +184,10 @@ impl Subject {
 }
 
 /// Bytes of all files of a model.
-fn bytes_on_disk(model: &Model) -> Result<u64> {
+///
+/// # Errors
+/// [`Error::Input`] if a file has gone.
+pub fn bytes_on_disk(model: &Model) -> Result<u64> {
     let mut files = model.files();
     files.sort_unstable();
     files.dedup();

@@ -113,7 +113,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BenchMatrix { args } => bench_matrix::run(&tree, &args),
         Task::NewCodec { name } => new_codec::run(&tree, &name),
         Task::Host { with, args } => host::run(&tree, &with, &args),
-        Task::Claims(rest) => measure(&tree, "claims", &rest),
+        Task::Claims(rest) => measure_program(&tree, "claims", &rest),
         Task::Formats(rest) => measure(&tree, "formats", &rest),
         Task::RateDistortion(rest) => measure(&tree, "rate-distortion", &rest),
         Task::EqualBytes(rest) => measure(&tree, "equal-bytes", &rest),

@@ -1,6 +1,6 @@
 //! `netweight bench --model`: a language model packed by recipes, beside the dense one.
 
-mod choose;
+pub mod choose;
 mod measure;
 mod progress;
 

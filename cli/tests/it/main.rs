@@ -6,6 +6,8 @@ mod base;
 mod calibrated;
 mod disturbed;
 mod packing;
+#[cfg(feature = "runtime")]
+mod planned;
 mod program;
 mod readme;
 #[cfg(feature = "runtime")]

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 
-pub use chart::svg;
+pub use chart::{Mark, picture, svg};
 
 use crate::report::Layout;
 use crate::report::grid::{Column, Grid, digits, fixed, percent, significant};

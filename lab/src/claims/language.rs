@@ -11,7 +11,7 @@ use crate::lab::Lab;
 
 /// The model, and texts that it was not trained on, below the root.
 pub(super) const MODEL: &str = "assets/stories260k";
-const STORIES: &str = "assets/tinystories/eval.jsonl";
+pub(super) const STORIES: &str = "assets/tinystories/eval.jsonl";
 /// Stories of [`STORIES`] that are predicted.
 pub(super) const COUNT: usize = 60;
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Fleet, Hardware, Placement, Speed, Stated, Variant, unknown};
 use crate::class::Classes;
 use crate::error::{Error, Result, positive};
-use crate::profile::{Key, Machine};
+use crate::profile::{Lengths, Machine, Profile};
 use crate::profiles::Profiles;
 
 #[derive(Debug, Deserialize)]
@@ -124,7 +124,7 @@ impl VariantEntry {
         })
     }
 
-    /// The last profile of this model and recipe on this machine.
+    /// The last profile of this model and recipe on this machine that has times.
     fn measured(&self, hardware: &Hardware, profiles: Option<&Profiles>) -> Result<Speed, String> {
         let (Some(model), Some(recipe)) = (&self.model, &self.recipe) else {
             let wanted = "`latency_ms` and `tokens_per_s`, or `model` and `recipe` of the variant to find its profile";
@@ -132,11 +132,14 @@ impl VariantEntry {
         };
         let profiles = profiles.ok_or("the key `profiles` of the fleet has to name the file of profiles")?;
         let file = profiles.path().display();
-        let of_variant = |key: &Key, name: &str| key.recipe == *recipe && (key.model_hash == *model || name == model);
-        let mut found =
-            profiles.all().iter().rev().filter(|profile| of_variant(&profile.key, &profile.model)).peekable();
+        // A search for a compression also stores profiles of a text alone.
+        let is_timed = |profile: &&Profile| profile.mean_ms(Lengths { prompt: 1, output: 1 }).is_some();
+        let of_variant = |Profile { model: name, key, .. }: &&Profile| {
+            key.recipe == *recipe && (key.model_hash == *model || name == model)
+        };
+        let mut found = profiles.all().iter().rev().filter(of_variant).filter(is_timed).peekable();
         let Some(last) = found.peek().copied() else {
-            return Err(format!("`{file}` has no profile of `{model}` with recipe `{recipe}`"));
+            return Err(format!("`{file}` has no profile with times of `{model}` with recipe `{recipe}`"));
         };
         let Some(machine) = &hardware.machine else {
             return Err(format!(

@@ -1,8 +1,12 @@
 //! What is known of a candidate, and how sure it is.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
 use crate::choose::{Constraints, Objective};
 use crate::limit::{Limit, Miss};
 use crate::profile::{Estimate, Profile};
+use crate::simulate::cost_per_million;
 
 /// How much wider than its interval of 95 % a measure of quality is taken to be.
 const QUALITY: f64 = 2.0;
@@ -10,89 +14,99 @@ const QUALITY: f64 = 2.0;
 const TIME: f64 = 1.5;
 const MEMORY: f64 = 1.1;
 
-/// A candidate's measurements so far.
-#[derive(Clone, Debug)]
+/// The values of a candidate, each with the least and the most that it may be.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    pub(super) profile: Profile,
+    values: BTreeMap<Limit, Estimate>,
+    /// What was measured so far.
+    pub(super) profile: Option<Profile>,
     /// Whether it was measured in full: its values then count as they are.
     pub(super) full: bool,
 }
 
-/// The least and the most that a value may be.
-type Range = (f64, f64);
-
 impl Known {
-    /// The new measurements, and the old ones where there are no new ones.
-    pub(super) fn after(profile: Profile, full: bool, before: Option<&Self>) -> Self {
-        let Some(Self { profile: old, .. }) = before else { return Self { profile, full } };
-        let mut profile = profile;
-        profile.resident_bytes = profile.resident_bytes.or(old.resident_bytes);
-        profile.peak_rss_bytes = profile.peak_rss_bytes.or(old.peak_rss_bytes);
-        profile.perplexity = profile.perplexity.or(old.perplexity);
-        profile.perplexity_change = profile.perplexity_change.or(old.perplexity_change);
-        profile.kl = profile.kl.or(old.kl);
-        profile.top1 = profile.top1.or(old.top1);
-        profile.prefill_tokens_per_s = profile.prefill_tokens_per_s.or(old.prefill_tokens_per_s);
-        profile.decode_tokens_per_s = profile.decode_tokens_per_s.or(old.decode_tokens_per_s);
-        profile.load_ms = profile.load_ms.or(old.load_ms);
-        if profile.latencies.is_empty() {
-            profile.latencies.clone_from(&old.latencies);
+    /// Before anything is measured.
+    pub(super) fn estimated(bytes: Option<&RangeInclusive<u64>>) -> Self {
+        let range = |bytes: &RangeInclusive<u64>| {
+            let (low, high) = (*bytes.start() as f64, *bytes.end() as f64);
+            Estimate { value: high, low, high }
+        };
+        let values = bytes.map(|bytes| (Limit::Size, range(bytes))).into_iter().collect();
+        Self { values, ..Self::default() }
+    }
+
+    /// Adds measurements.
+    pub(super) fn add(&mut self, profile: &Profile, full: bool) {
+        let exactly = |value| Estimate { value, low: value, high: value };
+        for (limit, found) in Constraints::values(profile) {
+            let Some(found) = found.filter(|found| !found.is_nan()) else {
+                continue;
+            };
+            let range = match limit {
+                _ if full => exactly(found),
+                Limit::PerplexityChange => profile.perplexity_change.map_or(exactly(found), wider),
+                Limit::Kl => profile.kl.map_or(exactly(found), wider),
+                Limit::P99 | Limit::Throughput => by_factor(found, TIME),
+                Limit::Memory => by_factor(found, MEMORY),
+                Limit::Quality | Limit::Size => exactly(found),
+            };
+            self.values.insert(limit, range);
         }
-        Self { profile, full }
+        let before = self.profile.take();
+        self.profile = Some(before.map_or_else(|| profile.clone(), |before| profile.or(&before)));
+        self.full = full;
+    }
+
+    /// Takes the times of a candidate that is packed in the same way at another rate.
+    pub(super) fn borrow_times(&mut self, other: &Self) {
+        for limit in [Limit::P99, Limit::Throughput] {
+            if let Some(Estimate { value, low, high }) = other.values.get(&limit) {
+                self.values.insert(limit, Estimate { value: *value, low: low / TIME, high: high * TIME });
+            }
+        }
     }
 
     /// The limits that it misses even at the favourable end.
     pub(super) fn surely_misses(&self, constraints: &Constraints) -> Vec<Miss> {
-        let misses = constraints.misses(&self.profile);
-        misses.into_iter().filter(|miss| !self.may_keep(miss)).collect()
-    }
-
-    fn may_keep(&self, miss: &Miss) -> bool {
-        if self.full {
-            return false;
-        }
-        // What was not measured yet may be anything.
-        let Some(found) = miss.found else { return true };
-        let (low, high) = self.range(miss.limit, found);
-        if miss.limit.is_least() { high >= miss.wanted } else { low <= miss.wanted }
+        let limits = constraints.limits().into_iter();
+        let miss = |(limit, wanted): (Limit, Option<f64>)| {
+            let Some(Estimate { value, low, high }) = self.values.get(&limit) else {
+                // What was not measured yet may be anything.
+                return limit.miss(wanted.filter(|_| self.full), None);
+            };
+            limit.miss(wanted, Some(if limit.is_least() { *high } else { *low }))?;
+            Some(Miss { limit, wanted: wanted?, found: Some(*value) })
+        };
+        limits.filter_map(miss).collect()
     }
 
     /// Whether it keeps all limits even at the unfavourable end.
     pub(super) fn surely_keeps(&self, constraints: &Constraints) -> bool {
-        constraints.found(&self.profile).into_iter().all(|(limit, wanted, found)| {
-            let (Some(wanted), Some(found)) = (wanted, found) else { return wanted.is_none() };
-            let (low, high) = self.range(limit, found);
-            if limit.is_least() { low >= wanted } else { high <= wanted }
+        constraints.limits().into_iter().all(|(limit, wanted)| {
+            let worst = |range: &Estimate| if limit.is_least() { range.low } else { range.high };
+            limit.miss(wanted, self.values.get(&limit).map(worst)).is_none()
         })
     }
 
-    /// The range of the objective; everything if it was not measured.
-    pub(super) fn objective(&self, objective: Objective) -> Range {
-        let Some(value) = objective.value(&self.profile).filter(|value| !value.is_nan()) else {
-            return (f64::NEG_INFINITY, f64::INFINITY);
-        };
+    /// The objective; `None` if it was not measured.
+    pub(super) fn objective(&self, objective: Objective) -> Option<Estimate> {
+        let get = |limit: Limit| self.values.get(&limit).copied();
         match objective {
-            _ if self.full => (value, value),
-            Objective::Cost { .. } | Objective::Latency => (value / TIME, value * TIME),
-            Objective::Size => (value, value),
-            Objective::Quality => wider(self.profile.kl.or(self.profile.perplexity), value),
-        }
-    }
-
-    fn range(&self, limit: Limit, found: f64) -> Range {
-        match limit {
-            _ if self.full => (found, found),
-            Limit::PerplexityChange => wider(self.profile.perplexity_change, found),
-            Limit::Kl => wider(self.profile.kl, found),
-            Limit::P99 | Limit::Throughput => (found / TIME, found * TIME),
-            Limit::Memory => (found / MEMORY, found * MEMORY),
-            Limit::Quality | Limit::Size => (found, found),
+            Objective::Size => get(Limit::Size),
+            Objective::Latency => get(Limit::P99),
+            Objective::Quality => get(Limit::Kl).or_else(|| get(Limit::PerplexityChange)),
+            Objective::Cost { price_per_hour } => get(Limit::Throughput).map(|speed| {
+                let cost = |speed| cost_per_million(price_per_hour, speed);
+                Estimate { value: cost(speed.value), low: cost(speed.high), high: cost(speed.low) }
+            }),
         }
     }
 }
 
-fn wider(estimate: Option<Estimate>, value: f64) -> Range {
-    estimate.map_or((value, value), |Estimate { value, low, high }| {
-        (value - QUALITY * (value - low), value + QUALITY * (high - value))
-    })
+fn by_factor(value: f64, factor: f64) -> Estimate {
+    Estimate { value, low: value / factor, high: value * factor }
+}
+
+fn wider(Estimate { value, low, high }: Estimate) -> Estimate {
+    Estimate { value, low: value - QUALITY * (value - low), high: value + QUALITY * (high - value) }
 }

@@ -7,6 +7,8 @@ mod race;
 
 pub use race::{Dropped, Found, Round};
 
+use std::ops::RangeInclusive;
+
 use crate::choose::{Constraints, Objective};
 use crate::profile::Profile;
 
@@ -30,9 +32,24 @@ pub trait Bench {
     fn decided(&mut self, round: &Round);
 }
 
+/// A candidate before it is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contender {
+    /// Its name; equal candidates are decided by it.
+    pub name: String,
+    /// The least and the most that its bytes on disk will be, if that is known.
+    pub bytes: Option<RangeInclusive<u64>>,
+    /// Its family and its rate. A family is packed in the same way at several rates. At a higher
+    /// rate, a member is larger and not worse in quality; times of members differ by less than a
+    /// factor of 1.5.
+    pub family: Option<(usize, f64)>,
+}
+
 /// How far a candidate is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// Not at all: its size is estimated.
+    Estimate,
     /// Its size.
     Size,
     /// A few requests are timed.
@@ -61,6 +78,9 @@ pub struct Search {
 /// The first part of the text is one of so many, and each further part is so many times as long.
 const PARTS: usize = 16;
 const GROWTH: usize = 4;
+/// Of estimated candidates one of so many goes on, of measured ones.
+const FIRST: usize = 4;
+const NEXT: usize = 2;
 
 impl Search {
     /// The stages that candidates pass. Requests are timed early only if a limit or the objective
@@ -93,17 +113,19 @@ impl Search {
         self.objective == Objective::Quality || max_perplexity_change.or(max_kl).is_some()
     }
 
-    /// Runs the search over candidates with these names; equal ones are decided by name.
+    /// Runs the search.
     ///
     /// A candidate is dropped if it misses a limit at the favourable end of what was measured, or if
     /// another one keeps all limits at the unfavourable end and is at least as good even then. These
-    /// ends are twice the confidence interval of the text, a factor of 1.5 for times, and 1.1 for
-    /// memory. Of the rest, the better half by the objective goes on, and the other half waits: it
-    /// returns as soon as no winner, or none that surely beats it, has been measured in full.
+    /// ends are twice the confidence interval of the text, a factor of 1.5 for times and 1.1 for
+    /// memory. Of a family, the member in the middle is measured first, and
+    /// what follows for the others. Of the rest, the better half by the objective goes on, of
+    /// estimated ones the better quarter; the others wait, and return as soon as no winner, or none
+    /// that surely beats them, has been measured in full.
     ///
     /// # Errors
     /// Those of the bench.
-    pub fn run<B: Bench>(&self, names: &[String], bench: &mut B) -> Result<Found, B::Error> {
-        race::Race::new(self, names).run(bench)
+    pub fn run<B: Bench>(&self, contenders: &[Contender], bench: &mut B) -> Result<Found, B::Error> {
+        race::Race::new(self, contenders).run(bench)
     }
 }

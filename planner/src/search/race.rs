@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 
 use super::known::Known;
-use super::{Bench, Search, Stage};
-use crate::limit::Miss;
+use super::{Bench, Contender, FIRST, NEXT, Search, Stage};
+use crate::choose::Objective;
+use crate::limit::{Limit, Miss};
 use crate::profile::Profile;
 
 /// Why a candidate does not go on.
@@ -14,9 +15,11 @@ pub enum Dropped {
     Failed(String),
     /// It misses limits.
     Misses(Vec<Miss>),
+    /// It is of the family of this one, which is not good enough, at a lower rate.
+    Coarser(usize),
     /// This one is better and keeps all limits.
     Beaten(usize),
-    /// It waits: the better half goes on first.
+    /// It waits: better ones go first.
     Waits,
 }
 
@@ -38,7 +41,7 @@ pub struct Round {
 pub struct Found {
     /// The best candidate that was measured in full and keeps all limits.
     pub winner: Option<usize>,
-    /// What is known of each candidate; `None` for those that failed.
+    /// What was measured of each candidate, if anything was; the key is that of the last stage.
     pub profiles: Vec<Option<Profile>>,
     /// Which of them were measured in full.
     pub full: Vec<bool>,
@@ -60,14 +63,14 @@ enum State {
 #[derive(Debug)]
 struct Runner {
     state: State,
-    /// Stages that it has passed.
+    /// Stages that it has passed; one that has passed none is only estimated.
     passed: usize,
-    known: Option<Known>,
+    known: Known,
 }
 
 pub(super) struct Race<'a> {
     search: &'a Search,
-    names: &'a [String],
+    contenders: &'a [Contender],
     stages: Vec<Stage>,
     runners: Vec<Runner>,
     rounds: Vec<Round>,
@@ -75,12 +78,21 @@ pub(super) struct Race<'a> {
 }
 
 impl<'a> Race<'a> {
-    pub(super) fn new(search: &'a Search, names: &'a [String]) -> Self {
-        let runners = names.iter().map(|_| Runner { state: State::Racing, passed: 0, known: None }).collect();
-        Self { search, names, stages: search.stages(), runners, rounds: Vec::new(), out_of_time: false }
+    pub(super) fn new(search: &'a Search, contenders: &'a [Contender]) -> Self {
+        let runner = |contender: &Contender| Runner {
+            state: State::Racing,
+            passed: 0,
+            known: Known::estimated(contender.bytes.as_ref()),
+        };
+        let runners = contenders.iter().map(runner).collect();
+        Self { search, contenders, stages: search.stages(), runners, rounds: Vec::new(), out_of_time: false }
     }
 
     pub(super) fn run<B: Bench>(mut self, bench: &mut B) -> Result<Found, B::Error> {
+        if !self.search.exhaustive {
+            let all: Vec<_> = (0..self.runners.len()).collect();
+            self.decide(Stage::Estimate, all, 0.0, Vec::new(), bench);
+        }
         while let Some((stage, group)) = self.next_group() {
             self.round(stage, &group, true, bench)?;
             if self.out_of_time {
@@ -92,16 +104,15 @@ impl<'a> Race<'a> {
             }
         }
         let winner = self.winner();
-        let is_full = |runner: &Runner| runner.known.as_ref().is_some_and(|known| known.full);
-        let full = self.runners.iter().map(is_full).collect();
-        let profiles = self.runners.into_iter().map(|runner| runner.known.map(|known| known.profile)).collect();
+        let full = self.runners.iter().map(|runner| runner.known.full).collect();
+        let profiles = self.runners.into_iter().map(|runner| runner.known.profile).collect();
         Ok(Found { winner, profiles, full, rounds: self.rounds, out_of_time: self.out_of_time })
     }
 
     /// Those that race and are the furthest behind, and their next stage. If none races, those that
     /// wait and may still win return.
     fn next_group(&mut self) -> Option<(Stage, Vec<usize>)> {
-        if !self.any(State::Racing) {
+        if !self.runners.iter().any(|runner| runner.state == State::Racing) {
             for index in 0..self.runners.len() {
                 if self.runners[index].state == State::Waiting {
                     let beaten = self.beaten_by(index).is_some_and(|(_, full)| full);
@@ -109,14 +120,38 @@ impl<'a> Race<'a> {
                 }
             }
         }
-        let racing = || self.runners.iter().enumerate().filter(|(_, runner)| runner.state == State::Racing);
-        let behind = racing().map(|(_, runner)| runner.passed).min()?;
-        let group = racing().filter(|(_, runner)| runner.passed == behind).map(|(index, _)| index).collect();
+        let ready: Vec<_> = (0..self.runners.len()).filter(|index| self.is_ready(*index)).collect();
+        let behind = ready.iter().map(|index| self.runners[*index].passed).min()?;
+        let group = ready.into_iter().filter(|index| self.runners[*index].passed == behind).collect();
         Some((self.stages[behind], group))
     }
 
-    fn any(&self, state: State) -> bool {
-        self.runners.iter().any(|runner| runner.state == state)
+    /// Whether a candidate is measured next. Of a family, the member in the middle of those that are
+    /// not measured yet is, once it is known whether those that are will do.
+    fn is_ready(&self, index: usize) -> bool {
+        let is_racing = |index: &usize| self.runners[*index].state == State::Racing;
+        let is_new = |index: &usize| self.runners[*index].passed == 0;
+        if !is_racing(&index) || !is_new(&index) || self.search.exhaustive {
+            return is_racing(&index);
+        }
+        let Some((family, _)) = self.contenders[index].family else { return true };
+        let mut members: Vec<_> = self.family(family).filter(is_racing).collect();
+        let keeps = |member: &usize| self.runners[*member].known.surely_keeps(&self.search.constraints);
+        if members.iter().any(|member| !is_new(member) && !keeps(member)) {
+            return false;
+        }
+        members.retain(is_new);
+        members.sort_by(|a, b| self.rate(*a).total_cmp(&self.rate(*b)));
+        members.get(members.len() / 2) == Some(&index)
+    }
+
+    fn family(&self, family: usize) -> impl Iterator<Item = usize> {
+        let is_member = move |contender: &Contender| contender.family.is_some_and(|(own, _)| own == family);
+        self.contenders.iter().enumerate().filter(move |(_, one)| is_member(one)).map(|(index, _)| index)
+    }
+
+    fn rate(&self, index: usize) -> f64 {
+        self.contenders[index].family.map_or(0.0, |(_, rate)| rate)
     }
 
     /// Measures candidates and decides which of them go on. With `timed`, nothing is begun after the
@@ -134,44 +169,89 @@ impl<'a> Race<'a> {
             let runner = &mut self.runners[index];
             runner.passed = self.stages.iter().position(|own| *own == stage).map_or(runner.passed, |at| at + 1);
             match found {
-                Ok(profile) => {
-                    runner.known = Some(Known::after(profile, stage == Stage::Full, runner.known.as_ref()));
-                }
+                Ok(profile) => runner.known.add(&profile, stage == Stage::Full),
                 Err(reason) => {
-                    (runner.state, runner.known) = (State::Done, None);
+                    (runner.state, runner.known) = (State::Done, Known::default());
                     dropped.push((index, Dropped::Failed(reason)));
                 }
             }
         }
-        self.drop_hopeless(&measured, &mut dropped);
-        if stage != Stage::Full {
-            self.halve(&measured, &mut dropped);
-        }
-        let round = Round { stage, measured, seconds: bench.seconds() - begin, dropped };
-        bench.decided(&round);
-        self.rounds.push(round);
+        self.decide(stage, measured, bench.seconds() - begin, dropped, bench);
         Ok(())
     }
 
-    /// Ends the race for those that miss limits or were measured in full; those that another one
-    /// beats wait.
+    /// Decides who goes on after a round.
+    fn decide<B: Bench>(
+        &mut self,
+        stage: Stage,
+        measured: Vec<usize>,
+        seconds: f64,
+        mut dropped: Vec<(usize, Dropped)>,
+        bench: &mut B,
+    ) {
+        if stage == Stage::Quick {
+            for index in &measured {
+                self.lend_times(*index);
+            }
+        }
+        self.drop_hopeless(&measured, &mut dropped);
+        self.drop_beaten(&mut dropped);
+        match stage {
+            Stage::Estimate => self.halve(&measured, FIRST, &mut dropped),
+            Stage::Full => {}
+            _ => self.halve(&measured, NEXT, &mut dropped),
+        }
+        let round = Round { stage, measured, seconds, dropped };
+        bench.decided(&round);
+        self.rounds.push(round);
+    }
+
+    /// The members of a family that are not measured yet take the times of one that is.
+    fn lend_times(&mut self, index: usize) {
+        let Some((family, _)) = self.contenders[index].family else { return };
+        let (known, others) = (self.runners[index].known.clone(), self.family(family).collect::<Vec<_>>());
+        for other in others {
+            if self.runners[other].passed == 0 {
+                self.runners[other].known.borrow_times(&known);
+            }
+        }
+    }
+
+    /// Ends the race for those that miss limits or were measured in full, and for coarser members of
+    /// a family whose quality is too low.
     fn drop_hopeless(&mut self, measured: &[usize], dropped: &mut Vec<(usize, Dropped)>) {
         for &index in measured {
-            let runner = &mut self.runners[index];
-            let Some(known) = &runner.known else { continue };
-            let misses = known.surely_misses(&self.search.constraints);
-            if known.full || !misses.is_empty() {
-                runner.state = State::Done;
+            let misses = self.runners[index].known.surely_misses(&self.search.constraints);
+            if self.runners[index].known.full || !misses.is_empty() {
+                self.runners[index].state = State::Done;
+            }
+            let is_quality = |miss: &Miss| matches!(miss.limit, Limit::Kl | Limit::PerplexityChange);
+            if misses.iter().any(is_quality) {
+                self.drop_coarser(index, dropped);
             }
             if !misses.is_empty() {
                 dropped.push((index, Dropped::Misses(misses)));
             }
         }
-        for index in 0..self.runners.len() {
-            if self.runners[index].state != State::Racing {
-                continue;
+    }
+
+    fn drop_coarser(&mut self, than: usize, dropped: &mut Vec<(usize, Dropped)>) {
+        let Some((family, rate)) = self.contenders[than].family else { return };
+        for index in self.family(family).collect::<Vec<_>>() {
+            let coarser = self.rate(index) < rate && self.runners[index].passed == 0;
+            if coarser && self.runners[index].state != State::Done {
+                self.runners[index].state = State::Done;
+                dropped.push((index, Dropped::Coarser(than)));
             }
-            if let Some((by, _)) = self.beaten_by(index) {
+        }
+    }
+
+    /// Those that another one beats wait.
+    fn drop_beaten(&mut self, dropped: &mut Vec<(usize, Dropped)>) {
+        for index in 0..self.runners.len() {
+            if self.runners[index].state == State::Racing
+                && let Some((by, _)) = self.beaten_by(index)
+            {
                 self.runners[index].state = State::Waiting;
                 dropped.push((index, Dropped::Beaten(by)));
             }
@@ -182,59 +262,75 @@ impl<'a> Race<'a> {
     /// was measured in full.
     fn beaten_by(&self, index: usize) -> Option<(usize, bool)> {
         let Search { constraints, objective, .. } = self.search;
-        let (best_case, _) = self.runners[index].known.as_ref()?.objective(*objective);
         let others = self.runners.iter().enumerate().filter(|(other, _)| *other != index);
         let beats = others.filter_map(|(other, runner)| {
-            let known = runner.known.as_ref().filter(|known| known.surely_keeps(constraints))?;
-            let (_, worst_case) = known.objective(*objective);
-            let order = worst_case.total_cmp(&best_case).then_with(|| self.names[other].cmp(&self.names[index]));
-            (order == Ordering::Less).then_some((other, known.full, worst_case))
+            let known = Some(&runner.known).filter(|known| known.surely_keeps(constraints))?;
+            let worst_case = known.objective(*objective)?.high;
+            (self.is_better_sibling(other, index) || self.is_surely_better(worst_case, other, index))
+                .then_some((other, known.full, worst_case))
         });
         // One that was measured in full ends the matter.
         let best = beats.min_by(|a, b| b.1.cmp(&a.1).then(a.2.total_cmp(&b.2)))?;
         Some((best.0, best.1))
     }
 
-    /// Lets the better half by the objective go on, and the others wait.
-    fn halve(&mut self, measured: &[usize], dropped: &mut Vec<(usize, Dropped)>) {
+    fn is_surely_better(&self, worst_case: f64, other: usize, index: usize) -> bool {
+        let Some(own) = self.runners[index].known.objective(self.search.objective) else { return false };
+        let names = || self.contenders[other].name.cmp(&self.contenders[index].name);
+        worst_case.total_cmp(&own.low).then_with(names) == Ordering::Less
+    }
+
+    /// Whether the other one is of the family of this one, which is not measured yet, and at the
+    /// better side of it.
+    fn is_better_sibling(&self, other: usize, index: usize) -> bool {
+        let (own, others) = (self.contenders[index].family, self.contenders[other].family);
+        let Some(((family, rate), (same, other))) = own.zip(others) else { return false };
+        let better = match self.search.objective {
+            Objective::Size => other < rate,
+            Objective::Quality => other > rate,
+            Objective::Cost { .. } | Objective::Latency => false,
+        };
+        family == same && better && self.runners[index].passed == 0
+    }
+
+    /// Lets the best by the objective go on, one of so many, and the others wait.
+    fn halve(&mut self, measured: &[usize], parts: usize, dropped: &mut Vec<(usize, Dropped)>) {
         let is_racing = |index: &usize| self.runners[*index].state == State::Racing;
         let mut racing: Vec<usize> = measured.iter().copied().filter(is_racing).collect();
         if racing.iter().any(|index| self.value(*index).is_none()) {
             return;
         }
         racing.sort_by(|a, b| self.order(*a, *b));
-        for index in racing.split_off(racing.len().div_ceil(2)) {
+        for index in racing.split_off(racing.len().div_ceil(parts)) {
             self.runners[index].state = State::Waiting;
             dropped.push((index, Dropped::Waits));
         }
     }
 
     fn value(&self, index: usize) -> Option<f64> {
-        let known = self.runners[index].known.as_ref()?;
-        self.search.objective.value(&known.profile).filter(|value| !value.is_nan())
+        Some(self.runners[index].known.objective(self.search.objective)?.value)
     }
 
     /// By the objective, then by name; unknown values last.
     fn order(&self, a: usize, b: usize) -> Ordering {
         let value = |index| self.value(index).unwrap_or(f64::INFINITY);
-        value(a).total_cmp(&value(b)).then_with(|| self.names[a].cmp(&self.names[b]))
+        value(a).total_cmp(&value(b)).then_with(|| self.contenders[a].name.cmp(&self.contenders[b].name))
     }
 
     /// The best by what is known so far of those that may still win: those that surely keep all
     /// limits first.
     fn most_promising(&self) -> Option<usize> {
-        let known = |index: &usize| self.runners[*index].known.as_ref();
-        let open = (0..self.runners.len()).filter(|index| self.runners[*index].state != State::Done);
-        let unsure = |index: &usize| !known(index).is_some_and(|known| known.surely_keeps(&self.search.constraints));
-        let all: Vec<_> = open.filter(|index| known(index).is_some()).collect();
-        all.into_iter().min_by(|a, b| unsure(a).cmp(&unsure(b)).then_with(|| self.order(*a, *b)))
+        let measured = |runner: &Runner| runner.state != State::Done && runner.known.profile.is_some();
+        let open = (0..self.runners.len()).filter(|index| measured(&self.runners[*index]));
+        let unsure = |index: &usize| !self.runners[*index].known.surely_keeps(&self.search.constraints);
+        open.min_by(|a, b| unsure(a).cmp(&unsure(b)).then_with(|| self.order(*a, *b)))
     }
 
     /// The best of those that were measured in full and keep all limits.
     fn winner(&self) -> Option<usize> {
         let keeps = |index: &usize| {
-            let known = self.runners[*index].known.as_ref();
-            known.is_some_and(|known| known.full && known.surely_keeps(&self.search.constraints))
+            let known = &self.runners[*index].known;
+            known.full && known.surely_keeps(&self.search.constraints)
         };
         let all = (0..self.runners.len()).filter(|index| keeps(index) && self.value(*index).is_some());
         all.min_by(|a, b| self.order(*a, *b))

@@ -72,6 +72,21 @@ fn measured_variants_have_the_figures_of_their_profile() {
     assert_eq!(Decision::new(&fleet, &better, Aim::Cost).chosen().unwrap().names().0, "theirs");
 }
 
+/// A search stores profiles of a text alone behind whole ones.
+#[test]
+fn the_last_profile_with_times_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = profile("int8", "Some CPU");
+    let mut of_text: planner::Profile = serde_json::from_str(&whole).unwrap();
+    of_text.latencies.clear();
+    (of_text.prefill_tokens_per_s, of_text.decode_tokens_per_s) = (None, None);
+    let lines = format!("{whole}\n{}\n", serde_json::to_string(&of_text).unwrap());
+    fs::write(folder.path().join("profiles.jsonl"), lines).unwrap();
+    let fleet = read(folder.path(), MEASURED).unwrap();
+    let need = Need { lengths: Lengths { prompt: 100, output: 20 }, quality: 0.95, p99_ms: None };
+    assert_eq!(Decision::new(&fleet, &need, Aim::Cost).chosen().unwrap().names(), ("mine", "box"));
+}
+
 #[test]
 fn memory_is_a_limit() {
     let folder = tempfile::tempdir().unwrap();
@@ -121,7 +136,7 @@ fn errors_name_file_and_entry() {
             "variant `mine`: on `box`: its profile is of another machine, `Some CPU, avx2, 4 cores`; this hardware is `New CPU, avx2, 4 cores`",
         ),
         (swap("machine = { cpu", "# machine = { cpu"), "`machine` of the hardware has to say so"),
-        (swap("\"int8\"", "\"int7\""), "has no profile of `my-model` with recipe `int7`"),
+        (swap("\"int8\"", "\"int7\""), "has no profile with times of `my-model` with recipe `int7`"),
         (swap("recipe = ", "# recipe = "), "on `box`: its speed is not known"),
         (swap("profiles = ", "# profiles = "), "the key `profiles`"),
         (swap("profiles.jsonl", "none.jsonl"), "none.jsonl`: "),

@@ -1,7 +1,8 @@
 //! Searches against measuring everything in full.
 
 use planner::{
-    Bench, Constraints, Dropped, Estimate, Found, Latency, Lengths, Objective, Profile, Round, Search, Stage, choose,
+    Bench, Constraints, Contender, Dropped, Estimate, Found, Latency, Lengths, Objective, Profile, Round, Search,
+    Stage, choose,
 };
 use proptest::prelude::*;
 
@@ -54,6 +55,7 @@ impl Bench for Made<'_> {
             (found.kl, found.perplexity_change, found.perplexity) = (None, None, None);
         };
         match stage {
+            Stage::Estimate => return Err("nobody measures an estimate".to_owned()),
             Stage::Size => {
                 clear(&mut found);
                 (found.latencies, found.decode_tokens_per_s) = (Vec::new(), None);
@@ -102,8 +104,27 @@ fn name(candidate: usize) -> String {
     format!("c{candidate:02}")
 }
 
-fn names(count: usize) -> Vec<String> {
-    (0..count).map(name).collect()
+/// Candidates of whose sizes a range is known, with the true size at this place in it; above 1 there
+/// is none.
+fn contenders(all: &[Values], place: f64) -> Vec<Contender> {
+    let contender = |(index, values): (usize, &Values)| {
+        let (low, width) = ((values.bytes as f64 * (1.0 - 0.2 * place)) as u64, values.bytes / 5 + 1);
+        Contender { name: name(index), bytes: (place <= 1.0).then_some(low..=low + width), family: None }
+    };
+    all.iter().enumerate().map(contender).collect()
+}
+
+/// A family: each member is larger and better than the one before.
+fn family() -> impl Strategy<Value = Vec<Values>> {
+    let members = proptest::collection::vec((1u64..3, 1u64..3), 0..9);
+    (members, 1u64..12).prop_map(|(steps, speed)| {
+        let (mut bytes, mut kl) = (0, 12 * 2);
+        let next = |(size, quality): (u64, u64)| {
+            (bytes, kl) = (bytes + size * 1000, kl - quality);
+            Values { bytes, kl: kl as f64 / 100.0, tokens_per_s: speed as f64 * 100.0 }
+        };
+        steps.into_iter().map(next).collect()
+    })
 }
 
 fn search(constraints: Constraints, objective: Objective) -> Search {
@@ -141,13 +162,21 @@ proptest! {
     /// The winner is that of measuring everything in full, whatever the errors within intervals.
     #[test]
     fn the_winner_is_that_of_measuring_everything(
-        all in proptest::collection::vec(values(), 0..20),
+        others in proptest::collection::vec(values(), 0..20),
+        families in proptest::collection::vec(family(), 0..3),
         constraints in limits(),
         objective in objectives(),
         error in prop_oneof![Just(-1.0), Just(0.0), Just(1.0)],
+        sizes in prop_oneof![Just(0.0), Just(0.5), Just(1.0), Just(2.0)],
     ) {
+        let all: Vec<_> = others.iter().chain(families.iter().flatten()).cloned().collect();
         let mut bench = Made::new(&all, error);
-        let found = search(constraints, objective).run(&names(all.len()), &mut bench).unwrap();
+        let mut contenders = contenders(&all, sizes);
+        let members = families.iter().enumerate().flat_map(|(family, members)| members.iter().map(move |_| family));
+        for ((index, contender), family) in contenders.iter_mut().enumerate().skip(others.len()).zip(members) {
+            contender.family = Some((family, all[index].bytes as f64));
+        }
+        let found = search(constraints, objective).run(&contenders, &mut bench).unwrap();
         let profiles: Vec<_> = all.iter().enumerate().map(|(i, values)| profile(&name(i), values)).collect();
         prop_assert_eq!(found.winner, choose(&profiles, &constraints, objective).ok());
         prop_assert_eq!(bench.rounds, found.rounds.len());
@@ -176,7 +205,7 @@ proptest! {
         less in 0u64..4,
     ) {
         let run = |constraints| {
-            let found = search(constraints, objective).run(&names(all.len()), &mut Made::new(&all, 0.0)).unwrap();
+            let found = search(constraints, objective).run(&contenders(&all, 0.0), &mut Made::new(&all, 0.0)).unwrap();
             found.winner.map_or(f64::INFINITY, |winner| objective.value(&profile("x", &all[winner])).unwrap())
         };
         let max_size = Some(constraints.max_size.unwrap_or(12_000).saturating_sub(less * 1000));
@@ -195,10 +224,10 @@ fn a_search_costs_less_than_measuring_everything() {
     let constraints = Constraints { max_kl: Some(0.1), ..Constraints::default() };
     let mut bench = Made::new(&all, 0.0);
     let one = search(constraints, Objective::Size);
-    let found = one.run(&names(16), &mut bench).unwrap();
+    let found = one.run(&contenders(&all, 0.0), &mut bench).unwrap();
     assert_eq!(found.winner, Some(4));
     let mut brute = Made::new(&all, 0.0);
-    let everything = Search { exhaustive: true, ..one }.run(&names(16), &mut brute).unwrap();
+    let everything = Search { exhaustive: true, ..one }.run(&contenders(&all, 0.0), &mut brute).unwrap();
     assert_eq!((everything.winner, brute.full), (Some(4), 16));
     assert!(everything.full.iter().all(|full| *full) && everything.rounds.len() == 1);
     assert!(bench.seconds < 0.4 * brute.seconds, "{} of {}", bench.seconds, brute.seconds);
@@ -211,12 +240,12 @@ fn a_spent_budget_leaves_one_measurement() {
     let run = |budget: f64| -> (Found, usize) {
         let mut bench = Made::new(&all, 0.0);
         let one = Search { budget: Some(budget), ..search(constraints, Objective::Size) };
-        (one.run(&names(16), &mut bench).unwrap(), bench.full)
+        (one.run(&contenders(&all, 0.0), &mut bench).unwrap(), bench.full)
     };
     let (found, full) = run(0.0);
     assert_eq!((found.winner, found.out_of_time, full), (None, true, 0));
     // Sizes are known then, and the smallest is tried.
-    let (found, full) = run(1.5);
+    let (found, full) = run(0.5);
     assert_eq!((found.winner, found.out_of_time, full), (None, true, 1));
     let (found, _) = run(100.0);
     assert_eq!((found.winner, found.out_of_time), (Some(4), false));
@@ -243,12 +272,12 @@ fn what_cannot_be_made_is_left_out() {
     }
     let all = sixteen();
     let within = |max_kl| search(Constraints { max_kl: Some(max_kl), ..Constraints::default() }, Objective::Size);
-    let found = within(0.1).run(&names(16), &mut Failing(Made::new(&all, 0.0))).unwrap();
+    let found = within(0.1).run(&contenders(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap();
     assert_eq!(found.winner, Some(5));
     assert!(found.profiles[4].is_none());
     let failed = Dropped::Failed("no kernel".to_owned());
     assert!(found.rounds.iter().any(|round| round.dropped.contains(&(4, failed.clone()))));
-    let ends = within(0.0502).run(&names(16), &mut Failing(Made::new(&all, 0.0))).unwrap_err();
+    let ends = within(0.0502).run(&contenders(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap_err();
     assert_eq!(ends, "a full disk");
 }
 

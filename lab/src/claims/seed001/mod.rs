@@ -1,7 +1,8 @@
 //! Seed 001: a model's delta as positions and values, and in codecs that use the base; perplexity;
-//! routing among models.
+//! presets; routing among models.
 
 mod perplexity;
+mod planned;
 mod routing;
 
 use anyhow::Result;
@@ -61,9 +62,10 @@ of 1.00x, but sizes of 27.00 MB before and 49.71 MB after: the same clamp shows 
 
 const REMARK: &str = "\
 Sizes and errors are the same on every machine, except the last digits of the SVD's errors. The
-report's claims about the search for a compression and about datasets are not measured yet.";
+report's claims about datasets are not measured yet.";
 
-/// Measures the claims about storing a delta, perplexity and routing.
+/// Measures the claims about storing a delta, perplexity, presets and routing.
 pub(super) fn measure(lab: &Lab) -> Result<String> {
-    Ok(format!("{}\n{}\n{}", page(lab, &PARTS, REMARK)?, perplexity::section(lab)?, routing::section()?))
+    let (parts, perplexity) = (page(lab, &PARTS, REMARK)?, perplexity::section(lab)?);
+    Ok(format!("{parts}\n{perplexity}\n{}\n{}", planned::section(lab)?, routing::section()?))
 }

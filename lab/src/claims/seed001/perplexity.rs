@@ -64,7 +64,7 @@ The report measures the perplexity of GPT-2 on three sentences, which is not at 
          presets: their sizes were formulas, and no model was quantised. Here `{MODEL}`, a Llama of 260,032 weights \
          in F32, predicts the same sentences ({} tokens; it knows stories for children and no such sentences), and \
          the first {COUNT} stories of `assets/tinystories` ({} tokens), in windows of its context. The presets of \
-         GPTQ and AWQ need calibration and are not measured here. A ratio is that of F32 bytes; the report does not \
+         GPTQ and AWQ, which need calibration, are in the next table. A ratio is that of F32 bytes; the report does not \
          say whether its 2.00x for 8 bits is that of F16. ± is one standard error of the change; a change is worse \
          than the claim if it is by more than this error.",
         few.tokens, many.tokens,

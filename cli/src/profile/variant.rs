@@ -1,0 +1,185 @@
+//! Variants of a model: how each is packed.
+
+use std::ffi::OsString;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use checkpoint::{Checkpoint, Companions, Hash, Model, PACKED_EXTENSION, Plan, Recipe};
+use clap::Parser;
+use codec_api::Registry;
+
+use crate::args::{self, Command};
+use crate::bench::recipes::choose;
+use crate::compress;
+
+/// Files that the runtime reads beside a model.
+const BESIDE: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+
+/// More than the header and the manifest have for a tensor, in bytes.
+const ENTRY: u64 = 1000;
+
+/// A variant of a dense model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// What people call it.
+    pub name: String,
+    /// Options of `compress`; without any it is the dense model itself.
+    options: Vec<OsString>,
+    /// The content of what the options name: statistics, a recipe file.
+    of: Option<String>,
+}
+
+impl Variant {
+    /// The dense model itself.
+    pub fn dense() -> Self {
+        Self { name: profiler::DENSE.to_owned(), options: Vec::new(), of: None }
+    }
+
+    /// With these options of `compress`, and statistics if they need them.
+    ///
+    /// # Errors
+    /// If the statistics cannot be read.
+    pub fn new(name: &str, options: &[&str], statistics: Option<&Path>) -> Result<Self> {
+        let mut options: Vec<OsString> = options.iter().map(Into::into).collect();
+        let mut of = None;
+        if let Some(file) = statistics {
+            options.extend(["--calibration".into(), file.into()]);
+            of = Some(format!("calibration {}", short(&Hash(Checkpoint::open(file)?.hash()?).to_string())));
+        }
+        Ok(Self { name: name.to_owned(), options, of })
+    }
+
+    /// `dense`, a built-in recipe, a recipe file, or a codec spec for the matrices. A recipe that
+    /// needs statistics has these.
+    ///
+    /// # Errors
+    /// If it is none of them, or needs statistics and there are none.
+    pub fn parse(text: &str, statistics: Option<&Path>, registry: &Registry) -> Result<Self> {
+        if text == profiler::DENSE {
+            return Ok(Self::dense());
+        }
+        let recipe = choose::recipe(text, registry)?;
+        let calibrated = recipe.method.is_some();
+        if calibrated && statistics.is_none() {
+            bail!("recipe `{text}` needs --calibration, a file that `netweight calibrate` writes");
+        }
+        let is_file = Recipe::built_in(text).is_none() && Path::new(text).is_file();
+        let known = is_file || Recipe::built_in(text).is_some();
+        let option = if known { "--recipe" } else { "--codec" };
+        let mut variant = Self::new(text, &[option, text], statistics.filter(|_| calibrated))?;
+        if is_file {
+            let content = fs::read(text).with_context(|| format!("cannot read `{text}`"))?;
+            let content = format!("content {}", short(&Hash::of(&content).to_string()));
+            variant.of = Some(variant.of.map_or_else(|| content.clone(), |of| format!("{content}, {of}")));
+        }
+        Ok(variant)
+    }
+
+    /// Whether it is the dense model itself.
+    pub fn is_dense(&self) -> bool {
+        self.options.is_empty()
+    }
+
+    /// The recipe of its profiles: two variants of a model with the same recipe are the same.
+    pub fn recipe(&self) -> String {
+        self.of.as_ref().map_or_else(|| self.name.clone(), |of| format!("{}, {of}", self.name))
+    }
+
+    /// The least and the most that its files of weights take; `None` if the options name a target.
+    ///
+    /// # Errors
+    /// If the model cannot be read, or the recipe does not fit it.
+    pub fn bytes(&self, model: &Path, registry: &Registry) -> Result<Option<RangeInclusive<u64>>> {
+        if self.is_dense() {
+            let bytes = profiler::bytes_on_disk(&Model::open(model, &[], registry)?)?;
+            return Ok(Some(bytes..=bytes));
+        }
+        let value = |option: &str| {
+            let at = self.options.iter().position(|own| own == option)?;
+            self.options.get(at + 1)?.to_str()
+        };
+        let mut recipe = match (value("--recipe"), value("--codec")) {
+            (Some(recipe), _) => Recipe::load(recipe)?,
+            (None, Some(codec)) => Recipe::for_matrices(codec),
+            (None, None) => return Ok(None),
+        };
+        // Sizes do not depend on what statistics do.
+        recipe.method = None;
+        let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
+        let (plan, source) = (Plan::new(model, nowhere, &recipe, 0, registry)?, Checkpoint::open(model)?);
+        let (mut least, mut most) = (0, 0);
+        for (name, codec) in plan.codecs(registry)? {
+            let cost = codec.cost(source.spec(name)?);
+            least += cost.bytes.start();
+            most += cost.bytes.end() + ENTRY;
+        }
+        // Scales of inputs, which awq adds, are few.
+        Ok(Some(least..=most + most / 20))
+    }
+
+    /// Packs the model, or copies it if this is the dense model, into a new directory. The directory
+    /// appears when it is complete.
+    ///
+    /// # Errors
+    /// Those of `compress`, and if the directory cannot be written.
+    pub fn write(&self, model: &Path, folder: &Path, seed: u64, threads: usize, registry: &Registry) -> Result<()> {
+        let part = folder.with_extension("part");
+        let failed = || format!("cannot write `{}`", folder.display());
+        if self.is_dense() {
+            copy(model, &part, registry).with_context(failed)?;
+        } else {
+            self.pack(model, &part, seed, threads, registry)?;
+        }
+        fs::rename(&part, folder).with_context(failed)
+    }
+
+    fn pack(&self, model: &Path, folder: &Path, seed: u64, threads: usize, registry: &Registry) -> Result<()> {
+        let words = ["netweight", "compress", "--quiet", "--force", "--seed", &seed.to_string()].map(OsString::from);
+        let paths = [OsString::from("--jobs"), threads.to_string().into(), "-o".into(), folder.into(), model.into()];
+        let words = words.into_iter().chain(self.options.iter().cloned()).chain(paths);
+        let Command::Compress(args) = args::Args::try_parse_from(words)?.command else {
+            bail!("these are no options of `compress`");
+        };
+        fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+        compress::run(&args, registry, &mut std::io::sink())?;
+        copy_beside(model, folder, registry)
+    }
+}
+
+/// Where the packed form of a variant is, in a folder of such.
+pub fn place(folder: &Path, variant: &Variant, seed: u64, model_hash: &str) -> PathBuf {
+    let identity = format!("{} {seed} {model_hash} {}", variant.recipe(), env!("CARGO_PKG_VERSION"));
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let name: String = variant.name.chars().take(32).map(plain).collect();
+    folder.join(format!("{name}-{}", short(&Hash::of(identity.as_bytes()).to_string())))
+}
+
+/// The begin of a hash, which tells things apart that people made.
+pub fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn copy(model: &Path, folder: &Path, registry: &Registry) -> Result<()> {
+    if model.is_dir() {
+        return Ok(Companions::find(model, folder, &[])?.copy()?);
+    }
+    fs::create_dir_all(folder)?;
+    for file in Model::open(model, &[], registry)?.own_files() {
+        fs::copy(&file, folder.join(file.file_name().unwrap_or_default()))?;
+    }
+    copy_beside(model, folder, registry)
+}
+
+/// Copies the files that the runtime reads beside a model, unless they are there already.
+fn copy_beside(model: &Path, folder: &Path, registry: &Registry) -> Result<()> {
+    let model = Model::open(model, &[], registry)?;
+    for name in BESIDE {
+        let (from, to) = (runtime::directory(&model).join(name), folder.join(name));
+        if from.is_file() && !to.exists() {
+            fs::copy(&from, &to).with_context(|| format!("cannot copy `{}`", from.display()))?;
+        }
+    }
+    Ok(())
+}
