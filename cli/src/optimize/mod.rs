@@ -45,9 +45,6 @@ pub struct Args {
     /// The directory for the winner; it does not exist yet
     #[arg(short, long, value_name = "OUT")]
     pub output: PathBuf,
-    /// Limits and objective.
-    #[command(flatten)]
-    pub limits: Limits,
     /// Candidates, separated by commas: names of the usual ones, recipes, recipe files, codec specs
     #[arg(long, value_name = "NAME,NAME")]
     pub candidates: Option<String>,
@@ -63,12 +60,15 @@ pub struct Args {
     /// Draw KL divergence against bits per weight
     #[arg(long, value_name = "FILE", requires = "text")]
     pub svg: Option<PathBuf>,
-    /// How candidates are measured.
-    #[command(flatten)]
-    pub measurement: Measurement,
     /// Seed of codecs that use random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
+    /// Limits and objective.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// How candidates are measured.
+    #[command(flatten)]
+    pub measurement: Measurement,
 }
 
 const HELP: &str = "\

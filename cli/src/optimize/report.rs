@@ -29,18 +29,18 @@ pub fn round(round: &Round, variants: &[Variant], windows: usize, out: &mut dyn 
     let measured = count(round.measured.len(), "candidate");
     writeln!(out, "{}: {measured}, {:.1} s", stage(round.stage, windows), round.seconds)?;
     let mut waiting = Vec::new();
-    let (mut beaten, mut coarser) = (BTreeMap::<usize, Vec<String>>::new(), BTreeMap::<usize, Vec<String>>::new());
+    let (mut beaten, mut like) = (BTreeMap::<usize, Vec<String>>::new(), BTreeMap::<usize, Vec<String>>::new());
     for (index, dropped) in &round.dropped {
         match dropped {
             Dropped::Failed(reason) => writeln!(out, "  {}: {}", name(*index), printable(reason))?,
             Dropped::Misses(misses) => writeln!(out, "  {}: {}", name(*index), list(misses))?,
             Dropped::Beaten(by) => beaten.entry(*by).or_default().push(name(*index)),
-            Dropped::Coarser(than) => coarser.entry(*than).or_default().push(name(*index)),
+            Dropped::Like(other) => like.entry(*other).or_default().push(name(*index)),
             Dropped::Waits => waiting.push(name(*index)),
         }
     }
-    for (than, names) in coarser {
-        writeln!(out, "  coarser than {}: {}", name(than), names.join(", "))?;
+    for (other, names) in like {
+        writeln!(out, "  as {}, at other rates: {}", name(other), names.join(", "))?;
     }
     for (by, names) in beaten {
         writeln!(out, "  {} keeps the limits and is better than: {}", name(by), names.join(", "))?;

@@ -47,15 +47,15 @@ pub struct Args {
     /// The file of profiles (JSON lines)
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// How it is measured.
-    #[command(flatten)]
-    pub measurement: Measurement,
     /// Seed of codecs that use random numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Print the profiles as JSON lines
     #[arg(long)]
     pub json: bool,
+    /// How it is measured.
+    #[command(flatten)]
+    pub measurement: Measurement,
 }
 
 const HELP: &str = "\

@@ -40,8 +40,8 @@ pub struct Contender {
     /// The least and the most that its bytes on disk will be, if that is known.
     pub bytes: Option<RangeInclusive<u64>>,
     /// Its family and its rate. A family is packed in the same way at several rates. At a higher
-    /// rate, a member is larger and not worse in quality; times of members differ by less than a
-    /// factor of 1.5.
+    /// rate, a member is larger on disk and in memory, and not worse in quality; times of members
+    /// differ by less than a factor of 1.5.
     pub family: Option<(usize, f64)>,
 }
 

@@ -15,8 +15,9 @@ pub enum Dropped {
     Failed(String),
     /// It misses limits.
     Misses(Vec<Miss>),
-    /// It is of the family of this one, which is not good enough, at a lower rate.
-    Coarser(usize),
+    /// It is of the family of this one, whose quality is too low, at a lower rate, or which is too
+    /// large, at a higher one.
+    Like(usize),
     /// This one is better and keeps all limits.
     Beaten(usize),
     /// It waits: better ones go first.
@@ -217,17 +218,19 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Ends the race for those that miss limits or were measured in full, and for coarser members of
-    /// a family whose quality is too low.
+    /// Ends the race for those that miss limits or were measured in full, and for members of their
+    /// families that therefore miss the same limits.
     fn drop_hopeless(&mut self, measured: &[usize], dropped: &mut Vec<(usize, Dropped)>) {
         for &index in measured {
             let misses = self.runners[index].known.surely_misses(&self.search.constraints);
             if self.runners[index].known.full || !misses.is_empty() {
                 self.runners[index].state = State::Done;
             }
-            let is_quality = |miss: &Miss| matches!(miss.limit, Limit::Kl | Limit::PerplexityChange);
-            if misses.iter().any(is_quality) {
-                self.drop_coarser(index, dropped);
+            if misses.iter().any(|miss| matches!(miss.limit, Limit::Kl | Limit::PerplexityChange)) {
+                self.drop_siblings(index, Ordering::Less, dropped);
+            }
+            if misses.iter().any(|miss| matches!(miss.limit, Limit::Memory | Limit::Size)) {
+                self.drop_siblings(index, Ordering::Greater, dropped);
             }
             if !misses.is_empty() {
                 dropped.push((index, Dropped::Misses(misses)));
@@ -235,13 +238,16 @@ impl<'a> Race<'a> {
         }
     }
 
-    fn drop_coarser(&mut self, than: usize, dropped: &mut Vec<(usize, Dropped)>) {
-        let Some((family, rate)) = self.contenders[than].family else { return };
+    /// Ends the race for members of a family whose rates are lower or higher than that of this one
+    /// and that are not measured yet.
+    fn drop_siblings(&mut self, of: usize, side: Ordering, dropped: &mut Vec<(usize, Dropped)>) {
+        let Some((family, rate)) = self.contenders[of].family else { return };
         for index in self.family(family).collect::<Vec<_>>() {
-            let coarser = self.rate(index) < rate && self.runners[index].passed == 0;
-            if coarser && self.runners[index].state != State::Done {
+            let runner = &self.runners[index];
+            let is_new = runner.passed == 0 && runner.state != State::Done;
+            if is_new && self.rate(index).total_cmp(&rate) == side {
                 self.runners[index].state = State::Done;
-                dropped.push((index, Dropped::Coarser(than)));
+                dropped.push((index, Dropped::Like(of)));
             }
         }
     }
