@@ -57,13 +57,20 @@ impl Known {
         self.full = full;
     }
 
-    /// Takes the times of a candidate that is packed in the same way at another rate.
-    pub(super) fn borrow_times(&mut self, other: &Self) {
+    /// Takes times and memory of a candidate that is packed in the same way at another rate.
+    pub(super) fn borrow(&mut self, other: &Self) {
         for limit in [Limit::P99, Limit::Throughput] {
             if let Some(Estimate { value, low, high }) = other.values.get(&limit) {
                 self.values.insert(limit, Estimate { value: *value, low: low / TIME, high: high * TIME });
             }
         }
+        let get = |limit: Limit| Some((other.values.get(&limit)?, self.values.get(&limit)));
+        let Some((Estimate { value, low, high }, _)) = get(Limit::Memory) else { return };
+        let Some((theirs, Some(own))) = get(Limit::Size) else { return };
+        // Memory has the files of weights, and differs by no more than they do.
+        let difference = (theirs.high - own.low).max(own.high - theirs.low);
+        let range = Estimate { value: *value, low: low - difference, high: high + difference };
+        self.values.insert(Limit::Memory, range);
     }
 
     /// The limits that it misses even at the favourable end.

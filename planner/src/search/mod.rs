@@ -41,7 +41,7 @@ pub struct Contender {
     pub bytes: Option<RangeInclusive<u64>>,
     /// Its family and its rate. A family is packed in the same way at several rates. At a higher
     /// rate, a member is larger on disk and in memory, and not worse in quality; times of members
-    /// differ by less than a factor of 1.5.
+    /// differ by less than a factor of 1.5, and memory by no more than sizes.
     pub family: Option<(usize, f64)>,
 }
 

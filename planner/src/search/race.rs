@@ -15,8 +15,7 @@ pub enum Dropped {
     Failed(String),
     /// It misses limits.
     Misses(Vec<Miss>),
-    /// It is of the family of this one, whose quality is too low, at a lower rate, or which is too
-    /// large, at a higher one.
+    /// It is of the family of this one, and therefore misses a limit.
     Like(usize),
     /// This one is better and keeps all limits.
     Beaten(usize),
@@ -192,7 +191,7 @@ impl<'a> Race<'a> {
     ) {
         if stage == Stage::Quick {
             for index in &measured {
-                self.lend_times(*index);
+                self.lend(*index, &mut dropped);
             }
         }
         self.drop_hopeless(&measured, &mut dropped);
@@ -207,13 +206,20 @@ impl<'a> Race<'a> {
         self.rounds.push(round);
     }
 
-    /// The members of a family that are not measured yet take the times of one that is.
-    fn lend_times(&mut self, index: usize) {
+    /// The members of a family that are not measured yet take the times and the memory of one that
+    /// is, and race only if they may keep the limits.
+    fn lend(&mut self, index: usize, dropped: &mut Vec<(usize, Dropped)>) {
         let Some((family, _)) = self.contenders[index].family else { return };
         let (known, others) = (self.runners[index].known.clone(), self.family(family).collect::<Vec<_>>());
         for other in others {
-            if self.runners[other].passed == 0 {
-                self.runners[other].known.borrow_times(&known);
+            let runner = &mut self.runners[other];
+            if runner.passed > 0 || runner.state == State::Done {
+                continue;
+            }
+            runner.known.borrow(&known);
+            if !runner.known.surely_misses(&self.search.constraints).is_empty() {
+                runner.state = State::Done;
+                dropped.push((other, Dropped::Like(index)));
             }
         }
     }

@@ -21,6 +21,7 @@ fn profile(name: &str, values: &Values) -> Profile {
     (profile.kl, profile.perplexity_change) = (exactly(values.kl), exactly(values.kl / 2.0));
     profile.perplexity = exactly(10.0 + values.kl);
     profile.bytes_on_disk = values.bytes;
+    (profile.peak_rss_bytes, profile.resident_bytes) = (Some(values.bytes + 5000), None);
     (profile.decode_tokens_per_s, profile.prefill_tokens_per_s) = (Some(values.tokens_per_s), Some(1e4));
     let time = 1e5 / values.tokens_per_s;
     let lengths = Lengths { prompt: 10, output: 100 };
@@ -66,6 +67,8 @@ impl Bench for Made<'_> {
                 clear(&mut found);
                 // 1.4 is within the factor that a time is given.
                 let factor = if self.error > 0.0 { 1.4 } else { 1.0 / 1.4 };
+                let memory = found.peak_rss_bytes.map(|bytes| bytes as f64 * (1.0 + 0.09 * self.error.max(-0.9)));
+                found.peak_rss_bytes = memory.map(|bytes| bytes as u64);
                 found.decode_tokens_per_s = found.decode_tokens_per_s.map(|speed| speed / factor);
                 for Latency { p50_ms, p95_ms, p99_ms, .. } in &mut found.latencies {
                     (*p50_ms, *p95_ms, *p99_ms) = (*p50_ms * factor, *p95_ms * factor, *p99_ms * factor);
@@ -142,7 +145,8 @@ fn values() -> impl Strategy<Value = Values> {
 
 fn limits() -> impl Strategy<Value = Constraints> {
     let some = |most: u64| proptest::option::of(0..most);
-    (some(13), some(13), some(13), some(13)).prop_map(|(size, kl, speed, p99)| Constraints {
+    (some(13), some(13), some(13), some(13), some(20)).prop_map(|(size, kl, speed, p99, memory)| Constraints {
+        max_memory: memory.map(|memory| memory * 1000),
         max_size: size.map(|size| size * 1000),
         max_kl: kl.map(|kl| kl as f64 / 100.0),
         min_tokens_per_s: speed.map(|speed| speed as f64 * 100.0),
