@@ -216,6 +216,7 @@ impl Computed {
         file.write(&self.header()?)?;
         for (name, spec) in self.inner.tensors() {
             self.visit(name, |bytes| {
+                Error::check(progress)?;
                 file.write(bytes)?;
                 progress.tick((bytes.len() * 8 / spec.dtype().bitsize()) as u64);
                 Ok(())

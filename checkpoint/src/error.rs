@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use codec_api::CodecError;
+use codec_api::{CodecError, Progress};
 
 /// Why a checkpoint, or a tensor of it, could not be read, packed or unpacked. Each message names
 /// the file and says what to do.
@@ -306,6 +306,9 @@ pub enum Error {
         /// The reason and the remedy.
         reason: String,
     },
+    /// The caller cancelled the work ([`codec_api::Progress::cancel`]).
+    #[error("cancelled")]
+    Cancelled,
     /// A plan that cannot be read or run.
     #[error("the plan `{path}` cannot be used: {reason}")]
     Plan {
@@ -360,6 +363,11 @@ impl Error {
                  statistics.safetensors`"
             ),
         )
+    }
+
+    /// An error if the work is cancelled.
+    pub(crate) fn check(progress: &dyn Progress) -> Result<(), Self> {
+        progress.cancel().check().map_err(|_| Self::Cancelled)
     }
 
     pub(crate) fn recipe(name: &str, reason: String) -> Self {

@@ -86,10 +86,15 @@ impl Cancel {
     }
 }
 
-/// Receives the progress of an encode.
+/// Receives the progress of a piece of work, and may end it early.
 pub trait Progress: fmt::Debug + Send + Sync {
-    /// Reports that `weights` more weights are encoded.
+    /// Reports that `weights` more weights are done.
     fn tick(&self, weights: u64);
+
+    /// The flag that ends the work. Work on whole models checks it before each piece.
+    fn cancel(&self) -> &Cancel {
+        &NEVER
+    }
 }
 
 /// Ignores all progress.

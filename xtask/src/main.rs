@@ -6,6 +6,7 @@ mod ci;
 mod host;
 mod llamacpp;
 mod new_codec;
+mod python;
 mod tree;
 
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ enum Task {
     #[command(disable_help_flag = true)]
     Workflows(Forwarded),
     Llamacpp(llamacpp::Options),
+    /// Build the Python package as a wheel, install it into a new environment, and run its tests
+    Python,
     /// Write the golden payload files that do not exist yet; existing ones are never changed
     Golden,
     /// Run the checks of continuous integration, up to the first failure
@@ -124,6 +127,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Calibrated(rest) => measure_program(&tree, "calibrated", &rest),
         Task::Packing(rest) => measure_program(&tree, "packing", &rest),
         Task::Llamacpp(options) => llamacpp::run(&tree, &options),
+        Task::Python => python::run(&tree),
         Task::Golden => {
             let mut golden = tree.cargo("run");
             Ok(tree::run(golden.args(["--package", "netweight-codecs", "--example", "golden"]))?.into())

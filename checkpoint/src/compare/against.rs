@@ -77,7 +77,8 @@ impl Packed {
             pieces.extend(tensor.pieces().into_iter().map(|piece| (place, piece)));
         }
         let meter = Meter::default();
-        let compare = |place: &Place<'_>, piece: &Piece<'_>| match piece.decode() {
+        let compare = |place: &Place<'_>, piece: &Piece<'_>| match Error::check(progress).and_then(|()| piece.decode())
+        {
             Err(error) => Some((None, error)),
             Ok(decoded) => {
                 let planned = (*place)?;

@@ -88,6 +88,7 @@ pub fn diff(first: &Model, second: &Model, progress: &dyn Progress) -> Result<Ve
     let meter = Meter::default();
     let compare = |(i, rows): &(usize, Range<usize>)| -> Result<(usize, Sum), Error> {
         let TensorDiff { name, specs: [Some(a), Some(b)], .. } = &found[*i] else { return Ok((*i, Sum::default())) };
+        Error::check(progress)?;
         let bytes = [first.rows(name, rows)?, second.rows(name, rows)?];
         let sum = Sum::of([a.dtype(), b.dtype()], [&bytes[0], &bytes[1]]);
         progress.tick((rows.len() * a.matrix().1) as u64);

@@ -98,6 +98,7 @@ impl Packed {
         file.write(&header)?;
         let (places, begun, file) = (self.places(number, header.len() as u64), file.disk()?, Mutex::new(file));
         let write = |offset: &u64, piece: &Piece<'_>| {
+            Error::check(progress)?;
             let decoded = piece.decode()?;
             file.lock().unwrap_or_else(PoisonError::into_inner).write_at(*offset, &decoded)
         };

@@ -16,7 +16,8 @@ impl Packed {
     /// each chunk at the last quality level that the file holds.
     ///
     /// Returns all faults, in the order of the tensors; none if the model is whole. Without the
-    /// base that the model needs, that is the only fault.
+    /// base that the model needs, that is the only fault. Pieces that are left when `progress`
+    /// cancels the work have the fault [`Error::Cancelled`].
     pub fn verify(&self, progress: &dyn Progress) -> Vec<Error> {
         if let Err(missing) = self.require_base() {
             return vec![missing];
@@ -33,7 +34,10 @@ impl Packed {
         let stored = self.stored_tensors();
         let pieces: Vec<_> =
             stored.flat_map(|tensor| tensor.pieces()).map(|piece| ((), piece.at_whole_level())).collect();
-        let verify = |(): &(), piece: &Piece<'_>| if wait(piece.end()) { piece.verify().err() } else { None };
+        let verify = |(): &(), piece: &Piece<'_>| {
+            let checked = Error::check(progress);
+            if wait(piece.end()) { checked.and_then(|()| piece.verify()).err() } else { None }
+        };
         let faults: Vec<Option<Error>> = self.for_all(&pieces, progress, verify);
         faults.into_iter().flatten().collect()
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use codec_api::{Codec, Dtype, FormatVersion, Progress, Registry, TensorSpec};
+use codec_api::{Codec, Dtype, FormatVersion, NoProgress, Progress, Registry, TensorSpec};
 
 use super::Plan;
 use super::base::PlannedBase;
@@ -87,11 +87,11 @@ impl Plan {
         let begun = files.iter().map(|file| self.begin(file)).collect::<Result<Vec<_>, _>>()?;
         let index = self.write_index(&files)?;
         let written = match verify {
-            None => fill(&files, begun, &parts, |_| ())?.0,
+            None => fill(&files, begun, &parts, &NoProgress, |_| ())?.0,
             Some(progress) => {
                 let packed = self.open_begun(&begun, registry)?;
                 let check = |filled: &Filled| self.check_files(&packed, filled, progress);
-                let (written, checked) = fill(&files, begun, &parts, check)?;
+                let (written, checked) = fill(&files, begun, &parts, progress, check)?;
                 checked?;
                 written
             }
@@ -115,6 +115,7 @@ impl Plan {
             // The copy has failed, and says why.
             return Ok(());
         }
+        Error::check(progress)?;
         let mut faults = self.differences(packed)?;
         faults.extend(wrong);
         faults.extend(packed.verify_rest());

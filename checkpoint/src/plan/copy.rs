@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use codec_api::Progress;
+
 use super::Plan;
 use super::commit::{Content, Piece};
 use super::parts::Part;
@@ -60,12 +62,13 @@ pub(super) fn fill<R: Send>(
     files: &[NewFile],
     begun: Vec<Sealed>,
     parts: &[Part],
+    progress: &dyn Progress,
     check: impl FnOnce(&Filled) -> R + Send,
 ) -> Result<(Vec<Sealed>, R), Error> {
     let filled = &Filled::default();
     storing(|disk| {
         let copy = move || {
-            let written = fill_all(files, begun, parts, filled, &disk);
+            let written = fill_all(files, begun, (parts, progress), filled, &disk);
             let bytes = files.iter().map(NewFile::bytes).sum();
             filled.set(State { bytes: if written.is_ok() { bytes } else { 0 }, over: true });
             written
@@ -78,7 +81,7 @@ pub(super) fn fill<R: Send>(
 fn fill_all(
     files: &[NewFile],
     begun: Vec<Sealed>,
-    parts: &[Part],
+    parts: (&[Part], &dyn Progress),
     filled: &Filled,
     disk: &Disk,
 ) -> Result<Vec<Sealed>, Error> {
@@ -97,12 +100,13 @@ fn fill_all(
 fn copy_pieces(
     new: &NewFile,
     before: u64,
-    parts: &[Part],
+    (parts, progress): (&[Part], &dyn Progress),
     file: &mut AtomicFile,
     filled: &Filled,
 ) -> Result<(), Error> {
     let (mut open, mut bytes) = (None, before + new.head.len() as u64);
     for piece in &new.pieces {
+        Error::check(progress)?;
         copy_piece(piece, parts, &mut open, file)?;
         bytes += piece.spec.byte_len() as u64;
         if matches!(piece.content, Content::Part { .. }) {

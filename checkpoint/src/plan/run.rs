@@ -49,7 +49,8 @@ pub(super) struct TriedRows {
 pub(super) type Shared = Result<Option<Statistics>, String>;
 
 impl Plan {
-    /// Runs all units on rayon's current pool. `progress` gets the number of encoded weights.
+    /// Runs all units on rayon's current pool. `progress` gets the number of encoded weights, and
+    /// may cancel the run; parts that are finished stay.
     ///
     /// # Errors
     /// As [`Self::run_unit`], the first one that is noticed.
@@ -91,7 +92,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Changed`] if the source is not as it was when it was planned; [`Error::Chunk`] if a
-    /// codec fails; [`Error::Write`]; [`Error::Plan`] if there is no such unit.
+    /// codec fails, or is cancelled; [`Error::Cancelled`]; [`Error::Write`]; [`Error::Plan`] if
+    /// there is no such unit.
     pub fn run_unit(&self, unit: usize, registry: &Registry, progress: &dyn Progress) -> Result<Ran, Error> {
         self.run_one(unit, None, registry, progress)
     }
@@ -179,6 +181,7 @@ impl<'a> Work<'a> {
     }
 
     fn encode(&mut self, number: usize, chunk: usize) -> Result<(Done, Payload), Error> {
+        Error::check(self.progress)?;
         let known = self.shared.take().filter(|(known, _)| *known == number);
         let encoder = self.encoder(number)?;
         let shared = match known {
@@ -209,7 +212,8 @@ impl<'a> Work<'a> {
             Model::Computed(model) => Values::Computed(model),
             Model::Packed(_) => return Err(plan.wrong("its source is packed")),
         };
-        let cx = EncodeCx::for_tensor(plan.seed, &tensor.name).with_progress(self.progress);
+        let cx = EncodeCx::for_tensor(plan.seed, &tensor.name);
+        let cx = cx.with_progress(self.progress).with_cancel(self.progress.cancel());
         let record = tensor.base.and_then(|number| plan.base.as_ref()?.tensors.get(number));
         let base = self.base.as_ref().zip(record);
         Ok(Encoder { tensor, codecs: &self.codecs, base, values, cx, model, by: self.by })

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use checkpoint::{Error, Packed, Plan, Ran, Recipe};
-use codec_api::{NoProgress, Progress};
+use checkpoint::{Error, Model, Packed, Plan, Ran, Recipe, diff};
+use codec_api::{Cancel, NoProgress, Progress};
 
 use crate::support::packed::{noise, pack, registry};
 use crate::support::{Dir, Raw, assert_says, model, pair};
@@ -23,6 +23,42 @@ fn source(dir: &Dir) -> PathBuf {
 
 fn plan(source: &Path, target: &Path) -> Plan {
     Plan::new(source, target, &Recipe::default(), 0, &registry()).unwrap()
+}
+
+/// Work that is cancelled before it begins.
+#[derive(Debug, Default)]
+struct Cancelled(Cancel);
+
+impl Progress for Cancelled {
+    fn tick(&self, _: u64) {}
+
+    fn cancel(&self) -> &Cancel {
+        self.0.cancel();
+        &self.0
+    }
+}
+
+#[test]
+fn cancelled_work_leaves_no_target_and_goes_on() {
+    let (dir, registry, cancelled) = (Dir::new(), registry(), Cancelled::default());
+    let (source, target) = (source(&dir), dir.path().join("m.nw.safetensors"));
+    let plan = plan(&source, &target);
+    assert_eq!(plan.run_unit(0, &registry, &NoProgress).unwrap(), Ran::Encoded);
+    assert_says(&plan.run(&registry, &cancelled).unwrap_err(), &["cancelled"]);
+    assert_eq!(plan.missing_units().unwrap(), [1, 2]);
+    plan.run(&registry, &NoProgress).unwrap();
+    assert_says(&plan.commit(&registry, Some(&cancelled)).unwrap_err(), &["cancelled"]);
+    assert!(!target.exists());
+    plan.commit(&registry, Some(&NoProgress)).unwrap();
+
+    let packed = Packed::open(&target, &registry).unwrap();
+    let faults = packed.verify(&cancelled);
+    assert!(faults.len() >= 3 && faults.iter().all(|fault| matches!(fault, Error::Cancelled)), "{faults:?}");
+    let dense = dir.path().join("dense.safetensors");
+    assert_says(&packed.unpack_single(&dense, &cancelled).unwrap_err(), &["cancelled"]);
+    assert!(!dense.exists());
+    let [first, second] = [&source, &target].map(|path| Model::open(path, &[], &registry).unwrap());
+    assert_says(&diff(&first, &second, &cancelled).unwrap_err(), &["cancelled"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use anyhow::Result;
 
 use self::copy::Copy;
 use self::steps::Steps;
+use crate::python;
 use crate::tree::Tree;
 
 /// The suite in which a new codec must appear.
@@ -33,6 +34,7 @@ pub fn run(tree: &Tree, full: bool) -> Result<ExitCode> {
     let mut steps = Steps::default();
     check_tree(tree, &mut steps)?;
     guest::check(tree, &mut steps)?;
+    check_python(tree, &mut steps)?;
     if full {
         check_long(tree, &mut steps)?;
     }
@@ -51,6 +53,14 @@ fn check_tree(tree: &Tree, steps: &mut Steps) -> Result<()> {
     steps.run("SIMD level", &mut Command::new(level))?;
     // This also runs the examples in the documentation.
     steps.run("tests", tree.cargo("test").arg("--workspace"))
+}
+
+fn check_python(tree: &Tree, steps: &mut Steps) -> Result<()> {
+    let Some(commands) = python::Commands::new(tree)? else {
+        println!("\nci: Python: left out, since there is no python3 with the modules venv and ensurepip");
+        return Ok(());
+    };
+    commands.run(|name, command| steps.run(name, command))
 }
 
 fn check_long(tree: &Tree, steps: &mut Steps) -> Result<()> {

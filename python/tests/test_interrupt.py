@@ -1,0 +1,82 @@
+"""Ctrl-C ends every kind of long work soon, and the interpreter lives on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: Starts work, sends itself Ctrl-C in the middle of it, and prints how long the end took.
+PROGRAM = """
+import os, signal, sys, threading, time
+import numpy as np
+import netweight
+
+large, stories, target = sys.argv[1:4]
+weights = np.random.default_rng(0).standard_normal((2048, 4096), dtype=np.float32)
+text = "Once upon a time, there was a little girl. " * 3000
+work = {work}
+sent = []
+def send():
+    time.sleep({after})
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=send).start()
+try:
+    work()
+except KeyboardInterrupt:
+    print(time.monotonic() - sent[0])
+else:
+    print("finished", time.monotonic() - sent[0] if sent else None)
+assert netweight.encode(weights[:2], "lossless").exact
+"""
+
+WORK = {
+    "encode": 'lambda: netweight.encode(weights, "seedlm:preset=4bit")',
+    "compress": 'lambda: netweight.compress(large, target, "seedlm-4bit")',
+    "compress by trial": 'lambda: netweight.compress(large, target, codec="best:bits=3")',
+    "bench": "lambda: netweight.bench({'w': weights})",
+    "eval": "lambda: netweight.eval(stories, text, threads=1)",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals to oneself are those of POSIX")
+@pytest.mark.parametrize("name", WORK)
+def test_ctrl_c(name: str, large: Path, stories: Path, tmp_path: Path) -> None:
+    program = PROGRAM.format(work=WORK[name], after=0.6)
+    arguments = [large, stories, tmp_path / "out.nw.safetensors"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "finished" not in done.stdout
+    # In a build of tests on a loaded machine; the aim for a release build is .2 s.
+    assert float(done.stdout) < 1.0, done.stdout
+    assert not (tmp_path / "out.nw.safetensors").exists()
+
+
+def test_a_run_goes_on(large: Path, tmp_path: Path) -> None:
+    """The parts of an interrupted run are used by the next one."""
+    import netweight
+
+    target = tmp_path / "out.nw.safetensors"
+    seen = []
+
+    def stop(stage: str, done: int, every: int) -> None:
+        seen.append(done)
+        if done > every // 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        netweight.compress(large, target, codec="seedlm:preset=4bit", progress=stop, threads=2)
+    parts = list(tmp_path.glob("*.parts/*"))
+    assert parts
+    assert not target.exists()
