@@ -119,7 +119,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         Some(file) => vec![Text { ids: read_ids(file)?, bytes: None, first_window: false }],
         None => texts(&args.text, &Tokenizer::open(directory(&model))?)?,
     };
-    let protocol = Protocol { context: args.context, stride: args.stride, windows: args.windows };
+    let protocol = Protocol { context: args.context, stride: args.stride, windows: args.windows, skip: 0 };
     let bar = console::bar(protocol.work(&decoder, &texts)?);
     let found = evaluate(&decoder, reference.as_ref(), &texts, protocol, |tokens| {
         bar.inc(tokens);

@@ -44,6 +44,7 @@ pub struct Task {
     context: Option<usize>,
     stride: Option<usize>,
     windows: Option<usize>,
+    skip: usize,
 }
 
 /// JSON: how well a model predicts texts.
@@ -59,8 +60,9 @@ pub fn eval(py: Python<'_>, path: PathBuf, task: Task, reference: Option<PathBuf
             Ok(Text { ids, bytes, first_window: task.first_window })
         };
         let texts = task.texts.iter().map(text).collect::<Result<Vec<_>>>()?;
-        let protocol = Protocol { context: task.context, stride: task.stride, windows: task.windows };
+        let protocol = Protocol { context: task.context, stride: task.stride, windows: task.windows, skip: task.skip };
         let (context, stride) = protocol.sizes(&decoder)?;
+        let all = Protocol { windows: None, skip: 0, ..protocol }.count(&decoder, &texts)?;
         let each = |_| Ok(state.cancel().check()?);
         let found = evaluate(&decoder, other.as_ref(), &texts, protocol, each)?;
         let mut value = json!({
@@ -73,6 +75,8 @@ pub fn eval(py: Python<'_>, path: PathBuf, task: Task, reference: Option<PathBuf
             "tokens_per_s": found.tokens_per_second(),
             "resident_bytes": decoder.resident_bytes(),
             "threads": decoder.threads(),
+            "windows": found.windows.len(),
+            "all_windows": all,
         });
         if let Some(difference) = &found.difference {
             let [median, most, nearly_all] = difference.kl_quantiles;

@@ -18,6 +18,7 @@ mod guest;
 mod info;
 mod language;
 mod model;
+mod plan;
 mod raw;
 mod work;
 
@@ -33,6 +34,7 @@ fn _netweight(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<encoded::Encoded>()?;
     module.add_class::<file::File>()?;
+    module.add_class::<plan::Plan>()?;
     module.add_class::<raw::Buffer>()?;
     module.add_function(wrap_pyfunction!(bench::bench, module)?)?;
     module.add_function(wrap_pyfunction!(codecs_list::list_codecs, module)?)?;

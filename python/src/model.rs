@@ -24,8 +24,22 @@ pub struct Packing {
     codec: Option<String>,
     bases: Vec<PathBuf>,
     seed: u64,
-    force: bool,
+    pub force: bool,
     verify: bool,
+}
+
+/// Plans to pack a model.
+pub fn make_plan(py: Python<'_>, source: PathBuf, target: PathBuf, packing: Packing) -> Result<(Plan, Packing)> {
+    let known = registry()?;
+    // A plan writes nothing, and its trials may take long.
+    work::apart(py, move |_| {
+        let recipe = match &packing.codec {
+            Some(codec) => Recipe::for_matrices(codec),
+            None => Recipe::load(&packing.recipe)?,
+        };
+        let plan = Plan::relative(&source, &target, &packing.bases, &recipe, packing.seed, &known)?;
+        Ok((plan, packing))
+    })
 }
 
 /// Packs a model; returns the packed file, the index of several.
@@ -39,16 +53,7 @@ pub fn compress(
     progress: Option<Py<PyAny>>,
 ) -> Result<PathBuf> {
     let registry = registry()?;
-    let (known, target_of_plan) = (registry.clone(), target.clone());
-    // A plan writes nothing, and its trials may take long.
-    let (plan, packing) = work::apart(py, move |_| {
-        let recipe = match &packing.codec {
-            Some(codec) => Recipe::for_matrices(codec),
-            None => Recipe::load(&packing.recipe)?,
-        };
-        let plan = Plan::relative(&source, &target_of_plan, &packing.bases, &recipe, packing.seed, &known)?;
-        Ok((plan, packing))
-    })?;
+    let (plan, packing) = make_plan(py, source, target.clone(), packing)?;
     check_target(&plan, &target, packing.force)?;
     work::in_pool(py, threads, progress.as_ref(), |state| {
         let (weights, _) = plan.size(&(0..plan.units()).collect::<Vec<_>>());
@@ -64,7 +69,7 @@ pub fn compress(
 }
 
 /// Refuses a packed model at the target. What an interrupted run has left is not in the way.
-fn check_target(plan: &Plan, target: &Path, force: bool) -> Result<()> {
+pub fn check_target(plan: &Plan, target: &Path, force: bool) -> Result<()> {
     let is_directory = plan.target().parent() == std::path::absolute(target).ok().as_deref();
     if is_directory && !plan.parts().exists() {
         check_free(target, force)?;

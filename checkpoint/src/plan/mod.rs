@@ -178,6 +178,13 @@ impl Plan {
         self.units.len()
     }
 
+    /// The names of the tensors that a unit has chunks of.
+    pub fn names(&self, unit: usize) -> Vec<&str> {
+        let mut tensors: Vec<usize> = self.units.get(unit).into_iter().flatten().map(|[tensor, _]| *tensor).collect();
+        tensors.dedup();
+        tensors.into_iter().map(|tensor| &*self.tensors[tensor].name).collect()
+    }
+
     /// Number of weights of these units, and their bytes in the stored dtypes.
     pub fn size(&self, units: &[usize]) -> (u64, u64) {
         let pieces = units.iter().filter_map(|unit| self.units.get(*unit)).flatten();

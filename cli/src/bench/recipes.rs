@@ -81,7 +81,7 @@ pub fn run(args: &Bench, path: &Path, registry: &Registry, out: &mut dyn Write) 
     let threads = running::cores(own.threads);
     let decoder = Decoder::open(&dense, running::options(threads, Resident::Packed))?;
     let texts = running::texts(&own.text, &Tokenizer::open(directory(&dense))?)?;
-    let protocol = Protocol { context: own.context, stride: own.stride, windows: own.windows };
+    let protocol = Protocol { context: own.context, stride: own.stride, windows: own.windows, skip: 0 };
     let subject = Subject::new(args, registry, (path, &dense, &decoder), &texts, protocol, recipes.len())?;
     let plans = subject.plan(specs.iter().zip(&recipes))?;
 

@@ -44,7 +44,7 @@ pub struct Measurement {
 impl Measurement {
     /// The windows of texts.
     pub fn protocol(&self) -> Protocol {
-        Protocol { context: self.context, stride: self.stride, windows: self.windows }
+        Protocol { context: self.context, stride: self.stride, windows: self.windows, skip: 0 }
     }
 
     /// Opens the dense model, with these texts.

@@ -259,6 +259,7 @@ def eval(
         "context": context,
         "stride": stride,
         "windows": windows,
+        "skip": 0,
     }
     running = _running(bases, threads, resident, memory)
     found: dict[str, Any] = json.loads(_netweight.eval(model, task, reference, running))

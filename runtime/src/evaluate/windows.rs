@@ -25,6 +25,8 @@ pub struct Protocol {
     pub stride: Option<usize>,
     /// Number of windows; by default all.
     pub windows: Option<usize>,
+    /// Windows to leave out before them, which other processes evaluate.
+    pub skip: usize,
 }
 
 /// Tokens that run together.
@@ -60,7 +62,7 @@ impl Protocol {
     /// As [`Self::sizes`]; [`Error::Usage`] if no text has two tokens.
     pub(super) fn windows<'a>(&self, decoder: &Decoder, texts: &'a [Text]) -> Result<Vec<Window<'a>>> {
         let (context, stride) = self.sizes(decoder)?;
-        let most = self.windows.unwrap_or(usize::MAX);
+        let most = self.windows.map_or(usize::MAX, |windows| windows.saturating_add(self.skip));
         let mut windows = Vec::new();
         for text in texts {
             let mut done = 0;
@@ -81,7 +83,11 @@ impl Protocol {
             let reason = format!("the longest text has {longest} tokens");
             return Err(Error::Usage(format!("{reason}; at least two are needed to predict one from the other")));
         }
-        Ok(windows)
+        if self.skip >= windows.len() {
+            let (skip, count) = (self.skip, windows.len());
+            return Err(Error::Usage(format!("{skip} windows are to be left out, and the texts have {count}")));
+        }
+        Ok(windows.split_off(self.skip))
     }
 
     /// Number of windows.

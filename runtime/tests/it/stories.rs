@@ -73,7 +73,7 @@ fn windows_predict_each_token_once() {
     let ids: Vec<u32> = texts().into_iter().take(3).flat_map(|text| text.ids).take(900).collect();
     let texts = [Text { ids, bytes: None, first_window: false }];
     let tokens = |context, stride, windows| {
-        let protocol = Protocol { context: Some(context), stride: Some(stride), windows };
+        let protocol = Protocol { context: Some(context), stride: Some(stride), windows, skip: 0 };
         let found = evaluate(&decoder, None, &texts, protocol, |_| Ok(())).unwrap();
         (found.tokens, found.processed, found.perplexity())
     };
@@ -84,7 +84,7 @@ fn windows_predict_each_token_once() {
     assert_eq!((overlapping.0, overlapping.1), (899, 256 * 6 + 132));
     assert!(overlapping.2 < apart.2, "{overlapping:?} {apart:?}");
     let error = |context, stride| {
-        let protocol = Protocol { context: Some(context), stride: Some(stride), windows: None };
+        let protocol = Protocol { context: Some(context), stride: Some(stride), windows: None, skip: 0 };
         evaluate(&decoder, None, &texts, protocol, |_| Ok(())).unwrap_err().to_string()
     };
     assert_eq!(error(513, 1), "a window of 513 tokens; the model allows 2 to 512");

@@ -1,0 +1,304 @@
+"""Compression and evaluation on a cluster, with Ray.
+
+Models and targets are paths that all nodes see, such as those of a shared file system. A task gets
+paths and numbers; weights never go through Ray. Every node has the package ``netweight``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import ray
+
+from netweight import _netweight
+from netweight._netweight import NetweightError
+from netweight._progress import Progress, shown
+
+_Path: TypeAlias = str | PathLike[str]
+
+#: Weights of a task at most, unless one unit has more; tasks for each CPU at least.
+_TASK = 64 << 20
+_PER_CPU = 4
+#: Tasks that are submitted for each CPU, and seconds between two looks at progress.
+_WINDOW = 2
+_LOOK = 0.2
+#: Tensors that an error names.
+_NAMED = 3
+
+
+def compress(
+    src: _Path,
+    dst: _Path,
+    recipe: _Path = "lossless",
+    address: str | None = None,
+    *,
+    codec: str | None = None,
+    bases: Sequence[_Path] = (),
+    seed: int = 0,
+    threads: int = 1,
+    retries: int = 3,
+    force: bool = False,
+    verify: bool = True,
+    progress: Progress = False,
+) -> Path:
+    """Pack a model on a cluster; the file has the same bytes as that of `netweight.compress`.
+
+    The driver plans and commits; tasks encode the units between. A task that was lost with its
+    worker or its node runs again, and so does one that cannot read or write. Finished units stay in
+    a folder beside the target: after an error, and if the driver dies, the same call goes on.
+
+    Args:
+        src: As for `netweight.compress`, on a path that all nodes see.
+        dst: As for `netweight.compress`, on such a path.
+        recipe: A built-in recipe or a recipe file.
+        address: The cluster, as for ``ray.init``; not used if Ray runs already.
+        codec: As for `netweight.compress`.
+        bases: As for `netweight.compress`.
+        seed: As for `netweight.compress`.
+        threads: Threads, and CPUs, of a task.
+        retries: How often a lost task runs again.
+        force: Replace existing files.
+        verify: Decode and check the packed file, on the driver.
+        progress: True for a line on standard error, or a function of stage, done and all weights.
+
+    Returns:
+        The packed file; of several files, their index.
+
+    Raises:
+        NetweightError: If a unit cannot be encoded; the message names the tensor and the recipe.
+    """
+    _start(address)
+    source, target = Path(src).absolute(), Path(dst).absolute()
+    packing = {
+        "recipe": fspath(recipe),
+        "codec": codec,
+        "bases": [Path(base).absolute() for base in bases],
+        "seed": seed,
+        "force": force,
+        "verify": verify,
+    }
+    plan = _netweight.Plan.make(source, target, packing)
+    parts = Path(plan.parts)
+    file = parts.with_name(parts.name + ".plan.json")
+    plan.save(file)
+    weights, missing = plan.weights(), plan.missing()
+    every, done = sum(weights), sum(weights) - sum(weights[unit] for unit in missing)
+    task = ray.remote(num_cpus=threads, max_retries=retries, retry_exceptions=[OSError])(_encode)
+
+    def submit(units: list[int]) -> Any:
+        name = f"netweight: units {units[0]} to {units[-1]} of {len(weights)}"
+        return task.options(name=name).remote(str(file), units, threads)
+
+    with shown(progress) as show:
+        groups = list(_groups(missing, weights, _cpus()))
+        for units, failure in _run(groups, submit, threads, lambda: _show(show, done, every)):
+            if failure is not None:
+                raise NetweightError(
+                    f"`{source}` with {'codec' if codec else 'recipe'} `{codec or recipe}`: {failure}"
+                )
+            done += sum(weights[unit] for unit in units)
+        written = Path(plan.commit(verify, None, show))
+    file.unlink(missing_ok=True)
+    return written
+
+
+def evaluate(
+    model: _Path,
+    texts: str | Sequence[str],
+    *,
+    reference: _Path | None = None,
+    first_window: bool = False,
+    context: int | None = None,
+    stride: int | None = None,
+    windows: int | None = None,
+    per_task: int = 16,
+    threads: int = 1,
+    retries: int = 3,
+    address: str | None = None,
+) -> dict[str, Any]:
+    """Measure on a cluster how well a language model predicts texts.
+
+    Each task evaluates some windows of the texts, so the sums are those of `netweight.eval`.
+
+    Args:
+        model: As for `netweight.eval`, on a path that all nodes see.
+        texts: A text, or several; not paths.
+        reference: The model to compare with.
+        first_window: Of each text, only the first window counts.
+        context: Tokens of a window.
+        stride: Tokens from one window to the next.
+        windows: Only the first windows.
+        per_task: Windows of a task.
+        threads: Threads, and CPUs, of a task.
+        retries: How often a lost task runs again.
+        address: The cluster, as for ``ray.init``; not used if Ray runs already.
+
+    Returns:
+        A dict with ``tokens``, ``nll``, ``perplexity`` and ``windows``; with a reference also
+        ``kl``, ``top1`` and ``reference_perplexity``.
+    """
+    if per_task < 1:
+        raise ValueError(f"per_task={per_task}; a task has at least one window")
+    _start(address)
+    given = {
+        "texts": [texts] if isinstance(texts, str) else list(texts),
+        "first_window": first_window,
+        "context": context,
+        "stride": stride,
+    }
+    paths = (
+        Path(model).absolute(),
+        None if reference is None else Path(reference).absolute(),
+    )
+    shared = ray.put(given)
+    task = ray.remote(num_cpus=threads, max_retries=retries, retry_exceptions=[OSError])(_evaluate)
+
+    def submit(part: tuple[int, int]) -> Any:
+        name = f"netweight: {part[1]} windows from {part[0]}"
+        return task.options(name=name).remote(paths, shared, part, threads)
+
+    limit = math.inf if windows is None else windows
+    first = min(per_task, limit)
+    sums = _Sums()
+    parts: list[tuple[int, int]] = [(0, int(first))]
+    # The first task tells how many windows there are.
+    while parts:
+        for _, found in _run(parts, submit, threads, lambda: None):
+            if isinstance(found, str):
+                raise NetweightError(f"`{paths[0]}`: {found}")
+            sums.add(found)
+        last = int(min(sums.all_windows, limit))
+        parts = []
+        if sums.windows == first < last:
+            parts = [
+                (skip, min(per_task, last - skip)) for skip in range(int(first), last, per_task)
+            ]
+    return sums.result()
+
+
+class _Sums:
+    """Sums over windows of several tasks."""
+
+    def __init__(self) -> None:
+        self.tokens = self.windows = self.all_windows = 0
+        self.nll = self.reference = self.kl = self.same = 0.0
+        self.compared = False
+
+    def add(self, found: dict[str, Any]) -> None:
+        tokens: int = found["tokens"]
+        self.tokens += tokens
+        self.windows += found["windows"]
+        self.all_windows = found["all_windows"]
+        self.nll += found["nll"]
+        if "kl" in found:
+            self.compared = True
+            self.kl += tokens * found["kl"]
+            self.same += tokens * found["top1"]
+            self.reference += tokens * math.log(found["reference_perplexity"])
+
+    def result(self) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "tokens": self.tokens,
+            "windows": self.windows,
+            "nll": self.nll,
+            "perplexity": math.exp(self.nll / self.tokens),
+        }
+        if self.compared:
+            result["kl"] = self.kl / self.tokens
+            result["top1"] = self.same / self.tokens
+            result["reference_perplexity"] = math.exp(self.reference / self.tokens)
+        return result
+
+
+def _start(address: str | None) -> None:
+    if not ray.is_initialized():
+        ray.init(address=address)
+
+
+def _cpus() -> float:
+    return max(1.0, float(ray.cluster_resources().get("CPU", 1)))
+
+
+def _groups(missing: Sequence[int], weights: Sequence[int], cpus: float) -> Iterator[list[int]]:
+    """Units of a task: enough that its overhead is small, not so many that CPUs wait."""
+    most = min(_TASK, sum(weights[unit] for unit in missing) / (cpus * _PER_CPU))
+    group: list[int] = []
+    for unit in missing:
+        if group and sum(weights[one] for one in group) + weights[unit] > most:
+            yield group
+            group = []
+        group.append(unit)
+    if group:
+        yield group
+
+
+def _run(
+    work: Sequence[Any], submit: Callable[[Any], Any], threads: int, look: Callable[[], None]
+) -> Iterator[tuple[Any, Any]]:
+    """Run tasks, a bounded number at a time, and give each with its result when it ends."""
+    waiting, running = iter(work), {}
+    try:
+        while True:
+            while len(running) < max(1, int(_WINDOW * _cpus() / threads)):
+                part = next(waiting, None)
+                if part is None:
+                    break
+                running[submit(part)] = part
+            if not running:
+                return
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK)
+            look()
+            for reference in ready:
+                part = running.pop(reference)
+                try:
+                    found = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    # Without the traceback of the worker.
+                    found = str(error.cause)
+                except ray.exceptions.RayError as error:
+                    found = f"the task was lost more often than it may run again: {error}"
+                yield part, found
+    finally:
+        for reference in running:
+            ray.cancel(reference)
+
+
+def _show(show: Callable[[str, int, int], object] | None, done: int, every: int) -> None:
+    if show is not None:
+        show("encode", done, every)
+
+
+def _encode(file: str, units: Sequence[int], threads: int) -> str | None:
+    """Encode units in a worker; why one of them fails for good."""
+    plan = _netweight.Plan.load(file)
+    for unit in units:
+        try:
+            plan.run(unit, threads)
+        except (NetweightError, ValueError, TypeError, KeyError) as error:
+            names = plan.names(unit)
+            more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+            tensors = ", ".join(f"`{name}`" for name in names[:_NAMED])
+            return f"unit {unit} (tensors {tensors}{more}): {error}"
+    return None
+
+
+def _evaluate(
+    paths: tuple[Path, Path | None],
+    given: dict[str, Any],
+    part: tuple[int, int],
+    threads: int,
+) -> dict[str, Any] | str:
+    """Evaluate windows in a worker; why that fails for good."""
+    model, reference = paths
+    task = {**given, "skip": part[0], "windows": part[1]}
+    running = {"bases": [], "threads": threads, "dense": False, "memory": None}
+    try:
+        found: dict[str, Any] = json.loads(_netweight.eval(model, task, reference, running))
+    except (NetweightError, ValueError, TypeError, KeyError) as error:
+        return str(error)
+    return found
