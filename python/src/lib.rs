@@ -2,7 +2,7 @@
 //! tensors (dtype, shape, bytes) into arrays; `python/netweight` documents the interface.
 //!
 //! Long work runs without the interpreter's lock, on another thread: the calling one looks for
-//! Ctrl-C and shows progress meanwhile ([`work`]).
+//! Ctrl-C and shows progress meanwhile (`work`).
 
 #![allow(clippy::needless_pass_by_value, reason = "functions for Python own their arguments")]
 

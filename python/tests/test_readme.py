@@ -1,4 +1,4 @@
-"""The example of the README runs as it is printed."""
+"""The examples of the documentation run as they are printed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+PYTHON = Path(__file__).resolve().parents[1]
+
+
+def run(page: Path, stories: Path, directory: Path) -> list[str]:
+    """Run the first example of a page; return the lines that it prints."""
+    program = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)[0]
+    (directory / "assets").symlink_to(stories.parent)
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
 
 def test_the_ten_lines(stories: Path, tmp_path: Path) -> None:
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    (tmp_path / "assets").symlink_to(stories.parent)
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    error, shape, encoded = done.stdout.splitlines()
+    error, shape, encoded = run(PYTHON / "README.md", stories, tmp_path)
     assert 0 < float(error) < 0.05
     assert shape == "(2, 64)"
     assert encoded.endswith("(512, 64)")
+
+
+def test_the_codec_of_the_docs(stories: Path, tmp_path: Path) -> None:
+    lines = run(PYTHON.parent / "docs/python.md", stories, tmp_path)
+    assert [line.split(":")[0] for line in lines] == ["python", "quant.int", "trellis"]
