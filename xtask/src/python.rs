@@ -15,7 +15,11 @@ const PYTHON: &str = "python3";
 
 /// The commands of the task, each with its name.
 #[derive(Debug)]
-pub struct Commands(Vec<(&'static str, Command)>);
+pub struct Commands {
+    /// These need the package index.
+    prepare: [(&'static str, Command); 2],
+    check: [(&'static str, Command); 6],
+}
 
 impl Commands {
     /// Makes a new environment below the target directory, builds the wheel in the profile of the
@@ -50,24 +54,38 @@ impl Commands {
         format.args(["format", "--no-cache", "--check", "python"]).current_dir(&tree.root);
         let mut types = program("mypy");
         types.arg("--cache-dir").arg(target.join("python/types")).current_dir(tree.path("python"));
-        Ok(Some(Self(vec![
-            ("Python: a new environment", make),
-            ("Python: packages", packages),
-            ("Python: style", style),
-            ("Python: format", format),
-            ("Python: types", types),
-            ("Python: the wheel", build),
-            ("Python: its installation", install),
-            ("Python: tests", tests),
-        ])))
+        Ok(Some(Self {
+            prepare: [("Python: a new environment", make), ("Python: packages", packages)],
+            check: [
+                ("Python: style", style),
+                ("Python: format", format),
+                ("Python: types", types),
+                ("Python: the wheel", build),
+                ("Python: its installation", install),
+                ("Python: tests", tests),
+            ],
+        }))
     }
 
-    /// Runs them in their order, up to the first error.
+    /// Makes the environment. The result is whether that was possible.
+    ///
+    /// # Errors
+    /// If a command cannot be started.
+    pub fn prepare(&mut self) -> Result<bool> {
+        for (_, command) in &mut self.prepare {
+            if tree::run(command)? != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Runs the checks in their order, up to the first error.
     ///
     /// # Errors
     /// That of `run`.
-    pub fn run(mut self, mut run: impl FnMut(&str, &mut Command) -> Result<()>) -> Result<()> {
-        self.0.iter_mut().try_for_each(|(name, command)| run(name, command))
+    pub fn check(mut self, mut run: impl FnMut(&str, &mut Command) -> Result<()>) -> Result<()> {
+        self.check.iter_mut().try_for_each(|(name, command)| run(name, command))
     }
 }
 
@@ -89,8 +107,9 @@ fn programs(environment: &Path) -> PathBuf {
 /// Without Python, and if a command cannot be started or fails.
 pub fn run(tree: &Tree) -> Result<ExitCode> {
     let commands = Commands::new(tree)?;
-    let commands = commands.context("`python3`, with the modules venv and ensurepip, is not on the path")?;
-    commands.run(|name, command| {
+    let mut commands = commands.context("`python3`, with the modules venv and ensurepip, is not on the path")?;
+    ensure!(commands.prepare()?, "an environment with {} cannot be made", PACKAGES.join(", "));
+    commands.check(|name, command| {
         println!("{name}");
         ensure!(tree::run(command)? == 0, "{name} failed; repeat it with\n  {command:?}");
         Ok(())
