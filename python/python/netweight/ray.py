@@ -95,12 +95,15 @@ def compress(
         return task.options(name=name).remote(str(file), units, threads)
 
     with shown(progress) as show:
-        groups = list(_groups(missing, weights, _cpus()))
-        for units, failure in _run(groups, submit, threads, lambda: _show(show, done, every)):
+
+        def look() -> None:
+            if show is not None:
+                show("encode", done, every)
+
+        for units, failure in _run(list(_groups(missing, weights, _cpus())), submit, threads, look):
             if failure is not None:
-                raise NetweightError(
-                    f"`{source}` with {'codec' if codec else 'recipe'} `{codec or recipe}`: {failure}"
-                )
+                by = f"codec `{codec}`" if codec else f"recipe `{recipe}`"
+                raise NetweightError(f"`{source}` with {by}: {failure}")
             done += sum(weights[unit] for unit in units)
         written = Path(plan.commit(verify, None, show))
     file.unlink(missing_ok=True)
@@ -241,7 +244,8 @@ def _run(
     work: Sequence[Any], submit: Callable[[Any], Any], threads: int, look: Callable[[], None]
 ) -> Iterator[tuple[Any, Any]]:
     """Run tasks, a bounded number at a time, and give each with its result when it ends."""
-    waiting, running = iter(work), {}
+    waiting = iter(work)
+    running: dict[Any, Any] = {}
     try:
         while True:
             while len(running) < max(1, int(_WINDOW * _cpus() / threads)):
@@ -266,11 +270,6 @@ def _run(
     finally:
         for reference in running:
             ray.cancel(reference)
-
-
-def _show(show: Callable[[str, int, int], object] | None, done: int, every: int) -> None:
-    if show is not None:
-        show("encode", done, every)
 
 
 def _encode(file: str, units: Sequence[int], threads: int) -> str | None:
