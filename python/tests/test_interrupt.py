@@ -18,7 +18,7 @@ import netweight
 
 large, stories, target = sys.argv[1:4]
 weights = np.random.default_rng(0).standard_normal((2048, 4096), dtype=np.float32)
-text = "Once upon a time, there was a little girl. " * 3000
+text = "Once upon a time, there was a little girl. " * 10000
 work = {work}
 sent = []
 def send():
