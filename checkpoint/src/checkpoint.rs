@@ -113,6 +113,11 @@ impl Checkpoint {
         self.tensors.iter().map(|t| t.name.as_str())
     }
 
+    /// Number of weights of all tensors.
+    pub fn weights(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.spec.elements() as u64).sum()
+    }
+
     /// Dtype and shape of the tensor `name`.
     ///
     /// # Errors

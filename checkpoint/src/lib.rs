@@ -28,6 +28,7 @@ mod checkpoint;
 mod companions;
 mod compare;
 mod computed;
+pub mod contents;
 mod error;
 mod folder;
 mod foreign;
@@ -37,6 +38,7 @@ mod index;
 mod layout;
 mod map;
 mod model;
+mod obstacle;
 mod packed;
 mod plan;
 mod recipe;
@@ -53,6 +55,7 @@ pub use identity::FileIdentity;
 pub use layout::CALIBRATION;
 pub use map::Pages;
 pub use model::Model;
+pub use obstacle::Obstacle;
 pub use packed::{
     AtomicFile, Hash, PACKED_EXTENSION, Packed, PackedChunk, PackedFile, PackedLevel, PackedTensor, is_temporary,
     safetensors_header,

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use codec_api::Registry;
 use harness::matrix::{Machine, peak_rss};
-use runtime::{Decoder, Evaluation, Protocol, Text, Tokenizer, directory, evaluate};
+use runtime::{Decoder, Evaluation, Text, Tokenizer, directory, evaluate};
 use serde::Serialize;
 
-use crate::running::{Memory, Running, read_text, texts};
+use crate::running::{Memory, Running, WindowOptions, read_text, texts};
 use crate::{Outcome, console, text};
 
 /// Measure how well a language model predicts a text
@@ -29,15 +29,8 @@ pub struct Args {
     /// A file with a JSON list of tokens, in place of --text
     #[arg(long, value_name = "FILE.json", conflicts_with = "text")]
     pub ids: Option<PathBuf>,
-    /// Tokens of a window; by default as many as the model was made for
-    #[arg(long, value_name = "N")]
-    pub context: Option<usize>,
-    /// Tokens from one window to the next; by default those of a window
-    #[arg(long, value_name = "N")]
-    pub stride: Option<usize>,
-    /// Only the first N windows
-    #[arg(long, value_name = "N")]
-    pub windows: Option<usize>,
+    #[command(flatten)]
+    pub windows: WindowOptions,
     /// The model to compare with, usually the dense one; it has no adapter
     #[arg(long, value_name = "MODEL")]
     pub reference: Option<PathBuf>,
@@ -119,7 +112,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         Some(file) => vec![Text { ids: read_ids(file)?, bytes: None, first_window: false }],
         None => texts(&args.text, &Tokenizer::open(directory(&model))?)?,
     };
-    let protocol = Protocol { context: args.context, stride: args.stride, windows: args.windows, skip: 0 };
+    let protocol = args.windows.protocol();
     let bar = console::bar(protocol.work(&decoder, &texts)?);
     let found = evaluate(&decoder, reference.as_ref(), &texts, protocol, |tokens| {
         bar.inc(tokens);

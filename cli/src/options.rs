@@ -7,7 +7,7 @@ use checkpoint::{Plan, Recipe, Rule};
 use codec_api::Registry;
 use regex::Regex;
 
-use crate::packing::check_free;
+use crate::packing::refuse;
 
 /// The model and the codecs for its tensors.
 #[derive(Debug, clap::Args)]
@@ -102,11 +102,7 @@ impl Options {
 /// # Errors
 /// With the path and the remedy.
 pub fn check_target(plan: &Plan, target: &Path, force: bool) -> Result<()> {
-    let is_directory = plan.target().parent() == std::path::absolute(target).ok().as_deref();
-    if is_directory && !plan.parts().exists() {
-        check_free(target, force)?;
-    }
-    plan.older_files().iter().try_for_each(|file| check_free(file, force))
+    refuse(if force { None } else { plan.obstacle(target)? })
 }
 
 /// A number of bytes, as transformers writes `max_shard_size`: a unit is a power of 1000.

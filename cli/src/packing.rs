@@ -1,13 +1,12 @@
 //! What the commands of packed models share: threads, progress, and targets that are free.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use checkpoint::PackedTensor;
+use checkpoint::{Obstacle, PackedTensor};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -62,19 +61,15 @@ pub fn size<'a>(tensors: impl Iterator<Item = PackedTensor<'a>>) -> (u64, u64) {
 /// # Errors
 /// With the path and the remedy; if the directory cannot be read.
 pub fn check_free(path: &Path, force: bool) -> Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
-    if force {
-        return Ok(());
-    }
-    let shown = path.display();
-    if !metadata.is_dir() {
-        bail!("`{shown}` exists; --force replaces it");
-    }
-    let mut entries = fs::read_dir(path).with_context(|| format!("cannot read `{shown}`"))?;
-    if entries.next().is_some() {
-        bail!("`{shown}` is not empty; --force replaces files in it");
-    }
-    Ok(())
+    refuse(if force { None } else { Obstacle::at(path)? })
+}
+
+/// Refuses what is in the way.
+///
+/// # Errors
+/// With the path and the remedy.
+pub fn refuse(obstacle: Option<Obstacle>) -> Result<()> {
+    obstacle.map_or(Ok(()), |obstacle| bail!(obstacle.message("--force")))
 }
 
 /// The share of the weights that are done, the speed and the remaining time: a bar if standard

@@ -9,7 +9,7 @@ use checkpoint::Model;
 use clap::ValueEnum;
 use clap::builder::RangedI64ValueParser;
 use codec_api::Registry;
-use runtime::{Adapter, Decoder, Demand, Options, Text, Tokenizer};
+use runtime::{Adapter, Decoder, Demand, Options, Protocol, Text, Tokenizer, directory};
 use serde::Serialize;
 
 use crate::options::parse_size;
@@ -21,19 +21,59 @@ use crate::text;
 pub struct Running {
     #[command(flatten)]
     pub base: Bases,
-    /// Number of threads; by default one for each core
-    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = threads())]
-    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub execution: Execution,
     /// A directory with a LoRA adapter, as PEFT writes it: it runs beside the weights
     #[arg(long, value_name = "DIR")]
     pub adapter: Option<PathBuf>,
-    /// How packed weights stay in memory; dense ones always stay in their dtype
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = Resident::Packed)]
-    pub resident: Resident,
     /// Most memory for the weights of a model, such as 2GB; matrices of layers and experts are then
     /// loaded when they are used
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
+}
+
+/// Threads, and the form of weights in memory.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Execution {
+    /// Number of threads; by default one for each core
+    #[arg(short = 'j', long, visible_alias = "jobs", value_name = "N", value_parser = threads())]
+    threads: Option<u16>,
+    /// How packed weights stay in memory; dense ones always stay in their dtype
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Resident::Packed)]
+    resident: Resident,
+}
+
+impl Execution {
+    /// Number of threads.
+    pub fn threads(self) -> usize {
+        cores(self.threads)
+    }
+
+    /// How models are opened.
+    pub fn options(self) -> Options {
+        options(self.threads(), self.resident)
+    }
+}
+
+/// How texts are cut into windows.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct WindowOptions {
+    /// Tokens of a window; by default as many as the model was made for
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+    /// Tokens from one window to the next; by default those of a window
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+    /// Only the first N windows
+    #[arg(long, value_name = "N")]
+    windows: Option<usize>,
+}
+
+impl WindowOptions {
+    /// The windows of texts.
+    pub fn protocol(&self) -> Protocol {
+        Protocol { context: self.context, stride: self.stride, windows: self.windows, skip: 0 }
+    }
 }
 
 /// How packed weights stay in memory.
@@ -77,11 +117,11 @@ impl Running {
 
     /// Number of threads.
     pub fn threads(&self) -> usize {
-        cores(self.threads)
+        self.execution.threads()
     }
 
     fn options(&self) -> Options {
-        let options = options(self.threads(), self.resident);
+        let options = self.execution.options();
         self.memory.map_or(options, |bytes| options.with_memory(bytes))
     }
 }
@@ -103,6 +143,23 @@ pub fn options(threads: usize, resident: Resident) -> Options {
         Resident::Dense => runtime::Resident::Dense,
     };
     Options::new(threads).with_resident(resident)
+}
+
+/// Files that the runtime reads beside a model.
+const BESIDE: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+
+/// Copies the files that the runtime reads beside a model, unless they are in the folder already.
+///
+/// # Errors
+/// If one cannot be copied.
+pub fn copy_beside(model: &Model, folder: &Path) -> Result<()> {
+    for name in BESIDE {
+        let (from, to) = (directory(model).join(name), folder.join(name));
+        if from.is_file() && !to.exists() {
+            fs::copy(&from, &to).with_context(|| format!("cannot copy `{}`", from.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// What was loaded within a limit of memory, as JSON.

@@ -20,8 +20,8 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// The measures of an evaluation. Without a reference, they are those of the dense model itself,
-    /// which does not differ from itself.
+    /// The measures of an evaluation. Without a reference, they are those of the dense model, which
+    /// does not differ from itself.
     ///
     /// # Errors
     /// [`Error::Input`] for fewer than two windows: they have no interval.

@@ -1,6 +1,6 @@
 //! Times of requests.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use checkpoint::Model;
@@ -54,14 +54,14 @@ impl Requests {
         Ok(Self { lengths, runs })
     }
 
-    /// Loads a model, answers a request of each kind that is not timed, and then times the requests,
-    /// one of each kind in turn. Prompts and outputs are arbitrary tokens, and nothing is sampled.
+    /// Loads a model, answers a request of each kind that is not timed, and then times the
+    /// requests, one of each kind in turn. Prompts and outputs are arbitrary tokens, and nothing is sampled.
     ///
     /// # Errors
     /// For a model that cannot be read or run, and requests longer than its context.
-    pub fn time(&self, path: &Path, bases: &[PathBuf], options: Options, registry: &Registry) -> Result<Timing> {
+    pub fn time(&self, path: &Path, options: Options, registry: &Registry) -> Result<Timing> {
         let begin = Instant::now();
-        let decoder = Decoder::open(&Model::open(path, bases, registry)?, options)?;
+        let decoder = Decoder::open(&Model::open(path, &[], registry)?, options)?;
         let load_ms = 1e3 * begin.elapsed().as_secs_f64();
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); self.lengths.len()];
         let (mut prefill, mut decode) = ((0.0, 0.0), (0.0, 0.0));

@@ -128,8 +128,8 @@ impl Subject {
     }
 
     /// The quality of a variant, or of the dense model itself for `None`, on the first windows of
-    /// the text; `None` without a text or windows. `each` is called after each window with its number of
-    /// tokens; an error of it ends the work.
+    /// the text; `None` without a text or windows. `each` is called after each window with its
+    /// number of tokens; an error of it ends the work.
     ///
     /// # Errors
     /// Those of [`evaluate`] and of `each`.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checkpoint::{Checkpoint, Companions, Model, PackedTensor, Plan, Recipe};
+use checkpoint::{Checkpoint, Companions, Model, Obstacle, PackedTensor, Plan, Recipe};
 use checkpoint::{Packed, diff as compare};
 use codec_api::{Progress, Registry, TensorSpec};
 use pyo3::prelude::*;
@@ -24,22 +24,25 @@ pub struct Packing {
     codec: Option<String>,
     bases: Vec<PathBuf>,
     seed: u64,
-    pub force: bool,
+    force: bool,
     verify: bool,
 }
 
-/// Plans to pack a model.
+/// Plans to pack a model, and refuses what is in the way of the packed one.
 pub fn make_plan(py: Python<'_>, source: PathBuf, target: PathBuf, packing: Packing) -> Result<(Plan, Packing)> {
     let known = registry()?;
+    let place = target.clone();
     // A plan writes nothing, and its trials may take long.
-    work::apart(py, move |_| {
+    let (plan, packing) = work::apart(py, move |_| {
         let recipe = match &packing.codec {
             Some(codec) => Recipe::for_matrices(codec),
             None => Recipe::load(&packing.recipe)?,
         };
         let plan = Plan::relative(&source, &target, &packing.bases, &recipe, packing.seed, &known)?;
         Ok((plan, packing))
-    })
+    })?;
+    refuse(if packing.force { None } else { plan.obstacle(&place)? })?;
+    Ok((plan, packing))
 }
 
 /// Packs a model; returns the packed file, the index of several.
@@ -53,8 +56,7 @@ pub fn compress(
     progress: Option<Py<PyAny>>,
 ) -> Result<PathBuf> {
     let registry = registry()?;
-    let (plan, packing) = make_plan(py, source, target.clone(), packing)?;
-    check_target(&plan, &target, packing.force)?;
+    let (plan, packing) = make_plan(py, source, target, packing)?;
     work::in_pool(py, threads, progress.as_ref(), |state| {
         let (weights, _) = plan.size(&(0..plan.units()).collect::<Vec<_>>());
         state.stage("encode", weights);
@@ -68,29 +70,14 @@ pub fn compress(
     Ok(plan.written())
 }
 
-/// Refuses a packed model at the target. What an interrupted run has left is not in the way.
-pub fn check_target(plan: &Plan, target: &Path, force: bool) -> Result<()> {
-    let is_directory = plan.target().parent() == std::path::absolute(target).ok().as_deref();
-    if is_directory && !plan.parts().exists() {
-        check_free(target, force)?;
-    }
-    plan.older_files().iter().try_for_each(|file| check_free(file, force))
+/// Refuses what is in the way.
+pub fn refuse(obstacle: Option<Obstacle>) -> Result<()> {
+    obstacle.map_or(Ok(()), |obstacle| Err(Error::exists(obstacle.message("force=True"))))
 }
 
 /// Refuses a file that exists, and a directory that is not empty.
 fn check_free(path: &Path, force: bool) -> Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
-    let shown = path.display();
-    if force {
-        return Ok(());
-    }
-    if !metadata.is_dir() {
-        return Err(Error::exists(format!("`{shown}` exists; force=True replaces it")));
-    }
-    if fs::read_dir(path)?.next().is_some() {
-        return Err(Error::exists(format!("`{shown}` is not empty; force=True replaces files in it")));
-    }
-    Ok(())
+    refuse(if force { None } else { Obstacle::at(path)? })
 }
 
 fn weights<'a>(specs: impl Iterator<Item = &'a TensorSpec>) -> u64 {

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::error::Result;
 use crate::guest::registry;
-use crate::model::{Packing, check_target, make_plan};
+use crate::model::{Packing, make_plan};
 use crate::work;
 
 /// A plan: units that any process may encode, and their commit.
@@ -22,8 +22,7 @@ impl Plan {
     /// Plans to pack a model, and refuses a target that exists.
     #[staticmethod]
     fn make(py: Python<'_>, source: PathBuf, target: PathBuf, packing: Packing) -> Result<Self> {
-        let (plan, packing) = make_plan(py, source, target.clone(), packing)?;
-        check_target(&plan, &target, packing.force)?;
+        let (plan, _) = make_plan(py, source, target, packing)?;
         Ok(Self(Arc::new(plan)))
     }
 

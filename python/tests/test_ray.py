@@ -113,6 +113,22 @@ def test_an_error_names_tensor_and_recipe(cluster: Any, model: Path, tmp_path: P
     assert not (tmp_path / "o.nw.safetensors").exists()
 
 
+def test_a_directory_is_a_target_again_after_an_error(
+    cluster: Any, stories: Path, tmp_path: Path
+) -> None:
+    def stop(stage: str, done: int, every: int) -> None:
+        raise KeyboardInterrupt
+
+    target = tmp_path / "packed"
+    with pytest.raises(KeyboardInterrupt):
+        netweight.ray.compress(stories, target, "int8", progress=stop)
+    written = netweight.ray.compress(stories, target, "int8")
+    here = netweight.compress(stories, tmp_path / "here", "int8")
+    assert written.read_bytes() == here.read_bytes()
+    names = {path.name for path in target.iterdir()}
+    assert names == {path.name for path in (tmp_path / "here").iterdir()}
+
+
 def test_the_same_call_goes_on(cluster: Any, model: Path, tmp_path: Path) -> None:
     class Lost(Exception):
         pass

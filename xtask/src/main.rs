@@ -87,8 +87,8 @@ enum Task {
     Golden,
     /// Run the checks of continuous integration, up to the first failure
     Ci {
-        /// Also run the slow checks: the Python package, the laws on every preset with 2000 generated
-        /// tensors, a new codec in a copy of the tree, Miri
+        /// Also run the slow checks: the Python package, the laws on every preset with 2000
+        /// generated tensors, a new codec in a copy of the tree, Miri
         #[arg(long)]
         full: bool,
     },

@@ -39,7 +39,7 @@ impl Plan {
 
     /// The files that a commit may replace or remove: an older packed model at the target. Shards
     /// beside parts do not count: an interrupted commit has left them.
-    pub fn older_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn older_files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.target.clone(), set_index(&self.target)];
         files.retain(|path| fs::symlink_metadata(path).is_ok());
         if !self.parts().exists() {

@@ -59,7 +59,7 @@ impl<'a> Allocation<'a> {
         let specs = split(list);
         let parse = |spec: &String| job.registry.parse_spec(spec).with_context(|| format!("--candidates {spec}"));
         let codecs = specs.iter().map(parse).collect::<Result<Vec<_>>>()?;
-        let weights = job.weights()? as f64;
+        let weights = job.model.weights() as f64;
         let wanted = match goal {
             Goal::Bits(bits) => bits * weights / 8.0,
             Goal::Bytes(bytes) => bytes,

@@ -298,7 +298,7 @@ impl Job<'_> {
         }
         let paths = [&*args.options.model, self.target];
         summary::print(plan, paths, &[], !args.no_verify, self.begin.elapsed(), self.registry, out)?;
-        let weights = self.weights()?;
+        let weights = self.model.weights();
         writeln!(out, "the file has {:.4} bits for each of {weights} weights", 8.0 * size as f64 / weights as f64)?;
         let measured = fitted.and_then(|fitted| Some((fitted.damping, fitted.compressed.divergence?)));
         if let Some((damping, kl)) = measured {
@@ -306,11 +306,6 @@ impl Job<'_> {
             writeln!(out, "damping {damping:.4}; KL divergence {kl:.3e} on {tokens} held-out tokens")?;
         }
         Ok(())
-    }
-
-    /// Number of weights of the model.
-    fn weights(&self) -> Result<usize> {
-        self.model.names().map(|name| Ok(self.model.spec(name)?.elements())).sum()
     }
 }
 

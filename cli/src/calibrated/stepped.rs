@@ -28,7 +28,7 @@ pub(super) fn run(job: &Job<'_>, fit: &Fit<'_>, goal: Goal, out: &mut dyn Write)
         codec.map_err(|error| calibrate::Error::Codec(CodecError::codec(error)))
     };
     let damping = job.args.calibration.damping;
-    let (each, weights) = (|tried: &Fitted| job.show(tried), job.weights()? as f64);
+    let (each, weights) = (|tried: &Fitted| job.show(tried), job.model.weights() as f64);
     let wanted = match goal {
         Goal::Bits(bits) => bits * weights / 8.0,
         Goal::Bytes(bytes) => bytes,

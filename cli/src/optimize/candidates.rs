@@ -112,13 +112,9 @@ pub fn all(list: Option<&str>, statistics: Option<&Path>, registry: &Registry) -
 /// If the model cannot be read, or the recipe does not fit it.
 pub fn contender(variant: &Variant, model: &Checkpoint, path: &Path, registry: &Registry) -> Result<Contender> {
     let family = usual(&variant.name).and_then(|usual| usual.family);
-    let mut weights = 0;
-    for name in model.names() {
-        weights += model.spec(name)?.elements() as u64;
-    }
     let bytes = match family {
         Some((_, rate)) => {
-            let most = rate * weights as f64 / 8.0;
+            let most = rate * model.weights() as f64 / 8.0;
             // A target is met from below.
             Some((0.8 * most) as u64..=most as u64)
         }

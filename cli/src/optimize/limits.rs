@@ -11,7 +11,7 @@ use crate::options::parse_size;
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Most rise of the perplexity over that of the dense model: 2% or 0.02
-    #[arg(long, value_name = "SHARE", value_parser = parse_share, allow_hyphen_values = true, requires = "text")]
+    #[arg(long, requires = "text", value_name = "SHARE", value_parser = parse_share, allow_hyphen_values = true)]
     pub max_ppl_delta: Option<f64>,
     /// Most KL divergence from the dense model, in nats per token
     #[arg(long, value_name = "NATS", requires = "text")]

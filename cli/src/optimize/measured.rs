@@ -65,7 +65,11 @@ impl Measured<'_> {
     fn try_measure(&mut self, candidate: usize, stage: Stage) -> Result<Profile> {
         interrupt::watch().check()?;
         let (variant, place) = (&self.variants[candidate], self.place(candidate));
-        console::line(&format!("optimize: {}, {}", variant.name, report::stage(stage, self.subject.windows())));
+        console::line(&format!(
+            "optimize: {}, {}",
+            variant.name,
+            report::stage_in_words(stage, self.subject.windows())
+        ));
         if let Some(place) = place.as_ref().filter(|place| !place.exists()) {
             let begin = Instant::now();
             variant.write(self.model, place, self.seed, self.subject.options().threads, self.registry)?;
@@ -84,8 +88,8 @@ impl Measured<'_> {
             return Ok(self.subject.profile(key, &model, None, None)?);
         }
         let (begin, before) = (Instant::now(), self.profiles.all().len());
-        let paths = (self.model, place.as_deref());
-        let found = profile(self.subject, &recipe, paths, &depth, Some(&mut self.profiles), self.registry)?;
+        let place = || Ok(place.unwrap_or_else(|| self.model.to_owned()));
+        let found = profile(self.subject, &recipe, &depth, Some(&mut self.profiles), self.registry, place)?;
         if stage == Stage::Full && self.profiles.all().len() > before {
             self.full.add(begin);
         }

@@ -16,7 +16,7 @@ use checkpoint::{Checkpoint, Hash};
 use codec_api::Registry;
 use harness::models::{Mark, picture};
 use harness::report::write_file;
-use planner::{Found, Objective, Profiles, Search};
+use planner::{Found, Objective, Profile, Profiles, Search};
 use profiler::Subject;
 
 use crate::bench::interrupt;
@@ -29,7 +29,8 @@ use measured::Measured;
 /// Find the best way to compress a language model within limits, by measurement
 ///
 /// Candidates are packed, run on growing parts of the text and timed; those that miss a limit are
-/// dropped early. The best one that keeps all limits, measured in full, is written with its profile.
+/// dropped early. The best one that keeps all limits, measured in full, is written with its
+/// profile.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = HELP)]
 pub struct Args {
@@ -172,7 +173,7 @@ impl Args {
             let model = Checkpoint::open(&self.model)?;
             model.require_stored()?;
             let (parts, hash) = (texts::Parts::write(&texts, folder)?, Hash(model.hash()?));
-            let threads = crate::running::cores(self.measurement.threads);
+            let threads = self.measurement.execution.threads();
             statistics = parts.statistics((&self.model, &hash), folder, threads, registry)?;
             texts = parts.evaluation;
         }
@@ -196,8 +197,7 @@ fn finish(args: &Args, search: &Search, found: &Found, bench: &mut Measured<'_>)
         return Ok(Outcome::Found);
     };
     let profile = found.profiles[winner].clone().context("the winner was measured")?;
-    write_winner(args, bench, winner)?;
-    Profiles::open(&args.output.join("profile.jsonl"))?.append(profile.clone())?;
+    write_winner(args, bench, winner, &profile)?;
     fs::remove_dir_all(bench.folder).with_context(|| format!("cannot remove `{}`", bench.folder.display()))?;
     let value = search.objective.value(&profile).unwrap_or(f64::NAN);
     let shown = match search.objective {
@@ -211,13 +211,14 @@ fn finish(args: &Args, search: &Search, found: &Found, bench: &mut Measured<'_>)
     Ok(Outcome::Clean)
 }
 
-/// The winner's directory gets the name of the output.
-fn write_winner(args: &Args, bench: &Measured<'_>, winner: usize) -> Result<()> {
+/// The winner's directory gets its profile, and the name of the output.
+fn write_winner(args: &Args, bench: &Measured<'_>, winner: usize, profile: &Profile) -> Result<()> {
     let folder = bench.place(winner).unwrap_or_else(|| bench.folder.join("dense"));
     if !folder.exists() {
         let threads = bench.subject.options().threads;
         bench.variants[winner].write(&args.model, &folder, args.seed, threads, bench.registry)?;
     }
+    Profiles::open(&folder.join("profile.jsonl"))?.append(profile.clone())?;
     if args.output.exists() {
         // It is empty.
         fs::remove_dir(&args.output).with_context(|| format!("cannot replace `{}`", args.output.display()))?;
@@ -226,11 +227,7 @@ fn write_winner(args: &Args, bench: &Measured<'_>, winner: usize) -> Result<()> 
 }
 
 fn write_picture(file: &Path, args: &Args, found: &Found, variants: &[Variant]) -> Result<()> {
-    let model = Checkpoint::open(&args.model)?;
-    let mut weights = 0;
-    for name in model.names() {
-        weights += model.spec(name)?.elements();
-    }
+    let weights = Checkpoint::open(&args.model)?.weights();
     let measured = variants.iter().zip(&found.profiles).filter_map(|(variant, profile)| {
         let profile = profile.as_ref()?;
         let bits = 8.0 * profile.bytes_on_disk as f64 / weights.max(1) as f64;

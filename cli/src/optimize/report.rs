@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use planner::{Bench, Constraints, Dropped, Found, Miss, Objective, Profile, Round, Search, Stage, pareto};
+use planner::{Bench, Constraints, Dropped, Found, Miss, Near, Objective, Profile, Round, Search, Stage, pareto};
 
 use super::measured::Measured;
 use crate::profile::{Variant, write_table};
@@ -13,7 +13,7 @@ use crate::text::{count, printable};
 const NEAREST: usize = 3;
 
 /// A stage in words.
-pub fn stage(stage: Stage, windows: usize) -> String {
+pub fn stage_in_words(stage: Stage, windows: usize) -> String {
     match stage {
         Stage::Estimate => "estimated sizes".to_owned(),
         Stage::Size => "sizes".to_owned(),
@@ -27,7 +27,7 @@ pub fn stage(stage: Stage, windows: usize) -> String {
 pub fn round(round: &Round, variants: &[Variant], windows: usize, out: &mut dyn Write) -> io::Result<()> {
     let name = |index: usize| printable(&variants[index].name);
     let measured = count(round.measured.len(), "candidate");
-    writeln!(out, "{}: {measured}, {:.1} s", stage(round.stage, windows), round.seconds)?;
+    writeln!(out, "{}: {measured}, {:.1} s", stage_in_words(round.stage, windows), round.seconds)?;
     let mut waiting = Vec::new();
     let (mut beaten, mut like) = (BTreeMap::<usize, Vec<String>>::new(), BTreeMap::<usize, Vec<String>>::new());
     for (index, dropped) in &round.dropped {
@@ -61,11 +61,11 @@ pub fn front(search: &Search, found: &Found, variants: &[Variant], out: &mut dyn
     let known: Vec<(usize, &Profile)> =
         found.profiles.iter().enumerate().filter_map(|(i, profile)| Some((i, profile.as_ref()?))).collect();
     let profiles: Vec<Profile> = known.iter().map(|(_, profile)| (*profile).clone()).collect();
-    let measured = |objective: Objective| profiles.iter().any(|profile| objective.value(profile).is_some());
     let timed = search.exhaustive || search.stages().contains(&Stage::Quick);
-    let mut objectives = vec![Objective::Size, Objective::Quality];
-    objectives.extend(Some(Objective::Latency).filter(|_| timed));
-    objectives.retain(|objective| measured(*objective));
+    let mut objectives = vec![(Objective::Size, "size"), (Objective::Quality, "quality")];
+    objectives.extend(timed.then_some((Objective::Latency, "time")));
+    objectives.retain(|(objective, _)| profiles.iter().any(|profile| objective.value(profile).is_some()));
+    let (objectives, named): (Vec<_>, Vec<_>) = objectives.into_iter().unzip();
     let mut best: Vec<(usize, &Profile)> = pareto(&profiles, &objectives).into_iter().map(|at| known[at]).collect();
     best.sort_by_key(|(_, profile)| profile.bytes_on_disk);
     let part = |index: usize, profile: &Profile| match profile.key.settings.windows {
@@ -74,33 +74,16 @@ pub fn front(search: &Search, found: &Found, variants: &[Variant], out: &mut dyn
     };
     let names: Vec<_> =
         best.iter().map(|(index, profile)| format!("{}{}", variants[*index].name, part(*index, profile))).collect();
-    let of = objectives.iter().map(|objective| match objective {
-        Objective::Size => "size",
-        Objective::Quality => "quality",
-        Objective::Latency | Objective::Cost { .. } => "time",
-    });
-    writeln!(out, "no other candidate beats these in {}:", of.collect::<Vec<_>>().join(", "))?;
+    writeln!(out, "no other candidate beats these in {}:", named.join(", "))?;
     let rows: Vec<_> = names.iter().zip(&best).map(|(name, (_, profile))| (&**name, *profile)).collect();
     write_table(&rows, out)
 }
 
 /// Writes by how much the nearest candidates miss the limits.
 pub fn nearest(found: &Found, constraints: &Constraints, variants: &[Variant], out: &mut dyn Write) -> io::Result<()> {
-    let misses = |profile: &Profile| -> Vec<Miss> {
-        // What was not measured, because of another miss, is no miss.
-        constraints.misses(profile).into_iter().filter(|miss| miss.found.is_some()).collect()
-    };
-    let mut near: Vec<(f64, usize, Vec<Miss>)> = Vec::new();
-    for (index, profile) in found.profiles.iter().enumerate() {
-        let missed = profile.as_ref().map_or(Vec::new(), misses);
-        if !missed.is_empty() {
-            near.push((missed.iter().map(Miss::by).sum(), index, missed));
-        }
-    }
-    near.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| variants[a.1].name.cmp(&variants[b.1].name)));
     let reason = if found.out_of_time { "before the budget ended, " } else { "" };
     writeln!(out, "{reason}no candidate keeps all limits; the nearest:")?;
-    for (_, index, misses) in near.iter().take(NEAREST) {
+    for Near { index, misses } in found.nearest(constraints).iter().take(NEAREST) {
         writeln!(out, "  {}: {}", printable(&variants[*index].name), list(misses))?;
     }
     Ok(())

@@ -49,10 +49,10 @@ impl Parts {
     }
 
     /// The statistics of a model on the parts for calibration, in a file in the folder; `None` if
-    /// the model cannot be calibrated, or not with this text.
+    /// the model cannot be calibrated, or not with this text: a line on standard error says why.
     ///
     /// # Errors
-    /// Ctrl-C.
+    /// If the paths are no arguments of `calibrate`.
     pub fn statistics(
         &self,
         (model, hash): (&Path, &Hash),
@@ -61,8 +61,7 @@ impl Parts {
         registry: &Registry,
     ) -> Result<Option<PathBuf>> {
         let identity = format!("{} {hash} {}", self.hash, env!("CARGO_PKG_VERSION"));
-        let name = short(&Hash::of(identity.as_bytes()).to_string()).to_owned();
-        let file = folder.join(format!("statistics-{name}.safetensors"));
+        let file = folder.join(format!("statistics-{}.safetensors", short(Hash::of(identity.as_bytes()))));
         if file.exists() {
             return Ok(Some(file));
         }

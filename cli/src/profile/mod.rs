@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use checkpoint::{Checkpoint, Hash};
 use codec_api::Registry;
 use planner::{Profile, Profiles};
-use profiler::{DENSE, Depth, Subject};
+use profiler::{Depth, Subject};
 
 pub use measure::{Measurement, profile};
 pub use table::write as write_table;
@@ -31,8 +31,8 @@ use crate::{Outcome, console, text};
 pub struct Args {
     /// The dense model, or a packed model with --reference
     pub model: PathBuf,
-    /// A variant: dense, a recipe of `compress`, a recipe file, or a codec spec for the matrices; by
-    /// default dense
+    /// A variant: dense, a recipe of `compress`, a recipe file, or a codec spec for the matrices;
+    /// by default dense
     #[arg(long, value_name = "NAME|FILE|SPEC", conflicts_with = "reference")]
     pub recipe: Vec<String>,
     /// The dense model of a packed MODEL
@@ -92,9 +92,10 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         }
         found.push(args.measure(variant, &subject, &depth, profiles.as_mut(), registry)?);
     }
-    if let Some(model) = args.reference.as_ref().map(|_| &args.model) {
-        let name = format!("packed {}", short(&Hash(Checkpoint::open(model)?.hash()?).to_string()));
-        found.push(profile(&subject, &name, (dense, Some(model)), &depth, profiles.as_mut(), registry)?);
+    if args.reference.is_some() {
+        let name = format!("packed {}", short(Hash(Checkpoint::open(&args.model)?.hash()?)));
+        let place = || Ok(args.model.clone());
+        found.push(profile(&subject, &name, &depth, profiles.as_mut(), registry, place)?);
     }
     print(&found, args.json, out)?;
     Ok(Outcome::Clean)
@@ -117,7 +118,7 @@ impl Args {
         self.recipe.iter().map(parse).collect()
     }
 
-    /// Packs a variant, if the file does not have its profile, and measures it.
+    /// Measures a variant, and packs it for that into a temporary directory.
     fn measure(
         &self,
         variant: &Variant,
@@ -126,19 +127,16 @@ impl Args {
         profiles: Option<&mut Profiles>,
         registry: &Registry,
     ) -> Result<Profile> {
-        let recipe = variant.recipe();
-        let key = subject.key(&recipe, depth)?;
-        if let Some(found) = profiles.as_ref().and_then(|profiles| profiles.find(&key)) {
-            return Ok(found.clone());
-        }
-        if variant.is_dense() {
-            return profile(subject, DENSE, (&self.model, None), depth, profiles, registry);
-        }
         let work = tempfile::tempdir().context("cannot make a folder for packed models")?;
-        let folder = work.path().join("packed");
-        let packed = variant.write(&self.model, &folder, self.seed, subject.options().threads, registry);
-        packed.with_context(|| format!("recipe `{}`", variant.name))?;
-        profile(subject, &recipe, (&self.model, Some(&folder)), depth, profiles, registry)
+        let place = || {
+            if variant.is_dense() {
+                return Ok(self.model.clone());
+            }
+            let folder = work.path().join("packed");
+            let packed = variant.write(&self.model, &folder, self.seed, subject.options().threads, registry);
+            packed.with_context(|| format!("recipe `{}`", variant.name)).map(|()| folder)
+        };
+        profile(subject, &variant.recipe(), depth, profiles, registry, place)
     }
 }
 

@@ -10,7 +10,7 @@ use planner::Lengths;
 use profiler::{Requests, Timing};
 
 use crate::Outcome;
-use crate::running::{self, Resident};
+use crate::running::Execution;
 
 /// Time requests to a model, and print JSON; `profile` runs this command
 #[derive(Debug, clap::Args)]
@@ -19,17 +19,13 @@ pub struct Args {
     /// A model.
     pub model: PathBuf,
     /// Lengths of prompts and outputs
-    #[arg(long, value_name = "P+N", value_delimiter = ',', value_parser = parse_lengths, required = true)]
+    #[arg(long, required = true, value_name = "P+N", value_delimiter = ',', value_parser = parse_lengths)]
     pub request: Vec<Lengths>,
     /// Requests of each kind
     #[arg(long, value_name = "N")]
     pub runs: u64,
-    /// Number of threads
-    #[arg(short = 'j', long, value_name = "N", value_parser = running::threads())]
-    pub threads: Option<u16>,
-    /// How packed weights stay in memory
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = Resident::Packed)]
-    pub resident: Resident,
+    #[command(flatten)]
+    pub execution: Execution,
 }
 
 /// Times the requests.
@@ -38,8 +34,7 @@ pub struct Args {
 /// Those of [`Requests::time`].
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
     let requests = Requests::new(args.request.clone(), args.runs)?;
-    let options = running::options(running::cores(args.threads), args.resident);
-    serde_json::to_writer(&mut *out, &requests.time(&args.model, &[], options, registry)?)?;
+    serde_json::to_writer(&mut *out, &requests.time(&args.model, args.execution.options(), registry)?)?;
     writeln!(out)?;
     Ok(Outcome::Clean)
 }

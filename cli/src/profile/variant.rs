@@ -1,6 +1,6 @@
 //! Variants of a model: how each is packed.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,7 @@ use codec_api::Registry;
 use crate::args::{self, Command};
 use crate::bench::recipes::choose;
 use crate::compress;
-
-/// Files that the runtime reads beside a model.
-const BESIDE: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
+use crate::running::copy_beside;
 
 /// More than the header and the manifest have for a tensor, in bytes.
 const ENTRY: u64 = 1000;
@@ -46,7 +44,7 @@ impl Variant {
         let mut of = None;
         if let Some(file) = statistics {
             options.extend(["--calibration".into(), file.into()]);
-            of = Some(format!("calibration {}", short(&Hash(Checkpoint::open(file)?.hash()?).to_string())));
+            of = Some(format!("calibration {}", short(Hash(Checkpoint::open(file)?.hash()?))));
         }
         Ok(Self { name: name.to_owned(), options, of })
     }
@@ -60,18 +58,17 @@ impl Variant {
         if text == profiler::DENSE {
             return Ok(Self::dense());
         }
-        let recipe = choose::recipe(text, registry)?;
-        let calibrated = recipe.method.is_some();
+        let calibrated = choose::recipe(text, registry)?.method.is_some();
         if calibrated && statistics.is_none() {
             bail!("recipe `{text}` needs --calibration, a file that `netweight calibrate` writes");
         }
-        let is_file = Recipe::built_in(text).is_none() && Path::new(text).is_file();
-        let known = is_file || Recipe::built_in(text).is_some();
-        let option = if known { "--recipe" } else { "--codec" };
+        let is_built_in = Recipe::built_in(text).is_some();
+        let is_file = !is_built_in && Path::new(text).is_file();
+        let option = if is_built_in || is_file { "--recipe" } else { "--codec" };
         let mut variant = Self::new(text, &[option, text], statistics.filter(|_| calibrated))?;
         if is_file {
             let content = fs::read(text).with_context(|| format!("cannot read `{text}`"))?;
-            let content = format!("content {}", short(&Hash::of(&content).to_string()));
+            let content = format!("content {}", short(Hash::of(&content)));
             variant.of = Some(variant.of.map_or_else(|| content.clone(), |of| format!("{content}, {of}")));
         }
         Ok(variant)
@@ -96,18 +93,14 @@ impl Variant {
             let bytes = profiler::bytes_on_disk(&Model::open(model, &[], registry)?)?;
             return Ok(Some(bytes..=bytes));
         }
-        let value = |option: &str| {
-            let at = self.options.iter().position(|own| own == option)?;
-            self.options.get(at + 1)?.to_str()
-        };
-        let mut recipe = match (value("--recipe"), value("--codec")) {
-            (Some(recipe), _) => Recipe::load(recipe)?,
-            (None, Some(codec)) => Recipe::for_matrices(codec),
-            (None, None) => return Ok(None),
-        };
+        let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
+        let options = &self.compress(model, &nowhere, 0, 1)?.options;
+        if options.target_bpw.is_some() {
+            return Ok(None);
+        }
+        let mut recipe = options.recipe()?;
         // Sizes do not depend on what statistics do.
         recipe.method = None;
-        let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
         let (plan, source) = (Plan::new(model, nowhere, &recipe, 0, registry)?, Checkpoint::open(model)?);
         let (mut least, mut most) = (0, 0);
         for (name, codec) in plan.codecs(registry)? {
@@ -119,8 +112,8 @@ impl Variant {
         Ok(Some(least..=most + most / 20))
     }
 
-    /// Packs the model, or copies it if this is the dense model, into a new directory. The directory
-    /// appears when it is complete.
+    /// Packs the model, or copies it if this is the dense model, into a new directory, which appears
+    /// when it is complete.
     ///
     /// # Errors
     /// Those of `compress`, and if the directory cannot be written.
@@ -136,15 +129,22 @@ impl Variant {
     }
 
     fn pack(&self, model: &Path, folder: &Path, seed: u64, threads: usize, registry: &Registry) -> Result<()> {
-        let words = ["netweight", "compress", "--quiet", "--force", "--seed", &seed.to_string()].map(OsString::from);
-        let paths = [OsString::from("--jobs"), threads.to_string().into(), "-o".into(), folder.into(), model.into()];
-        let words = words.into_iter().chain(self.options.iter().cloned()).chain(paths);
-        let Command::Compress(args) = args::Args::try_parse_from(words)?.command else {
-            bail!("these are no options of `compress`");
-        };
+        let args = self.compress(model, folder, seed, threads)?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
         compress::run(&args, registry, &mut std::io::sink())?;
-        copy_beside(model, folder, registry)
+        copy_beside(&Model::open(model, &[], registry)?, folder)
+    }
+
+    /// The arguments of `compress`.
+    fn compress(&self, model: &Path, target: &Path, seed: u64, threads: usize) -> Result<Box<compress::Args>> {
+        let (seed, threads) = (seed.to_string(), threads.to_string());
+        let begin = ["netweight", "compress", "--quiet", "--force", "--seed", &seed, "--jobs", &threads];
+        let end = [OsStr::new("-o"), target.as_os_str(), OsStr::new("--"), model.as_os_str()];
+        let own = self.options.iter().map(OsString::as_os_str);
+        match args::Args::try_parse_from(begin.map(OsStr::new).into_iter().chain(own).chain(end))?.command {
+            Command::Compress(args) => Ok(args),
+            _ => bail!("these are no options of `compress`"),
+        }
     }
 }
 
@@ -153,12 +153,12 @@ pub fn place(folder: &Path, variant: &Variant, seed: u64, model_hash: &str) -> P
     let identity = format!("{} {seed} {model_hash} {}", variant.recipe(), env!("CARGO_PKG_VERSION"));
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let name: String = variant.name.chars().take(32).map(plain).collect();
-    folder.join(format!("{name}-{}", short(&Hash::of(identity.as_bytes()).to_string())))
+    folder.join(format!("{name}-{}", short(Hash::of(identity.as_bytes()))))
 }
 
 /// The begin of a hash, which tells things apart that people made.
-pub fn short(hash: &str) -> &str {
-    hash.get(..12).unwrap_or(hash)
+pub fn short(hash: Hash) -> String {
+    hash.to_string().chars().take(12).collect()
 }
 
 fn copy(model: &Path, folder: &Path, registry: &Registry) -> Result<()> {
@@ -166,20 +166,9 @@ fn copy(model: &Path, folder: &Path, registry: &Registry) -> Result<()> {
         return Ok(Companions::find(model, folder, &[])?.copy()?);
     }
     fs::create_dir_all(folder)?;
-    for file in Model::open(model, &[], registry)?.own_files() {
+    let opened = Model::open(model, &[], registry)?;
+    for file in opened.own_files() {
         fs::copy(&file, folder.join(file.file_name().unwrap_or_default()))?;
     }
-    copy_beside(model, folder, registry)
-}
-
-/// Copies the files that the runtime reads beside a model, unless they are there already.
-fn copy_beside(model: &Path, folder: &Path, registry: &Registry) -> Result<()> {
-    let model = Model::open(model, &[], registry)?;
-    for name in BESIDE {
-        let (from, to) = (runtime::directory(&model).join(name), folder.join(name));
-        if from.is_file() && !to.exists() {
-            fs::copy(&from, &to).with_context(|| format!("cannot copy `{}`", from.display()))?;
-        }
-    }
-    Ok(())
+    copy_beside(&opened, folder)
 }

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use tempfile::TempDir;
 
 use super::Args;
+use crate::running::copy_beside;
 
 /// What stands for the recipe of a model that is packed already.
 pub(super) const PACKED: &str = "packed";
@@ -83,8 +84,6 @@ fn pack(model: &Path, folder: &Path, recipe: &str, seed: u64, registry: &Registr
     let plan = Plan::new(model, &target, &known, seed, registry)?;
     plan.run(registry, &NoProgress)?;
     plan.commit(registry, None)?;
-    let config = Path::new("config.json");
-    let from = runtime::directory(&checkpoint::Model::open(model, &[], registry)?).join(config);
-    std::fs::copy(&from, folder.join(config)).with_context(|| format!("cannot copy `{}`", from.display()))?;
+    copy_beside(&checkpoint::Model::open(model, &[], registry)?, folder)?;
     Ok(target)
 }

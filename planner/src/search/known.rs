@@ -39,9 +39,7 @@ impl Known {
     pub(super) fn add(&mut self, profile: &Profile, full: bool) {
         let exactly = |value| Estimate { value, low: value, high: value };
         for (limit, found) in Constraints::values(profile) {
-            let Some(found) = found.filter(|found| !found.is_nan()) else {
-                continue;
-            };
+            let Some(found) = found.filter(|found| !found.is_nan()) else { continue };
             let range = match limit {
                 _ if full => exactly(found),
                 Limit::PerplexityChange => profile.perplexity_change.map_or(exactly(found), wider),
@@ -64,12 +62,11 @@ impl Known {
                 self.values.insert(limit, Estimate { value: *value, low: low / TIME, high: high * TIME });
             }
         }
-        let get = |limit: Limit| Some((other.values.get(&limit)?, self.values.get(&limit)));
-        let Some((Estimate { value, low, high }, _)) = get(Limit::Memory) else { return };
-        let Some((theirs, Some(own))) = get(Limit::Size) else { return };
-        // Memory has the files of weights, and differs by no more than they do.
+        let (theirs, own) = (other.values.get(&Limit::Size), self.values.get(&Limit::Size));
+        let (Some(theirs), Some(own), Some(memory)) = (theirs, own, other.values.get(&Limit::Memory)) else { return };
+        // Memory holds the weights, and differs by no more than the files do.
         let difference = (theirs.high - own.low).max(own.high - theirs.low);
-        let range = Estimate { value: *value, low: low - difference, high: high + difference };
+        let range = Estimate { low: memory.low - difference, high: memory.high + difference, ..*memory };
         self.values.insert(Limit::Memory, range);
     }
 

@@ -17,9 +17,9 @@ pub trait Bench {
     /// What ends the search.
     type Error;
 
-    /// Measures a candidate as far as a stage asks. A profile has at least the bytes on disk; values
-    /// that the stage does not ask for may be missing. `Err` within `Ok` says why the candidate
-    /// cannot be made or run; the search goes on without it.
+    /// Measures a candidate as far as a stage asks, never [`Stage::Estimate`]. A profile has at
+    /// least the bytes on disk; values that the stage does not ask for may be missing. `Err` within
+    /// `Ok` says why the candidate cannot be made or run; the search goes on without it.
     ///
     /// # Errors
     /// What ends the search.
@@ -78,9 +78,9 @@ pub struct Search {
 /// The first part of the text is one of so many, and each further part is so many times as long.
 const PARTS: usize = 16;
 const GROWTH: usize = 4;
-/// Of estimated candidates one of so many goes on, of measured ones.
-const FIRST: usize = 4;
-const NEXT: usize = 2;
+/// One of so many candidates goes on after the estimate, and after each measurement.
+const ESTIMATED: usize = 4;
+const MEASURED: usize = 2;
 
 impl Search {
     /// The stages that candidates pass. Requests are timed early only if a limit or the objective
@@ -115,13 +115,13 @@ impl Search {
 
     /// Runs the search.
     ///
-    /// A candidate is dropped if it misses a limit at the favourable end of what was measured, or if
-    /// another one keeps all limits at the unfavourable end and is at least as good even then. These
-    /// ends are twice the confidence interval of the text, a factor of 1.5 for times and 1.1 for
-    /// memory. Of a family, the member in the middle is measured first, and
-    /// what follows for the others. Of the rest, the better half by the objective goes on, of
-    /// estimated ones the better quarter; the others wait, and return as soon as no winner, or none
-    /// that surely beats them, has been measured in full.
+    /// A candidate is dropped if it misses a limit at the favourable end of what was measured. It
+    /// waits if another one keeps all limits at the unfavourable end and is at least as good even
+    /// then. These ends are twice the confidence interval of the text, a factor of 1.5 for times and
+    /// 1.1 for memory. Of a family, the member in the middle is measured first; others are dropped
+    /// if it follows from its values that they miss a limit. Of the rest, the better half by the
+    /// objective goes on, of estimated ones the better quarter, and the others wait. Those that wait
+    /// return until a candidate that was measured in full beats them.
     ///
     /// # Errors
     /// Those of the bench.

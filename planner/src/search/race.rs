@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::known::Known;
-use super::{Bench, Contender, FIRST, NEXT, Search, Stage};
-use crate::choose::Objective;
+use super::{Bench, Contender, ESTIMATED, MEASURED, Search, Stage};
+use crate::choose::{Constraints, Near, Objective};
 use crate::limit::{Limit, Miss};
 use crate::profile::Profile;
 
@@ -49,6 +49,21 @@ pub struct Found {
     pub rounds: Vec<Round>,
     /// Whether the budget ended before the search.
     pub out_of_time: bool,
+}
+
+impl Found {
+    /// The candidates that miss limits, the nearest first. A value that was not measured, because
+    /// of another miss, is no miss.
+    pub fn nearest(&self, constraints: &Constraints) -> Vec<Near> {
+        let misses = |profile: &Option<Profile>| {
+            let misses = constraints.misses(profile.as_ref()?).into_iter();
+            Some(misses.filter(|miss| miss.found.is_some()).collect::<Vec<_>>()).filter(|misses| !misses.is_empty())
+        };
+        let all = self.profiles.iter().enumerate();
+        let mut near: Vec<_> = all.filter_map(|(index, own)| Some(Near { index, misses: misses(own)? })).collect();
+        near.sort_by(|a, b| a.by().total_cmp(&b.by()).then(a.index.cmp(&b.index)));
+        near
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,8 +141,8 @@ impl<'a> Race<'a> {
         Some((self.stages[behind], group))
     }
 
-    /// Whether a candidate is measured next. Of a family, the member in the middle of those that are
-    /// not measured yet is, once it is known whether those that are will do.
+    /// Whether a candidate is measured next. Of the members of a family that are not measured yet,
+    /// the one in the middle is, unless another member is in the race whose outcome is open.
     fn is_ready(&self, index: usize) -> bool {
         let is_racing = |index: &usize| self.runners[*index].state == State::Racing;
         let is_new = |index: &usize| self.runners[*index].passed == 0;
@@ -154,14 +169,20 @@ impl<'a> Race<'a> {
         self.contenders[index].family.map_or(0.0, |(_, rate)| rate)
     }
 
-    /// Measures candidates and decides which of them go on. With `timed`, nothing is begun after the
-    /// budget.
-    fn round<B: Bench>(&mut self, stage: Stage, group: &[usize], timed: bool, bench: &mut B) -> Result<(), B::Error> {
+    /// Measures candidates and decides which of them go on; with `within_budget`, none is begun after
+    /// the budget.
+    fn round<B: Bench>(
+        &mut self,
+        stage: Stage,
+        group: &[usize],
+        within_budget: bool,
+        bench: &mut B,
+    ) -> Result<(), B::Error> {
         let begin = bench.seconds();
         let (mut measured, mut dropped) = (Vec::new(), Vec::new());
         for &index in group {
             self.out_of_time |= self.search.budget.is_some_and(|budget| bench.seconds() >= budget);
-            if self.out_of_time && timed {
+            if self.out_of_time && within_budget {
                 break;
             }
             let found = bench.measure(index, stage)?;
@@ -197,9 +218,9 @@ impl<'a> Race<'a> {
         self.drop_hopeless(&measured, &mut dropped);
         self.drop_beaten(&mut dropped);
         match stage {
-            Stage::Estimate => self.halve(&measured, FIRST, &mut dropped),
+            Stage::Estimate => self.keep_best(&measured, ESTIMATED, &mut dropped),
             Stage::Full => {}
-            _ => self.halve(&measured, NEXT, &mut dropped),
+            _ => self.keep_best(&measured, MEASURED, &mut dropped),
         }
         let round = Round { stage, measured, seconds, dropped };
         bench.decided(&round);
@@ -306,7 +327,7 @@ impl<'a> Race<'a> {
     }
 
     /// Lets the best by the objective go on, one of so many, and the others wait.
-    fn halve(&mut self, measured: &[usize], parts: usize, dropped: &mut Vec<(usize, Dropped)>) {
+    fn keep_best(&mut self, measured: &[usize], parts: usize, dropped: &mut Vec<(usize, Dropped)>) {
         let is_racing = |index: &usize| self.runners[*index].state == State::Racing;
         let mut racing: Vec<usize> = measured.iter().copied().filter(is_racing).collect();
         if racing.iter().any(|index| self.value(*index).is_none()) {

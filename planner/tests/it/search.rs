@@ -107,8 +107,8 @@ fn name(candidate: usize) -> String {
     format!("c{candidate:02}")
 }
 
-/// Candidates of whose sizes a range is known, with the true size at this place in it; above 1 there
-/// is none.
+/// Candidates of whose sizes a range is known, with the true size at this place in it; above 1
+/// there is none.
 fn contenders(all: &[Values], place: f64) -> Vec<Contender> {
     let contender = |(index, values): (usize, &Values)| {
         let (low, width) = ((values.bytes as f64 * (1.0 - 0.2 * place)) as u64, values.bytes / 5 + 1);
@@ -283,6 +283,18 @@ fn what_cannot_be_made_is_left_out() {
     assert!(found.rounds.iter().any(|round| round.dropped.contains(&(4, failed.clone()))));
     let ends = within(0.0502).run(&contenders(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap_err();
     assert_eq!(ends, "a full disk");
+}
+
+#[test]
+fn what_nearly_fits_is_named() {
+    let all = sixteen();
+    let constraints = Constraints { max_kl: Some(0.06), max_size: Some(7000), ..Constraints::default() };
+    let found = search(constraints, Objective::Size).run(&contenders(&all, 0.0), &mut Made::new(&all, 0.0)).unwrap();
+    assert_eq!(found.winner, None);
+    let near = found.nearest(&constraints);
+    // The seventh has KL 0.0714; the ninth keeps that limit, and has 9000 bytes.
+    assert_eq!((near[0].index, near[0].misses.len()), (6, 1));
+    assert!(near.windows(2).all(|pair| pair[0].by() <= pair[1].by()));
 }
 
 #[test]

@@ -63,7 +63,16 @@ def compress(
         FileExistsError: If the target is in the way.
         NetweightError: And others, if the model cannot be read or packed.
     """
-    packing = {
+    with shown(progress) as show:
+        packing = packing_of(recipe, codec, bases, seed, force, verify)
+        return Path(_netweight.compress(src, dst, packing, threads, show))
+
+
+def packing_of(
+    recipe: _Path, codec: str | None, bases: Sequence[_Path], seed: int, force: bool, verify: bool
+) -> dict[str, object]:
+    """Give what the extension module asks of a compression."""
+    return {
         "recipe": fspath(recipe),
         "codec": codec,
         "bases": list(bases),
@@ -71,8 +80,6 @@ def compress(
         "force": force,
         "verify": verify,
     }
-    with shown(progress) as show:
-        return Path(_netweight.compress(src, dst, packing, threads, show))
 
 
 def decompress(
@@ -210,7 +217,7 @@ def bench(
     return found
 
 
-def _running(
+def running_of(
     bases: Sequence[_Path], threads: int | None, resident: str, memory: int | None
 ) -> dict[str, object]:
     if resident not in ("packed", "dense"):
@@ -253,15 +260,31 @@ def eval(
         ``tokens_per_s``, ``resident_bytes``; with a reference also ``kl`` (nats per token),
         ``top1``, ``reference_perplexity`` and others.
     """
-    task = {
+    task = task_of(texts, first_window, context, stride)
+    return evaluated(
+        model,
+        {**task, "windows": windows, "skip": 0},
+        reference,
+        running_of(bases, threads, resident, memory),
+    )
+
+
+def task_of(
+    texts: str | Sequence[str], first_window: bool, context: int | None, stride: int | None
+) -> dict[str, object]:
+    """Give what the extension module asks of an evaluation, without the choice of windows."""
+    return {
         "texts": [texts] if isinstance(texts, str) else list(texts),
         "first_window": first_window,
         "context": context,
         "stride": stride,
-        "windows": windows,
-        "skip": 0,
     }
-    running = _running(bases, threads, resident, memory)
+
+
+def evaluated(
+    model: _Path, task: Mapping[str, object], reference: _Path | None, running: Mapping[str, object]
+) -> dict[str, Any]:
+    """Evaluate windows."""
     found: dict[str, Any] = json.loads(_netweight.eval(model, task, reference, running))
     return found
 
@@ -318,4 +341,4 @@ def generate(
         "seed": seed,
         "stop": [stop] if isinstance(stop, str) else list(stop),
     }
-    return _netweight.generate(model, writing, _running(bases, threads, resident, memory))
+    return _netweight.generate(model, writing, running_of(bases, threads, resident, memory))

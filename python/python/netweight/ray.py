@@ -6,16 +6,16 @@ paths and numbers; weights never go through Ray. Every node has the package ``ne
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import ray
 
 from netweight import _netweight
+from netweight._api import evaluated, packing_of, running_of, task_of
 from netweight._netweight import NetweightError
 from netweight._progress import Progress, shown
 
@@ -74,17 +74,12 @@ def compress(
     """
     _start(address)
     source, target = Path(src).absolute(), Path(dst).absolute()
-    packing = {
-        "recipe": fspath(recipe),
-        "codec": codec,
-        "bases": [Path(base).absolute() for base in bases],
-        "seed": seed,
-        "force": force,
-        "verify": verify,
-    }
+    seen = [Path(base).absolute() for base in bases]
+    packing = packing_of(recipe, codec, seen, seed, force, verify)
     plan = _netweight.Plan.make(source, target, packing)
-    parts = Path(plan.parts)
-    file = parts.with_name(parts.name + ".plan.json")
+    # What is in this folder is not in the way of the same call after an interruption.
+    file = Path(plan.parts) / "plan.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     plan.save(file)
     weights, missing = plan.weights(), plan.missing()
     every, done = sum(weights), sum(weights) - sum(weights[unit] for unit in missing)
@@ -105,9 +100,8 @@ def compress(
                 by = f"codec `{codec}`" if codec else f"recipe `{recipe}`"
                 raise NetweightError(f"`{source}` with {by}: {failure}")
             done += sum(weights[unit] for unit in units)
-        written = Path(plan.commit(verify, None, show))
-    file.unlink(missing_ok=True)
-    return written
+        file.unlink()
+        return Path(plan.commit(verify, None, show))
 
 
 def evaluate(
@@ -148,17 +142,11 @@ def evaluate(
     if per_task < 1:
         raise ValueError(f"per_task={per_task}; a task has at least one window")
     _start(address)
-    given = {
-        "texts": [texts] if isinstance(texts, str) else list(texts),
-        "first_window": first_window,
-        "context": context,
-        "stride": stride,
-    }
     paths = (
         Path(model).absolute(),
         None if reference is None else Path(reference).absolute(),
     )
-    shared = ray.put(given)
+    shared = ray.put(task_of(texts, first_window, context, stride))
     task = ray.remote(num_cpus=threads, max_retries=retries, retry_exceptions=[OSError])(_evaluate)
 
     def submit(part: tuple[int, int]) -> Any:
@@ -295,9 +283,7 @@ def _evaluate(
     """Evaluate windows in a worker; why that fails for good."""
     model, reference = paths
     task = {**given, "skip": part[0], "windows": part[1]}
-    running = {"bases": [], "threads": threads, "dense": False, "memory": None}
     try:
-        found: dict[str, Any] = json.loads(_netweight.eval(model, task, reference, running))
+        return evaluated(model, task, reference, running_of([], threads, "packed", None))
     except (NetweightError, ValueError, TypeError, KeyError) as error:
         return str(error)
-    return found

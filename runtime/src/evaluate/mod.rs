@@ -52,8 +52,8 @@ impl Evaluation {
 /// must have the same vocabulary. `each` is called after each window, with the number of tokens
 /// that the window had; an error of it ends the work.
 ///
-/// Memory does not grow with the text, except for 40 bytes per window, and with a reference for four
-/// bytes per token.
+/// Memory does not grow with the text, except for 40 bytes per window, and with a reference for
+/// four bytes per token.
 ///
 /// # Errors
 /// [`Error::Usage`] if no text has two tokens, if the protocol does not fit the model, or if the

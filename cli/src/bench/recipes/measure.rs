@@ -10,7 +10,7 @@ use codec_api::{Certificate, NoProgress, Registry};
 use harness::matrix::Machine;
 use harness::models::{DENSE, ModelRow};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use runtime::{Decoder, Evaluation, Protocol, Text, directory, evaluate};
+use runtime::{Decoder, Evaluation, Protocol, Text, evaluate};
 use tempfile::TempDir;
 
 use super::progress::Progress;
@@ -122,8 +122,7 @@ impl<'a> Subject<'a> {
         })?;
         let seconds = begin.elapsed().as_secs_f64();
         // The packed file is alone: the runtime wants the configuration beside it.
-        let config = Path::new("config.json");
-        fs::copy(directory(self.model).join(config), place.path().join(config)).context("cannot copy config.json")?;
+        running::copy_beside(self.model, place.path())?;
         let model = Model::open(plan.written(), &[], self.registry)?;
         let decoder = Decoder::open(&model, running::options(self.dense.threads(), Resident::Packed))?;
         let found = self.evaluate(&decoder, Some(self.dense))?;
