@@ -41,6 +41,18 @@ impl Model {
         Ok(model)
     }
 
+    /// Opens one of two models that are compared. If it finds its base, it ignores `bases`: they may
+    /// be those of the other one.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_one_of_two(path: impl AsRef<Path>, bases: &[PathBuf], registry: &Registry) -> Result<Self, Error> {
+        match Self::open(&path, &[], registry) {
+            Err(Error::Base { .. }) if !bases.is_empty() => Self::open(path, bases, registry),
+            opened => opened,
+        }
+    }
+
     /// Opens the model at `path`, and its own bases, which are those of `bases`, the nearest first,
     /// or where the manifests say. `above` are the packed files that lead here.
     ///

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
+use checkpoint::contents::ChangedContents;
 use checkpoint::{Change, Model, TensorDiff, diff};
 use codec_api::{Registry, TensorSpec};
 use serde::Serialize;
@@ -43,32 +44,7 @@ struct Report<'a> {
     second: &'a PathBuf,
     identical: bool,
     totals: BTreeMap<Change, usize>,
-    tensors: Vec<Row<'a>>,
-}
-
-#[derive(Serialize)]
-struct Row<'a> {
-    name: &'a str,
-    change: Change,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first: Option<Spec>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    second: Option<Spec>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changed: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changed_share: Option<f64>,
-    /// null if it is not finite.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    relative_difference: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max_abs_difference: Option<f64>,
-}
-
-#[derive(Serialize)]
-struct Spec {
-    dtype: String,
-    shape: Vec<usize>,
+    tensors: Vec<ChangedContents<'a>>,
 }
 
 /// Prints the differences.
@@ -76,7 +52,7 @@ struct Spec {
 /// # Errors
 /// If a model cannot be read, or the output cannot be written.
 pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let open = |path| open(path, &args.base.bases, registry);
+    let open = |path| Model::open_one_of_two(path, &args.base.bases, registry);
     let [first, second] = [open(&args.first)?, open(&args.second)?];
     let mut size = (0, 0);
     for name in first.names() {
@@ -92,45 +68,13 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     }
     let identical = totals.keys().all(|change| *change == Change::Identical);
     if args.json {
-        let tensors = found.iter().map(row).collect();
+        let tensors = found.iter().map(ChangedContents::of).collect();
         let report = Report { first: &args.first, second: &args.second, identical, totals, tensors };
         text::write_json(out, &report)?;
     } else if !args.work.quiet {
         print(&found, &totals, out)?;
     }
     Ok(if identical { Outcome::Clean } else { Outcome::Found })
-}
-
-/// A model that finds its base ignores `bases`: they may be those of the other model.
-fn open(path: &Path, bases: &[PathBuf], registry: &Registry) -> Result<Model, checkpoint::Error> {
-    match Model::open(path, &[], registry) {
-        Err(checkpoint::Error::Base { .. }) if !bases.is_empty() => Model::open(path, bases, registry),
-        opened => opened,
-    }
-}
-
-fn row(tensor: &TensorDiff) -> Row<'_> {
-    let spec = |i: usize| {
-        let spec: Option<&TensorSpec> = tensor.specs[i].as_ref();
-        spec.map(|spec| Spec { dtype: spec.dtype().to_string(), shape: spec.shape().to_vec() })
-    };
-    let difference = tensor.difference;
-    Row {
-        name: &tensor.name,
-        change: tensor.change,
-        first: spec(0),
-        second: spec(1),
-        changed: difference.map(|difference| difference.changed),
-        changed_share: share(tensor),
-        relative_difference: difference.and_then(|difference| difference.relative),
-        max_abs_difference: difference.and_then(|difference| difference.max_abs),
-    }
-}
-
-/// The share of changed elements.
-fn share(tensor: &TensorDiff) -> Option<f64> {
-    let elements = tensor.specs[0].as_ref()?.elements().max(1);
-    Some(tensor.difference?.changed as f64 / elements as f64)
 }
 
 fn label(change: Change) -> &'static str {
@@ -175,7 +119,7 @@ fn cells(tensor: &TensorDiff) -> [String; 7] {
         spec.map_or_else(|| "–".to_owned(), |spec| format!("{} {}", spec.dtype(), text::shape(spec.shape())))
     };
     let number = |number: Option<f64>| number.map_or_else(|| "–".to_owned(), |number| format!("{number:.2e}"));
-    let share = share(tensor).map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", 100.0 * share));
+    let share = tensor.changed_share().map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", 100.0 * share));
     [
         tensor.name.clone(),
         label(tensor.change).to_owned(),

@@ -1,48 +1,24 @@
 //! `netweight list`: the codecs of this program and their presets.
 
 use std::io::Write;
-use std::sync::Arc;
 
 use anyhow::Result;
-use codec_api::{Codec, CodecEntry, Dtype, Registry, TensorSpec};
-use serde::Serialize;
+use codec_api::Registry;
+use harness::listing::{self, Listed, ListedPreset};
 
 use crate::Outcome;
 use crate::args::List;
 use crate::text;
 
-/// Shape of the tensor for the nominal rate. Its dtype is F32, or the first dtype of a codec with
-/// dtypes of its own.
-const NOMINAL: [usize; 2] = [1024, 1024];
-
 /// A spec is not shortened below this many characters.
 const LEAST: usize = 10;
-
-#[derive(Serialize)]
-struct Listed {
-    id: &'static str,
-    summary: &'static str,
-    #[serde(rename = "crate")]
-    package: &'static str,
-    version: &'static str,
-    experimental: bool,
-    presets: Vec<ListedPreset>,
-}
-
-#[derive(Serialize)]
-struct ListedPreset {
-    name: &'static str,
-    codec: String,
-    /// Least and most; `None` if the codec does not support the nominal tensor.
-    bits_per_weight: Option<[f64; 2]>,
-}
 
 /// Prints every codec, sorted by id.
 ///
 /// # Errors
 /// If the output cannot be written.
 pub fn run(args: &List, registry: &Registry, out: &mut dyn Write) -> Result<Outcome> {
-    let codecs = registry.entries().map(|entry| listed(entry, registry)).collect::<Result<Vec<_>>>()?;
+    let codecs = listing::codecs(registry)?;
     if args.json {
         text::write_json(out, &codecs)?;
         return Ok(Outcome::Clean);
@@ -73,30 +49,6 @@ fn print(codecs: &[Listed], wide: bool, width: Option<usize>, out: &mut dyn Writ
         }
     }
     Ok(())
-}
-
-fn listed(entry: &CodecEntry, registry: &Registry) -> Result<Listed> {
-    let nominal = TensorSpec::new(entry.only.first().copied().unwrap_or(Dtype::F32), NOMINAL)?;
-    let preset = |(name, codec): &(&'static str, Arc<dyn Codec>)| ListedPreset {
-        name,
-        codec: registry.spec_of(&**codec),
-        bits_per_weight: rate(&**codec, &nominal),
-    };
-    Ok(Listed {
-        id: entry.id,
-        summary: entry.summary,
-        package: entry.origin.0,
-        version: entry.origin.1,
-        experimental: entry.experimental,
-        presets: registry.presets_of(entry.id).iter().map(preset).collect(),
-    })
-}
-
-fn rate(codec: &dyn Codec, spec: &TensorSpec) -> Option<[f64; 2]> {
-    codec.accepts(spec).ok()?;
-    let bytes = codec.cost(spec).bytes;
-    let bits = |bytes: u64| 8.0 * bytes as f64 / spec.elements() as f64;
-    Some([*bytes.start(), *bytes.end()].map(bits))
 }
 
 fn bits(range: [f64; 2]) -> String {

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use checkpoint::contents::ChangedContents;
 use checkpoint::{Checkpoint, Companions, Model, Obstacle, PackedTensor, Plan, Recipe};
 use checkpoint::{Packed, diff as compare};
 use codec_api::{Progress, Registry, TensorSpec};
 use pyo3::prelude::*;
-use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::guest::registry;
@@ -204,34 +204,13 @@ pub fn diff(
     progress: Option<Py<PyAny>>,
 ) -> Result<String> {
     let registry = registry()?;
-    // A model that finds its base ignores `bases`: they may be those of the other one.
-    let open = |path: &Path| match Model::open(path, &[], &registry) {
-        Err(checkpoint::Error::Base { .. }) if !bases.is_empty() => Model::open(path, &bases, &registry),
-        opened => opened,
-    };
+    let open = |path: &Path| Model::open_one_of_two(path, &bases, &registry);
     work::in_pool(py, threads, progress.as_ref(), |state| {
         let [first, second] = [open(&first)?, open(&second)?];
         let specs =
             first.names().into_iter().map(|name| first.spec(name)).collect::<std::result::Result<Vec<_>, _>>()?;
         state.stage("compare", weights(specs.into_iter()));
         let found = compare(&first, &second, state)?;
-        Ok(serde_json::to_string(&found.iter().map(row).collect::<Vec<_>>())?)
-    })
-}
-
-fn row(tensor: &checkpoint::TensorDiff) -> Value {
-    let spec = |spec: &Option<TensorSpec>| {
-        spec.as_ref().map(|spec| json!({"dtype": spec.dtype().to_string(), "shape": spec.shape()}))
-    };
-    let [first, second] = [&tensor.specs[0], &tensor.specs[1]].map(spec);
-    let difference = tensor.difference;
-    json!({
-        "name": tensor.name,
-        "change": tensor.change,
-        "first": first,
-        "second": second,
-        "changed": difference.map(|difference| difference.changed),
-        "relative_difference": difference.and_then(|difference| difference.relative),
-        "max_abs_difference": difference.and_then(|difference| difference.max_abs),
+        Ok(serde_json::to_string(&found.iter().map(ChangedContents::of).collect::<Vec<_>>())?)
     })
 }

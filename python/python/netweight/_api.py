@@ -139,8 +139,8 @@ def info(path: _Path, *, bases: Sequence[_Path] = ()) -> dict[str, Any]:
 
     Returns:
         A dict. ``tensors`` is a list of dicts, one for each tensor: ``name``, ``dtype``, ``shape``,
-        ``bytes``; of a packed model also ``codec``, ``bits_per_weight``, ``exact``,
-        ``relative_error``, ``max_abs_error`` and others. ``kind``, ``weights`` and ``bytes`` are
+        ``bytes``; of a packed model also ``codec``, ``bits_per_weight``, ``certificate``,
+        ``relative_error`` and others. ``kind``, ``weights`` and ``bytes`` are
         those of the model.
     """
     found: dict[str, Any] = json.loads(_netweight.info(path, list(bases)))
@@ -160,8 +160,8 @@ def diff(
     Returns:
         A dict for each tensor of either model: ``name``, ``change`` (``"identical"``,
         ``"changed"``, ``"new"``, ``"removed"``, ``"reshaped"``, ``"other_dtype"``), the specs
-        ``first`` and ``second``, the number of ``changed`` elements, ``relative_difference``
-        (``‖a − b‖ / ‖a‖``) and ``max_abs_difference``.
+        ``first`` and ``second``, and where elements were compared, the number of ``changed`` ones,
+        ``changed_share``, ``relative_difference`` (``‖a − b‖ / ‖a‖``) and ``max_abs_difference``.
     """
     with shown(progress) as show:
         text = _netweight.diff(first, second, list(bases), threads, show)
@@ -173,9 +173,9 @@ def list_codecs() -> list[dict[str, Any]]:
     """List the codecs and their presets.
 
     Returns:
-        A dict for each codec: ``id``, ``summary``, ``experimental``, and ``presets``, a list of
-        dicts with ``name``, the spec ``codec``, and ``bits_per_weight``, least and most of an F32
-        matrix of 1024 rows and columns.
+        A dict for each codec: ``id``, ``summary``, ``experimental`` and others, and ``presets``, a
+        list of dicts with ``name``, the spec ``codec``, and ``bits_per_weight``, least and most of
+        an F32 matrix of 1024 rows and columns.
     """
     found: list[dict[str, Any]] = json.loads(_netweight.list_codecs())
     return found
