@@ -77,6 +77,18 @@ def kill_a_worker() -> None:
     raise AssertionError("no worker was seen")
 
 
+@pytest.mark.parametrize("cpus", [1, 3, 1000])
+@pytest.mark.parametrize("weights", [[4 << 20] * 64, [100 << 20, 1, 2, 3], [1], []])
+def test_tasks_have_each_unit_once_and_get_smaller(cpus: float, weights: list[int]) -> None:
+    groups = list(netweight.ray._groups(range(len(weights)), weights, cpus))
+    assert [unit for group in groups for unit in group] == list(range(len(weights)))
+    assert all(len(group) == 1 or sum(weights[i] for i in group) <= 64 << 20 for group in groups)
+    if len(set(weights)) == 1:
+        sizes = [len(group) for group in groups]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sizes[-1] == 1
+
+
 def test_the_bytes_are_those_of_one_process(cluster: Any, model: Path, tmp_path: Path) -> None:
     same(model, tmp_path)
 

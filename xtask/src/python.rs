@@ -13,6 +13,9 @@ const PACKAGES: [&str; 6] = ["maturin>=1.9,<2", "mypy", "numpy", "pytest", "ruff
 /// The interpreter that makes the environment.
 const PYTHON: &str = "python3";
 
+/// The cargo that builds the extension with the libraries of the tests.
+const CARGO: &str = "xtask/cargo_for_maturin.sh";
+
 /// The commands of the task, each with its name.
 #[derive(Debug)]
 pub struct Commands {
@@ -22,8 +25,8 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// Makes a new environment below the target directory, builds the wheel in the profile of the
-    /// tests, whose libraries it shares, and tests it there. `None` without Python.
+    /// Makes a new environment below the target directory, builds the wheel with the libraries of
+    /// the tests, and tests it there. `None` without Python.
     ///
     /// # Errors
     /// If cargo cannot read the manifests.
@@ -41,7 +44,7 @@ impl Commands {
         let mut build = program("maturin");
         build.args(["build", "--quiet", "--profile", "dev", "--compatibility", "linux", "--manifest-path"]);
         build.arg(tree.path("python/Cargo.toml")).arg("--out").arg(&wheels);
-        build.env("CARGO_TARGET_DIR", &target);
+        build.env("CARGO_TARGET_DIR", &target).env("CARGO", tree.path(CARGO)).current_dir(&tree.root);
         let mut install = program("python");
         install.args(["-m", "pip", "install", "--quiet", "--no-index", "--find-links"]).arg(&wheels);
         install.args(["--disable-pip-version-check", "netweight"]);

@@ -21,9 +21,9 @@ from netweight._progress import Progress, shown
 
 _Path: TypeAlias = str | PathLike[str]
 
-#: Weights of a task at most, unless one unit has more; tasks for each CPU at least.
+#: Weights of a task at most, unless one unit has more; tasks for each CPU at most, of small models.
 _TASK = 64 << 20
-_PER_CPU = 4
+_PER_CPU = 16
 #: Tasks that are submitted for each CPU, and seconds between two looks at progress.
 _WINDOW = 2
 _LOOK = 0.2
@@ -216,14 +216,20 @@ def _cpus() -> float:
 
 
 def _groups(missing: Sequence[int], weights: Sequence[int], cpus: float) -> Iterator[list[int]]:
-    """Units of a task: enough that its overhead is small, not so many that CPUs wait."""
-    most = min(_TASK, sum(weights[unit] for unit in missing) / (cpus * _PER_CPU))
+    """Units of each task: many at first, because a task costs time, and ever fewer, so that all
+    CPUs end at about the same time.
+    """
+    left = sum(weights[unit] for unit in missing)
+    least = left / (_PER_CPU * cpus)
     group: list[int] = []
+    size = 0
     for unit in missing:
-        if group and sum(weights[one] for one in group) + weights[unit] > most:
+        if group and size + weights[unit] > min(_TASK, max(left / (2 * cpus), least)):
             yield group
-            group = []
+            left -= size
+            group, size = [], 0
         group.append(unit)
+        size += weights[unit]
     if group:
         yield group
 

@@ -34,8 +34,8 @@ pub fn run(tree: &Tree, full: bool) -> Result<ExitCode> {
     let mut steps = Steps::default();
     check_tree(tree, &mut steps)?;
     guest::check(tree, &mut steps)?;
+    check_python(tree, &mut steps)?;
     if full {
-        check_python(tree, &mut steps)?;
         check_long(tree, &mut steps)?;
     }
     println!("\n{steps}");
