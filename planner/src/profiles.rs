@@ -1,7 +1,7 @@
 //! A file of profiles.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -12,13 +12,11 @@ use crate::profile::{Key, Profile};
 pub struct Profiles {
     path: PathBuf,
     lines: Vec<Profile>,
-    /// Bytes of the lines that are complete.
-    complete: u64,
 }
 
 impl Profiles {
-    /// Reads a file; one that does not exist has no profiles. A last line without its end, as an
-    /// interrupted [`Self::append`] leaves it, is no profile.
+    /// Reads a file; one that does not exist has no profiles. What an interrupted [`Self::append`]
+    /// leaves, a part of a last line, is no profile.
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be read, [`Error::Line`] for a line that is no profile.
@@ -29,8 +27,7 @@ impl Profiles {
             Err(error) => return Err(Error::io(path, &error)),
         };
         // The last line may end within a character.
-        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let text = std::str::from_utf8(&bytes[..complete])
+        let text = std::str::from_utf8(&bytes[..complete(&bytes)])
             .map_err(|error| Error::File { path: path.to_owned(), reason: error.to_string() })?;
         let mut profiles = Vec::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
@@ -39,7 +36,7 @@ impl Profiles {
             profile.check().map_err(fail)?;
             profiles.push(profile);
         }
-        Ok(Self { path: path.to_owned(), lines: profiles, complete: complete as u64 })
+        Ok(Self { path: path.to_owned(), lines: profiles })
     }
 
     /// As [`Self::open`], for a file that has to exist.
@@ -66,7 +63,8 @@ impl Profiles {
         self.lines.iter().rev().find(|profile| profile.key == *key)
     }
 
-    /// Writes a profile behind the others, and syncs the file.
+    /// Writes a profile behind the others, also those that other programs have written meanwhile,
+    /// and syncs the file.
     ///
     /// # Errors
     /// [`Error::File`] if a value is wrong ([`Profile::check`]) or the file cannot be written.
@@ -76,19 +74,29 @@ impl Profiles {
         let mut line = serde_json::to_string(&profile).map_err(|error| fail(error.to_string()))?;
         line.push('\n');
         self.write(&line).map_err(|error| Error::io(&self.path, &error))?;
-        self.complete += line.len() as u64;
         self.lines.push(profile);
         Ok(())
     }
 
-    /// Writes in place of an incomplete last line.
-    fn write(&self, line: &str) -> std::io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
-        file.set_len(self.complete)?;
-        file.seek(SeekFrom::End(0))?;
-        file.write_all(line.as_bytes())?;
+    /// Writes in place of an incomplete last line. A lock keeps other programs from writing at the
+    /// same time.
+    fn write(&self, line: &str) -> io::Result<()> {
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
+        file.lock()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let lines = complete(&bytes);
+        file.set_len(lines as u64)?;
+        let end = if lines == 0 || bytes[lines - 1] == b'\n' { "" } else { "\n" };
+        file.write_all(format!("{end}{line}").as_bytes())?;
         file.sync_all()
     }
+}
+
+/// Bytes of the lines that are complete: that have an end, and a last one that is a profile.
+fn complete(bytes: &[u8]) -> usize {
+    let lines = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if serde_json::from_slice::<Profile>(&bytes[lines..]).is_ok() { bytes.len() } else { lines }
 }
 
 #[cfg(test)]
@@ -142,6 +150,23 @@ mod tests {
         assert_eq!(file.all().len(), 1);
         file.append(profile("nf4")).unwrap();
         assert_eq!(Profiles::open(&path).unwrap().all(), [profile("int8"), profile("nf4")]);
+    }
+
+    #[test]
+    fn programs_that_write_the_same_file_keep_each_others_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("profiles.jsonl");
+        let (mut one, mut other) = (Profiles::open(&path).unwrap(), Profiles::open(&path).unwrap());
+        for _ in 0..2 {
+            one.append(profile("int8")).unwrap();
+            other.append(profile("nf4")).unwrap();
+        }
+        // A line that a person wrote may lack its end.
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.trim_end()).unwrap();
+        one.append(profile("q4")).unwrap();
+        let recipes: Vec<_> = Profiles::open(&path).unwrap().all().iter().map(|p| p.key.recipe.clone()).collect();
+        assert_eq!(recipes, ["int8", "nf4", "int8", "nf4", "q4"]);
     }
 
     #[test]

@@ -39,7 +39,8 @@ def timed(file: str, units: Sequence[int], threads: int) -> str | None:
 def main() -> None:
     """Measure and print."""
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-    place = Path(tempfile.mkdtemp())
+    temporary = tempfile.TemporaryDirectory()
+    place = Path(temporary.name)
     draw = np.random.default_rng(0)
     model = place / "model.safetensors"
     tensors = {f"w{i}": draw.standard_normal((2048, 2048), dtype=np.float32) for i in range(64)}

@@ -20,7 +20,7 @@ def main(model: str, text: str, *recipes: str) -> None:
     print(f"{'MB':>8} {'perplexity':>10} {'KL':>8} {'same token':>10}  recipe")
     with tempfile.TemporaryDirectory() as place:
         for recipe in recipes or RECIPES:
-            packed = netweight.compress(model, Path(place) / recipe, recipe)
+            packed = netweight.compress(model, Path(place) / Path(recipe).stem, recipe)
             found = netweight.eval(packed.parent, words, reference=model, windows=8)
             megabytes = packed.stat().st_size / 1e6
             print(

@@ -1,7 +1,7 @@
 //! Single encoded tensors.
 
 use bytes::Bytes;
-use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Progress};
+use codec_api::{CodecError, DecodeCx, EncodeCx, EncodedTensor, Progress};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -46,11 +46,19 @@ impl Encoded {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    fn decode<'py>(&self, py: Python<'py>) -> PyResult<(String, Vec<usize>, Bound<'py, PyAny>)> {
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        max_bytes: Option<u64>,
+    ) -> PyResult<(String, Vec<usize>, Bound<'py, PyAny>)> {
+        let most = if self.ours { Some(u64::MAX) } else { max_bytes };
         let bytes = work::on_thread(py, None, |state| {
             let cx = DecodeCx::new().with_cancel(state.cancel());
-            let cx = if self.ours { cx.with_max_output(u64::MAX) } else { cx };
-            Ok(self.tensor.decode_bytes(&cx)?)
+            let cx = if let Some(most) = most { cx.with_max_output(most) } else { cx };
+            self.tensor.decode_bytes(&cx).map_err(|error| match error {
+                CodecError::Limit(text) => Error::value(text.replace("DecodeCx::with_max_output", "max_bytes")),
+                other => other.into(),
+            })
         })?;
         Raw::new(&self.tensor.spec, Data::Own(bytes)).into_tuple(py)
     }

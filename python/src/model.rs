@@ -29,8 +29,14 @@ pub struct Packing {
 }
 
 /// Plans to pack a model, and refuses what is in the way of the packed one.
-pub fn make_plan(py: Python<'_>, source: PathBuf, target: PathBuf, packing: Packing) -> Result<(Plan, Packing)> {
-    let known = registry()?;
+pub fn make_plan(
+    py: Python<'_>,
+    source: PathBuf,
+    target: PathBuf,
+    packing: Packing,
+    threads: Option<usize>,
+) -> Result<(Plan, Packing)> {
+    let (known, pool) = (registry()?, work::pool(threads)?);
     let place = target.clone();
     // A plan writes nothing, and its trials may take long.
     let (plan, packing) = work::apart(py, move |_| {
@@ -38,7 +44,8 @@ pub fn make_plan(py: Python<'_>, source: PathBuf, target: PathBuf, packing: Pack
             Some(codec) => Recipe::for_matrices(codec),
             None => Recipe::load(&packing.recipe)?,
         };
-        let plan = Plan::relative(&source, &target, &packing.bases, &recipe, packing.seed, &known)?;
+        let plan = || Plan::relative(&source, &target, &packing.bases, &recipe, packing.seed, &known);
+        let plan = pool.install(plan)?;
         Ok((plan, packing))
     })?;
     refuse(if packing.force { None } else { plan.obstacle(&place)? })?;
@@ -56,7 +63,7 @@ pub fn compress(
     progress: Option<Py<PyAny>>,
 ) -> Result<PathBuf> {
     let registry = registry()?;
-    let (plan, packing) = make_plan(py, source, target, packing)?;
+    let (plan, packing) = make_plan(py, source, target, packing, threads)?;
     work::in_pool(py, threads, progress.as_ref(), |state| {
         let (weights, _) = plan.size(&(0..plan.units()).collect::<Vec<_>>());
         state.stage("encode", weights);

@@ -22,7 +22,7 @@ impl Plan {
     /// Plans to pack a model, and refuses a target that exists.
     #[staticmethod]
     fn make(py: Python<'_>, source: PathBuf, target: PathBuf, packing: Packing) -> Result<Self> {
-        let (plan, _) = make_plan(py, source, target, packing)?;
+        let (plan, _) = make_plan(py, source, target, packing, None)?;
         Ok(Self(Arc::new(plan)))
     }
 

@@ -29,7 +29,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Begins a stage of so many weights, which the caller's progress is called.
+    /// Begins a stage: `progress` is called with this name and this number of weights.
     pub fn stage(&self, name: &'static str, weights: u64) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = (name, weights);
         self.done.store(0, Ordering::Relaxed);
@@ -61,7 +61,8 @@ pub fn cores(threads: Option<usize>) -> Result<usize> {
     }
 }
 
-fn pool(threads: Option<usize>) -> Result<ThreadPool> {
+/// A pool of so many threads; of one for each core by default.
+pub fn pool(threads: Option<usize>) -> Result<ThreadPool> {
     let built = ThreadPoolBuilder::new().num_threads(cores(threads)?).build();
     built.map_err(|e| Error::failed(format!("cannot start the threads: {e}")))
 }
@@ -125,7 +126,7 @@ fn wait(receiver: &Receiver<()>, state: &Work, progress: Option<&Py<PyAny>>) -> 
 }
 
 /// Does work that changes nothing outside. After Ctrl-C the function returns at once; the work ends
-/// in the background, when it next looks at its state.
+/// in the background, sooner if it looks at its state.
 pub fn apart<T: Send + 'static>(py: Python<'_>, work: impl FnOnce(&Work) -> Result<T> + Send + 'static) -> Result<T> {
     let state = Arc::new(Work::default());
     let (sender, receiver) = mpsc::channel();

@@ -54,6 +54,20 @@ def test_bytes_and_pickle(weights: npt.NDArray[np.float32]) -> None:
             netweight.Encoded.from_bytes(bad).decode()
 
 
+def test_tensors_that_are_much_larger_than_their_bytes() -> None:
+    encoded = netweight.encode(np.zeros(8 << 20, np.float32), "lossless")
+    assert copy.copy(encoded).decode().size == 8 << 20
+    read = netweight.Encoded.from_bytes(encoded.to_bytes())
+    with pytest.raises(ValueError, match="allow more with `max_bytes`"):
+        read.decode()
+    assert (read.decode(max_bytes=32 << 20) == 0).all()
+
+
+def test_bits_of_the_other_byte_order() -> None:
+    bits = np.array([0x3F80, 0x4000], ">u2")
+    assert (netweight.encode(bits, "lossless", dtype="BF16").decode() == [1, 2]).all()
+
+
 def test_seeds(weights: npt.NDArray[np.float32]) -> None:
     spec = "quant.vector"
     one, same, other = (netweight.encode(weights, spec, seed=seed) for seed in (1, 1, 2))
@@ -214,10 +228,22 @@ def test_a_wrong_codec_in_python(weights: npt.NDArray[np.float32]) -> None:
         netweight.encode(weights, "python:name=stranger")
 
 
+def test_sections_have_dtypes_of_numpy(weights: npt.NDArray[np.float32]) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+
+    class Halves(Mean):
+        def encode(self, weights: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[Any]]:
+            return {"halves": weights.astype(ml_dtypes.bfloat16)}
+
+    with pytest.raises(TypeError, match="section `halves` is BF16"):
+        netweight.encode(weights, netweight.register_codec("halves", Halves))
+
+
 def test_bench_of_a_model(stories: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     rows = netweight.bench(stories, "quant.q4_0", progress=lambda *at: seen.append(at))
     assert len(rows) == 47
+    assert all(stage == "measure" and done <= every == 47 for stage, done, every in seen)
     assert {row["status"] for row in rows} == {"ok", "unsupported"}
     with pytest.raises(ValueError, match="unknown codec"):
         netweight.bench(stories, ["nothing"])

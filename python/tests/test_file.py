@@ -184,6 +184,16 @@ def test_cut_off_files(stories: Path, packed: Path, tmp_path: Path) -> None:
                     model[name]
 
 
+def test_a_single_base(stories: Path, tmp_path: Path) -> None:
+    target = tmp_path / "same.nw.safetensors"
+    netweight.compress(stories, target, codec="delta.exact", bases=stories)
+    with netweight.open(target, bases=str(stories)) as file:
+        assert netweight.verify(target, against=stories, bases=stories) == []
+        name = next(iter(file))
+        with pytest.raises(ValueError, match="rows have no bits"):
+            file.rows(name, 0, 1, dtype="bits")
+
+
 def test_eight_threads(stories: Path, packed: Path) -> None:
     expected = load_file(stories / "model.safetensors")
     with netweight.open(stories) as dense, netweight.open(packed) as small:

@@ -170,6 +170,8 @@ def test_sums_are_those_of_one_process(cluster: Any, stories: Path, packed: Path
         assert there[key] == pytest.approx(here[key], rel=1e-9)
     few = netweight.ray.evaluate(packed, texts, per_task=2, windows=3, **usual)
     assert few["windows"] == 3
+    with pytest.raises(ValueError, match="threads=0"):
+        netweight.ray.compress(packed, "unused", threads=0)
     with pytest.raises(ValueError, match="per_task=0"):
         netweight.ray.evaluate(packed, texts, per_task=0)
     with pytest.raises(netweight.NetweightError, match="window"):

@@ -8,7 +8,7 @@ use codec_api::Registry;
 use planner::Contender;
 
 use crate::bench::specs::split;
-use crate::profile::Variant;
+use crate::profile::{Statistics, Variant};
 
 /// Codecs with fast products, of which each matrix has one.
 const MIXED: &str = "quant.int:bits=2:group=64:symmetric=false,quant.int:bits=3:group=128:symmetric=false,\
@@ -84,17 +84,17 @@ pub fn need_statistics(list: Option<&str>) -> bool {
 /// # Errors
 /// For names that are no candidates, recipes or specs, for equal ones, and for those of a list that
 /// need statistics when there are none.
-pub fn all(list: Option<&str>, statistics: Option<&Path>, registry: &Registry) -> Result<Vec<Variant>> {
+pub fn all(list: Option<&str>, statistics: Option<&Statistics>, registry: &Registry) -> Result<Vec<Variant>> {
     let known = |Usual { name, options, calibrated, .. }: &Usual| {
         let statistics = statistics.filter(|_| *calibrated);
-        if *name == profiler::DENSE { Ok(Variant::dense()) } else { Variant::new(name, options, statistics) }
+        if *name == profiler::DENSE { Variant::dense() } else { Variant::new(name, options, statistics) }
     };
     let Some(list) = list else {
-        return USUAL.iter().filter(|usual| statistics.is_some() || !usual.calibrated).map(known).collect();
+        return Ok(USUAL.iter().filter(|usual| statistics.is_some() || !usual.calibrated).map(known).collect());
     };
     let of_name = |name: &String| match usual(name) {
         Some(usual) if usual.calibrated && statistics.is_none() => bail!("candidate `{name}` needs --calibration"),
-        Some(usual) => known(usual),
+        Some(usual) => Ok(known(usual)),
         None => Variant::parse(name, statistics, registry),
     };
     let variants = split(list).iter().map(of_name).collect::<Result<Vec<_>>>()?;

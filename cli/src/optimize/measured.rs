@@ -21,7 +21,6 @@ pub struct Measured<'a> {
     pub variants: &'a [Variant],
     /// Where packed candidates are.
     pub folder: &'a Path,
-    pub seed: u64,
     pub profiles: Profiles,
     /// The requests of a first look, and those of the last stage.
     pub quick: Requests,
@@ -59,7 +58,7 @@ impl Measured<'_> {
     /// The directory of a candidate; `None` for the dense model.
     pub fn place(&self, candidate: usize) -> Option<PathBuf> {
         let variant = &self.variants[candidate];
-        (!variant.is_dense()).then(|| place(self.folder, variant, self.seed, self.subject.hash()))
+        (!variant.is_dense()).then(|| place(self.folder, variant, self.subject.hash()))
     }
 
     fn try_measure(&mut self, candidate: usize, stage: Stage) -> Result<Profile> {
@@ -72,7 +71,7 @@ impl Measured<'_> {
         ));
         if let Some(place) = place.as_ref().filter(|place| !place.exists()) {
             let begin = Instant::now();
-            variant.write(self.model, place, self.seed, self.subject.options().threads, self.registry)?;
+            variant.write(self.model, place, self.subject.options().threads, self.registry)?;
             self.packing.add(begin);
         }
         let depth = match stage {

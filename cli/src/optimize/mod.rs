@@ -1,6 +1,7 @@
 //! `netweight optimize MODEL`: the best way to compress a model within limits.
 
 mod candidates;
+mod folder;
 mod limits;
 mod measured;
 mod report;
@@ -21,7 +22,7 @@ use profiler::Subject;
 
 use crate::bench::interrupt;
 use crate::packing::check_free;
-use crate::profile::{Measurement, Variant};
+use crate::profile::{Measurement, Statistics, Variant};
 use crate::{Outcome, text};
 use limits::Limits;
 use measured::Measured;
@@ -85,10 +86,10 @@ Candidates:
       entropy-coded: the smallest files at a given quality, slower to run
 
 Search:
-  A candidate that misses a limit even at the favourable end of what is
+  A candidate that misses a limit even by the optimistic bound of what is
   measured is dropped, and one that another one surely beats. The better half of
-  the rest goes on; the other half returns if none of the first keeps the
-  limits. The folder OUT.search has packed candidates, and the file of profiles
+  the rest goes on; the other half returns unless a winner, measured in full,
+  surely beats it. The folder OUT.search has packed candidates, and the file of profiles
   has what was measured: the same command goes on where it was interrupted, and
   other limits use them again.
 
@@ -112,7 +113,8 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     check_free(&args.output, false)?;
     let profiles = Profiles::open(&args.beside(args.profiles.as_deref(), ".profiles.jsonl"))?;
     let folder = args.beside(None, ".search");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    let given = [&args.calibration, &args.svg].into_iter().flatten().chain(&args.text).map(PathBuf::as_path);
+    folder::make(&folder, given.chain([&*args.model, profiles.path()]))?;
     let (variants, subject) = args.prepare(&folder, registry)?;
     let requests = args.measurement.requests(&subject, args.measurement.runs)?;
     let quick = args.measurement.requests(&subject, QUICK.min(args.measurement.runs))?;
@@ -120,13 +122,12 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let source = Checkpoint::open(&args.model)?;
     let contender = |variant: &Variant| candidates::contender(variant, &source, &args.model, registry);
     let contenders = variants.iter().map(contender).collect::<Result<Vec<_>>>()?;
-    let (model, seed, variants) = (&*args.model, args.seed, &*variants);
+    let (model, variants) = (&*args.model, &*variants);
     let mut bench = Measured {
         model,
         subject: &subject,
         variants,
         folder: &folder,
-        seed,
         profiles,
         quick,
         requests,
@@ -178,7 +179,9 @@ impl Args {
             texts = parts.evaluation;
         }
         let subject = self.measurement.subject(&self.model, &texts, registry)?;
-        Ok((candidates::all(self.candidates.as_deref(), statistics.as_deref(), registry)?, subject))
+        let statistics = statistics.as_deref().map(Statistics::open).transpose()?;
+        let variants = candidates::all(self.candidates.as_deref(), statistics.as_ref(), registry)?;
+        Ok((variants.into_iter().map(|variant| variant.with_seed(self.seed)).collect(), subject))
     }
 }
 
@@ -216,7 +219,7 @@ fn write_winner(args: &Args, bench: &Measured<'_>, winner: usize, profile: &Prof
     let folder = bench.place(winner).unwrap_or_else(|| bench.folder.join("dense"));
     if !folder.exists() {
         let threads = bench.subject.options().threads;
-        bench.variants[winner].write(&args.model, &folder, args.seed, threads, bench.registry)?;
+        bench.variants[winner].write(&args.model, &folder, threads, bench.registry)?;
     }
     Profiles::open(&folder.join("profile.jsonl"))?.append(profile.clone())?;
     if args.output.exists() {

@@ -16,7 +16,7 @@ use profiler::{Depth, Subject};
 
 pub use measure::{Measurement, profile};
 pub use table::write as write_table;
-pub use variant::{Variant, place, short};
+pub use variant::{Statistics, Variant, place, short};
 
 use crate::{Outcome, console, text};
 
@@ -114,7 +114,8 @@ impl Args {
         if self.recipe.is_empty() {
             return Ok(vec![Variant::dense()]);
         }
-        let parse = |text: &String| Variant::parse(text, self.calibration.as_deref(), registry);
+        let statistics = self.calibration.as_deref().map(Statistics::open).transpose()?;
+        let parse = |text: &String| Ok(Variant::parse(text, statistics.as_ref(), registry)?.with_seed(self.seed));
         self.recipe.iter().map(parse).collect()
     }
 
@@ -133,7 +134,7 @@ impl Args {
                 return Ok(self.model.clone());
             }
             let folder = work.path().join("packed");
-            let packed = variant.write(&self.model, &folder, self.seed, subject.options().threads, registry);
+            let packed = variant.write(&self.model, &folder, subject.options().threads, registry);
             packed.with_context(|| format!("recipe `{}`", variant.name)).map(|()| folder)
         };
         profile(subject, &variant.recipe(), depth, profiles, registry, place)

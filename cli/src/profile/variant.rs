@@ -25,28 +25,43 @@ pub struct Variant {
     pub name: String,
     /// Options of `compress`; without any it is the dense model itself.
     options: Vec<OsString>,
-    /// The content of what the options name: statistics, a recipe file.
-    of: Option<String>,
+    /// What else decides its bytes: the content of statistics or of a recipe file, the seed.
+    of: Vec<String>,
+}
+
+/// Statistics for the recipes that need them.
+#[derive(Debug)]
+pub struct Statistics {
+    file: PathBuf,
+    /// The begin of the hash of its content.
+    hash: String,
+}
+
+impl Statistics {
+    /// Reads the hash of a file of `calibrate`.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn open(file: &Path) -> Result<Self> {
+        Ok(Self { file: file.to_owned(), hash: short(Hash(Checkpoint::open(file)?.hash()?)) })
+    }
 }
 
 impl Variant {
     /// The dense model itself.
     pub fn dense() -> Self {
-        Self { name: profiler::DENSE.to_owned(), options: Vec::new(), of: None }
+        Self { name: profiler::DENSE.to_owned(), options: Vec::new(), of: Vec::new() }
     }
 
     /// With these options of `compress`, and statistics if they need them.
-    ///
-    /// # Errors
-    /// If the statistics cannot be read.
-    pub fn new(name: &str, options: &[&str], statistics: Option<&Path>) -> Result<Self> {
+    pub fn new(name: &str, options: &[&str], statistics: Option<&Statistics>) -> Self {
         let mut options: Vec<OsString> = options.iter().map(Into::into).collect();
-        let mut of = None;
-        if let Some(file) = statistics {
+        let mut of = Vec::new();
+        if let Some(Statistics { file, hash }) = statistics {
             options.extend(["--calibration".into(), file.into()]);
-            of = Some(format!("calibration {}", short(Hash(Checkpoint::open(file)?.hash()?))));
+            of.push(format!("calibration {hash}"));
         }
-        Ok(Self { name: name.to_owned(), options, of })
+        Self { name: name.to_owned(), options, of }
     }
 
     /// `dense`, a built-in recipe, a recipe file, or a codec spec for the matrices. A recipe that
@@ -54,7 +69,7 @@ impl Variant {
     ///
     /// # Errors
     /// If it is none of them, or needs statistics and there are none.
-    pub fn parse(text: &str, statistics: Option<&Path>, registry: &Registry) -> Result<Self> {
+    pub fn parse(text: &str, statistics: Option<&Statistics>, registry: &Registry) -> Result<Self> {
         if text == profiler::DENSE {
             return Ok(Self::dense());
         }
@@ -65,13 +80,22 @@ impl Variant {
         let is_built_in = Recipe::built_in(text).is_some();
         let is_file = !is_built_in && Path::new(text).is_file();
         let option = if is_built_in || is_file { "--recipe" } else { "--codec" };
-        let mut variant = Self::new(text, &[option, text], statistics.filter(|_| calibrated))?;
+        let mut variant = Self::new(text, &[option, text], statistics.filter(|_| calibrated));
         if is_file {
             let content = fs::read(text).with_context(|| format!("cannot read `{text}`"))?;
-            let content = format!("content {}", short(Hash::of(&content)));
-            variant.of = Some(variant.of.map_or_else(|| content.clone(), |of| format!("{content}, {of}")));
+            variant.of.insert(0, format!("content {}", short(Hash::of(&content))));
         }
         Ok(variant)
+    }
+
+    /// With a seed of codecs that use random numbers. The usual seed, 0, is no part of the recipe.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        if seed != 0 && !self.is_dense() {
+            self.options.extend(["--seed".into(), seed.to_string().into()]);
+            self.of.push(format!("seed {seed}"));
+        }
+        self
     }
 
     /// Whether it is the dense model itself.
@@ -81,7 +105,7 @@ impl Variant {
 
     /// The recipe of its profiles: two variants of a model with the same recipe are the same.
     pub fn recipe(&self) -> String {
-        self.of.as_ref().map_or_else(|| self.name.clone(), |of| format!("{}, {of}", self.name))
+        [&[self.name.clone()], &*self.of].concat().join(", ")
     }
 
     /// The least and the most that its files of weights take; `None` if the options name a target.
@@ -94,7 +118,7 @@ impl Variant {
             return Ok(Some(bytes..=bytes));
         }
         let nowhere = PathBuf::from(format!("model{PACKED_EXTENSION}"));
-        let options = &self.compress(model, &nowhere, 0, 1)?.options;
+        let options = &self.compress(model, &nowhere, 1)?.options;
         if options.target_bpw.is_some() {
             return Ok(None);
         }
@@ -117,28 +141,28 @@ impl Variant {
     ///
     /// # Errors
     /// Those of `compress`, and if the directory cannot be written.
-    pub fn write(&self, model: &Path, folder: &Path, seed: u64, threads: usize, registry: &Registry) -> Result<()> {
+    pub fn write(&self, model: &Path, folder: &Path, threads: usize, registry: &Registry) -> Result<()> {
         let part = folder.with_extension("part");
         let failed = || format!("cannot write `{}`", folder.display());
         if self.is_dense() {
             copy(model, &part, registry).with_context(failed)?;
         } else {
-            self.pack(model, &part, seed, threads, registry)?;
+            self.pack(model, &part, threads, registry)?;
         }
         fs::rename(&part, folder).with_context(failed)
     }
 
-    fn pack(&self, model: &Path, folder: &Path, seed: u64, threads: usize, registry: &Registry) -> Result<()> {
-        let args = self.compress(model, folder, seed, threads)?;
+    fn pack(&self, model: &Path, folder: &Path, threads: usize, registry: &Registry) -> Result<()> {
+        let args = self.compress(model, folder, threads)?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
         compress::run(&args, registry, &mut std::io::sink())?;
         copy_beside(&Model::open(model, &[], registry)?, folder)
     }
 
     /// The arguments of `compress`.
-    fn compress(&self, model: &Path, target: &Path, seed: u64, threads: usize) -> Result<Box<compress::Args>> {
-        let (seed, threads) = (seed.to_string(), threads.to_string());
-        let begin = ["netweight", "compress", "--quiet", "--force", "--seed", &seed, "--jobs", &threads];
+    fn compress(&self, model: &Path, target: &Path, threads: usize) -> Result<Box<compress::Args>> {
+        let threads = threads.to_string();
+        let begin = ["netweight", "compress", "--quiet", "--force", "--jobs", &threads];
         let end = [OsStr::new("-o"), target.as_os_str(), OsStr::new("--"), model.as_os_str()];
         let own = self.options.iter().map(OsString::as_os_str);
         match args::Args::try_parse_from(begin.map(OsStr::new).into_iter().chain(own).chain(end))?.command {
@@ -149,8 +173,8 @@ impl Variant {
 }
 
 /// Where the packed form of a variant is, in a folder of such.
-pub fn place(folder: &Path, variant: &Variant, seed: u64, model_hash: &str) -> PathBuf {
-    let identity = format!("{} {seed} {model_hash} {}", variant.recipe(), env!("CARGO_PKG_VERSION"));
+pub fn place(folder: &Path, variant: &Variant, model_hash: &str) -> PathBuf {
+    let identity = format!("{} {model_hash} {}", variant.recipe(), env!("CARGO_PKG_VERSION"));
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let name: String = variant.name.chars().take(32).map(plain).collect();
     folder.join(format!("{name}-{}", short(Hash::of(identity.as_bytes()))))

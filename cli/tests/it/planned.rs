@@ -126,15 +126,22 @@ fn profiles_are_measured_once() {
         assert_eq!(code, Some(0), "{errors}");
         out
     };
-    let both = ["--windows", "4", "--recipe", "dense", "--recipe", "int8"];
+    let both = ["-j", "1", "--windows", "4", "--recipe", "dense", "--recipe", "int8"];
     assert_eq!(profile(&both), profile(&both));
     assert_eq!(case.profiles("p.jsonl").len(), 2);
-    for rest in [vec!["--windows", "5"], vec!["--windows", "4", "-j", "1"], vec!["--windows", "4", "--request", "4+4"]]
-    {
-        profile(&rest);
+    let usual = ["-j", "1", "--windows", "4"];
+    let others = [
+        vec!["-j", "1", "--windows", "5"],
+        vec!["-j", "2", "--windows", "4"],
+        [&usual[..], &["--request", "4+4"]].concat(),
+        [&usual[..], &["--recipe", "int8", "--seed", "1"]].concat(),
+    ];
+    for (done, rest) in others.iter().enumerate() {
+        profile(rest);
+        assert_eq!(case.profiles("p.jsonl").len(), 3 + done);
     }
-    profile(&["--windows", "4"]);
-    assert_eq!(case.profiles("p.jsonl").len(), 5);
+    profile(&usual);
+    assert_eq!(case.profiles("p.jsonl").len(), 6);
     let dense = &case.profiles("p.jsonl")[0];
     assert_eq!((dense.kl.unwrap().high, dense.top1.unwrap().low), (0.0, 1.0));
     assert_eq!(dense.latencies.len(), 1);
@@ -170,6 +177,17 @@ fn wrong_arguments_are_clear() {
         assert!(errors.contains(says), "{rest:?}: {errors}");
     }
     assert_eq!(fs::read_to_string(case.at("full/file")).unwrap(), "kept");
+    // The folder of packed candidates, which is removed after a search.
+    fs::create_dir(case.at("my.search")).unwrap();
+    fs::write(case.at("my.search/file"), "kept").unwrap();
+    let (mine, svg) = (case.shown("my"), case.shown("my.search/front.svg"));
+    for (rest, says) in [(&[][..], "is not of an earlier search"), (&["--svg", &svg], "removed after the search")] {
+        let usual = ["optimize", &case.model, "--text", &case.text, "-o", &mine, "--candidates", "q4"];
+        let (code, _, errors) = run(&[&usual[..], rest].concat());
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains(says), "{errors}");
+    }
+    assert_eq!(fs::read_to_string(case.at("my.search/file")).unwrap(), "kept");
     let packed = case.shown("packed");
     assert_eq!(run(&["compress", &case.model, "-o", &packed, "--recipe", "int8"]).0, Some(0));
     for (args, says) in [

@@ -1,5 +1,6 @@
 //! Files of fleets: TOML.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +125,8 @@ impl VariantEntry {
         })
     }
 
-    /// The last profile of this model and recipe on this machine that has times.
+    /// The profile of this model and recipe on this machine: one that has times, if possible also
+    /// the quality on a text, and the most requests; the last of equals.
     fn measured(&self, hardware: &Hardware, profiles: Option<&Profiles>) -> Result<Speed, String> {
         let (Some(model), Some(recipe)) = (&self.model, &self.recipe) else {
             let wanted = "`latency_ms` and `tokens_per_s`, or `model` and `recipe` of the variant to find its profile";
@@ -132,7 +134,7 @@ impl VariantEntry {
         };
         let profiles = profiles.ok_or("the key `profiles` of the fleet has to name the file of profiles")?;
         let file = profiles.path().display();
-        // A search for a compression also stores profiles of a text alone.
+        // A search for a compression also stores profiles of a text alone, and of a few requests.
         let is_timed = |profile: &&Profile| profile.mean_ms(Lengths { prompt: 1, output: 1 }).is_some();
         let of_variant = |Profile { model: name, key, .. }: &&Profile| {
             key.recipe == *recipe && (key.model_hash == *model || name == model)
@@ -147,7 +149,10 @@ impl VariantEntry {
                 last.key.machine
             ));
         };
-        let profile = found.find(|profile| profile.key.machine == *machine).ok_or_else(|| {
+        let here = found.filter(|profile| profile.key.machine == *machine);
+        // The latest comes first, and the first of equals stays.
+        let profile = here.min_by_key(|profile| (profile.top1.is_none(), Reverse(profile.key.settings.runs)));
+        let profile = profile.ok_or_else(|| {
             format!("its profile is of another machine, `{}`; this hardware is `{machine}`", last.key.machine)
         })?;
         Ok(Speed::Measured(Box::new(profile.clone())))

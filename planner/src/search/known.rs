@@ -70,7 +70,7 @@ impl Known {
         self.values.insert(Limit::Memory, range);
     }
 
-    /// The limits that it misses even at the favourable end.
+    /// The limits that it misses even by the optimistic bound.
     pub(super) fn surely_misses(&self, constraints: &Constraints) -> Vec<Miss> {
         let limits = constraints.limits().into_iter();
         let miss = |(limit, wanted): (Limit, Option<f64>)| {
@@ -84,7 +84,7 @@ impl Known {
         limits.filter_map(miss).collect()
     }
 
-    /// Whether it keeps all limits even at the unfavourable end.
+    /// Whether it keeps all limits even by the pessimistic bound.
     pub(super) fn surely_keeps(&self, constraints: &Constraints) -> bool {
         constraints.limits().into_iter().all(|(limit, wanted)| {
             let worst = |range: &Estimate| if limit.is_least() { range.low } else { range.high };

@@ -115,8 +115,8 @@ impl Search {
 
     /// Runs the search.
     ///
-    /// A candidate is dropped if it misses a limit at the favourable end of what was measured. It
-    /// waits if another one keeps all limits at the unfavourable end and is at least as good even
+    /// A candidate is dropped if it misses a limit by the optimistic bound of what was measured. It
+    /// waits if another one keeps all limits by the pessimistic bound and is at least as good even
     /// then. These ends are twice the confidence interval of the text, a factor of 1.5 for times and
     /// 1.1 for memory. Of a family, the member in the middle is measured first; others are dropped
     /// if it follows from its values that they miss a limit. Of the rest, the better half by the

@@ -351,12 +351,14 @@ impl<'a> Race<'a> {
     }
 
     /// The best by what is known so far of those that may still win: those that surely keep all
-    /// limits first.
+    /// limits first, those that are only estimated last.
     fn most_promising(&self) -> Option<usize> {
-        let measured = |runner: &Runner| runner.state != State::Done && runner.known.profile.is_some();
-        let open = (0..self.runners.len()).filter(|index| measured(&self.runners[*index]));
-        let unsure = |index: &usize| !self.runners[*index].known.surely_keeps(&self.search.constraints);
-        open.min_by(|a, b| unsure(a).cmp(&unsure(b)).then_with(|| self.order(*a, *b)))
+        let open = (0..self.runners.len()).filter(|index| self.runners[*index].state != State::Done);
+        let doubts = |index: &usize| {
+            let known = &self.runners[*index].known;
+            (known.profile.is_none(), !known.surely_keeps(&self.search.constraints))
+        };
+        open.min_by(|a, b| doubts(a).cmp(&doubts(b)).then_with(|| self.order(*a, *b)))
     }
 
     /// The best of those that were measured in full and keep all limits.

@@ -64,7 +64,7 @@ pub struct Site {
 /// What became of the traffic.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Simulation {
-    /// From 0 to the end of the last request, in s.
+    /// From 0, when a trace has its first request, to the end of the last one, in s.
     pub duration_s: f64,
     /// Answered requests.
     pub requests: usize,

@@ -54,7 +54,7 @@ impl Iterator for Poisson {
     }
 }
 
-/// The arrivals that the requests themselves state.
+/// The arrivals that the requests themselves state, in time since the first of them.
 ///
 /// # Errors
 /// [`Error::Input`] if one has no `arrival_s`, or it is before the one above it.
@@ -71,6 +71,8 @@ pub fn trace<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Result<Vec<
         }
         arrivals.push(Arrival { at_s, request });
     }
+    let first = arrivals.first().map_or(0.0, |first| first.at_s);
+    arrivals.iter_mut().for_each(|arrival| arrival.at_s -= first);
     Ok(arrivals)
 }
 
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn a_trace_is_in_order() {
         let at = |arrival_s| Request { arrival_s, ..Request::default() };
-        let arrivals = trace(&[at(Some(0.0)), at(Some(2.0)), at(Some(2.0))]).unwrap();
+        let arrivals = trace(&[at(Some(86400.0)), at(Some(86402.0)), at(Some(86402.0))]).unwrap();
         assert_eq!(
             arrivals.iter().map(|arrival| (arrival.at_s, arrival.request)).collect::<Vec<_>>(),
             [(0.0, 0), (2.0, 1), (2.0, 2)]

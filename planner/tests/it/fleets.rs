@@ -74,14 +74,17 @@ fn measured_variants_have_the_figures_of_their_profile() {
 
 /// A search stores profiles of a text alone behind whole ones.
 #[test]
-fn the_last_profile_with_times_counts() {
+fn the_profile_with_times_quality_and_most_requests_counts() {
     let folder = tempfile::tempdir().unwrap();
     let whole = profile("int8", "Some CPU");
     let mut of_text: planner::Profile = serde_json::from_str(&whole).unwrap();
     of_text.latencies.clear();
     (of_text.prefill_tokens_per_s, of_text.decode_tokens_per_s) = (None, None);
-    let lines = format!("{whole}\n{}\n", serde_json::to_string(&of_text).unwrap());
-    fs::write(folder.path().join("profiles.jsonl"), lines).unwrap();
+    // A first look of a search: few requests, no text.
+    let mut quick: planner::Profile = serde_json::from_str(&whole).unwrap();
+    (quick.key.settings.runs, quick.top1, quick.decode_tokens_per_s) = (3, None, Some(1.0));
+    let lines = [of_text, quick].map(|profile| serde_json::to_string(&profile).unwrap() + "\n").concat();
+    fs::write(folder.path().join("profiles.jsonl"), format!("{whole}\n{lines}")).unwrap();
     let fleet = read(folder.path(), MEASURED).unwrap();
     let need = Need { lengths: Lengths { prompt: 100, output: 20 }, quality: 0.95, p99_ms: None };
     assert_eq!(Decision::new(&fleet, &need, Aim::Cost).chosen().unwrap().names(), ("mine", "box"));

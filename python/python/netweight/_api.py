@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 from netweight import _netweight
 from netweight._arrays import given
+from netweight._paths import Paths, StrPath, several
 from netweight._progress import Progress, shown
-
-_Path: TypeAlias = str | PathLike[str]
 
 
 class Spec(NamedTuple):
@@ -24,12 +23,12 @@ class Spec(NamedTuple):
 
 
 def compress(
-    src: _Path,
-    dst: _Path,
-    recipe: _Path = "lossless",
+    src: StrPath,
+    dst: StrPath,
+    recipe: StrPath = "lossless",
     *,
     codec: str | None = None,
-    bases: Sequence[_Path] = (),
+    bases: Paths = (),
     seed: int = 0,
     threads: int | None = None,
     force: bool = False,
@@ -69,13 +68,13 @@ def compress(
 
 
 def packing_of(
-    recipe: _Path, codec: str | None, bases: Sequence[_Path], seed: int, force: bool, verify: bool
+    recipe: StrPath, codec: str | None, bases: Paths, seed: int, force: bool, verify: bool
 ) -> dict[str, object]:
     """Give what the extension module asks of a compression."""
     return {
         "recipe": fspath(recipe),
         "codec": codec,
-        "bases": list(bases),
+        "bases": several(bases),
         "seed": seed,
         "force": force,
         "verify": verify,
@@ -83,10 +82,10 @@ def packing_of(
 
 
 def decompress(
-    src: _Path,
-    dst: _Path,
+    src: StrPath,
+    dst: StrPath,
     *,
-    bases: Sequence[_Path] = (),
+    bases: Paths = (),
     level: int | None = None,
     threads: int | None = None,
     force: bool = False,
@@ -107,14 +106,14 @@ def decompress(
         progress: As for `compress`.
     """
     with shown(progress) as show:
-        _netweight.decompress(src, dst, list(bases), (level, force), threads, show)
+        _netweight.decompress(src, dst, several(bases), (level, force), threads, show)
 
 
 def verify(
-    path: _Path,
+    path: StrPath,
     *,
-    against: _Path | None = None,
-    bases: Sequence[_Path] = (),
+    against: StrPath | None = None,
+    bases: Paths = (),
     threads: int | None = None,
     progress: Progress = False,
 ) -> list[str]:
@@ -131,10 +130,10 @@ def verify(
         The faults as sentences; an empty list if all is right.
     """
     with shown(progress) as show:
-        return _netweight.verify(path, against, list(bases), threads, show)
+        return _netweight.verify(path, against, several(bases), threads, show)
 
 
-def info(path: _Path, *, bases: Sequence[_Path] = ()) -> dict[str, Any]:
+def info(path: StrPath, *, bases: Paths = ()) -> dict[str, Any]:
     """Describe a model, dense or packed; reads no weights.
 
     Returns:
@@ -143,15 +142,15 @@ def info(path: _Path, *, bases: Sequence[_Path] = ()) -> dict[str, Any]:
         ``relative_error`` and others. ``kind``, ``weights`` and ``bytes`` are
         those of the model.
     """
-    found: dict[str, Any] = json.loads(_netweight.info(path, list(bases)))
+    found: dict[str, Any] = json.loads(_netweight.info(path, several(bases)))
     return found
 
 
 def diff(
-    first: _Path,
-    second: _Path,
+    first: StrPath,
+    second: StrPath,
     *,
-    bases: Sequence[_Path] = (),
+    bases: Paths = (),
     threads: int | None = None,
     progress: Progress = False,
 ) -> list[dict[str, Any]]:
@@ -164,7 +163,7 @@ def diff(
         ``changed_share``, ``relative_difference`` (``‖a − b‖ / ‖a‖``) and ``max_abs_difference``.
     """
     with shown(progress) as show:
-        text = _netweight.diff(first, second, list(bases), threads, show)
+        text = _netweight.diff(first, second, several(bases), threads, show)
     found: list[dict[str, Any]] = json.loads(text)
     return found
 
@@ -182,7 +181,7 @@ def list_codecs() -> list[dict[str, Any]]:
 
 
 def bench(
-    tensors: _Path | Mapping[str, object] | Sequence[object],
+    tensors: StrPath | Mapping[str, object] | Sequence[object],
     codecs: str | Sequence[str] = (),
     *,
     seed: int = 0,
@@ -218,24 +217,24 @@ def bench(
 
 
 def running_of(
-    bases: Sequence[_Path], threads: int | None, resident: str, memory: int | None
+    bases: Paths, threads: int | None, resident: str, memory: int | None
 ) -> dict[str, object]:
     if resident not in ("packed", "dense"):
         raise ValueError(f"resident={resident!r}; it is 'packed' or 'dense'")
     dense = resident == "dense"
-    return {"bases": list(bases), "threads": threads, "dense": dense, "memory": memory}
+    return {"bases": several(bases), "threads": threads, "dense": dense, "memory": memory}
 
 
 def eval(
-    model: _Path,
+    model: StrPath,
     texts: str | Sequence[str],
     *,
-    reference: _Path | None = None,
+    reference: StrPath | None = None,
     first_window: bool = False,
     context: int | None = None,
     stride: int | None = None,
     windows: int | None = None,
-    bases: Sequence[_Path] = (),
+    bases: Paths = (),
     threads: int | None = None,
     resident: Literal["packed", "dense"] = "packed",
     memory: int | None = None,
@@ -282,7 +281,10 @@ def task_of(
 
 
 def evaluated(
-    model: _Path, task: Mapping[str, object], reference: _Path | None, running: Mapping[str, object]
+    model: StrPath,
+    task: Mapping[str, object],
+    reference: StrPath | None,
+    running: Mapping[str, object],
 ) -> dict[str, Any]:
     """Evaluate windows."""
     found: dict[str, Any] = json.loads(_netweight.eval(model, task, reference, running))
@@ -290,7 +292,7 @@ def evaluated(
 
 
 def generate(
-    model: _Path,
+    model: StrPath,
     prompt: str,
     *,
     tokens: int = 128,
@@ -301,7 +303,7 @@ def generate(
     repetition_penalty: float = 1.0,
     seed: int = 0,
     stop: Sequence[str] = (),
-    bases: Sequence[_Path] = (),
+    bases: Paths = (),
     threads: int | None = None,
     resident: Literal["packed", "dense"] = "packed",
     memory: int | None = None,

@@ -101,13 +101,21 @@ def to_torch(raw: Raw, dtype: torch.dtype | None) -> torch.Tensor:
     data = np.asarray(data)
     if not data.flags.writeable or data.ctypes.data % 8:
         data = data.copy()
-    own = str(NUMPY[name].name) if name in NUMPY else OTHERS.get(name, (0, ""))[1]
-    stored = getattr(torch, own, None)
-    if stored is None:
-        raise ValueError(f"torch has no {name}")
+    stored = torch_dtype(name)
     tensor = torch.from_numpy(data)
     tensor = (tensor if data.dtype != np.uint8 else tensor.view(stored)).reshape(shape)
     return tensor if dtype is None else tensor.to(dtype)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Find torch's dtype of a name in safetensors files."""
+    import torch
+
+    own = str(NUMPY[name].name) if name in NUMPY else OTHERS.get(name, (0, ""))[1]
+    stored: torch.dtype | None = getattr(torch, own, None)
+    if stored is None:
+        raise ValueError(f"torch has no {name}")
+    return stored
 
 
 def given(array: object, dtype: str | None = None) -> Given:
@@ -132,7 +140,7 @@ def given(array: object, dtype: str | None = None) -> Given:
         if known != taken.dtype.itemsize:
             raise ValueError(f"an array of {taken.dtype} does not hold the bits of {dtype}")
         found = dtype
-    if found in NUMPY and not taken.dtype.isnative:
+    if not taken.dtype.isnative:
         taken = taken.astype(taken.dtype.newbyteorder("<"))
     return found, shape, np.ascontiguousarray(taken).reshape(-1).view(np.uint8)
 

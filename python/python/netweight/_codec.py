@@ -52,7 +52,11 @@ class _Adapter:
         self, weights: npt.NDArray[np.float32], shape: list[int]
     ) -> list[tuple[str, str, list[int], npt.NDArray[np.uint8]]]:
         sections = self.codec.encode(weights.reshape(shape))
-        return [(name, *given(array)) for name, array in sections.items()]
+        parts = [(name, *given(array)) for name, array in sections.items()]
+        for name, dtype, *_ in parts:
+            if dtype not in NUMPY:
+                raise TypeError(f"section `{name}` is {dtype}, which numpy lacks; give its bits")
+        return parts
 
     def decode(self, parts: list[tuple[str, str, list[int], Any]], shape: list[int]) -> Array:
         sections = {name: _section((dtype, own, data)) for name, dtype, own, data in parts}

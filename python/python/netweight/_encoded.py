@@ -19,13 +19,14 @@ class Encoded:
         """Wrap the result of Rust; `encode` and `from_bytes` make one."""
         self._encoded = encoded
 
-    def decode(self, dtype: npt.DTypeLike | None = None) -> Array:
+    def decode(self, dtype: npt.DTypeLike | None = None, *, max_bytes: int | None = None) -> Array:
         """Return the decoded tensor in its shape, rounded to its stored dtype.
 
         BF16 and F8 tensors come as float32; ``dtype="bits"`` gives the stored bits, and any other
-        dtype converts the result.
+        dtype converts the result. A tensor of `from_bytes` that is very much larger than its bytes
+        is refused, since a damaged or hostile file may claim any size; ``max_bytes`` allows it.
         """
-        return to_numpy(self._encoded.decode(), dtype)
+        return to_numpy(self._encoded.decode(max_bytes), dtype)
 
     @property
     def codec(self) -> str:
@@ -85,6 +86,14 @@ class Encoded:
         return cls(
             _netweight.Encoded.from_bytes(bytes(data) if isinstance(data, memoryview) else data)
         )
+
+    def __copy__(self) -> Encoded:
+        """Give the same object, which does not change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Encoded:
+        """Give the same object, which does not change."""
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as bytes."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from os import PathLike
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from netweight import _netweight
 from netweight._api import Spec
 from netweight._arrays import Array, to_numpy, to_torch
+from netweight._paths import Paths, StrPath, several
 
 if TYPE_CHECKING:
     import torch
@@ -26,10 +26,10 @@ class File:
     is decoded, and every checksum and hash is compared; the array is writable.
     """
 
-    def __init__(self, path: str | PathLike[str], *, bases: Sequence[str | PathLike[str]] = ()):
+    def __init__(self, path: StrPath, *, bases: Paths = ()):
         """Open the model; see `open`."""
         self._path = path
-        self._file = _netweight.File(path, list(bases))
+        self._file = _netweight.File(path, several(bases))
 
     def __enter__(self) -> File:
         """Give the model itself."""
@@ -120,14 +120,16 @@ class File:
         A matrix ``[out, in]`` has ``out`` rows of ``in`` values. A stack ``[experts, out, in]`` has
         ``experts * out`` rows, a convolution ``[out, in, k, k]`` has ``out`` rows, and a vector has
         one. Of a packed tensor, only these rows are decoded if its codec can do that; float tensors
-        (F32, F16, BF16) then come as float32.
+        (F32, F16, BF16) then come as float32. ``dtype`` converts the result.
         """
+        if dtype == "bits":
+            raise ValueError("rows have no bits; tensor(name, dtype='bits') gives those of all")
         if first < 0 or last < 0:
             raise ValueError(f"rows {first} to {last}: rows count from 0")
         return to_numpy(self._file.rows(name, first, last), dtype)
 
 
-def open(path: str | PathLike[str], *, bases: Sequence[str | PathLike[str]] = ()) -> File:
+def open(path: StrPath, *, bases: Paths = ()) -> File:
     """Open a model, dense or packed, to read its tensors.
 
     Args:

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import ray
 
 from netweight import _netweight
 from netweight._api import evaluated, packing_of, running_of, task_of
 from netweight._netweight import NetweightError
+from netweight._paths import Paths, StrPath, several
 from netweight._progress import Progress, shown
-
-_Path: TypeAlias = str | PathLike[str]
 
 #: Weights of a task at most, unless one unit has more; tasks for each CPU at most, of small models.
 _TASK = 64 << 20
@@ -32,13 +30,13 @@ _NAMED = 3
 
 
 def compress(
-    src: _Path,
-    dst: _Path,
-    recipe: _Path = "lossless",
+    src: StrPath,
+    dst: StrPath,
+    recipe: StrPath = "lossless",
     address: str | None = None,
     *,
     codec: str | None = None,
-    bases: Sequence[_Path] = (),
+    bases: Paths = (),
     seed: int = 0,
     threads: int = 1,
     retries: int = 3,
@@ -72,9 +70,10 @@ def compress(
     Raises:
         NetweightError: If a unit cannot be encoded; the message names the tensor and the recipe.
     """
+    _check(threads)
     _start(address)
     source, target = Path(src).absolute(), Path(dst).absolute()
-    seen = [Path(base).absolute() for base in bases]
+    seen = [Path(base).absolute() for base in several(bases)]
     packing = packing_of(recipe, codec, seen, seed, force, verify)
     plan = _netweight.Plan.make(source, target, packing)
     # What is in this folder is not in the way of the same call after an interruption.
@@ -105,10 +104,10 @@ def compress(
 
 
 def evaluate(
-    model: _Path,
+    model: StrPath,
     texts: str | Sequence[str],
     *,
-    reference: _Path | None = None,
+    reference: StrPath | None = None,
     first_window: bool = False,
     context: int | None = None,
     stride: int | None = None,
@@ -141,6 +140,7 @@ def evaluate(
     """
     if per_task < 1:
         raise ValueError(f"per_task={per_task}; a task has at least one window")
+    _check(threads)
     _start(address)
     paths = (
         Path(model).absolute(),
@@ -204,6 +204,11 @@ class _Sums:
             result["top1"] = self.same / self.tokens
             result["reference_perplexity"] = math.exp(self.reference / self.tokens)
         return result
+
+
+def _check(threads: int) -> None:
+    if threads < 1:
+        raise ValueError(f"threads={threads}; a task has at least one")
 
 
 def _start(address: str | None) -> None:

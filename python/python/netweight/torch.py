@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import torch
 import transformers
 
 import netweight
-from netweight._arrays import NUMPY, OTHERS
+from netweight._arrays import torch_dtype
 from netweight._file import File
+from netweight._paths import Paths, StrPath
 
 
 class _Slice:
@@ -22,8 +22,7 @@ class _Slice:
     def __init__(self, file: File, name: str):
         self._file, self._name = file, name
         dtype, self.shape = file.spec(name)
-        own = str(NUMPY[dtype].name) if dtype in NUMPY else OTHERS.get(dtype, (0, ""))[1]
-        self.dtype: torch.dtype = getattr(torch, own)
+        self.dtype: torch.dtype = torch_dtype(dtype)
         self._stored = dtype
 
     def __getitem__(self, index: Any) -> torch.Tensor:
@@ -40,11 +39,11 @@ class _Slice:
 
 
 def load_model(
-    directory: str | PathLike[str],
+    directory: StrPath,
     *,
     model_class: Any = None,
     dtype: torch.dtype | None = None,
-    bases: Sequence[str | PathLike[str]] = (),
+    bases: Paths = (),
     **options: Any,
 ) -> Any:
     """Make a model of ``transformers`` from a directory, packed or dense.
@@ -99,7 +98,7 @@ def load_model(
 
 def save_packed(
     model: Any,
-    directory: str | PathLike[str],
+    directory: StrPath,
     recipe: str | PathLike[str] = "lossless",
     *,
     tokenizer: Any = None,
