@@ -105,7 +105,7 @@ impl Variant {
 
     /// The recipe of its profiles: two variants of a model with the same recipe are the same.
     pub fn recipe(&self) -> String {
-        [&[self.name.clone()], &*self.of].concat().join(", ")
+        [std::slice::from_ref(&self.name), &self.of].concat().join(", ")
     }
 
     /// The least and the most that its files of weights take; `None` if the options name a target.

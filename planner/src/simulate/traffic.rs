@@ -72,7 +72,9 @@ pub fn trace<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Result<Vec<
         arrivals.push(Arrival { at_s, request });
     }
     let first = arrivals.first().map_or(0.0, |first| first.at_s);
-    arrivals.iter_mut().for_each(|arrival| arrival.at_s -= first);
+    for arrival in &mut arrivals {
+        arrival.at_s -= first;
+    }
     Ok(arrivals)
 }
 
