@@ -10,8 +10,9 @@ use crate::simulate::cost_per_million;
 
 /// How much wider than its interval of 95 % a measure of quality is taken to be.
 const QUALITY: f64 = 2.0;
-/// Factors between the times and the memory of two runs.
+/// Factors between the times, the medians of times, and the memory of two runs.
 const TIME: f64 = 1.5;
+const MEDIAN: f64 = 1.2;
 const MEMORY: f64 = 1.1;
 
 /// The values of a candidate, each with the least and the most that it may be.
@@ -44,7 +45,9 @@ impl Known {
                 _ if full => exactly(found),
                 Limit::PerplexityChange => profile.perplexity_change.map_or(exactly(found), wider),
                 Limit::Kl => profile.kl.map_or(exactly(found), wider),
-                Limit::P99 | Limit::Throughput => by_factor(found, TIME),
+                // A few requests have a chance longest time, but a steady median, which p99 is not below.
+                Limit::P99 => Estimate { low: slowest_p50(profile) / MEDIAN, ..by_factor(found, TIME) },
+                Limit::Throughput => by_factor(found, TIME),
                 Limit::Memory => by_factor(found, MEMORY),
                 Limit::Quality | Limit::Size => exactly(found),
             };
@@ -55,12 +58,15 @@ impl Known {
         self.full = full;
     }
 
-    /// Takes times and memory of a candidate that is packed in the same way at another rate.
-    pub(super) fn borrow(&mut self, other: &Self) {
-        for limit in [Limit::P99, Limit::Throughput] {
-            if let Some(Estimate { value, low, high }) = other.values.get(&limit) {
-                self.values.insert(limit, Estimate { value: *value, low: low / TIME, high: high * TIME });
-            }
+    /// Takes times and memory of a candidate that is packed in the same way at another rate. One of
+    /// a higher rate is not faster.
+    pub(super) fn borrow(&mut self, other: &Self, higher: bool) {
+        let faster = if higher { 1.0 } else { TIME };
+        if let Some(Estimate { value, low, high }) = other.values.get(&Limit::P99) {
+            self.values.insert(Limit::P99, Estimate { value: *value, low: low / faster, high: high * TIME });
+        }
+        if let Some(Estimate { value, low, high }) = other.values.get(&Limit::Throughput) {
+            self.values.insert(Limit::Throughput, Estimate { value: *value, low: low / TIME, high: high * faster });
         }
         let (theirs, own) = (other.values.get(&Limit::Size), self.values.get(&Limit::Size));
         let (Some(theirs), Some(own), Some(memory)) = (theirs, own, other.values.get(&Limit::Memory)) else { return };
@@ -105,6 +111,11 @@ impl Known {
             }),
         }
     }
+}
+
+/// The largest median of the kinds of requests, in ms.
+fn slowest_p50(profile: &Profile) -> f64 {
+    profile.latencies.iter().map(|latency| latency.p50_ms).fold(0.0, f64::max)
 }
 
 fn by_factor(value: f64, factor: f64) -> Estimate {

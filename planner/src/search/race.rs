@@ -124,21 +124,31 @@ impl<'a> Race<'a> {
         Ok(Found { winner, profiles, full, rounds: self.rounds, out_of_time: self.out_of_time })
     }
 
-    /// Those that race and are the furthest behind, and their next stage. If none races, those that
-    /// wait and may still win return.
+    /// Those that race and are the furthest behind, and their next stage.
     fn next_group(&mut self) -> Option<(Stage, Vec<usize>)> {
         if !self.runners.iter().any(|runner| runner.state == State::Racing) {
-            for index in 0..self.runners.len() {
-                if self.runners[index].state == State::Waiting {
-                    let beaten = self.beaten_by(index).is_some_and(|(_, full)| full);
-                    self.runners[index].state = if beaten { State::Done } else { State::Racing };
-                }
-            }
+            self.call_back();
         }
         let ready: Vec<_> = (0..self.runners.len()).filter(|index| self.is_ready(*index)).collect();
         let behind = ready.iter().map(|index| self.runners[*index].passed).min()?;
         let group = ready.into_iter().filter(|index| self.runners[*index].passed == behind).collect();
         Some((self.stages[behind], group))
+    }
+
+    /// Lets the better quarter of those that wait and may still win return.
+    fn call_back(&mut self) {
+        let is_waiting = |index: &usize| self.runners[*index].state == State::Waiting;
+        let waiting = (0..self.runners.len()).filter(is_waiting);
+        let (beaten, mut open): (Vec<_>, Vec<_>) =
+            waiting.partition(|index| self.beaten_by(*index).is_some_and(|(_, full)| full));
+        open.sort_by(|a, b| self.order(*a, *b));
+        open.truncate(open.len().div_ceil(ESTIMATED));
+        for index in beaten {
+            self.runners[index].state = State::Done;
+        }
+        for index in open {
+            self.runners[index].state = State::Racing;
+        }
     }
 
     /// Whether a candidate is measured next. Of the members of a family that are not measured yet,
@@ -233,11 +243,12 @@ impl<'a> Race<'a> {
         let Some((family, _)) = self.contenders[index].family else { return };
         let (known, others) = (self.runners[index].known.clone(), self.family(family).collect::<Vec<_>>());
         for other in others {
+            let higher = self.rate(other) > self.rate(index);
             let runner = &mut self.runners[other];
             if runner.passed > 0 || runner.state == State::Done {
                 continue;
             }
-            runner.known.borrow(&known);
+            runner.known.borrow(&known, higher);
             if !runner.known.surely_misses(&self.search.constraints).is_empty() {
                 runner.state = State::Done;
                 dropped.push((other, Dropped::Like(index)));
