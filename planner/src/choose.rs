@@ -71,7 +71,7 @@ impl Constraints {
     }
 }
 
-/// What is to be small.
+/// Objective to minimise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
     /// Dollars per million decoded tokens.

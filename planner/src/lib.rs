@@ -33,7 +33,7 @@ pub use profile::{Estimate, Key, Latency, Lengths, Machine, Profile, Settings};
 pub use profiles::Profiles;
 pub use request::{History, Request, TokenCount};
 pub use route::{Aim, Decision, Need, Offer, Remedy};
-pub use search::{Bench, Contender, Dropped, Found, Round, Search, Stage};
+pub use search::{Bench, Candidate, Dropped, Found, Round, Search, Stage};
 pub use simulate::{
     Arrival, Batching, Job, MAX_REQUESTS, Planned, Poisson, Quantiles, Served, Simulation, Site, UTILISATION,
     cost_per_million, quantile, serve, simulate, trace,

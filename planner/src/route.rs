@@ -20,7 +20,7 @@ pub struct Need {
     pub p99_ms: Option<f64>,
 }
 
-/// What is to be small.
+/// Objective to minimise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
     /// Dollars per million tokens.

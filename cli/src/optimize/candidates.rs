@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use checkpoint::Checkpoint;
 use codec_api::Registry;
-use planner::Contender;
+use planner::Candidate;
 
 use crate::bench::specs::split;
 use crate::profile::{Statistics, Variant};
@@ -110,17 +110,17 @@ pub fn all(list: Option<&str>, statistics: Option<&Statistics>, registry: &Regis
 ///
 /// # Errors
 /// If the model cannot be read, or the recipe does not fit it.
-pub fn contender(variant: &Variant, model: &Checkpoint, path: &Path, registry: &Registry) -> Result<Contender> {
+pub fn candidate(variant: &Variant, model: &Checkpoint, path: &Path, registry: &Registry) -> Result<Candidate> {
     let family = usual(&variant.name).and_then(|usual| usual.family);
     let bytes = match family {
         Some((_, rate)) => {
             let most = rate * model.weights() as f64 / 8.0;
-            // A target is met from below.
-            Some((0.8 * most) as u64..=most as u64)
+            // A target is met from below, with what small matrices leave of it.
+            Some((0.9 * most) as u64..=most as u64)
         }
         None => variant.bytes(path, registry)?,
     };
-    Ok(Contender { name: variant.name.clone(), bytes, family })
+    Ok(Candidate { name: variant.name.clone(), bytes, family })
 }
 
 #[cfg(test)]

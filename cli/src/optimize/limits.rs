@@ -28,7 +28,7 @@ pub struct Limits {
     /// Most bytes of the files of weights: 1GB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
-    /// What is to be small; by default cost with --price, size without
+    /// Objective to minimise; by default cost with --price, size without
     #[arg(long, value_name = "WHAT", value_enum)]
     pub objective: Option<What>,
     /// Price of this machine in dollars per hour
@@ -36,7 +36,7 @@ pub struct Limits {
     pub price: Option<f64>,
 }
 
-/// What is to be small.
+/// Objective to minimise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
     /// Dollars per million tokens of outputs

@@ -120,8 +120,8 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
     let quick = args.measurement.requests(&subject, QUICK.min(args.measurement.runs))?;
     let search = Search { windows: subject.windows(), ..search };
     let source = Checkpoint::open(&args.model)?;
-    let contender = |variant: &Variant| candidates::contender(variant, &source, &args.model, registry);
-    let contenders = variants.iter().map(contender).collect::<Result<Vec<_>>>()?;
+    let candidate = |variant: &Variant| candidates::candidate(variant, &source, &args.model, registry);
+    let candidates = variants.iter().map(candidate).collect::<Result<Vec<_>>>()?;
     let (model, variants) = (&*args.model, &*variants);
     let mut bench = Measured {
         model,
@@ -137,7 +137,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
         packing: measured::Spent::default(),
         full: measured::Spent::default(),
     };
-    let found = match search.run(&contenders, &mut bench) {
+    let found = match search.run(&candidates, &mut bench) {
         Ok(found) => found,
         Err(_) if interrupt::watch().check().is_err() => {
             writeln!(out, "interrupted; the same command goes on")?;

@@ -38,7 +38,7 @@ pub struct Args {
     /// Most p99 in ms of requests that state none
     #[arg(long, value_name = "MS")]
     pub max_p99: Option<f64>,
-    /// What is to be small
+    /// Objective to minimise
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Objective::Cost)]
     pub objective: Objective,
     /// The model whose tokenizer counts the tokens of prompts
@@ -78,7 +78,7 @@ pub struct Traffic {
     pub seed: u64,
 }
 
-/// What is to be small.
+/// Objective to minimise.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Objective {
     /// Dollars per million tokens

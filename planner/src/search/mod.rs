@@ -34,7 +34,7 @@ pub trait Bench {
 
 /// A candidate before it is measured.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Contender {
+pub struct Candidate {
     /// Its name; equal candidates are decided by it.
     pub name: String,
     /// The least and the most that its bytes on disk will be, if that is known.
@@ -65,7 +65,7 @@ pub enum Stage {
 pub struct Search {
     /// What the result has to keep.
     pub constraints: Constraints,
-    /// What is to be small.
+    /// Objective to minimise.
     pub objective: Objective,
     /// Windows of the text.
     pub windows: usize,
@@ -125,7 +125,7 @@ impl Search {
     ///
     /// # Errors
     /// Those of the bench.
-    pub fn run<B: Bench>(&self, contenders: &[Contender], bench: &mut B) -> Result<Found, B::Error> {
-        race::Race::new(self, contenders).run(bench)
+    pub fn run<B: Bench>(&self, candidates: &[Candidate], bench: &mut B) -> Result<Found, B::Error> {
+        race::Race::new(self, candidates).run(bench)
     }
 }

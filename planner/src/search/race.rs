@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::known::Known;
-use super::{Bench, Contender, ESTIMATED, MEASURED, Search, Stage};
+use super::{Bench, Candidate, ESTIMATED, MEASURED, Search, Stage};
 use crate::choose::{Constraints, Near, Objective};
 use crate::limit::{Limit, Miss};
 use crate::profile::Profile;
@@ -85,7 +85,7 @@ struct Runner {
 
 pub(super) struct Race<'a> {
     search: &'a Search,
-    contenders: &'a [Contender],
+    candidates: &'a [Candidate],
     stages: Vec<Stage>,
     runners: Vec<Runner>,
     rounds: Vec<Round>,
@@ -93,14 +93,14 @@ pub(super) struct Race<'a> {
 }
 
 impl<'a> Race<'a> {
-    pub(super) fn new(search: &'a Search, contenders: &'a [Contender]) -> Self {
-        let runner = |contender: &Contender| Runner {
+    pub(super) fn new(search: &'a Search, candidates: &'a [Candidate]) -> Self {
+        let runner = |candidate: &Candidate| Runner {
             state: State::Racing,
             passed: 0,
-            known: Known::estimated(contender.bytes.as_ref()),
+            known: Known::estimated(candidate.bytes.as_ref()),
         };
-        let runners = contenders.iter().map(runner).collect();
-        Self { search, contenders, stages: search.stages(), runners, rounds: Vec::new(), out_of_time: false }
+        let runners = candidates.iter().map(runner).collect();
+        Self { search, candidates, stages: search.stages(), runners, rounds: Vec::new(), out_of_time: false }
     }
 
     pub(super) fn run<B: Bench>(mut self, bench: &mut B) -> Result<Found, B::Error> {
@@ -159,7 +159,7 @@ impl<'a> Race<'a> {
         if !is_racing(&index) || !is_new(&index) || self.search.exhaustive {
             return is_racing(&index);
         }
-        let Some((family, _)) = self.contenders[index].family else { return true };
+        let Some((family, _)) = self.candidates[index].family else { return true };
         let mut members: Vec<_> = self.family(family).filter(is_racing).collect();
         let keeps = |member: &usize| self.runners[*member].known.surely_keeps(&self.search.constraints);
         if members.iter().any(|member| !is_new(member) && !keeps(member)) {
@@ -171,12 +171,12 @@ impl<'a> Race<'a> {
     }
 
     fn family(&self, family: usize) -> impl Iterator<Item = usize> {
-        let is_member = move |contender: &Contender| contender.family.is_some_and(|(own, _)| own == family);
-        self.contenders.iter().enumerate().filter(move |(_, one)| is_member(one)).map(|(index, _)| index)
+        let is_member = move |candidate: &Candidate| candidate.family.is_some_and(|(own, _)| own == family);
+        self.candidates.iter().enumerate().filter(move |(_, one)| is_member(one)).map(|(index, _)| index)
     }
 
     fn rate(&self, index: usize) -> f64 {
-        self.contenders[index].family.map_or(0.0, |(_, rate)| rate)
+        self.candidates[index].family.map_or(0.0, |(_, rate)| rate)
     }
 
     /// Measures candidates and decides which of them go on; with `within_budget`, none is begun after
@@ -240,7 +240,7 @@ impl<'a> Race<'a> {
     /// The members of a family that are not measured yet take the times and the memory of one that
     /// is, and race only if they may keep the limits.
     fn lend(&mut self, index: usize, dropped: &mut Vec<(usize, Dropped)>) {
-        let Some((family, _)) = self.contenders[index].family else { return };
+        let Some((family, _)) = self.candidates[index].family else { return };
         let (known, others) = (self.runners[index].known.clone(), self.family(family).collect::<Vec<_>>());
         for other in others {
             let higher = self.rate(other) > self.rate(index);
@@ -279,7 +279,7 @@ impl<'a> Race<'a> {
     /// Ends the race for members of a family whose rates are lower or higher than that of this one
     /// and that are not measured yet.
     fn drop_siblings(&mut self, of: usize, side: Ordering, dropped: &mut Vec<(usize, Dropped)>) {
-        let Some((family, rate)) = self.contenders[of].family else { return };
+        let Some((family, rate)) = self.candidates[of].family else { return };
         for index in self.family(family).collect::<Vec<_>>() {
             let runner = &self.runners[index];
             let is_new = runner.passed == 0 && runner.state != State::Done;
@@ -320,14 +320,14 @@ impl<'a> Race<'a> {
 
     fn is_surely_better(&self, worst_case: f64, other: usize, index: usize) -> bool {
         let Some(own) = self.runners[index].known.objective(self.search.objective) else { return false };
-        let names = || self.contenders[other].name.cmp(&self.contenders[index].name);
+        let names = || self.candidates[other].name.cmp(&self.candidates[index].name);
         worst_case.total_cmp(&own.low).then_with(names) == Ordering::Less
     }
 
     /// Whether the other one is of the family of this one, which is not measured yet, and at the
     /// better side of it.
     fn is_better_sibling(&self, other: usize, index: usize) -> bool {
-        let (own, others) = (self.contenders[index].family, self.contenders[other].family);
+        let (own, others) = (self.candidates[index].family, self.candidates[other].family);
         let Some(((family, rate), (same, other))) = own.zip(others) else { return false };
         let better = match self.search.objective {
             Objective::Size => other < rate,
@@ -358,7 +358,7 @@ impl<'a> Race<'a> {
     /// By the objective, then by name; unknown values last.
     fn order(&self, a: usize, b: usize) -> Ordering {
         let value = |index| self.value(index).unwrap_or(f64::INFINITY);
-        value(a).total_cmp(&value(b)).then_with(|| self.contenders[a].name.cmp(&self.contenders[b].name))
+        value(a).total_cmp(&value(b)).then_with(|| self.candidates[a].name.cmp(&self.candidates[b].name))
     }
 
     /// The best by what is known so far of those that may still win: those that surely keep all

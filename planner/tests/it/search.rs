@@ -1,7 +1,7 @@
 //! Searches against measuring everything in full.
 
 use planner::{
-    Bench, Constraints, Contender, Dropped, Estimate, Found, Latency, Lengths, Objective, Profile, Round, Search,
+    Bench, Candidate, Constraints, Dropped, Estimate, Found, Latency, Lengths, Objective, Profile, Round, Search,
     Stage, choose,
 };
 use proptest::prelude::*;
@@ -110,12 +110,12 @@ fn name(candidate: usize) -> String {
 
 /// Candidates of whose sizes a range is known, with the true size at this place in it; above 1
 /// there is none.
-fn contenders(all: &[Values], place: f64) -> Vec<Contender> {
-    let contender = |(index, values): (usize, &Values)| {
+fn candidates(all: &[Values], place: f64) -> Vec<Candidate> {
+    let candidate = |(index, values): (usize, &Values)| {
         let (low, width) = ((values.bytes as f64 * (1.0 - 0.2 * place)) as u64, values.bytes / 5 + 1);
-        Contender { name: name(index), bytes: (place <= 1.0).then_some(low..=low + width), family: None }
+        Candidate { name: name(index), bytes: (place <= 1.0).then_some(low..=low + width), family: None }
     };
-    all.iter().enumerate().map(contender).collect()
+    all.iter().enumerate().map(candidate).collect()
 }
 
 /// A family: each member is larger and better than the one before.
@@ -176,12 +176,12 @@ proptest! {
     ) {
         let all: Vec<_> = others.iter().chain(families.iter().flatten()).cloned().collect();
         let mut bench = Made::new(&all, error);
-        let mut contenders = contenders(&all, sizes);
+        let mut candidates = candidates(&all, sizes);
         let members = families.iter().enumerate().flat_map(|(family, members)| members.iter().map(move |_| family));
-        for ((index, contender), family) in contenders.iter_mut().enumerate().skip(others.len()).zip(members) {
-            contender.family = Some((family, all[index].bytes as f64));
+        for ((index, candidate), family) in candidates.iter_mut().enumerate().skip(others.len()).zip(members) {
+            candidate.family = Some((family, all[index].bytes as f64));
         }
-        let found = search(constraints, objective).run(&contenders, &mut bench).unwrap();
+        let found = search(constraints, objective).run(&candidates, &mut bench).unwrap();
         let profiles: Vec<_> = all.iter().enumerate().map(|(i, values)| profile(&name(i), values)).collect();
         prop_assert_eq!(found.winner, choose(&profiles, &constraints, objective).ok());
         prop_assert_eq!(bench.rounds, found.rounds.len());
@@ -210,7 +210,7 @@ proptest! {
         less in 0u64..4,
     ) {
         let run = |constraints| {
-            let found = search(constraints, objective).run(&contenders(&all, 0.0), &mut Made::new(&all, 0.0)).unwrap();
+            let found = search(constraints, objective).run(&candidates(&all, 0.0), &mut Made::new(&all, 0.0)).unwrap();
             found.winner.map_or(f64::INFINITY, |winner| objective.value(&profile("x", &all[winner])).unwrap())
         };
         let max_size = Some(constraints.max_size.unwrap_or(12_000).saturating_sub(less * 1000));
@@ -229,10 +229,10 @@ fn a_search_costs_less_than_measuring_everything() {
     let constraints = Constraints { max_kl: Some(0.1), ..Constraints::default() };
     let mut bench = Made::new(&all, 0.0);
     let one = search(constraints, Objective::Size);
-    let found = one.run(&contenders(&all, 0.0), &mut bench).unwrap();
+    let found = one.run(&candidates(&all, 0.0), &mut bench).unwrap();
     assert_eq!(found.winner, Some(4));
     let mut brute = Made::new(&all, 0.0);
-    let everything = Search { exhaustive: true, ..one }.run(&contenders(&all, 0.0), &mut brute).unwrap();
+    let everything = Search { exhaustive: true, ..one }.run(&candidates(&all, 0.0), &mut brute).unwrap();
     assert_eq!((everything.winner, brute.full), (Some(4), 16));
     assert!(everything.full.iter().all(|full| *full) && everything.rounds.len() == 1);
     assert!(bench.seconds < 0.4 * brute.seconds, "{} of {}", bench.seconds, brute.seconds);
@@ -245,7 +245,7 @@ fn a_spent_budget_leaves_one_measurement() {
     let run = |budget: f64| -> (Found, usize) {
         let mut bench = Made::new(&all, 0.0);
         let one = Search { budget: Some(budget), ..search(constraints, Objective::Size) };
-        (one.run(&contenders(&all, 0.0), &mut bench).unwrap(), bench.full)
+        (one.run(&candidates(&all, 0.0), &mut bench).unwrap(), bench.full)
     };
     // The smallest is tried, by its estimated and by its known size.
     for budget in [0.0, 0.5] {
@@ -277,12 +277,12 @@ fn what_cannot_be_made_is_left_out() {
     }
     let all = sixteen();
     let within = |max_kl| search(Constraints { max_kl: Some(max_kl), ..Constraints::default() }, Objective::Size);
-    let found = within(0.1).run(&contenders(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap();
+    let found = within(0.1).run(&candidates(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap();
     assert_eq!(found.winner, Some(5));
     assert!(found.profiles[4].is_none());
     let failed = Dropped::Failed("no kernel".to_owned());
     assert!(found.rounds.iter().any(|round| round.dropped.contains(&(4, failed.clone()))));
-    let ends = within(0.0502).run(&contenders(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap_err();
+    let ends = within(0.0502).run(&candidates(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap_err();
     assert_eq!(ends, "a full disk");
 }
 
@@ -290,7 +290,7 @@ fn what_cannot_be_made_is_left_out() {
 fn what_nearly_fits_is_named() {
     let all = sixteen();
     let constraints = Constraints { max_kl: Some(0.06), max_size: Some(7000), ..Constraints::default() };
-    let found = search(constraints, Objective::Size).run(&contenders(&all, 0.0), &mut Made::new(&all, 0.0)).unwrap();
+    let found = search(constraints, Objective::Size).run(&candidates(&all, 0.0), &mut Made::new(&all, 0.0)).unwrap();
     assert_eq!(found.winner, None);
     let near = found.nearest(&constraints);
     // The seventh has KL 0.0714; the ninth keeps that limit, and has 9000 bytes.

@@ -104,6 +104,11 @@ def decompress(
         threads: Number of threads.
         force: Replace existing files.
         progress: As for `compress`.
+
+    Raises:
+        FileNotFoundError: If there is no model.
+        FileExistsError: If the target exists; ``force`` replaces it.
+        NetweightError: If the file is damaged, or a base is missing.
     """
     with shown(progress) as show:
         _netweight.decompress(src, dst, several(bases), (level, force), threads, show)
@@ -128,6 +133,10 @@ def verify(
 
     Returns:
         The faults as sentences; an empty list if all is right.
+
+    Raises:
+        FileNotFoundError: If there is no model.
+        NetweightError: If the header cannot be read, or a base is missing.
     """
     with shown(progress) as show:
         return _netweight.verify(path, against, several(bases), threads, show)
@@ -135,6 +144,10 @@ def verify(
 
 def info(path: StrPath, *, bases: Paths = ()) -> dict[str, Any]:
     """Describe a model, dense or packed; reads no weights.
+
+    Args:
+        path: The model.
+        bases: The models that it is relative to, if they are not where they were.
 
     Returns:
         A dict. ``tensors`` is a list of dicts, one for each tensor: ``name``, ``dtype``, ``shape``,
@@ -155,6 +168,13 @@ def diff(
     progress: Progress = False,
 ) -> list[dict[str, Any]]:
     """Compare two models, dense or packed, tensor by tensor.
+
+    Args:
+        first: A model.
+        second: The other one.
+        bases: The models that they are relative to, if they are not where they were.
+        threads: Number of threads.
+        progress: As for `compress`.
 
     Returns:
         A dict for each tensor of either model: ``name``, ``change`` (``"identical"``,
