@@ -86,7 +86,7 @@ def test_tasks_have_each_unit_once_and_get_smaller(cpus: float, weights: list[in
     if len(set(weights)) == 1:
         sizes = [len(group) for group in groups]
         assert sizes == sorted(sizes, reverse=True)
-        assert sizes[-1] == 1
+        assert sizes[-1] <= max(1, len(weights) / (16 * cpus))
 
 
 def test_the_bytes_are_those_of_one_process(cluster: Any, model: Path, tmp_path: Path) -> None:
