@@ -1,14 +1,15 @@
 //! Single encoded tensors.
 
 use bytes::Bytes;
-use codec_api::{CodecError, DecodeCx, EncodeCx, EncodedTensor, Progress};
+use codec_api::{DecodeCx, EncodeCx, EncodedTensor, Progress};
+use numpy::PyReadwriteArray1;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::error::{Error, Result};
 use crate::guest::registry;
-use crate::raw::{Data, Given, Raw};
+use crate::raw::Given;
 use crate::work;
 
 /// An encoded tensor.
@@ -46,21 +47,25 @@ impl Encoded {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    fn decode<'py>(
-        &self,
-        py: Python<'py>,
-        max_bytes: Option<u64>,
-    ) -> PyResult<(String, Vec<usize>, Bound<'py, PyAny>)> {
-        let most = if self.ours { Some(u64::MAX) } else { max_bytes };
-        let bytes = work::on_thread(py, None, |state| {
-            let cx = DecodeCx::new().with_cancel(state.cancel());
-            let cx = if let Some(most) = most { cx.with_max_output(most) } else { cx };
-            self.tensor.decode_bytes(&cx).map_err(|error| match error {
-                CodecError::Limit(text) => Error::value(text.replace("DecodeCx::with_max_output", "max_bytes")),
-                other => other.into(),
-            })
-        })?;
-        Raw::new(&self.tensor.spec, Data::Own(bytes)).into_tuple(py)
+    /// Bytes of the decoded tensor, if they are no more than its payload or `max_bytes` justify.
+    fn output_bytes(&self, max_bytes: Option<u64>) -> Result<u64> {
+        let (bytes, payload) = (self.tensor.spec.byte_len() as u64, self.tensor.payload.bytes());
+        if self.ours || bytes <= max_bytes.unwrap_or_else(|| DecodeCx::new().output_limit(payload)) {
+            return Ok(bytes);
+        }
+        let remedy = format!("give `max_bytes={bytes}` if you trust it");
+        Err(Error::value(format!("a payload of {payload} bytes decodes to {bytes} bytes; {remedy}")))
+    }
+
+    /// Decodes into as many bytes as the tensor has.
+    fn decode(&self, py: Python<'_>, mut out: PyReadwriteArray1<'_, u8>) -> Result<()> {
+        let out = out.as_slice_mut().map_err(|e| Error::value(e.to_string()))?;
+        let least = DecodeCx::new().output_limit(self.tensor.payload.bytes());
+        let most = if self.ours { u64::MAX } else { least.max(out.len() as u64) };
+        work::on_thread(py, None, |state| {
+            let cx = DecodeCx::new().with_cancel(state.cancel()).with_max_output(most);
+            Ok(self.tensor.decode_stored(&cx, out)?)
+        })
     }
 
     #[getter]

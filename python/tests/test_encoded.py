@@ -58,9 +58,26 @@ def test_tensors_that_are_much_larger_than_their_bytes() -> None:
     encoded = netweight.encode(np.zeros(8 << 20, np.float32), "lossless")
     assert copy.copy(encoded).decode().size == 8 << 20
     read = netweight.Encoded.from_bytes(encoded.to_bytes())
-    with pytest.raises(ValueError, match="allow more with `max_bytes`"):
+    with pytest.raises(ValueError, match="give `max_bytes=33554432`"):
         read.decode()
     assert (read.decode(max_bytes=32 << 20) == 0).all()
+
+
+def test_decoding_into_an_array(weights: npt.NDArray[np.float32]) -> None:
+    encoded = netweight.encode(weights, "quant.int:bits=4")
+    out = np.ones_like(weights)
+    assert encoded.decode(out=out) is out
+    assert (out == encoded.decode()).all()
+    frozen = np.zeros_like(weights)
+    frozen.flags.writeable = False
+    for bad in (weights.T, weights[:1], np.zeros((64, 256)), np.zeros((256, 64)).T, frozen):
+        with pytest.raises(ValueError, match="out has to be a contiguous, writable array of float"):
+            encoded.decode(out=bad)
+    with pytest.raises(ValueError, match="without dtype"):
+        encoded.decode("float16", out=out)
+    bits = netweight.encode(np.array([1, 2], np.uint16), "lossless", dtype="BF16")
+    with pytest.raises(ValueError, match="a dtype of numpy"):
+        bits.decode(out=np.zeros(2, np.float32))
 
 
 def test_bits_of_the_other_byte_order() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from netweight import _netweight
-from netweight._arrays import Array, given, to_numpy
+from netweight._arrays import NUMPY, Array, given, to_numpy
 
 
 class Encoded:
@@ -19,14 +20,38 @@ class Encoded:
         """Wrap the result of Rust; `encode` and `from_bytes` make one."""
         self._encoded = encoded
 
-    def decode(self, dtype: npt.DTypeLike | None = None, *, max_bytes: int | None = None) -> Array:
+    def decode(
+        self,
+        dtype: npt.DTypeLike | None = None,
+        *,
+        out: Array | None = None,
+        max_bytes: int | None = None,
+    ) -> Array:
         """Return the decoded tensor in its shape, rounded to its stored dtype.
 
-        BF16 and F8 tensors come as float32; ``dtype="bits"`` gives the stored bits, and any other
-        dtype converts the result. A tensor of `from_bytes` that is very much larger than its bytes
-        is refused, since a damaged or hostile file may claim any size; ``max_bytes`` allows it.
+        Args:
+            dtype: The dtype of the result. By default BF16 and F8 tensors come as float32, and
+                others in their own; ``"bits"`` gives the stored bits.
+            out: A contiguous array of the tensor's shape and dtype, which is filled and returned:
+                its memory is not new, which saves time for large tensors.
+            max_bytes: A tensor of `from_bytes` that is very much larger than its bytes is refused,
+                since a damaged or hostile file may claim any size; this allows so many bytes.
+
+        Raises:
+            ValueError: If ``out`` does not fit, or the tensor is too large.
         """
-        return to_numpy(self._encoded.decode(max_bytes), dtype)
+        if out is None:
+            # numpy's memory has large pages, which take less time to get.
+            data = np.zeros(self._encoded.output_bytes(max_bytes), np.uint8)
+            self._encoded.decode(data)
+            return to_numpy((self.dtype, list(self.shape), data), dtype)
+        own = NUMPY.get(self.dtype)
+        fits = out.dtype == own and out.shape == self.shape and out.flags.c_contiguous
+        if dtype is not None or not fits or not out.flags.writeable:
+            wanted = f"a contiguous, writable array of {own or 'a dtype of numpy'}"
+            raise ValueError(f"out has to be {wanted} and of shape {self.shape}, without dtype")
+        self._encoded.decode(out.reshape(-1).view(np.uint8))
+        return out
 
     @property
     def codec(self) -> str:

@@ -5,6 +5,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+import numpy.typing as npt
+
 from netweight._arrays import Given, Raw
 
 __version__: str
@@ -61,7 +64,8 @@ class Encoded:
     @staticmethod
     def from_bytes(data: bytes | bytearray) -> Encoded: ...
     def to_bytes(self) -> bytes: ...
-    def decode(self, max_bytes: int | None) -> Raw: ...
+    def output_bytes(self, max_bytes: int | None) -> int: ...
+    def decode(self, out: npt.NDArray[np.uint8]) -> None: ...
     @property
     def spec(self) -> tuple[str, list[int]]: ...
     @property
