@@ -71,7 +71,8 @@ impl Measured<'_> {
         ));
         if let Some(place) = place.as_ref().filter(|place| !place.exists()) {
             let begin = Instant::now();
-            variant.write(self.model, place, self.subject.options().threads, self.registry)?;
+            let threads = self.subject.options().threads;
+            interrupt::resumable(|| variant.write(self.model, place, threads, self.registry))?;
             self.packing.add(begin);
         }
         let depth = match stage {

@@ -175,7 +175,8 @@ impl Args {
             model.require_stored()?;
             let (parts, hash) = (texts::Parts::write(&texts, folder)?, Hash(model.hash()?));
             let threads = self.measurement.execution.threads();
-            statistics = parts.statistics((&self.model, &hash), folder, threads, registry)?;
+            let calibrate = || parts.statistics((&self.model, &hash), folder, threads, registry);
+            statistics = interrupt::resumable(calibrate)?;
             texts = parts.evaluation;
         }
         let subject = self.measurement.subject(&self.model, &texts, registry)?;
