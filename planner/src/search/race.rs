@@ -135,7 +135,8 @@ impl<'a> Race<'a> {
         Some((self.stages[behind], group))
     }
 
-    /// Lets the better quarter of those that wait and may still win return.
+    /// Lets the better quarter of those that wait and may still win return; if the best of them is
+    /// packed, those that are not wait on.
     fn call_back(&mut self) {
         let is_waiting = |index: &usize| self.runners[*index].state == State::Waiting;
         let waiting = (0..self.runners.len()).filter(is_waiting);
@@ -143,6 +144,10 @@ impl<'a> Race<'a> {
             waiting.partition(|index| self.beaten_by(*index).is_some_and(|(_, full)| full));
         open.sort_by(|a, b| self.order(*a, *b));
         open.truncate(open.len().div_ceil(ESTIMATED));
+        let is_packed = |index: &usize| self.runners[*index].passed > 0;
+        if open.first().is_some_and(is_packed) {
+            open.retain(is_packed);
+        }
         for index in beaten {
             self.runners[index].state = State::Done;
         }
