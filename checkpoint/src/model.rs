@@ -41,8 +41,8 @@ impl Model {
         Ok(model)
     }
 
-    /// Opens one of two models that are compared. If it finds its base, it ignores `bases`: they may
-    /// be those of the other one.
+    /// Opens one of two models that are compared. If it finds its base, it ignores `bases`: they
+    /// may be those of the other one.
     ///
     /// # Errors
     /// As [`Self::open`].

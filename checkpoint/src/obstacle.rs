@@ -40,8 +40,8 @@ impl Obstacle {
 }
 
 impl Plan {
-    /// What is in the way of the packed model at the target, which is the argument of the plan. What
-    /// an interrupted run has left is not in the way.
+    /// What is in the way of the packed model at the target, which is the argument of the plan.
+    /// What an interrupted run has left is not in the way.
     ///
     /// # Errors
     /// As [`Obstacle::at`].

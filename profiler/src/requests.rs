@@ -55,7 +55,8 @@ impl Requests {
     }
 
     /// Loads a model, answers a request of each kind that is not timed, and then times the
-    /// requests, one of each kind in turn. Prompts and outputs are arbitrary tokens, and nothing is sampled.
+    /// requests, one of each kind in turn. Prompts and outputs are arbitrary tokens, and nothing is
+    /// sampled.
     ///
     /// # Errors
     /// For a model that cannot be read or run, and requests longer than its context.

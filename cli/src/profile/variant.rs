@@ -136,8 +136,8 @@ impl Variant {
         Ok(Some(least..=most + most / 20))
     }
 
-    /// Packs the model, or copies it if this is the dense model, into a new directory, which appears
-    /// when it is complete.
+    /// Packs the model, or copies it if this is the dense model, into a new directory, which
+    /// appears when it is complete.
     ///
     /// # Errors
     /// Those of `compress`, and if the directory cannot be written.

@@ -45,7 +45,8 @@ impl Known {
                 _ if full => exactly(found),
                 Limit::PerplexityChange => profile.perplexity_change.map_or(exactly(found), wider),
                 Limit::Kl => profile.kl.map_or(exactly(found), wider),
-                // A few requests have a chance longest time, but a steady median, which p99 is not below.
+                // The longest time of a few requests is chance; their median is steady, and p99 is
+                // not below it.
                 Limit::P99 => Estimate { low: slowest_p50(profile) / MEDIAN, ..by_factor(found, TIME) },
                 Limit::Throughput => by_factor(found, TIME),
                 Limit::Memory => by_factor(found, MEMORY),

@@ -118,10 +118,11 @@ impl Search {
     /// A candidate is dropped if it misses a limit by the optimistic bound of what was measured. It
     /// waits if another one keeps all limits by the pessimistic bound and is at least as good even
     /// then. These bounds are twice the confidence interval of the text, a factor of 1.5 for times,
-    /// of 1.2 for their median, which p99 is not below, and of 1.1 for memory. Of a family, the member in the middle is measured first; others are dropped
-    /// if it follows from its values that they miss a limit. Of the rest, the better half by the
-    /// objective goes on, of estimated ones the better quarter, and the others wait. Those that wait
-    /// return, the better quarter first, until a candidate that was measured in full beats them.
+    /// of 1.2 for their median, which p99 is not below, and of 1.1 for memory. Of a family, the
+    /// member in the middle is measured first; others are dropped if it follows from its values
+    /// that they miss a limit. Of the rest, the better half by the objective goes on, of estimated
+    /// ones the better quarter, and the others wait. Those that wait return, the better quarter
+    /// first, until a candidate that was measured in full beats them.
     ///
     /// # Errors
     /// Those of the bench.

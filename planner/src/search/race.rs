@@ -184,8 +184,8 @@ impl<'a> Race<'a> {
         self.candidates[index].family.map_or(0.0, |(_, rate)| rate)
     }
 
-    /// Measures candidates and decides which of them go on; with `within_budget`, none is begun after
-    /// the budget.
+    /// Measures candidates and decides which of them go on; with `within_budget`, none is begun
+    /// after the budget.
     fn round<B: Bench>(
         &mut self,
         stage: Stage,
