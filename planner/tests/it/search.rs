@@ -118,14 +118,14 @@ fn candidates(all: &[Values], place: f64) -> Vec<Candidate> {
     all.iter().enumerate().map(candidate).collect()
 }
 
-/// A family: each member is larger and better than the one before.
+/// A family: each member is larger, better and not faster than the one before.
 fn family() -> impl Strategy<Value = Vec<Values>> {
-    let members = proptest::collection::vec((1u64..3, 1u64..3), 0..9);
+    let members = proptest::collection::vec((1u64..3, 1u64..3, 0u64..4), 0..9);
     (members, 1u64..12).prop_map(|(steps, speed)| {
-        let (mut bytes, mut kl) = (0, 12 * 2);
-        let next = |(size, quality): (u64, u64)| {
-            (bytes, kl) = (bytes + size * 1000, kl - quality);
-            Values { bytes, kl: kl as f64 / 100.0, tokens_per_s: speed as f64 * 100.0 }
+        let (mut bytes, mut kl, mut speed) = (0, 12 * 2, speed * 100);
+        let next = |(size, quality, slower): (u64, u64, u64)| {
+            (bytes, kl, speed) = (bytes + size * 1000, kl - quality, speed - speed * slower / 100);
+            Values { bytes, kl: kl as f64 / 100.0, tokens_per_s: speed as f64 }
         };
         steps.into_iter().map(next).collect()
     })
@@ -236,6 +236,23 @@ fn a_search_costs_less_than_measuring_everything() {
     assert_eq!((everything.winner, brute.full), (Some(4), 16));
     assert!(everything.full.iter().all(|full| *full) && everything.rounds.len() == 1);
     assert!(bench.seconds < 0.4 * brute.seconds, "{} of {}", bench.seconds, brute.seconds);
+}
+
+#[test]
+fn members_of_a_family_that_cannot_be_faster_are_not_packed() {
+    let values = |n: u64| Values { bytes: n * 1000, kl: 0.5 / n as f64, tokens_per_s: 1000.0 - n as f64 };
+    let all: Vec<_> = (1..=6).map(values).collect();
+    let mut candidates = candidates(&all, 0.0);
+    for (rate, candidate) in candidates.iter_mut().enumerate() {
+        candidate.family = Some((0, rate as f64));
+    }
+    // A few requests leave open whether the fourth one keeps this limit, and all requests do not.
+    let fails = Constraints { max_p99_ms: Some(1e5 / 997.0), ..Constraints::default() };
+    let found = search(fails, Objective::Quality).run(&candidates, &mut Made::new(&all, 0.0)).unwrap();
+    let like = found.rounds.iter().flat_map(|round| &round.dropped).filter(|(_, why)| *why == Dropped::Like(3));
+    assert_eq!(like.map(|(index, _)| *index).collect::<Vec<_>>(), [4, 5]);
+    assert!(found.profiles[4].is_none() && found.profiles[5].is_none());
+    assert_eq!(found.winner, Some(2));
 }
 
 #[test]
