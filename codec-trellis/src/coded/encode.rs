@@ -111,9 +111,9 @@ impl<'a> Coding<'a> {
         encoder: &Encoder,
         parts: &mut Parts,
     ) -> Result<()> {
-        let range = source.segments.weights(segment);
-        let multiples = &found.multiples[range.clone()];
-        let tables = self.tables(range.start, multiples);
+        found.multiples.read(segment, &mut parts.multiples);
+        let multiples = &parts.multiples;
+        let tables = self.tables(source.segments.weights(segment).start, multiples);
         let alphabet = self.model.alphabet;
         let mut symbols: Vec<u8> = multiples.iter().map(|j| alphabet.symbol(alphabet.upper(*j))).collect();
         let weights = source.segment(segment);
@@ -153,6 +153,8 @@ impl<'a> Coding<'a> {
 /// The streams, escapes and low bits of all segments.
 #[derive(Default)]
 struct Parts {
+    /// Those of the segment that is written.
+    multiples: Vec<i32>,
     streams: Vec<u8>,
     lengths: Vec<u32>,
     escapes: Vec<u8>,
@@ -218,12 +220,13 @@ fn let_escape(counts: &mut Counts, stats: &Stats) {
 /// Counts of each symbol by parity and context.
 fn counts_by(found: &Quantised, segments: Segments, alphabet: Alphabet, scales: &Scales) -> Vec<[u64; 256]> {
     let mut counts = vec![[0; 256]; 2 * CONTEXTS];
-    let mut contexts = vec![0; segments.longest()];
+    let (mut contexts, mut multiples) = (vec![0; segments.longest()], Vec::new());
     for segment in 0..segments.count() {
         let range = segments.weights(segment);
         let contexts = &mut contexts[..range.len()];
         scales.contexts(range.start, contexts);
-        for (j, context) in found.multiples[range].iter().zip(contexts) {
+        found.multiples.read(segment, &mut multiples);
+        for (j, context) in multiples.iter().zip(contexts) {
             let id = CONTEXTS * (j & 1) as usize + usize::from(*context);
             counts[id][usize::from(alphabet.symbol(alphabet.upper(*j)))] += 1;
         }

@@ -154,10 +154,11 @@
 //!
 //! # Limits
 //! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹
-//! steps or more is stored raw. An encode keeps 8 to 16 bytes per weight, above 11 bits per weight
-//! up to twice that, and for a segment half a bit for each of its weights and states; cut large
-//! tensors into chunks of rows. The search for the step of all chunks keeps about 60 MiB. A read of
-//! rows decodes their segments from the start on.
+//! steps or more is stored raw. An encode keeps the multiples of two passes: a byte for each where
+//! those of a segment are below 128, two below 2¹⁵, else four. To this come 4 bytes per weight that
+//! is not F32 or is scaled, up to 16 above 11 bits per weight, and for a segment half a bit for
+//! each of its weights and states; cut large tensors into chunks of rows. The search for the step
+//! of all chunks keeps about 60 MiB. A read of rows decodes their segments from the start on.
 
 pub(crate) mod alphabet;
 mod config;
@@ -169,6 +170,7 @@ mod inputs;
 pub(crate) mod machine;
 mod metric;
 pub(crate) mod model;
+mod multiples;
 mod points;
 mod quantise;
 mod rows;
@@ -261,7 +263,7 @@ impl Trellis {
         let (rows, columns) = spec.matrix();
         // Counts, costs, and up to 128 tables of the entropy coder with contexts, 2 without.
         let tables = if Contexts::pay(rows, columns) { 2304 << 10 } else { 384 << 10 };
-        // The multiples of two passes, and weights scaled to the range of arithmetic.
+        // The multiples of two passes, if all are large, and weights scaled to the range of arithmetic.
         let mut of_weight = 12;
         if spec.dtype() != Dtype::F32 {
             of_weight += 4;
@@ -271,7 +273,7 @@ impl Trellis {
             Target::Bits(..=8.0) | Target::Error(1e-5..) => 4,
             _ => 16,
         };
-        let of_segment = 16 + self.states.get() as usize / 16;
+        let of_segment = 24 + self.states.get() as usize / 16;
         tables + of_weight * spec.elements() + of_segment * Segments::of(spec).longest()
     }
 

@@ -10,6 +10,7 @@ use simd::{LANES, kernel, lanes, load, store};
 use super::exponent::Exponent;
 use super::inputs::Inputs;
 use super::metric::{Distance, Lanes, RateDistortion};
+use super::multiples::Multiples;
 use super::segments::Segments;
 use super::stats::Stats;
 use super::survey::Whole;
@@ -105,7 +106,7 @@ pub(super) struct Plan {
 pub(super) struct Quantised {
     pub plan: Plan,
     /// The multiples of all segments that were quantised.
-    pub multiples: Vec<i32>,
+    pub multiples: Multiples,
     pub stats: Stats,
 }
 
@@ -123,17 +124,14 @@ pub(super) fn run(
     room: &mut Rooms,
     cancel: &Cancel,
 ) -> Result<Quantised> {
-    let multiples = Vec::with_capacity(source.weights.len().div_ceil(stride));
-    let mut found = Quantised { plan, multiples, stats: Stats::new() };
+    let mut found = Quantised { plan, multiples: Multiples::default(), stats: Stats::new() };
     for segment in (0..source.segments.count()).step_by(stride) {
         cancel.check()?;
         let weights = source.segment(segment);
         room.scaled.resize(weights.len(), 0.0);
         found.stats.too_large += scale(&weights, 1.0 / plan.step, &mut room.scaled);
         let x = &room.scaled;
-        let first = found.multiples.len();
-        found.multiples.resize(first + x.len(), 0);
-        let multiples = &mut found.multiples[first..];
+        room.multiples.resize(x.len(), 0);
         for vector in 0..STATES / LANES {
             gather(x, vector, &mut room.x);
             room.out.resize(room.x.len(), [0; LANES]);
@@ -141,9 +139,10 @@ pub(super) fn run(
                 None => quantise(plan.states, Distance, &room.x, &mut room.paths, &mut room.out),
                 Some(metric) => quantise(plan.states, metric, &room.x, &mut room.paths, &mut room.out),
             }
-            scatter(&room.out, vector, multiples);
+            scatter(&room.out, vector, &mut room.multiples);
         }
-        found.stats.add(x, multiples);
+        found.stats.add(x, &room.multiples);
+        found.multiples.push(&room.multiples);
     }
     Ok(found)
 }
@@ -156,6 +155,8 @@ pub(super) struct Rooms {
     scaled: Vec<f32>,
     x: Vec<Lanes>,
     out: Vec<[i32; LANES]>,
+    /// The multiples of a segment.
+    multiples: Vec<i32>,
 }
 
 kernel! {
