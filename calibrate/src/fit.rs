@@ -127,9 +127,14 @@ impl Fit<'_> {
             now = self.stepped(bits * weights / 8.0, given, codec, each)?;
         }
         let calibrated = self.calibrated(now.damping)?;
-        for _ in 0..PASSES {
+        // On few sequences, the divergence is not quite monotone in the step.
+        let mut best: Option<Fitted> = None;
+        for pass in 0..=PASSES {
             let excess = above(&now)?;
-            if (-0.05..=0.0).contains(&excess) {
+            if excess <= 0.0 && best.as_ref().is_none_or(|best| best.step < now.step) {
+                best = Some(now.clone());
+            }
+            if pass == PASSES || (-0.05..=0.0).contains(&excess) {
                 break;
             }
             let step = now.step * libm::exp2(-0.5 * (excess + 0.02));
@@ -137,10 +142,8 @@ impl Fit<'_> {
             now = Fitted { step, compressed, ..now };
             each(&now);
         }
-        match above(&now)? {
-            excess if excess <= 0.0 => Ok(now),
-            _ => Err(Error::Usage(format!("no step gives a KL divergence of {most:e} on the held-out sequences"))),
-        }
+        let reason = || format!("no step gives a KL divergence of {most:e} on the held-out sequences");
+        best.ok_or_else(|| Error::Usage(reason()))
     }
 
     /// The compression with the least loss, of those with several dampings for this rate: the usual

@@ -9,7 +9,12 @@ use tempfile::TempDir;
 use super::program::run;
 
 /// Candidates that are packed in no time.
-const CANDIDATES: &str = "dense,lossless,bnb_int8,bnb_nf4,q4,quant.int:bits=6,quant.int:bits=3,gptq_quality";
+const PLAIN: &str = "dense,lossless,bnb_int8,bnb_nf4,q4,quant.int:bits=6,quant.int:bits=3";
+/// One that needs calibration.
+const CALIBRATED: &str = "gptq_quality";
+
+/// How candidates are measured.
+const USUAL: [&str; 8] = ["--windows", "12", "--context", "128", "--runs", "2", "--request", "8+4"];
 
 struct Case {
     place: TempDir,
@@ -35,9 +40,8 @@ impl Case {
     /// Exit code, standard output and error of `optimize`.
     fn optimize(&self, out: &str, rest: &[&str]) -> (Option<i32>, String, String) {
         let out = self.shown(out);
-        let usual = ["--windows", "12", "--runs", "2", "--request", "8+4", "--candidates", CANDIDATES];
         let model = ["optimize", &self.model, "--text", &self.text, "-o", &out];
-        run(&[&model[..], &usual, rest].concat())
+        run(&[&model[..], &USUAL, rest].concat())
     }
 
     fn profiles(&self, name: &str) -> Vec<Profile> {
@@ -48,7 +52,9 @@ impl Case {
 #[test]
 fn the_winner_keeps_the_limits_when_it_is_measured_again_and_none_is_better() {
     let case = Case::new();
-    let (code, out, errors) = case.optimize("small", &["--max-kl", "0.02", "--svg", &case.shown("front.svg")]);
+    let all = [PLAIN, CALIBRATED].join(",");
+    let limit = ["--candidates", &all, "--max-kl", "0.02"];
+    let (code, out, errors) = case.optimize("small", &[&limit[..], &["--svg", &case.shown("front.svg")]].concat());
     assert_eq!(code, Some(0), "{out}{errors}");
     let [winner] = &case.profiles("small/profile.jsonl")[..] else { panic!("one profile") };
     assert!(out.contains(&format!("small`: {}", winner.key.recipe.split(',').next().unwrap())), "{out}");
@@ -60,26 +66,27 @@ fn the_winner_keeps_the_limits_when_it_is_measured_again_and_none_is_better() {
     let rest = text[text.len() / 4..].split_once('\n').unwrap().1;
     fs::write(case.at("rest.jsonl"), rest).unwrap();
     let (small, rest) = (case.shown("small"), case.shown("rest.jsonl"));
-    let again = ["profile", &small, "--reference", &case.model, "--text", &rest, "--windows", "12", "--json"];
-    let (code, out, errors) = run(&[&again[..], &["--runs", "2", "--request", "8+4"]].concat());
+    let again = ["profile", &small, "--reference", &case.model, "--text", &rest, "--json"];
+    let (code, out, errors) = run(&[&again[..], &USUAL].concat());
     assert_eq!(code, Some(0), "{errors}");
     let again: Profile = serde_json::from_str(&out).unwrap();
     assert_eq!((again.kl, again.perplexity, again.bytes_on_disk), (winner.kl, winner.perplexity, winner.bytes_on_disk));
     let constraints = Constraints { max_kl: Some(0.02), ..Constraints::default() };
     assert_eq!(constraints.misses(&again), []);
 
-    let (code, out, errors) = case.optimize("all", &["--max-kl", "0.02", "--exhaustive"]);
+    let (code, out, errors) = case.optimize("all", &[&limit[..], &["--exhaustive"]].concat());
     assert_eq!(code, Some(0), "{out}{errors}");
-    let all = case.profiles("all.profiles.jsonl");
-    assert_eq!(all.len(), CANDIDATES.split(',').count());
-    let best = choose(&all, &constraints, Objective::Size).unwrap();
-    assert_eq!(all[best].key.recipe, winner.key.recipe);
+    let measured = case.profiles("all.profiles.jsonl");
+    assert_eq!(measured.len(), all.split(',').count());
+    let best = choose(&measured, &constraints, Objective::Size).unwrap();
+    assert_eq!(measured[best].key.recipe, winner.key.recipe);
 }
 
 #[test]
 fn a_search_without_a_winner_says_what_is_near_and_is_used_again() {
     let case = Case::new();
-    let (code, out, errors) = case.optimize("none", &["--max-kl", "0.0001", "--max-size", "200kB"]);
+    let plain = |rest: &[&str]| case.optimize("none", &[&["--candidates", PLAIN], rest].concat());
+    let (code, out, errors) = plain(&["--max-kl", "0.0001", "--max-size", "200kB"]);
     assert_eq!(code, Some(1), "{out}{errors}");
     assert!(out.contains("no candidate keeps all limits; the nearest:\n"), "{out}");
     assert!(out.contains(" is above 0.200 MB"), "{out}");
@@ -87,7 +94,7 @@ fn a_search_without_a_winner_says_what_is_near_and_is_used_again() {
     let packed = || fs::read_dir(case.at("none.search")).unwrap().count();
     let before = packed();
     // Packed candidates are used again.
-    let (code, out, errors) = case.optimize("none", &["--max-size", "200kB"]);
+    let (code, out, errors) = plain(&["--max-size", "200kB"]);
     assert_eq!(code, Some(0), "{out}{errors}");
     assert!(before > 0 && case.at("none/model.nw.safetensors").exists());
 }
@@ -96,10 +103,11 @@ fn a_search_without_a_winner_says_what_is_near_and_is_used_again() {
 fn limits_of_time_and_memory_are_measured_early() {
     let case = Case::new();
     let limits = ["--max-latency-p99", "100s", "--min-throughput", "0.01", "--max-memory", "1GB"];
-    let (code, out, errors) = case.optimize("fast", &[&limits[..], &["--price", "0.5", "--max-kl", "0.05"]].concat());
+    let plain = |out, rest: &[&str]| case.optimize(out, &[&["--candidates", PLAIN], rest].concat());
+    let (code, out, errors) = plain("fast", &[&limits[..], &["--price", "0.5", "--max-kl", "0.05"]].concat());
     assert_eq!(code, Some(0), "{out}{errors}");
     assert!(out.contains("a few requests: ") && out.contains(" per million tokens"), "{out}");
-    let (code, out, errors) = case.optimize("none", &["--max-latency-p99", "0.01ms"]);
+    let (code, out, errors) = plain("none", &["--max-latency-p99", "0.01ms"]);
     assert_eq!(code, Some(1), "{out}{errors}");
     assert!(out.contains("the nearest:\n") && out.contains(" ms is above 0.01 ms"), "{out}");
 }
