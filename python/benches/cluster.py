@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 import netweight
 import netweight.ray
+from netweight._store import Places
 
 CODECS = ("quant.int:bits=8", "trellis:bits=3:states=8")
 NODES = 3
@@ -27,10 +28,10 @@ NODES = 3
 encode = netweight.ray._encode
 
 
-def timed(file: str, units: Sequence[int], threads: int) -> str | None:
+def timed(file: str, text: None, units: Sequence[int], threads: int, places: Places) -> str | None:
     """Encode units, and leave the time that this took in a file beside the model's."""
     begin = time.perf_counter()
-    failure = encode(file, units, threads)
+    failure = encode(file, text, units, threads, places)
     times = Path(file).parent.parent / "times"
     (times / f"{units[0]}").write_text(str(time.perf_counter() - begin))
     return failure

@@ -32,7 +32,7 @@ pub fn bench(
     let registry = registry()?;
     let columns = columns_for(&registry, &codecs)?;
     let suite = suite(tensors, seed)?;
-    let rows = work::on_thread(py, progress.as_ref(), |state| {
+    let rows = work::apart(py, progress.as_ref(), move |state| {
         let cells = (suite.items.len() * columns.len()) as u64;
         state.stage("measure", cells);
         Ok(matrix::run(&suite, &columns, &Options::new(&registry).cancel(state.cancel()), &mut Cells(state)))

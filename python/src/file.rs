@@ -27,7 +27,7 @@ impl File {
     #[new]
     fn new(py: Python<'_>, path: PathBuf, bases: Vec<PathBuf>) -> PyResult<Self> {
         let registry = registry()?;
-        let model = work::apart(py, move |_| Ok(Model::open(path, &bases, &registry)?))?;
+        let model = work::apart(py, None, move |_| Ok(Model::open(path, &bases, &registry)?))?;
         Ok(Self(Mutex::new(Some(Arc::new(model)))))
     }
 
@@ -68,14 +68,14 @@ impl File {
                 let (spec, bytes) = dense.bytes(&name).map_err(Error::from)?;
                 Raw::new(&spec, Data::Shared(bytes))
             }
-            _ => work::apart(py, move |_| whole(&model, &name))?,
+            _ => work::apart(py, None, move |_| whole(&model, &name))?,
         };
         raw.into_tuple(py)
     }
 
     fn rows<'py>(&self, py: Python<'py>, name: String, first: usize, last: usize) -> PyResult<Tuple<'py>> {
         let model = self.model()?;
-        work::apart(py, move |_| rows(&model, &name, first..last))?.into_tuple(py)
+        work::apart(py, None, move |_| rows(&model, &name, first..last))?.into_tuple(py)
     }
 }
 

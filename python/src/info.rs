@@ -15,7 +15,7 @@ use crate::work;
 #[pyfunction]
 pub fn info(py: Python<'_>, path: PathBuf, bases: Vec<PathBuf>) -> Result<String> {
     let registry = registry()?;
-    work::apart(py, move |_| read(&path, &bases, &registry))
+    work::apart(py, None, move |_| read(&path, &bases, &registry))
 }
 
 fn read(path: &Path, bases: &[PathBuf], registry: &Registry) -> Result<String> {

@@ -51,7 +51,7 @@ pub struct Task {
 #[pyfunction]
 pub fn eval(py: Python<'_>, path: PathBuf, task: Task, reference: Option<PathBuf>, running: Running) -> Result<String> {
     let registry = registry()?;
-    work::apart(py, move |state| {
+    work::apart(py, None, move |state| {
         let (model, decoder) = running.open(&path, &running.bases, &registry)?;
         let other = reference.map(|path| Ok::<_, Error>(running.open(&path, &[], &registry)?.1)).transpose()?;
         let tokenizer = Tokenizer::open(directory(&model))?;
@@ -139,7 +139,7 @@ impl Writing {
 #[pyfunction]
 pub fn generate(py: Python<'_>, path: PathBuf, writing: Writing, running: Running) -> Result<String> {
     let (registry, sampling) = (registry()?, writing.sampling()?);
-    work::apart(py, move |state| {
+    work::apart(py, None, move |state| {
         let (model, decoder) = running.open(&path, &running.bases, &registry)?;
         let tokenizer = Tokenizer::open(directory(&model))?;
         let mut prompt = tokenizer.encode(&writing.prompt)?;

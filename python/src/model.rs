@@ -39,7 +39,7 @@ pub fn make_plan(
     let (known, pool) = (registry()?, work::pool(threads)?);
     let place = target.clone();
     // A plan writes nothing, and its trials may take long.
-    let (plan, packing) = work::apart(py, move |_| {
+    let (plan, packing) = work::apart(py, None, move |_| {
         let recipe = match &packing.codec {
             Some(codec) => Recipe::for_matrices(codec),
             None => Recipe::load(&packing.recipe)?,

@@ -47,6 +47,16 @@ impl Plan {
         self.0.names(unit)
     }
 
+    /// The files of the source that a unit reads.
+    fn files(&self, unit: usize) -> Vec<PathBuf> {
+        self.0.files(unit)
+    }
+
+    /// The file that a unit writes.
+    fn part(&self, unit: usize) -> PathBuf {
+        self.0.part_path(unit)
+    }
+
     /// The units that have not run.
     fn missing(&self) -> Result<Vec<usize>> {
         Ok(self.0.missing_units()?)

@@ -35,6 +35,20 @@ impl Work {
         self.done.store(0, Ordering::Relaxed);
     }
 
+    /// Looks for Ctrl-C, and shows progress if it was `shown` long ago. After an exception the work
+    /// is cancelled.
+    fn look(&self, progress: Option<&Py<PyAny>>, shown: &mut Instant) -> PyResult<()> {
+        let due = progress.filter(|_| shown.elapsed() >= SHOWN);
+        if due.is_some() {
+            *shown = Instant::now();
+        }
+        let looked = Python::attach(|py| {
+            py.check_signals()?;
+            due.map_or(Ok(()), |progress| self.show(py, progress))
+        });
+        looked.inspect_err(|_| self.cancel.cancel())
+    }
+
     /// Calls `progress(stage, done, all)`.
     fn show(&self, py: Python<'_>, progress: &Py<PyAny>) -> PyResult<()> {
         let (name, all) = *self.stage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,20 +120,8 @@ pub fn on_thread<T: Send>(
 fn wait(receiver: &Receiver<()>, state: &Work, progress: Option<&Py<PyAny>>) -> Option<PyErr> {
     let (mut shown, mut broken) = (Instant::now(), None);
     while receiver.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-        if broken.is_some() {
-            continue;
-        }
-        let due = progress.filter(|_| shown.elapsed() >= SHOWN);
-        let looked = Python::attach(|py| {
-            py.check_signals()?;
-            due.map_or(Ok(()), |progress| state.show(py, progress))
-        });
-        if due.is_some() {
-            shown = Instant::now();
-        }
-        if let Err(exception) = looked {
-            state.cancel.cancel();
-            broken = Some(exception);
+        if broken.is_none() {
+            broken = state.look(progress, &mut shown).err();
         }
     }
     broken
@@ -127,8 +129,12 @@ fn wait(receiver: &Receiver<()>, state: &Work, progress: Option<&Py<PyAny>>) -> 
 
 /// Does work that changes nothing outside. After Ctrl-C the function returns at once; the work ends
 /// in the background, sooner if it looks at its state.
-pub fn apart<T: Send + 'static>(py: Python<'_>, work: impl FnOnce(&Work) -> Result<T> + Send + 'static) -> Result<T> {
-    let state = Arc::new(Work::default());
+pub fn apart<T: Send + 'static>(
+    py: Python<'_>,
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&Work) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (state, mut shown) = (Arc::new(Work::default()), Instant::now());
     let (sender, receiver) = mpsc::channel();
     let theirs = Arc::clone(&state);
     // The caller may have left.
@@ -138,15 +144,8 @@ pub fn apart<T: Send + 'static>(py: Python<'_>, work: impl FnOnce(&Work) -> Resu
             match receiver.recv_timeout(INTERVAL) {
                 Ok(result) => return result,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::failed("the work has panicked")),
-                Err(RecvTimeoutError::Timeout) => {
-                    Python::attach(check).inspect_err(|_| state.cancel.cancel())?;
-                }
+                Err(RecvTimeoutError::Timeout) => state.look(progress, &mut shown)?,
             }
         }
     })
-}
-
-/// Whether Ctrl-C was pressed: its exception.
-fn check(py: Python<'_>) -> PyResult<()> {
-    py.check_signals()
 }

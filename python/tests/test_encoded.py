@@ -105,6 +105,21 @@ def test_arrays_of_any_layout(weights: npt.NDArray[np.float32]) -> None:
         assert (decoded == array).all()
 
 
+def test_arrays_of_other_libraries(weights: npt.NDArray[np.float32]) -> None:
+    class Tensor:
+        """Has DLPack only."""
+
+        def __dlpack__(self, **given: Any) -> Any:
+            return weights.__dlpack__(**given)
+
+        def __dlpack_device__(self) -> Any:
+            return weights.__dlpack_device__()
+
+    encoded = netweight.encode(Tensor(), "lossless")
+    assert encoded.dtype == "F32" and (encoded.decode() == weights).all()
+    assert (np.from_dlpack(encoded.decode()) == weights).all()
+
+
 def test_other_dtypes(weights: npt.NDArray[np.float32]) -> None:
     for dtype in ("f8", "f2", "i8", "u1", "?", "c8"):
         array = weights.astype(dtype)

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,12 @@ from safetensors.numpy import save_file
 
 import netweight
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install './python[ray]'")
-cluster_utils = pytest.importorskip("ray.cluster_utils")
+pytest.importorskip("ray", reason="Ray is not installed: pip install './python[ray]'")
 
-import netweight.ray  # noqa: E402
+import netweight.ray
 
 #: Slow enough that a worker or a node can be lost meanwhile.
 SLOW = "trellis:bits=3:states=64"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-    settings = {"num_cpus": 1, "object_store_memory": 100 << 20}
-    made = cluster_utils.Cluster(
-        initialize_head=True, head_node_args={**settings, "include_dashboard": False}
-    )
-    made.extra = [made.add_node(**settings) for _ in range(2)]
-    made.wait_for_nodes()
-    ray.init(address=made.address, log_to_driver=False)
-    yield made
-    ray.shutdown()
-    made.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -185,6 +185,14 @@ impl Plan {
         tensors.into_iter().map(|tensor| &*self.tensors[tensor].name).collect()
     }
 
+    /// The files of the source that a unit reads; the base is not among them.
+    pub fn files(&self, unit: usize) -> Vec<PathBuf> {
+        let pieces = self.units.get(unit).into_iter().flatten();
+        let mut files: Vec<usize> = pieces.map(|[tensor, _]| self.tensors[*tensor].file).collect();
+        files.dedup();
+        files.into_iter().map(|file| self.source.path(&self.source.files[file])).collect()
+    }
+
     /// Number of weights of these units, and their bytes in the stored dtypes.
     pub fn size(&self, units: &[usize]) -> (u64, u64) {
         let pieces = units.iter().filter_map(|unit| self.units.get(*unit)).flatten();

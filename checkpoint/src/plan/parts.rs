@@ -51,7 +51,8 @@ pub(super) fn is_part(name: &str) -> bool {
 }
 
 impl Plan {
-    fn part_path(&self, unit: usize) -> PathBuf {
+    /// The file that a unit writes, in the folder of the parts.
+    pub fn part_path(&self, unit: usize) -> PathBuf {
         self.parts().join(format!("unit-{unit:05}.safetensors"))
     }
 

@@ -119,7 +119,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 
 def given(array: object, dtype: str | None = None) -> Given:
-    """Take anything that numpy reads as an array, or a tensor of torch.
+    """Take anything that numpy reads as an array, a tensor of torch, or one that has DLPack.
 
     ``dtype`` names the dtype of safetensors whose bits the array holds, such as ``"BF16"`` for one
     of uint16.
@@ -128,6 +128,8 @@ def given(array: object, dtype: str | None = None) -> Given:
     if type(array).__module__.partition(".")[0] == "torch":
         array, found = _of_torch(array)
     taken = np.asarray(array)
+    if taken.dtype.hasobject and hasattr(array, "__dlpack__"):
+        taken = np.from_dlpack(array)
     if taken.dtype.hasobject or (taken.dtype.kind in "SUVMm" and not _name_of(taken.dtype)):
         raise TypeError(f"an array of {taken.dtype} holds no weights; convert it to float32 first")
     shape = list(taken.shape)

@@ -1,13 +1,15 @@
 """Compression and evaluation on a cluster, with Ray.
 
-Models and targets are paths that all nodes see, such as those of a shared file system. A task gets
-paths and numbers; weights never go through Ray. Every node has the package ``netweight``.
+Models and targets are paths that all nodes see, such as those of a shared file system, or URLs of
+an object store. A task gets paths and numbers; weights never go through Ray. Every node has the
+package ``netweight``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from netweight._api import evaluated, packing_of, running_of, task_of
 from netweight._netweight import NetweightError
 from netweight._paths import Paths, StrPath, several
 from netweight._progress import Progress, shown
+from netweight._store import Places
 
 #: Weights of a task at most, unless one unit has more; tasks for each CPU at most, of small models.
 _TASK = 64 << 20
@@ -43,50 +46,66 @@ def compress(
     force: bool = False,
     verify: bool = True,
     progress: Progress = False,
-) -> Path:
+    storage_options: Mapping[str, Any] | None = None,
+    scratch: StrPath | None = None,
+) -> Path | str:
     """Pack a model on a cluster; the file has the same bytes as that of `netweight.compress`.
 
     The driver plans and commits; tasks encode the units between. A task that was lost with its
     worker or its node runs again, and so does one that cannot read or write. Finished units stay in
     a folder beside the target: after an error, and if the driver dies, the same call goes on.
 
+    Of a model in an object store, the disk of the driver gets a copy, and that of another node the
+    files that its tasks read. A result for an object store is put together on the driver's disk.
+    These copies go at the end, but stay after an error.
+
     Args:
-        src: As for `netweight.compress`, on a path that all nodes see.
-        dst: As for `netweight.compress`, on such a path.
+        src: As for `netweight.compress`, on a path that all nodes see, or a URL of an object store
+            that fsspec knows, such as ``"s3://bucket/model"``.
+        dst: As for `netweight.compress`, on such a path, or such a URL.
         recipe: A built-in recipe or a recipe file.
         address: The cluster, as for ``ray.init``; not used if Ray runs already.
         codec: As for `netweight.compress`.
-        bases: As for `netweight.compress`.
+        bases: As for `netweight.compress`, or URLs; of these every node gets a copy.
         seed: As for `netweight.compress`.
         threads: Threads, and CPUs, of a task.
         retries: How often a lost task runs again.
         force: Replace existing files.
         verify: Decode and check the packed file, on the driver.
         progress: True for a line on standard error, or a function of stage, done and all weights.
+        storage_options: Options of the object store for fsspec.
+        scratch: The folder for copies, of the same path on all nodes; by default ``netweight`` in
+            the folder for temporary files.
 
     Returns:
-        The packed file; of several files, their index.
+        The packed file, or the URL of the target.
 
     Raises:
         NetweightError: If a unit cannot be encoded; the message names the tensor and the recipe.
     """
     _check(threads)
     _start(address)
-    source, target = Path(src).absolute(), Path(dst).absolute()
-    seen = [Path(base).absolute() for base in several(bases)]
-    packing = packing_of(recipe, codec, seen, seed, force, verify)
-    plan = _netweight.Plan.make(source, target, packing)
+    places = Places.of([src, *several(bases)], dst, storage_options or {}, scratch)
+    if places.result is not None and not force:
+        places.result.check_free()
+    source, *seen = places.fetch()
+    # What an earlier call has left on this disk is not in the way of a store.
+    replace = force or places.result is not None
+    packing = packing_of(recipe, codec, seen, seed, replace, verify)
+    plan = _netweight.Plan.make(source, places.target, packing)
     # What is in this folder is not in the way of the same call after an interruption.
     file = Path(plan.parts) / "plan.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     plan.save(file)
+    text = None if places.result is None else ray.put(file.read_bytes())
+    places.fetch_parts(plan)
     weights, missing = plan.weights(), plan.missing()
     every, done = sum(weights), sum(weights) - sum(weights[unit] for unit in missing)
     task = ray.remote(num_cpus=threads, max_retries=retries, retry_exceptions=[OSError])(_encode)
 
     def submit(units: list[int]) -> Any:
         name = f"netweight: units {units[0]} to {units[-1]} of {len(weights)}"
-        return task.options(name=name).remote(str(file), units, threads)
+        return task.options(name=name).remote(str(file), text, units, threads, places)
 
     with shown(progress) as show:
 
@@ -97,10 +116,14 @@ def compress(
         for units, failure in _run(list(_groups(missing, weights, _cpus())), submit, threads, look):
             if failure is not None:
                 by = f"codec `{codec}`" if codec else f"recipe `{recipe}`"
-                raise NetweightError(f"`{source}` with {by}: {failure}")
+                raise NetweightError(f"`{src}` with {by}: {failure}")
+            places.fetch_parts(plan, units)
             done += sum(weights[unit] for unit in units)
         file.unlink()
-        return Path(plan.commit(verify, None, show))
+        written = Path(plan.commit(verify, None, show))
+    found = written if places.result is None else places.result.send(written)
+    places.forget()
+    return found
 
 
 def evaluate(
@@ -116,15 +139,18 @@ def evaluate(
     threads: int = 1,
     retries: int = 3,
     address: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    scratch: StrPath | None = None,
 ) -> dict[str, Any]:
     """Measure on a cluster how well a language model predicts texts.
 
     Each task evaluates some windows of the texts, so the sums are those of `netweight.eval`.
 
     Args:
-        model: As for `netweight.eval`, on a path that all nodes see.
+        model: As for `netweight.eval`, on a path that all nodes see, or a URL of an object store,
+            of which each node gets a copy until the end.
         texts: A text, or several; not paths.
-        reference: The model to compare with.
+        reference: The model to compare with, likewise.
         first_window: Of each text, only the first window counts.
         context: Tokens of a window.
         stride: Tokens from one window to the next.
@@ -133,6 +159,8 @@ def evaluate(
         threads: Threads, and CPUs, of a task.
         retries: How often a lost task runs again.
         address: The cluster, as for ``ray.init``; not used if Ray runs already.
+        storage_options: As for `compress`.
+        scratch: As for `compress`.
 
     Returns:
         A dict with ``tokens``, ``nll``, ``perplexity`` and ``windows``; with a reference also
@@ -142,33 +170,34 @@ def evaluate(
         raise ValueError(f"per_task={per_task}; a task has at least one window")
     _check(threads)
     _start(address)
-    paths = (
-        Path(model).absolute(),
-        None if reference is None else Path(reference).absolute(),
-    )
+    models = [model] if reference is None else [model, reference]
+    places = Places.of(models, uuid.uuid4().hex, storage_options or {}, scratch)
     shared = ray.put(task_of(texts, first_window, context, stride))
     task = ray.remote(num_cpus=threads, max_retries=retries, retry_exceptions=[OSError])(_evaluate)
 
     def submit(part: tuple[int, int]) -> Any:
         name = f"netweight: {part[1]} windows from {part[0]}"
-        return task.options(name=name).remote(paths, shared, part, threads)
+        return task.options(name=name).remote(places, shared, part, threads)
 
     limit = math.inf if windows is None else windows
     first = min(per_task, limit)
     sums = _Sums()
     parts: list[tuple[int, int]] = [(0, int(first))]
-    # The first task tells how many windows there are.
-    while parts:
-        for _, found in _run(parts, submit, threads, lambda: None):
-            if isinstance(found, str):
-                raise NetweightError(f"`{paths[0]}`: {found}")
-            sums.add(found)
-        last = int(min(sums.all_windows, limit))
-        parts = []
-        if sums.windows == first < last:
-            parts = [
-                (skip, min(per_task, last - skip)) for skip in range(int(first), last, per_task)
-            ]
+    try:
+        # The first task tells how many windows there are.
+        while parts:
+            for _, found in _run(parts, submit, threads, lambda: None):
+                if isinstance(found, str):
+                    raise NetweightError(f"`{model}`: {found}")
+                sums.add(found)
+            last = int(min(sums.all_windows, limit))
+            parts = []
+            if sums.windows == first < last:
+                parts = [
+                    (skip, min(per_task, last - skip)) for skip in range(int(first), last, per_task)
+                ]
+    finally:
+        places.forget()
     return sums.result()
 
 
@@ -271,12 +300,21 @@ def _run(
             ray.cancel(reference)
 
 
-def _encode(file: str, units: Sequence[int], threads: int) -> str | None:
-    """Encode units in a worker; why one of them fails for good."""
+def _encode(
+    file: str, text: bytes | None, units: Sequence[int], threads: int, places: Places
+) -> str | None:
+    """Encode units in a worker; why one of them fails for good. The text is that of the plan's
+    file, if this node may lack it.
+    """
+    if text is not None:
+        _write(Path(file), text)
     plan = _netweight.Plan.load(file)
     for unit in units:
         try:
+            places.fetch_unit(plan, unit)
             plan.run(unit, threads)
+            if places.result is not None:
+                places.result.send_part(Path(plan.part(unit)))
         except (NetweightError, ValueError, TypeError, KeyError) as error:
             names = plan.names(unit)
             more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
@@ -285,16 +323,27 @@ def _encode(file: str, units: Sequence[int], threads: int) -> str | None:
     return None
 
 
+def _write(file: Path, text: bytes) -> None:
+    """Write a file that other tasks of this node may read."""
+    if file.exists() and file.read_bytes() == text:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{uuid.uuid4().hex}")
+    part.write_bytes(text)
+    part.replace(file)
+
+
 def _evaluate(
-    paths: tuple[Path, Path | None],
+    places: Places,
     given: dict[str, Any],
     part: tuple[int, int],
     threads: int,
 ) -> dict[str, Any] | str:
     """Evaluate windows in a worker; why that fails for good."""
-    model, reference = paths
     task = {**given, "skip": part[0], "windows": part[1]}
     try:
+        model, *others = places.fetch()
+        reference = others[0] if others else None
         return evaluated(model, task, reference, running_of([], threads, "packed", None))
     except (NetweightError, ValueError, TypeError, KeyError) as error:
         return str(error)
