@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use bytemuck::try_cast_slice_mut;
+
 use crate::certificate::Certificate;
 use crate::codec::{Codec, Need};
 use crate::context::{DecodeCx, EncodeCx};
@@ -11,11 +13,11 @@ use crate::linear::LinearOp;
 use crate::measure::{TILE, energy, measure};
 use crate::payload::Payload;
 use crate::rows::{Buffer, RowReader, open_of_any_size, open_rows, tiles};
-use crate::tensor::{TensorSpec, TensorView};
+use crate::tensor::{Dtype, TensorSpec, TensorView};
 use crate::util::{narrow, widen};
 
-/// Weights of a tile of [`EncodedTensor::visit_stored`]: hash functions need some 16 KiB at once to
-/// be fast, and the second-level cache holds the tile.
+/// Weights of a tile that is not copied, or is hashed: hash functions need some 16 KiB at once to be
+/// fast, and the second-level cache holds the tile.
 const VISITED: usize = 1 << 15;
 
 /// An encoded tensor with everything that decoding needs (except a base tensor).
@@ -278,6 +280,11 @@ impl EncodedTensor {
         if let Some(lossless) = self.codec.as_lossless() {
             return lossless.decode_bytes(&self.spec, self.payload.view(), cx, out);
         }
+        if self.spec.dtype() == Dtype::F32
+            && let Ok(out) = try_cast_slice_mut(out)
+        {
+            return self.floats(cx, out);
+        }
         let reader = open_of_any_size(&*self.codec, &self.spec, self.payload.view(), cx)?;
         let (rows, columns) = self.spec.matrix();
         let width = columns * self.spec.dtype().bitsize() / 8;
@@ -285,6 +292,21 @@ impl EncodedTensor {
             cx.cancel.check()?;
             narrow(self.spec.dtype(), values, &mut out[rows.start * width..rows.end * width])
         })
+    }
+
+    /// [`Self::decode_stored`] of F32, without a copy; some rows at a time, so that it can be
+    /// cancelled.
+    fn floats(&self, cx: &DecodeCx<'_>, out: &mut [f32]) -> Result<()> {
+        let Some(by_rows) = self.codec.as_rows() else { return self.values(cx, out) };
+        let reader = by_rows.open(&self.spec, self.payload.view(), cx)?;
+        let (rows, columns) = self.spec.matrix();
+        let at_once = (VISITED / columns.max(1)).max(1).next_multiple_of(reader.granule().get());
+        for first in (0..rows).step_by(at_once) {
+            cx.cancel.check()?;
+            let last = (first + at_once).min(rows);
+            reader.read(first..last, &mut out[first * columns..last * columns])?;
+        }
+        Ok(())
     }
 
     /// The span in which a decode logs.

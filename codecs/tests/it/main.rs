@@ -4,5 +4,6 @@ mod golden;
 mod golden_files;
 mod limits;
 mod linked;
+mod places;
 mod stacks;
 mod tiny;
