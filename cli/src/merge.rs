@@ -111,6 +111,7 @@ pub fn run(args: &Args, registry: &Registry, out: &mut dyn Write) -> Result<Outc
 ///
 /// # Errors
 /// As [`run`].
+#[cfg_attr(not(feature = "runtime"), expect(unused_variables, reason = "only lazy results need codecs"))]
 pub fn write_model(
     plan: &Plan,
     target: &Path,

@@ -25,6 +25,7 @@ pub fn watch() -> &'static Cancel {
 }
 
 /// Does long work with which the same command goes on: meanwhile, Ctrl-C ends the process at once.
+#[cfg(feature = "runtime")]
 pub fn resumable<T>(work: impl FnOnce() -> T) -> T {
     watch();
     AT_ONCE.store(true, Ordering::SeqCst);

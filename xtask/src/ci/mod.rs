@@ -18,7 +18,7 @@ use crate::tree::Tree;
 /// The suite in which a new codec must appear.
 const SMALL: [&str; 4] = ["--suite", "gaussian:64x64", "--codecs", "demo.absmax"];
 
-/// Cases per property in a full run; other runs use 48.
+/// Cases per property in a full run; other runs use 32.
 const CASES: &str = "2000";
 
 /// Crates that Miri can run: no intrinsics, no C libraries.
@@ -33,7 +33,7 @@ pub fn run(tree: &Tree, full: bool) -> Result<ExitCode> {
     println!("ci: {cores} cores");
     let mut steps = Steps::default();
     check_tree(tree, &mut steps)?;
-    guest::check(tree, &mut steps)?;
+    guest::check(tree, full, &mut steps)?;
     check_python(tree, &mut steps)?;
     if full {
         check_long(tree, &mut steps)?;
