@@ -114,12 +114,21 @@ impl Fit<'_> {
             let missing = || Error::Usage("no sequences are held out; give `netweight calibrate` more text".to_owned());
             Ok(libm::log2(fitted.compressed.divergence.ok_or_else(missing)?.max(1e-12) / most))
         };
+        // On few sequences, the divergence is not quite monotone in the size.
+        let mut best: Option<Fitted> = None;
+        let mut judge = |tried: &Fitted| -> Result<f64> {
+            let (excess, bytes) = (above(tried)?, tried.compressed.bytes());
+            if excess <= 0.0 && best.as_ref().is_none_or(|best| bytes < best.compressed.bytes()) {
+                best = Some(tried.clone());
+            }
+            Ok(excess)
+        };
         let weights = self.weights()?;
         let mut bits = 3.0;
         let mut now = self.stepped(bits * weights / 8.0, given, codec, each)?;
         // Another rate may want another damping.
         for _ in 0..PASSES {
-            let change = 0.5 * above(&now)?;
+            let change = 0.5 * judge(&now)?;
             if change.abs() < 0.25 {
                 break;
             }
@@ -127,13 +136,8 @@ impl Fit<'_> {
             now = self.stepped(bits * weights / 8.0, given, codec, each)?;
         }
         let calibrated = self.calibrated(now.damping)?;
-        // On few sequences, the divergence is not quite monotone in the step.
-        let mut best: Option<Fitted> = None;
         for pass in 0..=PASSES {
-            let excess = above(&now)?;
-            if excess <= 0.0 && best.as_ref().is_none_or(|best| best.step < now.step) {
-                best = Some(now.clone());
-            }
+            let excess = judge(&now)?;
             if pass == PASSES || (-0.05..=0.0).contains(&excess) {
                 break;
             }

@@ -47,8 +47,8 @@ impl Plan {
         self.0.names(unit)
     }
 
-    /// The files of the source that a unit reads.
-    fn files(&self, unit: usize) -> Vec<PathBuf> {
+    /// The files of the source that a unit reads; `None` if there are others, too.
+    fn files(&self, unit: usize) -> Option<Vec<PathBuf>> {
         self.0.files(unit)
     }
 

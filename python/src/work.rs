@@ -35,8 +35,8 @@ impl Work {
         self.done.store(0, Ordering::Relaxed);
     }
 
-    /// Looks for Ctrl-C, and shows progress if it was `shown` long ago. After an exception the work
-    /// is cancelled.
+    /// Looks for Ctrl-C, and shows progress if [`SHOWN`] has passed since `shown`. An exception
+    /// cancels the work.
     fn look(&self, progress: Option<&Py<PyAny>>, shown: &mut Instant) -> PyResult<()> {
         let due = progress.filter(|_| shown.elapsed() >= SHOWN);
         if due.is_some() {
@@ -127,8 +127,8 @@ fn wait(receiver: &Receiver<()>, state: &Work, progress: Option<&Py<PyAny>>) -> 
     broken
 }
 
-/// Does work that changes nothing outside. After Ctrl-C the function returns at once; the work ends
-/// in the background, sooner if it looks at its state.
+/// Does work that changes nothing outside. After Ctrl-C, or an exception of `progress`, the function
+/// returns at once; the work ends in the background, sooner if it looks at its state.
 pub fn apart<T: Send + 'static>(
     py: Python<'_>,
     progress: Option<&Py<PyAny>>,

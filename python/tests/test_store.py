@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import netweight
+from netweight._api import packing_of
+from netweight._netweight import Plan
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install './python[ray]'")
 
 import fsspec
 
 import netweight.ray
-from netweight._store import Places
+from netweight._store import Places, _checked
 
 SLOW = "trellis:bits=3:states=64"
 
@@ -47,6 +53,7 @@ class Store:
 def server() -> Iterator[str]:
     server = pytest.importorskip("moto.server", reason="moto is not installed: an S3 server")
     pytest.importorskip("s3fs", reason="s3fs is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     started = server.ThreadedMotoServer(port=0, verbose=False)
     started.start()
     host, port = started.get_host_and_port()
@@ -100,25 +107,34 @@ def test_a_directory_becomes_that_of_one_process(
     assert not list((tmp_path / "scratch").iterdir())
 
 
+class Lost(Exception):
+    pass
+
+
+def lose(stage: str, done: int, every: int) -> None:
+    if 0 < done < every:
+        raise Lost
+
+
 def test_finished_units_are_in_the_store(
     cluster: Any, store: Store, large: Path, tmp_path: Path
 ) -> None:
-    class Lost(Exception):
-        pass
-
-    def lose(stage: str, done: int, every: int) -> None:
-        if 0 < done < every:
-            raise Lost
-
     source, target = store.put(large, large.name), f"{store.url}/out.nw.safetensors"
-    rest = {"codec": SLOW, **arguments(store, tmp_path)}
+    rest = arguments(store, tmp_path)
+    # Parts of another plan are in the store and on the disk of the driver.
     with pytest.raises(Lost):
-        netweight.ray.compress(source, target, progress=lose, **rest)
-    # The next driver is on another machine.
-    shutil.rmtree(tmp_path / "scratch")
+        netweight.ray.compress(source, target, codec="quant.int:bits=8", progress=lose, **rest)
+    with pytest.raises(Lost):
+        netweight.ray.compress(source, target, codec=SLOW, progress=lose, **rest)
+    # The next driver is on another machine, where the folder has the same path.
+    (tmp_path / "scratch").rename(tmp_path / "gone")
     seen: list[int] = []
     netweight.ray.compress(
-        source, target, progress=lambda _stage, done, _every: seen.append(done), **rest
+        source,
+        target,
+        codec=SLOW,
+        progress=lambda _stage, done, _every: seen.append(done),
+        **rest,
     )
     assert seen[0] > 0
     here = netweight.compress(large, tmp_path / "here.nw.safetensors", codec=SLOW)
@@ -126,13 +142,75 @@ def test_finished_units_are_in_the_store(
     assert not store.names("out.nw.safetensors.parts")
 
 
-def test_a_source_that_changes_is_refused(
-    store: Store, large: Path, stories: Path, tmp_path: Path
+def test_a_node_copies_what_its_units_read(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    weights = np.random.default_rng(0).standard_normal((1024, 1024), dtype=np.float32)
+    names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for i, name in enumerate(names):
+        save_file({f"t{i}": weights + i}, tmp_path / "model" / name)
+    index = {"metadata": {}, "weight_map": {f"t{i}": name for i, name in enumerate(names)}}
+    (tmp_path / "model/model.safetensors.index.json").write_text(json.dumps(index))
+    source = store.put(tmp_path / "model", "model")
+    # Plans have paths without links.
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    places = Places.of([source], f"{store.url}/packed", store.options, tmp_path / "link")
+    [driver] = places.fetch()
+    assert places.result is not None
+    packing = packing_of("lossless", "quant.int:bits=8", [], 0, False, True)
+    plan = Plan.make(driver, places.result.place, packing)
+    plan.save(tmp_path / "plan.json")
+    text = (tmp_path / "plan.json").read_bytes()
+    unit = next(unit for unit in range(len(plan.weights())) if plan.names(unit) == ["t1"])
+    # Another node has nothing yet.
+    shutil.rmtree(places.job)
+    file = plan.parts / "plan.json"
+    assert netweight.ray._encode(str(file), text, [unit], 1, places) is None
+    assert [path.name for path in driver.iterdir()] == [names[1]]
+    assert store.names("packed.parts") == {plan.part(unit).name}
+    assert store.get(f"packed.parts/{plan.part(unit).name}") == plan.part(unit).read_bytes()
+
+
+def test_an_interrupted_copy_of_the_result_goes_on(
+    store: Store, stories: Path, tmp_path: Path
 ) -> None:
+    places = Places.of([stories], f"{store.url}/packed", store.options, tmp_path / "scratch")
+    assert places.result is not None
+    places.result.check_free()
+    plan, other = tmp_path / "plan.json", tmp_path / "other.json"
+    plan.write_text("a plan")
+    other.write_text("another plan")
+    places.result.send_part(plan)
+    store.put(stories / "config.json", "packed/config.json")
+    places.result.check_free()
+    places.result.check_free(plan)
+    with pytest.raises(FileExistsError, match="force=True"):
+        places.result.check_free(other)
+
+
+def test_a_source_that_changes_is_refused(store: Store, large: Path, tmp_path: Path) -> None:
     source = store.put(large, "model.safetensors")
     places = Places.of([source], tmp_path / "out", store.options, tmp_path / "scratch")
-    store.put(stories / "model.safetensors", "model.safetensors")
+    content = bytearray(large.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "changed").write_bytes(content)
+    store.put(tmp_path / "changed", "model.safetensors")
     with pytest.raises(netweight.NetweightError, match="changed since the job began"):
         places.fetch()
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        Places.of([f"{store.url}/nowhere"], tmp_path / "out", store.options, None)
+
+
+def test_wrong_urls(store: Store, stories: Path, tmp_path: Path) -> None:
+    source = store.put(stories, "model")
+    for model, target, says in [
+        (f"{store.url}/nowhere", "out", "is not there"),
+        (source, f"{source}/packed", "inside each other"),
+        (f"{source}/model.safetensors.index.json", "out", "give the directory"),
+    ]:
+        with pytest.raises((OSError, ValueError), match=says):
+            Places.of([model], target, store.options, tmp_path)
+    with pytest.raises(ValueError, match="that all nodes see"):
+        netweight.ray._path(source)
+    for name in ("..", "a/../b", "/etc/b", "a//b"):
+        with pytest.raises(netweight.NetweightError, match="no name for a file"):
+            _checked(name)
+    assert not _checked("a/.git/b") and _checked("a/.b")

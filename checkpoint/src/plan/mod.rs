@@ -185,12 +185,16 @@ impl Plan {
         tensors.into_iter().map(|tensor| &*self.tensors[tensor].name).collect()
     }
 
-    /// The files of the source that a unit reads; the base is not among them.
-    pub fn files(&self, unit: usize) -> Vec<PathBuf> {
+    /// The files of the source that a unit reads; the base is not among them. `None` if it reads
+    /// files of other models, because the source is a model of expressions.
+    pub fn files(&self, unit: usize) -> Option<Vec<PathBuf>> {
+        if self.source.computed {
+            return None;
+        }
         let pieces = self.units.get(unit).into_iter().flatten();
         let mut files: Vec<usize> = pieces.map(|[tensor, _]| self.tensors[*tensor].file).collect();
         files.dedup();
-        files.into_iter().map(|file| self.source.path(&self.source.files[file])).collect()
+        Some(files.into_iter().map(|file| self.source.path(&self.source.files[file])).collect())
     }
 
     /// Number of weights of these units, and their bytes in the stored dtypes.

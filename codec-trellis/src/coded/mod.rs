@@ -154,11 +154,12 @@
 //!
 //! # Limits
 //! F32, F16 and BF16. Calibration is used where each input has 64 weights or more. A weight of 2²¹
-//! steps or more is stored raw. An encode keeps the multiples of two passes: a byte for each where
-//! those of a segment are below 128, two below 2¹⁵, else four. To this come 4 bytes per weight that
-//! is not F32 or is scaled, up to 16 above 11 bits per weight, and for a segment half a bit for
-//! each of its weights and states; cut large tensors into chunks of rows. The search for the step
-//! of all chunks keeps about 60 MiB. A read of rows decodes their segments from the start on.
+//! steps or more is stored raw. An encode keeps the multiples of two passes, each in a byte if all
+//! of its segment are below 128, in two below 2¹⁵, else in four. Weights that are not F32, or near
+//! the ends of f32, are copied as f32. Multiples from 2¹¹ on are counted one by one, with up to 16
+//! bytes for each. A segment takes half a bit for each of its weights and states. Cut large tensors
+//! into chunks of rows. The search for the step of all chunks keeps about 60 MiB. A read of rows
+//! decodes their segments from the start on.
 
 pub(crate) mod alphabet;
 mod config;

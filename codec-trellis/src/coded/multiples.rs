@@ -4,7 +4,7 @@
 #[derive(Debug, Default)]
 pub(super) struct Multiples(Vec<Narrow>);
 
-/// The multiples of a segment, in the narrowest integers that hold them all.
+/// The multiples of a segment, in integers that suit the largest magnitude.
 #[derive(Debug)]
 enum Narrow {
     I8(Vec<i8>),

@@ -129,7 +129,10 @@ def given(array: object, dtype: str | None = None) -> Given:
         array, found = _of_torch(array)
     taken = np.asarray(array)
     if taken.dtype.hasobject and hasattr(array, "__dlpack__"):
-        taken = np.from_dlpack(array)
+        try:
+            taken = np.from_dlpack(array)
+        except (BufferError, RuntimeError) as error:
+            raise TypeError(f"{type(array).__name__}: {error}") from error
     if taken.dtype.hasobject or (taken.dtype.kind in "SUVMm" and not _name_of(taken.dtype)):
         raise TypeError(f"an array of {taken.dtype} holds no weights; convert it to float32 first")
     shape = list(taken.shape)

@@ -8,7 +8,6 @@ package ``netweight``.
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from netweight._api import evaluated, packing_of, running_of, task_of
 from netweight._netweight import NetweightError
 from netweight._paths import Paths, StrPath, several
 from netweight._progress import Progress, shown
-from netweight._store import Places
+from netweight._store import Places, is_url
 
 #: Weights of a task at most, unless one unit has more; tasks for each CPU at most, of small models.
 _TASK = 64 << 20
@@ -57,7 +56,8 @@ def compress(
 
     Of a model in an object store, the disk of the driver gets a copy, and that of another node the
     files that its tasks read. A result for an object store is put together on the driver's disk.
-    These copies go at the end, but stay after an error.
+    These copies go at the end, but stay after an error. With ``force``, objects of the same names
+    are replaced, and no others.
 
     Args:
         src: As for `netweight.compress`, on a path that all nodes see, or a URL of an object store
@@ -66,7 +66,7 @@ def compress(
         recipe: A built-in recipe or a recipe file.
         address: The cluster, as for ``ray.init``; not used if Ray runs already.
         codec: As for `netweight.compress`.
-        bases: As for `netweight.compress`, or URLs; of these every node gets a copy.
+        bases: As for `netweight.compress`, on paths that all nodes see.
         seed: As for `netweight.compress`.
         threads: Threads, and CPUs, of a task.
         retries: How often a lost task runs again.
@@ -74,8 +74,8 @@ def compress(
         verify: Decode and check the packed file, on the driver.
         progress: True for a line on standard error, or a function of stage, done and all weights.
         storage_options: Options of the object store for fsspec.
-        scratch: The folder for copies, of the same path on all nodes; by default ``netweight`` in
-            the folder for temporary files.
+        scratch: The folder for copies, of the same path on all nodes; by default one for the user
+            in the folder for temporary files.
 
     Returns:
         The packed file, or the URL of the target.
@@ -85,20 +85,25 @@ def compress(
     """
     _check(threads)
     _start(address)
-    places = Places.of([src, *several(bases)], dst, storage_options or {}, scratch)
-    if places.result is not None and not force:
-        places.result.check_free()
-    source, *seen = places.fetch()
+    seen = [_path(base) for base in several(bases)]
+    places = Places.of([src], dst, storage_options or {}, scratch)
+    result, target = places.result, Path(dst).absolute()
+    if result is not None:
+        target = result.place
+        if not force:
+            result.check_free()
+    [source] = places.fetch()
     # What an earlier call has left on this disk is not in the way of a store.
-    replace = force or places.result is not None
-    packing = packing_of(recipe, codec, seen, seed, replace, verify)
-    plan = _netweight.Plan.make(source, places.target, packing)
+    packing = packing_of(recipe, codec, seen, seed, force or result is not None, verify)
+    plan = _netweight.Plan.make(source, target, packing)
     # What is in this folder is not in the way of the same call after an interruption.
-    file = Path(plan.parts) / "plan.json"
+    file = plan.parts / "plan.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     plan.save(file)
-    text = None if places.result is None else ray.put(file.read_bytes())
-    places.fetch_parts(plan)
+    text = None
+    if result is not None:
+        result.resume(plan, file, force)
+        text = ray.put(file.read_bytes())
     weights, missing = plan.weights(), plan.missing()
     every, done = sum(weights), sum(weights) - sum(weights[unit] for unit in missing)
     task = ray.remote(num_cpus=threads, max_retries=retries, retry_exceptions=[OSError])(_encode)
@@ -113,15 +118,17 @@ def compress(
             if show is not None:
                 show("encode", done, every)
 
-        for units, failure in _run(list(_groups(missing, weights, _cpus())), submit, threads, look):
+        groups = list(_groups(missing, weights, _cpus()))
+        for units, failure in _run(groups, submit, threads, look):
             if failure is not None:
                 by = f"codec `{codec}`" if codec else f"recipe `{recipe}`"
                 raise NetweightError(f"`{src}` with {by}: {failure}")
-            places.fetch_parts(plan, units)
+            if result is not None:
+                result.fetch_parts(plan.part(unit) for unit in units)
             done += sum(weights[unit] for unit in units)
         file.unlink()
-        written = Path(plan.commit(verify, None, show))
-    found = written if places.result is None else places.result.send(written)
+        written = plan.commit(verify, None, show)
+    found = written if result is None else result.send(written)
     places.forget()
     return found
 
@@ -171,8 +178,9 @@ def evaluate(
     _check(threads)
     _start(address)
     models = [model] if reference is None else [model, reference]
-    places = Places.of(models, uuid.uuid4().hex, storage_options or {}, scratch)
-    shared = ray.put(task_of(texts, first_window, context, stride))
+    given = task_of(texts, first_window, context, stride)
+    places = Places.of(models, None, storage_options or {}, scratch, repr((given, windows)))
+    shared = ray.put(given)
     task = ray.remote(num_cpus=threads, max_retries=retries, retry_exceptions=[OSError])(_evaluate)
 
     def submit(part: tuple[int, int]) -> Any:
@@ -183,21 +191,19 @@ def evaluate(
     first = min(per_task, limit)
     sums = _Sums()
     parts: list[tuple[int, int]] = [(0, int(first))]
-    try:
-        # The first task tells how many windows there are.
-        while parts:
-            for _, found in _run(parts, submit, threads, lambda: None):
-                if isinstance(found, str):
-                    raise NetweightError(f"`{model}`: {found}")
-                sums.add(found)
-            last = int(min(sums.all_windows, limit))
-            parts = []
-            if sums.windows == first < last:
-                parts = [
-                    (skip, min(per_task, last - skip)) for skip in range(int(first), last, per_task)
-                ]
-    finally:
-        places.forget()
+    # The first task tells how many windows there are.
+    while parts:
+        for _, found in _run(parts, submit, threads, lambda: None):
+            if isinstance(found, str):
+                raise NetweightError(f"`{model}`: {found}")
+            sums.add(found)
+        last = int(min(sums.all_windows, limit))
+        parts = []
+        if sums.windows == first < last:
+            parts = [
+                (skip, min(per_task, last - skip)) for skip in range(int(first), last, per_task)
+            ]
+    places.forget()
     return sums.result()
 
 
@@ -233,6 +239,12 @@ class _Sums:
             result["top1"] = self.same / self.tokens
             result["reference_perplexity"] = math.exp(self.reference / self.tokens)
         return result
+
+
+def _path(base: StrPath) -> Path:
+    if is_url(base):
+        raise ValueError(f"base `{base}`: give a path that all nodes see")
+    return Path(base).absolute()
 
 
 def _check(threads: int) -> None:
@@ -271,7 +283,12 @@ def _groups(missing: Sequence[int], weights: Sequence[int], cpus: float) -> Iter
 def _run(
     work: Sequence[Any], submit: Callable[[Any], Any], threads: int, look: Callable[[], None]
 ) -> Iterator[tuple[Any, Any]]:
-    """Run tasks, a bounded number at a time, and give each with its result when it ends."""
+    """Run tasks, a bounded number at a time, and give each with its result when it ends.
+
+    After an error, and after Ctrl-C, it waits until the tasks that were submitted end, so that the
+    next call does not meet them. They are not cancelled: if `ray.cancel` meets the end of a task,
+    Ray 2.60 aborts the process.
+    """
     waiting = iter(work)
     running: dict[Any, Any] = {}
     try:
@@ -296,41 +313,31 @@ def _run(
                     found = f"the task was lost more often than it may run again: {error}"
                 yield part, found
     finally:
-        for reference in running:
-            ray.cancel(reference)
+        if running:
+            ray.wait(list(running), num_returns=len(running))
 
 
 def _encode(
     file: str, text: bytes | None, units: Sequence[int], threads: int, places: Places
 ) -> str | None:
-    """Encode units in a worker; why one of them fails for good. The text is that of the plan's
-    file, if this node may lack it.
+    """Encode units in a worker. Return why one of them fails for good, or None. ``text`` is the
+    plan, for nodes that do not see the disk of the driver.
     """
     if text is not None:
-        _write(Path(file), text)
+        places.receive(Path(file), text)
     plan = _netweight.Plan.load(file)
     for unit in units:
         try:
             places.fetch_unit(plan, unit)
             plan.run(unit, threads)
             if places.result is not None:
-                places.result.send_part(Path(plan.part(unit)))
+                places.result.send_part(plan.part(unit))
         except (NetweightError, ValueError, TypeError, KeyError) as error:
             names = plan.names(unit)
             more = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
             tensors = ", ".join(f"`{name}`" for name in names[:_NAMED])
             return f"unit {unit} (tensors {tensors}{more}): {error}"
     return None
-
-
-def _write(file: Path, text: bytes) -> None:
-    """Write a file that other tasks of this node may read."""
-    if file.exists() and file.read_bytes() == text:
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{uuid.uuid4().hex}")
-    part.write_bytes(text)
-    part.replace(file)
 
 
 def _evaluate(
