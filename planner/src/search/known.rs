@@ -91,6 +91,13 @@ impl Known {
         limits.filter_map(miss).collect()
     }
 
+    /// Whether even the median time, measured in full, is above the limit on p99. The longest time
+    /// alone may be chance.
+    pub(super) fn is_slow(&self, constraints: &Constraints) -> bool {
+        let median = self.profile.as_ref().filter(|_| self.full).map(slowest_p50);
+        median.zip(constraints.max_p99_ms).is_some_and(|(median, most)| median > most)
+    }
+
     /// Whether it keeps all limits even by the pessimistic bound.
     pub(super) fn surely_keeps(&self, constraints: &Constraints) -> bool {
         constraints.limits().into_iter().all(|(limit, wanted)| {

@@ -272,8 +272,8 @@ impl<'a> Race<'a> {
             if misses.iter().any(|miss| matches!(miss.limit, Limit::Kl | Limit::PerplexityChange)) {
                 self.drop_siblings(index, Ordering::Less, dropped);
             }
-            let grows = |limit| matches!(limit, Limit::Memory | Limit::Size | Limit::P99 | Limit::Throughput);
-            if misses.iter().any(|miss| grows(miss.limit)) {
+            let is_large = misses.iter().any(|miss| matches!(miss.limit, Limit::Memory | Limit::Size));
+            if is_large || self.runners[index].known.is_slow(&self.search.constraints) {
                 self.drop_siblings(index, Ordering::Greater, dropped);
             }
             if !misses.is_empty() {
