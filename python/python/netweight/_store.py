@@ -32,7 +32,7 @@ _MARKS = (
     "last_modified",
 )
 #: The plan among the parts: an interrupted call with an equal plan goes on.
-_PLAN = "plan.json"
+PLAN = "plan.json"
 #: Seconds to wait for the removal of copies.
 _REMOVAL = 60
 
@@ -168,7 +168,7 @@ class Result:
         with _store(self.url, self.options) as (store, root):
             if not _marks(store, root):
                 return
-            saved = f"{root}.parts/{_PLAN}"
+            saved = f"{root}.parts/{PLAN}"
             began = store.exists(saved)
             if not began or (plan is not None and store.cat_file(saved) != plan.read_bytes()):
                 raise FileExistsError(f"`{self.url}` exists; force=True replaces it")
@@ -272,9 +272,9 @@ class Places:
 
     def fetch(self) -> list[Path]:
         """Copy all files of all models; their paths on this node."""
-        self._begin()
         for model in self.models:
             if isinstance(model, Copy):
+                self._begin()
                 model.fetch()
         return [model.path if isinstance(model, Copy) else model for model in self.models]
 

@@ -19,7 +19,7 @@ from netweight._api import evaluated, packing_of, running_of, task_of
 from netweight._netweight import NetweightError
 from netweight._paths import Paths, StrPath, several
 from netweight._progress import Progress, shown
-from netweight._store import Places, is_url
+from netweight._store import PLAN, Places, is_url
 
 #: Weights of a task at most, unless one unit has more; tasks for each CPU at most, of small models.
 _TASK = 64 << 20
@@ -97,7 +97,7 @@ def compress(
     packing = packing_of(recipe, codec, seen, seed, force or result is not None, verify)
     plan = _netweight.Plan.make(source, target, packing)
     # What is in this folder is not in the way of the same call after an interruption.
-    file = plan.parts / "plan.json"
+    file = plan.parts / PLAN
     file.parent.mkdir(parents=True, exist_ok=True)
     plan.save(file)
     text = None
