@@ -12,12 +12,12 @@ use crate::error::{CodecError, Result};
 use crate::linear::LinearOp;
 use crate::measure::{TILE, energy, measure};
 use crate::payload::Payload;
-use crate::rows::{Buffer, RowReader, open_of_any_size, open_rows, tiles};
+use crate::rows::{Buffer, RowReader, open_of_any_size, open_rows, parts, tiles};
 use crate::tensor::{Dtype, TensorSpec, TensorView};
 use crate::util::{narrow, widen};
 
-/// Weights of a tile that is not copied, or is hashed: hash functions need some 16 KiB at once to be
-/// fast, and the second-level cache holds the tile.
+/// Weights of a tile that is not copied, or is hashed: hash functions need some 16 KiB at once to
+/// be fast, and the second-level cache holds the tile.
 const VISITED: usize = 1 << 15;
 
 /// An encoded tensor with everything that decoding needs (except a base tensor).
@@ -300,11 +300,10 @@ impl EncodedTensor {
         let Some(by_rows) = self.codec.as_rows() else { return self.values(cx, out) };
         let reader = by_rows.open(&self.spec, self.payload.view(), cx)?;
         let (rows, columns) = self.spec.matrix();
-        let at_once = (VISITED / columns.max(1)).max(1).next_multiple_of(reader.granule().get());
-        for first in (0..rows).step_by(at_once) {
+        for part in parts(&*reader, 0..rows, columns, VISITED) {
             cx.cancel.check()?;
-            let last = (first + at_once).min(rows);
-            reader.read(first..last, &mut out[first * columns..last * columns])?;
+            let place = part.start * columns..part.end * columns;
+            reader.read(part, &mut out[place])?;
         }
         Ok(())
     }

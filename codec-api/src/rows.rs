@@ -118,14 +118,23 @@ pub(crate) fn tiles(
     buffer: &mut Buffer,
     mut visit: impl FnMut(Range<usize>, &mut [f32]) -> Result<()>,
 ) -> Result<()> {
-    let at_once = (weights / columns.max(1)).max(1).next_multiple_of(reader.granule().get());
-    for first in rows.clone().step_by(at_once) {
-        let part = first..(first + at_once).min(rows.end);
+    for part in parts(reader, rows, columns, weights) {
         let values = buffer.first(part.len() * columns)?;
         reader.read(part.clone(), values)?;
         visit(part, values)?;
     }
     Ok(())
+}
+
+/// The rows of each tile of [`tiles`].
+pub(crate) fn parts(
+    reader: &dyn RowReader,
+    rows: Range<usize>,
+    columns: usize,
+    weights: usize,
+) -> impl Iterator<Item = Range<usize>> {
+    let at_once = (weights / columns.max(1)).max(1).next_multiple_of(reader.granule().get());
+    rows.clone().step_by(at_once).map(move |first| first..(first + at_once).min(rows.end))
 }
 
 /// Opens the rows of a payload of any codec, after [`PayloadView::check_size`]. For a codec without

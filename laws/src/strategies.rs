@@ -13,7 +13,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::{ALL_DTYPES, FLOAT_DTYPES, Sample};
 
 /// Number of cases per property unless `PROPTEST_CASES` sets it.
-const CASES: u32 = 32;
+const CASES: u32 = 48;
 
 /// A runner with a fixed seed: every run tries the same cases.
 pub fn runner() -> TestRunner {

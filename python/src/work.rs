@@ -127,8 +127,8 @@ fn wait(receiver: &Receiver<()>, state: &Work, progress: Option<&Py<PyAny>>) -> 
     broken
 }
 
-/// Does work that changes nothing outside. After Ctrl-C, or an exception of `progress`, the function
-/// returns at once; the work ends in the background, sooner if it looks at its state.
+/// Does work that changes nothing outside. After Ctrl-C, or an exception of `progress`, the
+/// function returns at once; the work ends in the background, sooner if it looks at its state.
 pub fn apart<T: Send + 'static>(
     py: Python<'_>,
     progress: Option<&Py<PyAny>>,

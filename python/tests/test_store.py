@@ -22,7 +22,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install './python[r
 import fsspec
 
 import netweight.ray
-from netweight._store import Places, _checked
+from netweight._store import Places, _is_part_of_model
 
 SLOW = "trellis:bits=3:states=64"
 
@@ -212,5 +212,5 @@ def test_wrong_urls(store: Store, stories: Path, tmp_path: Path) -> None:
         netweight.ray._path(source)
     for name in ("..", "a/../b", "/etc/b", "a//b"):
         with pytest.raises(netweight.NetweightError, match="no name for a file"):
-            _checked(name)
-    assert not _checked("a/.git/b") and _checked("a/.b")
+            _is_part_of_model(name)
+    assert not _is_part_of_model("a/.git/b") and _is_part_of_model("a/.b")

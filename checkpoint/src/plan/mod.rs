@@ -180,9 +180,14 @@ impl Plan {
 
     /// The names of the tensors that a unit has chunks of.
     pub fn names(&self, unit: usize) -> Vec<&str> {
-        let mut tensors: Vec<usize> = self.units.get(unit).into_iter().flatten().map(|[tensor, _]| *tensor).collect();
-        tensors.dedup();
-        tensors.into_iter().map(|tensor| &*self.tensors[tensor].name).collect()
+        let mut names: Vec<&str> = self.tensors_of(unit).map(|tensor| &*tensor.name).collect();
+        names.dedup();
+        names
+    }
+
+    /// The tensor of each chunk of a unit.
+    fn tensors_of(&self, unit: usize) -> impl Iterator<Item = &PlannedTensor> {
+        self.units.get(unit).into_iter().flatten().map(|[tensor, _]| &self.tensors[*tensor])
     }
 
     /// The files of the source that a unit reads; the base is not among them. `None` if it reads
@@ -191,8 +196,7 @@ impl Plan {
         if self.source.computed {
             return None;
         }
-        let pieces = self.units.get(unit).into_iter().flatten();
-        let mut files: Vec<usize> = pieces.map(|[tensor, _]| self.tensors[*tensor].file).collect();
+        let mut files: Vec<usize> = self.tensors_of(unit).map(|tensor| tensor.file).collect();
         files.dedup();
         Some(files.into_iter().map(|file| self.source.path(&self.source.files[file])).collect())
     }

@@ -264,7 +264,8 @@ impl Trellis {
         let (rows, columns) = spec.matrix();
         // Counts, costs, and up to 128 tables of the entropy coder with contexts, 2 without.
         let tables = if Contexts::pay(rows, columns) { 2304 << 10 } else { 384 << 10 };
-        // The multiples of two passes, if all are large, and weights scaled to the range of arithmetic.
+        // The multiples of two passes, if all are large, and weights scaled to the range of
+        // arithmetic.
         let mut of_weight = 12;
         if spec.dtype() != Dtype::F32 {
             of_weight += 4;

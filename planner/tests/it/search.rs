@@ -238,14 +238,20 @@ fn a_search_costs_less_than_measuring_everything() {
     assert!(bench.seconds < 0.4 * brute.seconds, "{} of {}", bench.seconds, brute.seconds);
 }
 
-#[test]
-fn members_of_a_family_that_cannot_be_faster_are_not_packed() {
+/// Six members of a family, each a little slower than the one before.
+fn six() -> (Vec<Values>, Vec<Candidate>) {
     let values = |n: u64| Values { bytes: n * 1000, kl: 0.5 / n as f64, tokens_per_s: 1000.0 - n as f64 };
     let all: Vec<_> = (1..=6).map(values).collect();
     let mut candidates = candidates(&all, 0.0);
     for (rate, candidate) in candidates.iter_mut().enumerate() {
         candidate.family = Some((0, rate as f64));
     }
+    (all, candidates)
+}
+
+#[test]
+fn members_of_a_family_that_cannot_be_faster_are_not_packed() {
+    let (all, candidates) = six();
     // A few requests leave open whether the fourth one keeps this limit, and all requests do not.
     let fails = Constraints { max_p99_ms: Some(1e5 / 997.0), ..Constraints::default() };
     let found = search(fails, Objective::Quality).run(&candidates, &mut Made::new(&all, 0.0)).unwrap();
@@ -253,6 +259,33 @@ fn members_of_a_family_that_cannot_be_faster_are_not_packed() {
     assert_eq!(like.map(|(index, _)| *index).collect::<Vec<_>>(), [4, 5]);
     assert!(found.profiles[4].is_none() && found.profiles[5].is_none());
     assert_eq!(found.winner, Some(2));
+}
+
+#[test]
+fn a_chance_request_of_a_member_does_not_end_the_others() {
+    struct Noisy<'a>(Made<'a>);
+    impl Bench for Noisy<'_> {
+        type Error = String;
+        fn measure(&mut self, candidate: usize, stage: Stage) -> Result<Result<Profile, String>, String> {
+            let mut found = self.0.measure(candidate, stage)?;
+            if let (3, Stage::Full, Ok(profile)) = (candidate, stage, &mut found) {
+                profile.latencies[0].p99_ms *= 2.0;
+            }
+            Ok(found)
+        }
+        fn seconds(&self) -> f64 {
+            self.0.seconds()
+        }
+        fn decided(&mut self, round: &Round) {
+            self.0.decided(round);
+        }
+    }
+    let (all, candidates) = six();
+    // The fourth is the first that is good enough.
+    let constraints = Constraints { max_kl: Some(0.13), max_p99_ms: Some(110.0), ..Constraints::default() };
+    let found = search(constraints, Objective::Size).run(&candidates, &mut Noisy(Made::new(&all, 0.0))).unwrap();
+    assert!(found.full[3]);
+    assert_eq!(found.winner, Some(4));
 }
 
 #[test]

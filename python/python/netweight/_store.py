@@ -75,7 +75,7 @@ def _marks(store: Any, root: str) -> dict[str, str]:
     return marks
 
 
-def _checked(name: str) -> bool:
+def _is_part_of_model(name: str) -> bool:
     """Whether an object is part of a model; hidden folders, such as ``.git``, are not."""
     *folders, last = name.split("/")
     if any(part in ("", ".", "..") for part in (*folders, last)):
@@ -117,7 +117,7 @@ class Copy:
         file = root.rpartition("/")[2] if list(found) == [""] else ""
         marks = {}
         for name, mark in found.items():
-            if _checked(name or file):
+            if _is_part_of_model(name or file):
                 marks[name or file] = mark
         about = _short(repr((url, sorted(marks.items()))))
         return cls(url, dict(options), job / about, file, marks)

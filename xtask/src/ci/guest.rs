@@ -12,9 +12,9 @@ use crate::host::{Guest, Host, Profile, patches};
 use crate::new_codec;
 use crate::tree::{self, Tree};
 
-/// Creates the same crate as `new-codec` in a directory outside the tree, and tests it there; a full
-/// run also measures it with a program of its own. All builds use the tree's target directory,
-/// which already contains the libraries.
+/// Creates the same crate as `new-codec` in a directory outside the tree, and tests it there; a
+/// full run also measures it with a program of its own. All builds use the tree's target
+/// directory, which already contains the libraries.
 pub fn check(tree: &Tree, full: bool, steps: &mut Steps) -> Result<()> {
     let outside = tempfile::tempdir().context("cannot make a directory outside the tree")?;
     let directory = outside.path().join("codec-demo");

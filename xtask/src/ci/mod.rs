@@ -18,7 +18,7 @@ use crate::tree::Tree;
 /// The suite in which a new codec must appear.
 const SMALL: [&str; 4] = ["--suite", "gaussian:64x64", "--codecs", "demo.absmax"];
 
-/// Cases per property in a full run; other runs use 32.
+/// Cases per property in a full run; other runs use 48.
 const CASES: &str = "2000";
 
 /// Crates that Miri can run: no intrinsics, no C libraries.
