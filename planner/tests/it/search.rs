@@ -50,7 +50,7 @@ impl<'a> Made<'a> {
 impl Bench for Made<'_> {
     type Error = String;
 
-    fn measure(&mut self, candidate: usize, stage: Stage) -> Result<Result<Profile, String>, String> {
+    fn measure(&mut self, candidate: usize, stage: Stage) -> Measured {
         let mut found = profile(&name(candidate), &self.all[candidate]);
         let clear = |found: &mut Profile| {
             (found.kl, found.perplexity_change, found.perplexity) = (None, None, None);
@@ -101,6 +101,29 @@ impl Bench for Made<'_> {
 
     fn decided(&mut self, _: &Round) {
         self.rounds += 1;
+    }
+}
+
+/// What a bench says of a candidate.
+type Measured = Result<Result<Profile, String>, String>;
+
+/// Candidates whose measurements a function changes.
+struct Changed<'a, F>(Made<'a>, F);
+
+impl<F: Fn(usize, Stage, Measured) -> Measured> Bench for Changed<'_, F> {
+    type Error = String;
+
+    fn measure(&mut self, candidate: usize, stage: Stage) -> Measured {
+        let found = self.0.measure(candidate, stage);
+        (self.1)(candidate, stage, found)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.0.seconds()
+    }
+
+    fn decided(&mut self, round: &Round) {
+        self.0.decided(round);
     }
 }
 
@@ -263,27 +286,17 @@ fn members_of_a_family_that_cannot_be_faster_are_not_packed() {
 
 #[test]
 fn a_chance_request_of_a_member_does_not_end_the_others() {
-    struct Noisy<'a>(Made<'a>);
-    impl Bench for Noisy<'_> {
-        type Error = String;
-        fn measure(&mut self, candidate: usize, stage: Stage) -> Result<Result<Profile, String>, String> {
-            let mut found = self.0.measure(candidate, stage)?;
-            if let (3, Stage::Full, Ok(profile)) = (candidate, stage, &mut found) {
-                profile.latencies[0].p99_ms *= 2.0;
-            }
-            Ok(found)
+    let noisy = |candidate, stage, mut found: Measured| {
+        if let (3, Stage::Full, Ok(Ok(profile))) = (candidate, stage, &mut found) {
+            profile.latencies[0].p99_ms *= 2.0;
         }
-        fn seconds(&self) -> f64 {
-            self.0.seconds()
-        }
-        fn decided(&mut self, round: &Round) {
-            self.0.decided(round);
-        }
-    }
+        found
+    };
     let (all, candidates) = six();
     // The fourth is the first that is good enough.
     let constraints = Constraints { max_kl: Some(0.13), max_p99_ms: Some(110.0), ..Constraints::default() };
-    let found = search(constraints, Objective::Size).run(&candidates, &mut Noisy(Made::new(&all, 0.0))).unwrap();
+    let found =
+        search(constraints, Objective::Size).run(&candidates, &mut Changed(Made::new(&all, 0.0), noisy)).unwrap();
     assert!(found.full[3]);
     assert_eq!(found.winner, Some(4));
 }
@@ -308,31 +321,19 @@ fn a_spent_budget_leaves_one_measurement() {
 
 #[test]
 fn what_cannot_be_made_is_left_out() {
-    struct Failing<'a>(Made<'a>);
-    impl Bench for Failing<'_> {
-        type Error = String;
-        fn measure(&mut self, candidate: usize, stage: Stage) -> Result<Result<Profile, String>, String> {
-            match (candidate, stage) {
-                (4, Stage::Windows(_)) => Ok(Err("no kernel".to_owned())),
-                (9, Stage::Full) => Err("a full disk".to_owned()),
-                _ => self.0.measure(candidate, stage),
-            }
-        }
-        fn seconds(&self) -> f64 {
-            self.0.seconds()
-        }
-        fn decided(&mut self, round: &Round) {
-            self.0.decided(round);
-        }
-    }
+    let failing = |candidate, stage, found| match (candidate, stage) {
+        (4, Stage::Windows(_)) => Ok(Err("no kernel".to_owned())),
+        (9, Stage::Full) => Err("a full disk".to_owned()),
+        _ => found,
+    };
     let all = sixteen();
     let within = |max_kl| search(Constraints { max_kl: Some(max_kl), ..Constraints::default() }, Objective::Size);
-    let found = within(0.1).run(&candidates(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap();
+    let found = within(0.1).run(&candidates(&all, 0.0), &mut Changed(Made::new(&all, 0.0), failing)).unwrap();
     assert_eq!(found.winner, Some(5));
     assert!(found.profiles[4].is_none());
     let failed = Dropped::Failed("no kernel".to_owned());
     assert!(found.rounds.iter().any(|round| round.dropped.contains(&(4, failed.clone()))));
-    let ends = within(0.0502).run(&candidates(&all, 0.0), &mut Failing(Made::new(&all, 0.0))).unwrap_err();
+    let ends = within(0.0502).run(&candidates(&all, 0.0), &mut Changed(Made::new(&all, 0.0), failing)).unwrap_err();
     assert_eq!(ends, "a full disk");
 }
 
