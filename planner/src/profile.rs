@@ -136,6 +136,10 @@ pub struct Latency {
     pub p99_ms: f64,
 }
 
+/// The requests of each length that decide p99, unless they take longer than so many ms.
+const DECIDING: u64 = 300;
+const DECIDING_MS: f64 = 60e3;
+
 impl Profile {
     /// Whether all values can be right: numbers are finite, quantiles and intervals in order.
     ///
@@ -216,6 +220,23 @@ impl Profile {
             latencies: latencies.clone(),
             load_ms: self.load_ms.or(earlier.load_ms),
         }
+    }
+
+    /// How many requests of each length decide p99: as many as take a minute, at most 300, and no
+    /// fewer than were timed.
+    pub fn deciding_requests(&self) -> u64 {
+        let of_each: f64 = self.latencies.iter().map(|latency| latency.p50_ms).sum();
+        ((DECIDING_MS / of_each) as u64).min(DECIDING).max(self.key.settings.runs)
+    }
+
+    /// This profile, with times and memory of another one of the same variant that has more
+    /// requests.
+    #[must_use]
+    pub fn with_requests_of(self, other: &Self) -> Self {
+        let mut profile = other.or(&self);
+        (profile.key, profile.peak_rss_bytes) = (self.key, self.peak_rss_bytes.max(other.peak_rss_bytes));
+        profile.key.settings.runs = other.key.settings.runs;
+        profile
     }
 
     /// The memory that it needs, in bytes: the measured peak, or the weights alone.
@@ -303,6 +324,30 @@ pub(crate) mod tests {
         for (a, b) in [(0, 0), (16, 16), (100, 30), (256, 64), (300, 500)].windows(2).map(|w| (w[0], w[1])) {
             assert!(p99(a.0, a.1) <= p99(b.0, b.1));
         }
+    }
+
+    #[test]
+    fn more_requests_are_those_of_a_minute() {
+        let mut profile = profile("int8");
+        // 76 ms for one of each length.
+        assert_eq!((profile.key.settings.runs, profile.deciding_requests()), (100, 300));
+        profile.latencies[1].p50_ms = 289.0;
+        assert_eq!(profile.deciding_requests(), 200);
+        profile.latencies[1].p50_ms = 5000.0;
+        assert_eq!(profile.deciding_requests(), 100);
+    }
+
+    #[test]
+    fn more_requests_replace_times_and_nothing_else() {
+        let (full, mut more) = (profile("int8"), profile("int8"));
+        (more.perplexity, more.perplexity_change, more.kl, more.top1) = (None, None, None, None);
+        (more.key.settings.runs, more.key.settings.windows) = (300, Some(0));
+        (more.decode_tokens_per_s, more.peak_rss_bytes) = (Some(1900.0), Some(8_000_000));
+        more.latencies[0].p99_ms = 15.0;
+        let both = full.clone().with_requests_of(&more);
+        assert_eq!((&both.latencies, both.decode_tokens_per_s), (&more.latencies, Some(1900.0)));
+        assert_eq!((both.kl, both.peak_rss_bytes), (full.kl, full.peak_rss_bytes));
+        assert_eq!((both.key.settings.runs, both.key.settings.windows), (300, None));
     }
 
     #[test]

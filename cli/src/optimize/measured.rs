@@ -61,6 +61,11 @@ impl Measured<'_> {
         (!variant.is_dense()).then(|| place(self.folder, variant, self.subject.hash()))
     }
 
+    fn files(&self, candidate: usize) -> PathBuf {
+        self.place(candidate).unwrap_or_else(|| self.model.to_owned())
+    }
+
+    /// Packs a candidate, unless it is, and measures it.
     fn try_measure(&mut self, candidate: usize, stage: Stage) -> Result<Profile> {
         interrupt::watch().check()?;
         let (variant, place) = (&self.variants[candidate], self.place(candidate));
@@ -75,25 +80,44 @@ impl Measured<'_> {
             interrupt::resumable(|| variant.write(self.model, place, threads, self.registry))?;
             self.packing.add(begin);
         }
-        let depth = match stage {
-            Stage::Estimate | Stage::Size => Depth { windows: Some(0), requests: None },
-            Stage::Quick => Depth { windows: Some(0), requests: Some(self.quick.clone()) },
-            Stage::Windows(windows) => Depth { windows: Some(windows), requests: None },
-            Stage::Full => Depth { windows: None, requests: Some(self.requests.clone()) },
-        };
-        let recipe = variant.recipe();
-        if stage == Stage::Size {
-            let key = self.subject.key(&recipe, &depth)?;
-            let model = Model::open(place.as_deref().unwrap_or(self.model), &[], self.registry)?;
-            return Ok(self.subject.profile(key, &model, None, None)?);
+        self.measure_packed(candidate, stage)
+    }
+
+    fn measure_packed(&mut self, candidate: usize, stage: Stage) -> Result<Profile> {
+        let requests = self.requests.clone();
+        match stage {
+            Stage::Estimate | Stage::Size => {
+                let depth = Depth { windows: Some(0), requests: None };
+                let key = self.subject.key(&self.variants[candidate].recipe(), &depth)?;
+                let model = Model::open(self.files(candidate), &[], self.registry)?;
+                Ok(self.subject.profile(key, &model, None, None)?)
+            }
+            Stage::Quick => self.profile(candidate, &Depth { windows: Some(0), requests: Some(self.quick.clone()) }),
+            Stage::Windows(windows) => self.profile(candidate, &Depth { windows: Some(windows), requests: None }),
+            Stage::Full => {
+                let (begin, before) = (Instant::now(), self.profiles.all().len());
+                let found = self.profile(candidate, &Depth { windows: None, requests: Some(requests) })?;
+                if self.profiles.all().len() > before {
+                    self.full.add(begin);
+                }
+                Ok(found)
+            }
+            Stage::Requests => {
+                let full = self.measure_packed(candidate, Stage::Full)?;
+                let runs = full.deciding_requests();
+                if runs == full.key.settings.runs {
+                    return Ok(full);
+                }
+                let more = Requests { runs, ..requests };
+                let timed = self.profile(candidate, &Depth { windows: Some(0), requests: Some(more) })?;
+                Ok(full.with_requests_of(&timed))
+            }
         }
-        let (begin, before) = (Instant::now(), self.profiles.all().len());
-        let place = || Ok(place.unwrap_or_else(|| self.model.to_owned()));
-        let found = profile(self.subject, &recipe, &depth, Some(&mut self.profiles), self.registry, place)?;
-        if stage == Stage::Full && self.profiles.all().len() > before {
-            self.full.add(begin);
-        }
-        Ok(found)
+    }
+
+    fn profile(&mut self, candidate: usize, depth: &Depth) -> Result<Profile> {
+        let (recipe, files) = (self.variants[candidate].recipe(), self.files(candidate));
+        profile(self.subject, &recipe, depth, Some(&mut self.profiles), self.registry, || Ok(files))
     }
 }
 

@@ -20,6 +20,7 @@ pub fn stage_in_words(stage: Stage, windows: usize) -> String {
         Stage::Quick => "a few requests".to_owned(),
         Stage::Windows(part) => format!("{part} of {windows} windows"),
         Stage::Full => "all of the text and all requests".to_owned(),
+        Stage::Requests => "more requests".to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use super::Stage;
 use crate::choose::{Constraints, Objective};
 use crate::limit::{Limit, Miss};
 use crate::profile::{Estimate, Profile};
@@ -21,7 +22,8 @@ pub(super) struct Known {
     values: BTreeMap<Limit, Estimate>,
     /// What was measured so far.
     pub(super) profile: Option<Profile>,
-    /// Whether it was measured in full: its values then count as they are.
+    /// Whether it was measured in full: its values then count as they are, except for times, of
+    /// which more requests may decide.
     pub(super) full: bool,
 }
 
@@ -36,21 +38,25 @@ impl Known {
         Self { values, ..Self::default() }
     }
 
-    /// Adds measurements.
-    pub(super) fn add(&mut self, profile: &Profile, full: bool) {
+    /// Adds measurements of a stage; values of the last one count as they are.
+    pub(super) fn add(&mut self, profile: &Profile, stage: Stage, is_last: bool) {
+        let full = stage >= Stage::Full;
         let exactly = |value| Estimate { value, low: value, high: value };
         for (limit, found) in Constraints::values(profile) {
             let Some(found) = found.filter(|found| !found.is_nan()) else { continue };
             let range = match limit {
+                // The longest time of a few requests is chance; their median is steady, and p99 is
+                // not below it.
+                Limit::P99 if !is_last => {
+                    let median = slowest_p50(profile) / if full { 1.0 } else { MEDIAN };
+                    Estimate { low: median, ..by_factor(found, TIME) }
+                }
+                Limit::Throughput if !is_last => by_factor(found, if full { MEDIAN } else { TIME }),
                 _ if full => exactly(found),
                 Limit::PerplexityChange => profile.perplexity_change.map_or(exactly(found), wider),
                 Limit::Kl => profile.kl.map_or(exactly(found), wider),
-                // The longest time of a few requests is chance; their median is steady, and p99 is
-                // not below it.
-                Limit::P99 => Estimate { low: slowest_p50(profile) / MEDIAN, ..by_factor(found, TIME) },
-                Limit::Throughput => by_factor(found, TIME),
                 Limit::Memory => by_factor(found, MEMORY),
-                Limit::Quality | Limit::Size => exactly(found),
+                Limit::P99 | Limit::Throughput | Limit::Quality | Limit::Size => exactly(found),
             };
             self.values.insert(limit, range);
         }
@@ -104,6 +110,13 @@ impl Known {
             let worst = |range: &Estimate| if limit.is_least() { range.low } else { range.high };
             limit.miss(wanted, self.values.get(&limit).map(worst)).is_none()
         })
+    }
+
+    /// Whether nothing is open: it was measured in full, keeps all limits, and its objective counts
+    /// as it is.
+    pub(super) fn is_settled(&self, constraints: &Constraints, objective: Objective) -> bool {
+        let exact = |objective: Estimate| objective.low.total_cmp(&objective.high).is_eq();
+        self.full && self.surely_keeps(constraints) && self.objective(objective).is_none_or(exact)
     }
 
     /// The objective; `None` if it was not measured.

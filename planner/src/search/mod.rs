@@ -2,10 +2,11 @@
 //! Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization") on
 //! growing parts of a text, made exact: what it leaves behind may return.
 
+mod found;
 mod known;
 mod race;
 
-pub use race::{Dropped, Found, Round};
+pub use found::{Dropped, Found, Round};
 
 use std::ops::RangeInclusive;
 
@@ -58,6 +59,8 @@ pub enum Stage {
     Windows(usize),
     /// All of the text and all requests.
     Full,
+    /// More requests, of which p99 is not chance; only where they decide a limit on time.
+    Requests,
 }
 
 /// A search.
@@ -87,7 +90,7 @@ impl Search {
     /// depends on them, the text is read early only if it is long enough to be cut.
     pub fn stages(&self) -> Vec<Stage> {
         if self.exhaustive {
-            return vec![Stage::Full];
+            return self.add_requests(vec![Stage::Full]);
         }
         let mut stages = vec![Stage::Size];
         if self.depends_on_requests() {
@@ -99,6 +102,13 @@ impl Search {
             windows = windows.saturating_mul(GROWTH);
         }
         stages.push(Stage::Full);
+        self.add_requests(stages)
+    }
+
+    /// Adds [`Stage::Requests`] if there is a limit on time.
+    fn add_requests(&self, mut stages: Vec<Stage>) -> Vec<Stage> {
+        let Constraints { max_p99_ms, min_tokens_per_s, .. } = self.constraints;
+        stages.extend(max_p99_ms.or(min_tokens_per_s).map(|_| Stage::Requests));
         stages
     }
 
@@ -118,7 +128,9 @@ impl Search {
     /// A candidate is dropped if it misses a limit by the optimistic bound of what was measured. It
     /// waits if another one keeps all limits by the pessimistic bound and is at least as good even
     /// then. These bounds are twice the confidence interval of the text, a factor of 1.5 for times,
-    /// of 1.2 for their median, which p99 is not below, and of 1.1 for memory. Of a family, the
+    /// of 1.2 for their median, which p99 is not below, and of 1.1 for memory. All of the text and
+    /// all requests leave only times open, and only if there is a limit on them: more requests
+    /// decide where these bounds do not. Of a family, the
     /// member in the middle is measured first; others are dropped if it follows from its values
     /// that they miss a limit. Of the rest, the better half by the objective goes on, of estimated
     /// ones the better quarter, and the others wait. Those that wait return, the better quarter

@@ -3,68 +3,9 @@
 use std::cmp::Ordering;
 
 use super::known::Known;
-use super::{Bench, Candidate, ESTIMATED, MEASURED, Search, Stage};
-use crate::choose::{Constraints, Near, Objective};
-use crate::limit::{Limit, Miss};
-use crate::profile::Profile;
-
-/// Why a candidate does not go on.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Dropped {
-    /// It cannot be made or run.
-    Failed(String),
-    /// It misses limits.
-    Misses(Vec<Miss>),
-    /// It is of the family of this one, and therefore misses a limit.
-    Like(usize),
-    /// This one is better and keeps all limits.
-    Beaten(usize),
-    /// It waits: better ones go first.
-    Waits,
-}
-
-/// What was measured at a stage, and what followed from it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Round {
-    /// The stage.
-    pub stage: Stage,
-    /// The candidates that were measured.
-    pub measured: Vec<usize>,
-    /// The time that this took, in seconds.
-    pub seconds: f64,
-    /// Those that do not go on, and why.
-    pub dropped: Vec<(usize, Dropped)>,
-}
-
-/// The result of a search.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    /// The best candidate that was measured in full and keeps all limits.
-    pub winner: Option<usize>,
-    /// What was measured of each candidate, if anything was; the key is that of the last stage.
-    pub profiles: Vec<Option<Profile>>,
-    /// Which of them were measured in full.
-    pub full: Vec<bool>,
-    /// All rounds.
-    pub rounds: Vec<Round>,
-    /// Whether the budget ended before the search.
-    pub out_of_time: bool,
-}
-
-impl Found {
-    /// The candidates that miss limits, the nearest first. A value that was not measured, because
-    /// of another miss, is no miss.
-    pub fn nearest(&self, constraints: &Constraints) -> Vec<Near> {
-        let misses = |profile: &Option<Profile>| {
-            let misses = constraints.misses(profile.as_ref()?).into_iter();
-            Some(misses.filter(|miss| miss.found.is_some()).collect::<Vec<_>>()).filter(|misses| !misses.is_empty())
-        };
-        let all = self.profiles.iter().enumerate();
-        let mut near: Vec<_> = all.filter_map(|(index, own)| Some(Near { index, misses: misses(own)? })).collect();
-        near.sort_by(|a, b| a.by().total_cmp(&b.by()).then(a.index.cmp(&b.index)));
-        near
-    }
-}
+use super::{Bench, Candidate, Dropped, ESTIMATED, Found, MEASURED, Round, Search, Stage};
+use crate::choose::Objective;
+use crate::limit::Limit;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -111,9 +52,8 @@ impl<'a> Race<'a> {
         while let Some((stage, group)) = self.next_group() {
             self.round(stage, &group, true, bench)?;
             if self.out_of_time {
-                let best = self.most_promising().filter(|_| self.winner().is_none());
-                if let Some(best) = best {
-                    self.round(Stage::Full, &[best], false, bench)?;
+                if let Some(best) = self.most_promising().filter(|_| self.winner().is_none()) {
+                    self.measure_in_full(best, bench)?;
                 }
                 break;
             }
@@ -122,6 +62,17 @@ impl<'a> Race<'a> {
         let full = self.runners.iter().map(|runner| runner.known.full).collect();
         let profiles = self.runners.into_iter().map(|runner| runner.known.profile).collect();
         Ok(Found { winner, profiles, full, rounds: self.rounds, out_of_time: self.out_of_time })
+    }
+
+    /// Measures a candidate in full, whatever it costs.
+    fn measure_in_full<B: Bench>(&mut self, index: usize, bench: &mut B) -> Result<(), B::Error> {
+        let rest = self.stages.iter().copied().skip(self.runners[index].passed);
+        for stage in rest.filter(|stage| *stage >= Stage::Full).collect::<Vec<_>>() {
+            if self.runners[index].state != State::Done {
+                self.round(stage, &[index], false, bench)?;
+            }
+        }
+        Ok(())
     }
 
     /// Those that race and are the furthest behind, and their next stage.
@@ -205,7 +156,7 @@ impl<'a> Race<'a> {
             let runner = &mut self.runners[index];
             runner.passed = self.stages.iter().position(|own| *own == stage).map_or(runner.passed, |at| at + 1);
             match found {
-                Ok(profile) => runner.known.add(&profile, stage == Stage::Full),
+                Ok(profile) => runner.known.add(&profile, stage, runner.passed == self.stages.len()),
                 Err(reason) => {
                     (runner.state, runner.known) = (State::Done, Known::default());
                     dropped.push((index, Dropped::Failed(reason)));
@@ -234,7 +185,7 @@ impl<'a> Race<'a> {
         self.drop_beaten(&mut dropped);
         match stage {
             Stage::Estimate => self.keep_best(&measured, ESTIMATED, &mut dropped),
-            Stage::Full => {}
+            Stage::Full | Stage::Requests => {}
             _ => self.keep_best(&measured, MEASURED, &mut dropped),
         }
         let round = Round { stage, measured, seconds, dropped };
@@ -261,12 +212,15 @@ impl<'a> Race<'a> {
         }
     }
 
-    /// Ends the race for those that miss limits or were measured in full, and for members of their
+    /// Ends the race for those that miss limits or of which nothing is open, and for members of their
     /// families that therefore miss the same limits.
     fn drop_hopeless(&mut self, measured: &[usize], dropped: &mut Vec<(usize, Dropped)>) {
         for &index in measured {
             let misses = self.runners[index].known.surely_misses(&self.search.constraints);
-            if self.runners[index].known.full || !misses.is_empty() {
+            let Runner { passed, known, .. } = &self.runners[index];
+            let is_last = *passed == self.stages.len();
+            let is_settled = known.is_settled(&self.search.constraints, self.search.objective);
+            if is_last || is_settled || !misses.is_empty() {
                 self.runners[index].state = State::Done;
             }
             if misses.iter().any(|miss| matches!(miss.limit, Limit::Kl | Limit::PerplexityChange)) {

@@ -36,6 +36,8 @@ struct Made<'a> {
     all: &'a [Values],
     /// The error of a measurement of part of the text, relative to the end of its interval.
     error: f64,
+    /// Whether times in full have errors, too, because more requests decide.
+    open_times: bool,
     seconds: f64,
     full: usize,
     rounds: usize,
@@ -43,7 +45,7 @@ struct Made<'a> {
 
 impl<'a> Made<'a> {
     fn new(all: &'a [Values], error: f64) -> Self {
-        Self { all, error, seconds: 0.0, full: 0, rounds: 0 }
+        Self { all, error, open_times: false, seconds: 0.0, full: 0, rounds: 0 }
     }
 }
 
@@ -65,15 +67,11 @@ impl Bench for Made<'_> {
             }
             Stage::Quick => {
                 clear(&mut found);
-                // Within the factors that a time and a median are given.
-                let factor = if self.error > 0.0 { 1.4 } else { 1.0 / 1.4 };
-                let median = if self.error > 0.0 { 1.19 } else { 1.0 / 1.4 };
                 let memory = found.peak_rss_bytes.map(|bytes| bytes as f64 * (1.0 + 0.09 * self.error.max(-0.9)));
                 found.peak_rss_bytes = memory.map(|bytes| bytes as u64);
-                found.decode_tokens_per_s = found.decode_tokens_per_s.map(|speed| speed / factor);
-                for Latency { p50_ms, p95_ms, p99_ms, .. } in &mut found.latencies {
-                    (*p50_ms, *p95_ms, *p99_ms) = (*p50_ms * median, *p95_ms * factor, *p99_ms * factor);
-                }
+                // Within the factors that a time and a median are given.
+                let late = if self.error > 0.0 { [1.19, 1.4, 1.4] } else { [1.0 / 1.4; 3] };
+                slow(&mut found, late[2], late);
                 self.seconds += 0.1;
             }
             Stage::Windows(windows) => {
@@ -90,7 +88,15 @@ impl Bench for Made<'_> {
             Stage::Full => {
                 self.full += 1;
                 self.seconds += 1.0;
+                // The mean over all of the text counts, whatever its interval.
+                found.kl = found.kl.map(|Estimate { value, .. }| Estimate { value, low: 0.0, high: 2.0 * value });
+                if self.open_times && self.error > 0.0 {
+                    slow(&mut found, 1.19, [1.0, 1.4, 1.4]);
+                } else if self.open_times && self.error < 0.0 {
+                    slow(&mut found, 1.0 / 1.19, [1.0 / 1.4; 3]);
+                }
             }
+            Stage::Requests => self.seconds += 0.1,
         }
         Ok(Ok(found))
     }
@@ -101,6 +107,15 @@ impl Bench for Made<'_> {
 
     fn decided(&mut self, _: &Round) {
         self.rounds += 1;
+    }
+}
+
+/// Makes a profile slower: its throughput by a factor, its quantiles by others.
+fn slow(profile: &mut Profile, factor: f64, quantiles: [f64; 3]) {
+    profile.decode_tokens_per_s = profile.decode_tokens_per_s.map(|speed| speed / factor);
+    for Latency { p50_ms, p95_ms, p99_ms, .. } in &mut profile.latencies {
+        let [p50, p95, p99] = quantiles;
+        (*p50_ms, *p95_ms, *p99_ms) = (*p50_ms * p50, *p95_ms * p95, *p99_ms * p99);
     }
 }
 
@@ -204,7 +219,9 @@ proptest! {
         for ((index, candidate), family) in candidates.iter_mut().enumerate().skip(others.len()).zip(members) {
             candidate.family = Some((family, all[index].bytes as f64));
         }
-        let found = search(constraints, objective).run(&candidates, &mut bench).unwrap();
+        let search = search(constraints, objective);
+        bench.open_times = search.stages().contains(&Stage::Requests);
+        let found = search.run(&candidates, &mut bench).unwrap();
         let profiles: Vec<_> = all.iter().enumerate().map(|(i, values)| profile(&name(i), values)).collect();
         prop_assert_eq!(found.winner, choose(&profiles, &constraints, objective).ok());
         prop_assert_eq!(bench.rounds, found.rounds.len());
@@ -285,9 +302,33 @@ fn members_of_a_family_that_cannot_be_faster_are_not_packed() {
 }
 
 #[test]
+fn more_requests_decide_a_limit_on_time() {
+    let values = |n: u64| Values { bytes: n * 1000, kl: 0.1, tokens_per_s: n as f64 * 1000.0 };
+    let all = [values(1), values(2)];
+    // Half of the requests to the first one take 100 ms.
+    let one = search(Constraints { max_p99_ms: Some(110.0), ..Constraints::default() }, Objective::Size);
+    for (late, winner) in [(Stage::Full, 0), (Stage::Requests, 1)] {
+        let noisy = |candidate, stage, mut found: Measured| {
+            if let (true, Ok(Ok(profile))) = ((candidate, stage) == (0, late), &mut found) {
+                profile.latencies[0].p99_ms *= 1.4;
+            }
+            found
+        };
+        let run = |search: Search| {
+            let mut bench = Changed(Made::new(&all, 0.0), noisy);
+            search.run(&candidates(&all, 0.0), &mut bench).unwrap().winner
+        };
+        assert_eq!(run(one), Some(winner));
+        assert_eq!(run(Search { exhaustive: true, ..one }), Some(winner));
+        // Without time, the first one is the only one.
+        assert_eq!(run(Search { budget: Some(0.0), ..one }), Some(0).filter(|only| *only == winner));
+    }
+}
+
+#[test]
 fn a_chance_request_of_a_member_does_not_end_the_others() {
     let noisy = |candidate, stage, mut found: Measured| {
-        if let (3, Stage::Full, Ok(Ok(profile))) = (candidate, stage, &mut found) {
+        if let (3, Stage::Full | Stage::Requests, Ok(Ok(profile))) = (candidate, stage, &mut found) {
             profile.latencies[0].p99_ms *= 2.0;
         }
         found
@@ -357,9 +398,9 @@ fn stages_suit_the_limits() {
     let text = [Stage::Size, Stage::Windows(4), Stage::Windows(16), Stage::Full];
     assert_eq!(stages(none, Objective::Quality), text);
     let both = Constraints { max_kl: Some(1.0), max_p99_ms: Some(1.0), ..none };
-    let all = [Stage::Size, Stage::Quick, Stage::Windows(4), Stage::Windows(16), Stage::Full];
+    let all = [Stage::Size, Stage::Quick, Stage::Windows(4), Stage::Windows(16), Stage::Full, Stage::Requests];
     assert_eq!(stages(both, Objective::Size), all);
     // A short text is not cut.
     let short = Search { windows: 2, ..search(both, Objective::Size) };
-    assert_eq!(short.stages(), [Stage::Size, Stage::Quick, Stage::Full]);
+    assert_eq!(short.stages(), [Stage::Size, Stage::Quick, Stage::Full, Stage::Requests]);
 }
